@@ -1,0 +1,55 @@
+"""From the plain dict in a model's manifest to a network, so that no weights file needs pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from .residual_unet import ResidualUNet
+from .unet import UNet
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "unet": UNet,
+    "residual_unet": ResidualUNet,
+}
+
+
+def build_network(spec: Mapping[str, Any]) -> nn.Module:
+    """Build the network that ``spec`` describes, with fresh weights, in training mode.
+
+    ``spec`` is a plain dict: ``name`` picks the class, everything else is its keyword argument,
+    for example ``{"name": "residual_unet", "in_channels": 4, "skip": "stem"}``.
+
+    Raises ``ValueError`` for a name or an argument that does not exist.
+    """
+    arguments = dict(spec)
+    name = arguments.pop("name", None)
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; known are {', '.join(sorted(NETWORKS))}")
+    try:
+        return NETWORKS[name](**arguments)
+    except TypeError as error:
+        raise ValueError(f"network {name}: {error}") from error
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def count_macs(network: nn.Module, shape: tuple[int, int, int, int]) -> int:
+    """Multiply-accumulates of one forward pass on an input of ``shape`` (N, C, H, W)."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode(False), torch.no_grad(), counter:
+            network(torch.zeros(shape))
+    finally:
+        network.train(training)
+    return counter.get_total_flops() // 2

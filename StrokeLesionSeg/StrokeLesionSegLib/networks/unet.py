@@ -1,0 +1,52 @@
+"""U-Net of "Stroke detection by image segmentation with Residual U-Net", section 2.3.1 (A7)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from .blocks import ConvBlock, UpBlock
+
+PAPER_FILTERS = (32, 64, 128, 256, 512)
+
+
+class UNet(nn.Module):
+    """Plain 2D U-Net.
+
+    Input (N, in_channels, H, W) with H and W multiples of ``2 ** (len(filters) - 1)``;
+    output logits (N, out_channels, H, W): the paper's sigmoid is left to the caller, since the
+    losses are more stable on logits.
+
+    With the paper's filters and one channel it has 7,765,409 parameters.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        filters: Sequence[int] = PAPER_FILTERS,
+    ) -> None:
+        super().__init__()
+        widths = [in_channels, *filters]
+        self.encoder = nn.ModuleList(
+            ConvBlock(a, b) for a, b in zip(widths[:-2], widths[1:-1], strict=True)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.bottleneck = ConvBlock(filters[-2], filters[-1])
+        self.decoder = nn.ModuleList(
+            UpBlock(deep, shallow, shallow)
+            for deep, shallow in zip(filters[:0:-1], filters[-2::-1], strict=True)
+        )
+        self.head = nn.Conv2d(filters[0], out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+            x = self.pool(x)
+        x = self.bottleneck(x)
+        for up, skip in zip(self.decoder, reversed(skips), strict=True):
+            x = up(x, skip)
+        return self.head(x)

@@ -1,0 +1,31 @@
+"""Fixtures that every area of the tests shares."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The tests also run from a checkout that was not installed.
+for folder in (REPOSITORY / "StrokeLesionSeg", REPOSITORY / "training"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Openly licensed T1s, lesion masks and label maps that lie beside the checkout."""
+    folder = Path(os.environ.get("STROKE_LESION_SEG_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "t1").is_dir():
+        pytest.skip(f"no openly licensed test data in {folder}")
+    return folder
