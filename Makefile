@@ -1,0 +1,71 @@
+# StrokeLesionSeg: every target sets up by itself whatever it needs, in .venv, and is quick the
+# second time. All paths are relative to this file's folder, so that the folder may have any name.
+
+PYTHON ?= python3
+# More arguments: make test ARGS="-k volume", make demo ARGS="--overwrite --seed 3"
+ARGS ?=
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+INSTALL = "$(VENV_PYTHON)" -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# A stamp appears only after its step succeeded (&& touch), so an interrupted set-up is repeated.
+STAMP_VENV := $(VENV)/.stamp-venv
+STAMP_DEMO := $(VENV)/.stamp-demo
+STAMP_TEST := $(VENV)/.stamp-test
+STAMP_LINT := $(VENV)/.stamp-lint
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint format clean
+
+help:
+	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
+	@echo 'make test    run the test suite             (ARGS="-k name" runs a part of it)'
+	@echo 'make bench   time every stage of segment    (ARGS="--repeat 5")'
+	@echo 'make lint    check style with ruff          (make format puts it right)'
+	@echo 'make clean   remove .venv, caches and the output of the demo'
+	@echo
+	@echo 'Needs Python 3.10 or newer: "make demo PYTHON=python3.12" picks one.'
+
+demo: $(STAMP_DEMO)
+	@"$(VENV_PYTHON)" -m StrokeLesionSegLib demo --out demo --overwrite $(ARGS)
+
+test: $(STAMP_TEST)
+	@"$(VENV_PYTHON)" -m pytest $(ARGS)
+
+bench: $(STAMP_DEMO)
+	@"$(VENV_PYTHON)" Testing/benchmarks/stages.py $(ARGS)
+
+lint: $(STAMP_LINT)
+	@"$(VENV_PYTHON)" -m ruff check . && "$(VENV_PYTHON)" -m ruff format --check .
+
+format: $(STAMP_LINT)
+	@"$(VENV_PYTHON)" -m ruff check --fix . ; "$(VENV_PYTHON)" -m ruff format .
+
+clean:
+	rm -rf "$(VENV)" demo build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
+
+# A usable environment that is already there is kept.
+$(STAMP_VENV):
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "make: $(PYTHON) is $$("$(PYTHON)" --version 2>&1 || echo missing); Python 3.10 or newer is needed: make ... PYTHON=python3.12" >&2; \
+	  exit 1; }
+	@"$(VENV_PYTHON)" -m pip --version >/dev/null 2>&1 || { \
+	  echo "Creating $(VENV)"; "$(PYTHON)" -m venv --clear "$(VENV)"; } || { \
+	  echo "make: $(PYTHON) cannot create an environment: install its venv module (Debian: apt-get install python3-venv)" >&2; \
+	  exit 1; }
+	@touch "$@"
+
+$(STAMP_DEMO): $(STAMP_VENV) pyproject.toml constraints.txt
+	@echo "Installing what the demo needs into $(VENV)"
+	@$(INSTALL) -e ".[demo]" && touch "$@"
+
+# The test extra includes everything that the demo needs.
+$(STAMP_TEST): $(STAMP_VENV) pyproject.toml constraints.txt
+	@echo "Installing what the tests need into $(VENV)"
+	@$(INSTALL) -e ".[test]" && touch "$(STAMP_DEMO)" "$@"
+
+$(STAMP_LINT): $(STAMP_VENV) constraints.txt
+	@$(INSTALL) ruff && touch "$@"
