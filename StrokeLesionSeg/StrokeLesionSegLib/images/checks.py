@@ -1,0 +1,158 @@
+"""What makes an image usable, whatever format it came in."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .scan import Scan
+from .volume import Volume
+
+MAX_VOXELS = 2**31
+# A head is about 250 mm long. Wider margins leave neck-to-head scans and small test crops alone,
+# and still catch a spacing in metres or micrometres before a grid of 1 mm is built for it.
+MAX_EXTENT_MM = 1000.0
+MIN_EXTENT_MM = 4.0
+# |cosine| between two voxel axes from which on an affine counts as sheared (about .3 degrees;
+# float32 headers and scanner rounding stay below).
+SHEAR_COSINE = 5e-3
+
+_CONVERT = "Convert it to a 3D scalar image, for instance with 3D Slicer, and try again"
+
+
+def check_shape(where: str | os.PathLike[str], shape_ijk: tuple[int, ...]) -> tuple[int, int, int]:
+    """(I, J, K) of a scalar 3D image; trailing axes of length one are dropped.
+
+    Raises ``InputError`` for images that are empty, 2D, have several frames or are absurdly large.
+    """
+    text = " x ".join(map(str, shape_ijk))
+    if not shape_ijk or any(n < 1 for n in shape_ijk):
+        raise InputError(where, f"the image is empty ({text or 'no'} voxels)", "Export it again")
+    frames = int(np.prod([int(n) for n in shape_ijk[3:]], dtype=object)) if shape_ijk[3:] else 1
+    if frames > 1:
+        raise InputError(
+            where,
+            f"the image has {frames} frames ({text}), one is needed",
+            "Extract the T1-weighted frame into a 3D file of its own",
+        )
+    shape = tuple(int(n) for n in shape_ijk[:3])
+    if len(shape) < 3 or min(shape) == 1:
+        raise InputError(
+            where,
+            f"the image is 2D ({text}), a 3D volume is needed",
+            "Give the whole T1-weighted volume instead of one slice",
+        )
+    if shape[0] * shape[1] * shape[2] > MAX_VOXELS:
+        raise InputError(
+            where,
+            f"the header claims {text} voxels, which no T1-weighted scan has",
+            "The file is probably damaged: export it again",
+        )
+    return shape  # type: ignore[return-value]
+
+
+def check_affine(
+    where: str | os.PathLike[str], affine: NDArray[np.float64], shape_ijk: tuple[int, int, int]
+) -> list[str]:
+    """Warnings about an affine (ijk -> RAS mm); ``InputError`` if it places no volume."""
+    remedy = "Repair the orientation in the header, or export the scan again from its DICOM files"
+    if not np.isfinite(affine).all():
+        raise InputError(where, "the affine of the header is not finite", remedy)
+    axes = affine[:3, :3]
+    spacing = np.sqrt((axes**2).sum(axis=0))
+    if (spacing <= 0).any():
+        raise InputError(where, "the voxel spacing is zero (singular affine)", remedy)
+    cosines = axes / spacing
+    if abs(np.linalg.det(cosines)) < 1e-3:
+        raise InputError(where, "the voxel axes lie in one plane (singular affine)", remedy)
+    extent = spacing * np.asarray(shape_ijk)
+    if extent.max() > MAX_EXTENT_MM or extent.max() < MIN_EXTENT_MM:
+        size = " x ".join(f"{e:.3g}" for e in extent)
+        raise InputError(
+            where,
+            f"the image measures {size} mm, so its voxel spacing cannot be right",
+            "Correct the spacing in the header (it has to be in mm)",
+        )
+    dots = np.abs(cosines.T @ cosines - np.eye(3))
+    if dots.max() > SHEAR_COSINE:
+        angle = float(np.degrees(np.arccos(min(1.0, dots.max()))))
+        return [
+            f"the affine is sheared (two voxel axes meet at {angle:.1f} degrees); "
+            "the volume is resampled accordingly"
+        ]
+    return []
+
+
+def nonfinite_warning(where: str | os.PathLike[str], bad: int, voxels: int) -> list[str]:
+    """The warning for ``bad`` NaN or infinite voxels set to 0; ``InputError`` if too many."""
+    if bad == 0:
+        return []
+    if bad * 2 > voxels:
+        raise InputError(
+            where,
+            f"{bad} of {voxels} voxels are NaN or infinite",
+            "Find the step that made them so, or export the scan again",
+        )
+    return [f"{bad} of {voxels} voxels were NaN or infinite and were set to 0"]
+
+
+def check_range(where: str | os.PathLike[str], low: float, high: float) -> None:
+    """``InputError`` if an image's lowest and highest value say that it shows nothing."""
+    if not low < high:
+        raise InputError(
+            where,
+            f"the image is constant (every voxel is {low:g})",
+            "Check that this is the T1-weighted scan",
+        )
+
+
+def checked_scan(
+    where: str | os.PathLike[str],
+    array: NDArray[Any],
+    affine: NDArray[np.float64],
+    *,
+    format: str = "memory",
+    warnings: tuple[str, ...] = (),
+    header: dict[str, Any] | None = None,
+) -> Scan:
+    """A ``Scan`` from an array in memory, with the checks that every reader makes.
+
+    ``array`` is (K, J, I) or has leading axes of length one; ``affine`` maps ijk to RAS mm. NaN
+    and infinite voxels become 0 with a warning. ``where`` names the source in messages. The array
+    is not copied if it is float32, contiguous and finite.
+
+    Raises ``InputError`` as ``read_scan`` does.
+    """
+    array = np.asarray(array)
+    if array.dtype.kind not in "biuf":
+        raise InputError(where, f"voxels of type {array.dtype} are not scalar", _CONVERT)
+    shape_ijk = check_shape(where, array.shape[::-1])
+    affine = np.array(affine, dtype=np.float64)
+    notes = [*warnings, *check_affine(where, affine, shape_ijk)]
+    stored = array.dtype.name
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array.reshape(shape_ijk[::-1]), dtype=np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low + high):
+        finite = np.isfinite(values)
+        notes += nonfinite_warning(where, int(values.size - finite.sum()), values.size)
+        values = np.where(finite, values, np.float32(0))
+        low, high = float(values.min()), float(values.max())
+    check_range(where, low, high)
+    facts = {"dtype": stored, **(header or {})}
+    return Scan(Volume(values, affine), Path(where), format, tuple(notes), facts)
+
+
+def corner_distance_mm(
+    a: NDArray[np.float64], b: NDArray[np.float64], shape_ijk: tuple[int, ...]
+) -> float:
+    """The furthest that two affines put a corner of the volume apart, in mm."""
+    corners = [(*c, 1.0) for c in itertools.product(*((0, n - 1) for n in shape_ijk[:3]))]
+    shift = np.array(corners) @ (a - b).T
+    return float(np.sqrt((shift[:, :3] ** 2).sum(axis=1)).max())

@@ -1,0 +1,78 @@
+"""One entry for every format: which reader a path goes to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import InputError
+from .scan import Scan
+
+SUPPORTED = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd or a DICOM folder"
+_ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+def read_scan(path: str | os.PathLike[str], *, series: str | None = None) -> Scan:
+    """Reads a T1-weighted scan from a file or from a DICOM folder.
+
+    Supported are NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a folder of
+    DICOM files and an enhanced multi-frame DICOM file. ``series`` is the SeriesInstanceUID to
+    take from a DICOM folder that holds several.
+
+    Returns a ``Scan``: float32 (K, J, I), C-contiguous, finite; affine ijk -> RAS mm; one line in
+    ``warnings`` per oddity that was dealt with.
+
+    Raises ``InputError`` for everything that is wrong with the input; nothing else unless it is a
+    defect here.
+    """
+    path = Path(path)
+    try:
+        return _dispatch(path, series)
+    except FileNotFoundError as error:
+        raise InputError(path, "no such file or folder", "Check the path") from error
+    except PermissionError as error:
+        raise InputError(
+            path, "no permission to read it", "Ask for read access or copy it elsewhere"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            path, f"cannot be read ({error.strerror or error})", "Check the disk and the path"
+        ) from error
+    except MemoryError as error:
+        raise InputError(
+            path, "does not fit into memory", "Use a machine with more memory"
+        ) from error
+
+
+def _dispatch(path: Path, series: str | None) -> Scan:
+    name = path.name.lower()
+    if path.is_dir():
+        from .dicom import read_dicom
+
+        return read_dicom(path, series=series)
+    if not path.exists():
+        path.stat()  # raises with the reason: missing, or a folder above that may not be entered
+    if not path.is_file():
+        raise InputError(path, "is neither a file nor a folder", f"Give {SUPPORTED}")
+    if name.endswith((".nii", ".nii.gz")):
+        from .nifti import read_nifti
+
+        return read_nifti(path)
+    if name.endswith(_ITK):
+        from .itk_formats import read_itk
+
+        return read_itk(path)
+    if name.endswith((".hdr", ".img", ".img.gz", ".hdr.gz")):
+        raise InputError(
+            path,
+            "two-file images (.hdr and .img, Analyze or NIfTI) are not supported",
+            "Convert the pair to a single .nii.gz file",
+        )
+    with path.open("rb") as file:
+        start = file.read(132)
+    if name.endswith((".dcm", ".ima")) or start[128:] == b"DICM":
+        from .dicom import read_dicom
+
+        return read_dicom(path, series=series)
+    suffix = "".join(path.suffixes[-2:]) or "no suffix"
+    raise InputError(path, f"this kind of file ({suffix}) is not supported", f"Give {SUPPORTED}")

@@ -1,0 +1,200 @@
+"""Linear resampling with averaging where the target is coarser: separable, or a full affine."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BLOCK = 32  # output planes per matrix product: the weights are banded, most of them are zero
+
+
+def _linear_rows(
+    positions: NDArray[np.float64], count: int, weights: NDArray[np.float64], share: float
+) -> None:
+    """Adds ``share`` of linear interpolation at ``positions`` (in source voxels) to ``weights``.
+
+    Positions beyond the last voxel centre take the last voxel.
+    """
+    clipped = np.clip(positions, 0, count - 1)
+    low = np.minimum(np.floor(clipped).astype(int), max(count - 2, 0))
+    part = clipped - low
+    rows = np.arange(len(positions))
+    np.add.at(weights, (rows, low), share * (1 - part))
+    if count > 1:
+        np.add.at(weights, (rows, low + 1), share * part)
+
+
+def interpolation_weights(source: int, target: int, step: float) -> NDArray[np.float32]:
+    """(target, source) weights of linear interpolation between grids with a common centre.
+
+    ``step`` is the target's spacing in source voxels. Where it is above 1 the triangle widens to
+    the target's spacing, which averages instead of aliasing.
+    """
+    positions = (np.arange(target) - (target - 1) / 2) * step + (source - 1) / 2
+    weights = np.zeros((target, source))
+    if step <= 1:
+        _linear_rows(positions, source, weights, 1.0)
+    else:
+        distance = np.abs(np.arange(source)[None, :] - positions[:, None])
+        weights = np.maximum(0.0, 1.0 - distance / step)
+        weights /= weights.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
+
+
+def averaging_weights(source: int, target: int, step: float) -> NDArray[np.float32]:
+    """(target, source) weights of the mean of the linear interpolant over each target voxel.
+
+    As ``interpolation_weights``, for the way back to a coarser grid. The stretch that is averaged
+    is the voxel itself from 2 source voxels on and shrinks to a point at 1, so that the exact
+    case stays exact. Target voxels whose centre is outside the source get 0.
+    """
+    positions = (np.arange(target) - (target - 1) / 2) * step + (source - 1) / 2
+    weights = np.zeros((target, source))
+    offsets = _subsamples(step)
+    for offset in offsets:
+        _linear_rows(positions + offset, source, weights, 1.0 / len(offsets))
+    weights[(positions < -0.5 - 1e-6) | (positions > source - 0.5 + 1e-6)] = 0
+    return weights.astype(np.float32)
+
+
+def _subsamples(step: float) -> NDArray[np.float64]:
+    """Where in a voxel of ``step`` source voxels the interpolant is sampled, from its centre."""
+    width = min(max(2 * (step - 1), 0.0), step)
+    count = max(1, math.ceil(2 * width - 1e-6)) if width > 0.05 else 1
+    return ((np.arange(count) + 0.5) / count - 0.5) * width
+
+
+def cheapest_order(source: tuple[int, ...], target: tuple[int, ...]) -> list[int]:
+    """The array axes, those that shrink most first."""
+    return sorted(range(3), key=lambda axis: (target[axis] / source[axis], axis))
+
+
+def apply_weights(
+    array: NDArray[np.float32], weights: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """Replaces ``axis`` of a 3D array by ``weights`` @ it; (target, source) weights are banded."""
+    target, source = weights.shape
+    if target == source and np.array_equal(weights, np.eye(target, dtype=np.float32)):
+        return array
+    shape = list(array.shape)
+    shape[axis] = target
+    array = np.ascontiguousarray(array)
+    out = np.empty(shape, dtype=np.float32)
+    for first in range(0, target, _BLOCK):
+        rows = slice(first, min(first + _BLOCK, target))
+        used = np.flatnonzero(weights[rows].any(axis=0))
+        columns = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
+        part = weights[rows, columns]
+        if axis == 0:
+            flat = array[columns].reshape(part.shape[1], -1)
+            np.matmul(part, flat, out=out[rows].reshape(part.shape[0], -1))
+        elif axis == 1:
+            np.matmul(part, array[:, columns], out=out[:, rows])
+        else:
+            np.matmul(array[:, :, columns], part.T, out=out[:, :, rows])
+    return out
+
+
+def _affine_sample(
+    array: NDArray[np.float32],
+    matrix: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    fill: float,
+) -> NDArray[np.float32]:
+    """Linear interpolation of a (K, J, I) array at ``matrix @ ijk + offset``; ITK, all cores.
+
+    Index space on both sides: ITK's images know no sheared axes, its transforms do.
+    """
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix.ravel().tolist())
+    transform.SetTranslation(offset.tolist())
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize([int(n) for n in shape[::-1]])
+    resampler.SetTransform(transform)
+    resampler.SetInterpolator(sitk.sitkLinear)
+    resampler.SetDefaultPixelValue(float(fill))
+    return sitk.GetArrayFromImage(resampler.Execute(image))
+
+
+def gather(
+    array: NDArray[Any],
+    matrix: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    fill: float,
+) -> NDArray[np.float32]:
+    """Samples ``array`` (K, J, I) at source ijk = ``matrix`` @ target ijk + ``offset``.
+
+    Source axes finer than the target's voxels are smoothed first: whole groups of voxels are
+    averaged, then three taps bring the blur to that of linear interpolation at the target's
+    spacing (variances add: (1 - s^2) / 6 for spacing s in target voxels).
+    """
+    matrix, offset = matrix.copy(), offset.copy()
+    fineness = np.sqrt((np.linalg.inv(matrix) ** 2).sum(axis=0))
+    array = np.asarray(array)
+    for i in range(3):
+        axis, s = 2 - i, float(fineness[i])
+        group = math.ceil(0.5 / s - 1e-3) if s < 0.5 else 1
+        if group > 1:
+            array = _group_mean(array, axis, group)
+            matrix[i] /= group
+            offset[i] = (offset[i] - (group - 1) / 2) / group
+            s *= group
+        tap = (1 - s * s) / (12 * s * s)
+        if tap > 0.05:
+            array = _three_taps(array, axis, min(tap, 0.25))
+    return _affine_sample(array, matrix, offset, shape, fill)
+
+
+def _group_mean(array: NDArray[np.float32], axis: int, group: int) -> NDArray[np.float32]:
+    """Means over ``group`` neighbours along ``axis``; the last group may hold fewer."""
+    starts = np.arange(0, array.shape[axis], group)
+    sums = np.add.reduceat(array, starts, axis=axis, dtype=np.float32)
+    counts = np.diff(np.append(starts, array.shape[axis])).astype(np.float32)
+    return sums / counts.reshape([-1 if a == axis else 1 for a in range(3)])
+
+
+def _three_taps(array: NDArray[np.float32], axis: int, tap: float) -> NDArray[np.float32]:
+    """Convolution with (tap, 1 - 2 tap, tap) along ``axis``, edges repeated."""
+    side = np.moveaxis(array, axis, 0)
+    out = np.empty_like(side)
+    out[:] = side
+    out *= np.float32(1 - 2 * tap)
+    out[1:] += side[:-1] * np.float32(tap)
+    out[:-1] += side[1:] * np.float32(tap)
+    out[0] += side[0] * np.float32(tap)
+    out[-1] += side[-1] * np.float32(tap)
+    return np.moveaxis(out, 0, axis)
+
+
+def spread(
+    array: NDArray[np.float32],
+    matrix: NDArray[np.float64],
+    offset: NDArray[np.float64],
+    shape: tuple[int, int, int],
+) -> NDArray[np.float32]:
+    """Samples ``array`` as ``gather`` does, averaging over target voxels that are larger.
+
+    Large target voxels are sampled at several points along their long axes, which together are
+    about as dense as the source's grid, and averaged. 0 outside.
+    """
+    steps = np.sqrt((matrix**2).sum(axis=0))
+    cuts = [_subsamples(float(s)) / s for s in steps]  # in target voxels, from the centre
+    total: NDArray[np.float32] | None = None
+    for shift in itertools.product(*cuts):
+        sample = _affine_sample(array, matrix, offset + matrix @ np.array(shift), shape, 0.0)
+        if total is None:
+            total = sample
+        else:
+            total += sample
+    assert total is not None
+    count = math.prod(len(c) for c in cuts)
+    return total if count == 1 else total * np.float32(1.0 / count)

@@ -1,0 +1,225 @@
+"""Writing volumes: in the input's own grid and codes, complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import InputError
+from .nifti_header import DATA_TYPES, HEADER_TYPES, quaternion
+from .scan import Scan
+from .volume import Volume
+
+# Masks and probability maps are mostly zeros: higher levels cost time and save next to nothing.
+_GZIP_LEVEL = 3
+_STEP = 1 << 22
+_LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
+_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+@contextlib.contextmanager
+def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside ``path`` and renames it when the block is done.
+
+    The temporary name keeps the suffix, since some writers choose the format by it. On any
+    exception it is removed and ``path`` is left as it was. Raises ``InputError`` if ``path``
+    exists and ``overwrite`` is false, or if the folder or the disk cannot take the file.
+    """
+    path = Path(path)
+    suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), path.suffix)
+    if path.is_dir():
+        raise InputError(path, "is a folder", "Give the name of a file to write")
+    if path.exists() and not overwrite:
+        raise InputError(path, "exists already", "Choose another name or pass --overwrite")
+    if not path.parent.is_dir():
+        raise InputError(path, "its folder does not exist", f"Create {path.parent} first")
+    temporary = path.parent / f".{secrets.token_hex(6)}.tmp{suffix}"
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_error(path: Path, error: OSError) -> InputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(path, "the disk is full", "Free some space or write elsewhere")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(path, "no permission to write there", "Write to a folder of your own")
+    if error.errno == errno.ENAMETOOLONG:
+        return InputError(path, "the name is too long", "Choose a shorter one")
+    return InputError(
+        path, f"cannot be written ({error.strerror or error})", "Check the disk and the path"
+    )
+
+
+def write_volume(
+    path: str | os.PathLike[str],
+    volume: Volume,
+    *,
+    like: Scan | None = None,
+    dtype: Any = None,
+    overwrite: bool = False,
+    name: str | None = None,
+) -> None:
+    """Writes ``volume`` to .nii, .nii.gz, .nrrd or .mha, whichever ``path`` ends in.
+
+    ``like`` is the scan that the volume belongs to: if it was NIfTI and the grid is the same, its
+    sform and qform (codes and values), units and NIfTI version are kept to the bit. ``dtype``
+    is the stored type (default: the array's own; bool becomes uint8); floats are rounded on the
+    way to an integer type. ``name`` (at most 15 bytes) goes to NIfTI's ``intent_name``. Integer
+    volumes get the intent code of a label map.
+
+    The file appears under its name only when it is complete. The bytes depend on nothing but
+    the arguments (no time stamps).
+
+    Raises ``InputError`` if the file exists and ``overwrite`` is false, for other suffixes, and
+    when the disk is full or the folder not writable; ``ValueError`` if the values do not fit
+    ``dtype``.
+    """
+    path = Path(path)
+    lower = path.name.lower()
+    writer: Callable[[Path, NDArray[Any]], None]
+    if lower.endswith((".nii", ".nii.gz")):
+
+        def writer(target: Path, array: NDArray[Any]) -> None:
+            _write_nifti(target, volume, array, like, name)
+
+    elif lower.endswith((".nrrd", ".mha")):
+
+        def writer(target: Path, array: NDArray[Any]) -> None:
+            from .itk_formats import write_itk
+
+            write_itk(target, Volume(array, volume.affine), path)
+
+    else:
+        raise InputError(
+            path,
+            f"cannot write {path.suffix or 'a file without a suffix'}",
+            f"Let the name end in {', '.join(_SUFFIXES)}",
+        )
+    with atomic_output(path, overwrite=overwrite) as temporary:
+        writer(temporary, _as_type(volume.array, dtype))
+
+
+def _as_type(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    wanted = np.dtype(dtype if dtype is not None else array.dtype)
+    if wanted == np.bool_:
+        wanted = np.dtype(np.uint8)
+    if wanted == np.float16:
+        wanted = np.dtype(np.float32)
+    if wanted.kind in "iu" and array.dtype.kind != "b" and wanted != array.dtype:
+        limits = np.iinfo(wanted)
+        rounded = np.rint(array) if array.dtype.kind == "f" else array
+        # Written so that NaN fails too.
+        if rounded.size and not (rounded.min() >= limits.min and rounded.max() <= limits.max):
+            raise ValueError(f"values from {array.min()} to {array.max()} do not fit {wanted}")
+        array = rounded
+    return np.ascontiguousarray(array, dtype=wanted)
+
+
+def _write_nifti(
+    path: Path, volume: Volume, array: NDArray[Any], like: Scan | None, name: str | None
+) -> None:
+    header = nifti_header(volume, array.dtype, like, name)
+    data = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    start = header.tobytes() + b"\0\0\0\0"  # no extensions
+    body = memoryview(data).cast("B") if data.size else memoryview(b"")
+    with path.open("xb") as file:
+        if path.name.lower().endswith(".gz"):
+            _write_gzip(file, start, body)
+        else:
+            file.write(start)
+            file.write(body)
+
+
+def _write_gzip(file: BinaryIO, start: bytes, body: memoryview) -> None:
+    # wbits 31: a gzip stream whose header holds no name and no time, so equal input, equal bytes.
+    deflate = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
+    file.write(deflate.compress(start))
+    for at in range(0, len(body), _STEP):
+        file.write(deflate.compress(body[at : at + _STEP]))
+    file.write(deflate.flush())
+
+
+def nifti_header(
+    volume: Volume, dtype: np.dtype[Any], like: Scan | None, name: str | None = None
+) -> NDArray[np.void]:
+    """The little-endian header of a NIfTI file that holds ``volume`` as ``dtype``."""
+    source = _source_header(like)
+    version = 2 if like is not None and like.header.get("nifti_version") == 2 else 1
+    shape = volume.array.shape[::-1]
+    if max(shape) > 32767:
+        version = 2
+    header = np.zeros((), dtype=HEADER_TYPES[version])
+    header["sizeof_hdr"] = header.dtype.itemsize
+    if version == 1:
+        header["magic"] = b"n+1"
+        header["regular"] = b"r"
+        header["vox_offset"] = 352
+    else:
+        header["magic"] = b"n+2\0\r\n\x1a\n"
+        header["vox_offset"] = 544
+    header["dim"] = [3, *shape, 1, 1, 1, 1]
+    header["datatype"] = next(c for c, t in DATA_TYPES.items() if np.dtype(t) == dtype)
+    header["bitpix"] = dtype.itemsize * 8
+    header["scl_slope"] = 1
+    header["descrip"] = f"StrokeLesionSeg {__version__}".encode()
+    if dtype.kind in "iu":
+        header["intent_code"] = _LABEL_INTENT
+    if name:
+        header["intent_name"] = name.encode()[:15]
+    same = like is not None and volume.grid.same_as(like.volume.grid, 1e-6)
+    if source is not None and same:
+        header["pixdim"] = [*source["pixdim"][:4], 1, 1, 1, 1]
+        header["xyzt_units"] = source["xyzt_units"]
+        forms = ["quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"]
+        for field in ["qform_code", "sform_code", "srow_x", "srow_y", "srow_z", *forms]:
+            header[field] = source[field]
+        return header
+    _set_forms(header, volume.affine, source)
+    return header
+
+
+def _source_header(like: Scan | None) -> np.void | None:
+    if like is None or "nifti" not in like.header:
+        return None
+    kind = HEADER_TYPES[like.header["nifti_version"]].newbyteorder(like.header["byteorder"])
+    return np.frombuffer(like.header["nifti"], kind, count=1)[0]
+
+
+def _set_forms(
+    header: NDArray[np.void], affine: NDArray[np.float64], source: np.void | None
+) -> None:
+    """sform and, for axes at right angles, qform from ``affine``; codes as in ``source``."""
+    code = 1  # scanner coordinates
+    if source is not None and max(int(source["sform_code"]), int(source["qform_code"])) > 0:
+        code = max(int(source["sform_code"]), 0) or int(source["qform_code"])
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    axes = affine[:3, :3] / spacing
+    (b, c, d), qfac = quaternion(axes)
+    header["pixdim"] = [qfac, *spacing, 1, 1, 1, 1]
+    header["xyzt_units"] = 2  # mm
+    header["sform_code"] = code
+    for row, axis in enumerate("xyz"):
+        header[f"srow_{axis}"] = affine[row]
+        header[f"qoffset_{axis}"] = affine[row, 3]
+    # A qform cannot hold shear, and no qform is better than a wrong one.
+    straight = np.abs(axes.T @ axes - np.eye(3)).max() < 1e-4
+    header["qform_code"] = code if straight else 0
+    header["quatern_b"], header["quatern_c"], header["quatern_d"] = b, c, d
