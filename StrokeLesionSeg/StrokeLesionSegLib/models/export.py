@@ -1,0 +1,96 @@
+"""Writing a model: manifest and weights into a directory, and the directory into a zip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .load import IGNORABLE, check_tensors, expected_shapes, load_directory
+from .manifest import MANIFEST_NAME, WEIGHT_DTYPES, Manifest
+from .safetensors_io import serialize_safetensors, write_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS_NAME = "weights.safetensors"
+
+
+def write_model(
+    directory: str | os.PathLike[str],
+    manifest: Mapping[str, Any],
+    state_dict: Mapping[str, torch.Tensor],
+    dtype: str = "float16",
+) -> Manifest:
+    """Write ``manifest.json`` and the weights into ``directory``, which is made if needed.
+
+    ``manifest`` is the content of schema 1 without ``weights``, which is filled in here.
+    ``state_dict`` is that of the network ``manifest["network"]``; floating tensors are stored as
+    ``dtype`` (``float16``, ``bfloat16`` or ``float32``), counters of batch normalisation are left
+    out. The weights are in place before the manifest is, so that a reader of an interrupted run
+    sees a wrong checksum and never wrong weights.
+
+    Returns the manifest as a reader gets it. Raises ``InputError`` if the manifest makes no
+    sense, ``ValueError`` if the tensors do not fit the network, are not finite or overflow
+    ``dtype``, and ``OSError`` if the directory cannot be written.
+    """
+    import torch
+
+    if dtype not in WEIGHT_DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(WEIGHT_DTYPES)}, not {dtype!r}")
+    stored = {}
+    for name, tensor in state_dict.items():
+        if name.endswith(IGNORABLE):
+            continue
+        if tensor.is_floating_point():
+            tensor = tensor.detach().to("cpu", getattr(torch, dtype))
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"tensor {name} is not finite in {dtype}")
+        stored[name] = tensor
+    data = serialize_safetensors(stored)
+    directory = Path(directory)
+    content = dict(manifest)
+    content["weights"] = {
+        "file": WEIGHTS_NAME,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "bytes": len(data),
+        "dtype": dtype,
+    }
+    checked = Manifest.from_dict(content, where=directory / MANIFEST_NAME, directory=directory)
+    network = expected_shapes(checked.network, directory / MANIFEST_NAME)
+    fault = check_tensors(network, {name: tuple(t.shape) for name, t in stored.items()})
+    if fault:
+        raise ValueError(f"the weights do not fit the manifest's network: {fault}")
+    text = json.dumps(checked.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomically(directory / WEIGHTS_NAME, data)
+    write_atomically(directory / MANIFEST_NAME, text.encode("utf-8"))
+    return Manifest.from_file(directory)
+
+
+def pack_model(directory: str | os.PathLike[str], zip_path: str | os.PathLike[str]) -> Path:
+    """Pack a model's directory into a zip for ``install_model``; returns the zip's path.
+
+    The model is verified first, and the same model always gives the same bytes.
+
+    Raises ``InputError`` if the model is not sound and ``OSError`` if the zip cannot be written.
+    """
+    model = load_directory(directory)
+    zip_path = Path(zip_path)
+    temporary = zip_path.with_name(f".{zip_path.name}.{os.getpid()}.tmp")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in (MANIFEST_NAME, model.manifest.weights["file"]):
+                # A fixed date and mode, or the same model would give another file every time.
+                info = zipfile.ZipInfo(f"{model.manifest.name}/{name}", (1980, 1, 1, 0, 0, 0))
+                info.external_attr = 0o100644 << 16
+                info.compress_type = zipfile.ZIP_DEFLATED
+                archive.writestr(info, (model.directory / name).read_bytes())
+        os.replace(temporary, zip_path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return zip_path

@@ -1,0 +1,264 @@
+"""Installing a model from a file, offline, and removing one again.
+
+Everything is verified in a temporary directory beside the final place before anything there is
+touched; the replacement is two renames, and the old model is put back if the second one fails.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from ..errors import InputError
+from .load import load_directory
+from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, MAX_WEIGHT_BYTES, Manifest, parse_json
+from .store import (
+    OLD_PREFIX,
+    STAGE_PREFIX,
+    find_model,
+    is_shipped,
+    recover_interrupted,
+    shipped_models_directory,
+    user_models_directory,
+)
+
+_MAX_ENTRIES = 64
+_CHUNK = 1 << 20
+_REMEDY = "Take the model from its publisher again"
+
+
+def install_model(file: str | os.PathLike[str]) -> Manifest:
+    """Install a model into the user cache and return its manifest there.
+
+    ``file`` is a zip that holds ``manifest.json`` and the weights, flat or one folder deep, or a
+    directory of the same. A model of the same name is replaced only after the new one has been
+    verified completely: sizes, SHA-256, manifest, network, names and shapes of all tensors.
+
+    Raises ``InputError`` for everything that is wrong with the file (names that leave the
+    archive, links, absurd sizes included), for the name of a shipped model, and if the cache
+    cannot be written; the model that was there before stays and works.
+    """
+    source = Path(file)
+    if not source.exists():
+        raise InputError(source, "there is no such file", "Check the path of the model to install")
+    root = user_models_directory()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        recover_interrupted()
+        stage = Path(tempfile.mkdtemp(prefix=STAGE_PREFIX, dir=root))
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    try:
+        if source.is_dir():
+            _copy_directory(source, stage)
+        else:
+            _extract(source, stage)
+        model = load_directory(stage)
+        name = model.manifest.name
+        shipped = shipped_models_directory()
+        if shipped is not None and (shipped / name / MANIFEST_NAME).is_file():
+            raise InputError(
+                source,
+                f"a model named {name} ships with StrokeLesionSeg",
+                "Give the model another name in its manifest",
+            )
+        # mkdtemp makes the directory private; a shared cache is the administrator's to decide.
+        stage.chmod(0o777 & ~_umask())
+        replace_directory(stage, root / name)
+        return Manifest.from_file(root / name)
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+
+
+def remove_model(name: str) -> Path:
+    """Delete a model of the user cache; returns the directory that was removed.
+
+    Raises ``InputError`` for a shipped model, one outside the cache, an unknown one, or if the
+    directory cannot be deleted.
+    """
+    directory = find_model(name)
+    if is_shipped(directory):
+        raise InputError(
+            name, "this model ships with StrokeLesionSeg", "Only models you installed are removed"
+        )
+    root = user_models_directory()
+    if directory.resolve().parent != root.resolve():
+        raise InputError(
+            name, f"this model does not lie in {root}", "Delete its directory yourself"
+        )
+    # Renamed first: an interrupted deletion must not leave half a model under its name. The
+    # prefix is that of a stage, which nobody restores.
+    doomed = root / f"{STAGE_PREFIX}{directory.name}-{secrets.token_hex(4)}"
+    try:
+        os.rename(directory, doomed)
+        shutil.rmtree(doomed)
+    except OSError as error:
+        raise _unwritable(directory, error) from error
+    return directory
+
+
+def replace_directory(stage: Path, target: Path) -> None:
+    """Put directory ``stage`` in the place of ``target``, which may exist; both on one disk.
+
+    Raises ``OSError`` if that fails; ``target`` is then what it was before.
+    """
+    if not os.path.lexists(target):
+        os.rename(stage, target)
+        return
+    old = target.with_name(f"{OLD_PREFIX}{target.name}-{secrets.token_hex(4)}")
+    os.rename(target, old)
+    try:
+        os.rename(stage, target)
+    except BaseException:
+        os.rename(old, target)
+        raise
+    if old.is_symlink():
+        old.unlink()
+    else:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        path,
+        f"the model cache cannot be written ({error.strerror or error})",
+        "Free space, correct the permissions, or set STROKE_LESION_SEG_HOME to another directory",
+    )
+
+
+def _umask() -> int:
+    current = os.umask(0o022)
+    os.umask(current)
+    return current
+
+
+def _copy_directory(source: Path, stage: Path) -> None:
+    manifest_path = source / MANIFEST_NAME
+    if manifest_path.is_symlink():
+        raise InputError(manifest_path, "the manifest is a symbolic link", _REMEDY)
+    manifest = Manifest.from_file(source)
+    weights = manifest.weights_path
+    if weights.is_symlink():
+        raise InputError(weights, "the weights are a symbolic link", _REMEDY)
+    if not weights.is_file():
+        raise InputError(weights, "the weights are missing", _REMEDY)
+    if weights.stat().st_size != manifest.weights["bytes"]:
+        raise InputError(weights, "the weights' size is not the manifest's", _REMEDY)
+    for path in (manifest_path, weights):
+        try:
+            stream = path.open("rb")
+        except OSError as error:
+            raise InputError(
+                path, f"cannot be read ({error.strerror})", "Check its permissions"
+            ) from error
+        with stream, (stage / path.name).open("xb") as out:
+            shutil.copyfileobj(stream, out, _CHUNK)
+            _flush(out)
+
+
+def _flush(stream) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _extract(source: Path, stage: Path) -> None:
+    """Unpack manifest and weights, and only those, after every entry was looked at."""
+    try:
+        with zipfile.ZipFile(source) as archive:
+            files = _check_entries(archive, source)
+            manifests = [p for p in files if p.name == MANIFEST_NAME and len(p.parts) <= 2]
+            if len(manifests) != 1:
+                cause = "no manifest.json" if not manifests else "more than one manifest.json"
+                raise InputError(source, f"the archive holds {cause}", _REMEDY)
+            folder = manifests[0].parent
+            text = _bounded(archive, files[manifests[0]], MAX_MANIFEST_BYTES, source)
+            where = f"{source}/{manifests[0]}"
+            try:
+                content = parse_json(text.decode("utf-8"), where)
+            except UnicodeDecodeError:
+                raise InputError(where, "the manifest is not UTF-8 text", _REMEDY) from None
+            manifest = Manifest.from_dict(content, where=where)
+            weights = files.get(folder / manifest.weights["file"])
+            if weights is None:
+                raise InputError(source, f"the archive lacks {manifest.weights['file']}", _REMEDY)
+            size = manifest.weights["bytes"]
+            if weights.file_size != size:
+                raise InputError(source, "the weights' size is not the manifest's", _REMEDY)
+            _write(stage / MANIFEST_NAME, [text])
+            with archive.open(weights) as stream:
+                _write(stage / manifest.weights["file"], _chunks(stream, size))
+    # RuntimeError: encrypted entry; NotImplementedError: unknown compression.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise InputError(source, f"not a usable zip archive ({error})", _REMEDY) from error
+    except PermissionError as error:
+        if error.filename is not None and Path(error.filename) == source:
+            raise InputError(source, "the file cannot be read", "Check its permissions") from error
+        raise
+
+
+def _check_entries(archive: zipfile.ZipFile, source: Path) -> dict[PurePosixPath, zipfile.ZipInfo]:
+    """The archive's files by path; ``InputError`` if any entry is suspicious."""
+    entries = archive.infolist()
+    if len(entries) > _MAX_ENTRIES:
+        raise InputError(source, f"the archive holds {len(entries)} entries", _REMEDY)
+    files: dict[PurePosixPath, zipfile.ZipInfo] = {}
+    total = 0
+    for info in entries:
+        # orig_filename: zipfile itself cuts names at a zero byte and turns backslashes around.
+        name = info.orig_filename
+        path = PurePosixPath(name)
+        if (
+            path.is_absolute()
+            or ".." in path.parts
+            or not path.parts
+            or any(c in name for c in "\\:\0")
+        ):
+            raise InputError(source, f"the archive holds the unsafe name {name!r}", _REMEDY)
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise InputError(source, f"{name!r} in the archive is a link or device", _REMEDY)
+        total += info.file_size
+        if total > MAX_WEIGHT_BYTES + (16 << 20):
+            raise InputError(source, "the archive unpacks to more than any model has", _REMEDY)
+        if info.is_dir():
+            continue
+        if path in files:
+            raise InputError(source, f"{name!r} occurs twice in the archive", _REMEDY)
+        files[path] = info
+    return files
+
+
+def _bounded(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int, source: Path) -> bytes:
+    with archive.open(info) as stream:
+        data = stream.read(limit + 1)
+    if len(data) > limit:
+        raise InputError(source, f"{info.filename} is larger than {limit} bytes", _REMEDY)
+    return data
+
+
+def _chunks(stream, size: int):
+    """Exactly ``size`` bytes of a stream, whatever its headers say about its length."""
+    left = size
+    while left > 0:
+        data = stream.read(min(_CHUNK, left))
+        if not data:
+            raise zipfile.BadZipFile("the weights end too early")
+        left -= len(data)
+        yield data
+    if stream.read(1):
+        raise zipfile.BadZipFile("the weights are longer than promised")
+
+
+def _write(path: Path, parts) -> None:
+    with path.open("xb") as out:
+        for part in parts:
+            out.write(part)
+        _flush(out)

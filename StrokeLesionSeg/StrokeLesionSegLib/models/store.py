@@ -1,0 +1,177 @@
+"""Where models lie: shipped ones beside the Lib, a user's own in the user cache.
+
+Names: a model is called by its name. The shipped models come first: ``install_model`` refuses to
+install under the name of a shipped model, and should an update of StrokeLesionSeg later ship a
+name that the user already has, the shipped model is used, a warning is logged, and the user's own
+stays reachable as ``user/NAME``. ``shipped/NAME`` is the explicit form of the other. A path of a
+directory that holds a ``manifest.json`` works wherever a name does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import InputError
+from ..resources import resource_path
+from .manifest import MANIFEST_NAME, Manifest
+
+HOME_VARIABLE = "STROKE_LESION_SEG_HOME"
+_FOLDER = "stroke-lesion-seg"
+
+# Directories of a running or interrupted installation begin with a dot, no model's name does.
+OLD_PREFIX = ".old-"
+STAGE_PREFIX = ".install-"
+
+log = logging.getLogger(__name__)
+
+
+def user_home() -> Path:
+    """The user's data directory of this program; it need not exist.
+
+    ``STROKE_LESION_SEG_HOME`` if set, else ``stroke-lesion-seg`` in the platform's place for
+    user data: ``XDG_DATA_HOME`` or ``~/.local/share`` on Linux, ``~/Library/Application Support``
+    on macOS, ``LOCALAPPDATA`` on Windows.
+    """
+    override = os.environ.get(HOME_VARIABLE)
+    if override:
+        return Path(override).expanduser()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Application Support")
+    else:
+        base = os.environ.get("XDG_DATA_HOME", "")
+        # The XDG specification says that relative paths are to be ignored.
+        if not os.path.isabs(base):
+            base = str(Path.home() / ".local" / "share")
+    return Path(base) / _FOLDER
+
+
+def user_models_directory() -> Path:
+    """The directory of the models that the user installed; it need not exist."""
+    return user_home() / "models"
+
+
+def shipped_models_directory() -> Path | None:
+    """The directory of the shipped models, None if none are packaged."""
+    try:
+        return resource_path("Models")
+    except FileNotFoundError:
+        return None
+
+
+def recover_interrupted() -> None:
+    """Put back a model whose replacement was interrupted between its two renames."""
+    with contextlib.suppress(OSError):
+        for old in sorted(user_models_directory().glob(f"{OLD_PREFIX}*")):
+            name = old.name[len(OLD_PREFIX) :].rsplit("-", 1)[0]
+            target = old.with_name(name)
+            if name and not target.exists():
+                os.rename(old, target)
+
+
+def _directories(root: Path | None) -> Iterator[Path]:
+    if root is None or not root.is_dir():
+        return
+    for path in sorted(root.iterdir()):
+        if not path.name.startswith(".") and (path / MANIFEST_NAME).is_file():
+            yield path
+
+
+def _roots() -> list[tuple[str, Path | None]]:
+    recover_interrupted()
+    return [("shipped", shipped_models_directory()), ("user", user_models_directory())]
+
+
+def is_shipped(directory: Path) -> bool:
+    """True if ``directory`` lies among the models that came with the program."""
+    shipped = shipped_models_directory()
+    return shipped is not None and shipped.resolve() in directory.resolve().parents
+
+
+def list_models(problems: list[InputError] | None = None) -> list[Manifest]:
+    """Manifests of all models, shipped first, each group by name; weights are not read.
+
+    A model whose manifest cannot be used is left out: its ``InputError`` is appended to
+    ``problems`` if given, and logged otherwise.
+    """
+    found = []
+    for _, root in _roots():
+        for directory in _directories(root):
+            try:
+                found.append(Manifest.from_file(directory))
+            except InputError as error:
+                if problems is None:
+                    log.warning("%s", error)
+                else:
+                    problems.append(error)
+    return found
+
+
+def find_model(name: str | os.PathLike[str] | None = None) -> Path:
+    """Directory of the model ``name``, or of the default model.
+
+    ``name`` may be a model's name, ``shipped/NAME``, ``user/NAME``, or the path of a directory
+    with a ``manifest.json``. The default is the shipped model marked ``"default": true``, else
+    the only shipped one, else the only one there is.
+
+    Raises ``InputError`` that lists the known names if there is no such model.
+    """
+    if name is None:
+        return _default_model()
+    text = os.fspath(name)
+    candidates = []
+    for group, root in _roots():
+        for directory in _directories(root):
+            if text in (directory.name, f"{group}/{directory.name}"):
+                candidates.append(directory)
+    if len(candidates) > 1:
+        log.warning(
+            "there is a shipped model and a user's model named %s; the shipped one is used, "
+            "user/%s names the other",
+            text,
+            text,
+        )
+    if candidates:
+        return candidates[0]
+    path = Path(text)
+    if text and (path / MANIFEST_NAME).is_file():
+        return path
+    names = [d.name for _, root in _roots() for d in _directories(root)]
+    known = f"Known models: {', '.join(names)}" if names else "No model is installed"
+    raise InputError(
+        text or "model", "there is no such model", f"{known}; 'models install FILE' adds one"
+    )
+
+
+def _default_model() -> Path:
+    shipped = list(_directories(shipped_models_directory()))
+    usable = []
+    for directory in shipped:
+        with contextlib.suppress(InputError):
+            manifest = Manifest.from_file(directory)
+            if manifest.default:
+                return directory
+            usable.append(directory)
+    if len(usable) == 1:
+        return usable[0]
+    if not usable:
+        usable = list(_directories(_roots()[1][1]))
+        if len(usable) == 1:
+            return usable[0]
+    if not usable:
+        raise InputError(
+            "model",
+            "no model is installed",
+            "Install one with 'stroke-lesion-seg models install FILE'",
+        )
+    raise InputError(
+        "model",
+        "several models are installed and none is the default",
+        f"Name one with --model: {', '.join(d.name for d in usable)}",
+    )
