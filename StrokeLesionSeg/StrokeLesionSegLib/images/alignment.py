@@ -17,11 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled
-from .template import template_brain, template_t1
+from .template import template_brain, template_head, template_t1
 from .volume import Volume
 from .window import apply_window, foreground_threshold, window_range
 
 _STEP_MM = 3.0
+# How far around the brain the similarity is measured: with skull, and without.
+_SKULL_MM = 16.0
+_RIM_MM = 6.0
 # Centre of the template's brain in MNI RAS mm; rotations and scales are about it.
 _CENTRE_MM = np.array([0.0, -18.0, 8.0])
 
@@ -77,9 +80,14 @@ def align_to_mni(
             0.0,
             time.perf_counter() - started,
         )
-    start = _search(reduced, check)
-    to_native = _refine(reduced, start, seed, check)
-    overlap, similarity = _quality(reduced, to_native)
+    # Nobody has to say whether the skull is there: the template that explains the brain better
+    # decides, judged within the brain, where both are the same.
+    found = []
+    for skull in (False, True):
+        start = _search(reduced, skull, check)[1]
+        candidate = _refine(reduced, skull, start, seed, check)
+        found.append((*_quality(reduced, candidate), candidate))
+    overlap, similarity, to_native = max(found, key=lambda item: item[0] + item[1])
     reason = _verdict(to_native, overlap, similarity)
     return Alignment(
         np.linalg.inv(to_native),
@@ -154,7 +162,26 @@ def _reduce(volume: Volume) -> Volume:
     grid = np.eye(4) * _STEP_MM
     grid[3, 3] = 1.0
     grid[:3, 3] = low
-    return Volume(sitk.GetArrayFromImage(out), grid)
+    return Volume(_flatten(sitk.GetArrayFromImage(out), _STEP_MM), grid)
+
+
+def _flatten(array: NDArray[np.float32], step_mm: float) -> NDArray[np.float32]:
+    """Even out brightness: tissue about 0.7 everywhere, fat and vessels saturated at 1, air dark.
+
+    Coil shading and bright scalp would otherwise outweigh the anatomy in the correlation.
+    """
+    from scipy import ndimage
+
+    tissue = array > foreground_threshold(array)
+    flat = array
+    for _ in range(2):
+        level = float(np.median(flat[tissue]))
+        flat = np.minimum(flat, 1.5 * level)
+        weight = ndimage.gaussian_filter(tissue.astype(np.float32), 25.0 / step_mm, truncate=3.0)
+        local = ndimage.gaussian_filter(flat * tissue, 25.0 / step_mm, truncate=3.0)
+        local = local / np.maximum(weight, 1e-3)
+        flat = flat / np.maximum(local, 0.25 * level)
+    return np.clip(0.7 * flat, 0.0, 1.0).astype(np.float32)
 
 
 def _image(volume: Volume) -> Any:
@@ -169,30 +196,36 @@ def _image(volume: Volume) -> Any:
 
 @dataclass(frozen=True)
 class _Target:
-    """The template as the registration sees it; ``step`` mm grid within the dilated brain."""
+    """The template as the registration sees it, at 2 mm.
+
+    t1: flattened intensities. mask: where the similarity is measured. brain: the brain itself.
+    """
 
     t1: Volume
-    mask: NDArray[np.bool_]  # brain dilated by about 6 mm
+    mask: NDArray[np.bool_]
     brain: NDArray[np.bool_]
 
 
-@lru_cache(maxsize=1)
-def _target() -> _Target:
+@lru_cache(maxsize=2)
+def _target(skull: bool) -> _Target:
     from scipy import ndimage
 
+    source = template_head() if skull else template_t1()
     brain = template_brain().array >= 128
-    near = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6.0
-    t1 = ndimage.gaussian_filter(template_t1().array.astype(np.float32) / 255.0, 0.7)
-    return _Target(Volume(t1, template_t1().affine), near, brain)
+    distance = ndimage.distance_transform_edt(~brain, sampling=2.0)
+    # With skull, scalp belongs to the picture; the face and neck (below the brain) vary too much.
+    mask = distance <= (_SKULL_MM if skull else _RIM_MM)
+    t1 = ndimage.gaussian_filter(source.array.astype(np.float32) / 255.0, 0.7)
+    return _Target(Volume(_flatten(t1, 2.0), source.affine), mask, brain)
 
 
-@lru_cache(maxsize=4)
-def _samples(every: int, sigma: float) -> tuple[NDArray, NDArray, NDArray]:
+@lru_cache(maxsize=8)
+def _samples(skull: bool, every: int, sigma_mm: float) -> tuple[NDArray, NDArray, NDArray]:
     """Points (N, 3) in MNI mm, template values (N,) and brain membership, every n-th voxel."""
     from scipy import ndimage
 
-    target = _target()
-    t1 = ndimage.gaussian_filter(target.t1.array, sigma / 2.0)
+    target = _target(skull)
+    t1 = ndimage.gaussian_filter(target.t1.array, sigma_mm / 2.0)
     part = (slice(None, None, every),) * 3
     k, j, i = np.nonzero(target.mask[part])
     affine = target.t1.affine
@@ -217,11 +250,13 @@ def _compose(
     return out
 
 
-def _search(reduced: Volume, check: Callable[[], None]) -> NDArray[np.float64]:
+def _search(
+    reduced: Volume, skull: bool, check: Callable[[], None]
+) -> tuple[float, NDArray[np.float64]]:
     """The best of many rotations, shifts and scales by correlation on coarse points."""
     from scipy import ndimage
 
-    points, values, _ = _samples(4, 6.0)
+    points, values, _ = _samples(skull, 4, 6.0)
     values = values - values.mean()
     values /= np.linalg.norm(values)
     blurred = ndimage.gaussian_filter(reduced.array, 6.0 / _STEP_MM / 1.2)
@@ -241,11 +276,11 @@ def _search(reduced: Volume, check: Callable[[], None]) -> NDArray[np.float64]:
         for pitch in (-30.0, -15.0, 0.0, 15.0, 30.0):
             for dz in (-40.0, -20.0, 0.0, 20.0, 40.0):
                 for dy in (-20.0, 0.0, 20.0):
-                    p = np.array([*(centre + [0.0, dy, dz]), pitch, 0.0, 0.0, 1.0])
+                    p = np.array([*(centre + np.array([0.0, dy, dz])), pitch, 0.0, 0.0, 1.0])
                     starts.append((score(p), p))
     starts.sort(key=lambda item: -item[0])
     best = max((_climb(score, p, s) for s, p in starts[:4]), key=lambda item: item[0])
-    return _parameters_to_matrix(best[1])
+    return best[0], _parameters_to_matrix(best[1])
 
 
 def _parameters_to_matrix(p: NDArray) -> NDArray[np.float64]:
@@ -299,12 +334,12 @@ def _centres(reduced: Volume) -> list[NDArray[np.float64]]:
 
 
 def _refine(
-    reduced: Volume, start: NDArray, seed: int, check: Callable[[], None]
+    reduced: Volume, skull: bool, start: NDArray, seed: int, check: Callable[[], None]
 ) -> NDArray[np.float64]:
     """Rigid with one scale, then affine, by SimpleITK; MNI mm to native mm."""
     import SimpleITK as sitk
 
-    target = _target()
+    target = _target(skull)
     fixed = _image(target.t1)
     mask = sitk.Cast(
         _image(Volume(target.mask.astype(np.float32), target.t1.affine)), sitk.sitkUInt8
@@ -376,7 +411,7 @@ def _quality(reduced: Volume, to_native: NDArray) -> tuple[float, float]:
     """Overlap and similarity of the image with the template (see :class:`Alignment`)."""
     from scipy import ndimage
 
-    points, values, brain = _samples(2, 2.0)
+    points, values, brain = _samples(False, 2, 2.0)
     matrix = np.linalg.inv(reduced.affine) @ to_native
     ijk = points @ matrix[:3, :3].T + matrix[:3, 3]
     smooth = ndimage.gaussian_filter(reduced.array, 0.7)
@@ -399,7 +434,7 @@ def _verdict(to_native: NDArray, overlap: float, similarity: float) -> str:
             "The alignment would stretch the brain beyond human sizes "
             f"(scales {scales.min():.2f} to {scales.max():.2f})."
         )
-    if similarity < 0.35:
+    if similarity < 0.55:
         return (
             f"The aligned scan does not resemble the MNI152 brain (correlation {similarity:.2f})."
         )

@@ -24,12 +24,14 @@ MNI_GRID = Grid((189, 233, 197), _mni_affine())
 
 
 @lru_cache(maxsize=1)
-def _load() -> tuple[Volume, Volume]:
+def _load() -> tuple[Volume, Volume, Volume]:
     with np.load(resource_path("Template", "mni152_2009a_2mm.npz"), allow_pickle=False) as archive:
-        t1, brain, affine = archive["t1"], archive["brain"], archive["affine"]
-    for array in (t1, brain, affine):
+        arrays = [archive[name] for name in ("t1", "brain", "skull")]
+        affine = archive["affine"]
+    for array in (*arrays, affine):
         array.setflags(write=False)
-    return Volume(t1, affine), Volume(brain, affine)
+    t1, brain, skull = (Volume(array, affine) for array in arrays)
+    return t1, brain, skull
 
 
 def template_t1() -> Volume:
@@ -46,6 +48,15 @@ def template_brain() -> Volume:
     Read-only and shared between callers. Raises ``FileNotFoundError`` if the installation lacks it.
     """
     return _load()[1]
+
+
+def template_head() -> Volume:
+    """Reduced T1 with skull and scalp: uint8 (95, 117, 99); 0 beyond 24 mm from the brain.
+
+    Raises ``FileNotFoundError`` if the installation lacks it.
+    """
+    t1, _, skull = _load()
+    return t1.with_array(np.maximum(t1.array, skull.array))
 
 
 def upsample_linear(array: np.ndarray) -> np.ndarray:

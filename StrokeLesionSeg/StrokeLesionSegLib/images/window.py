@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 _BINS = 4096
 # Otsu's threshold is found on a coarser histogram: its position need not be finer.
 _OTSU_BINS = 256
+# Air lies below this fraction of Otsu's threshold, cerebrospinal fluid above it.
+_AIR_FRACTION = 0.3
 
 
 def foreground_threshold(array: NDArray[np.generic]) -> float:
@@ -86,13 +88,14 @@ def _limits(values: NDArray[np.generic]) -> tuple[float, float]:
 
 
 def _threshold(values: NDArray[np.generic], low: float, high: float) -> float:
-    if np.count_nonzero(values == values.dtype.type(low)) > 0.2 * values.size:
-        return low
+    # Padding and masks: a heap of voxels at exactly the minimum says nothing about the rest.
+    if np.count_nonzero(values == values.dtype.type(low)) > 0.05 * values.size:
+        values = values[values > low]
     # The brightest half per cent (fat, vessels, spikes) must not stretch the histogram.
     counts, edges = np.histogram(values, bins=_BINS, range=(low, high))
     top = edges[1 + int(np.searchsorted(np.cumsum(counts), 0.995 * values.size))]
     counts, edges = np.histogram(values, bins=_OTSU_BINS, range=(low, float(top)))
-    return low + 0.5 * (_otsu(counts, edges) - low)
+    return low + _AIR_FRACTION * (_otsu(counts, edges) - low)
 
 
 def _otsu(counts: NDArray[np.int64], edges: NDArray[np.float64]) -> float:
