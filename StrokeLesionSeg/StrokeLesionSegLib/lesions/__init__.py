@@ -1,0 +1,35 @@
+"""Lesions: from a probability map to components, measurements, tables and scores.
+
+Arrays are (K, J, I), affines map (i, j, k, 1) to RAS mm, volumes are in mL. Importing this
+package imports numpy only; scipy is imported where it is used.
+"""
+
+from .find import LesionMap, find_lesions
+from .measure import Lesion, Summary
+from .tables import (
+    COLUMN_DESCRIPTIONS,
+    COLUMNS,
+    lesion_row,
+    read_sidecar,
+    read_table,
+    summary_dict,
+    write_rows,
+    write_sidecar,
+    write_table,
+)
+
+__all__ = [
+    "COLUMNS",
+    "COLUMN_DESCRIPTIONS",
+    "Lesion",
+    "LesionMap",
+    "Summary",
+    "find_lesions",
+    "lesion_row",
+    "read_sidecar",
+    "read_table",
+    "summary_dict",
+    "write_rows",
+    "write_sidecar",
+    "write_table",
+]

@@ -1,0 +1,185 @@
+"""From a probability map to lesions: thresholds, connected components, smallest volume."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .measure import Lesion, Summary, measure_lesions, summarise
+
+
+@dataclass(frozen=True, eq=False)
+class LesionMap:
+    """The lesions of one scan.
+
+    Attributes
+    ----------
+    mask: (K, J, I) uint8, 1 inside lesions.
+    labels: (K, J, I) int32, 0 outside, n inside ``lesions[n - 1]``.
+    lesions: by volume, largest first; equal volumes in the order of their first voxel.
+    summary: counts and volumes of the whole scan.
+    affine: 4x4 float64, (i, j, k, 1) to native RAS mm.
+    parameters: the arguments of ``find_lesions`` that made it, for the sidecar.
+
+    The map never changes. For another threshold call ``find_lesions`` again; to drop lesions that
+    a reader rejects use ``keeping``.
+    """
+
+    mask: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    lesions: tuple[Lesion, ...]
+    summary: Summary
+    affine: NDArray[np.float64]
+    parameters: dict[str, float | None]
+
+    def keeping(self, labels: set[int] | frozenset[int]) -> LesionMap:
+        """A copy whose other lesions have ``keep=False`` and are gone from mask and labels.
+
+        The lesions keep their numbers, so that tables before and after can be compared; the
+        summary counts the kept ones. Raises ``ValueError`` for a label that does not exist.
+        """
+        known = {lesion.label for lesion in self.lesions}
+        if not labels <= known:
+            raise ValueError(f"no lesion {min(labels - known)}; there are {len(known)}")
+        table = np.zeros(len(self.lesions) + 1, dtype=np.int32)
+        for label in labels:
+            table[label] = label
+        kept = table[self.labels]
+        lesions = tuple(replace(x, keep=x.keep and x.label in labels) for x in self.lesions)
+        return replace(
+            self,
+            mask=(kept > 0).astype(np.uint8),
+            labels=kept,
+            lesions=lesions,
+            summary=summarise(lesions, note=self.summary.side_note),
+        )
+
+
+def find_lesions(
+    probability_kji: ArrayLike,
+    affine: ArrayLike,
+    *,
+    threshold: float,
+    hysteresis: float | None = None,
+    min_volume_ml: float = 0.0,
+    to_mni: ArrayLike | None = None,
+) -> LesionMap:
+    """Threshold a probability map and measure its connected components.
+
+    Parameters
+    ----------
+    probability_kji: (K, J, I) probabilities in [0, 1]; a binary mask works too.
+    affine: 4x4, (i, j, k, 1) to native RAS mm.
+    threshold: a voxel belongs to a lesion if its probability is at least this.
+    hysteresis: a second threshold, below or above the first. The lower of the two then bounds
+        the lesions, and only components with a voxel of at least the higher one are kept.
+    min_volume_ml: components smaller than this volume in mL are dropped; one of exactly this
+        volume stays. Voxel volume is the affine's determinant.
+    to_mni: 4x4, native RAS mm to MNI152 RAS mm; gives MNI centroids and decides sides.
+
+    Components are 26-connected. NaN counts as 0. The same input always gives the same result.
+
+    Raises ``ValueError`` for arrays that are not 3D, an affine that is not 4x4, finite and
+    invertible, thresholds outside (0, 1], or a negative smallest volume.
+    """
+    probability = np.asarray(probability_kji)
+    affine = check_affine(affine, "affine")
+    mni = None if to_mni is None else check_affine(to_mni, "to_mni")
+    if probability.ndim != 3:
+        raise ValueError(f"a probability map has three axes, not {probability.ndim}")
+    for value in (threshold, threshold if hysteresis is None else hysteresis):
+        # At 0 every voxel of the background would be a lesion.
+        if not 0 < value <= 1:
+            raise ValueError(f"a threshold must be above 0 and at most 1, not {value}")
+    if not (min_volume_ml >= 0 and math.isfinite(min_volume_ml)):
+        raise ValueError(f"the smallest volume must be at least 0 mL, not {min_volume_ml}")
+    low, high = sorted((threshold, threshold if hysteresis is None else hysteresis))
+
+    labels = np.zeros(probability.shape, dtype=np.int32)
+    candidates = probability >= low
+    box = bounding_box(candidates)
+    lesions: tuple[Lesion, ...] = ()
+    if box is not None:
+        cropped = label_components(candidates[box], connectivity=26)
+        inside = np.flatnonzero(cropped)
+        owner = cropped.reshape(-1)[inside]
+        sizes = np.bincount(owner)
+        keep = np.ones(len(sizes), dtype=bool)
+        if high > low:
+            keep[:] = False
+            keep[np.unique(cropped[probability[box] >= high])] = True
+        voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
+        # The margin forgives the rounding of "20 voxels of 0.001 mL are 0.02 mL".
+        keep &= sizes * voxel_ml >= min_volume_ml * (1 - 1e-9)
+        keep[0] = False
+        # Written backwards, the first voxel of each component is what remains.
+        first = np.zeros(len(sizes), dtype=np.int64)
+        first[owner[::-1]] = inside[::-1]
+        old = np.flatnonzero(keep)
+        old = old[np.lexsort((first[old], -sizes[old]))]
+        table = np.zeros(len(sizes), dtype=np.int32)
+        table[old] = np.arange(1, len(old) + 1, dtype=np.int32)
+        cropped = table[cropped]
+        labels[box] = cropped
+        lesions = measure_lesions(
+            cropped,
+            probability[box],
+            offset_kji=tuple(s.start for s in box),
+            shape_kji=probability.shape,
+            affine=affine,
+            to_mni=mni,
+        )
+    note = (
+        ""
+        if mni is not None
+        else "sides are relative to the middle of the scan: the scan is not aligned to MNI"
+    )
+    return LesionMap(
+        mask=(labels > 0).astype(np.uint8),
+        labels=labels,
+        lesions=lesions,
+        summary=summarise(lesions, note=note),
+        affine=affine,
+        parameters={
+            "threshold": float(threshold),
+            "hysteresis": None if hysteresis is None else float(hysteresis),
+            "min_volume_ml": float(min_volume_ml),
+        },
+    )
+
+
+def check_affine(value: ArrayLike, name: str) -> NDArray[np.float64]:
+    """``value`` as 4x4 float64; ``ValueError`` if it is not one that can be inverted."""
+    matrix = np.array(value, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise ValueError(f"{name} must be a finite 4x4 matrix")
+    if abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        raise ValueError(f"{name} cannot be inverted")
+    return matrix
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """The smallest box that holds all true voxels of a 3D mask; None if there are none."""
+    # One pass over the volume; the other two axes look at a plane.
+    plane = mask.any(axis=0)
+    if not plane.any():
+        return None
+    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    inner = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    slabs = np.flatnonzero(mask[(slice(None), *inner)].any(axis=(1, 2)))
+    return slice(slabs[0], slabs[-1] + 1), *inner
+
+
+def label_components(mask: NDArray[np.bool_], connectivity: int) -> NDArray[np.int32]:
+    """Connected components of a 3D mask, numbered from 1.
+
+    ``connectivity`` is 6 (faces), 18 (and edges) or 26 (and corners).
+    """
+    from scipy import ndimage
+
+    rank = {6: 1, 18: 2, 26: 3}[connectivity]
+    labels, _ = ndimage.label(mask, structure=ndimage.generate_binary_structure(3, rank))
+    return labels.astype(np.int32, copy=False)

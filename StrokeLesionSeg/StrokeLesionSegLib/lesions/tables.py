@@ -1,0 +1,274 @@
+"""Tables and sidecars: the lesions of a scan as TSV, everything about the run as JSON.
+
+Columns follow BIDS: tab-separated, snake_case names with units, ``n/a`` for what is not known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError
+from .find import LesionMap
+from .measure import Lesion
+
+# A number as _cell writes it.
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
+
+COLUMNS = (
+    "lesion",
+    "voxels",
+    "volume_ml",
+    "side",
+    "left_share",
+    "centroid_r_mm",
+    "centroid_a_mm",
+    "centroid_s_mm",
+    "centroid_mni_x_mm",
+    "centroid_mni_y_mm",
+    "centroid_mni_z_mm",
+    "extent_rl_mm",
+    "extent_ap_mm",
+    "extent_si_mm",
+    "mean_probability",
+    "peak_probability",
+    "keep",
+)
+COLUMN_DESCRIPTIONS: dict[str, dict[str, str]] = {
+    "lesion": {"Description": "Number in the label map; 1 is the largest lesion"},
+    "voxels": {"Description": "Number of voxels"},
+    "volume_ml": {"Description": "Volume", "Units": "mL"},
+    "side": {"Description": "Patient's side that holds at least 95 % of the volume, else both"},
+    "left_share": {"Description": "Share of the volume on the patient's left, 0 to 1"},
+    **{
+        f"centroid_{axis}_mm": {
+            "Description": f"Centre of mass towards {name}, native RAS coordinates",
+            "Units": "mm",
+        }
+        for axis, name in (("r", "right"), ("a", "anterior"), ("s", "superior"))
+    },
+    **{
+        f"centroid_mni_{axis}_mm": {
+            "Description": f"Centre of mass, {axis} in MNI152 (2009a) space; n/a if not aligned",
+            "Units": "mm",
+        }
+        for axis in "xyz"
+    },
+    **{
+        f"extent_{axis}_mm": {"Description": f"Length {name}", "Units": "mm"}
+        for axis, name in (
+            ("rl", "right to left"),
+            ("ap", "anterior to posterior"),
+            ("si", "superior to inferior"),
+        )
+    },
+    "mean_probability": {"Description": "Mean probability over the lesion's voxels"},
+    "peak_probability": {"Description": "Highest probability in the lesion"},
+    "keep": {"Description": "False if a reader rejected the lesion"},
+}
+
+
+def lesion_row(lesion: Lesion) -> dict[str, Any]:
+    """One lesion as a row of ``COLUMNS``; None where a value is not known."""
+    mni = lesion.centroid_mni_mm or (None, None, None)
+    values = (
+        lesion.label,
+        lesion.voxels,
+        lesion.volume_ml,
+        lesion.side,
+        lesion.left_share,
+        *lesion.centroid_ras_mm,
+        *mni,
+        *lesion.extent_mm,
+        lesion.mean_probability,
+        lesion.peak_probability,
+        lesion.keep,
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def write_table(
+    path: str | os.PathLike[str],
+    lesions: LesionMap | Sequence[Lesion],
+    *,
+    leading: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+) -> None:
+    """Write the lesions of a scan as TSV, one row each, only a header if there are none.
+
+    ``leading`` are constant columns put before the others, for example ``{"subject": "01"}``.
+    Raises ``InputError`` if the file exists and ``overwrite`` is false, or cannot be written.
+    """
+    if isinstance(lesions, LesionMap):
+        lesions = lesions.lesions
+    first = dict(leading or {})
+    rows = ({**first, **lesion_row(lesion)} for lesion in lesions)
+    write_rows(path, (*first, *COLUMNS), rows, overwrite=overwrite)
+
+
+def write_rows(
+    path: str | os.PathLike[str],
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    overwrite: bool = True,
+) -> None:
+    """Write any table as TSV in the order of ``columns``; a missing value becomes ``n/a``.
+
+    Raises ``InputError`` as ``write_table`` does, ``ValueError`` for a column twice.
+    """
+    if len(set(columns)) != len(columns):
+        raise ValueError("a column occurs twice")
+    lines = ["\t".join(_cell(c) for c in columns)]
+    lines += ["\t".join(_cell(row.get(c)) for c in columns) for row in rows]
+    write_text(path, "\n".join(lines) + "\n", overwrite=overwrite)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (float, np.floating)):
+        if not math.isfinite(value):
+            return "n/a"
+        # Six decimals are a nanolitre and a nanometre; -0 would only puzzle the reader.
+        text = f"{value:.6f}".rstrip("0").rstrip(".")
+        return "0" if text in ("-0", "") else text
+    # Tabs and line ends in a file's or patient's name must not make new cells.
+    return "".join(c if c.isprintable() else " " for c in str(value)) or "n/a"
+
+
+def read_table(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Read a TSV written here: numbers as int or float, true/false as bool, ``n/a`` as None.
+
+    Raises ``InputError`` if it cannot be read or a row has another number of cells.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            path, f"the table cannot be read ({error})", "Name a readable TSV file"
+        ) from error
+    columns = lines[0].split("\t")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line:
+            continue
+        cells = line.split("\t")
+        if len(cells) != len(columns):
+            raise InputError(
+                path,
+                f"line {number} has {len(cells)} cells, not {len(columns)}",
+                "Write the table again",
+            )
+        rows.append(dict(zip(columns, map(_value, cells), strict=True)))
+    return rows
+
+
+def _value(cell: str) -> Any:
+    if cell == "n/a":
+        return None
+    if cell in ("true", "false"):
+        return cell == "true"
+    # Only what _cell writes is a number: the subject "01" and the name "1e5" stay text.
+    if _NUMBER.match(cell):
+        return float(cell) if "." in cell else int(cell)
+    return cell
+
+
+def summary_dict(lesion_map: LesionMap) -> dict[str, Any]:
+    """Summary, parameters and lesions of a scan, JSON-ready, for a sidecar."""
+    return {
+        "summary": dataclasses.asdict(lesion_map.summary),
+        "parameters": dict(lesion_map.parameters),
+        "lesions": [lesion_row(lesion) for lesion in lesion_map.lesions],
+    }
+
+
+def write_sidecar(
+    path: str | os.PathLike[str], content: Mapping[str, Any], *, overwrite: bool = True
+) -> None:
+    """Write ``content`` as strict JSON (UTF-8, two spaces, keys in the given order).
+
+    Takes what a run produces: dataclasses, paths, numpy numbers and arrays, tuples and sets;
+    numbers that are not finite become null. The caller collects the content: all parameters,
+    versions, checksums and timings (seconds).
+
+    Raises ``InputError`` if the file exists and ``overwrite`` is false, or cannot be written, and
+    ``TypeError`` for values that have no JSON form.
+    """
+    text = json.dumps(to_json(content), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n", overwrite=overwrite)
+
+
+def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON sidecar; raises ``InputError`` if it is missing, unreadable or no object."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            path, f"the sidecar cannot be read ({error})", "Name a readable JSON file"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(path, "the sidecar is not a JSON object", "Name a sidecar of this program")
+    return content
+
+
+def to_json(value: Any) -> Any:
+    """``value`` in the types of JSON; raises ``TypeError`` if it has no such form."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, np.generic):
+        return to_json(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, np.ndarray):
+        return to_json(value.tolist())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return [to_json(v) for v in sorted(value, key=str)]
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = True) -> None:
+    """Write UTF-8 text complete or not at all: a temporary name beside it, then a rename.
+
+    Raises ``InputError`` if the file exists and ``overwrite`` is false, or cannot be written.
+    """
+    path = Path(path)
+    if not overwrite and path.exists():
+        raise InputError(path, "the output exists already", "Use --overwrite or another name")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as stream:
+                # Strange file names reach Python as lone surrogates, which UTF-8 cannot hold.
+                stream.write(text.encode("utf-8", "replace"))
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            path,
+            f"cannot be written ({error.strerror or error})",
+            "Check the directory, its permissions and the free space",
+        ) from error
