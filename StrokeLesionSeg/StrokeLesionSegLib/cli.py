@@ -1,0 +1,139 @@
+"""The command ``stroke-lesion-seg``: parses the command line and turns endings into exit codes.
+
+Exit codes: 0 done; 2 wrong arguments or unusable input, with one line on stderr; 130 stopped by
+Ctrl-C or SIGTERM; 1 a defect of ours, with a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from . import __version__
+from .errors import Cancelled, InputError
+
+PROGRAM = "stroke-lesion-seg"
+EXIT_OK, EXIT_DEFECT, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 130
+# One module of the package "commands" each; imported to build the parser, so they import nothing
+# slow at their top.
+COMMANDS = ("segment", "models", "info", "demo", "score")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage is a --help away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line; each subcommand sets ``run`` to its function."""
+    parser = _Parser(
+        prog=PROGRAM,
+        description="Segment chronic stroke lesions in T1-weighted MRI. "
+        "For research; not a medical device.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    for name in COMMANDS:
+        importlib.import_module(f".commands.{name}", __package__).add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (default: the process's own) and return its exit code."""
+    parser = build_parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:  # --help, --version, wrong arguments
+        return int(stop.code or 0)
+    if not hasattr(arguments, "run"):
+        parser.print_help()
+        return EXIT_INPUT
+    previous = _stop_on_sigterm()
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+        return EXIT_OK
+    except InputError as error:
+        return _say(arguments, str(error), EXIT_INPUT)
+    except (KeyboardInterrupt, Cancelled):
+        return _say(arguments, "stopped; nothing was written", EXIT_STOPPED)
+    except BrokenPipeError:
+        # Whoever read our output went away. Python would complain once more when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_STOPPED
+    except MemoryError:
+        return _say(arguments, _OUT_OF_MEMORY, EXIT_INPUT)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            text = f"{error.filename or 'output'}: the disk is full. Free some space."
+            return _say(arguments, text, EXIT_INPUT)
+        return _defect(arguments)
+    except Exception as error:
+        if _is_allocation_failure(error):
+            return _say(arguments, _OUT_OF_MEMORY, EXIT_INPUT)
+        return _defect(arguments)
+    finally:
+        if previous is not None:
+            signal.signal(signal.SIGTERM, previous)
+
+
+_OUT_OF_MEMORY = (
+    "memory: there is not enough of it for this scan. "
+    "Close other programs, or use --views axial --batch-size 1."
+)
+
+
+def _is_allocation_failure(error: BaseException) -> bool:
+    """torch raises RuntimeError, not MemoryError, when the CPU's memory runs out."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "not enough memory" in text or "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+def _say(arguments: argparse.Namespace, text: str, code: int) -> int:
+    """One line on stderr and, for programs that read our JSON lines, one on stdout."""
+    line = " ".join(text.split())
+    print(f"{PROGRAM}: {line}", file=sys.stderr)
+    if getattr(arguments, "progress", None) == "json":
+        from .commands.progress import print_json
+
+        print_json({"stage": "error", "message": line, "exit_code": code})
+    return code
+
+
+def _defect(arguments: argparse.Namespace) -> int:
+    traceback.print_exc()
+    return _say(
+        arguments,
+        "this is a defect of StrokeLesionSeg. Please report it on its issue tracker with the "
+        f"lines above and the output of '{PROGRAM} info'.",
+        EXIT_DEFECT,
+    )
+
+
+def _stop_on_sigterm() -> signal._HANDLER:
+    """Let SIGTERM (a cluster, a closing Slicer) end a run as Ctrl-C does: cleaned up."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        return signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread, where Python allows no handlers
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Arguments that several subcommands share, and their way into the engine's option types."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..pipeline import CleanUp
+
+if TYPE_CHECKING:
+    from ..inference import SegmentOptions
+
+
+def number(
+    low: float, high: float, *, kind: Callable[[str], Any] = float, open_ends: bool = False
+) -> Callable[[str], Any]:
+    """A converter for argparse that takes numbers from ``low`` to ``high``."""
+
+    def convert(text: str) -> Any:
+        value = kind(text)  # argparse turns a ValueError into its own message
+        inside = low < value < high if open_ends else low <= value <= high
+        if not inside:
+            between = "between" if open_ends else "from"
+            raise argparse.ArgumentTypeError(
+                f"{text} is not {between} {low:g} {'and' if open_ends else 'to'} {high:g}"
+            )
+        return value
+
+    convert.__name__ = "whole number" if kind is int else "number"
+    return convert
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Everything that decides what is found and how fast."""
+    found = parser.add_argument_group("what counts as lesion (default: what the model recommends)")
+    found.add_argument(
+        "--threshold",
+        type=number(0, 1, open_ends=True),
+        metavar="P",
+        help="probability from which on a voxel is lesion",
+    )
+    found.add_argument(
+        "--hysteresis",
+        type=number(0, 1),
+        metavar="P",
+        help="second threshold: the lower of the two bounds the lesions, the higher one has to be "
+        "reached somewhere in each; 0 switches it off",
+    )
+    found.add_argument(
+        "--min-volume",
+        type=number(0, 10000),
+        metavar="ML",
+        help="drop components smaller than this many mL",
+    )
+    network = parser.add_argument_group("how the network is run")
+    network.add_argument("--model", metavar="NAME", help="default: the one that is shipped")
+    network.add_argument(
+        "--views",
+        choices=("axial", "triplanar"),
+        help="slices of one view, or of three (slower); default: what the model recommends",
+    )
+    network.add_argument(
+        "--tta", action="store_true", help="average over flipped copies too (slower)"
+    )
+    network.add_argument(
+        "--align",
+        choices=("auto", "mni", "none"),
+        default="auto",
+        help="align to MNI152 first: auto (default) unless the scan lies there already, "
+        "mni always, none never",
+    )
+    network.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    network.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="auto takes a half precision where it is fast and proves close to float32",
+    )
+    network.add_argument(
+        "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all that we have"
+    )
+    network.add_argument(
+        "--batch-size", type=number(1, 1024, kind=int), metavar="N", help="slices at a time"
+    )
+
+
+def add_progress_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--progress",
+        choices=("bar", "json", "none"),
+        help="json prints one JSON object a line on stdout, for programs "
+        "(default: a bar if stderr is a terminal)",
+    )
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Set up the process before torch and SimpleITK are imported; ``--threads`` binds both."""
+    import os
+
+    from ..inference.device import THREADS_VARIABLE, prepare_environment
+
+    if getattr(arguments, "threads", None):
+        os.environ[THREADS_VARIABLE] = str(arguments.threads)
+    prepare_environment()
+
+
+def clean_up(arguments: argparse.Namespace) -> CleanUp:
+    return CleanUp(arguments.threshold, arguments.hysteresis, arguments.min_volume)
+
+
+def segment_options(arguments: argparse.Namespace) -> SegmentOptions:
+    """The engine's options; the views that the model recommends unless others are asked for.
+
+    Raises ``InputError`` if there is no such model.
+    """
+    from ..inference import SegmentOptions
+    from ..models import Manifest, find_model
+
+    views = arguments.views
+    if views is None:
+        manifest = Manifest.from_file(find_model(arguments.model))
+        views = manifest.inference.get("views", "axial")
+    return SegmentOptions(
+        views=views,
+        tta=arguments.tta,
+        align=arguments.align,
+        device=arguments.device,
+        precision=arguments.precision,
+        batch_size=arguments.batch_size,
+        threads=arguments.threads,
+    )
+
+
+def path(text: str) -> Path:
+    """A path argument; ``~`` is expanded because not every shell does so after ``=``."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path must not be empty")
+    return Path(text).expanduser()

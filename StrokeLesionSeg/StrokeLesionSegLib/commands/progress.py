@@ -1,0 +1,134 @@
+"""How a run tells what it is doing: a bar for people, JSON lines for programs, or nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from types import TracebackType
+from typing import Any, TextIO
+
+_TITLES = {
+    "read": "Reading",
+    "align": "Aligning to MNI152",
+    "canonical": "Resampling",
+    "window": "Scaling intensities",
+    "network": "Segmenting",
+    "back": "Back to the scan's grid",
+    "clean": "Finding lesions",
+    "write": "Writing",
+}
+
+
+def print_json(record: dict[str, Any]) -> None:
+    """One object on one line of stdout, flushed, so that a program that drives us sees it now."""
+    sys.stdout.write(json.dumps(record, allow_nan=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+class Reporter:
+    """Context manager that is called with (stage, done, total); this base says nothing."""
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        return None
+
+
+class JsonReporter(Reporter):
+    """One line per step: ``{"stage": ..., "done": ..., "total": ...}``."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        print_json({"stage": stage, "done": int(done), "total": int(total)})
+
+
+class PlainBar(Reporter):
+    """A single line that is written over, for terminals without rich."""
+
+    _WIDTH = 30
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._drawn = 0.0
+        self._length = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._drawn < 0.1:
+            return
+        self._drawn = now
+        filled = self._WIDTH * done // max(total, 1)
+        bar = "#" * filled + "." * (self._WIDTH - filled)
+        line = f"{_TITLES.get(stage, stage):<24} {bar} {done}/{total}"
+        self._stream.write("\r" + line.ljust(self._length))
+        self._stream.flush()
+        self._length = len(line)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.write("\r" + " " * self._length + "\r")
+        self._stream.flush()
+
+
+class RichBar(Reporter):
+    """The same with rich, which also knows narrow and dumb terminals."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            console=Console(file=stream),
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None)
+        self._stage = ""
+
+    def __enter__(self) -> RichBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            self._progress.reset(
+                self._task, description=_TITLES.get(stage, stage), total=max(total, 1)
+            )
+        self._progress.update(self._task, completed=done, total=max(total, 1))
+
+
+def make_reporter(kind: str | None) -> Reporter:
+    """The reporter for ``--progress``; None means a bar if stderr is a terminal."""
+    if kind is None:
+        kind = "bar" if sys.stderr.isatty() else "none"
+    if kind == "json":
+        return JsonReporter()
+    if kind == "bar":
+        rich = importlib.util.find_spec("rich") is not None
+        return RichBar(sys.stderr) if rich else PlainBar(sys.stderr)
+    return Reporter()

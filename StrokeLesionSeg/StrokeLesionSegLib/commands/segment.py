@@ -1,0 +1,143 @@
+"""``stroke-lesion-seg segment``: one scan in, mask, table and sidecar out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import Any
+
+from ..outputs import beside_mask, default_mask_path
+from ..pipeline import OutputPaths, SegmentResult, segment_file
+from .options import (
+    add_engine_arguments,
+    add_progress_argument,
+    clean_up,
+    path,
+    prepare,
+    segment_options,
+)
+from .progress import make_reporter, print_json
+from .tables import print_table
+
+
+def add_parser(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "segment",
+        help="find the lesions in one scan",
+        description="Find chronic stroke lesions in one T1-weighted scan. The mask has the grid "
+        "and orientation of the input. A table of the lesions and a JSON sidecar are written "
+        "beside it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "input",
+        type=path,
+        metavar="IN",
+        help="NIfTI (.nii, .nii.gz), NRRD, MHA, MHD, or a folder with a DICOM series",
+    )
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument(
+        "-o", "--output", type=path, metavar="MASK", help="default: <name>_lesion beside the input"
+    )
+    outputs.add_argument(
+        "--probability", type=path, metavar="FILE", help="write the lesion probability, 0 to 1"
+    )
+    outputs.add_argument(
+        "--spread",
+        type=path,
+        metavar="FILE",
+        help="write how far views and flips disagree (standard deviation of the probability)",
+    )
+    outputs.add_argument(
+        "--table", type=path, metavar="FILE", help="default: the mask's name with .tsv"
+    )
+    outputs.add_argument(
+        "--sidecar", type=path, metavar="FILE", help="default: the mask's name with .json"
+    )
+    outputs.add_argument("--no-table", action="store_true", help="write no table")
+    outputs.add_argument("--no-sidecar", action="store_true", help="write no sidecar")
+    outputs.add_argument(
+        "--overwrite", action="store_true", help="replace outputs that exist already"
+    )
+    parser.add_argument(
+        "--series", metavar="UID", help="SeriesInstanceUID, if the folder holds several"
+    )
+    add_engine_arguments(parser)
+    add_progress_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    paths = output_paths(arguments)
+    prepare(arguments)
+    with make_reporter(arguments.progress) as reporter:
+        result = segment_file(
+            arguments.input,
+            paths,
+            model=arguments.model,
+            options=segment_options(arguments),
+            clean=clean_up(arguments),
+            series=arguments.series,
+            overwrite=arguments.overwrite,
+            progress=reporter,
+        )
+    if arguments.progress == "json":
+        print_json({"stage": "result", **result.as_dict()})
+    else:
+        print_result(result)
+
+
+def output_paths(arguments: argparse.Namespace) -> OutputPaths:
+    """The paths that the arguments ask for, defaults filled in."""
+    mask = arguments.output or default_mask_path(arguments.input)
+    paths = OutputPaths(
+        mask,
+        arguments.probability,
+        arguments.spread,
+        arguments.table or beside_mask(mask, ".tsv"),
+        arguments.sidecar or beside_mask(mask, ".json"),
+    )
+    if arguments.no_table:
+        paths = replace(paths, table=None)
+    if arguments.no_sidecar:
+        paths = replace(paths, sidecar=None)
+    return paths
+
+
+def print_result(result: SegmentResult) -> None:
+    """For people: warnings on stderr, then the lesions, the files and the time."""
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    lesions = result.lesion_map.lesions
+    if lesions:
+        rows = [
+            [
+                str(lesion.label),
+                f"{lesion.volume_ml:.2f}",
+                lesion.side,
+                _point(lesion.centroid_ras_mm),
+                _point(lesion.centroid_mni_mm),
+                f"{lesion.mean_probability:.2f}",
+            ]
+            for lesion in lesions
+        ]
+        columns = ("lesion", "mL", "side", "centre RAS mm", "centre MNI mm", "probability")
+        print_table(columns, rows)
+        print(f"{len(lesions)} lesion{'s' * (len(lesions) > 1)}, {result.volume_ml:.2f} mL in all")
+    else:
+        print("no lesion found")
+    for title, file in (
+        ("mask", result.paths.mask),
+        ("probability", result.paths.probability),
+        ("spread", result.paths.spread),
+        ("table", result.paths.table),
+        ("sidecar", result.paths.sidecar),
+    ):
+        if file is not None:
+            print(f"{title:<12}{file}")
+    print(f"{'time':<12}{result.timings['total']:.1f} s")
+
+
+def _point(point: tuple[float, float, float] | None) -> str:
+    return "-" if point is None else ", ".join(f"{v:.0f}" for v in point)

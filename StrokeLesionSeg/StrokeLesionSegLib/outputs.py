@@ -1,0 +1,210 @@
+"""The files one run writes: checked before the work starts, complete together or not there at all.
+
+Every file is first written into a hidden folder beside its place. Only when all of them are
+complete are they renamed into their places, so that neither a crash nor a full disk leaves a mask
+without its table, or half a file under a good name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from .errors import InputError
+
+#: What volumes can be written as; the longest that fits a name is its ending.
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+# What a mask is written as by default for each ending of the input.
+_SAME_FAMILY = {
+    ".nii.gz": ".nii.gz",
+    ".nii": ".nii",
+    ".nrrd": ".nrrd",
+    ".nhdr": ".nrrd",
+    ".mha": ".mha",
+    ".mhd": ".mhd",
+}
+_STAGING_PREFIX = ".stroke-lesion-seg-"
+
+
+def split_name(path: Path) -> tuple[str, str]:
+    """Stem and ending of a file's name, with ``.nii.gz`` as one ending, in lower case.
+
+    Names of folders and of files of another kind are returned whole, with an empty ending.
+    """
+    name = path.name
+    for suffix in (*VOLUME_SUFFIXES, ".nhdr", ".hdr", ".img.gz", ".img", ".dcm", ".ima"):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)], suffix
+    return name, ""
+
+
+def default_mask_path(source: Path) -> Path:
+    """``<stem>_lesion<ending>`` beside the source; NIfTI for DICOM and for formats not written."""
+    source = Path(os.path.abspath(source))
+    if source.is_dir():
+        return source.with_name(f"{source.name or 'scan'}_lesion.nii.gz")
+    stem, suffix = split_name(source)
+    return source.with_name(f"{stem}_lesion{_SAME_FAMILY.get(suffix, '.nii.gz')}")
+
+
+def beside_mask(mask: Path, suffix: str) -> Path:
+    """The mask's path with another ending: ``x_lesion.nii.gz`` to ``x_lesion.tsv``."""
+    return mask.with_name(split_name(mask)[0] + suffix)
+
+
+class OutputSet:
+    """A context in which a run's output files are staged and then committed together.
+
+    Parameters
+    ----------
+    volumes: image files; their names must end in one of ``VOLUME_SUFFIXES``.
+    documents: other files, with the ending each must have, for example ``(path, ".tsv")``.
+    source: the input, which must not be among the outputs.
+    overwrite: whether existing files may be replaced.
+
+    Entering checks every output and raises ``InputError`` if one cannot be written: wrong ending,
+    already there, named twice, its folder missing or not writable. Leaving removes what is
+    staged; without :meth:`commit` nothing appears, and a commit that fails is undone.
+    """
+
+    def __init__(
+        self,
+        volumes: Iterable[Path],
+        documents: Iterable[tuple[Path, str]] = (),
+        *,
+        source: Path | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self._volumes = [Path(p) for p in volumes]
+        self._documents = [(Path(p), suffix) for p, suffix in documents]
+        self._source = source
+        self._overwrite = overwrite
+        self._staging: dict[Path, Path] = {}
+
+    def __enter__(self) -> OutputSet:
+        try:
+            self._check()
+        except BaseException:
+            self._remove_staging()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._remove_staging()
+
+    def staged(self, path: Path) -> Path:
+        """Where to write the output that will become ``path``; the same name in a hidden folder."""
+        return self._staging[_folder(path)] / path.name
+
+    def commit(self) -> None:
+        """Put every staged file into its place.
+
+        Raises ``InputError`` if the system refuses; then none of the files is there, and files
+        that were there before are back.
+        """
+        done: list[tuple[Path, Path | None]] = []
+        try:
+            for folder, staging in self._staging.items():
+                backups = Path(tempfile.mkdtemp(prefix="old-", dir=staging))
+                for staged in sorted(p for p in staging.iterdir() if p.is_file()):
+                    final = folder / staged.name
+                    backup = None
+                    if final.exists():
+                        backup = backups / staged.name
+                        _keep_copy(final, backup)
+                    os.replace(staged, final)
+                    done.append((final, backup))
+        except BaseException as error:
+            for final, backup in reversed(done):
+                if backup is None:
+                    final.unlink(missing_ok=True)
+                else:
+                    os.replace(backup, final)
+            if isinstance(error, OSError):
+                raise os_input_error(error, done[-1][0] if done else "outputs") from error
+            raise
+
+    def _check(self) -> None:
+        seen: set[Path] = set()
+        endings = [(p, VOLUME_SUFFIXES) for p in self._volumes]
+        endings += [(p, (suffix,)) for p, suffix in self._documents]
+        for path, suffixes in endings:
+            suffix = next((s for s in suffixes if path.name.lower().endswith(s)), None)
+            if suffix is None or len(path.name) == len(suffix):
+                raise InputError(
+                    path,
+                    "the name does not tell a format that can be written",
+                    f"Let it end in {' or '.join(suffixes)}",
+                )
+            key = _folder(path) / path.name
+            if key in seen:
+                raise InputError(path, "two outputs have this name", "Give each its own name")
+            seen.add(key)
+            if self._source is not None and _same_file(path, self._source):
+                raise InputError(path, "the output is the input", "Give the output another name")
+            if path.is_dir():
+                raise InputError(path, "is a folder", "Give the name of a file")
+            if not self._overwrite:
+                # The voxels of an .mhd lie in a second file beside it.
+                others = (".raw", ".zraw") if suffix == ".mhd" else ()
+                for file in (path, *(beside_mask(path, other) for other in others)):
+                    if os.path.lexists(file):
+                        raise InputError(
+                            file, "exists already", "Add --overwrite or name another output"
+                        )
+        for path, _ in endings:
+            folder = _folder(path)
+            if folder in self._staging:
+                continue
+            if not folder.is_dir():
+                raise InputError(path, f"its folder {folder} does not exist", "Create it first")
+            try:
+                # The only test of writability that is true on every file system and for root.
+                staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder))
+            except OSError as error:
+                raise os_input_error(error, path) from error
+            self._staging[folder] = staging
+
+    def _remove_staging(self) -> None:
+        for folder in self._staging.values():
+            shutil.rmtree(folder, ignore_errors=True)
+        self._staging.clear()
+
+
+def os_input_error(error: OSError, where: str | os.PathLike[str]) -> InputError:
+    """What the operating system refused about ``where``, in one line with a remedy."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return InputError(where, "the disk is full", "Free some space or choose another folder")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return InputError(where, "cannot be written here", "Choose a folder that you may write to")
+    if error.errno == errno.ENAMETOOLONG:
+        return InputError(where, "the name is too long", "Give a shorter one")
+    return InputError(where, f"cannot be written ({error.strerror or error})", "Check the disk")
+
+
+def _folder(path: Path) -> Path:
+    return Path(os.path.realpath(path.parent))
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return False
+
+
+def _keep_copy(path: Path, copy: Path) -> None:
+    try:
+        os.link(path, copy)
+    except OSError:  # no hard links on this file system
+        shutil.copy2(path, copy)

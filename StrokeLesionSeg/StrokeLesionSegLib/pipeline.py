@@ -1,0 +1,373 @@
+"""One scan, from its file to the files of its result. The command line and the batch run this."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .errors import Cancelled, InputError
+from .outputs import OutputSet, beside_mask, default_mask_path, os_input_error
+
+if TYPE_CHECKING:
+    from .images import Scan
+    from .inference import Prediction, SegmentOptions
+    from .lesions import LesionMap
+    from .models import LoadedModel
+
+#: Called with the stage, what is done of it, and how much there is to do.
+Progress = Callable[[str, int, int], None]
+#: The stages of a run in their order.
+STAGES = ("read", "align", "canonical", "window", "network", "back", "clean", "write")
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where the results go; None for what is not wanted.
+
+    Attributes
+    ----------
+    mask: uint8 image, 1 in lesions, on the input's grid.
+    probability, spread: float32 images on the input's grid: mean over views and flips, and its
+        standard deviation.
+    table: tab-separated, one row per lesion.
+    sidecar: JSON with all parameters, versions, checksums and timings.
+    """
+
+    mask: Path
+    probability: Path | None = None
+    spread: Path | None = None
+    table: Path | None = None
+    sidecar: Path | None = None
+
+    @classmethod
+    def beside(cls, source: Path, mask: Path | None = None) -> OutputPaths:
+        """Mask, table and sidecar with default names, beside ``source`` or with ``mask``."""
+        mask = default_mask_path(source) if mask is None else Path(mask)
+        return cls(mask, table=beside_mask(mask, ".tsv"), sidecar=beside_mask(mask, ".json"))
+
+    @property
+    def volumes(self) -> list[Path]:
+        return [p for p in (self.mask, self.probability, self.spread) if p is not None]
+
+    @property
+    def documents(self) -> list[tuple[Path, str]]:
+        pairs = ((self.table, ".tsv"), (self.sidecar, ".json"))
+        return [(p, suffix) for p, suffix in pairs if p is not None]
+
+
+@dataclass(frozen=True)
+class CleanUp:
+    """From probabilities to lesions; None takes what the model's manifest recommends.
+
+    Attributes
+    ----------
+    threshold: probability from which on a voxel is lesion, in (0, 1).
+    hysteresis: second threshold: the lower of the two bounds the lesions, the higher one must be
+        reached somewhere in each; 0 switches it off.
+    min_volume_ml: components smaller than this are dropped, in mL.
+    """
+
+    threshold: float | None = None
+    hysteresis: float | None = None
+    min_volume_ml: float | None = None
+
+    def resolve(self, recommended: Mapping[str, Any]) -> dict[str, Any]:
+        """Keyword arguments of ``find_lesions``."""
+        return {
+            "threshold": _first(self.threshold, recommended.get("threshold"), 0.5),
+            "hysteresis": _first(self.hysteresis, recommended.get("hysteresis"), 0.0) or None,
+            "min_volume_ml": _first(self.min_volume_ml, recommended.get("min_volume_ml"), 0.0),
+        }
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What one run found and wrote.
+
+    Attributes
+    ----------
+    source: the input. paths: what was written. lesion_map: mask, labels and measurements on the
+    input's grid. prediction: probability and spread there, and how they were made. warnings: one
+    sentence each. timings: seconds by stage, and ``total``.
+    """
+
+    source: Path
+    paths: OutputPaths
+    lesion_map: LesionMap
+    prediction: Prediction
+    warnings: tuple[str, ...]
+    timings: dict[str, float]
+
+    @property
+    def volume_ml(self) -> float:
+        """Volume of all lesions together in mL."""
+        return self.lesion_map.summary.volume_ml
+
+    def as_dict(self) -> dict[str, Any]:
+        """For ``--progress json``: paths as strings, counts, seconds."""
+        paths = {k: None if v is None else str(v) for k, v in asdict(self.paths).items()}
+        return {
+            "source": str(self.source),
+            **paths,
+            "lesions": self.lesion_map.summary.count,
+            "volume_ml": round(self.volume_ml, 4),
+            "warnings": list(self.warnings),
+            "timings": {k: round(v, 3) for k, v in self.timings.items()},
+        }
+
+
+def segment_file(
+    source: Path,
+    paths: OutputPaths,
+    *,
+    model: LoadedModel | str | None = None,
+    options: SegmentOptions | None = None,
+    clean: CleanUp | None = None,
+    series: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> SegmentResult:
+    """Read ``source``, find its lesions and write ``paths``, all of them or none.
+
+    ``model`` is a loaded model (for many scans) or the name of one; None takes the default.
+    ``series`` picks one of a DICOM folder. ``progress`` is told the stages of ``STAGES``;
+    ``cancel`` is asked between steps.
+
+    Raises ``InputError`` if input, outputs or model cannot be used, ``Cancelled`` if told so.
+    """
+    source = Path(source)
+    started = time.perf_counter()
+    timings: dict[str, float] = {}
+    tell = progress or (lambda stage, done, total: None)
+    check_source(source)
+    with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
+        # Cheap checks come first: an unknown model is said before a large file is read.
+        loaded = None
+        if model is None or isinstance(model, str):
+            from .models import find_model
+
+            find_model(model)
+        else:
+            loaded = model
+
+        from .inference.device import prepare_environment
+
+        prepare_environment()
+        from .images import read_scan
+
+        tell("read", 0, 1)
+        step = time.perf_counter()
+        scan = read_scan(source, series=series)
+        timings["read"] = time.perf_counter() - step
+        tell("read", 1, 1)
+        _stop_if(cancel)
+
+        if loaded is None:
+            from .models import load_model
+
+            step = time.perf_counter()
+            loaded = load_model(model)  # type: ignore[arg-type]
+            timings["model"] = time.perf_counter() - step
+        from .inference import SegmentOptions, segment_volume
+
+        parameters = (clean or CleanUp()).resolve(loaded.manifest.inference)
+        options = options or SegmentOptions()
+        prediction = segment_volume(scan.volume, loaded, options, progress=progress, cancel=cancel)
+        timings.update(prediction.timings)
+        _stop_if(cancel)
+
+        tell("clean", 0, 1)
+        step = time.perf_counter()
+        lesion_map = _find(prediction, parameters)
+        timings["clean"] = time.perf_counter() - step
+        tell("clean", 1, 1)
+
+        tell("write", 0, 1)
+        step = time.perf_counter()
+        warnings = tuple(dict.fromkeys((*scan.warnings, *prediction.warnings)))
+        _write_volumes(outputs, paths, scan, prediction, lesion_map)
+        timings["write"] = time.perf_counter() - step
+        timings["total"] = time.perf_counter() - started
+        result = SegmentResult(source, paths, lesion_map, prediction, warnings, timings)
+        _write_documents(outputs, result, scan, loaded, options)
+        _stop_if(cancel)
+        outputs.commit()
+        tell("write", 1, 1)
+    return result
+
+
+def check_source(source: Path) -> None:
+    """Raise ``InputError`` unless ``source`` is there and can be opened."""
+    try:
+        if source.is_dir():
+            os.listdir(source)
+        else:
+            with open(source, "rb"):
+                pass
+    except FileNotFoundError:
+        raise InputError(source, "there is no such file or folder", "Check the path") from None
+    except PermissionError:
+        raise InputError(source, "may not be read", "Ask its owner for permission") from None
+    except OSError as error:
+        raise InputError(
+            source, f"cannot be read ({error.strerror or error})", "Check the path and the disk"
+        ) from error
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what a result depends on; packages that are absent are left out."""
+    versions = {"StrokeLesionSeg": __version__, "Python": platform.python_version()}
+    for package in ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "nibabel", "safetensors"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _find(prediction: Prediction, parameters: dict[str, Any]) -> LesionMap:
+    from .lesions import find_lesions
+
+    alignment = prediction.alignment
+    return find_lesions(
+        prediction.probability.array,
+        prediction.probability.affine,
+        to_mni=alignment.matrix if alignment is not None and alignment.ok else None,
+        **parameters,
+    )
+
+
+def _write_volumes(
+    outputs: OutputSet,
+    paths: OutputPaths,
+    scan: Scan,
+    prediction: Prediction,
+    lesion_map: LesionMap,
+) -> None:
+    import numpy as np
+
+    from .images import write_volume
+
+    mask = prediction.probability.with_array(lesion_map.mask)
+    for path, volume, dtype in (
+        (paths.mask, mask, np.uint8),
+        (paths.probability, prediction.probability, np.float32),
+        (paths.spread, prediction.spread, np.float32),
+    ):
+        if path is None:
+            continue
+        try:
+            write_volume(outputs.staged(path), volume, like=scan, dtype=dtype)
+        except InputError as error:
+            # The message has to name the file that the user asked for, not the staged one.
+            raise InputError(path, error.cause, error.remedy) from error
+        except OSError as error:
+            raise os_input_error(error, path) from error
+
+
+def _write_documents(
+    outputs: OutputSet,
+    result: SegmentResult,
+    scan: Scan,
+    model: LoadedModel,
+    options: SegmentOptions,
+) -> None:
+    from .lesions import write_sidecar, write_table
+
+    paths = result.paths
+    writers: list[tuple[Path | None, Callable[[Path], None]]] = [
+        (paths.table, lambda path: write_table(path, result.lesion_map)),
+        (
+            paths.sidecar,
+            lambda path: write_sidecar(path, describe(result, scan, model, options)),
+        ),
+    ]
+    for path, write in writers:
+        if path is None:
+            continue
+        try:
+            write(outputs.staged(path))
+        except InputError as error:
+            raise InputError(path, error.cause, error.remedy) from error
+        except OSError as error:
+            raise os_input_error(error, path) from error
+
+
+def describe(
+    result: SegmentResult,
+    scan: Scan,
+    model: LoadedModel,
+    options: SegmentOptions,
+) -> dict[str, Any]:
+    """Everything about a run that its sidecar states; nothing that names a patient."""
+    from .lesions import summary_dict
+
+    manifest = model.manifest
+    alignment = result.prediction.alignment
+    k, j, i = scan.volume.array.shape
+    return {
+        "software": {"name": "StrokeLesionSeg", "version": __version__},
+        "versions": software_versions(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "notice": "For research. Not a medical device.",
+        "source": {
+            "name": Path(os.path.abspath(result.source)).name,
+            "sha256": _sha256(result.source),
+            "format": scan.format,
+            "series": scan.header.get("series", {}).get("SeriesInstanceUID"),
+            "shape_ijk": [i, j, k],
+            "spacing_mm": [round(s, 6) for s in scan.volume.spacing],
+            "affine_ijk_to_ras_mm": scan.volume.affine.tolist(),
+        },
+        "outputs": {k: v.name for k, v in asdict(result.paths).items() if v is not None},
+        "model": {
+            "name": manifest.name,
+            "version": manifest.version,
+            "sha256": manifest.weights["sha256"],
+            "license": manifest.license,
+        },
+        "options": asdict(options),
+        "inference": result.prediction.details,
+        "alignment": None
+        if alignment is None
+        else {
+            "ok": alignment.ok,
+            "reason": alignment.reason,
+            "overlap": alignment.overlap,
+            "similarity": alignment.similarity,
+            "matrix_ras_mm_to_mni_mm": alignment.matrix.tolist(),
+        },
+        **summary_dict(result.lesion_map),
+        "warnings": list(result.warnings),
+        "timings_s": {k: round(v, 3) for k, v in result.timings.items()},
+    }
+
+
+def _sha256(path: Path) -> str | None:
+    """Checksum of the input file; None for a DICOM folder."""
+    if path.is_dir():
+        return None
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _stop_if(cancel: Callable[[], bool] | None) -> None:
+    if cancel is not None and cancel():
+        raise Cancelled
+
+
+def _first(*values: Any) -> Any:
+    return next((v for v in values if v is not None), None)
