@@ -99,29 +99,32 @@ def apply_weights(
     return out
 
 
-def _affine_sample(
-    array: NDArray[np.float32],
-    matrix: NDArray[np.float64],
-    offset: NDArray[np.float64],
-    shape: tuple[int, int, int],
-    fill: float,
-) -> NDArray[np.float32]:
+class _Sampler:
     """Linear interpolation of a (K, J, I) array at ``matrix @ ijk + offset``; ITK, all cores.
 
-    Index space on both sides: ITK's images know no sheared axes, its transforms do.
+    Index space on both sides: ITK's images know no sheared axes, its transforms do. Each target
+    voxel is computed by itself, so the number of threads does not show in the result.
     """
-    import SimpleITK as sitk
 
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(matrix.ravel().tolist())
-    transform.SetTranslation(offset.tolist())
-    resampler = sitk.ResampleImageFilter()
-    resampler.SetSize([int(n) for n in shape[::-1]])
-    resampler.SetTransform(transform)
-    resampler.SetInterpolator(sitk.sitkLinear)
-    resampler.SetDefaultPixelValue(float(fill))
-    return sitk.GetArrayFromImage(resampler.Execute(image))
+    def __init__(self, array: NDArray[np.float32], matrix: NDArray[np.float64]) -> None:
+        import SimpleITK as sitk
+
+        self._sitk = sitk
+        self._image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+        self._matrix = matrix
+
+    def __call__(
+        self, offset: NDArray[np.float64], shape: tuple[int, int, int], fill: float
+    ) -> NDArray[np.float32]:
+        transform = self._sitk.AffineTransform(3)
+        transform.SetMatrix(self._matrix.ravel().tolist())
+        transform.SetTranslation(offset.tolist())
+        resampler = self._sitk.ResampleImageFilter()
+        resampler.SetSize([int(n) for n in shape[::-1]])
+        resampler.SetTransform(transform)
+        resampler.SetInterpolator(self._sitk.sitkLinear)
+        resampler.SetDefaultPixelValue(float(fill))
+        return self._sitk.GetArrayFromImage(resampler.Execute(self._image))
 
 
 def gather(
@@ -151,7 +154,7 @@ def gather(
         tap = (1 - s * s) / (12 * s * s)
         if tap > 0.05:
             array = _three_taps(array, axis, min(tap, 0.25))
-    return _affine_sample(array, matrix, offset, shape, fill)
+    return _Sampler(array, matrix)(offset, shape, fill)
 
 
 def _group_mean(array: NDArray[np.float32], axis: int, group: int) -> NDArray[np.float32]:
@@ -188,9 +191,10 @@ def spread(
     """
     steps = np.sqrt((matrix**2).sum(axis=0))
     cuts = [_subsamples(float(s)) / s for s in steps]  # in target voxels, from the centre
+    sampler = _Sampler(array, matrix)
     total: NDArray[np.float32] | None = None
     for shift in itertools.product(*cuts):
-        sample = _affine_sample(array, matrix, offset + matrix @ np.array(shift), shape, 0.0)
+        sample = sampler(offset + matrix @ np.array(shift), shape, 0.0)
         if total is None:
             total = sample
         else:

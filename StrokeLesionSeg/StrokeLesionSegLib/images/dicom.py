@@ -1,0 +1,417 @@
+"""A T1-weighted series out of a folder of DICOM files, classic or enhanced multi-frame.
+
+The headers are read with pydicom and the geometry is computed here (PS3.3 C.7.6.2); GDCM, inside
+SimpleITK, decodes the pixels of classic files, whatever their transfer syntax.
+
+Rule for picking the series: MR image storage only; a series is usable if it has at least eight
+slices, all of one orientation and size. Exactly one usable series is taken; if there are several
+the caller has to name one by its SeriesInstanceUID.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .checks import MAX_VOXELS, checked_scan
+from .itk_formats import LPS_TO_RAS, itk_reason
+from .scan import Scan
+
+if TYPE_CHECKING:
+    import pydicom
+
+MIN_SLICES = 8
+# Along the normal, in parts of the slice spacing: from the first on a warning, from the second on
+# the stack is no regular grid, and half a spacing more than usual means a slice is missing.
+_UNEVEN_WARNING, _UNEVEN_ERROR, _GAP = 0.02, 0.1, 1.5
+
+_MR = "1.2.840.10008.5.1.4.1.1.4"
+_ENHANCED = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
+_TAGS = [
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
+    "FrameOfReferenceUID", "SeriesDescription", "SeriesNumber", "Modality", "Rows", "Columns",
+    "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SamplesPerPixel",
+    "PhotometricInterpretation", "NumberOfFrames", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept", "BitsStored",
+    "PixelRepresentation", "InstanceNumber",
+]  # fmt: skip
+_EXPORT = "Export the series again, or convert it to NIfTI (for instance with dcm2niix)"
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One image: a classic file, or a frame of an enhanced one."""
+
+    file: Path
+    frame: int  # 0-based; 0 for classic files
+    uid: str
+    rows: int
+    columns: int
+    position: NDArray[np.float64] | None  # LPS mm of the first pixel's centre
+    orientation: NDArray[np.float64] | None  # six direction cosines, LPS
+    spacing: tuple[float, float] | None  # between rows, between columns
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass
+class _Series:
+    uid: str
+    facts: dict[str, Any]
+    slices: list[_Slice] = field(default_factory=list)
+    enhanced: bool = False
+    refused: str = ""  # why its pixels cannot be used at all
+
+    def describe(self) -> str:
+        name = self.facts.get("SeriesDescription") or "no description"
+        return f'"{name}" ({len(self.slices)} images, UID {self.uid})'
+
+
+def read_dicom(path: Path, *, series: str | None = None) -> Scan:
+    """Reads one MR series from a folder (searched recursively) or an enhanced multi-frame file.
+
+    Returns a ``Scan`` as ``read_scan`` does; k runs along the normal of the slices (row direction
+    x column direction), rescale slope and intercept are applied. ``header["series"]`` holds what
+    a DICOM SEG needs to refer to the source: study, series and frame-of-reference UIDs, the files
+    and SOP instance UIDs in the order of k, and for enhanced files the frame numbers (from 1).
+
+    Raises ``InputError`` if no series or several are usable, if ``series`` is not there, for
+    missing slices, uneven spacing, mixed orientations or sizes, several images at one position,
+    colour, and pixels that cannot be decoded.
+    """
+    found = _collect(path)
+    chosen = _choose(path, found, series)
+    slices, affine, warnings = _stack(path, chosen)
+    array = _enhanced_pixels(path, slices) if chosen.enhanced else _classic_pixels(path, slices)
+    facts = dict(chosen.facts)
+    if chosen.enhanced:
+        facts["files"] = (os.fspath(slices[0].file),)
+        facts["frames"] = tuple(s.frame + 1 for s in slices)
+        facts["SOPInstanceUIDs"] = (slices[0].uid,)
+    else:
+        facts["files"] = tuple(os.fspath(s.file) for s in slices)
+        facts["SOPInstanceUIDs"] = tuple(s.uid for s in slices)
+    return checked_scan(
+        path,
+        array,
+        affine,
+        format="dicom",
+        warnings=tuple(warnings),
+        header={"dtype": facts.pop("stored"), "series": facts},
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    files = []
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        files += [Path(folder, n) for n in sorted(names) if not n.startswith(".")]
+    return files
+
+
+def _collect(path: Path) -> dict[str, _Series]:
+    """The MR series under ``path`` by UID. ``InputError`` if there is no DICOM image at all."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    found: dict[str, _Series] = {}
+    seen: set[str] = set()
+    others: dict[str, int] = defaultdict(int)
+    unreadable: list[Path] = []
+    for file in _files(path):
+        try:
+            with file.open("rb") as stream:
+                if stream.read(132)[128:] != b"DICM":
+                    continue
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        except InvalidDicomError:
+            continue
+        except PermissionError:
+            unreadable.append(file)
+            continue
+        except Exception as error:  # pydicom raises many types on damaged headers
+            raise InputError(
+                file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
+            ) from error
+        storage = str(header.get("SOPClassUID", ""))
+        if storage != _MR and storage not in _ENHANCED:
+            if "Rows" in header:
+                others[str(header.get("Modality", "unknown"))] += 1
+            continue
+        instance = str(header.get("SOPInstanceUID", file))
+        if instance in seen:  # the same image, exported twice
+            continue
+        seen.add(instance)
+        uid = str(header.get("SeriesInstanceUID", ""))
+        entry = found.setdefault(uid, _Series(uid, _facts(header)))
+        entry.enhanced = entry.enhanced or storage in _ENHANCED
+        try:
+            _add(entry, file, instance, header)
+        except (TypeError, ValueError, IndexError) as error:
+            raise InputError(
+                file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
+            ) from error
+    if unreadable:
+        raise InputError(
+            unreadable[0], "no permission to read it", "Ask for read access or copy it elsewhere"
+        )
+    if not found:
+        if others:
+            kinds = ", ".join(f"{n} x {k}" for k, n in sorted(others.items()))
+            raise InputError(path, f"holds no MR images ({kinds})", "Give the T1-weighted series")
+        raise InputError(
+            path,
+            "holds no DICOM images",
+            "Give a folder with the DICOM files of one T1-weighted series, or an image file",
+        )
+    return found
+
+
+def _facts(header: pydicom.Dataset) -> dict[str, Any]:
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription",
+             "Modality")  # fmt: skip
+    facts: dict[str, Any] = {n: str(header.get(n) or "") for n in names}
+    bits = 8 if int(header.get("BitsStored") or 16) <= 8 else 16
+    facts["stored"] = f"{'int' if header.get('PixelRepresentation') else 'uint'}{bits}"
+    return facts
+
+
+def _add(entry: _Series, file: Path, instance: str, header: pydicom.Dataset) -> None:
+    if int(header.get("SamplesPerPixel") or 1) != 1:
+        entry.refused = "its images are in colour"
+    elif str(header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
+        entry.refused = f"its images are {header.PhotometricInterpretation}, not MONOCHROME2"
+    if not entry.enhanced:
+        entry.slices.append(_slice(file, 0, instance, header, [header]))
+        return
+    shared = _first(header, "SharedFunctionalGroupsSequence")
+    per_frame = list(header.get("PerFrameFunctionalGroupsSequence") or [])
+    if len(per_frame) != int(header.get("NumberOfFrames") or 1):
+        raise ValueError("frames without functional groups")
+    for frame, own in enumerate(per_frame):
+        groups = [g for g in (own, shared) if g is not None]
+        entry.slices.append(_slice(file, frame, instance, header, groups))
+
+
+def _first(item: Any, keyword: str) -> Any:
+    sequence = item.get(keyword)
+    return sequence[0] if sequence else None
+
+
+_MACROS = {
+    "PixelSpacing": "PixelMeasuresSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "ImagePositionPatient": "PlanePositionSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+}
+
+
+def _slice(
+    file: Path, frame: int, instance: str, header: pydicom.Dataset, groups: list[Any]
+) -> _Slice:
+    def value(keyword: str) -> Any:
+        for group in groups:
+            item = group if group is header else _first(group, _MACROS[keyword])
+            if item is not None and item.get(keyword) is not None:
+                return item.get(keyword)
+        return None
+
+    def numbers(keyword: str, count: int) -> NDArray[np.float64] | None:
+        given = value(keyword)
+        if given is None:
+            return None
+        array = np.array([float(x) for x in given])
+        return array if array.shape == (count,) and np.isfinite(array).all() else None
+
+    slope, intercept = value("RescaleSlope"), value("RescaleIntercept")
+    spacing = numbers("PixelSpacing", 2)
+    return _Slice(
+        file,
+        frame,
+        instance,
+        int(header.get("Rows") or 0),
+        int(header.get("Columns") or 0),
+        numbers("ImagePositionPatient", 3),
+        numbers("ImageOrientationPatient", 6),
+        None if spacing is None else (float(spacing[0]), float(spacing[1])),
+        1.0 if slope is None else float(slope),
+        0.0 if intercept is None else float(intercept),
+    )
+
+
+def _problem(entry: _Series) -> str:
+    """Why a series is no stack of parallel slices of one size; empty if it is."""
+    if entry.refused:
+        return entry.refused
+    first = entry.slices[0]
+    for s in entry.slices:
+        if s.position is None or s.orientation is None or s.spacing is None:
+            return f"an image has no position, orientation or pixel spacing ({s.file.name})"
+        if min(s.rows, s.columns) < 1 or min(s.spacing) <= 0:
+            return f"an image has no size or no pixel spacing ({s.file.name})"
+    if len({(s.rows, s.columns) for s in entry.slices}) > 1:
+        sizes = sorted({f"{s.columns} x {s.rows}" for s in entry.slices})
+        return f"its images differ in size ({', '.join(sizes)})"
+    assert first.orientation is not None
+    for s in entry.slices:
+        assert s.orientation is not None
+        assert s.spacing is not None
+        assert first.spacing is not None
+        if np.abs(s.orientation - first.orientation).max() > 1e-3:
+            return "its images differ in orientation"
+        if np.abs(np.subtract(s.spacing, first.spacing)).max() > 1e-3:
+            return "its images differ in pixel spacing"
+    return ""
+
+
+def _choose(path: Path, found: dict[str, _Series], series: str | None) -> _Series:
+    everything = sorted(found.values(), key=lambda s: s.uid)
+    listing = "; ".join(s.describe() for s in everything)
+    if series is not None:
+        if series not in found:
+            raise InputError(
+                path, f"there is no series {series}", f"Pass --series with one of: {listing}"
+            )
+        chosen = found[series]
+        if problem := _problem(chosen):
+            raise InputError(path, f"series {chosen.describe()}: {problem}", _EXPORT)
+        return chosen
+    long = [s for s in everything if len(s.slices) >= MIN_SLICES]
+    if not long:
+        raise InputError(
+            path,
+            f"no MR series has {MIN_SLICES} or more slices: {listing}",
+            "Give the folder of the whole T1-weighted series",
+        )
+    usable = [s for s in long if not _problem(s)]
+    if len(usable) == 1:
+        return usable[0]
+    if len(usable) > 1:
+        raise InputError(
+            path,
+            f"holds {len(usable)} usable series: {'; '.join(s.describe() for s in usable)}",
+            "Pass --series UID with the one that is the T1-weighted scan",
+        )
+    reasons = "; ".join(f"{s.describe()}: {_problem(s)}" for s in long)
+    raise InputError(path, f"holds no usable series: {reasons}", _EXPORT)
+
+
+def _stack(path: Path, chosen: _Series) -> tuple[list[_Slice], NDArray[np.float64], list[str]]:
+    """(slices in the order of k, affine ijk -> RAS mm, warnings)."""
+    first = chosen.slices[0]
+    assert first.orientation is not None
+    assert first.spacing is not None
+    row, column = first.orientation[:3], first.orientation[3:]
+    normal = np.cross(row, column)
+    length = float(np.linalg.norm(normal))
+    name = chosen.describe()
+    if not 0.9 < length < 1.1:
+        raise InputError(path, f"series {name}: its orientation is not a rotation", _EXPORT)
+    normal /= length
+    positions = np.array([s.position for s in chosen.slices])
+    along = positions @ normal
+    order = np.argsort(along, kind="stable")
+    slices = [chosen.slices[n] for n in order]
+    positions, along = positions[order], along[order]
+    if len(slices) < 2:
+        raise InputError(
+            path,
+            "is one slice, a 3D volume is needed",
+            "Give the folder of the whole T1-weighted series",
+        )
+    steps = np.diff(along)
+    if (steps < 1e-3).any():
+        distinct = 1 + int((steps >= 1e-3).sum())
+        raise InputError(
+            path,
+            f"series {name}: {len(slices)} images share {distinct} positions "
+            "(several echoes, time points or reconstructions)",
+            "Export one of them as a series of its own",
+        )
+    usual = float(np.median(steps))
+    gaps = np.flatnonzero(steps > _GAP * usual)
+    if gaps.size:
+        missing = int(sum(max(1, round(steps[g] / usual) - 1) for g in gaps))
+        where = ", ".join(f"between {slices[g].file.name} and {slices[g + 1].file.name}"
+                          for g in gaps[:3])  # fmt: skip
+        raise InputError(
+            path, f"series {name}: {missing} slice(s) missing {where}", "Export all its slices"
+        )
+    even = along[0] + np.arange(len(slices)) * (along[-1] - along[0]) / (len(slices) - 1)
+    uneven = float(np.abs(along - even).max() / usual)
+    warnings = []
+    if uneven > _UNEVEN_ERROR:
+        raise InputError(
+            path,
+            f"series {name}: the slices are unevenly spaced "
+            f"({steps.min():.2f} to {steps.max():.2f} mm)",
+            _EXPORT,
+        )
+    if uneven > _UNEVEN_WARNING:
+        warnings.append(
+            f"the slice spacing varies ({steps.min():.3f} to {steps.max():.3f} mm); "
+            f"{even[1] - even[0]:.3f} mm is used"
+        )
+    if first.rows * first.columns * len(slices) > MAX_VOXELS:
+        raise InputError(path, "its header claims more voxels than any T1 has", _EXPORT)
+    affine = np.eye(4)
+    affine[:3, 0] = row * first.spacing[1]
+    affine[:3, 1] = column * first.spacing[0]
+    # Not the normal: with a tilted gantry the positions step sideways, and that shear is real.
+    affine[:3, 2] = (positions[-1] - positions[0]) / (len(slices) - 1)
+    affine[:3, 3] = positions[0]
+    return slices, LPS_TO_RAS @ affine, warnings
+
+
+def _classic_pixels(path: Path, slices: list[_Slice]) -> NDArray[np.float32]:
+    """(K, J, I) float32; GDCM applies the rescale slope and intercept of each file."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([os.fspath(s.file) for s in slices])
+    reader.SetOutputPixelType(sitk.sitkFloat32)
+    loud = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        return sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        raise InputError(
+            path, f"the pixels cannot be decoded ({itk_reason(error)})", _EXPORT
+        ) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(loud)
+
+
+def _enhanced_pixels(path: Path, slices: list[_Slice]) -> NDArray[np.float32]:
+    """(K, J, I) float32 from the frames of one file, each with its own slope and intercept."""
+    import pydicom
+
+    files = {s.file for s in slices}
+    if len(files) > 1:
+        raise InputError(
+            path,
+            f"the series is spread over {len(files)} multi-frame files",
+            "Give the one file that is the T1-weighted scan",
+        )
+    try:
+        dataset = pydicom.dcmread(files.pop())
+        frames = dataset.pixel_array
+    except Exception as error:  # pydicom and its decoders raise many types
+        raise InputError(
+            path, f"the pixels cannot be decoded ({type(error).__name__}: {error})", _EXPORT
+        ) from error
+    frames = frames.reshape(-1, slices[0].rows, slices[0].columns)
+    out = np.empty((len(slices), *frames.shape[1:]), dtype=np.float32)
+    for k, s in enumerate(slices):
+        out[k] = frames[s.frame] * s.slope + s.intercept
+    return out

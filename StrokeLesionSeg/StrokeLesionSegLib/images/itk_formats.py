@@ -1,0 +1,197 @@
+"""NRRD (.nrrd, .nhdr) and MetaImage (.mha, .mhd), through SimpleITK.
+
+SimpleITK fills in what a header leaves out (spacing 1, identity axes) without a word, so the
+text header is looked at first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from .checks import SHEAR_COSINE, check_shape, checked_scan
+from .scan import Scan
+from .volume import Volume
+
+if TYPE_CHECKING:
+    import SimpleITK
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_HEADER_BYTES = 1 << 16
+_COPY_AGAIN = "Copy or download it again"
+_NO_SPACING = (
+    "the header states no voxel spacing",
+    "Set the voxel spacing in mm and the orientation in the header, "
+    "or export the scan again from its DICOM files",
+)
+
+
+def read_itk(path: Path) -> Scan:
+    """Reads one NRRD or MetaImage file; see ``read_scan`` for what is returned and raised."""
+    import SimpleITK as sitk
+
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    if not start:
+        raise InputError(path, "the file is empty (0 bytes)", _COPY_AGAIN)
+    if path.suffix.lower() in (".nrrd", ".nhdr"):
+        form, sizes, warnings = "nrrd", *_look_at_nrrd(path, start)
+    else:
+        form, sizes, warnings = "metaimage", *_look_at_metaimage(path, start)
+    # Before ITK allocates anything for it.
+    if math.prod(sizes) > 2**31 or min(sizes, default=1) < 1:
+        check_shape(path, tuple(sizes) + (1,) * (3 - len(sizes)))
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(os.fspath(path))
+    loud = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        reader.ReadImageInformation()
+        components = reader.GetNumberOfComponents()
+        kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+        if components > 1 and "complex" not in kind:
+            raise InputError(
+                path,
+                f"the image has {components} components a voxel (colour, vector or frames), "
+                "one is needed",
+                "Extract the T1-weighted scan into a 3D scalar file of its own",
+            )
+        if "complex" in kind:
+            raise InputError(
+                path,
+                f"voxels of {kind} type are not supported",
+                "Convert it to a scalar image (integers or floats)",
+            )
+        shape = check_shape(path, tuple(reader.GetSize()))
+        reader.SetOutputPixelType(sitk.sitkFloat32)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(
+            path, f"the file is truncated, damaged or incomplete ({itk_reason(error)})", _COPY_AGAIN
+        ) from error
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(loud)
+    return checked_scan(
+        path,
+        sitk.GetArrayFromImage(image).reshape(shape[::-1]),
+        affine_of(image),
+        format=form,
+        warnings=tuple(warnings),
+        header={"dtype": _numpy_name(kind)},
+    )
+
+
+def affine_of(image: SimpleITK.Image) -> NDArray[np.float64]:
+    """ijk -> RAS mm of a SimpleITK image of three or more axes (the first three count)."""
+    n = image.GetDimension()
+    direction = np.array(image.GetDirection()).reshape(n, n)[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = direction * image.GetSpacing()[:3]
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return LPS_TO_RAS @ affine
+
+
+def itk_reason(error: RuntimeError) -> str:
+    """The one informative line of an ITK exception."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    named = [line for line in lines if "ITK ERROR" in line] or lines or ["no reason given"]
+    text = re.sub(r"^.*ITK ERROR: *", "", named[-1])
+    return re.sub(r"\w+\(0x[0-9a-f]+\): *", "", text)[:200].rstrip(" .:")
+
+
+def _numpy_name(kind: str) -> str:
+    match = re.search(r"(\d+)-bit (unsigned|signed|float)", kind)
+    if not match:
+        return "float32"
+    prefix = {"unsigned": "uint", "signed": "int", "float": "float"}[match[2]]
+    return f"{prefix}{match[1]}"
+
+
+def _look_at_nrrd(path: Path, start: bytes) -> tuple[list[int], list[str]]:
+    """(sizes, warnings) of a NRRD header (format definition: teem.sourceforge.net/nrrd)."""
+    if not start.startswith(b"NRRD0"):
+        raise InputError(path, "this is not a NRRD file (wrong first bytes)", "Check the file")
+    text = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("utf-8", "replace")
+    fields = {}
+    for line in text.splitlines()[1:]:
+        key, colon, value = line.partition(":")
+        if colon and not line.startswith("#") and not value.startswith("="):
+            fields[key.strip().lower().replace("centerings", "centers")] = value.strip()
+    sizes = [int(n) for n in re.findall(r"\d+", fields.get("sizes", ""))]
+    directions = fields.get("space directions", "")
+    spacings = fields.get("spacings", "")
+    stated = re.findall(r"[-+.\dEe]+", directions) or [
+        s for s in spacings.split() if s.lower() != "nan"
+    ]
+    if len(stated) < 3:
+        raise InputError(path, *_NO_SPACING)
+    if not directions:
+        return sizes, [
+            "the header states no orientation; LPS axes are assumed, "
+            "so left and right may be exchanged"
+        ]
+    space = fields.get("space", "").lower()
+    known = ("right-anterior-superior", "ras", "left-anterior-superior", "las",
+             "left-posterior-superior", "lps")  # fmt: skip
+    if not space.startswith(known):
+        return sizes, [
+            f"the header names no anatomical space ({space or 'no space field'}); "
+            "LPS is assumed, so left and right may be exchanged"
+        ]
+    return sizes, []
+
+
+def _look_at_metaimage(path: Path, start: bytes) -> tuple[list[int], list[str]]:
+    """(sizes, warnings) of a MetaImage header."""
+    head = start.split(b"ElementDataFile", 1)
+    if len(head) < 2 or b"NDims" not in head[0]:
+        raise InputError(path, "this is not a MetaImage file (no such header)", "Check the file")
+    fields = {}
+    for line in head[0].decode("utf-8", "replace").splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            fields[key.strip().lower()] = value.strip()
+    sizes = [int(n) for n in re.findall(r"\d+", fields.get("dimsize", ""))]
+    if not fields.get("elementspacing") and not fields.get("elementsize"):
+        raise InputError(path, *_NO_SPACING)
+    if not any(fields.get(k) for k in ("transformmatrix", "orientation", "rotation")):
+        return sizes, [
+            "the header states no orientation; LPS axes are assumed, "
+            "so left and right may be exchanged"
+        ]
+    return sizes, []
+
+
+def write_itk(target: Path, volume: Volume, shown: Path) -> None:
+    """Writes ``volume`` to ``target`` (.nrrd or .mha), compressed; errors name ``shown``.
+
+    Raises ``InputError`` for sheared grids, which ITK's images do not know, and where ITK fails.
+    """
+    import SimpleITK as sitk
+
+    spacing = np.sqrt((volume.affine[:3, :3] ** 2).sum(axis=0))
+    lps = LPS_TO_RAS @ volume.affine
+    direction = lps[:3, :3] / spacing
+    if np.abs(direction.T @ direction - np.eye(3)).max() > SHEAR_COSINE:
+        raise InputError(
+            shown, "a sheared grid cannot be stored in this format", "Write .nii.gz instead"
+        )
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection(direction.ravel().tolist())
+    try:
+        sitk.WriteImage(image, os.fspath(target), useCompression=True, compressionLevel=3)
+    except RuntimeError as error:
+        raise InputError(
+            shown,
+            f"cannot be written ({itk_reason(error)})",
+            "Check that the disk is not full and that the folder may be written to",
+        ) from error
