@@ -1,0 +1,23 @@
+"""Between Slicer and the engine: the only part of the Lib that imports slicer, vtk, qt or ctk.
+
+=================  ==========================================================================
+``volumes``        MRML volume node to ``Volume`` and back, files for the engine
+``verdict``        one line about an input before it is used
+``process``        the engine in a process of its own: progress, cancel, crash
+``child``          what runs in that process: the command line, ended when Slicer ends
+``pipeline``       one run from volume node to results
+``results``        segment, probability, uncertainty and their display
+``threshold``      the segment follows the sliders, with undo and without losing manual edits
+``measure``        the lesion table
+``terminology``    the codes of infarct and ischemic stroke
+``sample``         a simulated stroke T1, made on this computer
+``torch_setup``    PyTorch by the PyTorch extension, with consent; verified in a process
+``system_check``   what a help desk wants to know
+``batch``          arguments and progress of a run over a folder
+``panel``          what the panel says and allows in each state; no Qt
+``selftest``       the scenario that runs in Slicer and, without its desktop, in the tests
+=================  ==========================================================================
+
+Qt appears nowhere here except in ``torch_setup``, by way of Slicer's own dialogs. Everything is
+called from Slicer's main thread; the reader threads of ``process`` touch neither Qt nor MRML.
+"""

@@ -1,0 +1,365 @@
+"""What a run leaves in the scene: segment, probability, uncertainty, and their display."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.volume import Grid, Volume
+from .terminology import INFARCT, load_terminology, set_term
+from .volumes import add_volume_node, affine_from_node, matrix_from_affine, node_by_id
+
+TAG = "StrokeLesionSeg."
+PROBABILITY_ROLE = "StrokeLesionSeg.probability"
+SPREAD_ROLE = "StrokeLesionSeg.spread"
+SEGMENT_NAME = "Stroke lesion"
+# Probabilities below this show nothing of the overlay; also the floor of the threshold slider.
+SHOWN_FROM = 0.05
+
+# (value, red, green, blue): dark red to pale yellow, readable on grey and printed without colour.
+_PROBABILITY_COLORS = ((0.0, 0.15, 0, 0), (0.35, 0.7, 0.1, 0), (0.7, 1, 0.6, 0.1), (1, 1, 1, 0.8))
+_SPREAD_COLORS = ((0.0, 0, 0.1, 0.25), (0.4, 0.1, 0.45, 0.6), (0.75, 0.4, 0.85, 0.7), (1, 1, 1, 1))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a segment; kept in the segment's tags and so in the scene."""
+
+    model: str = ""
+    version: str = ""
+    checksum: str = ""
+    threshold: float = 0.5
+    hysteresis: float | None = None
+    min_volume_ml: float = 0.0
+    views: str = ""
+    date: str = ""
+    to_mni: NDArray[np.float64] | None = field(default=None, compare=False)
+
+    def tags(self) -> dict[str, str]:
+        """As strings, by tag name without the prefix."""
+        mni = self.to_mni
+        return {
+            "Model": self.model,
+            "ModelVersion": self.version,
+            "Checksum": self.checksum,
+            "Threshold": f"{self.threshold:.6g}",
+            "Hysteresis": "" if self.hysteresis is None else f"{self.hysteresis:.6g}",
+            "MinimumVolumeMl": f"{self.min_volume_ml:.6g}",
+            "Views": self.views,
+            "Date": self.date or datetime.now(timezone.utc).astimezone().isoformat("T", "seconds"),
+            "ToMNI": "" if mni is None else " ".join(repr(float(v)) for v in np.ravel(mni)),
+        }
+
+    @classmethod
+    def from_segment(cls, segment: Any) -> Provenance:
+        """Read it back; what is missing has its default."""
+        value = {name: get_tag(segment, name) for name in cls().tags()}
+        mni = np.array([float(v) for v in value["ToMNI"].split()])
+        return cls(
+            value["Model"],
+            value["ModelVersion"],
+            value["Checksum"],
+            float(value["Threshold"] or 0.5),
+            float(value["Hysteresis"]) if value["Hysteresis"] else None,
+            float(value["MinimumVolumeMl"] or 0.0),
+            value["Views"],
+            value["Date"],
+            mni.reshape(4, 4) if mni.size == 16 else None,
+        )
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A 0/1 mask within a larger grid: ``mask`` (k, j, i) uint8 starts at ``start`` (k, j, i)."""
+
+    mask: NDArray[np.uint8]
+    start: tuple[int, int, int]
+    grid: Grid
+
+    def checksum(self) -> str:
+        """The same for equal masks, wherever the patch was cut."""
+        where = np.argwhere(self.mask)
+        if not len(where):
+            return "0"
+        flat = np.ravel_multi_index(tuple((where + self.start).T), self.grid.shape)
+        return f"{zlib.crc32(np.sort(flat).astype('<i8').tobytes()):08x}-{len(flat)}"
+
+    def full(self) -> NDArray[np.uint8]:
+        """The mask on the whole grid, (K, J, I)."""
+        out = np.zeros(self.grid.shape, np.uint8)
+        k, j, i = self.start
+        dk, dj, di = self.mask.shape
+        out[k : k + dk, j : j + dj, i : i + di] = self.mask
+        return out
+
+
+# -- segments -------------------------------------------------------------------------------
+
+
+def get_tag(segment: Any, name: str) -> str:
+    """The value of one of our tags, or an empty string."""
+    import vtk
+
+    # The binding wants a mutable string; both spellings of VTK are served.
+    if not segment.HasTag(TAG + name):
+        return ""
+    value = vtk.reference("")
+    segment.GetTag(TAG + name, value)
+    return str(value)
+
+
+def find_segmentation(volume_node: Any) -> Any | None:
+    """The segmentation that an earlier run made for this volume, if it is still there."""
+    import slicer.util
+
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        same = node.GetNodeReferenceID(role) == volume_node.GetID()
+        if same and node.GetAttribute("StrokeLesionSeg") == "1":
+            return node
+    return None
+
+
+def add_segmentation(volume_node: Any) -> Any:
+    """A new segmentation in the geometry of ``volume_node``, beside it in every respect:
+    under the same parent transform and in the same study of the subject hierarchy."""
+    import slicer
+
+    load_terminology()
+    name = slicer.mrmlScene.GenerateUniqueName(f"{volume_node.GetName()} lesions")
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.SetAttribute("StrokeLesionSeg", "1")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+    node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    place_beside(node, volume_node)
+    display = node.GetDisplayNode()
+    if display is not None:
+        display.SetOpacity2DFill(0.35)
+        display.SetOpacity2DOutline(1.0)
+    return node
+
+
+def place_beside(node: Any, other: Any) -> None:
+    """Put ``node`` into the subject-hierarchy folder (study, patient) of ``other``."""
+    import slicer
+
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    if hierarchy is None:
+        return
+    item, beside = hierarchy.GetItemByDataNode(node), hierarchy.GetItemByDataNode(other)
+    if item and beside:
+        hierarchy.SetItemParent(item, hierarchy.GetItemParent(beside))
+
+
+def add_segment(
+    segmentation_node: Any, patch: Patch, provenance: Provenance, name: str = SEGMENT_NAME
+) -> str:
+    """Add a segment of its own for a new result and return its id; nothing is overwritten."""
+    import slicer
+
+    segmentation = segmentation_node.GetSegmentation()
+    taken = {
+        segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())
+    }
+    unique, count = name, 1
+    while unique in taken:
+        count += 1
+        unique = f"{name} {count}"
+    segment_id = segmentation.AddEmptySegment("", unique)
+    segment = segmentation.GetSegment(segment_id)
+    set_term(segment, INFARCT)
+    write_segment(segmentation_node, segment_id, patch, provenance)
+    # After the voxels: Slicer's replacing resets the status.
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetSegmentStatus(segment, logic.InProgress)
+    return str(segment_id)
+
+
+def write_segment(
+    segmentation_node: Any, segment_id: str, patch: Patch, provenance: Provenance
+) -> None:
+    """Replace one segment's voxels and say in its tags what made them."""
+    import slicer
+
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    status = logic.GetSegmentStatus(segment)
+    set_segment_voxels(segmentation_node, segment_id, patch)
+    logic.SetSegmentStatus(segment, status)  # clearing a segment sets it back to "not started"
+    for key, value in provenance.tags().items():
+        segment.SetTag(TAG + key, value)
+    segment.SetTag(TAG + "Written", patch.checksum())
+
+
+def set_segment_voxels(segmentation_node: Any, segment_id: str, patch: Patch) -> None:
+    """Replace one segment's voxels; other segments keep theirs, overlapping or not."""
+    import slicer
+
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segment.GetRepresentation(name) is not None:
+        # Replacing writes only where the new image has voxels: clear what lies elsewhere.
+        logic.ClearSegment(segmentation_node, segment_id)
+    if not patch.mask.any():
+        return
+    image = oriented_image(patch)
+    if not logic.SetBinaryLabelmapToSegment(
+        image, segmentation_node, segment_id, logic.MODE_REPLACE
+    ):
+        raise RuntimeError("Slicer did not accept the mask")
+
+
+def oriented_image(patch: Patch) -> Any:
+    """``vtkOrientedImageData`` (unsigned char) of the patch, with its extent in the whole grid."""
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    image = slicer.vtkOrientedImageData()
+    (k, j, i), (dk, dj, di) = patch.start, patch.mask.shape
+    image.SetExtent(i, i + di - 1, j, j + dj - 1, k, k + dk - 1)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = patch.mask.reshape(-1)
+    image.SetImageToWorldMatrix(matrix_from_affine(patch.grid.affine))
+    return image
+
+
+def read_segment(segmentation_node: Any, segment_id: str, volume_node: Any) -> Patch:
+    """The segment's voxels on the volume's grid, whatever the segment's own geometry is."""
+    import slicer
+    import slicer.util
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    dimensions = volume_node.GetImageData().GetDimensions()
+    grid = Grid(tuple(dimensions[::-1]), affine_from_node(volume_node))
+    image = slicer.vtkOrientedImageData()
+    same_parent = segmentation_node.GetTransformNodeID() == volume_node.GetTransformNodeID()
+    if same_parent and segmentation_node.GetBinaryLabelmapRepresentation(segment_id, image):
+        extent = image.GetExtent()
+        if extent[1] < extent[0] or extent[3] < extent[2] or extent[5] < extent[4]:
+            return Patch(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), grid)
+        import vtk
+
+        matrix = vtk.vtkMatrix4x4()
+        image.GetImageToWorldMatrix(matrix)
+        affine = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+        inside = min(extent[::2]) >= 0 and all(
+            last < size for last, size in zip(extent[1::2], dimensions, strict=True)
+        )
+        if inside and Grid(grid.shape, affine).same_as(grid):
+            shape = (
+                extent[5] - extent[4] + 1,
+                extent[3] - extent[2] + 1,
+                extent[1] - extent[0] + 1,
+            )
+            voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+            mask = (voxels != 0).astype(np.uint8)
+            return Patch(mask, (extent[4], extent[2], extent[0]), grid)
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
+    return Patch((np.asarray(array) != 0).astype(np.uint8), (0, 0, 0), grid)
+
+
+def finished(segment: Any) -> bool:
+    """True for a segment that somebody marked completed or flagged for discussion."""
+    import slicer
+
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    return logic.GetSegmentStatus(segment) in (logic.Completed, logic.Flagged)
+
+
+def edited(segmentation_node: Any, segment_id: str, volume_node: Any) -> bool:
+    """True if the voxels are no longer those that we wrote last: somebody worked on them."""
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    written = get_tag(segment, "Written")
+    if not written:
+        return True
+    return read_segment(segmentation_node, segment_id, volume_node).checksum() != written
+
+
+# -- probability and uncertainty ---------------------------------------------------------------
+
+
+def add_map(volume: Volume, volume_node: Any, kind: str) -> Any:
+    """Add the probability (``kind`` "probability") or uncertainty ("spread") as a volume node,
+    under the transform and in the study of ``volume_node``, with its colours."""
+    title = {"probability": "lesion probability", "spread": "lesion uncertainty"}[kind]
+    node = add_volume_node(volume, f"{volume_node.GetName()} {title}", like=volume_node)
+    node.SetAttribute("StrokeLesionSeg", kind)
+    place_beside(node, volume_node)
+    node.CreateDefaultDisplayNodes()
+    display = node.GetScalarVolumeDisplayNode()
+    top = 1.0 if kind == "probability" else 0.5  # a standard deviation of [0, 1] is at most 1/2
+    display.SetAndObserveColorNodeID(color_node(kind).GetID())
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, top)
+    display.SetLowerThreshold(SHOWN_FROM * top)
+    display.SetUpperThreshold(1.0)
+    display.SetApplyThreshold(1)
+    return node
+
+
+def color_node(kind: str) -> Any:
+    """Our colour scale for "probability" or "spread"; made once in a scene."""
+    import slicer
+    import slicer.util
+    import vtk
+
+    name = {"probability": "Lesion probability", "spread": "Lesion uncertainty"}[kind]
+    for node in slicer.util.getNodesByClass("vtkMRMLProceduralColorNode"):
+        if node.GetName() == name:
+            return node
+    node = slicer.vtkMRMLProceduralColorNode()
+    node.SetName(name)
+    node.SetType(slicer.vtkMRMLColorNode.User)
+    node.SetAttribute("Category", "StrokeLesionSeg")
+    transfer = vtk.vtkColorTransferFunction()
+    top = 1.0 if kind == "probability" else 0.5
+    for value, *rgb in _PROBABILITY_COLORS if kind == "probability" else _SPREAD_COLORS:
+        transfer.AddRGBPoint(value * top, *rgb)
+    node.SetAndObserveColorTransferFunction(transfer)
+    return slicer.mrmlScene.AddNode(node)
+
+
+def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
+    """Show ``node`` above the image in every slice view; None shows nothing there."""
+    import slicer.util
+
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetForegroundVolumeID(node.GetID() if node is not None else None)
+        composite.SetForegroundOpacity(opacity if node is not None else 0.0)
+
+
+def show_background(volume_node: Any) -> None:
+    """Show the image in every slice view."""
+    import slicer.util
+
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        composite.SetBackgroundVolumeID(volume_node.GetID())
+
+
+def maps_of(segmentation_node: Any) -> tuple[Any | None, Any | None]:
+    """The probability and the uncertainty that belong to a segmentation, as far as they exist."""
+    if segmentation_node is None:
+        return None, None
+    roles = (PROBABILITY_ROLE, SPREAD_ROLE)
+    return tuple(  # type: ignore[return-value]
+        node_by_id(segmentation_node.GetNodeReferenceID(role)) for role in roles
+    )
+
+
+def jump_to(ras: tuple[float, float, float], volume_node: Any) -> tuple[float, float, float]:
+    """Centre all slice views on a point (RAS mm of the volume itself); returns the world point."""
+    import slicer.util
+
+    world = [0.0, 0.0, 0.0]
+    volume_node.TransformPointToWorld(list(map(float, ras)), world)
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSliceByCentering(*world)
+    return world[0], world[1], world[2]

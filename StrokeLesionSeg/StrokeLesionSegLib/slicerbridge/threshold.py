@@ -1,0 +1,233 @@
+"""The segment follows the sliders, from the probability that is kept; no run of the network.
+
+Only the box where the probability could ever count is worked on, which keeps a whole-head volume
+within the time of a hand's movement. A segment that was finished or edited by hand is never
+overwritten: the sliders then make a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.volume import Volume
+from .results import (
+    SHOWN_FROM,
+    Patch,
+    Provenance,
+    add_segment,
+    edited,
+    finished,
+    read_segment,
+    write_segment,
+)
+from .volumes import volume_from_node
+
+Seed = tuple[int, int, int]
+
+
+class ProbabilityMap:
+    """A lesion probability, ready for quick thresholds.
+
+    ``volume``: float (K, J, I) on the scan's own grid. ``to_mni``: 4x4 from native RAS mm to MNI
+    RAS mm, or None. Values below ``floor`` are never looked at unless a threshold is below it.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        to_mni: NDArray[np.float64] | None = None,
+        floor: float = SHOWN_FROM,
+    ) -> None:
+        self.volume = volume
+        self.to_mni = to_mni
+        self.floor = floor
+        self._box = _box_above(volume.array, floor)
+
+    def lesions(
+        self,
+        threshold: float,
+        min_volume_ml: float = 0.0,
+        hysteresis: float | None = None,
+        dropped: Iterable[Seed] = (),
+    ) -> tuple[Any, Patch, tuple[Seed, ...]]:
+        """(lesion map of the box, mask, the voxel of the highest probability of each lesion).
+
+        ``dropped`` are such voxels (k, j, i) of the whole grid: a component that holds one of them
+        is left out of the mask, though it stays in the lesion map, so that it can be taken back.
+        """
+        from ..lesions import find_lesions
+
+        lowest = threshold if hysteresis is None else min(threshold, hysteresis)
+        box = self._box
+        if lowest < self.floor:
+            box = tuple(slice(0, n) for n in self.volume.array.shape)  # type: ignore[assignment]
+        start = np.array([s.start for s in box])
+        affine = self.volume.affine.copy()
+        affine[:3, 3] = (affine @ np.array([*start[::-1], 1.0]))[:3]
+        cropped = np.ascontiguousarray(self.volume.array[box])
+        found = find_lesions(
+            cropped,
+            affine,
+            threshold=threshold,
+            hysteresis=hysteresis,
+            min_volume_ml=min_volume_ml,
+            to_mni=self.to_mni,
+        )
+        mask = np.array(found.mask, dtype=np.uint8)
+        out = {label_at(found.labels, np.array(seed) - start) for seed in dropped} - {0}
+        if out:
+            mask[np.isin(found.labels, list(out))] = 0
+        seeds = tuple(
+            tuple(int(v) for v in np.array(peak) + start)
+            for peak in peaks(cropped, found.labels, [lesion.label for lesion in found.lesions])
+        )
+        patch = Patch(mask, tuple(int(v) for v in start), self.volume.grid)  # type: ignore[arg-type]
+        return found, patch, seeds  # type: ignore[return-value]
+
+
+def label_at(labels: NDArray[np.int32], index: NDArray[np.int64]) -> int:
+    """The label at a voxel (k, j, i); 0 outside the array."""
+    if (index < 0).any() or (index >= labels.shape).any():
+        return 0
+    return int(labels[tuple(index)])
+
+
+def peaks(
+    probability: NDArray[np.generic], labels: NDArray[np.int32], wanted: list[int]
+) -> list[tuple[int, ...]]:
+    """The voxel of the highest probability of each wanted label, the first where there are ties.
+
+    ``labels`` has to hold every wanted label. Sorts only the labelled voxels, for speed.
+    """
+    inside = np.flatnonzero(labels)
+    owner = labels.reshape(-1)[inside]
+    values = probability.reshape(-1)[inside]
+    # Within a label the highest value comes first, and of equal ones the first in memory.
+    order = np.lexsort((inside, -values, owner))
+    first = np.searchsorted(owner[order], wanted)
+    return [tuple(int(v) for v in np.unravel_index(inside[order[n]], labels.shape)) for n in first]
+
+
+def _box_above(array: NDArray[np.generic], floor: float) -> tuple[slice, slice, slice]:
+    """A box that holds all voxels of at least ``floor`` and shares its centre with the array.
+
+    Without an alignment to MNI, left and right are told by the middle of the scan; a box with the
+    same middle gives the same sides.
+    """
+    above = array >= floor
+    plane = above.any(axis=0)
+    profiles = (above.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))
+    box = []
+    for profile in profiles:
+        where = np.flatnonzero(profile)
+        size = len(profile)
+        middle = (size - 1) // 2
+        margin = min(int(where[0]), size - 1 - int(where[-1])) if len(where) else middle
+        box.append(slice(margin, size - margin))
+    return tuple(box)  # type: ignore[return-value]
+
+
+class Thresholder:
+    """Keeps one segment in step with threshold, smallest lesion and dropped lesions.
+
+    Undo and redo are Slicer's own (``vtkSegmentationHistory``), one step per ``begin()``.
+    """
+
+    def __init__(
+        self,
+        segmentation_node: Any,
+        segment_id: str,
+        volume_node: Any,
+        probability: ProbabilityMap,
+    ) -> None:
+        import slicer
+
+        self.segmentation_node = segmentation_node
+        self.segment_id = segment_id
+        self.volume_node = volume_node
+        self.probability = probability
+        self.history = slicer.vtkSegmentationHistory()
+        self.history.SetSegmentation(segmentation_node.GetSegmentation())
+        self.history.SetMaximumNumberOfStates(20)
+        self.kept_apart = False
+
+    @classmethod
+    def from_nodes(
+        cls, segmentation_node: Any, segment_id: str, volume_node: Any, probability_node: Any
+    ) -> Thresholder:
+        """From what a scene holds, also one that was saved and loaded again."""
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+        kept = Provenance.from_segment(segment)
+        volume = volume_from_node(probability_node)
+        return cls(segmentation_node, segment_id, volume_node, ProbabilityMap(volume, kept.to_mni))
+
+    @property
+    def segment(self) -> Any | None:
+        return self.segmentation_node.GetSegmentation().GetSegment(self.segment_id)
+
+    def begin(self) -> None:
+        """Call before a user action (a drag of the slider is one): saves the state for undo.
+
+        If the segment was finished or edited by hand, a new segment takes its place here and
+        ``kept_apart`` says so; the old one stays as it is.
+        """
+        segment = self.segment
+        self.kept_apart = segment is not None and (
+            finished(segment) or edited(self.segmentation_node, self.segment_id, self.volume_node)
+        )
+        self.history.SaveState()
+        if self.kept_apart:
+            patch = read_segment(self.segmentation_node, self.segment_id, self.volume_node)
+            self.segment_id = add_segment(
+                self.segmentation_node, patch, Provenance.from_segment(segment)
+            )
+
+    def apply(
+        self,
+        threshold: float,
+        min_volume_ml: float,
+        dropped: Iterable[Seed] = (),
+    ) -> tuple[Any, tuple[Seed, ...]]:
+        """Write the mask of these settings; returns (lesion map of the box, peak voxels).
+
+        As on the command line, the second threshold that a model may recommend counts only as
+        long as it is below the first.
+        """
+        segment = self.segment
+        if segment is None:
+            raise ValueError("the segment was removed from the segmentation")
+        before = Provenance.from_segment(segment)
+        after = replace(
+            before,
+            threshold=threshold,
+            min_volume_ml=min_volume_ml,
+            date="",
+        )
+        second = after.hysteresis
+        found, patch, seeds = self.probability.lesions(
+            after.threshold,
+            after.min_volume_ml,
+            second if second is not None and second < threshold else None,
+            dropped,
+        )
+        write_segment(self.segmentation_node, self.segment_id, patch, after)
+        return found, seeds
+
+    def undo(self) -> bool:
+        """Back one step; False if there is none."""
+        possible = bool(self.history.IsRestorePreviousStateAvailable())
+        if possible:
+            self.history.RestorePreviousState()
+        return possible
+
+    def redo(self) -> bool:
+        """Forward one step; False if there is none."""
+        possible = bool(self.history.IsRestoreNextStateAvailable())
+        if possible:
+            self.history.RestoreNextState()
+        return possible

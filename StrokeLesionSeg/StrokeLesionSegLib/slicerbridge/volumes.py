@@ -1,0 +1,106 @@
+"""MRML volume nodes and the engine's ``Volume``; every array is [k, j, i], every affine RAS mm.
+
+A node's own geometry is what travels: voxels and ``IJKToRAS``, without the parent transform. What
+comes back goes under the same parent transform and so lies on the image in the scene, whether
+that transform is linear or a warp. Nothing is resampled for it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..images.volume import Volume
+
+
+def affine_from_node(node: Any) -> NDArray[np.float64]:
+    """4x4 float64, (i, j, k, 1) to RAS mm, of the node itself, without its parent transform."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def matrix_from_affine(affine: NDArray[np.float64]) -> Any:
+    """``vtkMatrix4x4`` of a 4x4 array."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    for row in range(4):
+        for column in range(4):
+            matrix.SetElement(row, column, float(affine[row, column]))
+    return matrix
+
+
+def voxels_from_node(node: Any) -> NDArray[np.generic]:
+    """The node's voxels, (K, J, I), as a view that must not outlive the node's image.
+
+    Raises ``InputError`` if the node holds no single scalar 3D image.
+    """
+    import slicer.util
+
+    name = node.GetName() or node.GetID()
+    image = node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise InputError(name, "the volume is empty", "Load the image again")
+    if image.GetNumberOfScalarComponents() != 1:
+        raise InputError(
+            name,
+            f"each voxel has {image.GetNumberOfScalarComponents()} values",
+            "Choose a volume with one value a voxel, such as a T1-weighted scan",
+        )
+    array = slicer.util.arrayFromVolume(node)
+    return array.reshape(array.shape[-3:]) if array.ndim == 4 else array
+
+
+def volume_from_node(node: Any) -> Volume:
+    """A copy of the node's voxels in their own type, (K, J, I), with its own affine.
+
+    Raises ``InputError`` if the node holds no single scalar 3D image.
+    """
+    return Volume(np.array(voxels_from_node(node)), affine_from_node(node))
+
+
+def export_node(node: Any, path: str | Path) -> None:
+    """Write the node's voxels to ``path`` for the engine, in the node's own geometry.
+
+    Raises ``InputError`` if the node cannot be used or the file cannot be written.
+    """
+    from ..images import write_volume
+
+    volume = Volume(voxels_from_node(node), affine_from_node(node))
+    write_volume(path, volume, dtype=volume.array.dtype)
+
+
+def add_volume_node(
+    volume: Volume, name: str, like: Any | None = None, class_name: str = "vtkMRMLScalarVolumeNode"
+) -> Any:
+    """Add a volume node with these voxels; under the parent transform of ``like``, if given."""
+    import slicer
+    import slicer.util
+
+    node = slicer.mrmlScene.AddNewNodeByClass(class_name, slicer.mrmlScene.GenerateUniqueName(name))
+    set_volume(node, volume)
+    if like is not None:
+        node.SetAndObserveTransformNodeID(like.GetTransformNodeID())
+    return node
+
+
+def set_volume(node: Any, volume: Volume) -> None:
+    """Replace the voxels and the geometry of a volume node (copied)."""
+    import slicer.util
+
+    node.SetIJKToRASMatrix(matrix_from_affine(volume.affine))
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.array))
+
+
+def node_by_id(node_id: str | None) -> Any | None:
+    """The node if the scene still has it."""
+    import slicer
+
+    return slicer.mrmlScene.GetNodeByID(node_id) if node_id else None

@@ -1,0 +1,35 @@
+"""Fixtures of the tests that run on Slicer's real libraries, without its desktop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+
+@pytest.fixture(scope="session")
+def slicer_core(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The ``slicer`` package with scene, application and logics set up."""
+    pytest.importorskip("slicer", reason="slicer-core is not installed: pip install slicer-core")
+    import headless_slicer
+
+    return headless_slicer.start(str(tmp_path_factory.mktemp("slicer")))
+
+
+@pytest.fixture
+def slicer(slicer_core: Any) -> Iterator[Any]:
+    """The ``slicer`` package with an empty scene; VTK errors during the test fail it."""
+    from headless_slicer import vtk_errors
+
+    slicer_core.mrmlScene.Clear(0)
+    temporary = slicer_core.app.temporaryPath
+    before = len(vtk_errors(temporary))
+    yield slicer_core
+    slicer_core.mrmlScene.Clear(0)
+    errors = vtk_errors(temporary)[before:]
+    assert not errors, "VTK reported:\n" + "\n".join(errors)

@@ -1,0 +1,187 @@
+"""The engine's process: progress, result, crash, cancel of the whole tree, and orphans."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from StrokeLesionSegLib.slicerbridge.process import EngineProcess, Progress, engine_environment
+
+psutil = pytest.importorskip("psutil")
+
+
+def script(text: str) -> EngineProcess:
+    return EngineProcess([sys.executable, "-c", textwrap.dedent(text)], whole=True)
+
+
+def test_progress_result_and_log_are_told_apart() -> None:
+    process = script("""
+        import json, sys
+        print("a stray line")
+        print("{not json}")
+        for done in range(3):
+            print(json.dumps({"stage": "network", "done": done, "total": 3}))
+        print(json.dumps({"stage": "result", "lesions": 2, "name": "Caf\\u00e9"}))
+        print("a warning", file=sys.stderr)
+    """)
+    process.start()
+    assert process.wait(20) == 0
+    assert process.poll() == [Progress("network", d, 3) for d in range(3)]
+    assert process.result == {"stage": "result", "lesions": 2, "name": "Café"}
+    assert set(process.log) == {"a stray line", "{not json}", "a warning"}
+    assert process.failure() is None
+    assert process.scratch.is_dir()
+    process.close()
+    assert not process.scratch.exists()
+
+
+def test_an_unending_line_and_a_flood_stay_bounded() -> None:
+    process = script("""
+        import sys
+        sys.stdout.write("x" * 3_000_000)
+        sys.stdout.write("\\n")
+        for n in range(5000):
+            print("line", n)
+    """)
+    process.start()
+    assert process.wait(30) == 0
+    assert len(process.log) == 200
+    assert process.log[-1] == "line 4999"
+    assert max(map(len, process.log)) <= 500
+    process.close()
+
+
+def test_a_crash_shows_its_last_lines_and_a_remedy() -> None:
+    process = script("raise RuntimeError('the reactor is cold')")
+    process.start()
+    assert process.wait(20) == 1
+    failure = process.failure()
+    assert failure is not None
+    assert "exit code 1" in failure.cause
+    assert failure.lines[-1] == "RuntimeError: the reactor is cold"
+    assert "System check" in failure.remedy
+    process.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("import no_such_torch", "unexpectedly"),
+        ("raise ModuleNotFoundError(\"No module named 'torch'\")", "PyTorch is not installed"),
+        ("raise MemoryError", "out of memory"),
+        ("raise OSError(28, 'No space left on device')", "disk"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by the system"),
+    ],
+)
+def test_known_failures_are_named(code: str, word: str) -> None:
+    process = script(code)
+    process.start()
+    process.wait(20)
+    failure = process.failure()
+    assert failure is not None
+    assert word in failure.cause
+    assert failure.remedy
+    process.close()
+
+
+def test_unusable_input_is_reported_in_the_engines_words_with_the_users_name() -> None:
+    process = script("""
+        import sys
+        print("/tmp/x/input.nii: the image is empty. Load it again.", file=sys.stderr)
+        sys.exit(2)
+    """)
+    process.start()
+    process.wait(20)
+    failure = process.failure({"/tmp/x/input.nii": "Patient T1"})
+    assert failure is not None
+    assert failure.cause == "Patient T1: the image is empty. Load it again."
+    process.close()
+
+
+def test_cancel_ends_the_whole_tree_within_a_second_and_leaves_nothing() -> None:
+    process = script("""
+        import subprocess, sys, time, pathlib
+        pathlib.Path("half-written.nii").write_bytes(b"0" * 1000)
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        print('{"stage": "pid", "done": %d, "total": 0}' % child.pid)
+        sys.stdout.flush()
+        time.sleep(600)
+    """)
+    process.start()
+    grandchild = 0
+    end = time.monotonic() + 20
+    while not grandchild and time.monotonic() < end:
+        for event in process.poll():
+            grandchild = event.done
+        time.sleep(0.02)
+    assert psutil.pid_exists(grandchild)
+    child = process.pid
+    assert child is not None
+    began = time.monotonic()
+    process.cancel()
+    blocked = time.monotonic() - began
+    while process.running or _runs(grandchild) or _runs(child):
+        process.poll()
+        assert time.monotonic() - began < 1.0, "the tree outlived cancel by a second"
+        time.sleep(0.01)
+    assert blocked < 0.2, f"cancel kept its caller waiting {blocked:.3f} s"
+    process.poll()
+    assert not process.scratch.exists()
+    assert process.cancelled
+    assert process.failure() is None
+    process.cancel()
+
+
+def test_two_runs_have_their_own_folders() -> None:
+    one, two = script("import os; print(os.getcwd())"), script("import os; print(os.getcwd())")
+    one.start()
+    two.start()
+    one.wait(20)
+    two.wait(20)
+    assert {Path(one.log[0]).name, Path(two.log[0]).name} == {one.scratch.name, two.scratch.name}
+    assert one.scratch != two.scratch
+    one.close()
+    two.close()
+
+
+def test_a_program_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
+    process = EngineProcess([str(tmp_path / "nothing")], whole=True)
+    with pytest.raises(OSError, match="nothing"):
+        process.start()
+    assert not process.scratch.exists()
+
+
+def test_the_child_ends_itself_when_its_parent_is_gone(tmp_path: Path) -> None:
+    """Slicer killed by force: the engine notices, removes its folder and goes."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    environment = engine_environment(
+        {"STROKE_LESION_SEG_PARENT": str(parent.pid), "STROKE_LESION_SEG_SCRATCH": str(folder)}
+    )
+    code = (
+        "import threading, time; from StrokeLesionSegLib.slicerbridge import child; "
+        "import os; threading.Thread(target=child.watch, args=(int(os.environ[child.PARENT]), "
+        "os.environ[child.SCRATCH], 0.1), daemon=True).start(); time.sleep(600)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, start_new_session=os.name != "nt"
+    )
+    time.sleep(1.0)
+    assert child.poll() is None
+    parent.kill()
+    parent.wait()
+    assert child.wait(10) != 0
+    assert not folder.exists()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
