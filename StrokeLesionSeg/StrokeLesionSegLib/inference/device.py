@@ -1,0 +1,223 @@
+"""Which device runs the network, with how many threads, and how those threads wait.
+
+Nothing here imports torch before it has to: ``prepare_environment`` must come first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from .options import DEVICES
+
+#: Number of CPU threads, set by the user; goes before everything but ``SegmentOptions.threads``.
+THREADS_VARIABLE = "STROKE_LESION_SEG_THREADS"
+
+# OpenMP threads wait busily by default: with another program on one of two cores that costs more
+# than half of the speed. GOMP_SPINCOUNT is libgomp's (torch for Linux), KMP_BLOCKTIME that of
+# LLVM's and Intel's OpenMP (macOS, conda, Windows).
+_PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device for torch (``name``: "cpu", "cuda" or "mps") and why it was taken, in words."""
+
+    name: str
+    reason: str
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.name != "cpu"
+
+
+def prepare_environment(environ: MutableMapping[str, str] | None = None) -> None:
+    """Let OpenMP's threads sleep when they wait, and let ITK use no more threads than we may.
+
+    Works only if called before torch and SimpleITK are first imported, and harms nothing after.
+    Variables that the user has set are left alone. ``environ`` is ``os.environ`` unless given.
+    """
+    environ = os.environ if environ is None else environ
+    if not environ.keys() & _PASSIVE.keys():
+        environ.update(_PASSIVE)
+    environ.setdefault(
+        "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(available_threads(environ=environ))
+    )
+
+
+def choose_device(requested: str = "auto") -> Device:
+    """The device for ``requested`` ("auto", "cpu", "cuda" or "mps").
+
+    Raises ``InputError`` if a GPU is asked for that torch cannot use here.
+    """
+    if requested not in DEVICES:
+        raise InputError(f"device {requested!r}", "there is no such choice", "Use auto")
+    if requested == "cpu":
+        return Device("cpu", "asked for")
+    if requested == "auto":
+        name, fact = _cuda()
+        if fact is None:
+            name, fact = _mps()
+        if fact is None:
+            return Device("cpu", f"no GPU that torch can use ({_why_not('cuda')})")
+        return Device(name, f"{fact}, found by itself")
+    name, fact = _cuda() if requested == "cuda" else _mps()
+    if fact is None:
+        raise InputError(
+            f"device {requested}",
+            f"torch cannot use it here ({_why_not(requested)})",
+            "Use auto or cpu, or install a torch and a driver that support it",
+        )
+    return Device(name, f"{fact}, asked for")
+
+
+def _cuda() -> tuple[str, str | None]:
+    import torch
+
+    try:
+        if torch.cuda.is_available():
+            return "cuda", torch.cuda.get_device_name(0)
+    except (RuntimeError, AssertionError):  # a driver that is there but broken
+        pass
+    return "cuda", None
+
+
+def _mps() -> tuple[str, str | None]:
+    import torch
+
+    backend = getattr(torch.backends, "mps", None)
+    return "mps", "Apple GPU" if backend is not None and backend.is_available() else None
+
+
+def _why_not(name: str) -> str:
+    import torch
+
+    if name == "mps":
+        return "not an Apple computer with Metal, or a torch without it"
+    built = torch.version.cuda or getattr(torch.version, "hip", None)
+    if built is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    return f"torch is built for CUDA {built}, but no driver or device answers"
+
+
+def available_threads(
+    requested: int | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    root: Path = Path("/"),
+) -> int:
+    """How many CPU threads this process should use; at least 1.
+
+    ``requested`` decides, else ``STROKE_LESION_SEG_THREADS``, else ``OMP_NUM_THREADS``; else the
+    smallest of: CPU quota of the control group (v1 or v2, rounded up), the CPUs this process may
+    run on, and physical cores (two threads on one core share its arithmetic units and are slower
+    than one). ``root`` stands for ``/`` in tests.
+    """
+    if requested is not None:
+        return max(1, int(requested))
+    environ = os.environ if environ is None else environ
+    for name in (THREADS_VARIABLE, "OMP_NUM_THREADS"):
+        # OMP_NUM_THREADS may be a list, one entry a nesting level.
+        first = environ.get(name, "").split(",")[0].strip()
+        if first.isdigit() and int(first) > 0:
+            return int(first)
+    allowed = _affinity()
+    counts = [os.cpu_count() or 1, len(allowed) if allowed else 0, _cores(allowed, root)]
+    quota = cgroup_cpu_quota(root)
+    if quota is not None:
+        counts.append(max(1, math.ceil(quota - 1e-6)))
+    return max(1, min(count for count in counts if count > 0))
+
+
+def _affinity() -> frozenset[int]:
+    """The CPUs this process may run on; empty where the system does not say."""
+    try:
+        return frozenset(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # macOS, Windows
+        return frozenset()
+
+
+def _cores(allowed: frozenset[int], root: Path) -> int:
+    """Physical cores among the ``allowed`` CPUs (Linux); 0 if unknown."""
+    siblings = set()
+    for cpu in allowed:
+        text = _read(root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        if text is None:
+            return 0
+        siblings.add(text)
+    return len(siblings)
+
+
+def cgroup_cpu_quota(root: Path = Path("/")) -> float | None:
+    """CPUs that the control groups of this process allow, as a fraction; None if unlimited.
+
+    Reads cgroup v2 (``cpu.max``) and v1 (``cpu.cfs_quota_us``); every group on the way up to the
+    root may limit, so the smallest counts. ``root`` stands for ``/``.
+    """
+    groups = _read(root / "proc/self/cgroup") or ""
+    quotas: list[float] = []
+    for line in groups.splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0" and not controllers:
+            for folder in _upwards(root / "sys/fs/cgroup", path):
+                quotas += _ratio(*(_read(folder / "cpu.max") or "").split()[:2])
+        elif "cpu" in controllers.split(","):
+            for mount in (controllers, "cpu"):
+                for folder in _upwards(root / "sys/fs/cgroup" / mount, path):
+                    quotas += _ratio(
+                        _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+                    )
+    return min(quotas, default=None)
+
+
+def _upwards(mount: Path, path: str) -> list[Path]:
+    # In a container the path may be the host's, which the mount does not show: its root then
+    # is the container's own group, and that is in the list too.
+    parts = [part for part in path.split("/") if part not in ("", "..")]
+    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+
+
+def _ratio(quota: str | None = None, period: str | None = None) -> list[float]:
+    try:
+        limit, length = float(quota or "max"), float(period or 100_000)
+    except ValueError:  # "max": unlimited
+        return []
+    return [limit / length] if limit > 0 and length > 0 else []
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return None
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Run torch with ``count`` CPU threads, and restore its setting (it is the process's)."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def peak_memory_bytes() -> int | None:
+    """Largest resident memory of this process so far in bytes; None where it is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024

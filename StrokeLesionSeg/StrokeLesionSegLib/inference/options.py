@@ -1,0 +1,71 @@
+"""What the user may choose about a run of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import InputError
+
+VIEW_SETS = ("axial", "triplanar")
+ALIGNMENTS = ("auto", "mni", "none")
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Choices for ``segment_volume``.
+
+    Attributes
+    ----------
+    views: "axial" (one pass) or "triplanar" (axial, coronal and sagittal slices, averaged).
+    tta: also predict the mirrored brain and average (test-time augmentation).
+    align: "auto" aligns to MNI152 unless the scan lies on its grid already; "mni" always aligns;
+        "none" never. A failed alignment is a warning, and the scan is used as it lies.
+    device: "auto" takes a GPU where there is one; a device that is asked for has to exist.
+    precision: "auto" takes the fastest number format that the device computes natively and that
+        agrees with float32 on a crop of the scan.
+    batch_size: slices per call of the network; None picks one by the size of the slices.
+    crop: run only on the box that holds the brain.
+    threads: CPU threads; None takes what this process may use.
+
+    Raises ``InputError`` for values that do not exist.
+    """
+
+    views: str = "axial"
+    tta: bool = False
+    align: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    crop: bool = True
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("views", self.views, VIEW_SETS)
+        _one_of("align", self.align, ALIGNMENTS)
+        _one_of("device", self.device, DEVICES)
+        _one_of("precision", self.precision, PRECISIONS)
+        _positive("batch size", self.batch_size, 1024)
+        _positive("threads", self.threads, 4096)
+        for name in ("tta", "crop"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(name, "is neither true nor false", "Give True or False")
+
+
+def _one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name} {value!r}", "there is no such choice", f"Use {_either(allowed)}")
+
+
+def _positive(name: str, value: Any, most: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise InputError(f"{name} {value!r}", "is not usable", f"Give a number from 1 to {most}")
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"

@@ -1,0 +1,353 @@
+"""From a windowed canonical volume to mean and spread of the lesion probability on that grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import Cancelled, InputError
+from .device import Device, choose_device
+from .prepare import PreparedNetwork, on_cpu, prepare_network, running
+from .views import Box, Pass, SliceStack, check_box, full_box, passes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Progress = Callable[[str, int, int], None]
+Cancel = Callable[[], bool]
+
+#: Networks with four downsamplings need planes that are multiples of 16.
+PAD_MULTIPLE = 16
+
+
+@dataclass(frozen=True)
+class CanonicalPrediction:
+    """What the network says about a canonical volume.
+
+    Attributes
+    ----------
+    mean: (K, J, I) float32, probability of lesion, 0 outside the box.
+    spread: (K, J, I) float32 in [0, 0.5], 0 outside the box: standard deviation of the probability
+        over the passes. With a single pass there is nothing to compare, and it is
+        ``sqrt(p (1 - p))``, the standard deviation of a yes-or-no answer of that probability.
+    passes: names of the passes (views and flips).
+    slices: slices that the network saw, all passes together; ``skipped`` held no signal.
+    batch_sizes: slices per call, by view, after any shrinking.
+    prepared: the network as it ended; on the CPU if a GPU ran out of memory.
+    warnings: one sentence each.
+    """
+
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    passes: tuple[str, ...]
+    slices: int
+    skipped: int
+    batch_sizes: dict[str, int]
+    prepared: PreparedNetwork
+    warnings: tuple[str, ...]
+
+
+def predict_canonical(
+    array01: NDArray[np.floating],
+    network: nn.Module,
+    *,
+    channels: Sequence[str] = ("t1",),
+    box: Box | None = None,
+    views: str = "axial",
+    tta: bool = False,
+    flip_axes: Sequence[str] = ("i",),
+    batch_size: int | None = None,
+    device: str | Device = "cpu",
+    precision: str = "float32",
+    guidance: Mapping[str, NDArray[np.floating]] | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and spread of the lesion probability, both (K, J, I) float32 on the canonical grid.
+
+    ``array01`` is the windowed T1, (K, J, I) in RAS+, values in [0, 1]; ``network`` a float32
+    module in evaluation mode on the CPU. Prepares the network and calls :func:`predict_volume`,
+    which see for the arguments and the errors.
+    """
+    if isinstance(device, str):
+        device = choose_device(device)
+    prepared = prepare_network(network, channels, device, precision)
+    result = predict_volume(
+        array01,
+        prepared,
+        box=box,
+        views=views,
+        tta=tta,
+        flip_axes=flip_axes,
+        batch_size=batch_size,
+        guidance=guidance,
+        progress=progress,
+        cancel=cancel,
+    )
+    return result.mean, result.spread
+
+
+def predict_volume(
+    array01: NDArray[np.floating],
+    prepared: PreparedNetwork,
+    *,
+    box: Box | None = None,
+    views: str = "axial",
+    tta: bool = False,
+    flip_axes: Sequence[str] = ("i",),
+    multiple: int = PAD_MULTIPLE,
+    batch_size: int | None = None,
+    guidance: Mapping[str, NDArray[np.floating]] | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> CanonicalPrediction:
+    """Run a prepared network over the slices of a canonical volume.
+
+    Parameters
+    ----------
+    array01: windowed T1, (K, J, I) in RAS+, values in [0, 1].
+    box: (k, j, i) slices; probability is 0 outside. The planes that the network sees are the box,
+        grown to a multiple of ``multiple`` with what surrounds it (no cost, since they need that
+        size anyway) and padded with zeros beyond the array. None is the whole array.
+    views: "axial" or "triplanar". tta: mirrored along ``flip_axes`` too, see ``views.passes``.
+    batch_size: slices per call; None chooses.
+    guidance: further channels by name, (K, J, I) each; channels that are not given are zero.
+    progress: called with ("network", slices done, slices in all), never decreasing.
+    cancel: asked before every batch.
+
+    Slices without any signal are not computed: their probability is 0. When memory runs out the
+    batch is halved, and in the end the CPU takes over from a GPU, with a warning.
+
+    Raises ``Cancelled``; ``InputError`` if memory does not suffice for a single slice;
+    ``ValueError`` for a box outside the array, unknown views or channels, or guidance of another
+    shape.
+    """
+    array01 = np.ascontiguousarray(array01, dtype=np.float32)
+    box = full_box(array01.shape) if box is None else check_box(box, array01.shape)
+    inputs = {"t1": array01, **_checked_guidance(guidance, prepared.channels, array01.shape)}
+    todo = passes(views, tta, flip_axes)
+    runner = _Runner(prepared, batch_size, progress, cancel)
+    stacks = {p.view: SliceStack(array01.shape, box, p.view, multiple) for p in todo}
+    signal = {view: _with_signal(stack, array01) for view, stack in stacks.items()}
+    runner.total = sum(len(signal[p.view]) for p in todo)
+    runner.tell(0)
+
+    extent = tuple(part.stop - part.start for part in box)
+    average = _Average(extent, len(todo))
+    with running():
+        for one in todo:
+            average.begin(one.weight)
+            stack = stacks[one.view]
+            target = stack.axis
+            wanted = signal[one.view]
+            average.add_zeros(target, np.flatnonzero(~wanted))
+            runner.tell(int((~wanted).sum()))
+            for indices, values in runner.run(one, stack, np.flatnonzero(wanted), inputs):
+                average.add(target, indices, values)
+    mean, spread = (np.zeros(array01.shape, np.float32) for _ in range(2))
+    mean[box], spread[box] = average.result()
+    seen = sum(int(signal[p.view].sum()) for p in todo)
+    return CanonicalPrediction(
+        mean,
+        spread,
+        tuple(p.name for p in todo),
+        seen,
+        runner.total - seen,
+        runner.batch_sizes,
+        runner.prepared,
+        tuple(runner.warnings),
+    )
+
+
+class _Average:
+    """Running weighted mean and variance (West 1979) over passes, without keeping the passes."""
+
+    def __init__(self, shape: tuple[int, ...], count: int) -> None:
+        self._count = count
+        self._mean = np.zeros(shape, np.float32)
+        # A single pass has no variance: no memory for it.
+        self._squares = np.zeros(shape if count > 1 else (0, 0, 0), np.float32)
+        self._before = self._weight = 0.0
+
+    def begin(self, weight: float) -> None:
+        """Start a pass; every voxel is then added exactly once."""
+        self._before += self._weight
+        self._weight = weight
+
+    def add(self, axis: int, indices: NDArray[np.intp], values: NDArray[np.float32]) -> None:
+        """Add ``values`` (slices, rows, columns) at ``indices`` along ``axis``."""
+        mean = np.moveaxis(self._mean, axis, 0)
+        if self._count == 1:
+            mean[indices] = values
+            return
+        old = mean[indices]
+        delta = values - old
+        new = old + delta * np.float32(self._weight / (self._before + self._weight))
+        mean[indices] = new
+        np.moveaxis(self._squares, axis, 0)[indices] += np.float32(self._weight) * (
+            delta * (values - new)
+        )
+
+    def add_zeros(self, axis: int, indices: NDArray[np.intp]) -> None:
+        """Add probability 0 for whole slices."""
+        # In the first pass the mean is 0 already and stays so.
+        if self._before > 0 and indices.size:
+            shape = np.moveaxis(self._mean, axis, 0).shape[1:]
+            self.add(axis, indices, np.zeros((indices.size, *shape), np.float32))
+
+    def result(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and spread; destroys the state."""
+        mean = np.clip(self._mean, 0, 1, out=self._mean)
+        if self._count == 1:
+            return mean, np.sqrt(mean * (1 - mean))
+        total = np.float32(self._before + self._weight)
+        variance = np.maximum(self._squares, 0, out=self._squares)
+        variance /= total
+        return mean, np.sqrt(variance, out=variance)
+
+
+class _Runner:
+    """Feeds batches to the network; shrinks them, or changes to the CPU, when memory runs out."""
+
+    def __init__(
+        self,
+        prepared: PreparedNetwork,
+        batch_size: int | None,
+        progress: Progress | None,
+        cancel: Cancel | None,
+    ) -> None:
+        self.prepared = prepared
+        self.total = 0
+        self.warnings: list[str] = []
+        self.batch_sizes: dict[str, int] = {}
+        self._requested = batch_size
+        self._limit: int | None = None
+        self._done = 0
+        self._progress = progress
+        self._cancel = cancel
+
+    def tell(self, more: int) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress("network", self._done, self.total)
+
+    def run(
+        self,
+        one: Pass,
+        stack: SliceStack,
+        indices: NDArray[np.intp],
+        inputs: Mapping[str, NDArray[np.float32]],
+    ):
+        """Yield (indices, probabilities (slices, rows, columns) of the box) batch by batch."""
+        planes = {name: stack.planes(array) for name, array in inputs.items()}
+        batch: torch.Tensor | None = None
+        position = 0
+        while position < len(indices):
+            if self._cancel is not None and self._cancel():
+                raise Cancelled("prediction was cancelled")
+            size = min(self._size(stack), len(indices))
+            if batch is None or batch.dtype != self.prepared.dtype or len(batch) < size:
+                batch = self.prepared.empty_batch(size, *stack.size)
+            chosen = indices[position : position + size]
+            part = batch[: len(chosen)]
+            try:
+                values = self._one_batch(one, stack, part, chosen, planes)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._shrink(len(chosen), error)
+                batch = None
+                continue
+            self.batch_sizes[one.view] = size
+            position += len(chosen)
+            yield chosen, values
+            self.tell(len(chosen))
+
+    def _size(self, stack: SliceStack) -> int:
+        size = self._requested or self.prepared.batch_size(*stack.size)
+        return size if self._limit is None else min(size, self._limit)
+
+    def _one_batch(
+        self,
+        one: Pass,
+        stack: SliceStack,
+        batch: torch.Tensor,
+        chosen: NDArray[np.intp],
+        planes: Mapping[str, NDArray[np.float32]],
+    ) -> NDArray[np.float32]:
+        import torch
+
+        for name, array in planes.items():
+            channel = batch[(slice(None), self.prepared.channels.index(name), *stack.inside)]
+            channel.copy_(torch.from_numpy(np.ascontiguousarray(array[chosen])))
+        axes = [1 + flip for flip in one.flips]
+        seen = batch
+        if axes:
+            seen = torch.flip(batch, [1 + axis for axis in axes])
+            seen = seen.contiguous(memory_format=torch.channels_last)
+        probability = self.prepared.probability(seen)
+        if axes:
+            probability = torch.flip(probability, axes)
+        return probability[(slice(None), *stack.wanted)].numpy()
+
+    def _shrink(self, tried: int, error: BaseException) -> None:
+        import torch
+
+        device = self.prepared.device
+        if device.name == "cuda":
+            torch.cuda.empty_cache()
+        if tried > 1:
+            self._limit = tried // 2
+            self.warnings.append(
+                f"Memory ran out on {device.name} with {tried} slices at a time; "
+                f"going on with {self._limit}."
+            )
+            return
+        if device.is_gpu:
+            self.warnings.append(
+                f"Memory ran out on {device.name} even with a single slice; the CPU goes on."
+            )
+            self.prepared = on_cpu(self.prepared)
+            self._limit = None
+            return
+        raise InputError(
+            "memory", "does not suffice for a single slice", "Close other programs and try again"
+        ) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    known = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+    if isinstance(error, (MemoryError, known)):
+        return True
+    # The CPU's allocator, MPS and cuDNN raise plain RuntimeErrors.
+    text = str(error).lower()
+    return any(
+        sign in text
+        for sign in ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+    )
+
+
+def _with_signal(stack: SliceStack, array: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return stack.planes(array).any(axis=(1, 2))
+
+
+def _checked_guidance(
+    guidance: Mapping[str, NDArray[np.floating]] | None,
+    channels: Sequence[str],
+    shape: tuple[int, ...],
+) -> dict[str, NDArray[np.float32]]:
+    checked = {}
+    for name, array in (guidance or {}).items():
+        if name == "t1" or name not in channels:
+            raise ValueError(f"the network has no guidance channel {name!r}: {tuple(channels)}")
+        if array.shape != shape:
+            raise ValueError(f"guidance {name!r} has shape {array.shape}, the volume {shape}")
+        checked[name] = np.asarray(array, dtype=np.float32)
+    return checked

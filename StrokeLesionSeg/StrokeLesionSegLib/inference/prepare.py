@@ -1,0 +1,195 @@
+"""A network made ready to run: folded, in the device's number format, checked against float32."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .device import Device
+from .fold import fold_batch_norms
+from .precision import PrecisionCheck, choose_precision, compare, torch_dtype
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+# The largest activations of a batch should stay in the last-level cache, and below the size from
+# which the C library returns memory to the system after every use (glibc: 32 MiB): beyond either
+# the same convolutions take up to a third longer.
+_CPU_BATCH_BYTES = 9_000_000
+_GPU_BATCH = 32
+_MAX_CPU_BATCH = 32
+
+
+@dataclass(frozen=True)
+class PreparedNetwork:
+    """A network on its device, in its number format.
+
+    Attributes
+    ----------
+    network: module in evaluation mode, channels last; (N, C, H, W) to logits (N, 1, H, W).
+    source: the float32 network on the CPU that it was made from.
+    channels: names of the input channels in order; "t1" is one of them.
+    device, precision: where it runs and in which format; ``reason`` says why this format.
+    check: comparison with float32; None if it runs in float32 anyway or was not compared.
+    warnings: one sentence each.
+    width: feature maps at full resolution, for choosing the batch size.
+    """
+
+    network: nn.Module
+    source: nn.Module
+    channels: tuple[str, ...]
+    device: Device
+    precision: str
+    reason: str
+    check: PrecisionCheck | None = None
+    warnings: tuple[str, ...] = ()
+    width: int = 32
+    dtype: torch.dtype = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", torch_dtype(self.precision))
+
+    def empty_batch(self, size: int, rows: int, columns: int) -> torch.Tensor:
+        """Zeros (size, channels, rows, columns) in host memory, channels last."""
+        import torch
+
+        shape = (size, len(self.channels), rows, columns)
+        batch = torch.empty(shape, dtype=self.dtype, memory_format=torch.channels_last)
+        return batch.zero_()
+
+    def probability(self, batch: torch.Tensor) -> torch.Tensor:
+        """Probabilities (N, H, W), float32 in host memory, of a batch (N, C, H, W).
+
+        Call it within :func:`running`. Raises torch's out-of-memory errors.
+        """
+        logits = self.network(batch.to(self.device.name))
+        if logits.ndim != 4 or logits.shape[1] != 1:
+            raise ValueError(f"the network returns {tuple(logits.shape)}, not (N, 1, H, W)")
+        return logits[:, 0].float().sigmoid().cpu()
+
+    def batch_size(self, rows: int, columns: int) -> int:
+        """A good number of slices of this size for one call."""
+        if self.device.is_gpu:
+            return _GPU_BATCH
+        largest = max(1, self.width) * rows * columns * self.dtype.itemsize
+        return int(min(max(1, _CPU_BATCH_BYTES // largest), _MAX_CPU_BATCH))
+
+
+def prepare_network(
+    network: nn.Module,
+    channels: Sequence[str],
+    device: Device,
+    precision: str = "auto",
+    probe: NDArray[np.float32] | None = None,
+) -> PreparedNetwork:
+    """Fold, convert and move ``network`` (float32, evaluation mode, on the CPU; left as it is).
+
+    ``probe`` (N, H, W), float32 in [0, 1], is a crop of T1 slices: a format other than float32 is
+    compared with float32 on it, and given up with a warning if they differ by more than
+    ``precision.MAX_DIFFERENCE``. H and W are cut to multiples of 16 here.
+
+    Raises ``InputError`` for a format that the device does not have, ``ValueError`` for channels
+    without "t1".
+    """
+    channels = tuple(channels)
+    if "t1" not in channels:
+        raise ValueError(f"a network without a t1 channel: {channels}")
+    name, reason = choose_precision(precision, device)
+    folded = fold_batch_norms(network)
+    width = _full_resolution_width(network)
+
+    def convert(to: str, why: str, **facts: object) -> PreparedNetwork:
+        import copy
+
+        import torch
+
+        # The folded network is kept in float32 until the check is over.
+        module = folded if to == "float32" else copy.deepcopy(folded)
+        module = module.to(device.name, torch_dtype(to)).to(memory_format=torch.channels_last)
+        return PreparedNetwork(
+            module,
+            network,
+            channels,
+            device,
+            to,
+            why,
+            width=width,
+            **facts,  # type: ignore[arg-type]
+        )
+
+    if name == "float32":
+        return convert("float32", reason)
+    reduced = convert(name, reason)
+    if probe is None:
+        return reduced
+    started = time.perf_counter()
+    low = _run_probe(reduced, probe)
+    exact = convert("float32", "float32")
+    high = _run_probe(exact, probe)
+    check = compare(name, high, low, time.perf_counter() - started)
+    if check.ok:
+        return PreparedNetwork(
+            reduced.network, network, channels, device, name, reason, check, (), width
+        )
+    warning = (
+        f"{name} differs from float32 by {check.max_difference:.3g} in probability on this scan; "
+        "float32 is used, which is slower."
+    )
+    return PreparedNetwork(
+        exact.network,
+        network,
+        channels,
+        device,
+        "float32",
+        f"{name} failed its check",
+        check,
+        (warning,),
+        width,
+    )
+
+
+def on_cpu(prepared: PreparedNetwork) -> PreparedNetwork:
+    """The same network on the CPU in the format that the CPU has, for when a GPU gives up."""
+    device = Device("cpu", f"{prepared.device.name} ran out of memory")
+    return prepare_network(prepared.source, prepared.channels, device)
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """No gradients, and on CUDA only algorithms that give the same result every time."""
+    import torch
+
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        yield
+
+
+def _run_probe(prepared: PreparedNetwork, probe: NDArray[np.float32]) -> NDArray[np.float32]:
+    import torch
+
+    count, rows, columns = probe.shape
+    rows, columns = (max(16, size - size % 16) for size in (rows, columns))
+    crop = probe[:, :rows, :columns]
+    with running():
+        batch = prepared.empty_batch(count, rows, columns)
+        t1 = batch[:, prepared.channels.index("t1"), : crop.shape[1], : crop.shape[2]]
+        t1.copy_(torch.from_numpy(np.ascontiguousarray(crop)))
+        return prepared.probability(batch).numpy()
+
+
+def _full_resolution_width(network: nn.Module) -> int:
+    from torch import nn
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            return module.out_channels
+    return 32
