@@ -135,8 +135,6 @@ def read_nifti(path: Path) -> Scan:
             )
         shape = check_shape(path, header_shape(header))
         kind = data_type(path, header, order)
-        affine, warnings = best_affine(path, header, shape)
-        warnings += check_affine(path, affine, shape)
         raw_offset = float(header["vox_offset"])
         least = 352 if version == 1 else 544
         if not np.isfinite(raw_offset) or raw_offset < least or raw_offset > 2**40:
@@ -156,6 +154,8 @@ def read_nifti(path: Path) -> Scan:
                 f"{' compressed' if gzipped else ''})",
                 _COPY_AGAIN,
             )
+        affine, warnings = best_affine(path, header, shape)
+        warnings += check_affine(path, affine, shape)
         skip = offset - len(start)
         lead = b""
         if skip < 0:
