@@ -65,24 +65,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return EXIT_OK
     except InputError as error:
-        return _say(arguments, str(error), EXIT_INPUT)
+        return _say(str(error), EXIT_INPUT)
     except (KeyboardInterrupt, Cancelled):
-        return _say(arguments, "stopped; nothing was written", EXIT_STOPPED)
+        return _say("stopped", EXIT_STOPPED)
     except BrokenPipeError:
         # Whoever read our output went away. Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_STOPPED
     except MemoryError:
-        return _say(arguments, _OUT_OF_MEMORY, EXIT_INPUT)
+        return _say(_OUT_OF_MEMORY, EXIT_INPUT)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             text = f"{error.filename or 'output'}: the disk is full. Free some space."
-            return _say(arguments, text, EXIT_INPUT)
-        return _defect(arguments)
+            return _say(text, EXIT_INPUT)
+        return _defect()
     except Exception as error:
         if _is_allocation_failure(error):
-            return _say(arguments, _OUT_OF_MEMORY, EXIT_INPUT)
-        return _defect(arguments)
+            return _say(_OUT_OF_MEMORY, EXIT_INPUT)
+        return _defect()
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
@@ -102,21 +102,15 @@ def _is_allocation_failure(error: BaseException) -> bool:
     )
 
 
-def _say(arguments: argparse.Namespace, text: str, code: int) -> int:
-    """One line on stderr and, for programs that read our JSON lines, one on stdout."""
-    line = " ".join(text.split())
-    print(f"{PROGRAM}: {line}", file=sys.stderr)
-    if getattr(arguments, "progress", None) == "json":
-        from .commands.progress import print_json
-
-        print_json({"stage": "error", "message": line, "exit_code": code})
+def _say(text: str, code: int) -> int:
+    """One line on stderr, whatever the text contains."""
+    print(f"{PROGRAM}: {' '.join(text.split())}", file=sys.stderr)
     return code
 
 
-def _defect(arguments: argparse.Namespace) -> int:
+def _defect() -> int:
     traceback.print_exc()
     return _say(
-        arguments,
         "this is a defect of StrokeLesionSeg. Please report it on its issue tracker with the "
         f"lines above and the output of '{PROGRAM} info'.",
         EXIT_DEFECT,
@@ -127,6 +121,8 @@ def _stop_on_sigterm() -> signal._HANDLER:
     """Let SIGTERM (a cluster, a closing Slicer) end a run as Ctrl-C does: cleaned up."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        # A second one must not interrupt the cleaning up.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     try:

@@ -236,15 +236,16 @@ def software_versions() -> dict[str, str]:
 
 
 def _find(prediction: Prediction, parameters: dict[str, Any]) -> LesionMap:
+    import numpy as np
+
+    from .images import MNI_GRID
     from .lesions import find_lesions
 
-    alignment = prediction.alignment
-    return find_lesions(
-        prediction.probability.array,
-        prediction.probability.affine,
-        to_mni=alignment.matrix if alignment is not None and alignment.ok else None,
-        **parameters,
-    )
+    probability, alignment = prediction.probability, prediction.alignment
+    to_mni = alignment.matrix if alignment is not None and alignment.ok else None
+    if alignment is None and probability.grid.same_as(MNI_GRID):
+        to_mni = np.eye(4)  # nothing was to be aligned: the scan lies there
+    return find_lesions(probability.array, probability.affine, to_mni=to_mni, **parameters)
 
 
 def _write_volumes(

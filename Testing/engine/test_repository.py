@@ -1,0 +1,172 @@
+"""What must not get into the repository, and what must be there."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIB = REPOSITORY / "StrokeLesionSeg" / "StrokeLesionSegLib"
+MAX_BYTES = 20 * 1000 * 1000
+THIS = Path(__file__).resolve()
+
+# Written in two parts so that this file is not its own finding.
+MACHINE_PATHS = re.compile(r"(?<![\w.$}/])/(?:work|root|home/\w+|Users/\w+|opt/\w+)/")
+TEMPORARY_PATHS = re.compile(r"(?<![\w.$}/])/(?:tmp|var/tmp)/\w")
+REGISTRY_HOSTS = re.compile(r"(?:files\.)?pythonhosted" r"\.org|pypi\.(?:org|python)|\+cpu\b")
+TOKENS = re.compile(r"\b(?:ghp|github_pat|glpat|xox[bp])_\w{10,}")
+UNSAFE = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
+NETWORK = {"urllib", "http", "requests", "socket", "ftplib", "aiohttp", "httpx", "urllib3"}
+
+
+def tracked_files() -> list[Path]:
+    """What git tracks; outside a checkout, everything but what is ignored by its nature."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached"], cwd=REPOSITORY, capture_output=True, check=True
+        ).stdout
+        files = [REPOSITORY / name.decode() for name in listed.split(b"\0") if name]
+    except (OSError, subprocess.CalledProcessError):
+        hidden = {".venv", ".git", "__pycache__", "demo", "runs", "cache"}
+        files = [p for p in REPOSITORY.rglob("*") if not hidden & {*p.parts}]
+    return [path for path in files if path.is_file() and not path.is_symlink()]
+
+
+def text_files() -> list[tuple[Path, str]]:
+    found = []
+    for path in tracked_files():
+        data = path.read_bytes()
+        if b"\0" not in data[:8192]:
+            found.append((path, data.decode("utf-8", errors="replace")))
+    return found
+
+
+def findings(pattern: re.Pattern[str], *, skip: tuple[str, ...] = ()) -> list[str]:
+    return [
+        f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()[:100]}"
+        for path, text in text_files()
+        if path.resolve() != THIS and not path.name.endswith(skip or ("\0",))
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
+    ]
+
+
+def test_there_is_something_to_look_at() -> None:
+    names = {path.relative_to(REPOSITORY).as_posix() for path in tracked_files()}
+    assert {"README.md", "LICENSE.txt", "Makefile", ".ci/run", "constraints.txt"} <= names
+    assert MACHINE_PATHS.search("open('/" + "root/x')")
+    assert not MACHINE_PATHS.search("https://example.org/work/x")
+    assert TEMPORARY_PATHS.search("cp x /" + "tmp/y")
+    assert REGISTRY_HOSTS.search("pypi." + "org")
+
+
+def test_no_paths_of_one_machine() -> None:
+    assert findings(MACHINE_PATHS) == []
+    # A test may name a path under the temporary folder that is never opened.
+    assert [x for x in findings(TEMPORARY_PATHS) if not x.startswith("Testing/")] == []
+
+
+def test_no_registry_hosts_and_no_secrets() -> None:
+    assert findings(REGISTRY_HOSTS) == []
+    assert findings(TOKENS) == []
+
+
+def test_no_large_files() -> None:
+    large = [p for p in tracked_files() if p.stat().st_size > MAX_BYTES]
+    assert large == []
+
+
+def test_no_build_products() -> None:
+    suffixes = {".pyc", ".ckpt", ".pt", ".pth", ".pkl", ".whl", ".so", ".onnx"}
+    assert [p for p in tracked_files() if p.suffix in suffixes] == []
+
+
+@pytest.mark.parametrize("path", sorted(LIB.rglob("*.py")), ids=lambda p: str(p.relative_to(LIB)))
+def test_the_engine_neither_unpickles_nor_goes_online(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        modules: list[str] = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules = [node.module or ""]
+        for module in modules:
+            root = module.split(".")[0]
+            assert root not in UNSAFE, f"{path}:{node.lineno} imports {module}"
+            assert root not in NETWORK, f"{path}:{node.lineno} imports {module}"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = node.func.value
+            name = owner.id if isinstance(owner, ast.Name) else ""
+            assert (name, node.func.attr) != ("torch", "load"), f"{path}:{node.lineno}"
+            if (name, node.func.attr) in {("np", "load"), ("numpy", "load")}:
+                allowed = [k for k in node.keywords if k.arg == "allow_pickle"]
+                value = allowed[0].value if allowed else None
+                assert value is None or (isinstance(value, ast.Constant) and not value.value)
+
+
+def test_changelog_keeps_its_form() -> None:
+    lines = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# Changelog"
+    versions = [line for line in lines if line.startswith("## ")]
+    assert versions[0] == "## [Unreleased]"
+    form = re.compile(r"## \[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}")
+    for line in versions[1:]:
+        assert form.fullmatch(line), line
+    kinds = {line[4:] for line in lines if line.startswith("### ")}
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    for kind in (n for n, line in enumerate(lines) if line.startswith("### ")):
+        assert any(line.startswith("- ") for line in lines[kind + 1 : kind + 4]), lines[kind]
+
+
+@pytest.mark.parametrize("root", [LIB, REPOSITORY / "training" / "stroketrain"], ids=str)
+def test_every_folder_with_code_is_a_package(root: Path) -> None:
+    """setup.py finds packages by their __init__.py; without one a folder misses in the wheel."""
+    folders = {file.parent for file in root.rglob("*.py")}
+    assert folders
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_version_is_said_once() -> None:
+    from StrokeLesionSegLib import __version__
+
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {__version__}\n" in citation
+
+
+def test_constraints_pin_every_requirement() -> None:
+    """Whatever ``make`` installs has to be pinned, for every Python that is supported."""
+    packaging = pytest.importorskip("packaging.requirements")
+    canonical = pytest.importorskip("packaging.utils").canonicalize_name
+
+    pins: dict[str, list] = {}
+    for line in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            pin = packaging.Requirement(line)
+            assert str(pin.specifier).startswith("=="), line
+            pins.setdefault(canonical(pin.name), []).append(pin)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    for text in wanted:
+        requirement = packaging.Requirement(text)
+        name = canonical(requirement.name)
+        if name == "stroke-lesion-seg":
+            continue
+        assert name in pins, f"{name} is not pinned"
+        for version in ("3.10", "3.11", "3.12", "3.13"):
+            environment = {"python_version": version, "python_full_version": f"{version}.1"}
+            valid = [p for p in pins[name] if p.marker is None or p.marker.evaluate(environment)]
+            assert len(valid) == 1, f"{name} has {len(valid)} pins on Python {version}"
+            pinned = next(iter(valid[0].specifier)).version
+            assert requirement.specifier.contains(pinned), f"{text} excludes {pinned}"
