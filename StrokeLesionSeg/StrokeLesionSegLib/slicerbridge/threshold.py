@@ -8,7 +8,7 @@ overwritten: the sliders then make a new one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,21 @@ from .results import (
 from .volumes import volume_from_node
 
 Seed = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a threshold finds.
+
+    ``lesion_map``: of the box that was worked on. ``patch``: the mask, without dropped lesions.
+    ``seeds``: for each lesion its voxel (k, j, i) of the highest probability on the whole grid.
+    ``dropped``: the labels of the dropped lesions; they stay in the map and can be taken back.
+    """
+
+    lesion_map: Any
+    patch: Patch
+    seeds: tuple[Seed, ...]
+    dropped: frozenset[int]
 
 
 class ProbabilityMap:
@@ -54,11 +69,11 @@ class ProbabilityMap:
         min_volume_ml: float = 0.0,
         hysteresis: float | None = None,
         dropped: Iterable[Seed] = (),
-    ) -> tuple[Any, Patch, tuple[Seed, ...]]:
-        """(lesion map of the box, mask, the voxel of the highest probability of each lesion).
+    ) -> Found:
+        """Threshold it; a component that holds a voxel of ``dropped`` is left out of the mask.
 
-        ``dropped`` are such voxels (k, j, i) of the whole grid: a component that holds one of them
-        is left out of the mask, though it stays in the lesion map, so that it can be taken back.
+        ``threshold``, ``min_volume_ml`` and ``hysteresis`` are those of ``find_lesions``;
+        ``dropped`` are voxels (k, j, i) of the whole grid, such as the seeds found before.
         """
         from ..lesions import find_lesions
 
@@ -83,11 +98,11 @@ class ProbabilityMap:
         if out:
             mask[np.isin(found.labels, list(out))] = 0
         seeds = tuple(
-            tuple(int(v) for v in np.array(peak) + start)
+            (int(peak[0] + start[0]), int(peak[1] + start[1]), int(peak[2] + start[2]))
             for peak in peaks(cropped, found.labels, [lesion.label for lesion in found.lesions])
         )
-        patch = Patch(mask, tuple(int(v) for v in start), self.volume.grid)  # type: ignore[arg-type]
-        return found, patch, seeds  # type: ignore[return-value]
+        first = (int(start[0]), int(start[1]), int(start[2]))
+        return Found(found, Patch(mask, first, self.volume.grid), seeds, frozenset(out))
 
 
 def label_at(labels: NDArray[np.int32], index: NDArray[np.int64]) -> int:
@@ -192,8 +207,8 @@ class Thresholder:
         threshold: float,
         min_volume_ml: float,
         dropped: Iterable[Seed] = (),
-    ) -> tuple[Any, tuple[Seed, ...]]:
-        """Write the mask of these settings; returns (lesion map of the box, peak voxels).
+    ) -> Found:
+        """Write the mask of these settings into the segment, and return what was found.
 
         As on the command line, the second threshold that a model may recommend counts only as
         long as it is below the first.
@@ -209,14 +224,14 @@ class Thresholder:
             date="",
         )
         second = after.hysteresis
-        found, patch, seeds = self.probability.lesions(
+        found = self.probability.lesions(
             after.threshold,
             after.min_volume_ml,
             second if second is not None and second < threshold else None,
             dropped,
         )
-        write_segment(self.segmentation_node, self.segment_id, patch, after)
-        return found, seeds
+        write_segment(self.segmentation_node, self.segment_id, found.patch, after)
+        return found
 
     def undo(self) -> bool:
         """Back one step; False if there is none."""

@@ -1,0 +1,420 @@
+"""One run: a volume node goes out, a segment, a probability and an uncertainty come back.
+
+A ``SegmentationRun`` is polled, from a QTimer or a loop. Each ``poll()`` does a small step in the
+main thread (a few nodes at most); files are written and read in a worker thread that touches
+arrays only. The scene may be closed at any time: what belongs to a node that is gone is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..images.volume import Volume
+from .process import EngineProcess, Failure
+from .results import (
+    PROBABILITY_ROLE,
+    SPREAD_ROLE,
+    Patch,
+    Provenance,
+    add_map,
+    add_segment,
+    add_segmentation,
+    find_segmentation,
+)
+from .threshold import ProbabilityMap
+from .verdict import verdict
+from .volumes import affine_from_node, node_by_id, voxels_from_node
+
+# What each stage takes of a run on a CPU, roughly; the bar only has to move evenly.
+_SHARES = {
+    "export": 0.02,
+    "start": 0.06,
+    "read": 0.02,
+    "align": 0.2,
+    "canonical": 0.04,
+    "window": 0.02,
+    "network": 0.5,
+    "back": 0.06,
+    "clean": 0.02,
+    "write": 0.03,
+    "results": 0.03,
+}
+STAGE_NAMES = {
+    "export": "Handing over the image",
+    "start": "Starting the engine",
+    "read": "Reading",
+    "align": "Aligning to the MNI brain",
+    "canonical": "Resampling",
+    "window": "Scaling intensities",
+    "network": "Looking for lesions",
+    "back": "Back to the grid of the image",
+    "clean": "Finding lesions",
+    "write": "Writing",
+    "results": "Showing the results",
+}
+_NIFTI_TYPES = {2: "u1", 16: "<f4"}
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """How to run; None and empty strings mean what the model recommends."""
+
+    views: str = ""
+    align: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    model: str = ""
+    threshold: float | None = None
+    min_volume_ml: float | None = None
+    tta: bool = False
+
+    def arguments(self) -> list[str]:
+        """As arguments of the command line."""
+        arguments = ["--align", self.align, "--device", self.device, "--precision", self.precision]
+        if self.views:
+            arguments += ["--views", self.views]
+        if self.model:
+            arguments += ["--model", self.model]
+        if self.threshold is not None:
+            arguments += ["--threshold", f"{self.threshold:.6g}"]
+        if self.min_volume_ml is not None:
+            arguments += ["--min-volume", f"{self.min_volume_ml:.6g}"]
+        return arguments + (["--tta"] if self.tta else [])
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What a run left in the scene, and what it said about itself."""
+
+    segmentation_node: Any
+    segment_id: str
+    probability_node: Any
+    spread_node: Any | None
+    probability: ProbabilityMap
+    provenance: Provenance
+    warnings: tuple[str, ...]
+    sidecar: dict[str, Any]
+    seconds: float
+
+
+class RunError(Exception):
+    """A run that ended without results; ``failure`` has cause, remedy and last lines."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class SegmentationRun:
+    """Segments one volume node in a process of its own.
+
+    ``state`` goes "new", "exporting", "running", "reading", "adding", and ends as "done",
+    "failed" or "cancelled". ``results`` is set when done, ``failure`` when failed.
+    ``segmentation_node``: add the new segment there instead of to the volume's own segmentation.
+    """
+
+    def __init__(
+        self,
+        volume_node: Any,
+        parameters: RunParameters | None = None,
+        *,
+        segmentation_node: Any | None = None,
+        process: Callable[[list[str]], EngineProcess] = EngineProcess,
+    ) -> None:
+        self.parameters = parameters or RunParameters()
+        self.state = "new"
+        self.stage = "export"
+        self.fraction = 0.0
+        self.results: RunResults | None = None
+        self.failure: Failure | None = None
+        self._volume_id = volume_node.GetID()
+        self._name = volume_node.GetName() or self._volume_id
+        self._segmentation_id = None if segmentation_node is None else segmentation_node.GetID()
+        self._make_process = process
+        self._process: EngineProcess | None = None
+        self._worker: threading.Thread | None = None
+        self._worker_error: BaseException | None = None
+        self._loaded: dict[str, Any] = {}
+        self._steps: list[Callable[[], None]] = []
+        self._added: dict[str, Any] = {}
+        self._affine: NDArray[np.float64] = np.eye(4)
+        self._shape: tuple[int, int, int] = (0, 0, 0)
+        self._began = 0.0
+
+    # -- for the caller ---------------------------------------------------------------------
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("exporting", "running", "reading", "adding")
+
+    @property
+    def stage_text(self) -> str:
+        return STAGE_NAMES.get(self.stage, self.stage)
+
+    @property
+    def scratch(self) -> Path | None:
+        return None if self._process is None else self._process.scratch
+
+    def start(self) -> None:
+        """Hand the image over; raises ``InputError`` if the node cannot be used."""
+        node = node_by_id(self._volume_id)
+        judged = verdict(node)
+        if not judged.usable:
+            raise InputError(self._name, judged.text.rstrip("."), "Choose another volume")
+        self._began = time.monotonic()
+        # Copied here, because the node may change or go while the worker writes.
+        array = np.array(voxels_from_node(node))
+        self._affine, self._shape = affine_from_node(node), array.shape  # type: ignore[assignment]
+        self._process = self._make_process([])
+        scratch = self._process.scratch
+        self._process.arguments += [
+            *("segment", str(scratch / "input.nii"), "-o", str(scratch / "mask.nii")),
+            *("--probability", str(scratch / "probability.nii")),
+            *("--spread", str(scratch / "spread.nii")),
+            *("--table", str(scratch / "lesions.tsv")),
+            *("--sidecar", str(scratch / "run.json")),
+            *("--progress", "json", "--overwrite"),
+            *self.parameters.arguments(),
+        ]
+        volume = Volume(array, self._affine)
+        self._start_worker(lambda: _write_input(scratch / "input.nii", volume))
+        self.state = "exporting"
+
+    def poll(self) -> bool:
+        """Do what can be done now without waiting; True while the run is active."""
+        try:
+            if self.state == "exporting" and self._worker_done():
+                assert self._process is not None
+                self._process.start()
+                self._reach("start")
+                self.state = "running"
+            elif self.state == "running":
+                self._poll_process()
+            elif self.state == "reading" and self._worker_done():
+                self._steps = [self._add_maps, self._add_segment]
+                self.state = "adding"
+            elif self.state == "adding":
+                if node_by_id(self._volume_id) is None:
+                    self._end("cancelled")
+                elif self._steps:
+                    self._steps.pop(0)()
+                else:
+                    self._finish()
+        except InputError as error:
+            self._fail(Failure(str(error), "", ()))
+        except Exception as error:
+            self._fail(
+                Failure(
+                    f"The results could not be used: {error}",
+                    "Nothing was overwritten. Try again, and report it if it comes back.",
+                    (type(error).__name__,),
+                )
+            )
+        return self.active
+
+    def wait(self, timeout_s: float | None = None) -> RunResults:
+        """Poll until the end (for scripts); raises ``RunError`` or ``TimeoutError``."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.poll():
+            if end is not None and time.monotonic() > end:
+                self.cancel()
+                raise TimeoutError(f"no result within {timeout_s:g} s")
+            time.sleep(0.02)
+        if self.results is None:
+            raise RunError(self.failure or Failure("The run was cancelled.", "", ()))
+        return self.results
+
+    def cancel(self) -> None:
+        """End the engine and everything it started, and remove its files. May be called twice."""
+        if self.active:
+            self._end("cancelled")
+        elif self._process is not None and self.state == "cancelled":
+            self._process.poll()
+
+    # -- steps ------------------------------------------------------------------------------
+
+    def _poll_process(self) -> None:
+        process = self._process
+        assert process is not None
+        for event in process.poll():
+            self._reach(event.stage, event.done / event.total if event.total else 0.0)
+        if process.running:
+            return
+        failure = process.failure({str(process.scratch / "input.nii"): self._name})
+        if failure is not None:
+            self._fail(failure)
+            return
+        if node_by_id(self._volume_id) is None:  # the scene was closed meanwhile
+            self._end("cancelled")
+            return
+        scratch, shape, into = process.scratch, self._shape, self._loaded
+        self._start_worker(lambda: into.update(_read_outputs(scratch, shape)))
+        self._reach("results")
+        self.state = "reading"
+
+    def _add_maps(self) -> None:
+        node = node_by_id(self._volume_id)
+        for kind in ("probability", "spread"):
+            if kind in self._loaded:
+                volume = Volume(self._loaded[kind], self._affine)
+                self._added[kind] = add_map(volume, node, kind)
+
+    def _add_segment(self) -> None:
+        node = node_by_id(self._volume_id)
+        provenance = provenance_of(self._loaded["sidecar"])
+        volume = Volume(self._loaded["probability"], self._affine)
+        patch = Patch(self._loaded["mask"], self._loaded["start"], volume.grid)
+        segmentation = (
+            node_by_id(self._segmentation_id) or find_segmentation(node) or add_segmentation(node)
+        )
+        segmentation.SetNodeReferenceID(PROBABILITY_ROLE, self._added["probability"].GetID())
+        spread = self._added.get("spread")
+        if spread is not None:
+            segmentation.SetNodeReferenceID(SPREAD_ROLE, spread.GetID())
+        self._added["segmentation"] = segmentation
+        self._added["segment"] = add_segment(segmentation, patch, provenance)
+        self._added["provenance"] = provenance
+        self._added["map"] = ProbabilityMap(volume, provenance.to_mni)
+
+    def _finish(self) -> None:
+        sidecar = self._loaded["sidecar"]
+        self.results = RunResults(
+            self._added["segmentation"],
+            self._added["segment"],
+            self._added["probability"],
+            self._added.get("spread"),
+            self._added["map"],
+            self._added["provenance"],
+            tuple(map(str, sidecar.get("warnings") or ())),
+            sidecar,
+            time.monotonic() - self._began,
+        )
+        self.fraction = 1.0
+        self._end("done")
+
+    def _fail(self, failure: Failure) -> None:
+        self.failure = failure
+        self._end("failed")
+
+    def _end(self, state: str) -> None:
+        self.state = state
+        if self._process is not None:
+            self._process.cancel()
+            if not self._process.running and (self._worker is None or not self._worker.is_alive()):
+                self._process.close()
+        self._loaded.clear()
+
+    def _reach(self, stage: str, part: float = 0.0) -> None:
+        names = list(_SHARES)
+        if stage in names:
+            before = sum(_SHARES[n] for n in names[: names.index(stage)])
+            # The engine may report a stage again; the bar never goes back.
+            self.fraction = max(self.fraction, before + _SHARES[stage] * min(1.0, part))
+        self.stage = stage
+
+    # -- worker -----------------------------------------------------------------------------
+
+    def _start_worker(self, work: Callable[[], Any]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._worker_error = error
+
+        self._worker_error = None
+        self._worker = threading.Thread(target=run, daemon=True)
+        self._worker.start()
+
+    def _worker_done(self) -> bool:
+        assert self._worker is not None
+        if self._worker.is_alive():
+            return False
+        if self._worker_error is not None:
+            raise self._worker_error
+        return True
+
+
+def provenance_of(sidecar: dict[str, Any]) -> Provenance:
+    """What the engine's sidecar says, for the segment's tags."""
+    model, used = sidecar.get("model") or {}, sidecar.get("parameters") or {}
+    alignment = sidecar.get("alignment") or {}
+    to_mni = None
+    if alignment.get("ok") and alignment.get("matrix_ras_mm_to_mni_mm"):
+        to_mni = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
+    return Provenance(
+        model=str(model.get("name", "")),
+        version=str(model.get("version", "")),
+        checksum=str(model.get("sha256", "")),
+        threshold=float(used.get("threshold") or 0.5),
+        hysteresis=used.get("hysteresis"),
+        min_volume_ml=float(used.get("min_volume_ml") or 0.0),
+        views=str((sidecar.get("options") or {}).get("views", "")),
+        date=datetime.now(timezone.utc).astimezone().isoformat("T", "seconds"),
+        to_mni=to_mni,
+    )
+
+
+def _write_input(path: Path, volume: Volume) -> None:
+    from ..images import write_volume
+
+    try:
+        write_volume(path, volume, dtype=volume.array.dtype)
+    except (InputError, TypeError, ValueError):
+        # A voxel type that NIfTI does not know, such as a 64-bit character of some platform.
+        path.unlink(missing_ok=True)
+        write_volume(path, volume, dtype=np.float32)
+
+
+def _read_outputs(scratch: Path, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Arrays (K, J, I) and sidecar of a run; the mask cut to its box, with its start."""
+    out: dict[str, Any] = {
+        "sidecar": json.loads((scratch / "run.json").read_text(encoding="utf-8"))
+    }
+    out["probability"] = read_plain_nifti(scratch / "probability.nii", shape)
+    if (scratch / "spread.nii").exists():
+        spread = read_plain_nifti(scratch / "spread.nii", shape)
+        if float(spread.max()) > 0:  # one view without flips has no spread
+            out["spread"] = spread
+    mask = read_plain_nifti(scratch / "mask.nii", shape)
+    plane = mask.any(axis=0)
+    if plane.any():
+        profiles = (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))
+        where = [np.flatnonzero(p) for p in profiles]
+        box = tuple(slice(int(w[0]), int(w[-1]) + 1) for w in where)
+        out["mask"], out["start"] = np.ascontiguousarray(mask[box]), tuple(b.start for b in box)
+    else:
+        out["mask"], out["start"] = np.zeros((1, 1, 1), np.uint8), (0, 0, 0)
+    return out
+
+
+def read_plain_nifti(path: Path, shape: tuple[int, int, int]) -> NDArray[np.generic]:
+    """(K, J, I) voxels of an uncompressed NIfTI-1 file that the engine has just written.
+
+    The engine's reader is for scans and refuses constant images, which a mask without lesions is.
+    Raises ``ValueError`` if the file is not what was asked for.
+    """
+    with open(path, "rb") as file:
+        header = file.read(348)
+    if len(header) < 348 or struct.unpack("<i", header[:4])[0] != 348:
+        raise ValueError(f"{path.name} is not the NIfTI file that was asked for")
+    found = struct.unpack("<8h", header[40:56])
+    kind = _NIFTI_TYPES.get(struct.unpack("<h", header[70:72])[0])
+    offset = int(struct.unpack("<f", header[108:112])[0])
+    if kind is None or found[3:0:-1] != tuple(shape):
+        raise ValueError(f"{path.name} has another grid or type than the image")
+    array = np.fromfile(path, dtype=kind, offset=offset)
+    if array.size != int(np.prod(shape)):
+        raise ValueError(f"{path.name} is incomplete")
+    return array.reshape(shape)

@@ -1,0 +1,105 @@
+"""The lesion table: measured from the segment as it is, kept in the scene."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from bridge_scenes import AFFINES, blob_volume, head_node
+from StrokeLesionSegLib.slicerbridge import measure, results, threshold
+
+
+def scene(slicer: Any, affine: np.ndarray | None = None) -> tuple[Any, Any, str, Any]:
+    node = head_node(slicer, affine)
+    made = threshold.ProbabilityMap(blob_volume(node))
+    segmentation = results.add_segmentation(node)
+    found = made.lesions(0.5)
+    segment_id = results.add_segment(segmentation, found.patch, results.Provenance())
+    return node, segmentation, segment_id, made
+
+
+@pytest.mark.parametrize("name", list(AFFINES))
+def test_the_table_measures_the_segment(slicer: Any, name: str) -> None:
+    node, segmentation, segment_id, made = scene(slicer, AFFINES[name])
+    rows = measure.measure_segment(segmentation, segment_id, node, made)
+    by_threshold = measure.rows_of(made.lesions(0.5))
+    assert len(rows) == 2
+    for row, other in zip(rows, by_threshold, strict=True):
+        assert row.volume_ml == pytest.approx(other.volume_ml)
+        assert row.mean_probability == pytest.approx(other.mean_probability, abs=1e-6)
+        assert row.peak_probability == pytest.approx(other.peak_probability)
+        assert row.seed == other.seed
+        assert row.side == other.side
+        np.testing.assert_allclose(row.centroid_ras_mm, other.centroid_ras_mm, atol=1e-6)
+
+
+def test_a_hand_drawn_piece_is_counted_with_its_true_probability(slicer: Any) -> None:
+    node, segmentation, segment_id, made = scene(slicer)
+    array = results.read_segment(segmentation, segment_id, node).full()
+    array[0:2, 20:22, 24:27] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, segment_id, node)
+    rows = measure.measure_segment(segmentation, segment_id, node, made)
+    assert len(rows) == 3
+    last = rows[-1]
+    assert last.volume_ml == pytest.approx(12 / 1000)
+    values = made.volume.array[0:2, 20:22, 24:27]
+    assert last.mean_probability == pytest.approx(values.mean(), abs=1e-6)
+    assert measure.total_text(rows).startswith("3 lesions, ")
+
+
+def test_the_table_node_survives_a_scene_file(slicer: Any, tmp_path: Any) -> None:
+    node, segmentation, _, made = scene(slicer)
+    found = made.lesions(0.5, dropped=made.lesions(0.5).seeds[1:])
+    rows = measure.rows_of(found)
+    assert [row.keep for row in rows] == [True, False]
+    table = measure.add_table(rows, node, segmentation)
+    assert measure.add_table(rows, node, segmentation) is table, "one table a segmentation"
+    before = measure.table_rows(table)
+    assert before[0]["Volume (mL)"] == pytest.approx(rows[0].volume_ml)
+    assert [row["Keep"] for row in before] == [1, 0]
+    file = str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(file)
+    slicer.mrmlScene.Clear(0)
+    assert slicer.mrmlScene.ReadFromMRB(file, True)
+    again = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
+    table = again.GetNodeReference(measure.TABLE_ROLE)
+    after = measure.table_rows(table)
+    assert len(after) == len(before)
+    for row, other in zip(after, before, strict=True):
+        for name in other:
+            expected = other[name]
+            if isinstance(expected, float):
+                assert float(row[name]) == pytest.approx(expected, rel=1e-5)
+            else:
+                assert str(row[name]) == str(expected)
+    assert measure.seeds_from_text(str(after[1]["Seed"])) == (rows[1].seed,)
+
+
+def test_dropped_seeds_as_a_parameter() -> None:
+    seeds = ((1, 2, 3), (40, 50, 60))
+    assert measure.seeds_from_text(measure.seeds_to_text(seeds)) == seeds
+    assert measure.seeds_from_text("") == ()
+    assert measure.seeds_from_text("1 2; x y z; 4 5 6") == ((4, 5, 6),)
+
+
+def test_jump_goes_where_the_lesion_is_seen(slicer: Any) -> None:
+    import vtk
+
+    node, segmentation, segment_id, made = scene(slicer)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "move")
+    matrix = vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 15)
+    transform.SetMatrixTransformToParent(matrix)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    row = measure.measure_segment(segmentation, segment_id, node, made)[0]
+    world = results.jump_to(row.centroid_ras_mm, node)
+    expected = np.add(row.centroid_ras_mm, (15, 0, 0))
+    np.testing.assert_allclose(world, expected, atol=1e-6)
+    slices = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    assert slices
+    for view in slices:
+        m = view.GetSliceToRAS()
+        centre = [m.GetElement(r, 3) for r in range(3)]
+        np.testing.assert_allclose(centre, expected, atol=1e-6)
+    assert slicer.util.getNode("T1").GetTransformNodeID() == transform.GetID()
