@@ -1,0 +1,75 @@
+"""The official scorers by name: ``atlas2022``, ``isles2022`` and ``isles2026``.
+
+Where the three agree: Dice is 1 if both masks are empty and 0 if one is; the lesion-wise F1 is 1
+if neither mask has a lesion. On a lesion-free scan one false voxel therefore turns both to 0.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..find import check_affine
+from . import atlas2022, isles2022, isles2026
+from .common import prediction_mask, truth_mask
+from .folders import CaseScore, FolderScores, score_folders, summarise_scores
+
+SCORERS: dict[str, ModuleType] = {
+    "atlas2022": atlas2022,
+    "isles2022": isles2022,
+    "isles2026": isles2026,
+}
+
+__all__ = [
+    "SCORERS",
+    "CaseScore",
+    "FolderScores",
+    "metrics_of",
+    "score_case",
+    "score_folders",
+    "summarise_scores",
+]
+
+
+def metrics_of(scorer: str) -> dict[str, bool]:
+    """The scorer's official metrics, in order, to True if higher is better.
+
+    Raises ``ValueError`` for an unknown scorer.
+    """
+    if scorer not in SCORERS:
+        raise ValueError(f"unknown scorer {scorer!r}; known are {', '.join(SCORERS)}")
+    return dict(SCORERS[scorer].METRICS)
+
+
+def score_case(
+    pred: ArrayLike,
+    truth: ArrayLike,
+    affine: ArrayLike,
+    scorer: str,
+    soft: ArrayLike | None = None,
+) -> dict[str, float]:
+    """Score one prediction against its reference.
+
+    Parameters
+    ----------
+    pred, truth: (K, J, I) masks on the same grid; voxels above 0 are lesion.
+    affine: 4x4, (i, j, k, 1) to RAS mm; gives the voxel's volume.
+    scorer: ``atlas2022``, ``isles2022`` or ``isles2026``.
+    soft: (K, J, I) probabilities, used by ``isles2026`` only; its ``pr_auc`` is NaN without.
+
+    Returns the scorer's official metrics (``metrics_of``) first, then the counts and volumes (mL)
+    behind them: ``n_pred``, ``n_truth``, ``lesions_found``, ``lesions_false``,
+    ``lesions_missed``, ``pred_volume_ml``, ``truth_volume_ml``.
+
+    Raises ``ValueError`` for an unknown scorer, shapes that differ, a probability map in place of
+    a mask, a soft map that is not finite, or an unusable affine.
+    """
+    metrics_of(scorer)
+    matrix = check_affine(affine, "affine")
+    pred_mask, reference = prediction_mask(pred), truth_mask(truth)
+    if pred_mask.shape != reference.shape:
+        raise ValueError(f"prediction of shape {pred_mask.shape}, reference {reference.shape}")
+    voxel_ml = abs(float(np.linalg.det(matrix[:3, :3]))) / 1000.0
+    return SCORERS[scorer].score(pred_mask, reference, voxel_ml, soft)

@@ -1,0 +1,340 @@
+"""Scoring a folder of predictions against a folder of references."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+
+EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+# Last words of file names that say what an image is, and nothing about which scan it belongs to.
+_MASK_WORDS = {
+    *("mask", "masks", "seg", "segmentation", "dseg", "lesion", "lesions", "label", "labels"),
+    *("pred", "prediction", "truth", "gt", "reference", "msk", "lesionsmooth"),
+}
+_SOFT_WORDS = {"probseg", "probability", "prob", "probabilities", "soft", "softmap"}
+_OTHER_WORDS = {"t1w", "t1", "t2w", "t2", "flair", "dwi", "adc", "spread", "uncertainty"}
+# BIDS entities that tell scans apart; space, desc, label, res and den only describe a derivative.
+_IDENTITY = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part")
+_ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+.]+)\Z")
+
+# Corners further apart than this (mm) are another grid; headers of 32-bit floats differ by less.
+GRID_TOLERANCE_MM = 0.05
+
+
+class Image(Protocol):
+    """What ``read`` returns: an array (K, J, I) and the affine of (i, j, k, 1) to RAS mm."""
+
+    @property
+    def array(self) -> NDArray[np.generic]: ...
+
+    @property
+    def affine(self) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """The scores of one case, ``score_case``'s dict, with the files that it came from."""
+
+    case: str
+    pred: Path
+    truth: Path
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class FolderScores:
+    """Scores of all cases.
+
+    Attributes
+    ----------
+    scorer: its name.
+    cases: by name.
+    problems: one ``InputError`` for every case that could not be scored.
+    summary: see ``summarise_scores``.
+    """
+
+    scorer: str
+    cases: tuple[CaseScore, ...]
+    problems: tuple[InputError, ...]
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    role: str  # "mask", "soft" or "other"
+    key: str  # which scan, with the folder it lies in
+    stem: str  # which scan, by the file's name alone
+    about_lesions: bool
+
+
+def score_folders(
+    pred_dir: str | Path,
+    truth_dir: str | Path,
+    scorer: str,
+    *,
+    read: Callable[[Path], Image],
+    progress: Callable[[str, int, int], None] | None = None,
+    seed: int = 0,
+) -> FolderScores:
+    """Score every reference mask in ``truth_dir`` against its prediction in ``pred_dir``.
+
+    Both may also be single files. Folders are searched through. Files belong together if their
+    BIDS entities (sub, ses, acq, run, ...) agree, else if their names do once words such as
+    ``_mask`` or ``_pred`` are taken off the end. ``*_probseg`` and the like are the soft maps of
+    ``isles2026``; T1w images and other companions are passed over.
+
+    Parameters
+    ----------
+    read: reads one image; ``InputError`` from it counts against that case only.
+    progress: called as ``progress("score", done, total)``.
+    seed: of the bootstrap.
+
+    A case without prediction, without reference, with two candidates, or whose prediction lies on
+    another grid (shape, or a corner more than 0.05 mm off) is an ``InputError`` in ``problems``;
+    the others go on.
+
+    Raises ``InputError`` if a path does not exist or there is no reference mask, and
+    ``ValueError`` for an unknown scorer.
+    """
+    from . import metrics_of
+
+    metrics_of(scorer)
+    pred_dir, truth_dir = Path(pred_dir), Path(truth_dir)
+    problems: list[InputError] = []
+    pairs = _pair_up(pred_dir, truth_dir, problems)
+    cases = []
+    for done, (case, pred, truth, soft) in enumerate(pairs):
+        if progress:
+            progress("score", done, len(pairs))
+        try:
+            scores = _score_files(pred, truth, soft, scorer, read)
+        except InputError as error:
+            problems.append(error)
+        else:
+            cases.append(CaseScore(case, pred, truth, scores))
+    if progress:
+        progress("score", len(pairs), len(pairs))
+    summary = summarise_scores([c.scores for c in cases], scorer, seed=seed)
+    summary["n_problems"] = len(problems)
+    return FolderScores(scorer, tuple(cases), tuple(problems), summary)
+
+
+def _score_files(
+    pred: Path, truth: Path, soft: Path | None, scorer: str, read: Callable[[Path], Image]
+) -> dict[str, float]:
+    from . import score_case
+
+    reference = read(truth)
+    prediction = read(pred)
+    _same_grid(pred, prediction, truth, reference)
+    probabilities = None
+    if soft is not None and scorer == "isles2026":
+        image = read(soft)
+        _same_grid(soft, image, truth, reference)
+        probabilities = image.array
+    try:
+        return score_case(
+            prediction.array, reference.array, reference.affine, scorer, probabilities
+        )
+    except ValueError as error:
+        raise InputError(pred, f"cannot be scored: {error}", "Give a binary lesion mask") from error
+
+
+def _same_grid(path: Path, image: Image, truth: Path, reference: Image) -> None:
+    remedy = f"Resample it to the grid of {truth.name} and check its orientation"
+    a, b = image.array.shape, reference.array.shape
+    if a != b:
+        raise InputError(path, f"its shape (k, j, i) is {a}, the reference's {b}", remedy)
+    k, j, i = a
+    corners = np.array([[x, y, z, 1.0] for x in (0, i - 1) for y in (0, j - 1) for z in (0, k - 1)])
+    shift = np.linalg.norm((corners @ (image.affine - reference.affine).T)[:, :3], axis=1).max()
+    if not shift <= GRID_TOLERANCE_MM:
+        raise InputError(path, f"its grid lies {shift:.3g} mm off the reference's", remedy)
+
+
+# -------------------------------------------------------------------- which file belongs to which
+
+
+def _stem(name: str) -> str | None:
+    for extension in EXTENSIONS:
+        if name.lower().endswith(extension):
+            return name[: -len(extension)]
+    return None
+
+
+def _classify(path: Path, root: Path) -> _File | None:
+    """What a file is and which scan it belongs to; None if it is no image."""
+    stem = _stem(path.name)
+    if stem is None or path.name.startswith("."):
+        return None
+    parts = stem.split("_")
+    entities = dict(m.groups() for m in map(_ENTITY.match, parts) if m)
+    about = any("lesion" in v.lower() for v in (*entities.values(), parts[-1]))
+    about = about or entities.get("label") == "L"
+    last = parts[-1].lower()
+    role = "mask"
+    if last in _SOFT_WORDS:
+        role = "soft"
+    elif last in _OTHER_WORDS or ("sub" in entities and last not in _MASK_WORDS):
+        # A BIDS name ends in its suffix, so anything but a mask's is another kind of image.
+        role = "other"
+    if "sub" in entities:
+        key = "_".join(f"{e}-{entities[e]}" for e in _IDENTITY if e in entities)
+        return _File(path, role, key, key, about)
+    words = parts
+    known = _MASK_WORDS | _SOFT_WORDS
+    while words and words[-1].lower() in known:
+        words = words[:-1]
+    stem = "_".join(words)
+    folder = path.parent.relative_to(root).as_posix()
+    key = "/".join(p for p in (folder if folder != "." else "", stem) if p)
+    return _File(path, role, key, stem or path.parent.name, about)
+
+
+def _collect(root: Path, what: str) -> list[_File]:
+    if root.is_file():
+        file = _classify(root, root.parent)
+        # A file that was named is the mask, whatever it is called.
+        return [replace(file, role="mask")] if file else [_File(root, "mask", root.name, "", True)]
+    if not root.is_dir():
+        raise InputError(root, f"there is no such {what}", "Check the path")
+    found = (_classify(p, root) for p in sorted(root.rglob("*")) if p.is_file())
+    return [f for f in found if f is not None]
+
+
+def _one_per_scan(
+    files: Iterable[_File], problems: list[InputError] | None, name: Callable[[_File], str]
+) -> dict[str, _File]:
+    groups: dict[str, list[_File]] = {}
+    for file in files:
+        groups.setdefault(name(file), []).append(file)
+    chosen = {}
+    for key, group in groups.items():
+        # A tissue or brain mask may lie beside the lesion mask of the same scan.
+        if len(group) > 1:
+            group = [f for f in group if f.about_lesions] or group
+        if len(group) == 1:
+            chosen[key] = group[0]
+        elif problems is not None:
+            names = ", ".join(f.path.name for f in group)
+            problems.append(
+                InputError(
+                    group[0].path.parent, f"several masks of {key}: {names}", "Leave only one there"
+                )
+            )
+    return chosen
+
+
+def _pair_up(
+    pred_dir: Path, truth_dir: Path, problems: list[InputError]
+) -> list[tuple[str, Path, Path, Path | None]]:
+    """Case name, prediction, reference and soft map of every case that has the first two."""
+    pred_files = _collect(pred_dir, "prediction")
+    truth_files = [f for f in _collect(truth_dir, "reference") if f.role == "mask"]
+    if not truth_files:
+        raise InputError(truth_dir, "there is no reference mask in it", "Check the folder")
+    if pred_dir.is_file() and truth_dir.is_file():
+        return [(_stem(truth_dir.name) or truth_dir.name, pred_dir, truth_dir, None)]
+    ambiguous = len(problems)
+    truths = _one_per_scan(truth_files, problems, lambda f: f.key)
+    preds = _one_per_scan((f for f in pred_files if f.role == "mask"), problems, lambda f: f.key)
+    softs = _one_per_scan((f for f in pred_files if f.role == "soft"), None, lambda f: f.key)
+    several = len(problems) > ambiguous
+
+    partner = {key: preds[key] for key in truths if key in preds}
+    # One side may be sorted into folders and the other not: then unique names decide.
+    rest_truths = _one_per_scan(
+        (f for k, f in truths.items() if k not in partner), None, lambda f: f.stem
+    )
+    rest_preds = _one_per_scan(
+        (f for k, f in preds.items() if k not in partner), None, lambda f: f.stem
+    )
+    for stem, truth in rest_truths.items():
+        if stem in rest_preds:
+            partner[truth.key] = rest_preds[stem]
+
+    pairs = []
+    used = set()
+    for key, truth in sorted(truths.items()):
+        pred = partner.get(key)
+        if pred is None:
+            remedy = "Leave only one prediction" if several else "Predict this scan, or rename it"
+            problems.append(InputError(truth.path, f"no prediction of {key} found", remedy))
+            continue
+        used.add(pred.key)
+        soft = softs.get(pred.key)
+        pairs.append((key, pred.path, truth.path, soft.path if soft else None))
+    for key, pred in sorted(preds.items()):
+        if key not in used:
+            problems.append(
+                InputError(pred.path, f"no reference of {key} found", "Add it, or take this away")
+            )
+    return pairs
+
+
+# --------------------------------------------------------------------------------------- summary
+
+
+def summarise_scores(
+    cases: Sequence[dict[str, float]], scorer: str, *, seed: int = 0, resamples: int = 10_000
+) -> dict[str, Any]:
+    """Mean, median and the mean's bootstrap 95 % interval over cases, for every official metric.
+
+    ``cases`` are dicts of ``score_case``. Values that are NaN (no soft map) are left out, and
+    ``n`` says how many remained. Lesion-free references are also reported apart, with the share of
+    predictions that are exactly empty. The same seed gives the same interval.
+    """
+    from . import metrics_of
+
+    result: dict[str, Any] = {"scorer": scorer, "n": len(cases), "seed": seed, "metrics": {}}
+    for name, higher in metrics_of(scorer).items():
+        values = np.array([c[name] for c in cases if not math.isnan(c[name])], dtype=np.float64)
+        low, high = bootstrap_interval(values, seed=seed, resamples=resamples)
+        result["metrics"][name] = {
+            "n": len(values),
+            "mean": float(values.mean()) if len(values) else None,
+            "median": float(np.median(values)) if len(values) else None,
+            "ci95_low": low,
+            "ci95_high": high,
+            "higher_is_better": higher,
+        }
+    free = [c for c in cases if c["n_truth"] == 0]
+    empty = sum(c["n_pred"] == 0 for c in free)
+    result["lesion_free"] = {
+        "n": len(free),
+        "exactly_empty": empty,
+        "share_exactly_empty": empty / len(free) if free else None,
+    }
+    return result
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], *, seed: int = 0, resamples: int = 10_000
+) -> tuple[float | None, float | None]:
+    """The 2.5 and 97.5 percentiles of the means of ``resamples`` draws with replacement.
+
+    (None, None) for fewer than two values, of which no interval can be had.
+    """
+    if len(values) < 2:
+        return None, None
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    # In pieces: thousands of cases times all resamples at once would be hundreds of megabytes.
+    piece = max(1, 1_000_000 // len(values))
+    for start in range(0, resamples, piece):
+        stop = min(start + piece, resamples)
+        draws = rng.integers(0, len(values), size=(stop - start, len(values)))
+        means[start:stop] = values[draws].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
