@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 32  # output planes per matrix product: the weights are banded, most of them are zero
+_POINT_UP_TO = 1.5  # a target voxel up to so many source voxels long is not averaged over
 
 
 def _linear_rows(
@@ -49,8 +50,8 @@ def averaging_weights(source: int, target: int, step: float) -> NDArray[np.float
     """(target, source) weights of the mean of the linear interpolant over each target voxel.
 
     As ``interpolation_weights``, for the way back to a coarser grid. The stretch that is averaged
-    is the voxel itself from 2 source voxels on and shrinks to a point at 1, so that the exact
-    case stays exact. Target voxels whose centre is outside the source get 0.
+    is the voxel itself from 2 source voxels on and a point up to 1.5, where linear interpolation
+    misses nothing. Target voxels whose centre is outside the source get 0.
     """
     positions = (np.arange(target) - (target - 1) / 2) * step + (source - 1) / 2
     weights = np.zeros((target, source))
@@ -62,9 +63,14 @@ def averaging_weights(source: int, target: int, step: float) -> NDArray[np.float
 
 
 def _subsamples(step: float) -> NDArray[np.float64]:
-    """Where in a voxel of ``step`` source voxels the interpolant is sampled, from its centre."""
-    width = min(max(2 * (step - 1), 0.0), step)
-    count = max(1, math.ceil(2 * width - 1e-6)) if width > 0.05 else 1
+    """Where in a voxel of ``step`` source voxels the interpolant is sampled, from its centre.
+
+    At most eight places: a full affine resampling is made for each of them.
+    """
+    if step <= _POINT_UP_TO:
+        return np.zeros(1)
+    width = min(2 * (step - 1), step)
+    count = min(max(2, math.ceil(width - 1e-6)), 8)
     return ((np.arange(count) + 0.5) / count - 0.5) * width
 
 
