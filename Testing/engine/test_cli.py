@@ -1,0 +1,465 @@
+"""The command line: outputs, exit codes, progress; with a tiny random model and small images."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cli_support
+import nibabel
+import numpy as np
+import pytest
+from StrokeLesionSegLib import __version__, outputs, pipeline
+from StrokeLesionSegLib.cli import main
+
+LIB_ROOT = Path(pipeline.__file__).resolve().parents[1]
+# Fast, and enough for what is tested here.
+QUICK = ["--align", "none", "--precision", "float32", "--threshold", "0.3"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    cli_support.write_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(home))
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    return cli_support.write_head(tmp_path / "scan.nii.gz")
+
+
+def segment(*arguments: object) -> int:
+    return main(["segment", *map(str, arguments), "--model", "tiny", *QUICK])
+
+
+def files_in(folder: Path) -> set[str]:
+    """Everything in a folder, hidden left-overs included."""
+    return {path.name for path in folder.iterdir()}
+
+
+def test_segment_writes_mask_table_and_sidecar_beside_the_scan(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segment(scan) == 0
+    assert files_in(tmp_path) == {
+        "scan.nii.gz",
+        "scan_lesion.nii.gz",
+        "scan_lesion.tsv",
+        "scan_lesion.json",
+    }
+    source, mask = nibabel.load(scan), nibabel.load(tmp_path / "scan_lesion.nii.gz")
+    assert mask.shape == source.shape
+    np.testing.assert_allclose(mask.affine, source.affine, atol=1e-4)
+    assert mask.get_data_dtype() == np.uint8
+    values = np.asarray(mask.dataobj)
+    assert set(np.unique(values)) == {0, 1}
+
+    side = json.loads((tmp_path / "scan_lesion.json").read_text())
+    assert side["source"]["name"] == "scan.nii.gz"
+    assert side["source"]["shape_ijk"] == list(cli_support.SHAPE)
+    assert len(side["source"]["sha256"]) == 64
+    assert side["model"]["name"] == "tiny"
+    assert side["parameters"]["threshold"] == 0.3
+    assert side["timings_s"].keys() >= {"read", "network", "back", "clean", "total"}
+    voxel_ml = abs(np.linalg.det(cli_support.AFFINE[:3, :3])) / 1000
+    assert side["summary"]["volume_ml"] == pytest.approx(values.sum() * voxel_ml, rel=1e-6)
+
+    rows = (tmp_path / "scan_lesion.tsv").read_text().splitlines()
+    assert len(rows) == 1 + side["summary"]["count"]
+    said = capsys.readouterr().out
+    assert f"{side['summary']['volume_ml']:.2f} mL in all" in said
+    assert "scan_lesion.nii.gz" in said
+
+
+def test_all_outputs_where_asked_for(scan: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    names = {
+        "-o": out / "m.nii.gz",
+        "--probability": out / "p.nrrd",
+        "--spread": out / "s.mha",
+        "--table": out / "t.tsv",
+        "--sidecar": out / "j.json",
+    }
+    assert segment(scan, *(part for pair in names.items() for part in pair)) == 0
+    assert files_in(out) == {path.name for path in names.values()}
+    assert files_in(tmp_path) == {"scan.nii.gz", "out"}
+    from StrokeLesionSegLib.images import read_scan
+
+    grid = read_scan(scan).volume.grid
+    probability = read_scan(out / "p.nrrd").volume
+    assert probability.grid.same_as(grid, 0.01)
+    assert 0 <= probability.array.min() <= probability.array.max() <= 1
+    mask = np.asarray(nibabel.load(out / "m.nii.gz").dataobj).T
+    np.testing.assert_array_equal(mask > 0, probability.array >= 0.3)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "expected"),
+    [(".nrrd", ".nrrd"), (".mha", ".mha"), (".mhd", ".mhd"), (".nii", ".nii")],
+)
+def test_the_mask_has_the_format_of_the_scan(
+    scan: Path, tmp_path: Path, suffix: str, expected: str
+) -> None:
+    from StrokeLesionSegLib.images import read_scan, write_volume
+
+    folder = tmp_path / "other"
+    folder.mkdir()
+    source = folder / f"case{suffix}"
+    original = read_scan(scan).volume
+    write_volume(source, original)
+    before = files_in(folder)
+    assert segment(source) == 0
+    mask = folder / f"case_lesion{expected}"
+    assert mask.name in files_in(folder) - before
+    assert read_scan(mask).volume.grid.same_as(original.grid, 0.01)
+
+
+def test_dicom_folder(tmp_path: Path) -> None:
+    folder = cli_support.write_dicom_series(tmp_path / "series", uid="1.2.826.0.1.3680043.10.511.7")
+    before = files_in(folder)
+    assert segment(folder) == 0
+    assert files_in(folder) == before
+    mask = nibabel.load(tmp_path / "series_lesion.nii.gz")
+    assert sorted(mask.shape) == sorted((*cli_support.SHAPE[:2], 12))
+    side = json.loads((tmp_path / "series_lesion.json").read_text())
+    assert "Phantom" not in json.dumps(side)
+
+
+def test_series_option_picks_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uids = ("1.2.826.0.1.3680043.10.511.7", "1.2.826.0.1.3680043.10.511.8")
+    for uid in uids:
+        cli_support.write_dicom_series(tmp_path / "two", uid=uid)
+    assert segment(tmp_path / "two") == 2
+    message = capsys.readouterr().err
+    assert all(uid in message for uid in uids)
+    assert segment(tmp_path / "two", "--series", uids[1]) == 0
+
+
+def test_twice_the_same(scan: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert segment(scan, "-o", tmp_path / f"{name}.nii.gz", "--views", "triplanar") == 0
+    first, second = (
+        np.asarray(nibabel.load(tmp_path / f"{name}.nii.gz").dataobj) for name in ("a", "b")
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_no_table_and_no_sidecar(scan: Path, tmp_path: Path) -> None:
+    assert segment(scan, "--no-table", "--no-sidecar") == 0
+    assert files_in(tmp_path) == {"scan.nii.gz", "scan_lesion.nii.gz"}
+
+
+def test_json_progress(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert segment(scan, "--progress", "json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    steps, result = lines[:-1], lines[-1]
+    for step in steps:
+        assert set(step) == {"stage", "done", "total"}
+        assert 0 <= step["done"] <= step["total"]
+    order = list(dict.fromkeys(step["stage"] for step in steps))
+    assert order == [stage for stage in pipeline.STAGES if stage in order]
+    assert {"read", "canonical", "window", "network", "back", "clean", "write"} <= set(order)
+    for stage in order:
+        last = [step for step in steps if step["stage"] == stage][-1]
+        assert last["done"] == last["total"], stage
+    assert result["stage"] == "result"
+    assert result["mask"] == str(tmp_path / "scan_lesion.nii.gz")
+    assert result["probability"] is None
+    side = json.loads((tmp_path / "scan_lesion.json").read_text())
+    assert result["lesions"] == side["summary"]["count"]
+    assert result["volume_ml"] == pytest.approx(side["summary"]["volume_ml"], abs=1e-3)
+    assert result["timings"]["total"] > 0
+
+
+def test_nothing_found_is_a_result_too(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segment(scan, "--min-volume", 9999) == 0
+    assert "no lesion found" in capsys.readouterr().out
+    assert not np.asarray(nibabel.load(tmp_path / "scan_lesion.nii.gz").dataobj).any()
+    assert len((tmp_path / "scan_lesion.tsv").read_text().splitlines()) == 1
+
+
+def test_existing_outputs_are_kept_unless_told(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "scan_lesion.tsv"
+    table.write_text("mine\n")
+    assert segment(scan) == 2
+    assert str(table) in capsys.readouterr().err
+    assert files_in(tmp_path) == {"scan.nii.gz", "scan_lesion.tsv"}
+    assert table.read_text() == "mine\n"
+    assert segment(scan, "--overwrite") == 0
+    assert table.read_text() != "mine\n"
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "./scan.nii.gz"])
+def test_the_scan_itself_is_never_overwritten(
+    scan: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = scan.read_bytes()
+    assert segment(scan, "-o", name, "--overwrite") == 2
+    assert scan.read_bytes() == before
+
+
+def disk_full(*arguments: object, **named: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("writer", ["write_table", "write_sidecar"])
+def test_a_full_disk_leaves_nothing(
+    scan: Path,
+    tmp_path: Path,
+    writer: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from StrokeLesionSegLib import lesions
+
+    monkeypatch.setattr(lesions, writer, disk_full)
+    assert segment(scan) == 2
+    error = capsys.readouterr().err
+    assert "full" in error
+    assert error.count("\n") == 1
+    assert files_in(tmp_path) == {"scan.nii.gz"}
+
+
+def test_a_full_disk_keeps_what_was_there(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from StrokeLesionSegLib import lesions
+
+    old = tmp_path / "scan_lesion.nii.gz"
+    old.write_bytes(b"an older mask")
+    monkeypatch.setattr(lesions, "write_sidecar", disk_full)
+    assert segment(scan, "--overwrite") == 2
+    assert old.read_bytes() == b"an older mask"
+    assert files_in(tmp_path) == {"scan.nii.gz", "scan_lesion.nii.gz"}
+
+
+def test_a_real_full_disk(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file system of 48 KiB, where the mask does not fit."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(small)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("only root may mount a small file system")
+    try:
+        assert segment(scan, "-o", small / "mask.nii", "--probability", small / "p.nii") == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "full" in error
+        assert str(small) in error
+        assert files_in(small) == set()
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_failing_commit_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "a.nii", tmp_path / "b.nii"
+    first.write_text("old")
+    replace, calls = os.replace, []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            disk_full()
+        replace(source, target)
+
+    with outputs.OutputSet([first, second], overwrite=True) as staged:
+        staged.staged(first).write_text("new")
+        staged.staged(second).write_text("new")
+        monkeypatch.setattr(os, "replace", failing)
+        with pytest.raises(Exception, match="full"):
+            staged.commit()
+    assert first.read_text() == "old"
+    assert files_in(tmp_path) == {"a.nii"}
+
+
+def test_a_defect_is_told_apart_from_bad_input(
+    scan: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*arguments: object, **named: object) -> None:
+        raise RuntimeError("something of ours")
+
+    monkeypatch.setattr(pipeline, "_find", broken)
+    assert segment(scan) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" in error
+    assert "report it" in error.splitlines()[-1]
+    assert files_in(tmp_path) == {"scan.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    "failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_too_little_memory(
+    scan: Path,
+    tmp_path: Path,
+    failure: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def hungry(*arguments: object, **named: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(pipeline, "_find", hungry)
+    assert segment(scan) == 2
+    error = capsys.readouterr().err
+    assert "memory" in error
+    assert error.count("\n") == 1
+    assert files_in(tmp_path) == {"scan.nii.gz"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM handlers")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_cleans_up(tmp_path: Path, home: Path, number: int) -> None:
+    big = np.kron(cli_support.head_array(), np.ones((4, 4, 4), dtype=np.int16))
+    affine = cli_support.AFFINE @ np.diag([0.25, 0.25, 0.25, 1])
+    scan = cli_support.write_head(tmp_path / "big.nii", big, affine)
+    command = [sys.executable, "-m", "StrokeLesionSegLib", "segment", str(scan)]
+    command += ["--progress", "json", "--views", "triplanar", "--tta", *QUICK]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PYTHONPATH": str(LIB_ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["stage"] in ("canonical", "network"):
+            break
+    assert any(name.startswith(".stroke-lesion-seg-") for name in files_in(tmp_path))
+    process.send_signal(number)
+    started = time.monotonic()
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert time.monotonic() - started < 30
+    assert error == "stroke-lesion-seg: stopped\n"
+    assert files_in(tmp_path) == {"big.nii"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["segment"],
+        ["segment", "x.nii", "--threshold", "1.5"],
+        ["segment", "x.nii", "--threshold", "high"],
+        ["segment", "x.nii", "--min-volume", "-1"],
+        ["segment", "x.nii", "--threads", "0"],
+        ["segment", "x.nii", "--views", "sagital"],
+        ["segment", "x.nii", "--thresh", "0.5"],
+        ["segment", ""],
+        ["sgment", "x.nii"],
+        ["models"],
+        ["models", "install"],
+        ["score", "a.nii"],
+    ],
+)
+def test_wrong_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("stroke-lesion-seg")
+
+
+def test_version_and_help_are_quick_and_say_what_they_should(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"stroke-lesion-seg {__version__}\n"
+    for command in ("segment", "models", "info", "demo", "score"):
+        assert main([command, "--help"]) == 0
+        assert f"stroke-lesion-seg {command}" in capsys.readouterr().out
+    code = "import sys; from StrokeLesionSegLib.cli import main; main(['--help'])"
+    code += "; sys.exit(bool({'torch', 'scipy', 'SimpleITK'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(LIB_ROOT)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+def test_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = cli_support.write_tiny_model(tmp_path / "source", "other")
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "target"))
+    assert main(["models", "install", str(source)]) == 0
+    assert main(["models", "list"]) == 0
+    assert "Tests only." in capsys.readouterr().out
+    assert main(["models", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["models"]
+    assert "other" in {model["name"] for model in listed}
+    assert main(["models", "verify", "other"]) == 0
+    assert "other 0.0.1: ok" in capsys.readouterr().out
+
+    weights = tmp_path / "target" / "models" / "other" / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert main(["models", "verify"]) == 2
+    assert "SHA-256" in capsys.readouterr().err
+    assert main(["info"]) == 0
+    assert "SHA-256" in capsys.readouterr().out
+
+    assert main(["models", "remove", "other"]) == 0
+    assert not weights.exists()
+    assert main(["models", "remove", "other"]) == 2
+
+
+def test_info(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["versions"]["StrokeLesionSeg"] == __version__
+    assert facts["inference"]["device"].startswith(("cpu", "cuda", "mps"))
+    assert facts["machine"]["threads used"] >= 1
+    tiny = next(model for model in facts["models"] if model["name"] == "tiny")
+    assert tiny["sha256"].startswith("ok, ")
+
+
+def test_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = np.zeros(cli_support.SHAPE, dtype=np.uint8)
+    truth[10:20, 10:20, 10:20] = 1
+    prediction = np.zeros_like(truth)
+    prediction[15:25, 10:20, 10:20] = 1
+    a = cli_support.write_head(tmp_path / "a.nii.gz", prediction)
+    b = cli_support.write_head(tmp_path / "b.nii.gz", truth)
+    for scorer in ("atlas2022", "isles2022", "isles2026"):
+        assert main(["score", str(a), str(b), "--scorer", scorer, "--json"]) == 0
+        scores = json.loads(capsys.readouterr().out)
+        assert scores["scorer"] == scorer
+        assert scores["dice"] == pytest.approx(0.5)
+    # An empty mask is a valid prediction, not an unusable image.
+    empty = cli_support.write_head(tmp_path / "e.nii.gz", np.zeros_like(truth))
+    assert main(["score", str(empty), str(b), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dice"] == 0
+
+    moved = cli_support.AFFINE.copy()
+    moved[0, 3] += 4
+    c = cli_support.write_head(tmp_path / "c.nii.gz", truth, moved)
+    assert main(["score", str(a), str(c)]) == 2
+    assert "elsewhere" in capsys.readouterr().err
+    mirrored = cli_support.AFFINE @ np.diag([-1, 1, 1, 1])
+    d = cli_support.write_head(tmp_path / "d.nii.gz", truth, mirrored)
+    assert main(["score", str(a), str(d)]) == 2
