@@ -23,8 +23,12 @@ from .window import apply_window, foreground_threshold, window_range
 
 _STEP_MM = 3.0
 # How far around the brain the similarity is measured: with skull, and without.
-_SKULL_MM = 16.0
-_RIM_MM = 6.0
+_SKULL_MM = 12.0
+_RIM_MM = 4.0
+# Coarse starts followed per template.
+_STARTS = 6
+# Starts refined, of all.
+_REFINED = 2
 # Centre of the template's brain in MNI RAS mm; rotations and scales are about it.
 _CENTRE_MM = np.array([0.0, -18.0, 8.0])
 
@@ -82,12 +86,18 @@ def align_to_mni(
         )
     # Nobody has to say whether the skull is there: the template that explains the brain better
     # decides, judged within the brain, where both are the same.
-    found = []
-    for skull in (False, True):
-        start = _search(reduced, skull, check)[1]
+    starts = [
+        (_quality(reduced, start)[1], skull, start)
+        for skull in (False, True)
+        for start in _search(reduced, skull, check)
+    ]
+    starts.sort(key=lambda item: -item[0])
+    overlap, similarity, to_native = 0.0, -1.0, np.eye(4)
+    for _, skull, start in starts[:_REFINED]:
         candidate = _refine(reduced, skull, start, seed, check)
-        found.append((*_quality(reduced, candidate), candidate))
-    overlap, similarity, to_native = max(found, key=lambda item: item[0] + item[1])
+        quality = _quality(reduced, candidate)
+        if quality[1] > similarity:
+            (overlap, similarity), to_native = quality, candidate
     reason = _verdict(to_native, overlap, similarity)
     return Alignment(
         np.linalg.inv(to_native),
@@ -250,10 +260,8 @@ def _compose(
     return out
 
 
-def _search(
-    reduced: Volume, skull: bool, check: Callable[[], None]
-) -> tuple[float, NDArray[np.float64]]:
-    """The best of many rotations, shifts and scales by correlation on coarse points."""
+def _search(reduced: Volume, skull: bool, check: Callable[[], None]) -> list[NDArray[np.float64]]:
+    """Starts (MNI mm to native mm) whose coarse correlation is a local maximum, best first."""
     from scipy import ndimage
 
     points, values, _ = _samples(skull, 4, 6.0)
@@ -271,16 +279,31 @@ def _search(
         norm = np.linalg.norm(seen)
         return float(values @ seen / norm) if norm > 1e-6 else -1.0
 
-    starts = []
+    trials = []
     for centre in _centres(reduced):
         for pitch in (-30.0, -15.0, 0.0, 15.0, 30.0):
             for dz in (-40.0, -20.0, 0.0, 20.0, 40.0):
                 for dy in (-20.0, 0.0, 20.0):
                     p = np.array([*(centre + np.array([0.0, dy, dz])), pitch, 0.0, 0.0, 1.0])
-                    starts.append((score(p), p))
-    starts.sort(key=lambda item: -item[0])
-    best = max((_climb(score, p, s) for s, p in starts[:4]), key=lambda item: item[0])
-    return best[0], _parameters_to_matrix(best[1])
+                    trials.append((score(p), p))
+    trials.sort(key=lambda item: -item[0])
+    chosen: list[tuple[float, NDArray]] = []
+    for value, p in trials:
+        if all(_apart(p, other) > 20.0 for _, other in chosen):
+            chosen.append((value, p))
+        if len(chosen) == _STARTS:
+            break
+    climbed = sorted((_climb(score, p, s) for s, p in chosen), key=lambda item: -item[0])
+    found: list[NDArray] = []
+    for _, p in climbed:
+        if all(_apart(p, other) > 5.0 for other in found):
+            found.append(p)
+    return [_parameters_to_matrix(p) for p in found]
+
+
+def _apart(p: NDArray, q: NDArray) -> float:
+    """How differently two parameter sets place the brain, in mm (1 degree moves its rim 1 mm)."""
+    return float(np.linalg.norm(p[:6] - q[:6]))
 
 
 def _parameters_to_matrix(p: NDArray) -> NDArray[np.float64]:
@@ -357,19 +380,21 @@ def _refine(
     rigid.SetMatrix(start[:3, :3].ravel().tolist(), 1e-6)
     rigid.SetTranslation(shift.tolist())
 
-    def run(transform: Any, shrink: list[int], sigmas: list[float], iterations: int) -> None:
+    def run(
+        transform: Any, scales: list[float], shrink: list[int], sigmas: list[float], iterations: int
+    ) -> None:
         method = sitk.ImageRegistrationMethod()
         # The sums of several threads arrive in varying order; one thread keeps every bit.
         method.SetNumberOfThreads(1)
         method.SetMetricAsCorrelation()
         method.SetMetricFixedMask(mask)
         method.SetMetricSamplingStrategy(method.REGULAR)
-        method.SetMetricSamplingPercentage(0.25, seed=seed + 1)
+        method.SetMetricSamplingPercentage(0.15, seed=seed + 1)
         method.SetInterpolator(sitk.sitkLinear)
         method.SetOptimizerAsRegularStepGradientDescent(
-            1.0, 0.02, iterations, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-7
+            0.2, 0.005, iterations, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-8
         )
-        method.SetOptimizerScalesFromPhysicalShift()
+        method.SetOptimizerScales(scales)
         method.SetShrinkFactorsPerLevel(shrink)
         method.SetSmoothingSigmasPerLevel(sigmas)
         method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
@@ -392,10 +417,10 @@ def _refine(
         if stopped:
             raise Cancelled("alignment was cancelled")
 
-    run(rigid, [4], [4.0], 60)
+    run(rigid, [4000.0] * 3 + [1.0] * 3 + [4000.0], [4], [4.0], 60)
     current.SetMatrix(rigid.GetMatrix())
     current.SetTranslation(rigid.GetTranslation())
-    run(current, [4, 2], [4.0, 2.0], 100)
+    run(current, [1600.0] * 9 + [1.0] * 3, [4, 2], [4.0, 2.0], 100)
 
     out = np.eye(4)
     out[:3, :3] = np.array(current.GetMatrix()).reshape(3, 3)
@@ -434,7 +459,7 @@ def _verdict(to_native: NDArray, overlap: float, similarity: float) -> str:
             "The alignment would stretch the brain beyond human sizes "
             f"(scales {scales.min():.2f} to {scales.max():.2f})."
         )
-    if similarity < 0.55:
+    if similarity < 0.5:
         return (
             f"The aligned scan does not resemble the MNI152 brain (correlation {similarity:.2f})."
         )
