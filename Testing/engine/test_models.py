@@ -219,6 +219,7 @@ def put(key, value):
         (put("inference.threshold", float("nan")), "threshold"),
         (put("inference.hysteresis", 1.5), "hysteresis"),
         (put("inference.min_volume_ml", -1), "min_volume_ml"),
+        (put("inference.views", "coronal"), "views"),
         (put("weights.file", "../weights.safetensors"), "weights.file"),
         (put("weights.file", "weights.pt"), "weights.file"),
         (put("weights.sha256", "0" * 63), "sha256"),

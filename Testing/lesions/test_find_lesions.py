@@ -162,6 +162,17 @@ def test_sides_without_alignment_use_the_middle_of_the_volume():
     assert find_lesions(p, np.diag([-1.0, 1, 1, 1]), threshold=0.5).lesions[0].side == "right"
 
 
+def test_a_part_of_a_scan_keeps_the_sides_of_the_whole():
+    whole = empty((4, 4, 40))
+    whole[1, 1, 22:30] = 1
+    assert find_lesions(whole, IDENTITY, threshold=0.5).lesions[0].side == "right"
+    part, affine = whole[:, :, 20:40], np.eye(4)
+    affine[0, 3] = 20
+    assert find_lesions(part, affine, threshold=0.5).lesions[0].side == "left"
+    given = find_lesions(part, affine, threshold=0.5, midline_x_mm=19.5)
+    assert given.lesions == find_lesions(whole, IDENTITY, threshold=0.5).lesions
+
+
 def test_summary():
     shape = (10, 10, 40)
     affine = centred(shape, (2.0, 1.0, 1.0))

@@ -6,6 +6,7 @@ package imports numpy only; scipy is imported where it is used.
 
 from .find import LesionMap, find_lesions
 from .measure import Lesion, Summary
+from .scorers import SCORERS, FolderScores, metrics_of, score_case, score_folders
 from .tables import (
     COLUMN_DESCRIPTIONS,
     COLUMNS,
@@ -21,13 +22,18 @@ from .tables import (
 __all__ = [
     "COLUMNS",
     "COLUMN_DESCRIPTIONS",
+    "SCORERS",
+    "FolderScores",
     "Lesion",
     "LesionMap",
     "Summary",
     "find_lesions",
     "lesion_row",
+    "metrics_of",
     "read_sidecar",
     "read_table",
+    "score_case",
+    "score_folders",
     "summary_dict",
     "write_rows",
     "write_sidecar",

@@ -66,6 +66,7 @@ def find_lesions(
     hysteresis: float | None = None,
     min_volume_ml: float = 0.0,
     to_mni: ArrayLike | None = None,
+    midline_x_mm: float | None = None,
 ) -> LesionMap:
     """Threshold a probability map and measure its connected components.
 
@@ -79,6 +80,8 @@ def find_lesions(
     min_volume_ml: components smaller than this volume in mL are dropped; one of exactly this
         volume stays. Voxel volume is the affine's determinant.
     to_mni: 4x4, native RAS mm to MNI152 RAS mm; gives MNI centroids and decides sides.
+    midline_x_mm: native RAS x of the plane between left and right, used without ``to_mni``; by
+        default the middle of the map. A caller that passes a part of a scan has to give it.
 
     Components are 26-connected. NaN counts as 0. The same input always gives the same result.
 
@@ -97,6 +100,9 @@ def find_lesions(
     if not (min_volume_ml >= 0 and math.isfinite(min_volume_ml)):
         raise ValueError(f"the smallest volume must be at least 0 mL, not {min_volume_ml}")
     low, high = sorted((threshold, threshold if hysteresis is None else hysteresis))
+    if midline_x_mm is None:
+        middle = (np.array(probability.shape[::-1], dtype=np.float64) - 1) / 2
+        midline_x_mm = float(affine[0, :3] @ middle + affine[0, 3])
 
     labels = np.zeros(probability.shape, dtype=np.int32)
     candidates = probability >= low
@@ -128,7 +134,7 @@ def find_lesions(
             cropped,
             probability[box],
             offset_kji=tuple(s.start for s in box),
-            shape_kji=probability.shape,
+            midline_x_mm=midline_x_mm,
             affine=affine,
             to_mni=mni,
         )

@@ -86,7 +86,7 @@ def measure_lesions(
     probability: NDArray[np.generic],
     *,
     offset_kji: tuple[int, ...],
-    shape_kji: tuple[int, ...],
+    midline_x_mm: float,
     affine: NDArray[np.float64],
     to_mni: NDArray[np.float64] | None,
 ) -> tuple[Lesion, ...]:
@@ -95,10 +95,10 @@ def measure_lesions(
     Parameters
     ----------
     labels, probability: arrays of the box, axes (k, j, i).
-    offset_kji: index of the box's first voxel in the volume; ``shape_kji`` the volume's shape.
+    offset_kji: index of the box's first voxel in the volume.
+    midline_x_mm: native RAS x of the plane between left and right, used without ``to_mni``.
     affine: 4x4, volume indices (i, j, k, 1) to native RAS mm.
-    to_mni: 4x4, native RAS mm to MNI RAS mm; without it left and right are the two sides of the
-        plane through the volume's centre, perpendicular to the world's x axis.
+    to_mni: 4x4, native RAS mm to MNI RAS mm.
     """
     inside = np.flatnonzero(labels)
     if inside.size == 0:
@@ -129,8 +129,7 @@ def measure_lesions(
         # The width of a voxel in MNI x decides what "on the midline" means.
         width = float(np.abs(to_mni[0, :3] @ affine[:3, :3]).sum())
     else:
-        middle = (np.array(shape_kji[::-1], dtype=np.float64) - 1) / 2
-        x = ras[0] - (affine[0, :3] @ middle + affine[0, 3])
+        x = ras[0] - midline_x_mm
         mni = None
         width = float(edge[0, 0])
     # A voxel that the midline cuts gives each side its part, so a symmetric lesion is half left.

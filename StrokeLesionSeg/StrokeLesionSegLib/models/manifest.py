@@ -21,6 +21,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_WEIGHT_BYTES = 1 << 30
 MAX_SPEC_CHARACTERS = 8192
 
+VIEWS = ("axial", "triplanar")
 WEIGHT_DTYPES = ("float16", "bfloat16", "float32")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -251,6 +252,8 @@ def _validate_inference(content: Mapping[str, Any]) -> None:
         raise ValueError("manifest field inference.hysteresis must be null or a probability")
     if not _number(content.get("min_volume_ml", 0.0), 0, 1e6):
         raise ValueError("manifest field inference.min_volume_ml must be a volume in mL")
+    if content.get("views", "axial") not in VIEWS:
+        raise ValueError(f"manifest field inference.views must be one of {', '.join(VIEWS)}")
 
 
 def _validate_weights(content: Mapping[str, Any]) -> None:
