@@ -16,6 +16,8 @@ _HOME = {
     "read_scan": "reading",
     "checked_scan": "checks",
     "write_volume": "writing",
+    "atomic_output": "writing",
+    "check_output": "writing",
     "Canonical": "canonical",
     "to_canonical": "canonical",
     "from_canonical": "canonical",
@@ -37,7 +39,9 @@ __all__ = [
     "Volume",
     "align_to_mni",
     "apply_window",
+    "atomic_output",
     "brain_box",
+    "check_output",
     "checked_scan",
     "from_canonical",
     "mni_brain_mask",
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
     from .template import MNI_GRID, mni_brain_mask
     from .volume import Grid, Volume
     from .window import apply_window, window_range
-    from .writing import write_volume
+    from .writing import atomic_output, check_output, write_volume
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .checks import SHEAR_COSINE, check_shape, checked_scan
+from .checks import MAX_VOXELS, SHEAR_COSINE, check_shape, checked_scan
 from .scan import Scan
 from .volume import Volume
 
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _HEADER_BYTES = 1 << 16
 _COPY_AGAIN = "Copy or download it again"
+_META_BYTES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
+    "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4,
+    "MET_DOUBLE": 8,
+}  # fmt: skip
 _NO_SPACING = (
     "the header states no voxel spacing",
     "Set the voxel spacing in mm and the orientation in the header, "
@@ -46,7 +51,7 @@ def read_itk(path: Path) -> Scan:
     else:
         form, sizes, warnings = "metaimage", *_look_at_metaimage(path, start)
     # Before ITK allocates anything for it.
-    if math.prod(sizes) > 2**31 or min(sizes, default=1) < 1:
+    if math.prod(sizes) > MAX_VOXELS or min(sizes, default=1) < 1:
         check_shape(path, tuple(sizes) + (1,) * (3 - len(sizes)))
     reader = sitk.ImageFileReader()
     reader.SetFileName(os.fspath(path))
@@ -59,7 +64,8 @@ def read_itk(path: Path) -> Scan:
         if components > 1 and "complex" not in kind:
             raise InputError(
                 path,
-                f"the image has {components} components a voxel (colour, vector or frames), "
+                f"the image has {components} components a voxel "
+                "(colour, complex, vector or frames), "
                 "one is needed",
                 "Extract the T1-weighted scan into a 3D scalar file of its own",
             )
@@ -159,6 +165,8 @@ def _look_at_metaimage(path: Path, start: bytes) -> tuple[list[int], list[str]]:
         if equals:
             fields[key.strip().lower()] = value.strip()
     sizes = [int(n) for n in re.findall(r"\d+", fields.get("dimsize", ""))]
+    if math.prod(sizes) <= MAX_VOXELS:  # more is refused by its own name
+        _check_metaimage_data(path, head, fields, sizes)
     if not fields.get("elementspacing") and not fields.get("elementsize"):
         raise InputError(path, *_NO_SPACING)
     if not any(fields.get(k) for k in ("transformmatrix", "orientation", "rotation")):
@@ -167,6 +175,35 @@ def _look_at_metaimage(path: Path, start: bytes) -> tuple[list[int], list[str]]:
             "so left and right may be exchanged"
         ]
     return sizes, []
+
+
+def _check_metaimage_data(
+    path: Path, head: list[bytes], fields: dict[str, str], sizes: list[int]
+) -> None:
+    """``InputError`` if the voxels are not all there; MetaIO would say so on stderr as well."""
+    line, _, _ = head[1].partition(b"\n")
+    name = line.partition(b"=")[2].strip().decode("utf-8", "replace")
+    local = name.lower() == "local"
+    data = path if local else path.parent / name
+    if name.lower().startswith("list") or "%" in name:  # one file a slice: ITK finds them
+        return
+    if not data.is_file():
+        raise InputError(
+            path,
+            f"the file is incomplete (its data file {name} is missing)",
+            "Keep the header and its data file together",
+        )
+    have = data.stat().st_size
+    if local:
+        have -= len(head[0]) + len("ElementDataFile") + len(line) + 1
+    size = _META_BYTES.get(fields.get("elementtype", "").upper(), 1)
+    needed = math.prod(sizes) * size * int(fields.get("elementnumberofchannels") or 1)
+    if fields.get("compresseddata", "").lower() == "true":
+        needed = int(fields.get("compresseddatasize") or 0)
+    if have < needed:
+        raise InputError(
+            path, f"the file is truncated ({have} of {needed} bytes are there)", _COPY_AGAIN
+        )
 
 
 def write_itk(target: Path, volume: Volume, shown: Path) -> None:

@@ -27,6 +27,25 @@ _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
+def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """``InputError`` if a file cannot be written at ``path``, as far as a look can tell.
+
+    For callers that want to know before they compute for seconds.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise InputError(path, "is a folder", "Give the name of a file to write")
+        if path.exists() and not overwrite:
+            raise InputError(path, "exists already", "Choose another name or pass --overwrite")
+        if not path.parent.is_dir():
+            raise InputError(path, "its folder does not exist", f"Create {path.parent} first")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise _write_error(path, error) from error
+
+
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and renames it when the block is done.
@@ -37,12 +56,7 @@ def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> I
     """
     path = Path(path)
     suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), path.suffix)
-    if path.is_dir():
-        raise InputError(path, "is a folder", "Give the name of a file to write")
-    if path.exists() and not overwrite:
-        raise InputError(path, "exists already", "Choose another name or pass --overwrite")
-    if not path.parent.is_dir():
-        raise InputError(path, "its folder does not exist", f"Create {path.parent} first")
+    check_output(path, overwrite=overwrite)
     temporary = path.parent / f".{secrets.token_hex(6)}.tmp{suffix}"
     try:
         yield temporary
@@ -110,7 +124,9 @@ def write_volume(
     else:
         raise InputError(
             path,
-            f"cannot write {path.suffix or 'a file without a suffix'}",
+            "is a folder"
+            if path.is_dir()
+            else f"cannot write {path.suffix or 'a file without a suffix'}",
             f"Let the name end in {', '.join(_SUFFIXES)}",
         )
     with atomic_output(path, overwrite=overwrite) as temporary:
