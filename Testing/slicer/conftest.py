@@ -33,3 +33,16 @@ def slicer(slicer_core: Any) -> Iterator[Any]:
     slicer_core.mrmlScene.Clear(0)
     errors = vtk_errors(temporary)[before:]
     assert not errors, "VTK reported:\n" + "\n".join(errors)
+
+
+@pytest.fixture(scope="session")
+def model_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user directory with the model ``fluid``; the engine's processes inherit it."""
+    pytest.importorskip("torch")
+    from fluid_model import write_fluid_model
+
+    home = tmp_path_factory.mktemp("home")
+    write_fluid_model(home / "models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STROKE_LESION_SEG_HOME", str(home))
+        yield home

@@ -109,6 +109,7 @@ class EngineProcess:
 
     ``arguments`` are those of the command line (or a whole command with ``whole=True``).
     ``scratch`` is the run's own folder, made here and removed by ``close()`` and ``cancel()``.
+    ``result`` is the object with the stage "result", ``document`` the last one without a stage.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class EngineProcess:
         self.scratch = Path(tempfile.mkdtemp(prefix="StrokeLesionSeg-"))
         self.arguments = list(arguments)
         self.result: dict[str, Any] | None = None
+        self.document: dict[str, Any] | None = None
         self.cancelled = False
         self._python = python
         self._environment = environment
@@ -283,10 +285,12 @@ class EngineProcess:
             return False
         try:
             message = json.loads(line)
-            stage = message["stage"]
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             return False
-        if stage == "result":
+        stage = message.get("stage")
+        if stage is None:
+            self.document = message  # what a command such as "info --json" prints
+        elif stage == "result":
             self.result = message
         else:
             with contextlib.suppress(ValueError, TypeError):

@@ -113,6 +113,8 @@ def _unusable(node: Any) -> str:
     for class_name, what in _NOT_SCALAR.items():
         if node.IsA(class_name):
             return f"This is {what}. Choose a T1-weighted volume with one value a voxel."
+    if node.GetAttribute("StrokeLesionSeg"):
+        return "This is a result of StrokeLesionSeg. Choose the T1-weighted scan it came from."
     image = node.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
         return "This volume is empty. Load the image again."

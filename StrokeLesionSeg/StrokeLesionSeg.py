@@ -1,0 +1,189 @@
+"""The scripted module StrokeLesionSeg: chronic stroke lesions in T1-weighted MRI.
+
+Thin on purpose: what happens is in ``StrokeLesionSegLib.slicerbridge``; here are the module's
+registration, its parameters, the widget that shows them, and the self test.
+"""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import qt
+import slicer
+import vtk
+from slicer import (
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+)
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
+
+SEGMENTATION_CATEGORY = "Segmentation"
+
+
+class StrokeLesionSeg(ScriptedLoadableModule):
+    """The module's name, help and registrations. Nothing heavy happens here."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = _("Stroke Lesion Segmentation")
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", SEGMENTATION_CATEGORY)]
+        self.parent.dependencies = ["Segmentations", "Terminologies"]
+        self.parent.contributors = ["StrokeLesionSeg contributors"]
+        self.parent.helpText = _(
+            "Finds chronic stroke lesions in a T1-weighted MRI of the head, on this computer. "
+            "The result is a segment with its probability, which follows a threshold without a "
+            "new run and can be corrected in the Segment Editor. Nothing is sent anywhere. "
+            "For research; not a medical device."
+        )
+        self.parent.acknowledgementText = _(
+            "Please cite the publications named in the README and the data set ATLAS v2.0 "
+            "(Liew et al., Scientific Data 2022)."
+        )
+        slicer.app.connect("startupCompleted()", registerWithSlicer)
+
+
+def registerWithSlicer():
+    """Offer the sample data and the terminology once Slicer has started."""
+    from StrokeLesionSegLib.slicerbridge import sample, terminology
+
+    icons = Path(__file__).parent / "Resources" / "Icons"
+    sample.register_sample("StrokeLesionSeg", str(icons / "StrokeT1Simulated.png"))
+    terminology.load_terminology()
+
+
+@parameterNodeWrapper
+class StrokeLesionSegParameterNode:
+    """What is saved with the scene."""
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    segmentation: vtkMRMLSegmentationNode
+    threshold: Annotated[float, WithinRange(0.05, 0.95)] = 0.5
+    minimumVolumeMl: Annotated[float, WithinRange(0.0, 100.0)] = 0.05
+    # Voxels "k j i; k j i" of the lesions that were unticked.
+    dropped: str = ""
+    views: str = ""
+    align: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    model: str = ""
+    overlay: str = "none"
+    overlayOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+
+
+class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Shows parameters and results, and starts what the logic does."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameterNode = None
+        self._guiTag = None
+
+    # -- life of the widget ---------------------------------------------------------------------
+
+    def setup(self):
+        ScriptedLoadableModuleWidget.setup(self)
+        from StrokeLesionSegLib.slicerbridge.controller import PanelController
+
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/StrokeLesionSeg.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = StrokeLesionSegLogic()
+        self.controller = PanelController(self.ui, self.logic, qt, _)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onEndClose)
+        self.initializeParameterNode()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    def exit(self):
+        self._disconnectParameterNode()
+
+    def cleanup(self):
+        self.controller.shutDown()
+        self._disconnectParameterNode()
+        self.removeObservers()
+
+    def onStartClose(self, caller, event):
+        self.controller.cancel()
+        self.setParameterNode(None)
+        self.logic.forget()
+
+    def onEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    # -- parameters -----------------------------------------------------------------------------
+
+    def initializeParameterNode(self):
+        self.setParameterNode(self.logic.getParameterNode())
+        if not self._parameterNode.inputVolume:
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first and not first.GetAttribute("StrokeLesionSeg"):
+                self._parameterNode.inputVolume = first
+
+    def setParameterNode(self, parameterNode: Optional[StrokeLesionSegParameterNode]):
+        self._disconnectParameterNode()
+        self._parameterNode = parameterNode
+        if parameterNode:
+            self._guiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(
+                parameterNode.parameterNode,
+                vtk.vtkCommand.ModifiedEvent,
+                self.onParameterNodeModified,
+            )
+        self.controller.setParameterNode(parameterNode)
+
+    def _disconnectParameterNode(self):
+        if self._parameterNode and self._guiTag is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self._guiTag = None
+            self.removeObserver(
+                self._parameterNode.parameterNode,
+                vtk.vtkCommand.ModifiedEvent,
+                self.onParameterNodeModified,
+            )
+
+    def onParameterNodeModified(self, caller, event):
+        self.controller.onParametersChanged()
+
+
+class StrokeLesionSegLogic(ScriptedLoadableModuleLogic, BridgeLogic):
+    """See ``BridgeLogic``: segment, threshold, measure, undo; usable without the widget."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        BridgeLogic.__init__(self)
+
+    def getParameterNode(self):
+        return StrokeLesionSegParameterNode(super().getParameterNode())
+
+
+class StrokeLesionSegTest(ScriptedLoadableModuleTest):
+    """The self test: the whole way of a user, in Slicer itself."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        self.setUp()
+        self.test_StrokeLesionSegScenario()
+
+    def test_StrokeLesionSegScenario(self):
+        from StrokeLesionSegLib.slicerbridge.selftest import run_scenario
+
+        logic = StrokeLesionSegLogic()
+        run_scenario(logic, say=self.delayDisplay)

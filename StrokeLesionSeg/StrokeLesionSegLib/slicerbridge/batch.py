@@ -1,0 +1,69 @@
+"""A run over a folder from the panel: arguments for the command line, and its progress in words."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .process import EngineProcess, Progress
+from .run import RunParameters
+
+
+def batch_available() -> bool:
+    """True if the installed command line can run over a folder."""
+    from .. import cli
+
+    return "batch" in getattr(cli, "COMMANDS", ())
+
+
+@dataclass(frozen=True)
+class BatchParameters:
+    """Folder in, folder out, and the parameters of each run."""
+
+    source: str
+    target: str
+    resume: bool = True
+    run: RunParameters = RunParameters()
+
+    def problem(self) -> str:
+        """Why it cannot start, or nothing."""
+        if not self.source.strip():
+            return "Choose the folder with the scans."
+        if not os.path.isdir(self.source):
+            return f"There is no folder {self.source}."
+        if not self.target.strip():
+            return "Choose the folder for the results."
+        source, target = Path(self.source).resolve(), Path(self.target).resolve()
+        if source == target:
+            return "The results need a folder of their own."
+        return ""
+
+    def arguments(self) -> list[str]:
+        """As arguments of the command line."""
+        return [
+            "batch",
+            self.source,
+            self.target,
+            "--resume" if self.resume else "--no-resume",
+            "--progress",
+            "json",
+            *self.run.arguments(),
+        ]
+
+
+def start_batch(parameters: BatchParameters) -> EngineProcess:
+    """Start it in a process of its own; raises ``ValueError`` with the problem, ``OSError``."""
+    problem = parameters.problem()
+    if problem:
+        raise ValueError(problem)
+    process = EngineProcess(parameters.arguments())
+    process.start()
+    return process
+
+
+def progress_text(event: Progress) -> str:
+    """One line for the panel."""
+    if event.total:
+        return f"{event.done} of {event.total} scans done"
+    return event.stage
