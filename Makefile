@@ -50,7 +50,7 @@ clean:
 # A usable environment that is already there is kept.
 $(STAMP_VENV):
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	  echo "make: $(PYTHON) is $$("$(PYTHON)" --version 2>&1 || echo missing); Python 3.10 or newer is needed: make ... PYTHON=python3.12" >&2; \
+	  echo "make: $(PYTHON) is $$("$(PYTHON)" --version 2>/dev/null || echo missing), but Python 3.10 or newer is needed: add PYTHON=python3.12 or so" >&2; \
 	  exit 1; }
 	@"$(VENV_PYTHON)" -m pip --version >/dev/null 2>&1 || { \
 	  echo "Creating $(VENV)"; "$(PYTHON)" -m venv --clear "$(VENV)"; } || { \
