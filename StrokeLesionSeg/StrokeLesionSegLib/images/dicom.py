@@ -40,7 +40,7 @@ _TAGS = [
     "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SamplesPerPixel",
     "PhotometricInterpretation", "NumberOfFrames", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept", "BitsStored",
-    "PixelRepresentation", "InstanceNumber",
+    "PixelRepresentation", "InstanceNumber", "BitsAllocated", "PixelData",
 ]  # fmt: skip
 _EXPORT = "Export the series again, or convert it to NIfTI (for instance with dcm2niix)"
 
@@ -132,7 +132,8 @@ def _collect(path: Path) -> dict[str, _Series]:
             with file.open("rb") as stream:
                 if stream.read(132)[128:] != b"DICM":
                     continue
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+            # Deferred: the pixels stay on the disk, only their length becomes known.
+            header = pydicom.dcmread(file, defer_size=512, specific_tags=_TAGS)
         except InvalidDicomError:
             continue
         except PermissionError:
@@ -192,6 +193,8 @@ def _add(entry: _Series, file: Path, instance: str, header: pydicom.Dataset) -> 
         entry.refused = f"its images are {header.PhotometricInterpretation}, not MONOCHROME2"
     if not entry.enhanced:
         entry.slices.append(_slice(file, 0, instance, header, [header]))
+        if not entry.refused and not _has_pixels(header):
+            entry.refused = f"the pixels of {file.name} are not complete"
         return
     shared = _first(header, "SharedFunctionalGroupsSequence")
     per_frame = list(header.get("PerFrameFunctionalGroupsSequence") or [])
@@ -200,6 +203,21 @@ def _add(entry: _Series, file: Path, instance: str, header: pydicom.Dataset) -> 
     for frame, own in enumerate(per_frame):
         groups = [g for g in (own, shared) if g is not None]
         entry.slices.append(_slice(file, frame, instance, header, groups))
+
+
+def _has_pixels(header: pydicom.Dataset) -> bool:
+    """Whether PixelData is long enough; GDCM would leave the rest of the slice undefined."""
+    if "PixelData" not in header:
+        return False
+    element = header.get_item("PixelData", keep_deferred=True)
+    length = getattr(element, "length", None)
+    if length is None:
+        length = len(element.value)
+    bits = int(header.get("BitsAllocated") or 16)
+    needed = int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * bits // 8
+    return (
+        length == 0xFFFFFFFF or length >= needed or header.file_meta.TransferSyntaxUID.is_compressed
+    )
 
 
 def _first(item: Any, keyword: str) -> Any:
