@@ -474,6 +474,37 @@ def test_replacing_keeps_the_old_model_until_the_new_one_is_sound(home, tmp_path
     assert sorted(os.listdir(home / "models")) == ["tiny"]
 
 
+@pytest.mark.parametrize("as_zip", [True, False])
+@pytest.mark.parametrize("kind", ["checksum", "tensors"])
+def test_sound_containers_of_unsound_models_are_refused(home, tmp_path, as_zip, kind):
+    from StrokeLesionSegLib.models.safetensors_io import read_safetensors, serialize_safetensors
+
+    models.install_model(make_zip(tmp_path, seed=1))
+    before = contents(home / "models")
+    directory = tmp_path / "bad" / "tiny"
+    manifest, _ = write(directory, seed=2)
+    if kind == "checksum":
+        raw = bytearray(manifest.weights_path.read_bytes())
+        raw[-1] ^= 1
+        manifest.weights_path.write_bytes(bytes(raw))
+    else:
+        tensors = read_safetensors(manifest.weights_path)
+        tensors["head.bias"] = torch.zeros(2, dtype=torch.float16)
+        repack(directory, serialize_safetensors(tensors))
+    source = directory
+    if as_zip:
+        source = tmp_path / "bad.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for name in ("manifest.json", "weights.safetensors"):
+                archive.write(directory / name, f"tiny/{name}")
+    cause = "SHA-256" if kind == "checksum" else "do not fit"
+    with pytest.raises(InputError, match=cause) as caught:
+        models.install_model(source)
+    assert caught.value.where == f"{source}: weights.safetensors"
+    assert contents(home / "models") == before
+    assert os.listdir(home / "models") == ["tiny"]
+
+
 def test_a_failed_rename_restores_the_old_model(home, tmp_path, monkeypatch):
     models.install_model(make_zip(tmp_path, seed=1))
     before = contents(home / "models")

@@ -108,6 +108,13 @@ def test_loaded_tensors_own_their_memory():
     assert torch.equal(parse_safetensors(data)["a"], torch.ones(4))
 
 
+def test_every_tensor_is_aligned_to_its_type():
+    data = serialize_safetensors(sample())
+    entries, start, _ = parse_header(data)
+    for name, entry in entries.items():
+        assert (start + entry.begin) % sample()[name].element_size() == 0, name
+
+
 @pytest.mark.parametrize("bad", [torch.ones(2, dtype=torch.float64), torch.ones(2) > 0])
 def test_other_types_are_refused(bad):
     with pytest.raises(ValueError, match="cannot be stored"):

@@ -134,6 +134,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, lesion_ma
         write_table(tmp_path / "no" / "such" / "folder.tsv", lesion_map)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not replace a file that is open")
+def test_a_reader_of_the_old_file_never_sees_half_of_the_new_one(tmp_path, lesion_map):
+    path = tmp_path / "t.tsv"
+    path.write_text("old")
+    with path.open() as reader:
+        write_table(path, lesion_map)
+        assert reader.read() == "old"
+    assert len(read_table(path)) == 2
+
+
 def test_damaged_tables_are_named(tmp_path):
     path = tmp_path / "t.tsv"
     path.write_text("a\tb\n1\n")

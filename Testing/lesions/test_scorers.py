@@ -183,6 +183,22 @@ def test_the_better_pair_is_taken_first():
     assert (result.tp, result.fp, result.fn) == (1, 1, 0)
 
 
+def chain() -> tuple[np.ndarray, np.ndarray]:
+    """IoU .545 of the first prediction with the second truth, .279 with the first, .262 of the
+    second prediction with the second truth: best first leaves one pair, any other order two."""
+    truth, pred = (np.zeros((1, 1, 60), dtype=np.uint8) for _ in range(2))
+    truth[..., 0:12] = truth[..., 13:55] = 1
+    pred[..., 0:43] = pred[..., 44:55] = 1
+    return pred, truth
+
+
+def test_pairs_are_taken_by_falling_iou():
+    pred, truth = chain()
+    scores = score_case(pred, truth, MM, "isles2026")
+    assert (scores["n_pred"], scores["n_truth"], scores["lesions_found"]) == (2, 2, 1)
+    assert scores["lesion_f1"] == 0.5
+
+
 def test_small_true_lesion_in_a_big_prediction_is_not_found():
     truth = box(2, 2, 2)
     pred = box(slice(1, 4), slice(1, 4), slice(1, 4))
@@ -238,9 +254,10 @@ def test_recognition_quality_against_panoptica(panoptica_score):
     assert len(seen) > 8  # not only zeros and ones
 
 
-def test_panoptica_agrees_on_equality_and_diagonals(panoptica_score):
+def test_panoptica_agrees_on_equality_order_and_diagonals(panoptica_score):
     truth, pred = box(2, 2, slice(2, 6)), box(2, 2, 5)
     assert panoptica_score(pred, truth).rq == 1
+    assert panoptica_score(*chain()).rq == 0.5
     corner = box(2, 2, 2) | box(3, 3, 3)
     assert panoptica_score(corner, corner).n_ref_instances == 1
 

@@ -59,8 +59,12 @@ def install_model(file: str | os.PathLike[str]) -> Manifest:
             _copy_directory(source, stage)
         else:
             _extract(source, stage)
-        model = load_directory(stage)
-        name = model.manifest.name
+        try:
+            name = load_directory(stage).manifest.name
+        except InputError as error:
+            # Nobody knows the stage: the message has to name the file that the user gave.
+            where = f"{source}: {Path(error.where).name}"
+            raise InputError(where, error.cause, _REMEDY) from error
         shipped = shipped_models_directory()
         if shipped is not None and (shipped / name / MANIFEST_NAME).is_file():
             raise InputError(
