@@ -159,36 +159,35 @@ def _draw(file: Path, stroke: SimulatedStroke, result: SegmentResult, dice: floa
 
     background = image(stroke.t1)
     top = float(np.percentile(stroke.t1.array[stroke.t1.array > 0], 99.5))
+    spread = result.prediction.spread
     rows = (
-        ("T1 with a simulated stroke", None, {}),
-        ("truth", image(stroke.truth), {"cmap": "autumn", "vmin": 0, "vmax": 1}),
+        ("T1 with a simulated stroke", None, None),
+        ("truth", image(stroke.truth), "gold"),
         (
             f"prediction, Dice {dice:.2f}",
             image(stroke.truth, result.lesion_map.mask),
-            {"cmap": "winter", "vmin": 0, "vmax": 1},
+            "deepskyblue",
         ),
-        (
-            "uncertainty (standard deviation over flips)",
-            image(result.prediction.spread),
-            {"cmap": "inferno", "colorbar": True},
-        ),
+        (f"uncertainty, up to {spread.array.max():.2f}", image(spread), None),
     )
-    figure, axes = pyplot.subplots(len(rows), 1, figsize=(8, 3 * len(rows)), facecolor="black")
-    for axis, (title, overlay, style) in zip(axes, rows, strict=True):
-        common = {
-            "cut_coords": stroke.centre_ras_mm,
-            "display_mode": "ortho",
-            "axes": axis,
-            "title": title,
-            "black_bg": True,
-            "draw_cross": False,
-        }
-        if overlay is None:
-            plotting.plot_anat(background, vmin=0, vmax=top, colorbar=False, **common)
-        else:
-            style = {"colorbar": False, "alpha": 0.7, "threshold": 0.05, **style}
-            plotting.plot_stat_map(
-                overlay, bg_img=background, symmetric_cbar=False, **common, **style
-            )
+    figure, axes = pyplot.subplots(len(rows), 1, figsize=(8, 11), facecolor="black")
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.96, hspace=0.12)
+    for axis, (title, overlay, color) in zip(axes, rows, strict=True):
+        display = plotting.plot_anat(
+            background,
+            cut_coords=stroke.centre_ras_mm,
+            display_mode="ortho",
+            axes=axis,
+            vmin=0,
+            vmax=top,
+            black_bg=True,
+            draw_cross=False,
+            colorbar=False,
+        )
+        if color is not None:
+            display.add_contours(overlay, levels=[0.5], colors=[color], linewidths=1.6)
+        elif overlay is not None:
+            display.add_overlay(overlay, cmap="inferno", threshold=0.02, colorbar=False)
+        axis.set_title(title, color="white", fontsize=12)
     figure.savefig(file, dpi=110, facecolor="black")
     pyplot.close(figure)

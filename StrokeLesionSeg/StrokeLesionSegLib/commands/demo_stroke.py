@@ -57,17 +57,18 @@ def simulate_stroke(t1: Volume, grey: Volume, white: Volume, seed: int = 0) -> S
     ]
     lost = tissue & (np.maximum(*fields) > 0)
     lost = _largest_parts(ndimage.binary_opening(lost), count=2)
+    # Sulci within the cavity are part of it.
+    lost = ndimage.binary_fill_holes(ndimage.binary_closing(lost, iterations=3))
     # Partial volume: about 1 mm wide.
     loss = ndimage.gaussian_filter(lost.astype(np.float32), 0.8)
-    inside = loss >= 0.5
-    truth = inside & tissue
+    truth = loss >= 0.5
 
     # The rim scars: white matter loses up to a quarter of its brightness towards the cavity.
     distance = ndimage.distance_transform_edt(~truth)
     rim = np.clip(1 - distance / _RIM_MM, 0, 1) * np.clip(white.array, 0, 1)
     image = image * (1 - 0.25 * rim.astype(np.float32))
     texture = 1 + 0.15 * _smooth_noise(image.shape, 2.0, random)
-    image = (1 - loss) * image + loss * np.where(tissue, fluid * texture, image)
+    image = (1 - loss) * image + loss * fluid * texture
 
     brain = t1.array > 0
     bias = np.exp(0.08 * _smooth_noise(image.shape, 40.0, random))
