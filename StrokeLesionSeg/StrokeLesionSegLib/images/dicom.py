@@ -209,7 +209,10 @@ def _has_pixels(header: pydicom.Dataset) -> bool:
     """Whether PixelData is long enough; GDCM would leave the rest of the slice undefined."""
     if "PixelData" not in header:
         return False
-    element = header.get_item("PixelData", keep_deferred=True)
+    try:
+        element = header.get_item("PixelData", keep_deferred=True)
+    except TypeError:  # pydicom 2 reads it instead
+        element = header.get_item("PixelData")
     length = getattr(element, "length", None)
     if length is None:
         length = len(element.value)
