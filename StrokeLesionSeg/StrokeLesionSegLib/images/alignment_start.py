@@ -1,0 +1,298 @@
+"""Where an alignment starts: reduced copies of scan and template, and a coarse search.
+
+The search looks at the inside of the brain only, where a head with skull and a stripped brain are
+alike. (With the rim included, the outline of a head fits the outline of the template's brain well
+enough to be taken for it.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .template import template_brain, template_head, template_t1
+from .volume import Volume
+from .window import apply_window, foreground_threshold, window_range
+
+#: Voxel size of the reduced scan in mm.
+STEP_MM = 3.0
+#: Centre of the template's brain in MNI RAS mm; rotations and scales are about it.
+CENTRE_MM = np.array([0.0, -18.0, 8.0])
+
+# How far around the brain the similarity is measured in the refinement: with skull, and without.
+_SKULL_MM = 12.0
+_RIM_MM = 4.0
+# Air around the reduced scan, so that points beyond its field of view count as background.
+_MARGIN_MM = 30.0
+# Starts followed to their local maximum.
+_STARTS = 6
+# Heads are smaller than MNI152's, which is larger than life.
+_USUAL_SCALE = 0.9
+
+
+@dataclass(frozen=True)
+class Target:
+    """The template as the registration sees it, on its own 2 mm grid.
+
+    t1: flattened intensities, float32. mask: where the similarity is measured. brain: the brain.
+    """
+
+    t1: Volume
+    mask: NDArray[np.bool_]
+    brain: NDArray[np.bool_]
+
+
+@lru_cache(maxsize=2)
+def target(skull: bool) -> Target:
+    """The template with or without the skull around the brain."""
+    from scipy import ndimage
+
+    source = template_head() if skull else template_t1()
+    brain = template_brain().array >= 128
+    distance = ndimage.distance_transform_edt(~brain, sampling=2.0)
+    mask = distance <= (_SKULL_MM if skull else _RIM_MM)
+    t1 = ndimage.gaussian_filter(source.array.astype(np.float32) / 255.0, 0.7)
+    return Target(Volume(flatten(t1, 2.0), source.affine), mask, brain)
+
+
+@lru_cache(maxsize=8)
+def _points(
+    skull: bool, every: int, sigma_mm: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Every n-th voxel: points (N, 3) in MNI mm, template values (N,), brain or rim (N,)."""
+    from scipy import ndimage
+
+    goal = target(skull)
+    t1 = ndimage.gaussian_filter(goal.t1.array, sigma_mm / 2.0)
+    part = (slice(None, None, every),) * 3
+    k, j, i = np.nonzero(goal.mask[part])
+    affine = goal.t1.affine
+    points = np.stack([i, j, k], axis=1) * every @ affine[:3, :3].T + affine[:3, 3]
+    return points, t1[part][k, j, i].astype(np.float64), goal.brain[part][k, j, i]
+
+
+def closest_ras(volume: Volume) -> Volume:
+    """The same voxels (a view) with i, j, k running towards R, A, S as nearly as possible."""
+    columns = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
+    order = max(permutations(range(3)), key=lambda p: sum(abs(columns[a, p[a]]) for a in range(3)))
+    array = volume.array.transpose(2 - order[2], 2 - order[1], 2 - order[0])
+    affine = volume.affine[:, [*order, 3]].astype(np.float64)
+    for axis in range(3):
+        if affine[axis, axis] < 0:
+            affine[:3, 3] += affine[:3, axis] * (array.shape[2 - axis] - 1)
+            affine[:3, axis] *= -1
+            array = np.flip(array, 2 - axis)
+    # Flipping back and forth leaves rounding in the origin; it must not decide anything.
+    return Volume(array, np.round(affine, 6))
+
+
+def reduce_scan(volume: Volume) -> Volume:
+    """Flattened float32 copy at 3 mm on RAS axes, with air around it.
+
+    Raises ``ValueError`` for an image without contrast.
+    """
+    import SimpleITK as sitk
+
+    source = closest_ras(volume)
+    array = np.ascontiguousarray(source.array, dtype=np.float32)
+    if not np.isfinite(array.sum(dtype=np.float64)):
+        array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
+    image = sitk.GetImageFromArray(array)
+    factors = [max(1, int(STEP_MM / s + 0.01)) for s in source.spacing]
+    factors = [min(f, n) for f, n in zip(factors, image.GetSize(), strict=True)]
+    image = sitk.BinShrink(image, factors)
+    shrunk = np.diag([*factors, 1.0])
+    shrunk[:3, 3] = (np.array(factors) - 1) / 2.0
+    affine = source.affine @ shrunk  # index on the shrunken grid to RAS mm
+    # Index space as physical space: SimpleITK's directions could not hold a sheared affine.
+    image.SetOrigin((0.0, 0.0, 0.0))
+    image.SetSpacing((1.0, 1.0, 1.0))
+    small = sitk.GetArrayViewFromImage(image)
+    air = float(small.min())
+
+    size = np.array(image.GetSize())
+    corners = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)]) * (size - 1)
+    world = corners @ affine[:3, :3].T + affine[:3, 3]
+    low, high = world.min(axis=0) - _MARGIN_MM, world.max(axis=0) + _MARGIN_MM
+    shape_ijk = [int(n) for n in np.ceil((high - low) / STEP_MM - 1e-6) + 1]
+    to_index = np.linalg.inv(affine)
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(to_index[:3, :3].ravel().tolist())
+    transform.SetTranslation(to_index[:3, 3].tolist())
+    out = sitk.Resample(
+        image,
+        shape_ijk,
+        transform,
+        sitk.sitkLinear,
+        low.tolist(),
+        (STEP_MM,) * 3,
+        np.eye(3).ravel().tolist(),
+        air,
+    )
+    grid = np.diag([STEP_MM, STEP_MM, STEP_MM, 1.0])
+    grid[:3, 3] = low
+    scaled = apply_window(sitk.GetArrayFromImage(out), window_range(small))
+    return Volume(flatten(scaled, STEP_MM), grid)
+
+
+def flatten(array: NDArray[np.float32], step_mm: float) -> NDArray[np.float32]:
+    """Even out brightness: tissue about 0.7 everywhere, fat and vessels saturated at 1, air dark.
+
+    Coil shading and bright scalp would otherwise outweigh the anatomy in the correlation.
+    Raises ``ValueError`` for an image without contrast.
+    """
+    from scipy import ndimage
+
+    tissue = array > foreground_threshold(array)
+    sigma = 25.0 / step_mm
+    weight = ndimage.gaussian_filter(tissue.astype(np.float32), sigma, truncate=3.0)
+    flat = array
+    for _ in range(2):
+        level = float(np.median(flat[tissue]))
+        flat = np.minimum(flat, 1.5 * level)
+        local = ndimage.gaussian_filter(flat * tissue, sigma, truncate=3.0)
+        local = local / np.maximum(weight, 1e-3)
+        flat = flat / np.maximum(local, 0.25 * level)
+    return np.clip(0.7 * flat, 0.0, 1.0).astype(np.float32)
+
+
+def sample(array: NDArray[np.float32], affine: NDArray, points: NDArray) -> NDArray[np.float64]:
+    """Linear interpolation of ``array`` (k, j, i) at world ``points`` (N, 3); 0 outside."""
+    from scipy import ndimage
+
+    matrix = np.linalg.inv(affine)
+    ijk = points @ matrix[:3, :3].T + matrix[:3, 3]
+    return ndimage.map_coordinates(
+        array, ijk.T[::-1], order=1, mode="constant", cval=0.0, output=np.float64
+    )
+
+
+def correlation(a: NDArray, b: NDArray) -> float:
+    """Pearson's correlation; 0 if one of the two is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / norm if norm > 1e-9 else 0.0
+
+
+def fit_quality(
+    reduced: Volume, to_native: NDArray, skull: bool | None = None
+) -> tuple[float, float]:
+    """Overlap and similarity of a scan with the template under ``to_native`` (MNI to native mm).
+
+    overlap: Dice of the brain with what is brighter than half the brain's median, within the mask
+    of ``skull``'s target. similarity: correlation; with ``skull`` None within the brain alone,
+    else within that whole mask.
+    """
+    from scipy import ndimage
+
+    points, values, brain = _points(bool(skull), 2, 2.0)
+    smooth = ndimage.gaussian_filter(reduced.array, 2.0 / STEP_MM)
+    seen = sample(smooth, reduced.affine, points @ to_native[:3, :3].T + to_native[:3, 3])
+    part = brain if skull is None else slice(None)
+    similarity = correlation(values[part], seen[part])
+    tissue = seen > max(0.5 * float(np.median(seen[brain])), 1e-3)
+    overlap = 2.0 * float((tissue & brain).sum()) / max(1.0, float(tissue.sum() + brain.sum()))
+    return overlap, similarity
+
+
+def search_starts(reduced: Volume, check: Callable[[], None]) -> list[NDArray[np.float64]]:
+    """Poses (4x4, MNI mm to native mm) where the coarse correlation has a maximum, best first.
+
+    ``check`` is called often and may raise to stop.
+    """
+    from scipy import ndimage
+
+    points, values, brain = _points(False, 4, 6.0)
+    points, values = points[brain], values[brain]
+    blurred = ndimage.gaussian_filter(reduced.array, 5.0 / STEP_MM)
+
+    def score(parameters: NDArray) -> float:
+        check()
+        pose = _pose(parameters)
+        moved = points @ pose[:3, :3].T + pose[:3, 3]
+        return correlation(values, sample(blurred, reduced.affine, moved))
+
+    trials = []
+    for centre in _centres(reduced):
+        for pitch in (-30.0, -15.0, 0.0, 15.0, 30.0):
+            for dz in (-40.0, -20.0, 0.0, 20.0, 40.0):
+                for dy in (-20.0, 0.0, 20.0):
+                    shift = centre + np.array([0.0, dy, dz])
+                    p = np.array([*shift, pitch, 0.0, 0.0, _USUAL_SCALE])
+                    trials.append((score(p), p))
+    trials.sort(key=lambda item: -item[0])
+    chosen: list[tuple[float, NDArray]] = []
+    for value, p in trials:
+        if all(_apart(p, other) > 20.0 for _, other in chosen):
+            chosen.append((value, p))
+        if len(chosen) == _STARTS:
+            break
+    climbed = sorted((_climb(score, p, s) for s, p in chosen), key=lambda item: -item[0])
+    found: list[NDArray] = []
+    for _, p in climbed:
+        if all(_apart(p, other) > 5.0 for other in found):
+            found.append(p)
+    return [_pose(p) for p in found]
+
+
+def _pose(p: NDArray) -> NDArray[np.float64]:
+    """MNI mm to native mm: the brain's centre goes to p[:3]; rotation p[3:6] in degrees; scale."""
+    x, y, z = np.deg2rad(p[3:6])
+    rx = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
+    ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    rz = np.array([[np.cos(z), -np.sin(z), 0], [np.sin(z), np.cos(z), 0], [0, 0, 1]])
+    out = np.eye(4)
+    out[:3, :3] = rz @ ry @ rx * p[6]
+    out[:3, 3] = p[:3] - out[:3, :3] @ CENTRE_MM
+    return out
+
+
+def _apart(p: NDArray, q: NDArray) -> float:
+    """How differently two parameter sets place the brain, in mm (1 degree moves its rim 1 mm)."""
+    return float(np.linalg.norm(p[:6] - q[:6]))
+
+
+def _climb(
+    score: Callable[[NDArray], float], start: NDArray, value: float
+) -> tuple[float, NDArray[np.float64]]:
+    """Coordinate ascent with shrinking steps (mm, degrees, scale)."""
+    steps = np.array([8.0, 8.0, 8.0, 8.0, 8.0, 8.0, 0.08])
+    best = start
+    while steps[0] >= 1.0:
+        improved = False
+        for axis in range(7):
+            for sign in (1.0, -1.0):
+                trial = best.copy()
+                trial[axis] += sign * steps[axis]
+                if not 0.7 <= trial[6] <= 1.3:
+                    continue
+                s = score(trial)
+                if s > value:
+                    best, value, improved = trial, s, True
+                    break
+        if not improved:
+            steps = steps / 2.0
+    return value, best
+
+
+def _centres(reduced: Volume) -> list[NDArray[np.float64]]:
+    """Guesses of the brain's centre in native RAS mm."""
+    mask = reduced.array > foreground_threshold(reduced.array)
+    k, j, i = np.nonzero(mask)
+    origin = reduced.affine[:3, 3]
+    points = np.stack([i, j, k], axis=1) * STEP_MM + origin
+    guesses = [points.mean(axis=0)]
+    # In a head with neck the brain lies in the upper part: the top 150 mm of what is not noise.
+    area = mask.sum(axis=(1, 2)) * STEP_MM**2
+    solid = np.nonzero(area > 1500.0)[0]
+    if solid.size:
+        top = origin[2] + solid[-1] * STEP_MM
+        guess = points[points[:, 2] > top - 150.0].mean(axis=0)
+        guess[2] = top - 80.0
+        guesses.append(guess)
+    return guesses
