@@ -15,6 +15,12 @@ for folder in (REPOSITORY / "StrokeLesionSeg", REPOSITORY / "training"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
+# Before anything imports torch: OpenMP's threads must not wait busily, or a suite on a machine
+# that does something else too takes several times as long.
+from StrokeLesionSegLib.inference.device import prepare_environment  # noqa: E402
+
+prepare_environment()
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:

@@ -77,6 +77,7 @@ def segment_volume(
     Raises ``InputError`` for an image or options that cannot be used, ``Cancelled`` if told so.
     """
     from ..images import apply_window, brain_box, from_canonical, to_canonical, window_range
+    from .precision import probe_crop
     from .prepare import prepare_network
 
     options = options or SegmentOptions()
@@ -103,19 +104,18 @@ def segment_volume(
         box = brain_box(canonical) if options.crop else full_box(array.shape)
 
     threads = available_threads(options.threads)
-    with torch_threads(threads):
-        with run.stage("network", report=False):
-            started = time.perf_counter()
-            prepared = prepare_network(
-                model.network,
-                model.manifest.channels,
-                device,
-                options.precision,
-                probe=_probe(array, box),
-            )
-            run.timings["prepare"] = time.perf_counter() - started
-            result = _predict(array, box, prepared, options, model, progress, cancel)
-            run.warnings += [*prepared.warnings, *result.warnings]
+    with torch_threads(threads), run.stage("network", report=False):
+        started = time.perf_counter()
+        prepared = prepare_network(
+            model.network,
+            model.manifest.channels,
+            device,
+            options.precision,
+            probe=probe_crop(array, box),
+        )
+        run.timings["prepare"] = time.perf_counter() - started
+        result = _predict(array, box, prepared, options, model, progress, cancel)
+        run.warnings += [*prepared.warnings, *result.warnings]
 
     with run.stage("back"):
         margin = preprocessing.get("brain_mask_margin_mm")
@@ -178,7 +178,7 @@ def _align(
     if not known.ok:
         run.warnings.append(
             f"The scan could not be aligned to MNI152 ({known.reason.rstrip('.')}); "
-            "it is segmented as it lies, which finds fewer lesions."
+            "it is segmented as it lies, which the model bears less well."
         )
     return known
 
@@ -187,12 +187,6 @@ def _on_mni_grid(canonical: Canonical) -> bool:
     from ..images import MNI_GRID
 
     return canonical.alignment is not None or canonical.volume.grid.same_as(MNI_GRID)
-
-
-def _probe(array: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
-    from .precision import probe_crop
-
-    return probe_crop(array, box)
 
 
 def _predict(
@@ -240,13 +234,15 @@ def _details(
 
     ended = result.prepared
     peak = peak_memory_bytes()
-    check = prepared.check
+    check = None if prepared.check is None else asdict(prepared.check)
+    if check is not None and not np.isfinite(check["max_difference"]):
+        check["max_difference"] = None  # JSON knows no infinity
     return {
         "device": ended.device.name,
         "device_reason": ended.device.reason,
         "precision": ended.precision,
         "precision_reason": ended.reason,
-        "precision_check": None if check is None else asdict(check),
+        "precision_check": check,
         "threads": threads,
         "batch_sizes": dict(result.batch_sizes),
         "passes": list(result.passes),
