@@ -71,7 +71,7 @@ def _read(file: Path) -> Volume:
     from ..images import read_scan
 
     check_source(file)
-    return read_scan(file).volume
+    return read_scan(file, allow_constant=True).volume  # nothing found, or nothing there
 
 
 def _check_same_grid(file: Path, volume: Volume, other_file: Path, other: Volume) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ MAX_VOXELS = 2**31
 # and still catch a spacing in metres or micrometres before a grid of 1 mm is built for it.
 MAX_EXTENT_MM = 1000.0
 MIN_EXTENT_MM = 4.0
+_FAR_MM = 1e6
 # |cosine| between two voxel axes from which on an affine counts as sheared (about .3 degrees;
 # float32 headers and scanner rounding stay below).
 SHEAR_COSINE = 5e-3
@@ -64,6 +66,8 @@ def check_affine(
     remedy = "Repair the orientation in the header, or export the scan again from its DICOM files"
     if not np.isfinite(affine).all():
         raise InputError(where, "the affine of the header is not finite", remedy)
+    if np.abs(affine).max() > _FAR_MM:
+        raise InputError(where, "the affine puts the image kilometres away", remedy)
     axes = affine[:3, :3]
     spacing = np.sqrt((axes**2).sum(axis=0))
     if (spacing <= 0).any():
@@ -120,6 +124,7 @@ def checked_scan(
     format: str = "memory",
     warnings: tuple[str, ...] = (),
     header: dict[str, Any] | None = None,
+    allow_constant: bool = False,
 ) -> Scan:
     """A ``Scan`` from an array in memory, with the checks that every reader makes.
 
@@ -144,7 +149,8 @@ def checked_scan(
         notes += nonfinite_warning(where, int(values.size - finite.sum()), values.size)
         values = np.where(finite, values, np.float32(0))
         low, high = float(values.min()), float(values.max())
-    check_range(where, low, high)
+    if not allow_constant:
+        check_range(where, low, high)
     facts = {"dtype": stored, **(header or {})}
     return Scan(Volume(values, affine), Path(where), format, tuple(notes), facts)
 
@@ -154,5 +160,5 @@ def corner_distance_mm(
 ) -> float:
     """The furthest that two affines put a corner of the volume apart, in mm."""
     corners = [(*c, 1.0) for c in itertools.product(*((0, n - 1) for n in shape_ijk[:3]))]
-    shift = np.array(corners) @ (a - b).T
-    return float(np.sqrt((shift[:, :3] ** 2).sum(axis=1)).max())
+    shift = (np.array(corners) @ (a - b).T)[:, :3]
+    return float(max(math.hypot(*row) for row in shift))

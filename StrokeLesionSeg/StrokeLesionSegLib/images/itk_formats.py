@@ -38,7 +38,7 @@ _NO_SPACING = (
 )
 
 
-def read_itk(path: Path) -> Scan:
+def read_itk(path: Path, *, allow_constant: bool = False) -> Scan:
     """Reads one NRRD or MetaImage file; see ``read_scan`` for what is returned and raised."""
     import SimpleITK as sitk
 
@@ -91,6 +91,7 @@ def read_itk(path: Path) -> Scan:
         format=form,
         warnings=tuple(warnings),
         header={"dtype": _numpy_name(kind)},
+        allow_constant=allow_constant,
     )
 
 

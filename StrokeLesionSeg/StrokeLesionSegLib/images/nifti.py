@@ -109,7 +109,7 @@ def _read_exactly(stream: _GzipStream | _PlainStream, size: int) -> bytes:
     return b"".join(parts)
 
 
-def read_nifti(path: Path) -> Scan:
+def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
     """Reads one NIfTI file; whether it is gzipped is told from its first bytes, not its name.
 
     Returns a ``Scan`` whose array is float32 (K, J, I) after ``scl_slope`` and ``scl_inter``
@@ -167,7 +167,8 @@ def read_nifti(path: Path) -> Scan:
         values, low, high, bad = _read_voxels(path, stream, lead, kind, voxels, slope, inter)
         stream.check_end()
     warnings += nonfinite_warning(path, bad, voxels)
-    check_range(path, low, high)
+    if not allow_constant:
+        check_range(path, low, high)
     facts = {
         "dtype": kind.newbyteorder("=").name,
         "nifti": header.tobytes(),

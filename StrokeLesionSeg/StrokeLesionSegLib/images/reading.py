@@ -12,12 +12,15 @@ SUPPORTED = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd or a DICOM folder"
 _ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 
-def read_scan(path: str | os.PathLike[str], *, series: str | None = None) -> Scan:
+def read_scan(
+    path: str | os.PathLike[str], *, series: str | None = None, allow_constant: bool = False
+) -> Scan:
     """Reads a T1-weighted scan from a file or from a DICOM folder.
 
     Supported are NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a folder of
     DICOM files and an enhanced multi-frame DICOM file. ``series`` is the SeriesInstanceUID to
-    take from a DICOM folder that holds several.
+    take from a DICOM folder that holds several. ``allow_constant`` takes files whose voxels are all
+    equal as well: no scan, but a mask may well be empty.
 
     Returns a ``Scan``: float32 (K, J, I), C-contiguous, finite; affine ijk -> RAS mm; one line in
     ``warnings`` per oddity that was dealt with.
@@ -27,7 +30,7 @@ def read_scan(path: str | os.PathLike[str], *, series: str | None = None) -> Sca
     """
     path = Path(path)
     try:
-        return _dispatch(path, series)
+        return _dispatch(path, series, allow_constant)
     except FileNotFoundError as error:
         raise InputError(path, "no such file or folder", "Check the path") from error
     except PermissionError as error:
@@ -44,7 +47,7 @@ def read_scan(path: str | os.PathLike[str], *, series: str | None = None) -> Sca
         ) from error
 
 
-def _dispatch(path: Path, series: str | None) -> Scan:
+def _dispatch(path: Path, series: str | None, allow_constant: bool) -> Scan:
     name = path.name.lower()
     if path.is_dir():
         from .dicom import read_dicom
@@ -57,11 +60,11 @@ def _dispatch(path: Path, series: str | None) -> Scan:
     if name.endswith((".nii", ".nii.gz")):
         from .nifti import read_nifti
 
-        return read_nifti(path)
+        return read_nifti(path, allow_constant=allow_constant)
     if name.endswith(_ITK):
         from .itk_formats import read_itk
 
-        return read_itk(path)
+        return read_itk(path, allow_constant=allow_constant)
     if name.endswith((".hdr", ".img", ".img.gz", ".hdr.gz")):
         raise InputError(
             path,
