@@ -1,0 +1,1 @@
+"""Training of the StrokeLesionSeg models: data, simulator, fitting, evaluation, export."""

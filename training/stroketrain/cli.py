@@ -1,0 +1,186 @@
+"""``stroketrain``: simulate, prepare, fit, evaluate, export."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from StrokeLesionSegLib.errors import InputError
+
+DEFAULT_SPEC = (
+    '{"name": "residual_unet", "in_channels": 4, "filters": [16, 32, 64, 128, 256], '
+    '"skip": "stem", "dropout": 0.1}'
+)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stroketrain", description="Train StrokeLesionSeg models, step by step."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    p = commands.add_parser("simulate", help="write simulated strokes as an ATLAS R2.0 tree")
+    p.add_argument("out", type=Path)
+    p.add_argument("-n", "--scans", type=int, default=24)
+    p.add_argument("--data", type=Path, help="folder with t1, lesions, labels (else procedural)")
+    p.add_argument("--part", choices=("train", "val", "test"), default="train")
+    p.add_argument("--kinds", nargs="+", choices=("cavity", "mixed", "faint", "healthy"))
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--workers", type=int, default=1)
+    p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
+
+    p = commands.add_parser("prepare", help="turn an ATLAS R2.0 tree into a cache")
+    p.add_argument("tree", type=Path)
+    p.add_argument("out", type=Path)
+
+    p = commands.add_parser("fit", help="train a network on a cache")
+    p.add_argument("cache", type=Path)
+    p.add_argument("out", type=Path)
+    p.add_argument("--network", default=DEFAULT_SPEC, help="the network's spec as JSON")
+    p.add_argument("--steps", type=int, default=4000)
+    p.add_argument("--minutes", type=float, help="stop, well annealed, after this wall time")
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--lr", type=float, default=2e-3)
+    p.add_argument("--guided", type=float, default=0.2, help="share of batches with clicks")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--precision", default="bf16-mixed", choices=("bf16-mixed", "32-true"))
+    p.add_argument("--workers", type=int, default=0)
+    p.add_argument("--threads", type=int)
+
+    p = commands.add_parser("evaluate", help="score a model on an ATLAS R2.0 tree")
+    p.add_argument("tree", type=Path)
+    p.add_argument("--model", help="name or folder of a model; default the one that ships")
+    p.add_argument("--threshold", type=float)
+    p.add_argument("--min-volume", type=float)
+    p.add_argument("--views", default="axial", choices=("axial", "triplanar"))
+    p.add_argument("--tta", action="store_true")
+    p.add_argument("--out", type=Path, help="JSON with every case")
+
+    p = commands.add_parser("tune", help="choose threshold and smallest lesion on a tree")
+    p.add_argument("tree", type=Path)
+    p.add_argument("--model")
+    p.add_argument("--views", default="axial", choices=("axial", "triplanar"))
+
+    p = commands.add_parser("export", help="turn a run into a model that can be installed")
+    p.add_argument("run", type=Path)
+    p.add_argument("out", type=Path)
+    p.add_argument("--name", required=True)
+    p.add_argument("--version", default="0.1.0")
+    p.add_argument("--title", default="Residual U-Net (stem)")
+    p.add_argument("--description", default="Chronic stroke lesions in T1-weighted MRI.")
+    p.add_argument("--threshold", type=float, default=0.5)
+    p.add_argument("--min-volume", type=float, default=0.05)
+    p.add_argument("--training", type=Path, help="JSON to merge into the manifest's training field")
+    p.add_argument("--metrics", type=Path, help="JSON for the manifest's metrics field")
+    p.add_argument("--default", action="store_true")
+    return parser
+
+
+def _run(a: argparse.Namespace) -> None:
+    if a.command == "simulate":
+        from .simulate.tree import simulate_tree
+
+        if a.data is not None and not (a.data / "t1").is_dir():
+            raise InputError(a.data, "it has no folder t1", "leave --data out for a procedural run")
+        records = simulate_tree(
+            a.out,
+            a.scans,
+            data=a.data,
+            part=a.part,
+            cache=a.anatomies,
+            seed=a.seed,
+            workers=a.workers,
+            kinds=a.kinds,
+        )
+        sick = sum(1 for r in records if r["volume_ml"] > 0)
+        print(f"{len(records)} simulated scans in {a.out}, {sick} with lesions")
+    elif a.command == "prepare":
+        from .data.cache import prepare
+
+        prepare(a.tree, a.out)
+    elif a.command == "fit":
+        import torch
+
+        from .fit.run import fit
+
+        if a.threads:
+            torch.set_num_threads(a.threads)
+        try:
+            spec = json.loads(a.network)
+        except json.JSONDecodeError as error:
+            raise InputError("--network", f"not JSON ({error})", "see the default") from error
+        weights = fit(
+            a.cache,
+            a.out,
+            spec=spec,
+            steps=a.steps,
+            minutes=a.minutes,
+            batch=a.batch,
+            lr=a.lr,
+            guided=a.guided,
+            seed=a.seed,
+            precision=a.precision,
+            workers=a.workers,
+        )
+        print(weights)
+    elif a.command == "evaluate":
+        from StrokeLesionSegLib.models import load_model
+
+        from .evaluate import evaluate
+
+        result = evaluate(
+            load_model(a.model),
+            a.tree,
+            threshold=a.threshold,
+            min_volume_ml=a.min_volume,
+            views=a.views,
+            tta=a.tta,
+            out=a.out,
+        )
+        print(json.dumps(result, indent=2))
+    elif a.command == "tune":
+        from StrokeLesionSegLib.inference import SegmentOptions
+        from StrokeLesionSegLib.models import load_model
+
+        from .evaluate import choose_operating_point, predict_tree
+
+        cases = list(predict_tree(load_model(a.model), a.tree, SegmentOptions(views=a.views)))
+        threshold, smallest, table = choose_operating_point(cases)
+        for row in table:
+            print(json.dumps(row))
+        print(f"threshold {threshold}, smallest lesion {smallest} mL")
+    elif a.command == "export":
+        from .export import export
+
+        export(
+            a.run,
+            a.out,
+            name=a.name,
+            version=a.version,
+            title=a.title,
+            description=a.description,
+            threshold=a.threshold,
+            min_volume_ml=a.min_volume,
+            training=json.loads(a.training.read_text()) if a.training else None,
+            metrics=json.loads(a.metrics.read_text()) if a.metrics else None,
+            default=a.default,
+        )
+        print(a.out)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``stroketrain``; returns the exit code (2 for unusable input, one line on stderr)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _run(arguments)
+    except InputError as error:
+        print(f"stroketrain: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From ATLAS trees on disk to batches."""

@@ -1,0 +1,53 @@
+"""Augmentation of whole batches, on whatever device they are."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+
+def _draw(g: Generator, n: int, low: float, high: float, device: torch.device) -> Tensor:
+    return (low + (high - low) * torch.rand(n, generator=g)).to(device)
+
+
+def augment(
+    g: Generator, image: Tensor, mask: Tensor, *, mirror: bool, degrees: float = 15.0
+) -> tuple[Tensor, Tensor]:
+    """Rotation, zoom, shift, left-right flip, then contrast, shading, blur and noise.
+
+    ``image`` (B, 1, H, W) float in [0, 1], ``mask`` the same shape float 0/1. The mask moves with
+    nearest neighbour. Only left and right are exchanged: a head upside down is nobody's head.
+    """
+    n, device = image.shape[0], image.device
+    angle = _draw(g, n, -degrees, degrees, device) * torch.pi / 180
+    zoom = _draw(g, n, 0.85, 1.18, device)
+    stretch = _draw(g, n, 0.94, 1.06, device)
+    h, w = image.shape[-2:]
+    c, s = torch.cos(angle), torch.sin(angle)
+    flip = torch.ones(n, device=device)
+    if mirror:
+        flip = torch.where(_draw(g, n, 0, 1, device) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(n, 2, 3, device=device)
+    theta[:, 0, 0] = c * zoom * stretch * flip
+    theta[:, 0, 1] = -s * zoom * (h / w)
+    theta[:, 1, 0] = s * zoom * (w / h) * flip
+    theta[:, 1, 1] = c * zoom / stretch
+    theta[:, 0, 2] = _draw(g, n, -0.06, 0.06, device)
+    theta[:, 1, 2] = _draw(g, n, -0.06, 0.06, device)
+    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    image = F.grid_sample(image, grid, "bilinear", "zeros", align_corners=False)
+    mask = F.grid_sample(mask, grid, "nearest", "zeros", align_corners=False)
+
+    some = (n, 1, 1, 1)
+    power = torch.exp(_draw(g, n, -0.35, 0.35, device)).view(some)
+    image = image.clamp(0, 1) ** power
+    field = torch.randn(n, 1, 3, 3, generator=g).to(device)
+    shading = F.interpolate(field, (h, w), mode="bilinear", align_corners=True)
+    image = image * torch.exp(shading * _draw(g, n, 0, 0.15, device).view(some))
+    blurred = F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
+    image = torch.lerp(image, blurred, _draw(g, n, -0.3, 0.9, device).clamp_min(0).view(some))
+    noise = torch.randn(image.shape, generator=g).to(device)
+    image = image + noise * _draw(g, n, -0.02, 0.05, device).clamp_min(0).view(some)
+    gain = _draw(g, n, 0.85, 1.12, device).view(some)
+    return (image * gain).clamp(0, 1), mask

@@ -1,0 +1,199 @@
+"""``stroketrain evaluate``: a model against a tree of truths, file to mask as users run it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from StrokeLesionSegLib.images import read_scan
+from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+from StrokeLesionSegLib.lesions import find_lesions
+from StrokeLesionSegLib.lesions.scorers import score_case
+from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
+from StrokeLesionSegLib.models.load import LoadedModel
+
+from .data.atlas import AtlasScan, find_r2_scans
+from .data.cache import read_mask
+
+SCORER_NAMES = ("atlas2022", "isles2022", "isles2026")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One predicted scan: its truth, its probability and what the simulator knew of it."""
+
+    scan: AtlasScan
+    kind: str
+    volume_ml: float
+    affine: np.ndarray
+    probability: np.ndarray
+    truth: np.ndarray
+
+
+def predict_tree(
+    model: LoadedModel, tree: Path, options: SegmentOptions, say: Callable[[str], None] = print
+) -> Iterable[Case]:
+    """Run the engine on every labelled scan of an ATLAS R2.0 tree, one at a time."""
+    records = {
+        (r["subject"], r["session"]): r
+        for file in tree.rglob("*_simulation.json")
+        for r in [json.loads(file.read_text(encoding="utf-8"))]
+    }
+    for scan in find_r2_scans(tree):
+        if not scan.masks:
+            continue
+        volume = read_scan(scan.t1).volume
+        result = segment_volume(volume, model, options)
+        truth = np.zeros(volume.array.shape, np.uint8)
+        for path in scan.masks:
+            truth |= read_mask(path)
+        record = records.get((scan.subject, scan.session), {})
+        volume_ml = float(truth.sum()) * volume.grid.voxel_volume_ml
+        kind = record.get("kind", "lesion" if truth.any() else "healthy")
+        say(f"{scan.name} {kind} {volume_ml:.1f} mL")
+        yield Case(scan, kind, volume_ml, volume.affine, result.probability.array, truth)
+
+
+def score(
+    case: Case, threshold: float, min_volume_ml: float, hysteresis: float | None = None
+) -> dict[str, Any]:
+    """All three scorers on one case, at one operating point."""
+    found = find_lesions(
+        case.probability,
+        case.affine,
+        threshold=threshold,
+        hysteresis=hysteresis,
+        min_volume_ml=min_volume_ml,
+    )
+    row: dict[str, Any] = {
+        "name": case.scan.name,
+        "kind": case.kind,
+        "volume_ml": case.volume_ml,
+        "predicted_ml": float(found.mask.sum()) * abs(np.linalg.det(case.affine[:3, :3])) / 1000,
+    }
+    for scorer in SCORER_NAMES:
+        soft = case.probability if scorer == "isles2026" else None
+        for key, value in score_case(found.mask, case.truth, case.affine, scorer, soft).items():
+            row[f"{scorer}.{key}"] = value
+    return row
+
+
+def _mean(values: list[float]) -> dict[str, Any]:
+    low, high = bootstrap_interval(np.asarray(values, float))
+    return {
+        "n": len(values),
+        "mean": round(float(np.mean(values)), 4) if values else None,
+        "median": round(float(np.median(values)), 4) if values else None,
+        "interval_95": [None if v is None else round(v, 4) for v in (low, high)],
+    }
+
+
+def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Volume Dice by kind and size, lesion-wise F1, and the share of empty scans kept empty."""
+    sick = [r for r in rows if r["volume_ml"] > 0]
+    well = [r for r in rows if r["volume_ml"] == 0]
+    f1 = next(
+        (k for k in (rows[0] if rows else {}) if k.startswith("isles2022.") and "f1" in k), ""
+    )
+
+    def dice(chosen: list[dict[str, Any]]) -> dict[str, Any]:
+        return _mean([r["isles2022.dice"] for r in chosen])
+
+    return {
+        "dice_all_lesioned": dice(sick),
+        "dice_above_1_ml": dice([r for r in sick if r["volume_ml"] > 1]),
+        "dice_cavity_above_5_ml": dice(
+            [r for r in sick if r["kind"] == "cavity" and r["volume_ml"] > 5]
+        ),
+        "dice_mixed_above_1_ml": dice(
+            [r for r in sick if r["kind"] == "mixed" and r["volume_ml"] > 1]
+        ),
+        "dice_faint_above_1_ml": dice(
+            [r for r in sick if r["kind"] == "faint" and r["volume_ml"] > 1]
+        ),
+        "lesion_f1_isles2022": _mean([r[f1] for r in sick]) if f1 else None,
+        "healthy_exactly_empty": {
+            "n": len(well),
+            "share": round(float(np.mean([r["predicted_ml"] == 0 for r in well])), 4)
+            if well
+            else None,
+        },
+        "healthy_false_ml": _mean([r["predicted_ml"] for r in well]) if well else None,
+    }
+
+
+def evaluate(
+    model: LoadedModel,
+    tree: Path,
+    *,
+    threshold: float | None = None,
+    min_volume_ml: float | None = None,
+    views: str = "axial",
+    tta: bool = False,
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Predict and score a tree; writes ``out`` (JSON with every case) if given.
+
+    Threshold and smallest volume come from the model's manifest unless given.
+    """
+    settings = model.manifest.inference
+    threshold = settings["threshold"] if threshold is None else threshold
+    smallest = settings.get("min_volume_ml", 0.0) if min_volume_ml is None else min_volume_ml
+    options = SegmentOptions(views=views, tta=tta)
+    rows = [
+        score(case, threshold, smallest, settings.get("hysteresis"))
+        for case in predict_tree(model, tree, options)
+    ]
+    result = {
+        "model": model.manifest.name,
+        "threshold": threshold,
+        "min_volume_ml": smallest,
+        "views": views,
+        "tta": tta,
+        "summary": summarise(rows),
+    }
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({**result, "cases": rows}, indent=1), encoding="utf-8")
+    return result
+
+
+def choose_operating_point(
+    cases: list[Case], quiet: float = 0.9
+) -> tuple[float, float, list[dict[str, Any]]]:
+    """Threshold and smallest volume for a model, from validation cases.
+
+    The best mean Dice over lesioned scans among the settings that leave at least the share
+    ``quiet`` of the lesion-free scans empty; if none does, the quietest. Returns threshold,
+    smallest volume in mL and the whole table that was searched.
+    """
+    table = []
+    for threshold in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
+        for smallest in (0.0, 0.05, 0.1, 0.2, 0.4):
+            dice, empty = [], []
+            for case in cases:
+                found = find_lesions(
+                    case.probability, case.affine, threshold=threshold, min_volume_ml=smallest
+                )
+                if case.volume_ml > 0:
+                    total = int(found.mask.sum()) + int(case.truth.sum())
+                    dice.append(2 * float((found.mask & case.truth).sum()) / total)
+                else:
+                    empty.append(not found.mask.any())
+            table.append(
+                {
+                    "threshold": threshold,
+                    "min_volume_ml": smallest,
+                    "dice": float(np.mean(dice)) if dice else 0.0,
+                    "empty": float(np.mean(empty)) if empty else 1.0,
+                }
+            )
+    calm = [t for t in table if t["empty"] >= quiet] or [
+        t for t in table if t["empty"] == max(u["empty"] for u in table)
+    ]
+    best = max(calm, key=lambda t: t["dice"])
+    return best["threshold"], best["min_volume_ml"], table

@@ -1,0 +1,122 @@
+"""The Lightning module: losses, guidance, schedule, moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import lightning as L
+import torch
+from monai.losses import DiceCELoss
+from StrokeLesionSegLib.networks import build_network
+from torch import Generator, Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..data.augment import augment
+from .clicks import simulate_guidance
+
+
+class LesionModule(L.LightningModule):
+    """Trains any 2D network of the Lib on slice batches (``data.slices.SliceStream``).
+
+    Parameters
+    ----------
+    spec: the network's plain dict, see ``build_network``; four input channels switch guidance on.
+    lr, weight_decay: of AdamW; the rate warms up over 3 percent of ``steps`` and falls as a cosine.
+    guided: share of batches that carry clicks and a previous probability.
+    minutes: a budget of wall time; the schedule then follows whichever of steps and time is
+        further on, so that a slow machine ends at a small rate too (and a run is not repeatable to
+        the bit).
+    ema: decay of the exponential moving average of the weights, which is what is kept.
+    """
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        steps: int,
+        lr: float = 2e-3,
+        weight_decay: float = 1e-4,
+        guided: float = 0.2,
+        ema: float = 0.998,
+        seed: int = 0,
+        minutes: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.started = time.monotonic()
+        self.save_hyperparameters()
+        self.network = build_network(spec).to(memory_format=torch.channels_last)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True
+        )
+        self.channels = int(spec.get("in_channels", 1))
+        # Dice over the whole batch: slices without lesion then cost what they add, not a constant.
+        self.loss = DiceCELoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
+
+    def _generator(self, step: int) -> Generator:
+        # Seeded by the step, so that a resumed run draws what an unbroken one would have drawn.
+        return Generator().manual_seed(int(self.hparams["seed"]) * 1_000_003 + step)
+
+    def _inputs(self, g: Generator, image: Tensor, mask: Tensor) -> Tensor:
+        if self.channels == 1:
+            return image
+        zeros = torch.zeros_like(image)
+        x = torch.cat([image, zeros, zeros, zeros], dim=1)
+        if torch.rand((), generator=g).item() >= self.hparams["guided"]:
+            return x
+        rounds = int(torch.randint(1, 5, (), generator=g))
+        with torch.no_grad():
+            probability = torch.sigmoid(self.network(x).float())
+            positive, negative = simulate_guidance(g, probability, mask, rounds)
+        keep = (torch.rand(len(image), generator=g) < 0.7).to(image.device).view(-1, 1, 1, 1)
+        return torch.cat([image, positive, negative, probability * keep], dim=1)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        g = self._generator(self.global_step)
+        image, mask = batch["image"].float() / 255.0, batch["mask"].float()
+        image, mask = augment(g, image, mask, mirror=bool(batch["mirror"]))
+        x = self._inputs(g, image, mask).contiguous(memory_format=torch.channels_last)
+        logits = self.network(x).float()
+        loss = self.loss(logits, mask)
+        self.log("train/loss", loss, prog_bar=True)
+        with torch.no_grad():
+            guess = logits > 0
+            wanted = mask > 0.5
+            dice = 2 * (guess & wanted).sum() / (guess.sum() + wanted.sum()).clamp_min(1)
+        self.log("train/batch_dice", dice, prog_bar=True)
+        return loss
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        # A young average would drag the random initial weights along.
+        if self.global_step < 100:
+            self.average.n_averaged.zero_()
+        self.average.update_parameters(self.network)
+        if self.hparams["minutes"] and self.progress(self.global_step) >= 1:
+            self.trainer.should_stop = True
+
+    def progress(self, step: int) -> float:
+        """Share of the run that is over, in [0, 1]."""
+        done = step / max(1, int(self.hparams["steps"]))
+        minutes = self.hparams["minutes"]
+        if minutes:
+            done = max(done, (time.monotonic() - self.started) / 60 / minutes)
+        return min(1.0, done)
+
+    def configure_optimizers(self) -> Any:
+        decay = [p for p in self.network.parameters() if p.ndim > 1]
+        plain = [p for p in self.network.parameters() if p.ndim <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decay, "weight_decay": self.hparams["weight_decay"]},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=self.hparams["lr"],
+        )
+        warm = max(1, round(0.03 * int(self.hparams["steps"])))
+
+        def factor(step: int) -> float:
+            cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress(step)))
+            return min((step + 1) / warm, cosine)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,134 @@
+"""``stroketrain fit``: from a cache to a trained network and the record of how it came about."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from ..data.cache import Cache
+from ..data.slices import Sampling, SliceStream
+from .module import LesionModule
+
+
+class HonestCheckpoint(ModelCheckpoint):
+    """Keeps the last state only, written every so many minutes, under one name."""
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="last",
+            train_time_interval=timedelta(minutes=minutes),
+            save_top_k=1,
+            enable_version_counter=False,
+        )
+
+
+class StepLog(Callback):
+    """One line of text now and then, for runs without a terminal."""
+
+    def __init__(self, every: int) -> None:
+        self.every, self.start = every, time.time()
+
+    def on_train_batch_end(self, trainer: Any, module: Any, *_: Any) -> None:
+        if trainer.global_step % self.every == 0:
+            m = trainer.callback_metrics
+            print(
+                f"step {trainer.global_step} loss {m['train/loss']:.3f} "
+                f"dice {m['train/batch_dice']:.3f} {time.time() - self.start:.0f} s",
+                flush=True,
+            )
+
+
+def commit_of_checkout() -> str:
+    """The commit this code comes from, or "unknown" outside of a checkout."""
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def fit(
+    cache: Path,
+    out: Path,
+    *,
+    spec: dict[str, Any],
+    steps: int,
+    minutes: float | None = None,
+    batch: int = 16,
+    lr: float = 2e-3,
+    guided: float = 0.2,
+    seed: int = 0,
+    precision: str = "bf16-mixed",
+    workers: int = 0,
+) -> Path:
+    """Train ``spec`` on the cache for ``steps`` batches, or go on where a killed run stopped.
+
+    Writes ``run.json`` (everything needed to repeat it), ``checkpoints/last.ckpt`` and, at the end,
+    ``weights.pt.safetensors`` with the moving average of the weights. Returns that path.
+    """
+    from safetensors.torch import save_file
+
+    L.seed_everything(seed, workers=True)
+    data = Cache.open(cache)
+    out.mkdir(parents=True, exist_ok=True)
+    module = LesionModule(spec, steps, lr=lr, guided=guided, seed=seed, minutes=minutes)
+    last = out / "checkpoints" / "last.ckpt"
+    resume = str(last) if last.exists() else None
+    skip = 0
+    if resume:
+        skip = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
+    stream = SliceStream(data, Sampling(batch=batch), steps - skip, seed, skip)
+    loader = DataLoader(stream, batch_size=None, num_workers=workers)
+    trainer = L.Trainer(
+        max_steps=steps,
+        precision=precision,  # type: ignore[arg-type]
+        accelerator="auto",
+        devices=1,
+        gradient_clip_val=1.0,
+        logger=L.pytorch.loggers.CSVLogger(out, name="log", version=0),
+        log_every_n_steps=20,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[HonestCheckpoint(out / "checkpoints", 5), StepLog(50)],
+    )
+    started = time.time()
+    trainer.fit(module, loader, ckpt_path=resume)
+    state = {
+        k: v.contiguous()
+        for k, v in module.average.module.state_dict().items()
+        if not k.endswith("num_batches_tracked")
+    }
+    weights = out / "weights.safetensors"
+    save_file(state, str(weights))
+    record = {
+        "network": spec,
+        "steps": trainer.global_step,
+        "planned_steps": steps,
+        "batch": batch,
+        "lr": lr,
+        "guided": guided,
+        "seed": seed,
+        "precision": precision,
+        "device": str(module.device),
+        "seconds": round(time.time() - started),
+        "data": {"fingerprint": data.fingerprint, "scans": len(data)},
+        "commit": commit_of_checkout(),
+        "torch": torch.__version__,
+    }
+    (out / "run.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
+    return weights

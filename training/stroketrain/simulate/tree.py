@@ -1,0 +1,198 @@
+"""Write simulated scans as an ATLAS R2.0 tree, so that everything after it sees the real layout.
+
+``ATLAS_2/Training/R0xx/sub-r0xxsNNN/ses-N/anat/`` with the T1 and the mask named as INDI names
+them. A subject is a person, a session one simulated scan of that person, a site one source of
+people; so a split by subject keeps people apart.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .cast import kind_of, load_cast
+
+T1_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_T1w.nii.gz"
+MASK_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_label-L_desc-T1lesion_mask.nii.gz"
+METADATA = "20220425_ATLAS_2.0_MetaData.csv"
+RECORDS = "simulated.json"
+
+# One site per source of people, as cohorts are in ATLAS.
+_SITES = {"brains": 1, "heads": 2, "labels": 3, "templates": 4, "nilearn": 5}
+
+_state: dict[str, Any] = {}
+
+
+def _start_worker(data: str | None, mask_files: list[str]) -> None:
+    import torch
+
+    from .bank import read_mask_bank
+
+    torch.set_num_threads(1)
+    root = Path(data) if data else Path()
+    _state["bank"] = read_mask_bank(root / f for f in mask_files) if mask_files else None
+
+
+def _anatomy(file: str, data: str | None, cache: str) -> Any:
+    from .anatomy import cached_anatomy, template_anatomy
+
+    if file == "nilearn/MNI152":
+        return template_anatomy()
+    return cached_anatomy(Path(data or "") / file, kind_of(file), Path(cache))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    import nibabel as nib
+    from StrokeLesionSegLib.images import MNI_GRID
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(np.ascontiguousarray(array.transpose(2, 1, 0)), MNI_GRID.affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.set_sform(MNI_GRID.affine, 4)
+    image.set_qform(MNI_GRID.affine, 4)
+    temporary = path.with_name(f".{path.name}")
+    nib.save(image, temporary)
+    temporary.rename(path)
+
+
+def _one(job: dict[str, Any]) -> dict[str, Any]:
+    from torch import Generator
+
+    from .scan import simulate_scan
+
+    folder = Path(job["folder"])
+    names = {"subject": job["subject"], "session": job["session"]}
+    mask_path = folder / MASK_NAME.format(**names)
+    record_path = folder / f"{job['subject']}_{job['session']}_simulation.json"
+    if mask_path.exists() and record_path.exists():
+        return json.loads(record_path.read_text())
+    anatomy = _anatomy(job["person"], job["data"], job["cache"])
+    g = Generator().manual_seed(job["seed"])
+    t1, truth, record = simulate_scan(g, anatomy, _state["bank"], kind=job["kind"])
+    _save(folder / T1_NAME.format(**names), t1)
+    entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
+    record_path.write_text(json.dumps(entry))
+    _save(mask_path, truth)
+    return entry
+
+
+def _kind_for(file: str, kind: str | None) -> str | None:
+    """People with multiple sclerosis keep their own plaques and get no stroke: hard negatives."""
+    return "healthy" if "openms" in file else kind
+
+
+def plan_jobs(
+    out: Path,
+    people: list[str],
+    n: int,
+    *,
+    data: Path | None,
+    cache: Path,
+    seed: int,
+    kinds: list[str] | None = None,
+) -> list[dict[str, Any]]:
+    """One job per scan, people in turn; ``kinds`` are dealt in turn as well if given."""
+    jobs = []
+    subject_of: dict[str, str] = {}
+    per_site: dict[int, int] = {}
+    for file in people:
+        parts = Path(file).parts
+        site = _SITES.get(parts[1] if parts[0] == "t1" else parts[0], 9)
+        per_site[site] = per_site.get(site, 0) + 1
+        subject_of[file] = f"sub-r{site:03d}s{per_site[site]:03d}"
+    for number in range(n):
+        file = people[number % len(people)]
+        subject = subject_of[file]
+        session = f"ses-{number // len(people) + 1}"
+        site = subject[4:8].upper()
+        folder = out / "ATLAS_2" / "Training" / site / subject / session / "anat"
+        jobs.append(
+            {
+                "person": file,
+                "subject": subject,
+                "session": session,
+                "site": site,
+                "folder": str(folder),
+                "data": str(data) if data else None,
+                "cache": str(cache),
+                "seed": seed * 1_000_003 + number,
+                "kind": _kind_for(file, kinds[number % len(kinds)] if kinds else None),
+            }
+        )
+    return jobs
+
+
+def simulate_tree(
+    out: Path,
+    n: int,
+    *,
+    data: Path | None = None,
+    part: str = "train",
+    cache: Path | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    kinds: list[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Write ``n`` simulated scans below ``out`` and return their records.
+
+    ``data`` is the folder with ``t1``, ``lesions`` and ``labels``; without it the person is
+    nilearn's template and the lesions are procedural. ``part`` picks people and masks of the cast.
+    Finished scans are kept, so a killed run goes on where it was.
+    """
+    if data is not None and (data / "t1").is_dir():
+        cast = load_cast()
+        people = [f for f in cast["people"][part] if (data / f).exists()]
+        masks = [f for f in cast["masks"][part] if (data / f).exists()]
+    else:
+        data, people, masks = None, ["nilearn/MNI152"], []
+    cache = cache or out / ".anatomies"
+    # Filled here once: several workers would align the same person at the same time.
+    usable = []
+    for file in people:
+        try:
+            _anatomy(file, str(data) if data else None, str(cache))
+            usable.append(file)
+        except ValueError as error:
+            print(f"left out: {error}")
+    people = usable
+    jobs = plan_jobs(out, people, n, data=data, cache=cache, seed=seed, kinds=kinds)
+    records: dict[int, dict[str, Any]] = {}
+    from rich.progress import track
+
+    data_text = str(data) if data else None
+    if workers <= 1:
+        _start_worker(data_text, masks)
+        for number, job in enumerate(track(jobs, "simulating")):
+            records[number] = _one(job)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            workers, context, initializer=_start_worker, initargs=(data_text, masks)
+        ) as pool:
+            futures = {pool.submit(_one, job): number for number, job in enumerate(jobs)}
+            for future in track(as_completed(futures), "simulating", total=len(jobs)):
+                records[futures[future]] = future.result()
+    ordered = [records[number] for number in range(len(jobs))]
+    _write_descriptions(out, ordered)
+    return ordered
+
+
+def _write_descriptions(out: Path, records: list[dict[str, Any]]) -> None:
+    root = out / "ATLAS_2"
+    for site in sorted({r["site"] for r in records}):
+        text = {"Name": f"Simulated ATLAS R2.0 cohort {site}", "BIDSVersion": "1.6.0"}
+        (root / "Training" / site / "dataset_description.json").write_text(json.dumps(text))
+    with open(root / METADATA, "w", newline="", encoding="utf-8") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(["Subject ID", "Session", "Site", "Unique Lesions", "Volume mL", "Simulated"])
+        for r in records:
+            rows.writerow(
+                [r["subject"], r["session"], r["site"], len(r["lesions"]), r["volume_ml"], "yes"]
+            )
+    (root / RECORDS).write_text(json.dumps(records, indent=0))
