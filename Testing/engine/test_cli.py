@@ -463,3 +463,25 @@ def test_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mirrored = cli_support.AFFINE @ np.diag([-1, 1, 1, 1])
     d = cli_support.write_head(tmp_path / "d.nii.gz", truth, mirrored)
     assert main(["score", str(a), str(d)]) == 2
+
+
+def test_score_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("pred", "truth"):
+        (tmp_path / name).mkdir()
+    mask = np.zeros(cli_support.SHAPE, dtype=np.uint8)
+    mask[10:20, 10:20, 10:20] = 1
+    for subject in ("01", "02"):
+        for name in ("pred", "truth"):
+            cli_support.write_head(tmp_path / name / f"sub-{subject}_mask.nii.gz", mask)
+    folders = [str(tmp_path / "pred"), str(tmp_path / "truth")]
+    assert main(["score", *folders]) == 0
+    said = capsys.readouterr().out
+    assert "sub-01" in said
+    assert "2 cases" in said
+    (tmp_path / "pred" / "sub-02_mask.nii.gz").unlink()
+    assert main(["score", *folders, "--json"]) == 2
+    captured = capsys.readouterr()
+    assert "sub-02" in captured.err
+    content = json.loads(captured.out)
+    assert [case["case"] for case in content["cases"]] == ["sub-01"]
+    assert content["summary"]["metrics"]["dice"]["mean"] == 1

@@ -1,20 +1,22 @@
-"""``stroke-lesion-seg score``: a mask against the truth, by one of the official scorers."""
+"""``stroke-lesion-seg score``: masks against the truth, by one of the official scorers."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..pipeline import check_source
-from .options import path
-from .progress import print_json
+from .options import add_progress_argument, path
+from .progress import make_reporter, print_json
 from .tables import print_table
 
 if TYPE_CHECKING:
     from ..images import Volume
+    from ..lesions.scorers import FolderScores
 
 SCORERS = ("atlas2022", "isles2022", "isles2026")
 # Headers that went through float32 and quaternions agree to about this.
@@ -24,53 +26,120 @@ _TOLERANCE_MM = 0.01
 def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "score",
-        help="compare a mask with the truth",
-        description="Score a lesion mask against the true one. Both have to lie on the same grid.",
+        help="compare masks with the truth",
+        description="Score a lesion mask against the true one, or a folder of masks against a "
+        "folder of true ones. Both have to lie on the same grid.",
         allow_abbrev=False,
     )
-    parser.add_argument("prediction", type=path, metavar="PRED", help="mask; voxels > 0 are lesion")
-    parser.add_argument("truth", type=path, metavar="TRUTH", help="mask; voxels > 0 are lesion")
+    parser.add_argument("prediction", type=path, metavar="PRED", help="mask (> 0), or folder")
+    parser.add_argument("truth", type=path, metavar="TRUTH", help="mask (> 0), or folder")
     parser.add_argument("--scorer", choices=SCORERS, default=SCORERS[0], help="default: atlas2022")
     parser.add_argument(
-        "--soft", type=path, metavar="FILE", help="probability map, for isles2026's PR-AUC"
+        "--soft",
+        type=path,
+        metavar="FILE",
+        help="probability map, for isles2026's PR-AUC (in folders it is found by its name)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_progress_argument(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..lesions import score_case
+    for file in (arguments.prediction, arguments.truth):
+        check_source(file)
+    if arguments.prediction.is_dir() and arguments.truth.is_dir():
+        _score_folders(arguments)
+    else:
+        _score_files(arguments)
+
+
+def _score_files(arguments: argparse.Namespace) -> None:
+    from ..lesions.scorers import score_case
 
     files = [arguments.prediction, arguments.truth]
     if arguments.soft is not None:
+        check_source(arguments.soft)
         files.append(arguments.soft)
     volumes = [_read(file) for file in files]
     for file, volume in zip(files[1:], volumes[1:], strict=True):
         _check_same_grid(arguments.prediction, volumes[0], file, volume)
-    scores = score_case(
-        volumes[0].array > 0,
-        volumes[1].array > 0,
-        volumes[1].affine,
-        arguments.scorer,
-        soft=volumes[2].array if arguments.soft is not None else None,
-    )
+    try:
+        scores = score_case(
+            volumes[0].array,
+            volumes[1].array,
+            volumes[1].affine,
+            arguments.scorer,
+            soft=volumes[2].array if arguments.soft is not None else None,
+        )
+    except ValueError as error:  # a probability map in place of a mask
+        raise InputError(arguments.prediction, str(error), "Give a binary lesion mask") from error
     if arguments.json:
-        # NaN and infinity are no JSON.
-        clean = {k: v if _finite(v) else None for k, v in scores.items()}
-        print_json({"scorer": arguments.scorer, **clean})
+        print_json(_jsonable({"scorer": arguments.scorer, **scores}))
     else:
-        rows = [[k, f"{v:.4f}" if isinstance(v, float) else str(v)] for k, v in scores.items()]
+        rows = [[k, _text(v)] for k, v in scores.items()]
         print_table(("measure", arguments.scorer), rows)
 
 
-def _finite(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
+def _score_folders(arguments: argparse.Namespace) -> None:
+    from ..lesions.scorers import score_folders
+
+    with make_reporter(arguments.progress) as reporter:
+        result = score_folders(
+            arguments.prediction,
+            arguments.truth,
+            arguments.scorer,
+            read=_read,
+            progress=reporter,
+        )
+    if arguments.json:
+        cases = [{"case": case.case, **case.scores} for case in result.cases]
+        problems = [str(problem) for problem in result.problems]
+        content = {"summary": result.summary, "cases": cases, "problems": problems}
+        print_json(_jsonable(content))
+    else:
+        _print_folders(result)
+    for problem in result.problems[:-1]:
+        print(f"stroke-lesion-seg: {problem}", file=sys.stderr)
+    if result.problems:
+        raise result.problems[-1]  # exit code 2: not every case was scored
+
+
+def _print_folders(result: FolderScores) -> None:
+    names = list(result.summary["metrics"])
+    rows = [[case.case, *(_text(case.scores[name]) for name in names)] for case in result.cases]
+    print_table(("case", *names), rows, result.scorer)
+    print()
+    columns = ("measure", "n", "mean", "median", "95 % from", "to")
+    keys = ("n", "mean", "median", "ci95_low", "ci95_high")
+    summary = [
+        [name, *(_text(values[key]) for key in keys)]
+        for name, values in result.summary["metrics"].items()
+    ]
+    print_table(columns, summary, f"{result.summary['n']} cases")
+    free = result.summary["lesion_free"]
+    if free["n"]:
+        print(f"{free['exactly_empty']} of {free['n']} lesion-free scans are exactly empty")
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _jsonable(value: Any) -> Any:
+    """NaN and infinity are no JSON: null."""
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _read(file: Path) -> Volume:
     from ..images import read_scan
 
-    check_source(file)
     return read_scan(file, allow_constant=True).volume  # nothing found, or nothing there
 
 
