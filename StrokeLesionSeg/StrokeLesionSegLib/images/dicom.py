@@ -11,6 +11,7 @@ the caller has to name one by its SeriesInstanceUID.
 from __future__ import annotations
 
 import os
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,7 +89,7 @@ def read_dicom(path: Path, *, series: str | None = None) -> Scan:
     """
     found = _collect(path)
     chosen = _choose(path, found, series)
-    slices, affine, warnings = _stack(path, chosen)
+    slices, affine, notes = _stack(path, chosen)
     array = _enhanced_pixels(path, slices) if chosen.enhanced else _classic_pixels(path, slices)
     facts = dict(chosen.facts)
     if chosen.enhanced:
@@ -103,7 +104,7 @@ def read_dicom(path: Path, *, series: str | None = None) -> Scan:
         array,
         affine,
         format="dicom",
-        warnings=tuple(warnings),
+        warnings=tuple(notes),
         header={"dtype": facts.pop("stored"), "series": facts},
     )
 
@@ -120,6 +121,13 @@ def _files(path: Path) -> list[Path]:
 
 def _collect(path: Path) -> dict[str, _Series]:
     """The MR series under ``path`` by UID. ``InputError`` if there is no DICOM image at all."""
+    with warnings.catch_warnings():
+        # pydicom comments on every value that bends the standard; most scanners bend some.
+        warnings.simplefilter("ignore")
+        return _collect_series(path)
+
+
+def _collect_series(path: Path) -> dict[str, _Series]:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
@@ -370,7 +378,7 @@ def _stack(path: Path, chosen: _Series) -> tuple[list[_Slice], NDArray[np.float6
         )
     even = along[0] + np.arange(len(slices)) * (along[-1] - along[0]) / (len(slices) - 1)
     uneven = float(np.abs(along - even).max() / usual)
-    warnings = []
+    notes = []
     if uneven > _UNEVEN_ERROR:
         raise InputError(
             path,
@@ -379,7 +387,7 @@ def _stack(path: Path, chosen: _Series) -> tuple[list[_Slice], NDArray[np.float6
             _EXPORT,
         )
     if uneven > _UNEVEN_WARNING:
-        warnings.append(
+        notes.append(
             f"the slice spacing varies ({steps.min():.3f} to {steps.max():.3f} mm); "
             f"{even[1] - even[0]:.3f} mm is used"
         )
@@ -391,7 +399,7 @@ def _stack(path: Path, chosen: _Series) -> tuple[list[_Slice], NDArray[np.float6
     # Not the normal: with a tilted gantry the positions step sideways, and that shear is real.
     affine[:3, 2] = (positions[-1] - positions[0]) / (len(slices) - 1)
     affine[:3, 3] = positions[0]
-    return slices, LPS_TO_RAS @ affine, warnings
+    return slices, LPS_TO_RAS @ affine, notes
 
 
 def _classic_pixels(path: Path, slices: list[_Slice]) -> NDArray[np.float32]:
