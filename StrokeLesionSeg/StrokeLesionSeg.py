@@ -5,7 +5,7 @@ registration, its parameters, the widget that shows them, and the self test.
 """
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import qt
 import slicer
@@ -135,7 +135,7 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if first and not first.GetAttribute("StrokeLesionSeg"):
                 self._parameterNode.inputVolume = first
 
-    def setParameterNode(self, parameterNode: Optional[StrokeLesionSegParameterNode]):
+    def setParameterNode(self, parameterNode: StrokeLesionSegParameterNode | None):
         self._disconnectParameterNode()
         self._parameterNode = parameterNode
         if parameterNode:

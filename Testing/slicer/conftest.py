@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 @pytest.fixture(scope="session")
 def slicer_core(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The ``slicer`` package with scene, application and logics set up."""
-    pytest.importorskip("slicer", reason="slicer-core is not installed: pip install slicer-core")
+    pytest.importorskip("slicer_core", reason="slicer-core is missing: pip install slicer-core")
     import headless_slicer
 
     return headless_slicer.start(str(tmp_path_factory.mktemp("slicer")))

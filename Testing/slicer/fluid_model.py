@@ -12,7 +12,6 @@ from pathlib import Path
 def write_fluid_model(directory: Path, name: str = "fluid") -> None:
     """Write the model to ``directory/name``."""
     import torch
-
     from StrokeLesionSegLib.models import write_model
     from StrokeLesionSegLib.networks import build_network
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import types
 from typing import Any
 
@@ -76,13 +77,28 @@ class Application:
         return True
 
 
+def import_slicer() -> Any:
+    """``import slicer`` without this folder taken for a part of it.
+
+    The package of slicer-core imports every module of every folder called "slicer" below
+    ``sys.path``, and pytest puts the parent of this folder there.
+    """
+    path, here = list(sys.path), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    sys.path[:] = [p for p in path if os.path.abspath(p or os.curdir) != here]
+    try:
+        import slicer
+        import slicer.util
+    finally:
+        sys.path[:] = path
+    return slicer
+
+
 def start(temporary: str) -> Any:
     """Create scene, application and logics; returns the ``slicer`` package.
 
     ``temporary`` is the folder in which scene bundles are unpacked.
     """
-    import slicer
-    import slicer.util
+    slicer = import_slicer()
     import vtk
 
     # VTK's errors do not raise: they go into a file that the tests look into.

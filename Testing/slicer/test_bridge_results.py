@@ -47,7 +47,9 @@ def test_what_a_segment_says_about_itself(slicer: Any) -> None:
     segmentation = results.add_segmentation(node)
     grid = volumes.volume_from_node(node).grid
     to_mni = np.array([[1, 0.01, 0, 3], [0, 1.1, 0, 0], [0, 0, 0.9, -7], [0, 0, 0, 1.0]])
-    provenance = Provenance("atlas-unet", "1.0", "abc", 0.4, 0.25, 0.05, "axial", "", to_mni)
+    provenance = Provenance(
+        "atlas-unet", "1.0", "abc", 0.4, 0.25, 0.05, "axial", "", "1 2 3", to_mni
+    )
     segment_id = results.add_segment(
         segmentation, Patch(np.ones((2, 2, 2), np.uint8), (5, 5, 5), grid), provenance
     )
@@ -55,6 +57,7 @@ def test_what_a_segment_says_about_itself(slicer: Any) -> None:
     back = Provenance.from_segment(segment)
     assert (back.model, back.version, back.checksum) == ("atlas-unet", "1.0", "abc")
     assert (back.threshold, back.hysteresis, back.min_volume_ml) == (0.4, 0.25, 0.05)
+    assert back.dropped == "1 2 3"
     np.testing.assert_array_equal(back.to_mni, to_mni)
     assert back.date.startswith("20")
     logic = slicer.vtkSlicerSegmentationsModuleLogic

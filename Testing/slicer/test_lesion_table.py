@@ -73,14 +73,14 @@ def test_the_table_node_survives_a_scene_file(slicer: Any, tmp_path: Any) -> Non
                 assert float(row[name]) == pytest.approx(expected, rel=1e-5)
             else:
                 assert str(row[name]) == str(expected)
-    assert measure.seeds_from_text(str(after[1]["Seed"])) == (rows[1].seed,)
+    assert threshold.seeds_from_text(str(after[1]["Seed"])) == (rows[1].seed,)
 
 
 def test_dropped_seeds_as_a_parameter() -> None:
     seeds = ((1, 2, 3), (40, 50, 60))
-    assert measure.seeds_from_text(measure.seeds_to_text(seeds)) == seeds
-    assert measure.seeds_from_text("") == ()
-    assert measure.seeds_from_text("1 2; x y z; 4 5 6") == ((4, 5, 6),)
+    assert threshold.seeds_from_text(threshold.seeds_to_text(seeds)) == seeds
+    assert threshold.seeds_from_text("") == ()
+    assert threshold.seeds_from_text("1 2; x y z; 4 5 6") == ((4, 5, 6),)
 
 
 def test_jump_goes_where_the_lesion_is_seen(slicer: Any) -> None:

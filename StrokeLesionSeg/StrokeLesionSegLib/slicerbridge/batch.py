@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .process import EngineProcess, Progress
@@ -24,7 +24,7 @@ class BatchParameters:
     source: str
     target: str
     resume: bool = True
-    run: RunParameters = RunParameters()
+    run: RunParameters = field(default_factory=RunParameters)
 
     def problem(self) -> str:
         """Why it cannot start, or nothing."""
@@ -67,3 +67,11 @@ def progress_text(event: Progress) -> str:
     if event.total:
         return f"{event.done} of {event.total} scans done"
     return event.stage
+
+
+def result_text(result: dict[str, object] | None) -> str:
+    """The last line, from what the engine said at the end."""
+    if not result:
+        return "Done."
+    counts = [f"{result[k]} {k}" for k in ("done", "skipped", "failed") if result.get(k)]
+    return "Done: " + (", ".join(counts) or "no scans found") + "."

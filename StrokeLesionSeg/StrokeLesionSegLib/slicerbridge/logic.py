@@ -1,11 +1,11 @@
 """The module's logic, callable from a script: segment, threshold, measure. No GUI.
 
-    from StrokeLesionSeg import StrokeLesionSegLogic
-    logic = StrokeLesionSegLogic()
-    segmentation = logic.segment(slicer.util.getNode("T1"))
-    logic.threshold(segmentation, 0.4)
-    for row in logic.measure(segmentation):
-        print(row.number, row.volume_ml, row.side)
+from StrokeLesionSeg import StrokeLesionSegLogic
+logic = StrokeLesionSegLogic()
+segmentation = logic.segment(slicer.util.getNode("T1"))
+logic.threshold(segmentation, 0.4)
+for row in logic.measure(segmentation):
+    print(row.number, row.volume_ml, row.side)
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from .measure import Row, add_table, measure_segment, rows_of
-from .results import Provenance, maps_of
+from .results import Provenance, edited, maps_of
 from .run import RunError, RunParameters, RunResults, SegmentationRun
-from .threshold import Found, ProbabilityMap, Seed, Thresholder
+from .threshold import ProbabilityMap, Seed, Thresholder
 from .volumes import node_by_id, volume_from_node
 
 SEGMENT_ATTRIBUTE = "StrokeLesionSeg.segment"
@@ -141,7 +141,10 @@ class BridgeLogic:
         if min_volume_ml is None:
             min_volume_ml = Provenance.from_segment(sliders.segment).min_volume_ml
         found = sliders.apply(threshold, min_volume_ml, dropped)
-        return self._rows(segmentation_node, found, measure)
+        rows = rows_of(found)
+        if measure:
+            self.tabulate(segmentation_node, rows)
+        return rows
 
     def begin(self, segmentation_node: Any) -> bool:
         """Start a step for undo; True if manual work was set apart and a new segment begun."""
@@ -178,15 +181,23 @@ class BridgeLogic:
         add_table(rows, volume_node, segmentation_node)
         return rows
 
+    def rows(self, segmentation_node: Any) -> list[Row]:
+        """The lesions of a result for a list: dropped ones, too, unless it was edited by hand."""
+        try:
+            sliders = self.thresholder(segmentation_node)
+        except ValueError:
+            return self.measure(segmentation_node)
+        if edited(segmentation_node, sliders.segment_id, sliders.volume_node):
+            return self.measure(segmentation_node)
+        return rows_of(sliders.found())
+
+    def tabulate(self, segmentation_node: Any, rows: list[Row]) -> Any:
+        """Put rows into the scene's table of a segmentation; returns the table node."""
+        return add_table(rows, self.volume_of(segmentation_node), segmentation_node)
+
     def forget(self) -> None:
         """Let go of everything, when the scene closes."""
         self._thresholders.clear()
-
-    def _rows(self, segmentation_node: Any, found: Found, table: bool) -> list[Row]:
-        rows = rows_of(found)
-        if table:
-            add_table(rows, self.volume_of(segmentation_node), segmentation_node)
-        return rows
 
 
 def newest_segment(segmentation_node: Any) -> str:

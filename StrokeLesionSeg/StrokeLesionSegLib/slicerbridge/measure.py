@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -190,21 +189,6 @@ def segment_statistics(
         )
         if segment == segment_id and isinstance(value, (int, float))
     }
-
-
-def seeds_to_text(seeds: Iterable[Seed]) -> str:
-    """Voxels (k, j, i) as a parameter of the scene: "k j i; k j i"."""
-    return "; ".join(" ".join(map(str, seed)) for seed in seeds)
-
-
-def seeds_from_text(text: str) -> tuple[Seed, ...]:
-    """The reverse; what cannot be read is left out."""
-    seeds = []
-    for part in text.split(";"):
-        numbers = part.split()
-        if len(numbers) == 3 and all(n.lstrip("-").isdigit() for n in numbers):
-            seeds.append((int(numbers[0]), int(numbers[1]), int(numbers[2])))
-    return tuple(seeds)
 
 
 def _triple(point: tuple[float, float, float] | None) -> str:

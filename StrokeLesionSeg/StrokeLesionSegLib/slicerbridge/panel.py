@@ -61,7 +61,7 @@ def view(state: PanelState) -> PanelView:
     elif not state.has_result:
         step = "Press Segment."
         if state.verdict.doubts:
-            step = "Look at the note on the image first. If it is a T1-weighted scan, press Segment."
+            step = "Read the note on the image first. If it is a T1-weighted scan, press Segment."
     elif state.kept_apart:
         step = (
             "The segment you worked on stays as it is; the sliders now change a new segment. "

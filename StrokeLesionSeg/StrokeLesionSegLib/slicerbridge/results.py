@@ -38,6 +38,7 @@ class Provenance:
     min_volume_ml: float = 0.0
     views: str = ""
     date: str = ""
+    dropped: str = ""  # voxels of lesions that a reader left out, as ``measure.seeds_to_text``
     to_mni: NDArray[np.float64] | None = field(default=None, compare=False)
 
     def tags(self) -> dict[str, str]:
@@ -51,6 +52,7 @@ class Provenance:
             "Hysteresis": "" if self.hysteresis is None else f"{self.hysteresis:.6g}",
             "MinimumVolumeMl": f"{self.min_volume_ml:.6g}",
             "Views": self.views,
+            "Dropped": self.dropped,
             "Date": self.date or datetime.now(timezone.utc).astimezone().isoformat("T", "seconds"),
             "ToMNI": "" if mni is None else " ".join(repr(float(v)) for v in np.ravel(mni)),
         }
@@ -69,6 +71,7 @@ class Provenance:
             float(value["MinimumVolumeMl"] or 0.0),
             value["Views"],
             value["Date"],
+            value["Dropped"],
             mni.reshape(4, 4) if mni.size == 16 else None,
         )
 
@@ -117,15 +120,26 @@ def get_tag(segment: Any, name: str) -> str:
 
 
 def find_segmentation(volume_node: Any) -> Any | None:
-    """The segmentation that an earlier run made for this volume, if it is still there."""
+    """The segmentation that an earlier run made for this volume, if it is still there.
+
+    The newest one that lies under the volume's parent transform goes first.
+    """
     import slicer.util
 
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        same = node.GetNodeReferenceID(role) == volume_node.GetID()
-        if same and node.GetAttribute("StrokeLesionSeg") == "1":
-            return node
-    return None
+    own = [
+        node
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        if node.GetNodeReferenceID(role) == volume_node.GetID()
+        and node.GetAttribute("StrokeLesionSeg") == "1"
+    ]
+    together = [node for node in own if same_parent(node, volume_node)]
+    return next(reversed(together or own), None)
+
+
+def same_parent(node: Any, other: Any) -> bool:
+    """True if both nodes lie under the same transform, or under none."""
+    return (node.GetTransformNodeID() or None) == (other.GetTransformNodeID() or None)
 
 
 def add_segmentation(volume_node: Any) -> Any:
@@ -243,8 +257,8 @@ def read_segment(segmentation_node: Any, segment_id: str, volume_node: Any) -> P
     dimensions = volume_node.GetImageData().GetDimensions()
     grid = Grid(tuple(dimensions[::-1]), affine_from_node(volume_node))
     image = slicer.vtkOrientedImageData()
-    same_parent = segmentation_node.GetTransformNodeID() == volume_node.GetTransformNodeID()
-    if same_parent and segmentation_node.GetBinaryLabelmapRepresentation(segment_id, image):
+    together = same_parent(segmentation_node, volume_node)
+    if together and segmentation_node.GetBinaryLabelmapRepresentation(segment_id, image):
         extent = image.GetExtent()
         if extent[1] < extent[0] or extent[3] < extent[2] or extent[5] < extent[4]:
             return Patch(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), grid)

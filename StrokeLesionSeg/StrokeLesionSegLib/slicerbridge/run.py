@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from .results import (
     add_segment,
     add_segmentation,
     find_segmentation,
+    same_parent,
 )
 from .threshold import ProbabilityMap
 from .verdict import verdict
@@ -248,6 +248,9 @@ class SegmentationRun:
     def _poll_process(self) -> None:
         process = self._process
         assert process is not None
+        if node_by_id(self._volume_id) is None:  # the scene was closed meanwhile
+            self._end("cancelled")
+            return
         for event in process.poll():
             self._reach(event.stage, event.done / event.total if event.total else 0.0)
         if process.running:
@@ -255,9 +258,6 @@ class SegmentationRun:
         failure = process.failure({str(process.scratch / "input.nii"): self._name})
         if failure is not None:
             self._fail(failure)
-            return
-        if node_by_id(self._volume_id) is None:  # the scene was closed meanwhile
-            self._end("cancelled")
             return
         scratch, shape, into = process.scratch, self._shape, self._loaded
         self._start_worker(lambda: into.update(_read_outputs(scratch, shape)))
@@ -276,9 +276,10 @@ class SegmentationRun:
         provenance = provenance_of(self._loaded["sidecar"])
         volume = Volume(self._loaded["probability"], self._affine)
         patch = Patch(self._loaded["mask"], self._loaded["start"], volume.grid)
-        segmentation = (
-            node_by_id(self._segmentation_id) or find_segmentation(node) or add_segmentation(node)
-        )
+        segmentation = node_by_id(self._segmentation_id) or find_segmentation(node)
+        if segmentation is None or not same_parent(segmentation, node):
+            # The image was moved since: its earlier segmentation stays where it is.
+            segmentation = add_segmentation(node)
         segmentation.SetNodeReferenceID(PROBABILITY_ROLE, self._added["probability"].GetID())
         spread = self._added.get("spread")
         if spread is not None:
@@ -361,7 +362,6 @@ def provenance_of(sidecar: dict[str, Any]) -> Provenance:
         hysteresis=used.get("hysteresis"),
         min_volume_ml=float(used.get("min_volume_ml") or 0.0),
         views=str((sidecar.get("options") or {}).get("views", "")),
-        date=datetime.now(timezone.utc).astimezone().isoformat("T", "seconds"),
         to_mni=to_mni,
     )
 

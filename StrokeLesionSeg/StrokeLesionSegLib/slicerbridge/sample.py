@@ -8,6 +8,7 @@ patient, and nothing to judge accuracy by.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,10 +106,9 @@ def register_sample(category: str, thumbnail: str = "") -> bool:
         return False
     logic = SampleData.SampleDataLogic
     if hasattr(logic, "registerCustomSampleDataCategory"):  # Slicer 5.12 and newer
-        try:
+        # With another signature the next call makes the category, too.
+        with contextlib.suppress(TypeError):
             logic.registerCustomSampleDataCategory(category)
-        except TypeError:
-            pass  # another signature: the next call makes the category, too
     logic.registerCustomSampleDataSource(
         category=category,
         sampleName=SAMPLE_NAME,

@@ -44,6 +44,10 @@ class Found:
     seeds: tuple[Seed, ...]
     dropped: frozenset[int]
 
+    def labels_with_start(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The label map of the box, and where the box starts (k, j, i) in the whole grid."""
+        return self.lesion_map.labels, np.array(self.patch.start)
+
 
 class ProbabilityMap:
     """A lesion probability, ready for quick thresholds.
@@ -85,6 +89,9 @@ class ProbabilityMap:
         affine = self.volume.affine.copy()
         affine[:3, 3] = (affine @ np.array([*start[::-1], 1.0]))[:3]
         cropped = np.ascontiguousarray(self.volume.array[box])
+        # The box must not decide what is left and right of the whole scan.
+        middle = (np.array(self.volume.array.shape[::-1]) - 1) / 2
+        midline_x = self.volume.affine[0, :3] @ middle + self.volume.affine[0, 3]
         found = find_lesions(
             cropped,
             affine,
@@ -92,6 +99,7 @@ class ProbabilityMap:
             hysteresis=hysteresis,
             min_volume_ml=min_volume_ml,
             to_mni=self.to_mni,
+            midline_x_mm=float(midline_x),
         )
         mask = np.array(found.mask, dtype=np.uint8)
         out = {label_at(found.labels, np.array(seed) - start) for seed in dropped} - {0}
@@ -103,6 +111,21 @@ class ProbabilityMap:
         )
         first = (int(start[0]), int(start[1]), int(start[2]))
         return Found(found, Patch(mask, first, self.volume.grid), seeds, frozenset(out))
+
+
+def seeds_to_text(seeds: Iterable[Seed]) -> str:
+    """Voxels (k, j, i) as a parameter of the scene: "k j i; k j i"."""
+    return "; ".join(" ".join(map(str, seed)) for seed in seeds)
+
+
+def seeds_from_text(text: str) -> tuple[Seed, ...]:
+    """The reverse; what cannot be read is left out."""
+    seeds = []
+    for part in text.split(";"):
+        numbers = part.split()
+        if len(numbers) == 3 and all(n.isdigit() for n in numbers):
+            seeds.append((int(numbers[0]), int(numbers[1]), int(numbers[2])))
+    return tuple(seeds)
 
 
 def label_at(labels: NDArray[np.int32], index: NDArray[np.int64]) -> int:
@@ -185,6 +208,14 @@ class Thresholder:
     def segment(self) -> Any | None:
         return self.segmentation_node.GetSegmentation().GetSegment(self.segment_id)
 
+    def seeds_outside(self, seed: Seed, seeds: Iterable[Seed]) -> tuple[Seed, ...]:
+        """Those of ``seeds`` that do not lie in the lesion that holds ``seed`` now."""
+        labels, start = self.found().labels_with_start()
+        label = label_at(labels, np.array(seed) - start)
+        return tuple(
+            s for s in seeds if s != seed and label_at(labels, np.array(s) - start) != label
+        )
+
     def begin(self) -> None:
         """Call before a user action (a drag of the slider is one): saves the state for undo.
 
@@ -202,6 +233,17 @@ class Thresholder:
                 self.segmentation_node, patch, Provenance.from_segment(segment)
             )
 
+    def found(self) -> Found:
+        """What the settings of the segment find now; writes nothing."""
+        kept = Provenance.from_segment(self.segment)
+        second = kept.hysteresis
+        return self.probability.lesions(
+            kept.threshold,
+            kept.min_volume_ml,
+            second if second is not None and second < kept.threshold else None,
+            seeds_from_text(kept.dropped),
+        )
+
     def apply(
         self,
         threshold: float,
@@ -216,11 +258,13 @@ class Thresholder:
         segment = self.segment
         if segment is None:
             raise ValueError("the segment was removed from the segmentation")
+        dropped = tuple(dropped)
         before = Provenance.from_segment(segment)
         after = replace(
             before,
             threshold=threshold,
             min_volume_ml=min_volume_ml,
+            dropped=seeds_to_text(dropped),
             date="",
         )
         second = after.hysteresis

@@ -1,0 +1,658 @@
+"""Between the form and the logic: one method a user action, timers, and nothing that waits.
+
+The form's widgets are used as PythonQt offers them in Slicer: properties are attributes, signals
+are named by their signature, calls take no keywords. ``qt`` is handed in, so that the offscreen
+tests can drive the same code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import InputError
+from . import batch, panel, system_check
+from .logic import newest_segment
+from .measure import Row, total_text
+from .process import EngineProcess
+from .results import find_segmentation, jump_to, maps_of, show_background, show_overlay
+from .run import RunError, RunParameters, SegmentationRun
+from .threshold import seeds_from_text, seeds_to_text
+from .torch_setup import TorchDeclined, install_torch, torch_state, verify_arguments
+from .verdict import Verdict, verdict
+
+_POLL_MS = 50
+_APPLY_MS = 20
+# A pause this long ends a step: until then, all changes of the sliders are one step for undo.
+_SETTLE_MS = 700
+
+
+class PanelController:
+    """Drives the form ``ui`` (its widgets by name) for the parameter node of the scene."""
+
+    def __init__(self, ui: Any, logic: Any, qt: Any, tr: Callable[[str], str]) -> None:
+        self.ui, self.logic, self.qt, self.tr = ui, logic, qt, tr
+        self.parameters: Any = None
+        self.run: SegmentationRun | None = None
+        self.rows: list[Row] = []
+        self._check: EngineProcess | None = None
+        self._batch: EngineProcess | None = None
+        self._facts: dict[str, Any] | None = None
+        self._verdict = Verdict(False, "")
+        self._problem = ""
+        self._warnings: tuple[str, ...] = ()
+        self._last_log: tuple[str, ...] = ()
+        self._applied: tuple[float, float, str] | None = None
+        self._step_open = self._kept_apart = self._filling = self._syncing = False
+        self._volume_id: str | None = None
+        self._overlay_shown = ("none", 0.0)
+        self._observed: list[tuple[Any, int]] = []
+        self._torch, self._has_model = torch_state(), True
+        self._poll = self._timer(_POLL_MS, self._on_poll, single=False)
+        self._apply = self._timer(_APPLY_MS, self._apply_sliders)
+        self._settle = self._timer(_SETTLE_MS, self._close_step)
+        self._fill_choices()
+        self._connect()
+        self.ui.progressBar.visible = False
+        self.ui.stageLabel.visible = False
+        self.ui.batchProgressBar.visible = False
+        # No dead buttons: what the installed engine cannot do is not offered.
+        self.ui.batchCollapsibleButton.visible = batch.batch_available()
+        self.ui.reportButton.visible = False
+
+    # -- set-up ---------------------------------------------------------------------------------
+
+    def _timer(self, milliseconds: int, call: Callable[[], None], single: bool = True) -> Any:
+        timer = self.qt.QTimer()
+        timer.setInterval(milliseconds)
+        timer.setSingleShot(single)
+        timer.connect("timeout()", call)
+        return timer
+
+    def _fill_choices(self) -> None:
+        tr = self.tr
+        self._choices = {
+            "views": (
+                self.ui.viewsComboBox,
+                [
+                    (tr("As the model recommends"), ""),
+                    (tr("Fast: axial slices"), "axial"),
+                    (tr("Accurate: three directions"), "triplanar"),
+                ],
+            ),
+            "align": (
+                self.ui.alignComboBox,
+                [
+                    (tr("Automatic"), "auto"),
+                    (tr("Always to MNI152"), "mni"),
+                    (tr("None: resample only"), "none"),
+                ],
+            ),
+            "device": (
+                self.ui.deviceComboBox,
+                [
+                    (tr("Automatic"), "auto"),
+                    (tr("Processor (CPU)"), "cpu"),
+                    (tr("NVIDIA graphics (CUDA)"), "cuda"),
+                    (tr("Apple graphics (MPS)"), "mps"),
+                ],
+            ),
+            "precision": (
+                self.ui.precisionComboBox,
+                [(tr("Automatic"), "auto"), *((n, n) for n in ("float32", "bfloat16", "float16"))],
+            ),
+            "overlay": (
+                self.ui.overlayComboBox,
+                [
+                    (tr("None"), "none"),
+                    (tr("Lesion probability"), "probability"),
+                    (tr("Uncertainty"), "spread"),
+                ],
+            ),
+            "model": (self.ui.modelComboBox, self._models()),
+        }
+        for combo, entries in self._choices.values():
+            combo.clear()
+            for text, value in entries:
+                combo.addItem(text, value)
+
+    def _models(self) -> list[tuple[str, str]]:
+        from ..models import list_models
+
+        try:
+            known = [(f"{m.title} ({m.name} {m.version})", m.name) for m in list_models([])]
+        except (InputError, OSError) as error:
+            self._problem = str(error)
+            known = []
+        self._has_model = bool(known)
+        return [(self.tr("Recommended"), ""), *known]
+
+    def _connect(self) -> None:
+        ui = self.ui
+        ui.segmentButton.connect("clicked(bool)", self._on_segment)
+        ui.sampleButton.connect("clicked(bool)", self._on_sample)
+        ui.undoButton.connect("clicked(bool)", lambda *_: self._on_undo(False))
+        ui.redoButton.connect("clicked(bool)", lambda *_: self._on_undo(True))
+        ui.editButton.connect("clicked(bool)", self._on_edit)
+        ui.installModelButton.connect("clicked(bool)", self._on_install_model)
+        ui.installTorchButton.connect("clicked(bool)", self._on_install_torch)
+        ui.checkDeviceButton.connect("clicked(bool)", self._on_check)
+        ui.checkButton.connect("clicked(bool)", self._on_check)
+        ui.copyCheckButton.connect("clicked(bool)", self._on_copy_check)
+        ui.batchButton.connect("clicked(bool)", self._on_batch)
+        ui.lesionTable.connect("cellClicked(int,int)", self._on_row)
+        ui.lesionTable.connect("cellChanged(int,int)", self._on_tick)
+        for name, (combo, _entries) in self._choices.items():
+            combo.connect(
+                "currentIndexChanged(int)", lambda index, n=name: self._on_choice(n, index)
+            )
+
+    def shutDown(self) -> None:
+        """Stop timers and processes and let go of nodes; the widget is about to go."""
+        self.cancel()
+        for timer in (self._poll, self._apply, self._settle):
+            timer.stop()
+        for process in (self._check, self._batch):
+            if process is not None:
+                process.cancel()
+        self._observe(None)
+        self.parameters = None
+
+    def cancel(self) -> None:
+        """End a run, if there is one; the scene stays as it is."""
+        if self.run is not None and self.run.active:
+            self.run.cancel()
+            self._after_run()
+
+    # -- parameters -----------------------------------------------------------------------------
+
+    def setParameterNode(self, parameters: Any) -> None:
+        """Show the parameters of a scene, or of none while it closes."""
+        self._apply.stop()
+        self._settle.stop()
+        self._step_open = self._kept_apart = False
+        self.parameters = parameters
+        self._applied = None
+        self._volume_id = None
+        self._overlay_shown = ("none", 0.0)
+        self.rows = []
+        if parameters is None:
+            self._observe(None)
+            self._verdict = verdict(None)
+            self.refresh()
+            return
+        self._problem, self._warnings = "", ()
+        self._sync_choices()
+        self._applied = self._settings()
+        self._take_volume(keep_result=True)
+        self.onParametersChanged()
+
+    def onParametersChanged(self) -> None:
+        """Called on every change of the parameter node, by the user or a script."""
+        parameters = self.parameters
+        if parameters is None or self._syncing:
+            return
+        node = parameters.inputVolume
+        if (node.GetID() if node else None) != self._volume_id:
+            self._take_volume(keep_result=False)
+        self._sync_choices()
+        if self._applied != self._settings() and self._segmentation() is not None:
+            self._apply.start()
+        overlay = (parameters.overlay, parameters.overlayOpacity)
+        if overlay != self._overlay_shown:
+            self._show_overlay()
+        self.refresh()
+
+    def _settings(self) -> tuple[float, float, str]:
+        p = self.parameters
+        return (p.threshold, p.minimumVolumeMl, p.dropped)
+
+    def _sync_choices(self) -> None:
+        for name, (combo, entries) in self._choices.items():
+            values = [value for _text, value in entries]
+            wanted = getattr(self.parameters, name)
+            index = values.index(wanted) if wanted in values else 0
+            if combo.currentIndex != index:
+                combo.currentIndex = index
+
+    def _on_choice(self, name: str, index: int) -> None:
+        entries = self._choices[name][1]
+        if self.parameters is None or not 0 <= index < len(entries):
+            return
+        if getattr(self.parameters, name) != entries[index][1]:
+            setattr(self.parameters, name, entries[index][1])
+
+    def _set(self, **values: Any) -> None:
+        """Set parameters in one go, without acting on each."""
+        self._syncing = True
+        try:
+            for name, value in values.items():
+                setattr(self.parameters, name, value)
+        finally:
+            self._syncing = False
+
+    def _take_volume(self, keep_result: bool) -> None:
+        node = self.parameters.inputVolume
+        self._volume_id = node.GetID() if node else None
+        self._observe(node)
+        self._verdict = verdict(node)
+        self._problem, self._warnings, self._kept_apart = "", (), False
+        if not keep_result:
+            found = find_segmentation(node) if node else None
+            self._set(segmentation=found if newest_segment(found) else None)
+        self._read_rows()
+
+    def _observe(self, node: Any | None) -> None:
+        import slicer
+
+        for observed, tag in self._observed:
+            observed.RemoveObserver(tag)
+        self._observed = []
+        if node is not None:
+            for event in (
+                slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
+                slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
+            ):
+                tag = node.AddObserver(event, self._on_volume_changed)
+                self._observed.append((node, tag))
+
+    def _on_volume_changed(self, caller: Any, event: Any) -> None:
+        if self.parameters is not None:
+            self._verdict = verdict(self.parameters.inputVolume)
+            self.refresh()
+
+    def _segmentation(self) -> Any | None:
+        node = self.parameters.segmentation if self.parameters is not None else None
+        return node if node is not None and newest_segment(node) else None
+
+    # -- what is shown ----------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Texts and what is enabled; cheap."""
+        ui, running = self.ui, self.run is not None and self.run.active
+        result = self._segmentation() is not None
+        shown = panel.view(
+            panel.PanelState(
+                self._verdict,
+                self._torch.installed,
+                self._has_model,
+                running,
+                has_result=result,
+                kept_apart=self._kept_apart,
+                problem=self._problem,
+                warnings=self._warnings,
+            )
+        )
+        ui.nextStepLabel.text = panel.as_html(shown.next_step, strong=bool(self._problem))
+        ui.verdictLabel.text = panel.as_html(self._verdict.text if self._volume_id else "")
+        ui.sampleButton.visible = self._volume_id is None
+        ui.segmentButton.text = self.tr(shown.segment_text)
+        ui.segmentButton.enabled = shown.segment_enabled
+        ui.segmentButton.toolTip = shown.segment_tooltip
+        ui.inputSelector.enabled = not running
+        ui.progressBar.visible = running
+        ui.stageLabel.visible = running
+        if running:
+            ui.progressBar.value = int(100 * self.run.fraction)
+            ui.stageLabel.text = self.tr(self.run.stage_text)
+        has_spread = result and maps_of(self._segmentation())[1] is not None
+        for widget in (ui.thresholdSlider, ui.minimumVolumeSpinBox, ui.lesionTable, ui.editButton):
+            widget.enabled = shown.result_enabled
+        for widget in (ui.undoButton, ui.redoButton, ui.overlayComboBox, ui.overlayOpacitySlider):
+            widget.enabled = shown.result_enabled
+        ui.editButton.toolTip = (
+            self.tr("Correct this segment by hand in the Segment Editor.")
+            if result
+            else shown.result_tooltip
+        )
+        ui.totalLabel.text = total_text(self.rows) if result else ""
+        if result and self.parameters.overlay == "spread" and not has_spread:
+            ui.totalLabel.text += self.tr(
+                " One view has no uncertainty: choose 'Accurate' and press Segment again."
+            )
+        self._torch = torch_state() if not running else self._torch
+        ui.torchLabel.text = self._torch.version if self._torch.installed else "not installed"
+        ui.installTorchButton.enabled = not self._torch.installed
+        ui.installTorchButton.toolTip = (
+            self.tr("PyTorch is installed already.")
+            if self._torch.installed
+            else self.tr("Install PyTorch by the PyTorch extension. You are asked first.")
+        )
+
+    def _read_rows(self) -> None:
+        node = self._segmentation()
+        try:
+            self._fill_table(self.logic.rows(node) if node is not None else [])
+        except ValueError as error:
+            self._problem = str(error)
+            self._fill_table([])
+
+    def _fill_table(self, rows: list[Row]) -> None:
+        table, qt = self.ui.lesionTable, self.qt
+        self.rows = rows
+        self._filling = True
+        try:
+            headers = [self.tr(text) for text in panel.TABLE_HEADERS]
+            table.setColumnCount(len(headers))
+            table.setHorizontalHeaderLabels(headers)
+            table.setRowCount(len(rows))
+            for number, row in enumerate(rows):
+                for column, text in enumerate(panel.table_cells(row)):
+                    item = qt.QTableWidgetItem(text)
+                    if column == 0:
+                        item.setCheckState(qt.Qt.Checked if row.keep else qt.Qt.Unchecked)
+                    table.setItem(number, column, item)
+            table.resizeColumnsToContents()
+        finally:
+            self._filling = False
+
+    def _show_overlay(self) -> None:
+        parameters = self.parameters
+        self._overlay_shown = (parameters.overlay, parameters.overlayOpacity)
+        probability, spread = maps_of(self._segmentation())
+        node = {"probability": probability, "spread": spread}.get(parameters.overlay)
+        show_overlay(node, parameters.overlayOpacity)
+
+    # -- actions: run ---------------------------------------------------------------------------
+
+    def _on_segment(self, *_: Any) -> None:
+        if self.run is not None and self.run.active:
+            self.run.cancel()
+            self._after_run()
+            return
+        self._problem, self._warnings = "", ()
+        if not torch_state().installed and not self._install_torch():
+            self.refresh()
+            return
+        self._close_step()
+        p = self.parameters
+        settings = RunParameters(p.views, p.align, p.device, p.precision, p.model)
+        try:
+            self.run = self.logic.start(p.inputVolume, settings)
+        except (InputError, OSError) as error:
+            self.run = None
+            self._problem = str(error)
+        else:
+            self._poll.start()
+        self.refresh()
+
+    def _on_poll(self) -> None:
+        if self.run is not None and self.run.active:
+            if self.run.poll():
+                self.ui.progressBar.value = int(100 * self.run.fraction)
+                self.ui.stageLabel.text = self.tr(self.run.stage_text)
+            else:
+                self._after_run()
+        if self._check is not None and not self._check.running:
+            self._finish_check()
+        if self._batch is not None:
+            self._poll_batch()
+        busy = (self.run is not None and self.run.active) or self._check or self._batch
+        if not busy:
+            self._poll.stop()
+
+    def _after_run(self) -> None:
+        run, self.run = self.run, None
+        if run is None or self.parameters is None:
+            return
+        if run.failure is not None:
+            self._problem = f"{run.failure.cause} {run.failure.remedy}".strip()
+            self._last_log = run.failure.lines
+            self._show_error(str(run.failure.cause), run.failure)
+        elif run.results is not None:
+            try:
+                results = self.logic.accept(run)
+            except (RunError, ValueError) as error:
+                self._problem = str(error)
+            else:
+                self._take_results(results)
+        self.refresh()
+
+    def _take_results(self, results: Any) -> None:
+        made = results.provenance
+        low, high = 0.05, 0.95
+        self._warnings, self._kept_apart = results.warnings, False
+        self._set(
+            segmentation=results.segmentation_node,
+            threshold=min(max(made.threshold, low), high),
+            minimumVolumeMl=min(max(made.min_volume_ml, 0.0), 100.0),
+            dropped="",
+        )
+        self._applied = self._settings()
+        show_background(self.parameters.inputVolume)
+        self._read_rows()
+        self._show_overlay()
+
+    def _show_error(self, text: str, failure: Any) -> None:
+        import slicer
+
+        if not slicer.app.testingEnabled() and hasattr(slicer.util, "errorDisplay"):
+            slicer.util.errorDisplay(
+                f"{text}\n\n{failure.remedy}", detailedText="\n".join(failure.lines)
+            )
+
+    def _on_sample(self, *_: Any) -> None:
+        from .sample import add_sample
+
+        self.parameters.inputVolume = add_sample()
+
+    # -- actions: sliders, ticks, undo ------------------------------------------------------------
+
+    def _apply_sliders(self) -> None:
+        node = self._segmentation()
+        if node is None or self._applied == self._settings():
+            return
+        settings = self._settings()
+        try:
+            if not self._step_open:
+                self._kept_apart = self.logic.begin(node) or self._kept_apart
+                self._step_open = True
+            threshold, smallest, dropped = settings
+            rows = self.logic.threshold(
+                node, threshold, smallest, seeds_from_text(dropped), step=False, measure=False
+            )
+        except ValueError as error:
+            self._problem = str(error)
+        else:
+            self._applied = settings
+            self._fill_table(rows)
+        self._settle.start()
+        self.refresh()
+
+    def _close_step(self) -> None:
+        """The hand rests: the next change is a step of its own, and the scene's table follows."""
+        self._settle.stop()
+        if self._step_open:
+            self._step_open = False
+            node = self._segmentation()
+            if node is not None:
+                self.logic.tabulate(node, self.rows)
+
+    def _on_tick(self, row: int, column: int) -> None:
+        if self._filling or column != 0 or not 0 <= row < len(self.rows):
+            return
+        item = self.ui.lesionTable.item(row, 0)
+        keep = int(item.checkState()) != int(self.qt.Qt.Unchecked)
+        seed, seeds = self.rows[row].seed, seeds_from_text(self.parameters.dropped)
+        if keep == self.rows[row].keep:
+            return
+        self._close_step()
+        if keep:
+            # Whichever voxel it was dropped by: all that lie in this lesion are forgotten.
+            kept = self.logic.thresholder(self._segmentation()).seeds_outside(seed, seeds)
+            self.parameters.dropped = seeds_to_text(kept)
+        else:
+            self.parameters.dropped = seeds_to_text([*seeds, seed])
+
+    def _on_undo(self, redo: bool) -> None:
+        node = self._segmentation()
+        if node is None:
+            return
+        self._apply.stop()
+        self._close_step()
+        made = self.logic.undo(node, redo)
+        if made is None:
+            return
+        self._kept_apart = False
+        self._set(
+            threshold=min(max(made.threshold, 0.05), 0.95),
+            minimumVolumeMl=made.min_volume_ml,
+            dropped=made.dropped,
+        )
+        self._applied = self._settings()
+        self._read_rows()
+        if self.rows:
+            self.logic.tabulate(node, self.rows)
+        self.refresh()
+
+    def _on_row(self, row: int, column: int) -> None:
+        if 0 <= row < len(self.rows) and self.parameters.inputVolume is not None:
+            jump_to(self.rows[row].centroid_ras_mm, self.parameters.inputVolume)
+
+    def _on_edit(self, *_: Any) -> None:
+        """Open the Segment Editor on this segment and image."""
+        import slicer
+
+        node = self._segmentation()
+        if node is None:
+            return
+        segment_id = newest_segment(node)
+        slicer.util.selectModule("SegmentEditor")
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        editor.setSegmentationNode(node)
+        if hasattr(editor, "setSourceVolumeNode"):
+            editor.setSourceVolumeNode(self.parameters.inputVolume)
+        else:  # Slicer 5.0 and older
+            editor.setMasterVolumeNode(self.parameters.inputVolume)
+        editor.setCurrentSegmentID(segment_id)
+
+    # -- actions: advanced --------------------------------------------------------------------
+
+    def _on_install_model(self, *_: Any) -> None:
+        from ..models import install_model
+
+        chosen = self.qt.QFileDialog.getOpenFileName(
+            None, self.tr("Install model from file"), "", self.tr("Models (*.zip)")
+        )
+        path = chosen[0] if isinstance(chosen, tuple) else chosen
+        if not path:
+            return
+        try:
+            manifest = install_model(path)
+        except (InputError, OSError) as error:
+            self._problem = str(error)
+        else:
+            self._problem = ""
+            name = manifest.name
+            combo, _entries = self._choices["model"]
+            entries = self._models()
+            self._choices["model"] = (combo, entries)
+            self._syncing = True
+            combo.clear()
+            for text, value in entries:
+                combo.addItem(text, value)
+            self._syncing = False
+            self.parameters.model = name
+        self.refresh()
+
+    def _on_install_torch(self, *_: Any) -> None:
+        self._install_torch()
+        self.refresh()
+
+    def _install_torch(self) -> bool:
+        import slicer
+
+        try:
+            self._torch = install_torch(slicer.util.confirmOkCancelDisplay)
+        except (TorchDeclined, RuntimeError) as error:
+            self._problem = str(error)
+            return False
+        self._problem = ""
+        self._start_check()  # an import in a process of its own proves that it works
+        return True
+
+    def _on_check(self, *_: Any) -> None:
+        self._start_check()
+
+    def _start_check(self) -> None:
+        if self._check is not None:
+            return
+        self._check = EngineProcess(verify_arguments())
+        try:
+            self._check.start()
+        except OSError as error:
+            self._check = None
+            text = system_check.report_text(system_check.local_report(), None, str(error))
+            self.ui.checkText.setPlainText(text)
+            return
+        self.ui.checkText.setPlainText(self.tr("Asking the engine in its own process..."))
+        self.ui.deviceReasonLabel.text = self.tr("Asking...")
+        self._poll.start()
+
+    def _finish_check(self) -> None:
+        process, self._check = self._check, None
+        assert process is not None
+        failure = process.failure()
+        self._facts = process.document if failure is None else None
+        self.ui.checkText.setPlainText(
+            system_check.report_text(
+                system_check.local_report(),
+                self._facts,
+                "" if failure is None else str(failure),
+                self._last_log,
+            )
+        )
+        line = system_check.device_line(self._facts)
+        self.ui.deviceReasonLabel.text = panel.as_html(
+            line or ("" if failure is None else failure.cause)
+        )
+        process.close()
+
+    def _on_copy_check(self, *_: Any) -> None:
+        import slicer
+
+        slicer.app.clipboard().setText(self.ui.checkText.plainText)
+
+    # -- actions: batch -----------------------------------------------------------------------
+
+    def _on_batch(self, *_: Any) -> None:
+        if self._batch is not None:
+            self._batch.cancel()
+            self._end_batch(self.tr("Stopped. Start again to go on where it was stopped."))
+            return
+        p, ui = self.parameters, self.ui
+        wanted = batch.BatchParameters(
+            ui.batchInputPathLineEdit.currentPath,
+            ui.batchOutputPathLineEdit.currentPath,
+            bool(ui.batchResumeCheckBox.checked),
+            RunParameters(p.views, p.align, p.device, p.precision, p.model),
+        )
+        try:
+            self._batch = batch.start_batch(wanted)
+        except (ValueError, OSError) as error:
+            ui.batchLabel.text = panel.as_html(str(error), strong=True)
+            return
+        ui.batchButton.text = self.tr("Cancel batch")
+        ui.batchProgressBar.visible = True
+        ui.batchLabel.text = self.tr("Looking for scans...")
+        self._poll.start()
+
+    def _poll_batch(self) -> None:
+        process = self._batch
+        assert process is not None
+        for event in process.poll():
+            if event.total:
+                self.ui.batchProgressBar.maximum = event.total
+                self.ui.batchProgressBar.value = event.done
+            self.ui.batchLabel.text = panel.as_html(batch.progress_text(event))
+        if not process.running:
+            failure = process.failure()
+            self._end_batch(batch.result_text(process.result) if failure is None else str(failure))
+
+    def _end_batch(self, text: str) -> None:
+        if self._batch is not None:
+            self._batch.close()
+        self._batch = None
+        self.ui.batchButton.text = self.tr("Start batch")
+        self.ui.batchProgressBar.visible = False
+        self.ui.batchLabel.text = panel.as_html(text)

@@ -1,0 +1,200 @@
+"""The whole way of a user, as one scenario: in Slicer as the self test, here without desktop.
+
+Sample, segment, threshold, undo, measure, drop a lesion, save and load the scene, linear and
+non-linear transform, cancel. ``AssertionError`` says what is wrong. It uses the model that is
+installed; the simulated lesion does not have to be found well, but everything after it has to be
+exact.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import results, sample
+from .measure import TABLE_ROLE, table_rows
+from .run import RunParameters
+from .threshold import seeds_to_text
+
+
+def run_scenario(
+    logic: Any,
+    say: Callable[[str], Any] = print,
+    parameters: RunParameters | None = None,
+    timeout_s: float = 600.0,
+) -> None:
+    """Run it in the scene that is open (which it clears); ``logic`` is the module's logic."""
+    import slicer
+
+    parameters = parameters or RunParameters()
+    say("Sample: making a simulated stroke T1")
+    volume = sample.add_sample()
+    say("Segment: in a process of its own")
+    began = time.monotonic()
+    segmentation = logic.segment(volume, parameters, timeout_s=timeout_s)
+    say(f"Segmented in {time.monotonic() - began:.1f} s")
+    segment_id = logic.segment_id(segmentation)
+    _check_result(logic, volume, segmentation, segment_id)
+
+    say("Threshold, smallest lesion and undo")
+    first = _voxels(segmentation, segment_id, volume)
+    probability = results.maps_of(segmentation)[0]
+    array = slicer.util.arrayFromVolume(probability)
+    logic.threshold(segmentation, 0.2, 0.0)
+    low = _voxels(segmentation, segment_id, volume)
+    _same(low, (array >= 0.2).astype(np.uint8), "the threshold gives the voxels above it")
+    rows = logic.threshold(segmentation, 0.2, 0.5)
+    if rows:
+        assert min(row.volume_ml for row in rows) >= 0.5, "the smallest lesion is not respected"
+    assert logic.undo(segmentation) is not None
+    _same(_voxels(segmentation, segment_id, volume), low, "undo")
+    assert logic.undo(segmentation) is not None
+    _same(_voxels(segmentation, segment_id, volume), first, "undo to the first result")
+    assert logic.undo(segmentation, redo=True) is not None
+    _same(_voxels(segmentation, segment_id, volume), low, "redo")
+
+    say("Lesion table: drop and take back")
+    rows = logic.threshold(segmentation, 0.2, 0.0)
+    assert rows, "nothing has a probability of .2: the model cannot be tried on this sample"
+    total = sum(row.volume_ml for row in rows)
+    rows = logic.threshold(segmentation, 0.2, 0.0, dropped=[rows[0].seed])
+    assert not rows[0].keep
+    left = _voxels(segmentation, segment_id, volume).sum() / 1000.0
+    assert abs(left - (total - rows[0].volume_ml)) < 1e-6, "a dropped lesion is still there"
+
+    say("Save and load the scene")
+    node = logic.getParameterNode() if hasattr(logic, "getParameterNode") else None
+    if node is not None:
+        node.inputVolume, node.segmentation = volume, segmentation
+        node.threshold, node.minimumVolumeMl = 0.2, 0.0
+        node.dropped = seeds_to_text([rows[0].seed])
+    names = (volume.GetName(), segmentation.GetName())
+    expected = _voxels(segmentation, segment_id, volume)
+    kept_array, kept_rows = array.copy(), table_rows(segmentation.GetNodeReference(TABLE_ROLE))
+    with tempfile.TemporaryDirectory(prefix="StrokeLesionSeg-") as folder:
+        file = os.path.join(folder, "self test.mrb")
+        assert slicer.mrmlScene.WriteToMRB(file), "the scene could not be saved"
+        logic.forget()
+        slicer.mrmlScene.Clear(0)
+        assert slicer.mrmlScene.ReadFromMRB(file, True), "the scene could not be loaded"
+    volume, segmentation = (slicer.util.getNode(name) for name in names)
+    _same(_voxels(segmentation, segment_id, volume), expected, "the segment after loading")
+    probability = results.maps_of(segmentation)[0]
+    _same(slicer.util.arrayFromVolume(probability), kept_array, "the probability after loading")
+    loaded_rows = table_rows(segmentation.GetNodeReference(TABLE_ROLE))
+    assert len(loaded_rows) == len(kept_rows), "the table lost rows"
+    if node is not None:
+        node = logic.getParameterNode()
+        assert node.inputVolume is volume
+        assert node.segmentation is segmentation
+        assert abs(node.threshold - 0.2) < 1e-9
+        assert node.dropped == seeds_to_text([rows[0].seed])
+    logic.threshold(segmentation, 0.2, 0.0)
+    _same(_voxels(segmentation, segment_id, volume), low, "the slider after loading")
+
+    for kind in ("linear", "non-linear"):
+        say(f"Under a {kind} transform")
+        _check_transformed(logic, volume, parameters, kind, low, timeout_s)
+
+    say("Cancel")
+    _check_cancel(logic, volume, parameters)
+    say("All passed")
+
+
+def _voxels(segmentation: Any, segment_id: str, volume: Any) -> Any:
+    return results.read_segment(segmentation, segment_id, volume).full()
+
+
+def _same(a: Any, b: Any, what: str) -> None:
+    assert a.shape == b.shape, what
+    assert bool((a == b).all()), f"{what}: {int((a != b).sum())} voxels differ"
+
+
+def _check_result(logic: Any, volume: Any, segmentation: Any, segment_id: str) -> None:
+    import slicer
+
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    made = results.Provenance.from_segment(segment)
+    assert made.model, "the model is not named"
+    assert len(made.checksum) == 64, "the model's checksum is missing"
+    module = slicer.vtkSlicerSegmentationsModuleLogic
+    assert module.GetSegmentStatus(segment) == module.InProgress
+    assert logic.volume_of(segmentation) is volume
+    probability = results.maps_of(segmentation)[0]
+    array = slicer.util.arrayFromVolume(probability)
+    assert array.shape == slicer.util.arrayFromVolume(volume).shape
+    assert 0 <= float(array.min()) <= float(array.max()) <= 1
+    table = segmentation.GetNodeReference(TABLE_ROLE)
+    voxels = int(_voxels(segmentation, segment_id, volume).sum())
+    total = sum(row["Volume (mL)"] for row in table_rows(table))
+    assert abs(total - voxels / 1000.0) < 1e-6, "the table and the segment disagree"
+
+
+def _check_transformed(
+    logic: Any, volume: Any, parameters: RunParameters, kind: str, expected: Any, timeout_s: float
+) -> None:
+    """The segment has the image's own voxels and lies under the image's transform."""
+    import slicer
+    import vtk
+
+    if kind == "linear":
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Turned")
+        turn = vtk.vtkTransform()
+        turn.Translate(20, -10, 5)
+        turn.RotateZ(25)
+        transform.SetMatrixTransformToParent(turn.GetMatrix())
+    else:
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Warped")
+        warp = vtk.vtkThinPlateSplineTransform()
+        warp.SetBasisToR()
+        source, target = vtk.vtkPoints(), vtk.vtkPoints()
+        corners = [(x, y, z) for x in (-90, 90) for y in (-120, 90) for z in (-60, 110)]
+        for index, (x, y, z) in enumerate(corners):
+            source.InsertNextPoint(x, y, z)
+            target.InsertNextPoint(x + 4 * (index % 3), y - 3 * (index % 2), z + index)
+        warp.SetSourceLandmarks(source)
+        warp.SetTargetLandmarks(target)
+        transform.SetAndObserveTransformToParent(warp)
+    volume.SetAndObserveTransformNodeID(transform.GetID())
+    segmentation = logic.segment(volume, parameters, timeout_s=timeout_s)
+    assert results.same_parent(segmentation, volume), f"{kind}: not under the image's transform"
+    segment_id = logic.segment_id(segmentation)
+    logic.threshold(segmentation, 0.2, 0.0)
+    _same(_voxels(segmentation, segment_id, volume), expected, f"{kind} transform")
+    # Slicer itself, in world coordinates: the centre of the segment is that of its voxels.
+    k, j, i = (float(v.mean()) for v in np.nonzero(expected))
+    row = logic.measure(segmentation)[0]
+    world = [0.0, 0.0, 0.0]
+    volume.TransformPointToWorld(list(row.centroid_ras_mm), world)
+    back = [0.0, 0.0, 0.0]
+    segmentation.TransformPointFromWorld(world, back)
+    assert np.allclose(back, row.centroid_ras_mm, atol=0.05), f"{kind}: off the image"
+    assert min(k, j, i) >= 0
+    probability = results.maps_of(segmentation)[0]
+    assert probability.GetTransformNodeID() == transform.GetID()
+    volume.SetAndObserveTransformNodeID(None)
+    slicer.mrmlScene.RemoveNode(segmentation)
+
+
+def _check_cancel(logic: Any, volume: Any, parameters: RunParameters) -> None:
+    import slicer
+
+    nodes = slicer.mrmlScene.GetNumberOfNodes()
+    run = logic.start(volume, parameters)
+    scratch = run.scratch
+    end = time.monotonic() + 60
+    while run.poll() and run.stage == "export" and time.monotonic() < end:
+        time.sleep(0.02)
+    began = time.monotonic()
+    run.cancel()
+    while scratch.exists() and time.monotonic() - began < 1.0:
+        run.cancel()
+        time.sleep(0.01)
+    assert not scratch.exists(), "cancel left files behind"
+    assert run.state == "cancelled"
+    assert slicer.mrmlScene.GetNumberOfNodes() == nodes, "cancel left nodes behind"

@@ -1,0 +1,309 @@
+"""PySide6 that behaves like PythonQt, and stand-ins for the qMRML and ctk widgets of the form.
+
+PythonQt, which Slicer uses, shows Qt properties as attributes (``button.text``), names signals by
+their signature (``connect("clicked(bool)", f)``) and takes no keyword arguments. The proxies here
+do the same over PySide6 and refuse everything else, so that what runs here is at least written
+for PythonQt. It stays an offscreen smoke test: Slicer's own widgets are not here.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import types
+from pathlib import Path
+from typing import Any
+
+# Enums as plain numbers, as in PythonQt; has to be set before PySide6 is imported.
+os.environ.setdefault("PYSIDE6_OPTION_PYTHON_ENUM", "0x03")
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+
+def plain(value: Any) -> Any:
+    """What PythonQt would hand out: numbers for enums, proxies for objects."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (QtCore.QObject, QtWidgets.QTableWidgetItem)):
+        return Proxy(value)
+    return value
+
+
+def raw(value: Any) -> Any:
+    return object.__getattribute__(value, "_widget") if isinstance(value, Proxy) else value
+
+
+class Proxy:
+    """One Qt object as PythonQt shows it."""
+
+    def __init__(self, widget: Any) -> None:
+        object.__setattr__(self, "_widget", widget)
+
+    def __getattr__(self, name: str) -> Any:
+        widget = raw(self)
+        if _is_property(widget, name):
+            return plain(widget.property(name))
+        value = getattr(widget, name)
+        if not callable(value):
+            return plain(value)
+
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if keywords:
+                raise TypeError(f"PythonQt takes no keyword arguments: {name}({keywords})")
+            return plain(value(*(raw(a) for a in arguments)))
+
+        return call
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        widget = raw(self)
+        if not _is_property(widget, name):
+            raise AttributeError(f"{type(widget).__name__} has no property {name!r}")
+        if not isinstance(value, (str, int, float, bool)) and value is not None:
+            raise TypeError(f"{name} = {value!r}")
+        widget.setProperty(name, value)
+        got = widget.property(name)
+        if isinstance(value, (str, bool)) and type(got) is type(value) and got != value:
+            # Visibility is the state of the whole window; everything else has to arrive.
+            if name not in ("visible", "enabled"):
+                raise AttributeError(f"{name} of {type(widget).__name__} is {got!r}, not {value!r}")
+
+    def connect(self, signal: str, slot: Any) -> bool:
+        name, _, types_ = signal.partition("(")
+        found = getattr(raw(self), name)
+        count = 0 if types_ in (")", "") else types_.count(",") + 1
+
+        def call(*arguments: Any) -> None:
+            slot(*(plain(a) for a in arguments[:count]))
+
+        found.connect(call)
+        return True
+
+    def isNodeSelector(self) -> bool:
+        return isinstance(raw(self), NodeComboBox)
+
+    def __eq__(self, other: Any) -> bool:
+        return raw(self) is raw(other)
+
+    def __hash__(self) -> int:
+        return id(raw(self))
+
+
+def _is_property(widget: Any, name: str) -> bool:
+    meta = getattr(widget, "metaObject", None)
+    return meta is not None and meta().indexOfProperty(name) >= 0
+
+
+# -- widgets of Slicer and ctk ------------------------------------------------------------------
+
+
+class MRMLWidget(QtWidgets.QWidget):
+    mrmlSceneChanged = QtCore.Signal(object)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        for child in self.findChildren(NodeComboBox):
+            child.setMRMLScene(scene)
+
+
+class NodeComboBox(QtWidgets.QComboBox):
+    """qMRMLNodeComboBox: the nodes of a class in a scene, kept up to date."""
+
+    currentNodeChanged = QtCore.Signal(object)
+    for _name, _kind in (
+        ("nodeTypes", "QStringList"),
+        ("addEnabled", bool),
+        ("removeEnabled", bool),
+        ("noneEnabled", bool),
+        ("showChildNodeTypes", bool),
+        ("noneDisplay", str),
+    ):
+        locals()[f"_{_name}"] = None
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+        self._ids: list[str | None] = [None]
+        self._nodes_known: list[str | None] = []
+        self.addItem("Choose a T1-weighted scan")
+        self.currentIndexChanged.connect(lambda *_: self.currentNodeChanged.emit(None))
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
+            scene.AddObserver(event, self._refill)
+        self._refill()
+
+    def _refill(self, *_: Any) -> None:
+        current = self.currentNode()
+        nodes = self._scene.GetNodesByClass("vtkMRMLScalarVolumeNode")
+        found = [nodes.GetItemAsObject(n) for n in range(nodes.GetNumberOfItems())]
+        blocked = self.blockSignals(True)
+        self.clear()
+        self._ids = [None]
+        self.addItem("Choose a T1-weighted scan")
+        for node in found:
+            self.addItem(node.GetName())
+            self._ids.append(node.GetID())
+        kept = current.GetID() if current is not None else None
+        self.setCurrentIndex(self._ids.index(kept) if kept in self._ids else 0)
+        self.blockSignals(blocked)
+        if self.currentNode() is not current:
+            self.currentNodeChanged.emit(None)
+
+    def currentNode(self) -> Any:
+        index = self.currentIndex()
+        node_id = self._ids[index] if 0 <= index < len(self._ids) else None
+        return self._scene.GetNodeByID(node_id) if self._scene and node_id else None
+
+    def setCurrentNode(self, node: Any) -> None:
+        node_id = node.GetID() if node is not None else None
+        if node_id not in self._ids:
+            self._refill()
+        self.setCurrentIndex(self._ids.index(node_id) if node_id in self._ids else 0)
+
+
+class SliderWidget(QtWidgets.QWidget):
+    """ctkSliderWidget: a slider with a spin box."""
+
+    valueChanged = QtCore.Signal(float)
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.slider = QtWidgets.QSlider(QtCore.Qt.Orientation.Horizontal)
+        self.spin = QtWidgets.QDoubleSpinBox()
+        self.slider.setMaximum(1000)
+        layout.addWidget(self.slider, 1)
+        layout.addWidget(self.spin)
+        self.slider.valueChanged.connect(self._slid)
+        self.spin.valueChanged.connect(self._spun)
+
+    def _slid(self, position: int) -> None:
+        low, high = self.spin.minimum(), self.spin.maximum()
+        self.spin.setValue(low + (high - low) * position / 1000)
+
+    def _spun(self, value: float) -> None:
+        low, high = self.spin.minimum(), self.spin.maximum()
+        blocked = self.slider.blockSignals(True)
+        self.slider.setValue(round(1000 * (value - low) / ((high - low) or 1)))
+        self.slider.blockSignals(blocked)
+        self.valueChanged.emit(value)
+
+    def _get(name: str) -> Any:
+        setter = "set" + name[0].upper() + name[1:]
+        kind = int if name == "decimals" else float
+        return QtCore.Property(
+            kind,
+            lambda self: getattr(self.spin, name)(),
+            lambda self, value: getattr(self.spin, setter)(value),
+        )
+
+    decimals, minimum, maximum, value = map(_get, ("decimals", "minimum", "maximum", "value"))
+    singleStep = _get("singleStep")
+    pageStep = QtCore.Property(float, lambda self: 0.0, lambda self, value: None)
+
+
+class CollapsibleButton(QtWidgets.QGroupBox):
+    """ctkCollapsibleButton: a titled section; here it only folds."""
+
+    def _text(self) -> str:
+        return self.title()
+
+    def _set_text(self, text: str) -> None:
+        self.setTitle(text)
+
+    def _is_collapsed(self) -> bool:
+        return bool(getattr(self, "_folded", False))
+
+    def _collapse(self, folded: bool) -> None:
+        self._folded = folded
+        for child in self.findChildren(
+            QtWidgets.QWidget, options=QtCore.Qt.FindChildOption.FindDirectChildrenOnly
+        ):
+            child.setVisible(not folded)
+
+    text = QtCore.Property(str, _text, _set_text)
+    collapsed = QtCore.Property(bool, _is_collapsed, _collapse)
+
+    def childEvent(self, event: Any) -> None:
+        super().childEvent(event)
+        if self._is_collapsed() and event.added() and event.child().isWidgetType():
+            event.child().hide()
+
+
+class PathLineEdit(QtWidgets.QLineEdit):
+    """ctkPathLineEdit: the path as ``currentPath``."""
+
+    def _set(self, path: str) -> None:
+        self.setText(path)
+
+    currentPath = QtCore.Property(str, lambda self: self.text(), _set)
+
+
+CUSTOM = {
+    "qMRMLWidget": MRMLWidget,
+    "qMRMLNodeComboBox": NodeComboBox,
+    "ctkSliderWidget": SliderWidget,
+    "ctkCollapsibleButton": CollapsibleButton,
+    "ctkPathLineEdit": PathLineEdit,
+}
+
+
+class Loader(QtUiTools.QUiLoader):
+    def createWidget(self, name: str, parent: Any = None, objectName: str = "") -> Any:
+        if name in CUSTOM:
+            widget = CUSTOM[name](parent)
+            widget.setObjectName(objectName)
+            return widget
+        return super().createWidget(name, parent, objectName)
+
+
+def load_ui(path: str) -> Proxy:
+    """slicer.util.loadUI"""
+    file = QtCore.QFile(str(Path(path)))
+    if not file.open(QtCore.QIODevice.OpenModeFlag.ReadOnly):
+        raise FileNotFoundError(path)
+    widget = Loader().load(file)
+    file.close()
+    if widget is None:
+        raise RuntimeError(f"{path} is no form")
+    return Proxy(widget)
+
+
+def child_widgets(widget: Proxy) -> types.SimpleNamespace:
+    """slicer.util.childWidgetVariables"""
+    found = types.SimpleNamespace()
+    for child in raw(widget).findChildren(QtWidgets.QWidget):
+        if child.objectName() and not child.objectName().startswith("qt_"):
+            setattr(found, child.objectName(), Proxy(child))
+    return found
+
+
+class _Class:
+    """``qt.QTimer()`` and the like: makes a proxied object; static members pass through."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def __call__(self, *arguments: Any) -> Proxy:
+        return Proxy(self._kind(*(raw(a) for a in arguments)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kind, name)
+
+
+def make_qt() -> types.ModuleType:
+    """The module ``qt``."""
+    qt = types.ModuleType("qt")
+    for name in ("QTimer", "QTableWidgetItem", "QFileDialog", "QIcon"):
+        for home in (QtCore, QtWidgets, QtGui):
+            if hasattr(home, name):
+                setattr(qt, name, _Class(getattr(home, name)))
+                break
+    qt.Qt = QtCore.Qt
+    return qt
+
+
+def application() -> QtWidgets.QApplication:
+    return QtWidgets.QApplication.instance() or QtWidgets.QApplication([])

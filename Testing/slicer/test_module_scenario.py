@@ -1,0 +1,235 @@
+"""The self test's scenario on slicer-core, with the engine in its own process."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.slicerbridge import results, sample, selftest
+from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
+from StrokeLesionSegLib.slicerbridge.process import EngineProcess
+from StrokeLesionSegLib.slicerbridge.run import RunError, RunParameters, SegmentationRun
+from StrokeLesionSegLib.slicerbridge.volumes import add_volume_node, volume_from_node
+
+FAST = RunParameters(model="fluid", align="none", precision="float32", device="cpu")
+
+
+@pytest.fixture
+def module(slicer: Any, model_home: Path) -> Any:
+    """The module StrokeLesionSeg, imported as Slicer does."""
+    import slicer_python
+
+    slicer_python.install()
+    sys.modules.pop("StrokeLesionSeg", None)
+    return importlib.import_module("StrokeLesionSeg")
+
+
+@pytest.fixture(scope="module")
+def simulated() -> sample.SimulatedStroke:
+    return sample.simulate()
+
+
+def test_the_whole_way_of_a_user(module: Any, slicer: Any) -> None:
+    logic = module.StrokeLesionSegLogic()
+    said: list[str] = []
+    selftest.run_scenario(logic, said.append, FAST, timeout_s=240)
+    assert said[-1] == "All passed"
+
+
+def test_the_simulated_lesion_is_found_where_it_is(
+    slicer: Any, model_home: Path, simulated: sample.SimulatedStroke
+) -> None:
+    node = add_volume_node(simulated.t1, "T1")
+    logic = BridgeLogic()
+    segmentation = logic.segment(node, FAST, timeout_s=120)
+    mask = results.read_segment(segmentation, logic.segment_id(segmentation), node).full()
+    truth = simulated.truth.array
+    assert (mask & truth).sum() > 0.6 * truth.sum()
+    largest = max(logic.measure(segmentation), key=lambda row: row.volume_ml)
+    assert largest.volume_ml == pytest.approx(truth.sum() / 1000, rel=1.0)
+
+
+def test_two_runs_do_not_collide(
+    slicer: Any, model_home: Path, simulated: sample.SimulatedStroke
+) -> None:
+    nodes = [add_volume_node(simulated.t1, name) for name in ("One", "Two")]
+    runs = [SegmentationRun(node, FAST) for node in nodes]
+    for run in runs:
+        run.start()
+    while [run.poll() for run in runs] != [False, False]:
+        time.sleep(0.02)
+    masks = []
+    for run, node in zip(runs, nodes, strict=True):
+        assert run.state == "done", run.failure
+        assert run.results is not None
+        assert run.results.segmentation_node.GetName().startswith(node.GetName())
+        got = results.read_segment(run.results.segmentation_node, run.results.segment_id, node)
+        masks.append(got.full())
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert runs[0].scratch != runs[1].scratch
+    assert not any(run.scratch.exists() for run in runs)
+
+
+def test_closing_the_scene_during_a_run_is_safe(
+    slicer: Any, model_home: Path, simulated: sample.SimulatedStroke
+) -> None:
+    run = SegmentationRun(add_volume_node(simulated.t1, "T1"), FAST)
+    run.start()
+    while run.poll() and run.state != "running":
+        time.sleep(0.01)
+    slicer.mrmlScene.Clear(0)
+    while run.poll():
+        time.sleep(0.02)
+    assert run.state == "cancelled"
+    assert run.results is None
+    assert not run.scratch.exists()
+    assert not slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def test_an_engine_that_fails_says_why_and_changes_nothing(slicer: Any, model_home: Path) -> None:
+    node = add_volume_node(sample_like(slicer), "My scan")
+    before = slicer.mrmlScene.GetNumberOfNodes()
+    with pytest.raises(RunError) as caught:
+        BridgeLogic().segment(node, RunParameters(model="no-such-model"), timeout_s=60)
+    assert "no-such-model" in str(caught.value)
+    assert slicer.mrmlScene.GetNumberOfNodes() == before
+
+
+def test_a_crash_of_the_engine_is_told_with_its_last_lines(slicer: Any) -> None:
+    node = add_volume_node(sample_like(slicer), "My scan")
+
+    def broken(arguments: list[str]) -> EngineProcess:
+        process = EngineProcess(arguments)
+        process._python, process._whole = None, True
+        code = "import sys; print('about to fail', file=sys.stderr); sys.exit(77)"
+        process.arguments = Broken([sys.executable, "-c", code])
+        return process
+
+    run = SegmentationRun(node, process=broken)
+    run.start()
+    while run.poll():
+        time.sleep(0.02)
+    assert run.state == "failed"
+    assert run.failure is not None
+    assert "77" in run.failure.cause
+    assert run.failure.lines == ("about to fail",)
+    assert not run.scratch.exists()
+
+
+class Broken(list):  # type: ignore[type-arg]
+    """Arguments that stay as they are."""
+
+    def __iadd__(self, other: Any) -> Any:
+        return self
+
+
+@pytest.mark.parametrize("kind", ["vector", "empty", "constant", "slice", "result", "labels"])
+def test_unusable_inputs_are_refused_before_the_run(slicer: Any, kind: str) -> None:
+    volume = sample_like(slicer)
+    if kind == "vector":
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "RGB")
+        slicer.util.updateVolumeFromArray(node, np.zeros((20, 20, 20, 3), np.uint8))
+    elif kind == "empty":
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Empty")
+    elif kind == "labels":
+        node = add_volume_node(volume, "Labels", class_name="vtkMRMLLabelMapVolumeNode")
+    else:
+        array = volume.array.copy()
+        if kind == "constant":
+            array[:] = 7
+        node = add_volume_node(volume.with_array(array), "T1")
+        if kind == "slice":
+            slicer.util.updateVolumeFromArray(node, array[:1])
+        if kind == "result":
+            node.SetAttribute("StrokeLesionSeg", "probability")
+    with pytest.raises(InputError) as caught:
+        SegmentationRun(node).start()
+    assert caught.value.where == node.GetName()
+
+
+def test_thresholds_do_not_start_the_engine(
+    slicer: Any, model_home: Path, simulated: sample.SimulatedStroke, monkeypatch: Any
+) -> None:
+    logic = BridgeLogic()
+    segmentation = logic.segment(add_volume_node(simulated.t1, "T1"), FAST, timeout_s=120)
+    monkeypatch.setattr(EngineProcess, "start", lambda self: pytest.fail("the engine was started"))
+    first = logic.threshold(segmentation, 0.3, 0.0)
+    second = logic.threshold(segmentation, 0.6, 0.0)
+    assert sum(r.volume_ml for r in first) > sum(r.volume_ml for r in second) > 0
+
+
+@pytest.mark.shared
+def test_mrml_gives_the_mask_of_the_command_line(
+    slicer: Any, model_home: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    """Three scans of different axes, spacing and kind, voxel for voxel."""
+    files = [
+        shared_data / "t1" / "heads" / "uih1_T1w.nii.gz",  # PIR axes
+        shared_data / "t1" / "heads" / "openms_patient01_study1_T1W.nii.gz",  # 3 mm slices
+        shared_data / "t1" / "brains" / "ds002748_sub-02_T1w_brain.nii.gz",  # LAS, stripped
+    ]
+    compare_with_command_line(slicer, files, tmp_path)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "STROKE_LESION_SEG_ALL_T1" not in __import__("os").environ,
+    reason="all T1s take minutes: set STROKE_LESION_SEG_ALL_T1=1",
+)
+@pytest.mark.timeout(3600)
+def test_mrml_gives_the_mask_of_the_command_line_on_every_t1(
+    slicer: Any, model_home: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    compare_with_command_line(
+        slicer, sorted((shared_data / "t1").rglob("*.nii.gz")), tmp_path, align="auto"
+    )
+
+
+def compare_with_command_line(
+    slicer: Any, files: list[Path], folder: Path, align: str = "none"
+) -> None:
+    import nibabel
+
+    for file in files:
+        local = folder / file.name
+        shutil.copy(file, local)
+        storage = slicer.vtkMRMLVolumeArchetypeStorageNode()
+        storage.SetFileName(str(local))
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "T1")
+        assert storage.ReadData(node), file
+        parameters = RunParameters(model="fluid", align=align, precision="float32", device="cpu")
+        logic = BridgeLogic()
+        segmentation = logic.segment(node, parameters, timeout_s=240)
+        ours = results.read_segment(segmentation, logic.segment_id(segmentation), node).full()
+        mask = folder / "mask.nii"
+        command = [sys.executable, "-m", "StrokeLesionSegLib", "segment", str(local), "-o"]
+        command += [str(mask), "--overwrite", *parameters.arguments()]
+        subprocess.run(command, check=True, env=environment(), capture_output=True)
+        theirs = np.asarray(nibabel.load(mask).dataobj).T
+        assert theirs.sum() > 0
+        assert int((ours != theirs).sum()) == 0, file.name
+        slicer.mrmlScene.Clear(0)
+
+
+def environment() -> dict[str, str]:
+    from StrokeLesionSegLib.slicerbridge.process import engine_environment
+
+    return engine_environment()
+
+
+def sample_like(slicer: Any) -> Any:
+    from bridge_scenes import head_node
+
+    node = head_node(slicer)
+    volume = volume_from_node(node)
+    slicer.mrmlScene.RemoveNode(node)
+    return volume
