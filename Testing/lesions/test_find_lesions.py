@@ -369,9 +369,9 @@ def test_a_full_size_map_is_quick():
     find_lesions(p[:20], IDENTITY, threshold=0.5)  # scipy is imported before the clock starts
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         found = find_lesions(p, IDENTITY, threshold=0.5, hysteresis=0.8, min_volume_ml=0.05)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert found.summary.count == 5
-    # 0.3 s is the target on an idle machine; twice that still catches a pass per lesion.
-    assert min(seconds) < 0.6
+    # Processor time, so that a busy machine does not matter. About 0.05 s; the target is 0.3 s.
+    assert min(seconds) < 0.3
