@@ -332,6 +332,20 @@ def test_too_little_memory_for_one_slice_is_said():
         predict_canonical(blob(), Hungry(0, MemoryError()))
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 100])
+def test_no_slice_is_computed_twice_and_no_call_is_wasted(batch_size):
+    """Counts that no machine changes: calls, slices, and the size of the planes."""
+    array, network = np.full((20, 30, 40), 0.5, np.float32), Logit()
+    prepared = prepare_network(network, GUIDED, CPU, "float32")
+    box = (slice(2, 13), slice(4, 28), slice(9, 39))
+    predict_volume(array, prepared, box=box, views="triplanar", tta=True, batch_size=batch_size)
+    slices = [11, 11, 24, 24, 30]  # of the box: axial and coronal twice, sagittal once
+    assert len(network.shapes) == sum(-(-n // batch_size) for n in slices)
+    assert sum(shape[0] for shape in network.shapes) == sum(slices)
+    # j 24 grows to 30 (all there is) and is padded to 32, i 30 grows to 32, k 11 to 16.
+    assert {shape[1:] for shape in network.shapes} == {(4, 32, 32), (4, 16, 32)}
+
+
 def test_other_errors_are_not_taken_for_lack_of_memory():
     with pytest.raises(RuntimeError, match="a defect"):
         predict_canonical(blob(), Hungry(0, RuntimeError("a defect")))

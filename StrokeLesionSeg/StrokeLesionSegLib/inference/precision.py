@@ -130,7 +130,7 @@ def compare(
     return PrecisionCheck(precision, difference, dice, ok, seconds)
 
 
-def probe_crop(array: NDArray[np.float32], box: tuple[slice, slice, slice], size: int = 96):
+def probe_crop(array: NDArray[np.float32], box: tuple[slice, slice, slice], size: int = 80):
     """Two axial crops of a canonical volume, (2, H, W) float32, to try a number format on.
 
     The crops are ``size`` pixels wide at most, in the middle of the box, at two and three fifths

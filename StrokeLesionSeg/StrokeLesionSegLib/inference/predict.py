@@ -137,8 +137,8 @@ def predict_volume(
     runner.total = sum(len(signal[p.view]) for p in todo)
     runner.tell(0)
 
-    extent = tuple(part.stop - part.start for part in box)
-    average = _Average(extent, len(todo))
+    mean, spread = (np.zeros(array01.shape, np.float32) for _ in range(2))
+    average = _Average(mean[box], spread[box], len(todo))
     with running():
         for one in todo:
             average.begin(one.weight)
@@ -149,8 +149,7 @@ def predict_volume(
             runner.tell(int((~wanted).sum()))
             for indices, values in runner.run(one, stack, np.flatnonzero(wanted), inputs):
                 average.add(target, indices, values)
-    mean, spread = (np.zeros(array01.shape, np.float32) for _ in range(2))
-    mean[box], spread[box] = average.result()
+    average.finish()
     seen = sum(int(signal[p.view].sum()) for p in todo)
     return CanonicalPrediction(
         mean,
@@ -165,13 +164,15 @@ def predict_volume(
 
 
 class _Average:
-    """Running weighted mean and variance (West 1979) over passes, without keeping the passes."""
+    """Running weighted mean and variance (West 1979) over ``count`` passes, none of them kept.
 
-    def __init__(self, shape: tuple[int, ...], count: int) -> None:
+    ``mean`` and ``squares`` are zeros of the box's shape, views of the results; ``finish`` turns
+    ``squares`` into the spread.
+    """
+
+    def __init__(self, mean: NDArray[np.float32], squares: NDArray[np.float32], count: int) -> None:
         self._count = count
-        self._mean = np.zeros(shape, np.float32)
-        # A single pass has no variance: no memory for it.
-        self._squares = np.zeros(shape if count > 1 else (0, 0, 0), np.float32)
+        self._mean, self._squares = mean, squares
         self._before = self._weight = 0.0
 
     def begin(self, weight: float) -> None:
@@ -200,15 +201,17 @@ class _Average:
             shape = np.moveaxis(self._mean, axis, 0).shape[1:]
             self.add(axis, indices, np.zeros((indices.size, *shape), np.float32))
 
-    def result(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Mean and spread; destroys the state."""
-        mean = np.clip(self._mean, 0, 1, out=self._mean)
+    def finish(self) -> None:
+        """Bring the mean into [0, 1] and make the spread of the squares, both in place."""
+        mean, spread = self._mean, self._squares
+        np.clip(mean, 0, 1, out=mean)
         if self._count == 1:
-            return mean, np.sqrt(mean * (1 - mean))
-        total = np.float32(self._before + self._weight)
-        variance = np.maximum(self._squares, 0, out=self._squares)
-        variance /= total
-        return mean, np.sqrt(variance, out=variance)
+            np.subtract(1, mean, out=spread)
+            spread *= mean
+        else:
+            np.maximum(spread, 0, out=spread)
+            spread /= np.float32(self._before + self._weight)
+        np.sqrt(spread, out=spread)
 
 
 class _Runner:
@@ -251,12 +254,11 @@ class _Runner:
             if self._cancel is not None and self._cancel():
                 raise Cancelled("prediction was cancelled")
             size = min(self._size(stack), len(indices))
-            if batch is None or batch.dtype != self.prepared.dtype or len(batch) < size:
-                batch = self.prepared.empty_batch(size, *stack.size)
             chosen = indices[position : position + size]
-            part = batch[: len(chosen)]
             try:
-                values = self._one_batch(one, stack, part, chosen, planes)
+                if batch is None:
+                    batch = self.prepared.empty_batch(size, *stack.size)
+                values = self._one_batch(one, stack, batch[: len(chosen)], chosen, planes)
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
