@@ -18,7 +18,7 @@ from types import TracebackType
 from .errors import InputError
 
 #: What volumes can be written as; the longest that fits a name is its ending.
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 # What a mask is written as by default for each ending of the input.
 _SAME_FAMILY = {
     ".nii.gz": ".nii.gz",
@@ -26,7 +26,7 @@ _SAME_FAMILY = {
     ".nrrd": ".nrrd",
     ".nhdr": ".nrrd",
     ".mha": ".mha",
-    ".mhd": ".mhd",
+    ".mhd": ".mha",
 }
 _STAGING_PREFIX = ".stroke-lesion-seg-"
 
@@ -37,7 +37,7 @@ def split_name(path: Path) -> tuple[str, str]:
     Names of folders and of files of another kind are returned whole, with an empty ending.
     """
     name = path.name
-    for suffix in (*VOLUME_SUFFIXES, ".nhdr", ".hdr", ".img.gz", ".img", ".dcm", ".ima"):
+    for suffix in (*VOLUME_SUFFIXES, ".nhdr", ".mhd", ".hdr", ".img.gz", ".img", ".dcm", ".ima"):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], suffix
     return name, ""
@@ -154,14 +154,8 @@ class OutputSet:
                 raise InputError(path, "the output is the input", "Give the output another name")
             if path.is_dir():
                 raise InputError(path, "is a folder", "Give the name of a file")
-            if not self._overwrite:
-                # The voxels of an .mhd lie in a second file beside it.
-                others = (".raw", ".zraw") if suffix == ".mhd" else ()
-                for file in (path, *(beside_mask(path, other) for other in others)):
-                    if os.path.lexists(file):
-                        raise InputError(
-                            file, "exists already", "Add --overwrite or name another output"
-                        )
+            if not self._overwrite and os.path.lexists(path):
+                raise InputError(path, "exists already", "Add --overwrite or name another output")
         for path, _ in endings:
             folder = _folder(path)
             if folder in self._staging:

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 
 AFFINE = np.array(
-    [[-2.0, 0, 0, 40.0], [0, 2.0, 0, -45.0], [0, 0, 2.5, -30.0], [0, 0, 0, 1.0]]
+    [[-1.2, 0, 0, 24.0], [0, 1.2, 0, -27.0], [0, 0, 1.5, -24.0], [0, 0, 0, 1.0]]
 )  # LAS axes, unequal spacing
 SHAPE = (40, 46, 32)
 
