@@ -1,0 +1,123 @@
+"""From a simulated tree to a trained, exported, evaluated model, small."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+from StrokeLesionSegLib.models import load_model
+from stroketrain import cli
+from stroketrain.data.augment import augment
+from stroketrain.data.cache import Cache
+from stroketrain.data.slices import PATCH, Sampling, SliceStream
+from stroketrain.fit.clicks import disk, simulate_guidance
+
+SPEC = {
+    "name": "residual_unet",
+    "in_channels": 4,
+    "filters": [4, 8, 8],
+    "skip": "stem",
+    "dropout": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tree")
+    arguments = ["simulate", str(folder), "-n", "2", "--seed", "1", "--kinds", "cavity"]
+    assert cli.main(arguments) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tree: Path) -> Path:
+    folder = tree / "cache"
+    assert cli.main(["prepare", str(tree), str(folder)]) == 0
+    return folder
+
+
+def test_cache_holds_what_the_tree_holds(cache: Path) -> None:
+    opened = Cache.open(cache)
+    assert opened.images.shape == opened.masks.shape == (2, 189, 233, 197)
+    assert opened.images.dtype == np.uint8
+    assert opened.images.max() == 255
+    for n, scan in enumerate(opened.scans):
+        assert scan["volume_ml"] == pytest.approx(opened.masks[n].sum() / 1000)
+        assert scan["volume_ml"] == pytest.approx(scan["simulation"]["volume_ml"], abs=1e-3)
+
+
+def test_stream_is_the_same_for_the_same_step(cache: Path) -> None:
+    opened = Cache.open(cache)
+    stream = SliceStream(opened, Sampling(batch=3), 8, seed=1)
+    whole = list(stream)
+    later = list(SliceStream(opened, Sampling(batch=3), 3, seed=1, skip=5))
+    assert len(whole) == 8
+    for a, b in zip(whole[5:], later, strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["mask"], b["mask"])
+    assert {tuple(b["image"].shape[-2:]) for b in whole} <= set(PATCH.values())
+    assert sum(float(b["mask"].any()) for b in whole) >= 4
+
+
+def test_augmentation_moves_image_and_mask_together() -> None:
+    image = torch.zeros(8, 1, 96, 80)
+    image[:, :, 30:60, 20:50] = 1.0
+    moved, mask = augment(torch.Generator().manual_seed(0), image, image.clone(), mirror=True)
+    inside, outside = moved[mask > 0.5].mean(), moved[mask < 0.5].mean()
+    assert inside > 0.7
+    assert outside < 0.12
+    assert not torch.equal(moved[0], moved[1])
+
+
+def test_clicks_fall_on_errors() -> None:
+    truth = torch.zeros(2, 1, 64, 64)
+    truth[0, :, 10:30, 10:30] = 1
+    probability = torch.zeros_like(truth)
+    probability[1, :, 40:60, 40:60] = 0.9
+    positive, negative = simulate_guidance(torch.Generator().manual_seed(0), probability, truth, 1)
+    assert positive[0].any()
+    assert not positive[1].any()
+    assert negative[1].any()
+    assert not negative[0].any()
+    assert float((positive[0] * truth[0]).sum()) > 0.6 * float(positive[0].sum())
+
+
+def test_disk_has_its_radius() -> None:
+    drawn = disk(torch.tensor([[20, 30]]), (50, 60), 5)
+    where = torch.nonzero(drawn).float()
+    assert float((where - torch.tensor([20.0, 30.0])).norm(dim=1).max()) == 5.0
+    assert int(drawn.sum()) == 81
+
+
+def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fit = ["fit", str(cache), str(run), "--network", json.dumps(SPEC), "--batch", "4"]
+    assert cli.main([*fit, "--steps", "6", "--precision", "32-true"]) == 0
+    record = json.loads((run / "run.json").read_text())
+    assert record["steps"] == 6
+    assert record["data"]["fingerprint"] == Cache.open(cache).fingerprint
+    model = tmp_path / "tiny"
+    assert cli.main(["export", str(run), str(model), "--name", "tiny"]) == 0
+    loaded = load_model(model)
+    assert loaded.manifest.name == "tiny"
+    assert loaded.manifest.training["data"]["scans"] == 2
+    out = tmp_path / "scores.json"
+    assert cli.main(["evaluate", str(tree), "--model", str(model), "--out", str(out)]) == 0
+    scores = json.loads(out.read_text())
+    assert scores["summary"]["dice_all_lesioned"]["n"] == 2
+    assert len(scores["cases"]) == 2
+    assert 0 <= scores["cases"][0]["isles2022.dice"] <= 1
+
+
+def test_wrong_folders_get_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["prepare", str(tmp_path / "none"), str(tmp_path / "c")]) == 2
+    assert cli.main(["prepare", str(tmp_path), str(tmp_path / "c")]) == 2
+    assert cli.main(["fit", str(tmp_path), str(tmp_path / "r")]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("stroketrain: ") for line in lines)

@@ -1,0 +1,100 @@
+"""A simulated scan: the truth lies in the brain, is darker than before, and follows its seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+pytest.importorskip("nilearn")
+from stroketrain.simulate.anatomy import Anatomy, template_anatomy
+from stroketrain.simulate.appearance import TissueLevels, implant
+from stroketrain.simulate.cast import load_cast
+from stroketrain.simulate.scan import simulate_scan
+from stroketrain.simulate.shapes import draw_volume_ml, ellipsoid
+from stroketrain.simulate.tree import simulate_tree
+
+
+@pytest.fixture(scope="module")
+def template() -> Anatomy:
+    return template_anatomy()
+
+
+def test_volume_law_has_the_quantiles_of_atlas() -> None:
+    g = torch.Generator().manual_seed(0)
+    volumes = [draw_volume_ml(g, 0.01, 1000.0) for _ in range(6000)]
+    low, middle, high = np.percentile(volumes, [5, 50, 95])
+    assert low == pytest.approx(0.14, rel=0.2)
+    assert middle == pytest.approx(4.3, rel=0.12)
+    assert high == pytest.approx(136, rel=0.2)
+
+
+@pytest.mark.parametrize(("kind", "darkest"), [("cavity", 0.75), ("mixed", 0.9), ("faint", 0.95)])
+def test_lesions_darken_the_brain_and_leave_the_rest(
+    template: Anatomy, kind: str, darkest: float
+) -> None:
+    g = torch.Generator().manual_seed(3)
+    t1, brain = template.t1(g), torch.from_numpy(template.brain)
+    levels = TissueLevels.of(t1, brain)
+    soft = ellipsoid(g, tuple(t1.shape), torch.tensor([100.0, 120.0, 60.0]), 12.0)
+    after, truth = implant(g, t1, soft, brain.float(), levels, kind)
+    assert 4_000 < int(truth.sum()) < 30_000
+    assert not bool((truth & ~brain).any())
+    assert float(after[truth].mean()) < darkest * float(t1[truth].mean())
+    far = soft == 0
+    assert float((after - t1)[far].abs().max()) < 0.12
+    assert float((after - t1)[far].abs().mean()) < 1e-3
+
+
+def test_a_scan_follows_its_seed(template: Anatomy) -> None:
+    draws = [
+        simulate_scan(torch.Generator().manual_seed(11), template, None, kind="cavity")
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(draws[0][0], draws[1][0])
+    np.testing.assert_array_equal(draws[0][1], draws[1][1])
+    assert draws[0][1].any()
+    assert draws[0][2].volume_ml == pytest.approx(draws[0][1].sum() / 1000)
+
+
+def test_healthy_means_no_lesion(template: Anatomy) -> None:
+    _, truth, record = simulate_scan(
+        torch.Generator().manual_seed(2), template, None, kind="healthy"
+    )
+    assert not truth.any()
+    assert record.lesions == []
+
+
+def test_nobody_plays_in_two_parts(tmp_path: Path) -> None:
+    cast = load_cast()
+    for what in ("people", "masks"):
+        parts = [set(cast[what][part]) for part in ("train", "val", "test")]
+        assert all(parts)
+        assert not (parts[0] & parts[1])
+        assert not (parts[0] & parts[2])
+        assert not (parts[1] & parts[2])
+    cast["people"]["val"] = cast["people"]["train"][:1]
+    twice = tmp_path / "cast.json"
+    twice.write_text(json.dumps(cast))
+    with pytest.raises(ValueError, match="both in train and in val"):
+        load_cast(twice)
+
+
+def test_tree_has_the_names_of_atlas_and_is_kept(tmp_path: Path) -> None:
+    records = simulate_tree(tmp_path, 2, seed=4, kinds=["cavity", "healthy"])
+    t1s = sorted(tmp_path.rglob("*_space-MNI152NLin2009aSym_T1w.nii.gz"))
+    masks = sorted(tmp_path.rglob("*_label-L_desc-T1lesion_mask.nii.gz"))
+    assert len(t1s) == len(masks) == len(records) == 2
+    assert t1s[0].relative_to(tmp_path).parts[:2] == ("ATLAS_2", "Training")
+    image = nib.load(t1s[0])
+    assert image.shape == (197, 233, 189)
+    np.testing.assert_allclose(image.affine[:3, 3], [-98, -134, -72])
+    assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+    before = [p.stat().st_mtime_ns for p in t1s]
+    simulate_tree(tmp_path, 2, seed=4, kinds=["cavity", "healthy"])
+    assert [p.stat().st_mtime_ns for p in t1s] == before
