@@ -338,7 +338,7 @@ def describe(
             "license": manifest.license,
         },
         "options": asdict(options),
-        "inference": result.prediction.details,
+        "inference": {k: v for k, v in result.prediction.details.items() if k != "options"},
         "alignment": None
         if alignment is None
         else {

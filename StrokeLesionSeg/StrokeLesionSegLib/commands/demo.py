@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..images import Volume
     from .demo_stroke import SimulatedStroke
 
+# Uncertainty below this is not drawn.
+_LEAST_SPREAD = 0.02
+
 
 def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -184,10 +187,18 @@ def _draw(file: Path, stroke: SimulatedStroke, result: SegmentResult, dice: floa
             draw_cross=False,
             colorbar=False,
         )
-        if color is not None:
+        highest = 0.0 if overlay is None else float(overlay.get_fdata().max())
+        if color is not None and highest > 0:
             display.add_contours(overlay, levels=[0.5], colors=[color], linewidths=1.6)
-        elif overlay is not None:
-            display.add_overlay(overlay, cmap="inferno", threshold=0.02, colorbar=False)
+        elif color is None and highest > _LEAST_SPREAD:
+            display.add_overlay(
+                overlay,
+                cmap="inferno",
+                threshold=_LEAST_SPREAD,
+                vmin=0,
+                vmax=highest,
+                colorbar=False,
+            )
         axis.set_title(title, color="white", fontsize=12)
     figure.savefig(file, dpi=110, facecolor="black")
     pyplot.close(figure)
