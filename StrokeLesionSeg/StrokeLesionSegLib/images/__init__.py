@@ -28,6 +28,7 @@ _HOME = {
     "window_range": "window",
     "apply_window": "window",
     "brain_box": "brainbox",
+    "brain_mask_for": "brainbox",
 }
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "apply_window",
     "atomic_output",
     "brain_box",
+    "brain_mask_for",
     "check_output",
     "checked_scan",
     "from_canonical",
@@ -53,7 +55,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .alignment import Alignment, align_to_mni
-    from .brainbox import brain_box
+    from .brainbox import brain_box, brain_mask_for
     from .canonical import Canonical, from_canonical, to_canonical
     from .checks import checked_scan
     from .reading import read_scan
