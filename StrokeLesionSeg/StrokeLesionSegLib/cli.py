@@ -1,7 +1,8 @@
 """The command ``stroke-lesion-seg``: parses the command line and turns endings into exit codes.
 
-Exit codes: 0 done; 2 wrong arguments or unusable input, with one line on stderr; 130 stopped by
-Ctrl-C or SIGTERM; 1 a defect of ours, with a traceback.
+Exit codes: 0 done; 2 wrong arguments or unusable input, with one line on stderr; 3 a batch whose
+other scans are done, but some could not be used; 130 stopped by Ctrl-C or SIGTERM; 1 a defect of
+ours, with a traceback.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INPUT
     previous = _stop_on_sigterm()
     try:
-        arguments.run(arguments)
+        code = arguments.run(arguments)
         sys.stdout.flush()
-        return EXIT_OK
+        return code or EXIT_OK
     except InputError as error:
         return _say(str(error), EXIT_INPUT)
     except (KeyboardInterrupt, Cancelled):

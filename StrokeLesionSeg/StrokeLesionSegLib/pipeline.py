@@ -40,6 +40,7 @@ class OutputPaths:
         standard deviation.
     table: tab-separated, one row per lesion.
     sidecar: JSON with all parameters, versions, checksums and timings.
+    dicom_seg: the mask as DICOM Segmentation; the input has to be DICOM.
     """
 
     mask: Path
@@ -47,6 +48,7 @@ class OutputPaths:
     spread: Path | None = None
     table: Path | None = None
     sidecar: Path | None = None
+    dicom_seg: Path | None = None
 
     @classmethod
     def beside(cls, source: Path, mask: Path | None = None) -> OutputPaths:
@@ -60,7 +62,7 @@ class OutputPaths:
 
     @property
     def documents(self) -> list[tuple[Path, str]]:
-        pairs = ((self.table, ".tsv"), (self.sidecar, ".json"))
+        pairs = ((self.table, ".tsv"), (self.sidecar, ".json"), (self.dicom_seg, ".dcm"))
         return [(p, suffix) for p, suffix in pairs if p is not None]
 
 
@@ -150,6 +152,10 @@ def segment_file(
     timings: dict[str, float] = {}
     tell = progress or (lambda stage, done, total: None)
     check_source(source)
+    if paths.dicom_seg is not None:
+        from .images.dicom_seg import require_highdicom
+
+        require_highdicom()
     with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
         # Cheap checks come first: an unknown model is said before a large file is read.
         loaded = None
@@ -169,6 +175,10 @@ def segment_file(
         step = time.perf_counter()
         scan = read_scan(source, series=series)
         timings["read"] = time.perf_counter() - step
+        if paths.dicom_seg is not None and scan.format != "dicom":
+            raise InputError(
+                source, "is not DICOM, which DICOM SEG has to refer to", "Leave out --dicom-seg"
+            )
         tell("read", 1, 1)
         _stop_if(cancel)
 
@@ -188,14 +198,14 @@ def segment_file(
 
         tell("clean", 0, 1)
         step = time.perf_counter()
-        lesion_map = _find(prediction, parameters)
+        lesion_map = find_in(prediction, parameters)
         timings["clean"] = time.perf_counter() - step
         tell("clean", 1, 1)
 
         tell("write", 0, 1)
         step = time.perf_counter()
         warnings = tuple(dict.fromkeys((*scan.warnings, *prediction.warnings)))
-        _write_volumes(outputs, paths, scan, prediction, lesion_map)
+        write_volumes(outputs, paths, scan, prediction, lesion_map, loaded)
         timings["write"] = time.perf_counter() - step
         timings["total"] = time.perf_counter() - started
         result = SegmentResult(source, paths, lesion_map, prediction, warnings, timings)
@@ -235,7 +245,8 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def _find(prediction: Prediction, parameters: dict[str, Any]) -> LesionMap:
+def find_in(prediction: Prediction, parameters: Mapping[str, Any]) -> LesionMap:
+    """The lesions in a prediction, on its grid; ``parameters`` come from ``CleanUp.resolve``."""
     import numpy as np
 
     from .images import MNI_GRID
@@ -248,13 +259,18 @@ def _find(prediction: Prediction, parameters: dict[str, Any]) -> LesionMap:
     return find_lesions(probability.array, probability.affine, to_mni=to_mni, **parameters)
 
 
-def _write_volumes(
+def write_volumes(
     outputs: OutputSet,
     paths: OutputPaths,
     scan: Scan,
     prediction: Prediction,
     lesion_map: LesionMap,
+    model: LoadedModel,
 ) -> None:
+    """Stage the image files of a run: mask, probability, spread, DICOM SEG, those asked for.
+
+    Raises ``InputError`` that names the output that cannot be written.
+    """
     import numpy as np
 
     from .images import write_volume
@@ -274,6 +290,15 @@ def _write_volumes(
             raise InputError(path, error.cause, error.remedy) from error
         except OSError as error:
             raise os_input_error(error, path) from error
+    if paths.dicom_seg is not None:
+        from .images.dicom_seg import write_dicom_seg
+
+        manifest = model.manifest
+        algorithm = (f"StrokeLesionSeg {__version__}, {manifest.name}", manifest.version)
+        try:
+            write_dicom_seg(outputs.staged(paths.dicom_seg), lesion_map.mask, scan, algorithm)
+        except OSError as error:
+            raise os_input_error(error, paths.dicom_seg) from error
 
 
 def _write_documents(
@@ -323,7 +348,7 @@ def describe(
         "notice": "For research. Not a medical device.",
         "source": {
             "name": Path(os.path.abspath(result.source)).name,
-            "sha256": _sha256(result.source),
+            "sha256": None if result.source.is_dir() else sha256_of(result.source),
             "format": scan.format,
             "series": scan.header.get("series", {}).get("SeriesInstanceUID"),
             "shape_ijk": [i, j, k],
@@ -354,10 +379,8 @@ def describe(
     }
 
 
-def _sha256(path: Path) -> str | None:
-    """Checksum of the input file; None for a DICOM folder."""
-    if path.is_dir():
-        return None
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

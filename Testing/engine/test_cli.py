@@ -308,7 +308,7 @@ def test_a_defect_is_told_apart_from_bad_input(
     def broken(*arguments: object, **named: object) -> None:
         raise RuntimeError("something of ours")
 
-    monkeypatch.setattr(pipeline, "_find", broken)
+    monkeypatch.setattr(pipeline, "find_in", broken)
     assert segment(scan) == 1
     error = capsys.readouterr().err
     assert "Traceback" in error
@@ -329,7 +329,7 @@ def test_too_little_memory(
     def hungry(*arguments: object, **named: object) -> None:
         raise failure
 
-    monkeypatch.setattr(pipeline, "_find", hungry)
+    monkeypatch.setattr(pipeline, "find_in", hungry)
     assert segment(scan) == 2
     error = capsys.readouterr().err
     assert "memory" in error

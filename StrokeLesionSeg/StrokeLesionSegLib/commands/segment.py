@@ -55,6 +55,12 @@ def add_parser(commands: Any) -> None:
     outputs.add_argument(
         "--sidecar", type=path, metavar="FILE", help="default: the mask's name with .json"
     )
+    outputs.add_argument(
+        "--dicom-seg",
+        type=path,
+        metavar="FILE",
+        help="write the mask as DICOM Segmentation (.dcm) too; the input has to be DICOM",
+    )
     outputs.add_argument("--no-table", action="store_true", help="write no table")
     outputs.add_argument("--no-sidecar", action="store_true", help="write no sidecar")
     outputs.add_argument(
@@ -97,6 +103,7 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
         arguments.spread,
         arguments.table or beside_mask(mask, ".tsv"),
         arguments.sidecar or beside_mask(mask, ".json"),
+        arguments.dicom_seg,
     )
     if arguments.no_table:
         paths = replace(paths, table=None)
@@ -133,6 +140,7 @@ def print_result(result: SegmentResult) -> None:
         ("spread", result.paths.spread),
         ("table", result.paths.table),
         ("sidecar", result.paths.sidecar),
+        ("DICOM SEG", result.paths.dicom_seg),
     ):
         if file is not None:
             print(f"{title:<12}{file}")

@@ -1,0 +1,174 @@
+"""The lesion mask as a DICOM Segmentation object that refers to the series it was made from.
+
+Needs highdicom (extra ``dicom``). One binary segment, coded as in Slicer's terminology file of
+this extension: SNOMED CT 55641003 (Infarct), anatomic region 12738006 (Brain).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import InputError
+from ..resources import resource_path
+from .scan import Scan
+
+if TYPE_CHECKING:
+    import pydicom
+
+_INFARCT = "55641003"
+_BRAIN = ("12738006", "SCT", "Brain")
+# Above what scanners count to, so that the object sorts behind its source in a list of series.
+_SERIES_NUMBER = 5500
+
+
+def require_highdicom() -> None:
+    """Raise ``InputError`` if highdicom is not installed."""
+    if importlib.util.find_spec("highdicom") is None:
+        raise InputError(
+            "--dicom-seg",
+            "the Python package highdicom is not installed",
+            "Install it with: python -m pip install highdicom",
+        )
+
+
+def write_dicom_seg(
+    path: str | os.PathLike[str],
+    mask: NDArray[np.integer[Any]],
+    scan: Scan,
+    algorithm: tuple[str, str],
+) -> None:
+    """Write ``mask`` (K, J, I on the grid of ``scan``; not zero is lesion) as DICOM SEG.
+
+    ``scan`` was read from DICOM: patient, study and frame of reference are taken over from its
+    files, and every frame names the source image it lies on. ``algorithm`` is name and version.
+    A mask without lesion is stored with all its frames empty, since the standard knows no object
+    without frames.
+
+    Raises ``InputError`` if ``scan`` does not come from DICOM, if highdicom is missing, or if the
+    source's headers lack what a Segmentation needs; ``OSError`` if ``path`` cannot be written.
+    """
+    require_highdicom()
+    series = scan.header.get("series")
+    if scan.format != "dicom" or not series:
+        raise InputError(
+            scan.path, "is not DICOM, which DICOM SEG has to refer to", "Leave out --dicom-seg"
+        )
+    if mask.shape != scan.volume.array.shape:
+        raise ValueError(f"mask {mask.shape} is not on the scan's grid {scan.volume.array.shape}")
+    with warnings.catch_warnings():
+        # highdicom and pydicom comment on every oddity of the source's header.
+        warnings.simplefilter("ignore")
+        try:
+            sources = [_header(file) for file in series["files"]]
+            dataset = _segmentation(_frames(mask, series, sources), sources, series, algorithm)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                scan.path,
+                f"its headers do not suffice for DICOM SEG ({error})",
+                "Leave out --dicom-seg, or export the series again with complete headers",
+            ) from error
+        dataset.save_as(os.fspath(path))
+    with open(path, "rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _header(file: str) -> pydicom.Dataset:
+    """A source's header with what research exports drop and the module definitions call type 2."""
+    import pydicom
+
+    dataset = pydicom.dcmread(file, stop_before_pixels=True)
+    for keyword in (
+        "PatientID",
+        "PatientName",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyDate",
+        "StudyTime",
+        "StudyID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+    ):
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
+    return dataset
+
+
+def _frames(
+    mask: NDArray[np.integer[Any]], series: dict[str, Any], sources: list[pydicom.Dataset]
+) -> NDArray[np.uint8]:
+    """The mask in the order of the source's frames."""
+    binary = np.ascontiguousarray(mask != 0, dtype=np.uint8)
+    numbers = series.get("frames")
+    if not numbers:
+        return binary
+    ordered = np.zeros((int(sources[0].NumberOfFrames), *binary.shape[1:]), np.uint8)
+    ordered[np.asarray(numbers) - 1] = binary
+    return ordered
+
+
+def _segmentation(
+    frames: NDArray[np.uint8],
+    sources: list[pydicom.Dataset],
+    series: dict[str, Any],
+    algorithm: tuple[str, str],
+) -> pydicom.Dataset:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    category, kind = _codes()
+    name, version = algorithm
+    segment = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="Stroke lesion",
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=name, version=version, family=codes.DCM.ArtificialIntelligence
+        ),
+        anatomic_regions=[hd.sr.CodedConcept(*_BRAIN)],
+    )
+    segmentation = hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=frames,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[segment],
+        series_instance_uid=hd.UID(),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="StrokeLesionSeg developers",
+        manufacturer_model_name="StrokeLesionSeg",
+        software_versions=__version__,
+        device_serial_number="0",
+        content_label="LESION",
+        content_description="Chronic stroke lesions; for research",
+        omit_empty_frames=bool(frames.any()),
+    )
+    description = series.get("SeriesDescription") or "T1"
+    segmentation.SeriesDescription = f"{description} lesions"[:64]
+    return segmentation
+
+
+def _codes() -> tuple[Any, Any]:
+    """Category and type of the segment, from the terminology that Slicer is given too."""
+    from highdicom.sr import CodedConcept
+
+    path = resource_path("Terminologies", "StrokeLesionSeg.term.json")
+    terms = json.loads(path.read_text(encoding="utf-8"))
+    for category in terms["SegmentationCodes"]["Category"]:
+        for kind in category["Type"]:
+            if kind["CodeValue"] == _INFARCT:
+                return tuple(
+                    CodedConcept(c["CodeValue"], c["CodingSchemeDesignator"], c["CodeMeaning"])
+                    for c in (category, kind)
+                )
+    raise LookupError(f"{path} lacks the code {_INFARCT}")
