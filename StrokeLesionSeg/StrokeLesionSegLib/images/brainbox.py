@@ -21,6 +21,8 @@ _HEAD_HEIGHT_MM = 185
 # A plane belongs to the head if this share of the fullest plane's foreground lies in it: less is
 # noise, a pillow or wrap-around.
 _PLANE_SHARE = 0.02
+# Of the bright tissue's intensity: noise stays below, even in low-field scans.
+_TISSUE_SHARE = 0.2
 
 
 def on_mni_grid(canonical: Canonical) -> bool:
@@ -39,7 +41,7 @@ def brain_box(canonical: Canonical) -> Box:
     if on_mni_grid(canonical):
         return _bounds(mni_brain_mask().array != 0, _MARGIN_MM)
     try:
-        foreground = array > foreground_threshold(array)
+        foreground = array > _tissue_level(array)
     except ValueError:  # nothing finite, or constant
         return _whole(array.shape)
     k = _extent(foreground.sum(axis=(1, 2)))
@@ -65,6 +67,15 @@ def brain_mask_for(canonical: Canonical, margin_mm: float = 0.0) -> NDArray[np.b
     if not margin_mm >= 0:
         raise ValueError(f"a margin is not negative: {margin_mm} mm")
     return _grown_mask(float(margin_mm))
+
+
+def _tissue_level(array: NDArray[np.float32]) -> float:
+    """An intensity that scalp and brain exceed and noise in the air does not."""
+    sample = array[::2, ::2, ::2]
+    threshold = foreground_threshold(sample)
+    bright = float(np.percentile(sample[sample > threshold], 90))
+    # The outline is all that counts: dark fluid within it may fall below.
+    return max(threshold, float(sample.min()) + _TISSUE_SHARE * (bright - float(sample.min())))
 
 
 @lru_cache(maxsize=2)
