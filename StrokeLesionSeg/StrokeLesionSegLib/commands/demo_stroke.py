@@ -55,8 +55,9 @@ def simulate_stroke(t1: Volume, grey: Volume, white: Volume, seed: int = 0) -> S
         _ellipsoid(t1, *_CAVITY) + 0.55 * _smooth_noise(image.shape, 5.0, random),
         _ellipsoid(t1, *_LACUNE) + 0.30 * _smooth_noise(image.shape, 2.0, random),
     ]
-    lost = tissue & (np.maximum(*fields) > 0)
-    lost = _largest_parts(ndimage.binary_opening(lost), count=2)
+    lost = np.zeros(image.shape, dtype=bool)
+    for field in fields:
+        lost |= _largest_part(ndimage.binary_opening(tissue & (field > 0)))
     # Sulci within the cavity are part of it.
     lost = ndimage.binary_fill_holes(ndimage.binary_closing(lost, iterations=3))
     # Partial volume: about 1 mm wide.
@@ -76,7 +77,7 @@ def simulate_stroke(t1: Volume, grey: Volume, white: Volume, seed: int = 0) -> S
     image = np.where(brain, np.clip(image * bias + 0.012 * noise, 0, None), 0)
     scan = np.rint(1000 * image).astype(np.int16)
 
-    k, j, i = (float(v) for v in ndimage.center_of_mass(_largest_parts(truth, count=1)))
+    k, j, i = (float(v) for v in ndimage.center_of_mass(_largest_part(truth)))
     centre = (t1.affine @ np.array([i, j, k, 1.0]))[:3]
     return SimulatedStroke(
         t1.with_array(scan),
@@ -120,13 +121,13 @@ def _smooth_noise(
     return (noise / noise.std()).astype(np.float32)
 
 
-def _largest_parts(mask: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """The ``count`` largest connected components."""
+def _largest_part(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected component."""
     from scipy import ndimage
 
-    labels, found = ndimage.label(mask)
-    if found <= count:
+    labels, count = ndimage.label(mask)
+    if not count:
         return mask
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.isin(labels, np.argsort(sizes)[-count:])
+    return labels == np.argmax(sizes)
