@@ -359,9 +359,9 @@ def test_a_stopped_run_cleans_up(tmp_path: Path, home: Path, number: int) -> Non
     assert any(name.startswith(".stroke-lesion-seg-") for name in files_in(tmp_path))
     process.send_signal(number)
     started = time.monotonic()
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=120)
     assert process.returncode == 130, error
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60
     assert error == "stroke-lesion-seg: stopped\n"
     assert files_in(tmp_path) == {"big.nii"}
 
