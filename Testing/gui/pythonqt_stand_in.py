@@ -51,7 +51,10 @@ class Proxy:
         def call(*arguments: Any, **keywords: Any) -> Any:
             if keywords:
                 raise TypeError(f"PythonQt takes no keyword arguments: {name}({keywords})")
-            return plain(value(*(raw(a) for a in arguments)))
+            given = [raw(a) for a in arguments]
+            if name == "setCheckState":
+                given = [QtCore.Qt.CheckState(given[0])]
+            return plain(value(*given))
 
         return call
 
@@ -63,10 +66,10 @@ class Proxy:
             raise TypeError(f"{name} = {value!r}")
         widget.setProperty(name, value)
         got = widget.property(name)
-        if isinstance(value, (str, bool)) and type(got) is type(value) and got != value:
-            # Visibility is the state of the whole window; everything else has to arrive.
-            if name not in ("visible", "enabled"):
-                raise AttributeError(f"{name} of {type(widget).__name__} is {got!r}, not {value!r}")
+        # Visibility is the state of the whole window; everything else has to arrive.
+        arrives = isinstance(value, (str, bool)) and name not in ("visible", "enabled")
+        if arrives and type(got) is type(value) and got != value:
+            raise AttributeError(f"{name} of {type(widget).__name__} is {got!r}, not {value!r}")
 
     def connect(self, signal: str, slot: Any) -> bool:
         name, _, types_ = signal.partition("(")
@@ -105,33 +108,39 @@ class MRMLWidget(QtWidgets.QWidget):
             child.setMRMLScene(scene)
 
 
+class ModuleParent(QtWidgets.QWidget):
+    """The area that Slicer hands to a module's widget."""
+
+    isEntered = QtCore.Property(bool, lambda self: True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        QtWidgets.QVBoxLayout(self)
+
+
 class NodeComboBox(QtWidgets.QComboBox):
     """qMRMLNodeComboBox: the nodes of a class in a scene, kept up to date."""
 
     currentNodeChanged = QtCore.Signal(object)
-    for _name, _kind in (
-        ("nodeTypes", "QStringList"),
-        ("addEnabled", bool),
-        ("removeEnabled", bool),
-        ("noneEnabled", bool),
-        ("showChildNodeTypes", bool),
-        ("noneDisplay", str),
-    ):
-        locals()[f"_{_name}"] = None
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._scene: Any = None
         self._ids: list[str | None] = [None]
-        self._nodes_known: list[str | None] = []
         self.addItem("Choose a T1-weighted scan")
         self.currentIndexChanged.connect(lambda *_: self.currentNodeChanged.emit(None))
 
     def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
+        self._tags = []
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
-            scene.AddObserver(event, self._refill)
+            self._tags.append(scene.AddObserver(event, self._refill))
         self._refill()
+
+    def forget(self) -> None:
+        """Stop looking at the scene; Python's hold on the observers would outlive the widget."""
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
 
     def _refill(self, *_: Any) -> None:
         current = self.currentNode()
@@ -301,7 +310,8 @@ def make_qt() -> types.ModuleType:
             if hasattr(home, name):
                 setattr(qt, name, _Class(getattr(home, name)))
                 break
-    qt.Qt = QtCore.Qt
+    states = {state.name: state.value for state in QtCore.Qt.CheckState}
+    qt.Qt = types.SimpleNamespace(**states)  # plain numbers, as in PythonQt
     return qt
 
 

@@ -96,8 +96,11 @@ def import_slicer() -> Any:
 def start(temporary: str) -> Any:
     """Create scene, application and logics; returns the ``slicer`` package.
 
-    ``temporary`` is the folder in which scene bundles are unpacked.
+    ``temporary`` is the folder in which scene bundles are unpacked. A second call in the same
+    process returns what the first one made.
     """
+    if _started:
+        return _started[0]
     slicer = import_slicer()
     import vtk
 
@@ -145,9 +148,11 @@ def start(temporary: str) -> Any:
         scene.AddNode(composite)
     scene.AddNode(slicer.vtkMRMLSelectionNode())
     scene.AddNode(slicer.vtkMRMLInteractionNode())
+    _started.append(slicer)
     return slicer
 
 
+_started: list[Any] = []
 _keep: list[Any] = []  # logics that nothing else refers to
 
 

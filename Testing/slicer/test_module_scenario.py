@@ -17,7 +17,11 @@ from StrokeLesionSegLib.slicerbridge import results, sample, selftest
 from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
 from StrokeLesionSegLib.slicerbridge.process import EngineProcess
 from StrokeLesionSegLib.slicerbridge.run import RunError, RunParameters, SegmentationRun
-from StrokeLesionSegLib.slicerbridge.volumes import add_volume_node, volume_from_node
+from StrokeLesionSegLib.slicerbridge.volumes import (
+    add_volume_node,
+    affine_from_node,
+    volume_from_node,
+)
 
 FAST = RunParameters(model="fluid", align="none", precision="float32", device="cpu")
 
@@ -52,9 +56,15 @@ def test_the_simulated_lesion_is_found_where_it_is(
     segmentation = logic.segment(node, FAST, timeout_s=120)
     mask = results.read_segment(segmentation, logic.segment_id(segmentation), node).full()
     truth = simulated.truth.array
-    assert (mask & truth).sum() > 0.6 * truth.sum()
-    largest = max(logic.measure(segmentation), key=lambda row: row.volume_ml)
-    assert largest.volume_ml == pytest.approx(truth.sum() / 1000, rel=1.0)
+    assert (mask & truth).sum() > 0.5 * truth.sum()
+    k, j, i = (v.mean() for v in np.nonzero(truth))
+    centre = (simulated.t1.affine @ (i, j, k, 1))[:3]
+    near = [
+        row
+        for row in logic.measure(segmentation)
+        if np.linalg.norm(np.subtract(row.centroid_ras_mm, centre)) < 15
+    ]
+    assert [row.side for row in near] == ["left"]
 
 
 def test_two_runs_do_not_collide(
@@ -214,10 +224,28 @@ def compare_with_command_line(
         command = [sys.executable, "-m", "StrokeLesionSegLib", "segment", str(local), "-o"]
         command += [str(mask), "--overwrite", *parameters.arguments()]
         subprocess.run(command, check=True, env=environment(), capture_output=True)
-        theirs = np.asarray(nibabel.load(mask).dataobj).T
+        image = nibabel.load(mask)
+        theirs = np.asarray(image.dataobj)  # i, j, k
         assert theirs.sum() > 0
+        ours = on_grid(ours, affine_from_node(node), theirs.shape, image.affine)
         assert int((ours != theirs).sum()) == 0, file.name
         slicer.mrmlScene.Clear(0)
+
+
+def on_grid(
+    mask: np.ndarray, affine: np.ndarray, shape: tuple[int, ...], wanted: np.ndarray
+) -> np.ndarray:
+    """A mask (k, j, i) on the grid of a file (i, j, k) that holds the same voxels.
+
+    Slicer turns left-handed files into right-handed volumes by reversing an axis.
+    """
+    to_file = np.linalg.inv(wanted) @ affine
+    assert np.abs(to_file - np.rint(to_file)).max() < 1e-3, "the grids differ by more than axes"
+    k, j, i = np.nonzero(mask)
+    index = np.rint(to_file @ np.stack([i, j, k, np.ones_like(i)]))[:3].astype(int)
+    out = np.zeros(shape, mask.dtype)
+    out[tuple(index)] = 1
+    return out
 
 
 def environment() -> dict[str, str]:

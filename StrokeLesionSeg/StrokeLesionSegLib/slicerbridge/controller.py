@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InputError
 from . import batch, panel, system_check
 from .logic import newest_segment
-from .measure import Row, total_text
+from .measure import Row, rows_of, total_text
 from .process import EngineProcess
 from .results import find_segmentation, jump_to, maps_of, show_background, show_overlay
 from .run import RunError, RunParameters, SegmentationRun
@@ -211,6 +211,11 @@ class PanelController:
         for name, (combo, entries) in self._choices.items():
             values = [value for _text, value in entries]
             wanted = getattr(self.parameters, name)
+            if name == "model" and wanted not in values:
+                # A scene from another computer: keep what it says, the run explains what to do.
+                values.append(wanted)
+                entries.append((self.tr("{name} (not installed)").format(name=wanted), wanted))
+                combo.addItem(*entries[-1])
             index = values.index(wanted) if wanted in values else 0
             if combo.currentIndex != index:
                 combo.currentIndex = index
@@ -235,7 +240,7 @@ class PanelController:
         node = self.parameters.inputVolume
         self._volume_id = node.GetID() if node else None
         self._observe(node)
-        self._verdict = verdict(node)
+        self._verdict, self._torch = verdict(node), torch_state()
         self._problem, self._warnings, self._kept_apart = "", (), False
         if not keep_result:
             found = find_segmentation(node) if node else None
@@ -310,7 +315,6 @@ class PanelController:
             ui.totalLabel.text += self.tr(
                 " One view has no uncertainty: choose 'Accurate' and press Segment again."
             )
-        self._torch = torch_state() if not running else self._torch
         ui.torchLabel.text = self._torch.version if self._torch.installed else "not installed"
         ui.installTorchButton.enabled = not self._torch.installed
         ui.installTorchButton.toolTip = (
@@ -420,7 +424,7 @@ class PanelController:
         )
         self._applied = self._settings()
         show_background(self.parameters.inputVolume)
-        self._read_rows()
+        self._fill_table(rows_of(results.found))
         self._show_overlay()
 
     def _show_error(self, text: str, failure: Any) -> None:
@@ -447,6 +451,8 @@ class PanelController:
             if not self._step_open:
                 self._kept_apart = self.logic.begin(node) or self._kept_apart
                 self._step_open = True
+                self._apply.start()  # the GUI gets a turn between saving and changing
+                return
             threshold, smallest, dropped = settings
             rows = self.logic.threshold(
                 node, threshold, smallest, seeds_from_text(dropped), step=False, measure=False
@@ -472,7 +478,7 @@ class PanelController:
         if self._filling or column != 0 or not 0 <= row < len(self.rows):
             return
         item = self.ui.lesionTable.item(row, 0)
-        keep = int(item.checkState()) != int(self.qt.Qt.Unchecked)
+        keep = item.checkState() != self.qt.Qt.Unchecked
         seed, seeds = self.rows[row].seed, seeds_from_text(self.parameters.dropped)
         if keep == self.rows[row].keep:
             return

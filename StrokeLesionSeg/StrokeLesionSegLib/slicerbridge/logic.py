@@ -51,7 +51,7 @@ class BridgeLogic:
         self._thresholders[segmentation.GetID()] = Thresholder(
             segmentation, results.segment_id, volume_node, results.probability
         )
-        self.measure(segmentation)
+        self.tabulate(segmentation, rows_of(results.found))
         return results
 
     def segment(

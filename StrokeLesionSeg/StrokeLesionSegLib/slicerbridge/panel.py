@@ -86,8 +86,11 @@ def view(state: PanelState) -> PanelView:
 
 def as_html(text: str, strong: bool = False) -> str:
     """``text`` for a label, with nothing in it taken as markup."""
-    escaped = html.escape(text).replace("\n", "<br>")
-    return f"<b>{escaped}</b>" if strong else escaped
+    if not text:
+        return ""
+    escaped = html.escape(text, quote=False).replace("\n", "<br>")
+    # The tag makes Qt read it as rich text; without one it would show "&amp;".
+    return f"<b>{escaped}</b>" if strong else f"<span>{escaped}</span>"
 
 
 #: Columns of the lesion table in the panel and how a ``measure.Row`` fills them.

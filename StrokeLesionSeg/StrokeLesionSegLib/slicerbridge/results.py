@@ -307,18 +307,23 @@ def add_map(volume: Volume, volume_node: Any, kind: str) -> Any:
     """Add the probability (``kind`` "probability") or uncertainty ("spread") as a volume node,
     under the transform and in the study of ``volume_node``, with its colours."""
     title = {"probability": "lesion probability", "spread": "lesion uncertainty"}[kind]
-    node = add_volume_node(volume, f"{volume_node.GetName()} {title}", like=volume_node)
-    node.SetAttribute("StrokeLesionSeg", kind)
-    place_beside(node, volume_node)
-    node.CreateDefaultDisplayNodes()
-    display = node.GetScalarVolumeDisplayNode()
+    import slicer
+
+    # The display comes first: with one of its own, Slicer does not go through all voxels to
+    # find a window, which would take longer than everything else here.
+    display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+    display.AutoWindowLevelOff()
     top = 1.0 if kind == "probability" else 0.5  # a standard deviation of [0, 1] is at most 1/2
     display.SetAndObserveColorNodeID(color_node(kind).GetID())
-    display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(0.0, top)
     display.SetLowerThreshold(SHOWN_FROM * top)
     display.SetUpperThreshold(1.0)
     display.SetApplyThreshold(1)
+    node = add_volume_node(
+        volume, f"{volume_node.GetName()} {title}", like=volume_node, display=display
+    )
+    node.SetAttribute("StrokeLesionSeg", kind)
+    place_beside(node, volume_node)
     return node
 
 

@@ -20,12 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..images.volume import Volume
+from ..images.volume import Grid, Volume
 from .process import EngineProcess, Failure
 from .results import (
     PROBABILITY_ROLE,
     SPREAD_ROLE,
-    Patch,
     Provenance,
     add_map,
     add_segment,
@@ -33,7 +32,7 @@ from .results import (
     find_segmentation,
     same_parent,
 )
-from .threshold import ProbabilityMap
+from .threshold import Found, ProbabilityMap
 from .verdict import verdict
 from .volumes import affine_from_node, node_by_id, voxels_from_node
 
@@ -103,6 +102,7 @@ class RunResults:
     probability_node: Any
     spread_node: Any | None
     probability: ProbabilityMap
+    found: Found
     provenance: Provenance
     warnings: tuple[str, ...]
     sidecar: dict[str, Any]
@@ -203,7 +203,12 @@ class SegmentationRun:
             elif self.state == "running":
                 self._poll_process()
             elif self.state == "reading" and self._worker_done():
-                self._steps = [self._add_maps, self._add_segment]
+                # A step each, so that the GUI is free in between.
+                self._steps = [
+                    lambda: self._add_map("probability"),
+                    lambda: self._add_map("spread"),
+                    self._add_segment,
+                ]
                 self.state = "adding"
             elif self.state == "adding":
                 if node_by_id(self._volume_id) is None:
@@ -259,35 +264,29 @@ class SegmentationRun:
         if failure is not None:
             self._fail(failure)
             return
-        scratch, shape, into = process.scratch, self._shape, self._loaded
-        self._start_worker(lambda: into.update(_read_outputs(scratch, shape)))
+        scratch, grid, into = process.scratch, Grid(self._shape, self._affine), self._loaded
+        self._start_worker(lambda: into.update(_read_outputs(scratch, grid)))
         self._reach("results")
         self.state = "reading"
 
-    def _add_maps(self) -> None:
-        node = node_by_id(self._volume_id)
-        for kind in ("probability", "spread"):
-            if kind in self._loaded:
-                volume = Volume(self._loaded[kind], self._affine)
-                self._added[kind] = add_map(volume, node, kind)
+    def _add_map(self, kind: str) -> None:
+        if kind in self._loaded:
+            node = node_by_id(self._volume_id)
+            self._added[kind] = add_map(Volume(self._loaded[kind], self._affine), node, kind)
 
     def _add_segment(self) -> None:
         node = node_by_id(self._volume_id)
-        provenance = provenance_of(self._loaded["sidecar"])
-        volume = Volume(self._loaded["probability"], self._affine)
-        patch = Patch(self._loaded["mask"], self._loaded["start"], volume.grid)
         segmentation = node_by_id(self._segmentation_id) or find_segmentation(node)
         if segmentation is None or not same_parent(segmentation, node):
             # The image was moved since: its earlier segmentation stays where it is.
             segmentation = add_segmentation(node)
         segmentation.SetNodeReferenceID(PROBABILITY_ROLE, self._added["probability"].GetID())
         spread = self._added.get("spread")
-        if spread is not None:
-            segmentation.SetNodeReferenceID(SPREAD_ROLE, spread.GetID())
+        segmentation.SetNodeReferenceID(SPREAD_ROLE, spread.GetID() if spread else None)
         self._added["segmentation"] = segmentation
-        self._added["segment"] = add_segment(segmentation, patch, provenance)
-        self._added["provenance"] = provenance
-        self._added["map"] = ProbabilityMap(volume, provenance.to_mni)
+        self._added["segment"] = add_segment(
+            segmentation, self._loaded["found"].patch, self._loaded["provenance"]
+        )
 
     def _finish(self) -> None:
         sidecar = self._loaded["sidecar"]
@@ -296,8 +295,9 @@ class SegmentationRun:
             self._added["segment"],
             self._added["probability"],
             self._added.get("spread"),
-            self._added["map"],
-            self._added["provenance"],
+            self._loaded["map"],
+            self._loaded["found"],
+            self._loaded["provenance"],
             tuple(map(str, sidecar.get("warnings") or ())),
             sidecar,
             time.monotonic() - self._began,
@@ -377,25 +377,28 @@ def _write_input(path: Path, volume: Volume) -> None:
         write_volume(path, volume, dtype=np.float32)
 
 
-def _read_outputs(scratch: Path, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Arrays (K, J, I) and sidecar of a run; the mask cut to its box, with its start."""
-    out: dict[str, Any] = {
-        "sidecar": json.loads((scratch / "run.json").read_text(encoding="utf-8"))
+def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
+    """What a run wrote, ready for the scene; everything that takes time is done here."""
+    sidecar = json.loads((scratch / "run.json").read_text(encoding="utf-8"))
+    made = provenance_of(sidecar)
+    probability = read_plain_nifti(scratch / "probability.nii", grid.shape)
+    kept = ProbabilityMap(Volume(probability, grid.affine), made.to_mni)
+    found = kept.lesions(made.threshold, made.min_volume_ml, made.hysteresis)
+    # From now on the sliders make the mask: they have to make the one that the engine made.
+    mask = read_plain_nifti(scratch / "mask.nii", grid.shape)
+    if not np.array_equal(found.patch.full(), mask):
+        raise ValueError("the engine's mask does not follow from its probability")
+    out = {
+        "sidecar": sidecar,
+        "provenance": made,
+        "probability": probability,
+        "map": kept,
+        "found": found,
     }
-    out["probability"] = read_plain_nifti(scratch / "probability.nii", shape)
     if (scratch / "spread.nii").exists():
-        spread = read_plain_nifti(scratch / "spread.nii", shape)
+        spread = read_plain_nifti(scratch / "spread.nii", grid.shape)
         if float(spread.max()) > 0:  # one view without flips has no spread
             out["spread"] = spread
-    mask = read_plain_nifti(scratch / "mask.nii", shape)
-    plane = mask.any(axis=0)
-    if plane.any():
-        profiles = (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))
-        where = [np.flatnonzero(p) for p in profiles]
-        box = tuple(slice(int(w[0]), int(w[-1]) + 1) for w in where)
-        out["mask"], out["start"] = np.ascontiguousarray(mask[box]), tuple(b.start for b in box)
-    else:
-        out["mask"], out["start"] = np.zeros((1, 1, 1), np.uint8), (0, 0, 0)
     return out
 
 

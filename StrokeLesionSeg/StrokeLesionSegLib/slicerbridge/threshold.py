@@ -66,6 +66,7 @@ class ProbabilityMap:
         self.to_mni = to_mni
         self.floor = floor
         self._box = _box_above(volume.array, floor)
+        self._cropped = np.ascontiguousarray(volume.array[self._box])
 
     def lesions(
         self,
@@ -82,13 +83,13 @@ class ProbabilityMap:
         from ..lesions import find_lesions
 
         lowest = threshold if hysteresis is None else min(threshold, hysteresis)
-        box = self._box
+        box, cropped = self._box, self._cropped
         if lowest < self.floor:
             box = tuple(slice(0, n) for n in self.volume.array.shape)  # type: ignore[assignment]
+            cropped = self.volume.array
         start = np.array([s.start for s in box])
         affine = self.volume.affine.copy()
         affine[:3, 3] = (affine @ np.array([*start[::-1], 1.0]))[:3]
-        cropped = np.ascontiguousarray(self.volume.array[box])
         # The box must not decide what is left and right of the whole scan.
         middle = (np.array(self.volume.array.shape[::-1]) - 1) / 2
         midline_x = self.volume.affine[0, :3] @ middle + self.volume.affine[0, 3]
@@ -140,15 +141,24 @@ def peaks(
 ) -> list[tuple[int, ...]]:
     """The voxel of the highest probability of each wanted label, the first where there are ties.
 
-    ``labels`` has to hold every wanted label. Sorts only the labelled voxels, for speed.
+    ``labels`` has to hold every label from 1 on. Sorts only the labelled voxels, for speed.
     """
+    if not wanted:
+        return []
     inside = np.flatnonzero(labels)
     owner = labels.reshape(-1)[inside]
-    values = probability.reshape(-1)[inside]
-    # Within a label the highest value comes first, and of equal ones the first in memory.
-    order = np.lexsort((inside, -values, owner))
-    first = np.searchsorted(owner[order], wanted)
-    return [tuple(int(v) for v in np.unravel_index(inside[order[n]], labels.shape)) for n in first]
+    # Stable on small integers is a radix sort; within a label memory order stays.
+    order = np.argsort(owner.astype(np.uint16 if owner.max() < 2**16 else np.int64), kind="stable")
+    values = probability.reshape(-1)[inside[order]]
+    starts = np.searchsorted(owner[order], np.arange(1, owner.max() + 1))
+    highest = np.maximum.reduceat(values, starts)
+    found = []
+    for label in wanted:
+        first = starts[label - 1]
+        last = starts[label] if label < len(starts) else len(values)
+        peak = first + int(np.argmax(values[first:last] == highest[label - 1]))
+        found.append(tuple(int(v) for v in np.unravel_index(inside[order[peak]], labels.shape)))
+    return found
 
 
 def _box_above(array: NDArray[np.generic], floor: float) -> tuple[slice, slice, slice]:

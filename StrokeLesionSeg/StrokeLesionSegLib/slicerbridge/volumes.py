@@ -78,13 +78,21 @@ def export_node(node: Any, path: str | Path) -> None:
 
 
 def add_volume_node(
-    volume: Volume, name: str, like: Any | None = None, class_name: str = "vtkMRMLScalarVolumeNode"
+    volume: Volume,
+    name: str,
+    like: Any | None = None,
+    class_name: str = "vtkMRMLScalarVolumeNode",
+    display: Any | None = None,
 ) -> Any:
-    """Add a volume node with these voxels; under the parent transform of ``like``, if given."""
+    """Add a volume node with these voxels (copied); under the parent transform of ``like``.
+
+    ``display``: the display node that it gets before its voxels.
+    """
     import slicer
-    import slicer.util
 
     node = slicer.mrmlScene.AddNewNodeByClass(class_name, slicer.mrmlScene.GenerateUniqueName(name))
+    if display is not None:
+        node.SetAndObserveDisplayNodeID(display.GetID())
     set_volume(node, volume)
     if like is not None:
         node.SetAndObserveTransformNodeID(like.GetTransformNodeID())

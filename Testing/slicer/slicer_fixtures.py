@@ -1,0 +1,45 @@
+"""Fixtures of the tests that run on Slicer's real libraries; two folders of tests share them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def slicer_core(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The ``slicer`` package with scene, application and logics set up."""
+    pytest.importorskip("slicer_core", reason="slicer-core is missing: pip install slicer-core")
+    import headless_slicer
+
+    return headless_slicer.start(str(tmp_path_factory.mktemp("slicer")))
+
+
+@pytest.fixture
+def slicer(slicer_core: Any) -> Iterator[Any]:
+    """The ``slicer`` package with an empty scene; VTK errors during the test fail it."""
+    from headless_slicer import vtk_errors
+
+    slicer_core.mrmlScene.Clear(0)
+    temporary = slicer_core.app.temporaryPath
+    before = len(vtk_errors(temporary))
+    yield slicer_core
+    slicer_core.mrmlScene.Clear(0)
+    errors = vtk_errors(temporary)[before:]
+    assert not errors, "VTK reported:\n" + "\n".join(errors)
+
+
+@pytest.fixture(scope="session")
+def model_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user directory with the model ``fluid``; the engine's processes inherit it."""
+    pytest.importorskip("torch")
+    from fluid_model import write_fluid_model
+
+    home = tmp_path_factory.mktemp("home")
+    write_fluid_model(home / "models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STROKE_LESION_SEG_HOME", str(home))
+        yield home
