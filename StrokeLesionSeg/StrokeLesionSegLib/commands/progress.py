@@ -18,6 +18,7 @@ _TITLES = {
     "back": "Back to the scan's grid",
     "clean": "Finding lesions",
     "write": "Writing",
+    "scans": "Scans",
 }
 
 

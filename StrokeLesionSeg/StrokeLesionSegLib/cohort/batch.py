@@ -1,0 +1,323 @@
+"""A batch: which scans are left to do, doing them, and the tables of the group."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..outputs import os_input_error
+from ..pipeline import CleanUp, software_versions
+from .cluster import connected, local_workers, require_distributed, run_on, with_threads
+from .dataset import check_out, write_description, write_group_tables
+from .fingerprint import unchanged
+from .inputs import FoundScan, find_scans
+from .ledger import DONE, FAILED, Ledger
+from .local import run_here
+from .lock import FolderLock
+from .scan_job import Settings, record_outputs
+
+if TYPE_CHECKING:
+    from ..inference import SegmentOptions
+
+#: Called after every scan with its record, how many are through, and how many there are.
+Progress = Callable[[Mapping[str, Any] | None, int, int], None]
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is run.
+
+    Attributes
+    ----------
+    model: name; None takes the default. options, clean: as for ``segment_file``.
+    resume: leave out what an earlier batch has done with the same input, parameters and model.
+    retry_failed: try again what failed before; else it counts as failed without another try.
+    workers: processes on this machine; more than one needs dask.distributed.
+    scheduler: address of a Dask scheduler, whose workers see the same paths; goes before workers.
+    dicom_seg: write DICOM Segmentation for scans that are DICOM; needs highdicom.
+    """
+
+    model: str | None = None
+    options: SegmentOptions | None = None
+    clean: CleanUp = field(default_factory=CleanUp)
+    resume: bool = True
+    retry_failed: bool = False
+    workers: int = 1
+    scheduler: str | None = None
+    dicom_seg: bool = False
+
+
+@dataclass
+class BatchReport:
+    """How a batch ended.
+
+    Attributes
+    ----------
+    total: scans in the input. done: finished now. skipped: finished before.
+    failed: records of those that could not be used, now or before.
+    passed_over: images in the input that are no T1-weighted scans.
+    seconds: from start to end. network_share: the share of the time after the first scan in which
+        the network ran; None on a cluster and for fewer than two scans.
+    """
+
+    total: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    passed_over: tuple[str, ...] = ()
+    seconds: float = 0.0
+    network_share: float | None = None
+
+
+def run_batch(
+    source: Path,
+    out: Path,
+    options: BatchOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> BatchReport:
+    """Segment all scans of ``source`` (see ``find_scans``) into the BIDS derivative ``out``.
+
+    Raises ``InputError`` if arguments, model or ``out`` cannot be used, if another batch works in
+    ``out``, or if the disk is full. A scan that cannot be used is no error: it is in ``failed``.
+    After ``KeyboardInterrupt`` or a kill, the same call goes on where it ended.
+    """
+    options = options or BatchOptions()
+    source, out = Path(os.path.abspath(source)), Path(os.path.abspath(out))
+    started = time.perf_counter()
+    check_out(out, source)
+    cohort = find_scans(source, leave_out=out)
+    run = secrets.token_hex(8)
+    settings = _settings(options, out, run)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_input_error(error, out) from error
+    with FolderLock(out, run), Ledger(out) as ledger:
+        plan = _Plan(cohort.scans, settings, ledger, source, options)
+        report = BatchReport(len(cohort.scans), 0, plan.skipped, plan.failed, cohort.passed_over)
+        write_description(out, source, settings.parameters)
+        ledger.append(_run_record(settings, source, report, len(plan.to_do)))
+        _clear_staging(out, plan.to_do)
+        clock = _NetworkClock()
+
+        def keep(record: dict[str, Any]) -> None:
+            ledger.append(record)
+            clock.add(record)
+            if record["state"] == DONE:
+                report.done += 1
+            else:
+                report.failed.append(record)
+            if progress is not None:
+                progress(record, report.done + report.skipped + len(report.failed), report.total)
+
+        if progress is not None:
+            progress(None, report.skipped + len(report.failed), report.total)
+        try:
+            if plan.to_do:
+                _run(plan.to_do, settings, options, keep)
+        finally:
+            report.seconds = time.perf_counter() - started
+            report.network_share = clock.share if _is_local(options) else None
+            write_group_tables(out, _group_records(cohort.scans, ledger, out))
+            ledger.append(_end_record(settings, report))
+    return report
+
+
+def _settings(options: BatchOptions, out: Path, run: str) -> Settings:
+    """Settings with everything resolved; raises ``InputError`` for what cannot work."""
+    from ..inference import SegmentOptions
+    from ..models import Manifest, find_model
+
+    if not _is_local(options):
+        require_distributed()
+    if options.dicom_seg:
+        from ..images.dicom_seg import require_highdicom
+
+        require_highdicom()
+    directory = find_model(options.model)
+    manifest = Manifest.from_file(directory)
+    chosen = options.options or SegmentOptions(views=manifest.inference.get("views", "axial"))
+    return Settings(
+        out=out,
+        run=run,
+        model=options.model or str(directory),
+        manifest={
+            "name": manifest.name,
+            "version": manifest.version,
+            "sha256": manifest.weights["sha256"],
+        },
+        options=chosen,
+        clean=options.clean.resolve(manifest.inference),
+        dicom_seg=options.dicom_seg,
+    )
+
+
+def _is_local(options: BatchOptions) -> bool:
+    return options.scheduler is None and options.workers == 1
+
+
+def _run(
+    scans: list[FoundScan],
+    settings: Settings,
+    options: BatchOptions,
+    keep: Callable[[dict[str, Any]], None],
+) -> None:
+    if options.scheduler is not None:
+        with connected(options.scheduler) as client:
+            run_on(client, scans, settings, keep)
+    elif options.workers > 1:
+        count = min(options.workers, len(scans))
+        with local_workers(count) as client:
+            run_on(client, scans, with_threads(settings, count), keep)
+    else:
+        from ..inference.device import prepare_environment
+
+        prepare_environment()
+        from ..models import load_model
+
+        run_here(scans, settings, load_model(settings.model), keep)
+
+
+class _Plan:
+    """What of a cohort is left ``to_do``, how much is ``skipped``, what has ``failed`` before."""
+
+    def __init__(
+        self,
+        scans: tuple[FoundScan, ...],
+        settings: Settings,
+        ledger: Ledger,
+        source: Path,
+        options: BatchOptions,
+    ) -> None:
+        self.to_do: list[FoundScan] = []
+        self.failed: list[dict[str, Any]] = []
+        self.skipped = 0
+        for found in scans:
+            record = ledger.scans.get(found.stem)
+            if record is None:
+                self.to_do.append(found)
+                continue
+            same = unchanged(found.path, record.get("input") or {})
+            if not same:
+                _refuse_foreign(found, record, ledger, source, settings.out)
+            if not options.resume or not same or record["settings"] != settings.digest:
+                self.to_do.append(found)
+            elif record["state"] == FAILED:
+                if options.retry_failed:
+                    self.to_do.append(found)
+                else:
+                    self.failed.append(record)
+            elif record_outputs(record, settings.out):
+                self.skipped += 1
+            else:
+                self.to_do.append(found)
+
+
+def _refuse_foreign(
+    found: FoundScan, record: dict[str, Any], ledger: Ledger, source: Path, out: Path
+) -> None:
+    """Raise ``InputError`` if results of another scan that still exists would be overwritten."""
+    if record["state"] != DONE:
+        return
+    before = Path(ledger.runs.get(record["run"], {}).get("input", source))
+    root = before if before.is_dir() else before.parent
+    old = (
+        before
+        if record["source"] == before.name and not before.is_dir()
+        else (root / record["source"])
+    )
+    if old != found.path and os.path.lexists(old) and record_outputs(record, out):
+        raise InputError(
+            out,
+            f"holds {found.stem} of another input ({old})",
+            "Give another output folder, or name the subjects in a list",
+        )
+
+
+def _clear_staging(out: Path, scans: list[FoundScan]) -> None:
+    """Remove the hidden folders that a killed batch has left where we are about to write."""
+    for folder in {out.joinpath(found.entities.folder) for found in scans}:
+        if folder.is_dir() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(out)):
+            for staging in folder.glob(".stroke-lesion-seg-*"):
+                if not staging.is_symlink():
+                    shutil.rmtree(staging, ignore_errors=True)
+
+
+def _run_record(
+    settings: Settings, source: Path, report: BatchReport, to_do: int
+) -> dict[str, Any]:
+    return {
+        "record": "run",
+        "run": settings.run,
+        "time": _now(),
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "input": str(source),
+        "scans": report.total,
+        "to_do": to_do,
+        "settings": settings.digest,
+        "parameters": settings.parameters,
+        "versions": software_versions(),
+    }
+
+
+def _end_record(settings: Settings, report: BatchReport) -> dict[str, Any]:
+    return {
+        "record": "end",
+        "run": settings.run,
+        "time": _now(),
+        "done": report.done,
+        "skipped": report.skipped,
+        "failed": len(report.failed),
+        "seconds": round(report.seconds, 3),
+        "network_share": report.network_share,
+    }
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _group_records(scans: tuple[FoundScan, ...], ledger: Ledger, out: Path) -> list[dict[str, Any]]:
+    """The records for the group's tables: this cohort's, and results of earlier inputs."""
+    here = {found.stem for found in scans}
+    kept = [
+        record
+        for stem, record in ledger.scans.items()
+        if stem in here or (record["state"] == DONE and record_outputs(record, out))
+    ]
+    return sorted(kept, key=lambda record: record["stem"])
+
+
+class _NetworkClock:
+    """How much of the time after the first scan the network ran."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+        self._last = 0.0
+        self._busy = 0.0
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        now = time.perf_counter()
+        if self._first is None:
+            if record["state"] == DONE:
+                self._first = now
+            return
+        self._last = now
+        self._busy += record.get("timings", {}).get("network", 0.0)
+
+    @property
+    def share(self) -> float | None:
+        if self._first is None or self._last <= self._first:
+            return None
+        return round(min(1.0, self._busy / (self._last - self._first)), 3)

@@ -1,0 +1,201 @@
+"""Running a cohort on Dask workers: several processes here, or a cluster's. One scan is one task.
+
+The coordinator alone writes the ledger; workers write the scans' own files, each set complete
+under its names or not at all. So a worker may die at any moment, and its scan is done by another.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import Cancelled, InputError
+from .inputs import FoundScan
+from .lock import LOCK_NAME, read_owner
+from .scan_job import Settings, failure, finish, predict, prepare
+
+if TYPE_CHECKING:
+    import distributed
+
+    from ..models import LoadedModel
+
+Keep = Callable[[dict[str, Any]], None]
+
+# Tasks handed out ahead for each worker thread; the rest waits here, however many scans there are.
+_AHEAD = 3
+
+
+def require_distributed() -> None:
+    """Raise ``InputError`` if dask.distributed is not installed."""
+    if importlib.util.find_spec("distributed") is None:
+        raise InputError(
+            "--workers, --scheduler",
+            "the Python package distributed is not installed",
+            "Install it with: python -m pip install 'dask[distributed]'",
+        )
+
+
+@contextmanager
+def local_workers(count: int) -> Iterator[distributed.Client]:
+    """``count`` worker processes of this machine, with its CPU threads shared out among them."""
+    require_distributed()
+    import distributed
+
+    cluster = distributed.LocalCluster(
+        n_workers=count,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        # Scans are large next to what Dask thinks a task should hold; the system's limit is ours.
+        memory_limit=0,
+        env={"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads_each(count))},
+    )
+    with cluster, distributed.Client(cluster) as client:
+        yield client
+
+
+def threads_each(count: int) -> int:
+    """CPU threads for each of ``count`` processes of this machine."""
+    from ..inference.device import available_threads
+
+    return max(1, available_threads() // count)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[distributed.Client]:
+    """The scheduler at ``address``; ``InputError`` if none answers."""
+    require_distributed()
+    import distributed
+
+    try:
+        client = distributed.Client(address, timeout=20)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"--scheduler {address}", f"no scheduler answers ({error})", "Check host and port"
+        ) from error
+    with client:
+        yield client
+
+
+def run_on(
+    client: distributed.Client, scans: Sequence[FoundScan], settings: Settings, keep: Keep
+) -> None:
+    """Work on ``scans`` with the workers of ``client``; ``keep`` gets the record of each.
+
+    A scan whose workers die again and again becomes a failure. Raises ``InputError`` if results
+    cannot be written or a worker has another version or model, and whatever ``keep`` raises.
+    """
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    waiting = iter(scans)
+    running: dict[str, FoundScan] = {}
+    completed = as_completed()
+
+    def hand_out() -> None:
+        threads = sum(client.nthreads().values())
+        while len(running) < max(1, threads) * _AHEAD and (found := next(waiting, None)):
+            future = client.submit(
+                segment_task, found, settings, key=f"{settings.run}-{found.stem}", pure=False
+            )
+            running[future.key] = found
+            completed.add(future)
+
+    hand_out()
+    try:
+        for future in completed:
+            found = running.pop(future.key)
+            error = future.exception()
+            if isinstance(error, KilledWorker):
+                keep(failure(found, settings, _killed(found)))
+            elif error is not None:
+                raise error
+            else:
+                keep(future.result())
+            future.release()
+            hand_out()
+    except BaseException:
+        client.cancel(list(completed.futures), force=True)
+        raise
+
+
+def _killed(found: FoundScan) -> InputError:
+    return InputError(
+        found.path,
+        "the processes that worked on it died again and again",
+        "Give the workers more memory, or look at the scan",
+    )
+
+
+def segment_task(found: FoundScan, settings: Settings) -> dict[str, Any]:
+    """One scan from file to files, in a worker; returns its record for the ledger.
+
+    Raises ``InputError`` only where the whole batch has to stop.
+    """
+    from ..inference.device import prepare_environment
+
+    prepare_environment()
+    started = time.perf_counter()
+    model = _model(settings.model, settings.manifest["sha256"], settings.parameters["version"])
+    cancel = _Superseded(settings)
+    try:
+        prepared = prepare(found, settings, cancel)
+        prediction = predict(prepared, model, settings, cancel)
+        return finish(found, prepared, prediction, model, settings, cancel)
+    except Cancelled:
+        raise InputError(
+            settings.out, "another batch has taken over the output folder", "Stop this one"
+        ) from None
+    except Exception as error:
+        return failure(found, settings, error, time.perf_counter() - started)
+
+
+@functools.lru_cache(maxsize=1)
+def _model(name: str, sha256: str, version: str) -> LoadedModel:
+    """The model, loaded once in each process, and the same as the coordinator's."""
+    from ..models import load_model
+
+    if version != __version__:
+        raise InputError(
+            "worker", f"has version {__version__}, not {version}", "Install the same on all workers"
+        )
+    model = load_model(name)
+    if model.manifest.weights["sha256"] != sha256:
+        raise InputError(
+            f"model {name}", "is another one on this worker", "Install the same on all workers"
+        )
+    return model
+
+
+class _Superseded:
+    """Asks now and then whether this batch still owns its output folder.
+
+    A worker outlives a coordinator that was killed; it must not write over what a later batch,
+    perhaps with other settings, has written.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.out / LOCK_NAME
+        self._run = settings.run
+        self._asked = float("-inf")
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked < 1.0:
+            return False
+        self._asked = now
+        owner = read_owner(self._path)
+        return owner is not None and owner.get("run") != self._run
+
+
+def with_threads(settings: Settings, count: int) -> Settings:
+    """Settings for ``count`` processes on this machine: each takes its part of the threads."""
+    if settings.options.threads is not None:
+        return settings
+    return replace(settings, options=replace(settings.options, threads=threads_each(count)))

@@ -1,0 +1,168 @@
+"""What belongs to the output folder as a whole: its BIDS description and the group tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from .. import __version__
+from ..errors import InputError
+from ..lesions.tables import (
+    COLUMN_DESCRIPTIONS,
+    COLUMNS,
+    read_table,
+    write_rows,
+    write_sidecar,
+    write_text,
+)
+from ..outputs import os_input_error
+from .ledger import DONE, LEDGER_NAME
+
+BIDS_VERSION = "1.10.0"
+DESCRIPTION = "dataset_description.json"
+#: The columns of group_scans.tsv.
+SCAN_COLUMNS = {
+    "participant_id": "Subject",
+    "session_id": "Session; n/a if there is none",
+    "scan": "Begin of the names of the scan's outputs",
+    "source": "The scan, relative to the input folder",
+    "state": "done, or failed",
+    "lesions": "Number of lesions",
+    "volume_ml": "Volume of all lesions",
+    "left_ml": "Part of it on the patient's left",
+    "right_ml": "Part of it on the patient's right",
+    "largest_ml": "Volume of the largest lesion",
+    "aligned": "Whether the alignment to MNI152 succeeded; n/a if none was needed or wanted",
+    "seconds": "Time from reading to writing",
+    "warnings": "What was odd, but dealt with",
+    "error": "Why it failed, and what to do",
+}
+# What the BIDS standard has no names for (yet).
+_IGNORED = "\n".join(
+    ["logs/", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "**/*_seg.dcm",
+     "**/*_report.html", "**/.stroke-lesion-seg-*"]
+)  # fmt: skip
+_README = """\
+# Chronic stroke lesions
+
+Masks (`*_label-lesion_mask.nii.gz`), probabilities (`*_label-lesion_probseg.nii.gz`) and tables
+(`*_desc-lesions_stats.tsv`) of chronic stroke lesions in T1-weighted MRI, on the grid of each scan,
+made by StrokeLesionSeg. For research; not a medical device. Look at every mask.
+
+`group_scans.tsv` lists all scans and `group_lesions.tsv` all lesions. `logs/scans.jsonl` is the
+ledger: what was done with every scan, when, with which model and parameters.
+"""
+
+
+def check_out(out: Path, source: Path) -> None:
+    """Raise ``InputError`` if ``out`` is the input, no folder, or another program's data set."""
+    remedy = "Give another output folder"
+    if os.path.lexists(out) and not out.is_dir():
+        raise InputError(out, "is not a folder", remedy)
+    if out.is_dir() and source.is_dir() and os.path.samefile(out, source):
+        raise InputError(out, "the output folder is the input folder", remedy)
+    if not out.is_dir() or (out / LEDGER_NAME).is_file():
+        return
+    described = out / DESCRIPTION
+    if described.is_file():
+        try:
+            content = json.loads(described.read_text(encoding="utf-8"))
+            makers = [maker.get("Name") for maker in content.get("GeneratedBy", [])]
+        except (OSError, ValueError, AttributeError, TypeError):
+            makers = []
+        if "StrokeLesionSeg" not in makers:
+            raise InputError(out, "holds another data set", remedy)
+    elif any(out.glob("sub-*")):
+        raise InputError(out, "holds subjects of another data set", remedy)
+
+
+def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) -> None:
+    """``dataset_description.json``, ``README.md``, ``.bidsignore`` and the columns' meanings.
+
+    Only the description is written again if it is there. Raises ``InputError`` if it cannot be.
+    """
+    root = source if source.is_dir() else source.parent
+    try:
+        link = quote(Path(os.path.relpath(root, out)).as_posix())
+    except ValueError:  # another drive
+        link = root.as_uri()
+    content = {
+        "Name": "Chronic stroke lesions found by StrokeLesionSeg",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [
+            {
+                "Name": "StrokeLesionSeg",
+                "Version": __version__,
+                "Description": "For research. Not a medical device.",
+                "Parameters": dict(parameters),
+            }
+        ],
+        "DatasetLinks": {"input": link},
+        "HowToAcknowledge": "Name StrokeLesionSeg, its version and the model in GeneratedBy.",
+    }
+    if doi := _doi(root):
+        content["SourceDatasets"] = [{"DOI": doi}]
+    write_sidecar(out / DESCRIPTION, content)
+    for name, text in (("README.md", _README), (".bidsignore", _IGNORED + "\n")):
+        if not (out / name).exists():
+            write_text(out / name, text)
+    write_sidecar(out / "desc-lesions_stats.json", COLUMN_DESCRIPTIONS)
+
+
+def _doi(root: Path) -> str:
+    try:
+        return str(json.loads((root / DESCRIPTION).read_text("utf-8")).get("DatasetDOI") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def write_group_tables(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """``group_scans.tsv``, a row for each record, and ``group_lesions.tsv``, one for each lesion.
+
+    ``records`` are the ledger's, in the order of the rows. Raises ``InputError`` if a table cannot
+    be written.
+    """
+    records = list(records)
+    try:
+        write_rows(out / "group_scans.tsv", tuple(SCAN_COLUMNS), map(_scan_row, records))
+        leading = ("participant_id", "session_id", "scan")
+        write_rows(out / "group_lesions.tsv", (*leading, *COLUMNS), _lesion_rows(out, records))
+    except OSError as error:
+        raise os_input_error(error, out) from error
+    write_sidecar(
+        out / "group_scans.json",
+        {name: {"Description": text} for name, text in SCAN_COLUMNS.items()},
+    )
+    described = {name: {"Description": SCAN_COLUMNS[name]} for name in leading}
+    write_sidecar(out / "group_lesions.json", {**described, **COLUMN_DESCRIPTIONS})
+
+
+def _scan_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    row = {name: record.get(name) for name in SCAN_COLUMNS}
+    return {
+        **row,
+        **_whose(record),
+        "warnings": " ".join(record.get("warnings") or ()) or None,
+    }
+
+
+def _lesion_rows(out: Path, records: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for record in records:
+        if record["state"] == DONE and record.get("lesions"):
+            table = out / record["folder"] / f"{record['stem']}_desc-lesions_stats.tsv"
+            for row in read_table(table):
+                yield {**_whose(record), **row}
+
+
+def _whose(record: Mapping[str, Any]) -> dict[str, Any]:
+    session = record.get("session")
+    return {
+        "participant_id": f"sub-{record['subject']}",
+        "session_id": f"ses-{session}" if session else None,
+        "scan": record["stem"],
+    }

@@ -1,0 +1,134 @@
+"""The book of a batch: what was done with every scan, and how. Appended to, never rewritten.
+
+``logs/scans.jsonl`` in the output folder, one JSON object a line. A line counts once it is
+complete, and every line reaches the disk before the next scan begins, so that a batch killed at
+any moment leaves at most one torn line at the end, which the next one cuts off. Lines of an
+earlier batch stay: the file is also the audit trail. Text is the format because it can be read
+with any tool and is safe on network file systems, where SQLite is not.
+
+Three kinds of line: ``{"record": "run", ...}`` (settings, model, versions, host) when a batch
+begins, ``{"record": "scan", ...}`` when a scan ends, ``{"record": "end", ...}`` when a batch does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from ..errors import InputError
+from ..lesions.tables import to_json
+from ..outputs import os_input_error
+
+LEDGER_NAME = Path("logs", "scans.jsonl")
+DONE, FAILED = "done", "failed"
+
+
+@dataclass
+class LedgerContent:
+    """What the lines say.
+
+    Attributes
+    ----------
+    scans: the last record of every scan, by the stem of its outputs.
+    runs: all records of batches, by their ``run``.
+    complete_bytes: length of the file up to the end of the last complete line.
+    unreadable: number of complete lines that are no records.
+    """
+
+    scans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    complete_bytes: int = 0
+    unreadable: int = 0
+
+
+def read_ledger(out: Path) -> LedgerContent:
+    """The ledger of the output folder ``out``; empty if there is none.
+
+    Raises ``InputError`` if there is one that cannot be opened.
+    """
+    content = LedgerContent()
+    path = out / LEDGER_NAME
+    try:
+        with path.open("rb") as stream:
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break  # torn by a kill
+                content.complete_bytes += len(line)
+                _take(line, content)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise InputError(
+            path, f"cannot be read ({error.strerror or error})", "Check its permissions"
+        ) from error
+    return content
+
+
+def _take(line: bytes, content: LedgerContent) -> None:
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
+        record = json.loads(line)
+        if record["record"] == "run":
+            content.runs[str(record["run"])] = record
+            return
+        if record["record"] == "scan" and record["state"] in (DONE, FAILED):
+            content.scans[str(record["stem"])] = record
+            return
+        if record["record"] == "end":
+            return
+    content.unreadable += 1
+
+
+class Ledger:
+    """The ledger of an output folder, open for writing. Call only with the folder's lock held.
+
+    ``scans`` and ``runs`` are as in ``LedgerContent`` and follow what is appended.
+    """
+
+    def __init__(self, out: Path) -> None:
+        """Raises ``InputError`` if the ledger cannot be written."""
+        self.path = out / LEDGER_NAME
+        content = read_ledger(out)
+        self.scans, self.runs = content.scans, content.runs
+        self.unreadable = content.unreadable
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: BinaryIO = self.path.open("ab")
+            if self._stream.tell() != content.complete_bytes:
+                self._stream.truncate(content.complete_bytes)
+        except OSError as error:
+            raise os_input_error(error, self.path) from error
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add one record and wait until it is on the disk. Raises ``InputError`` if it cannot."""
+        line = json.dumps(to_json(record), ensure_ascii=True, allow_nan=False).encode() + b"\n"
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise os_input_error(error, self.path) from error
+        if record["record"] == "run":
+            self.runs[record["run"]] = dict(record)
+        elif record["record"] == "scan":
+            self.scans[record["stem"]] = dict(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,343 @@
+"""One scan of a cohort, in three steps that may run in three threads: prepare, predict, finish.
+
+Preparing reads and aligns, finishing finds the lesions and writes; both leave the network alone,
+so that on one machine they overlap it, while a cluster's worker runs them one after the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from .. import __version__
+from ..errors import Cancelled, InputError
+from ..outputs import OutputSet, os_input_error
+from ..pipeline import (
+    OutputPaths,
+    SegmentResult,
+    check_source,
+    describe,
+    find_in,
+    write_volumes,
+)
+from .fingerprint import fingerprint, quick_look
+from .inputs import FoundScan
+from .ledger import DONE, FAILED
+
+if TYPE_CHECKING:
+    from ..images import Alignment, Scan
+    from ..inference import Prediction, SegmentOptions
+    from ..models import LoadedModel
+
+Cancel = Callable[[], bool]
+
+# The disk, not the scan, is at fault; going on would only fail scan after scan.
+_OUTPUT_TROUBLE = {errno.ENOSPC, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for all scans of a batch.
+
+    Attributes
+    ----------
+    out: absolute path of the output folder. run: the batch's identity, as in its lock.
+    model: name or directory of the model. manifest: its name, version and sha256.
+    options, clean: as for ``segment_file``; ``clean`` are the resolved keywords of
+        ``find_lesions``.
+    dicom_seg: write DICOM Segmentation for scans that are DICOM.
+    """
+
+    out: Path
+    run: str
+    model: str
+    manifest: dict[str, str]
+    options: SegmentOptions
+    clean: dict[str, Any]
+    dicom_seg: bool = False
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Everything that decides what is found; not how fast (device, threads, batch size)."""
+        options = asdict(self.options)
+        kept = {k: options[k] for k in ("views", "tta", "align", "precision", "crop")}
+        return {
+            "version": __version__,
+            "model": self.manifest,
+            **kept,
+            **self.clean,
+            "dicom_seg": self.dicom_seg,
+        }
+
+    @property
+    def digest(self) -> str:
+        """Checksum of ``parameters``: scans done with another one are done again."""
+        text = json.dumps(self.parameters, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan in memory, with its alignment if one is wanted, and what its input was."""
+
+    scan: Scan
+    alignment: Alignment | None
+    input: dict[str, Any]
+    timings: dict[str, float]
+    started: float
+
+
+def prepare(found: FoundScan, settings: Settings, cancel: Cancel | None = None) -> Prepared:
+    """Read and align. Raises ``InputError`` for a scan that cannot be used, ``Cancelled``."""
+    from ..images import MNI_GRID, align_to_mni, read_scan
+
+    started = time.perf_counter()
+    timings: dict[str, float] = {}
+    check_source(found.path)
+    try:
+        before = fingerprint(found.path)
+        scan = read_scan(found.path)
+        after = quick_look(found.path)
+    except OSError as error:
+        raise InputError(
+            found.path, f"cannot be read ({error.strerror or error})", "Check the disk"
+        ) from error
+    if any(after[key] != before[key] for key in after):
+        raise InputError(
+            found.path, "changed while it was being read", "Start again when it is complete"
+        )
+    timings["read"] = time.perf_counter() - started
+    if cancel is not None and cancel():
+        raise Cancelled
+    align = settings.options.align
+    alignment = None
+    # The rule of segment_volume, which takes over what is found here.
+    if align == "mni" or (align == "auto" and not scan.volume.grid.same_as(MNI_GRID)):
+        step = time.perf_counter()
+        alignment = align_to_mni(scan.volume, cancel=cancel)
+        timings["align"] = time.perf_counter() - step
+    return Prepared(scan, alignment, before, timings, started)
+
+
+def predict(
+    prepared: Prepared, model: LoadedModel, settings: Settings, cancel: Cancel | None = None
+) -> Prediction:
+    """Run the network; raises as ``segment_volume`` does."""
+    from ..inference import segment_volume
+
+    return segment_volume(
+        prepared.scan.volume,
+        model,
+        settings.options,
+        alignment=prepared.alignment,
+        cancel=cancel,
+    )
+
+
+def finish(
+    found: FoundScan,
+    prepared: Prepared,
+    prediction: Prediction,
+    model: LoadedModel,
+    settings: Settings,
+    cancel: Cancel | None = None,
+) -> dict[str, Any]:
+    """Find the lesions, write all files of the scan together, return its record for the ledger.
+
+    Raises ``InputError`` if the files cannot be written, ``Cancelled`` before they are committed.
+    """
+    step = time.perf_counter()
+    timings = {**prediction.timings, **prepared.timings}
+    lesion_map = find_in(prediction, settings.clean)
+    timings["clean"] = time.perf_counter() - step
+
+    step = time.perf_counter()
+    scan = prepared.scan
+    folder = output_folder(found, settings.out)
+    paths = output_paths(found, settings, dicom=scan.format == "dicom")
+    probability_sidecar = folder / f"{found.stem}_label-lesion_probseg.json"
+    documents = [*paths.documents, (probability_sidecar, ".json")]
+    warnings = tuple(dict.fromkeys((*scan.warnings, *prediction.warnings)))
+    with OutputSet(paths.volumes, documents, source=found.path, overwrite=True) as outputs:
+        write_volumes(outputs, paths, scan, prediction, lesion_map, model)
+        timings["write"] = time.perf_counter() - step
+        timings["total"] = time.perf_counter() - prepared.started
+        result = SegmentResult(found.path, paths, lesion_map, prediction, warnings, timings)
+        _write_documents(outputs, found, result, scan, model, settings, probability_sidecar)
+        if cancel is not None and cancel():
+            raise Cancelled
+        outputs.commit()
+    summary = lesion_map.summary
+    alignment = prediction.alignment
+    return {
+        **_record(found, settings, DONE, timings["total"]),
+        "input": prepared.input,
+        "outputs": {
+            path.relative_to(settings.out).as_posix(): path.stat().st_size
+            for path in (*paths.volumes, *(name for name, _ in documents))
+        },
+        "lesions": summary.count,
+        "volume_ml": round(summary.volume_ml, 6),
+        "left_ml": round(summary.left_ml, 6),
+        "right_ml": round(summary.right_ml, 6),
+        "largest_ml": round(summary.largest_ml, 6),
+        "aligned": None if alignment is None else bool(alignment.ok),
+        "warnings": list(warnings),
+        "timings": {key: round(value, 3) for key, value in timings.items()},
+    }
+
+
+def _write_documents(
+    outputs: OutputSet,
+    found: FoundScan,
+    result: SegmentResult,
+    scan: Scan,
+    model: LoadedModel,
+    settings: Settings,
+    probability_sidecar: Path,
+) -> None:
+    from ..lesions import write_sidecar, write_table
+
+    paths = result.paths
+    assert paths.table is not None
+    assert paths.sidecar is not None
+    uri = f"bids:input:{quote(os.fsencode(found.relative))}"
+    sources = {"Sources": [uri], "SpatialReference": uri}
+    write_table(outputs.staged(paths.table), result.lesion_map)
+    write_sidecar(
+        outputs.staged(paths.sidecar),
+        {
+            "Description": "Chronic stroke lesions: 1 in lesions, 0 elsewhere",
+            "Type": "Lesion",
+            **sources,
+            **describe(result, scan, model, settings.options),
+        },
+    )
+    write_sidecar(
+        outputs.staged(probability_sidecar),
+        {
+            "Description": "Probability of chronic stroke lesion, 0 to 1; mean over views and "
+            "flips, before threshold and clean-up",
+            **sources,
+        },
+    )
+
+
+def output_paths(found: FoundScan, settings: Settings, *, dicom: bool) -> OutputPaths:
+    """The names of a scan's results."""
+    start = settings.out.joinpath(found.entities.folder, found.stem)
+    return OutputPaths(
+        mask=Path(f"{start}_label-lesion_mask.nii.gz"),
+        probability=Path(f"{start}_label-lesion_probseg.nii.gz"),
+        table=Path(f"{start}_desc-lesions_stats.tsv"),
+        sidecar=Path(f"{start}_label-lesion_mask.json"),
+        dicom_seg=Path(f"{start}_label-lesion_seg.dcm") if dicom and settings.dicom_seg else None,
+    )
+
+
+def output_folder(found: FoundScan, out: Path) -> Path:
+    """The folder for a scan's results, made if need be.
+
+    Raises ``InputError`` if it cannot be made, or if a symbolic link leads out of ``out``.
+    """
+    folder = out.joinpath(found.entities.folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_input_error(error, folder) from error
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(out)):
+        raise InputError(
+            folder, "a symbolic link leads out of the output folder", "Remove the link"
+        )
+    return folder
+
+
+def failure(
+    found: FoundScan, settings: Settings, error: BaseException, seconds: float = 0.0
+) -> dict[str, Any]:
+    """The ledger's record of a scan that failed; what an older version of it gave is removed.
+
+    Re-raises ``error`` if not the scan is to blame: told to stop, or the output's disk.
+    """
+    if isinstance(error, Cancelled | KeyboardInterrupt | SystemExit) or is_output_trouble(error):
+        raise error
+    record = _record(found, settings, FAILED, seconds)
+    if isinstance(error, InputError):
+        # Without the path, which is another on every machine: "source" says which scan it is.
+        record["error"] = " ".join(f"{error.cause}. {error.remedy}.".split())
+    elif isinstance(error, MemoryError) or "memory" in str(error).lower():
+        record["error"] = "there is not enough memory for this scan. Use --views axial."
+    else:
+        record["error"] = " ".join(f"a defect of StrokeLesionSeg ({type(error).__name__}: "
+                                   f"{error}). Please report it.".split())  # fmt: skip
+        record["traceback"] = "".join(traceback.format_exception(error))
+    record["input"] = None
+    with contextlib.suppress(OSError):
+        record["input"] = fingerprint(found.path)
+    remove_outputs(found, settings)
+    return record
+
+
+def remove_outputs(found: FoundScan, settings: Settings) -> None:
+    """Remove the results of an earlier state of the scan, which would pass for those of today."""
+    folder = settings.out.joinpath(found.entities.folder)
+    if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(settings.out)):
+        return
+    paths = output_paths(found, settings, dicom=True)
+    files = [*paths.volumes, *(path for path, _ in paths.documents)]
+    files += [
+        folder / f"{found.stem}_label-lesion_probseg.json",
+        folder / f"{found.stem}_label-lesion_seg.dcm",
+    ]
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def is_output_trouble(error: BaseException | None) -> bool:
+    """Whether the output's disk is full, broken or read-only."""
+    inner = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.errno in _OUTPUT_TROUBLE:
+            # Reading fails with "input/output error" too, and that is the scan's own.
+            return inner.errno != errno.EIO or "written" in str(error)
+        inner = inner.__cause__
+    return False
+
+
+def _record(found: FoundScan, settings: Settings, state: str, seconds: float) -> dict[str, Any]:
+    return {
+        "record": "scan",
+        "run": settings.run,
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "stem": found.stem,
+        "subject": found.entities.subject,
+        "session": found.entities.session,
+        "folder": found.entities.folder.as_posix(),
+        "source": found.relative,
+        "state": state,
+        "settings": settings.digest,
+        "model_sha256": settings.manifest["sha256"],
+        "host": platform.node(),
+        "seconds": round(seconds, 3),
+    }
+
+
+def record_outputs(record: Mapping[str, Any], out: Path) -> bool:
+    """Whether all files that a record names are there with the sizes it gives."""
+    try:
+        return all((out / name).stat().st_size == size for name, size in record["outputs"].items())
+    except (OSError, KeyError, AttributeError, TypeError):
+        return False

@@ -1,0 +1,152 @@
+"""``stroke-lesion-seg batch``: a cohort in, a BIDS derivative out; resumable."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..cohort import BatchOptions, BatchReport, run_batch
+from ..errors import InputError
+from .options import (
+    add_engine_arguments,
+    add_progress_argument,
+    clean_up,
+    number,
+    path,
+    prepare,
+    segment_options,
+)
+from .progress import Reporter, make_reporter, print_json
+
+#: Exit code of a batch that went through, but some of whose scans could not be used.
+EXIT_SOME_FAILED = 3
+# More than that are in group_scans.tsv.
+_LISTED = 50
+
+
+def add_parser(commands: Any) -> None:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "batch",
+        help="find the lesions in many scans",
+        description="Find chronic stroke lesions in all T1-weighted scans of a folder, BIDS data "
+        "set, ATLAS tree or list, and write a BIDS derivative. Started again, it goes on where it "
+        "ended. Exit codes: 0 all scans are done; 3 all others are, but some could not be used; "
+        "2 wrong arguments or unusable folders; 130 stopped; 1 a defect of ours.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "input", type=path, metavar="IN", help="folder, or a list with one path a line"
+    )
+    parser.add_argument("output", type=path, metavar="OUT", help="folder for the results")
+    again = parser.add_argument_group("what is done again")
+    again.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="leave out scans that are done and whose input, parameters and model are the same "
+        "(default)",
+    )
+    again.add_argument(
+        "--retry-failed", action="store_true", help="try again those that failed before"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers",
+        type=number(1, 1024, kind=int),
+        default=1,
+        metavar="N",
+        help="processes on this machine; more than one needs dask.distributed (default: 1)",
+    )
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Dask scheduler, for example tcp://host:8786; its workers have to see the same paths",
+    )
+    parser.add_argument(
+        "--dicom-seg",
+        action="store_true",
+        help="write the masks of DICOM scans as DICOM Segmentation too",
+    )
+    add_engine_arguments(parser)
+    add_progress_argument(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.scheduler == "":
+        raise InputError("--scheduler", "the address is empty", "Give one like tcp://host:8786")
+    prepare(arguments)
+    options = BatchOptions(
+        model=arguments.model,
+        options=segment_options(arguments),
+        clean=clean_up(arguments),
+        resume=arguments.resume,
+        retry_failed=arguments.retry_failed,
+        workers=arguments.workers,
+        scheduler=arguments.scheduler,
+        dicom_seg=arguments.dicom_seg,
+    )
+    with make_reporter(arguments.progress) as reporter:
+        teller = _Teller(reporter, json=arguments.progress == "json")
+        report = run_batch(arguments.input, arguments.output, options, progress=teller)
+    out = Path(os.path.abspath(arguments.output))
+    if arguments.progress == "json":
+        print_json({"stage": "result", **_as_dict(report, out)})
+    else:
+        _print(report, out)
+    return EXIT_SOME_FAILED if report.failed else 0
+
+
+class _Teller:
+    """Says how many scans are through; for programs, what became of each too."""
+
+    def __init__(self, reporter: Reporter, *, json: bool) -> None:
+        self._reporter, self._json = reporter, json
+
+    def __call__(self, record: Mapping[str, Any] | None, done: int, total: int) -> None:
+        if self._json and record is not None:
+            keys = ("source", "stem", "state", "lesions", "volume_ml", "seconds", "error")
+            facts = {key: record[key] for key in keys if key in record}
+            print_json({"stage": "scans", "done": done, "total": total, "scan": facts})
+        else:
+            self._reporter("scans", done, total)
+
+
+def _as_dict(report: BatchReport, out: Path) -> dict[str, Any]:
+    return {
+        "output": str(out),
+        "scans": report.total,
+        "done": report.done,
+        "skipped": report.skipped,
+        "failed": len(report.failed),
+        "failures": [{k: r[k] for k in ("source", "error")} for r in report.failed],
+        "passed_over": len(report.passed_over),
+        "seconds": round(report.seconds, 3),
+        "network_share": report.network_share,
+    }
+
+
+def _print(report: BatchReport, out: Path) -> None:
+    """For people: the failures on stderr, then the counts."""
+    for record in report.failed[:_LISTED]:
+        print(_one_line(f"failed: {record['source']}: {record['error']}"), file=sys.stderr)
+    if len(report.failed) > _LISTED:
+        print(f"and {len(report.failed) - _LISTED} more", file=sys.stderr)
+    counts = f"{report.done} done, {report.skipped} done before, {len(report.failed)} failed"
+    print(f"{report.total} scans: {counts}")
+    if report.passed_over:
+        print(f"{len(report.passed_over)} other images (masks, other contrasts) were left out")
+    if report.network_share is not None:
+        print(f"the network was busy {100 * report.network_share:.0f} % of the time")
+    print(f"{'results':<12}{out}")
+    print(f"{'time':<12}{report.seconds:.1f} s")
+
+
+def _one_line(text: str) -> str:
+    """Without line ends and control characters, whatever a file is called."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown.encode("utf-8", "replace").decode("utf-8")
