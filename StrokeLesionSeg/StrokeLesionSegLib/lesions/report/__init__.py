@@ -26,3 +26,39 @@ Pages hold no path of the host and no name but those they are given: hand over B
 patients' names. They are UTF-8, need no network (a Content-Security-Policy forbids it), and print
 on A4.
 """
+
+from .concerns import concerns
+from .content import (
+    CONVENTIONS,
+    NEUROLOGICAL,
+    RADIOLOGICAL,
+    AlignmentFacts,
+    Fact,
+    FrequencyMap,
+    GroupScan,
+    RegionTable,
+    RegionVolume,
+    ReportContent,
+)
+from .group_page import group_report, write_group_report
+from .page import without_paths
+from .scan_page import scan_report, write_scan_report
+
+__all__ = [
+    "CONVENTIONS",
+    "NEUROLOGICAL",
+    "RADIOLOGICAL",
+    "AlignmentFacts",
+    "Fact",
+    "FrequencyMap",
+    "GroupScan",
+    "RegionTable",
+    "RegionVolume",
+    "ReportContent",
+    "concerns",
+    "group_report",
+    "scan_report",
+    "without_paths",
+    "write_group_report",
+    "write_scan_report",
+]

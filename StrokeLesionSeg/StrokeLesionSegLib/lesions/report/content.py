@@ -1,0 +1,197 @@
+"""What reports are made of: plain data, gathered elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..measure import Lesion, Summary
+
+RADIOLOGICAL, NEUROLOGICAL = "radiological", "neurological"
+CONVENTIONS = (RADIOLOGICAL, NEUROLOGICAL)
+
+#: A short title and its text, for the lists at the end of a page.
+Fact = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class AlignmentFacts:
+    """How the alignment to MNI152 ended.
+
+    Attributes
+    ----------
+    ok: False if it failed by its own bounds; then it was not used.
+    reason: why it failed, else empty.
+    overlap: share of the MNI brain that the aligned scan fills, 0 to 1.
+    similarity: correlation with the template, -1 to 1.
+    """
+
+    ok: bool
+    reason: str
+    overlap: float
+    similarity: float
+
+
+@dataclass(frozen=True)
+class RegionVolume:
+    """The part of the lesions that lies in one region of an atlas.
+
+    Attributes
+    ----------
+    name: the region's name.
+    left_ml, right_ml: lesion volume in it on either side of the MNI mid-sagittal plane, mL.
+    share: share of the region that is lesion, 0 to 1; None if not known.
+    """
+
+    name: str
+    left_ml: float
+    right_ml: float
+    share: float | None = None
+
+    @property
+    def volume_ml(self) -> float:
+        return self.left_ml + self.right_ml
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """Lesion volume by region; all rows and ``outside_ml`` add up to the lesions' volume.
+
+    Attributes
+    ----------
+    title: the atlas's name.
+    rows: regions that hold lesion, largest volume first.
+    outside_ml: lesion volume in no region, mL.
+    """
+
+    title: str
+    rows: tuple[RegionVolume, ...]
+    outside_ml: float
+
+
+@dataclass(frozen=True, eq=False)
+class ReportContent:
+    """Everything on the page of one scan.
+
+    Arrays share one grid for display with axes along R, A, S; the volumes in ``lesions`` and
+    ``summary`` were measured on the scan's own grid.
+
+    Attributes
+    ----------
+    name: what the page calls the scan; it must name no patient.
+    created: date and time, as text.
+    t1: (K, J, I) uint8, windowed T1, 0 to 255.
+    labels: (K, J, I) integer; 0 outside, n inside the lesion with label n.
+    spread: (K, J, I) float32 in [0, 0.5], uncertainty of the probability; None if there is none.
+    affine: 4x4; (i, j, k, 1) of the display grid to ``space``'s RAS mm; diagonal and positive.
+    space: "MNI152" if the arrays are aligned to it, else "scan".
+    midline_x_mm: x of the plane between left and right in ``space``.
+    brain: (K, J, I) bool, the MNI brain on the display grid; None if not aligned.
+    lesions, summary: measurements; lesions with ``keep`` false are listed but not counted.
+    centres_mm: by label, the centre of mass in ``space``, where the crosshair is put.
+    passes: names of the network's passes, of which ``spread`` is made.
+    alignment: None if none was wanted.
+    regions: None if no atlas was given or it could not be used.
+    warnings: one sentence each.
+    intended_use: the model's own statement of what it is for.
+    source, model, parameters, versions: facts for the lists at the end.
+    convention: "radiological" shows the patient's left on the right, "neurological" on the left.
+    """
+
+    name: str
+    created: str
+    t1: NDArray[np.uint8]
+    labels: NDArray[np.integer]
+    spread: NDArray[np.floating] | None
+    affine: NDArray[np.float64]
+    space: str
+    midline_x_mm: float
+    brain: NDArray[np.bool_] | None
+    lesions: tuple[Lesion, ...]
+    summary: Summary
+    centres_mm: dict[int, tuple[float, float, float]]
+    passes: tuple[str, ...] = ()
+    alignment: AlignmentFacts | None = None
+    regions: RegionTable | None = None
+    warnings: tuple[str, ...] = ()
+    intended_use: str = ""
+    source: Sequence[Fact] = ()
+    model: Sequence[Fact] = ()
+    parameters: Sequence[Fact] = ()
+    versions: Sequence[Fact] = ()
+    convention: str = RADIOLOGICAL
+
+    def __post_init__(self) -> None:
+        shape = self.t1.shape
+        if self.t1.ndim != 3 or self.t1.dtype != np.uint8:
+            raise ValueError("the T1 must be a 3D uint8 array")
+        for name in ("labels", "spread", "brain"):
+            array = getattr(self, name)
+            if array is not None and array.shape != shape:
+                raise ValueError(f"{name} of shape {array.shape} on a grid of {shape}")
+        axes = self.affine[:3, :3]
+        if (np.diag(axes) <= 0).any() or np.abs(axes - np.diag(np.diag(axes))).max() > 1e-6:
+            raise ValueError("the display grid must have its axes along R, A, S")
+        if self.convention not in CONVENTIONS:
+            raise ValueError(f"the convention must be one of {', '.join(CONVENTIONS)}")
+
+    def index_kji(self, point_mm: Sequence[float]) -> tuple[int, int, int]:
+        """The voxel of the display grid that is nearest to a point in ``space`` (x, y, z mm)."""
+        steps = np.diag(self.affine)[:3]
+        ijk = np.rint((np.asarray(point_mm, dtype=np.float64) - self.affine[:3, 3]) / steps)
+        last = np.array(self.t1.shape[::-1]) - 1
+        i, j, k = (int(v) for v in np.clip(ijk, 0, last))
+        return k, j, i
+
+
+@dataclass(frozen=True)
+class GroupScan:
+    """One scan of a group.
+
+    Attributes
+    ----------
+    name: what the page calls it, unique in the group; it must name no patient.
+    state: "done", "failed" or "waiting" (not reached yet).
+    reason: why it failed, in one line.
+    page: address of its own page relative to the group's, for example
+        "sub-01/anat/sub-01_desc-lesions_report.html"; None if there is none.
+    aligned: whether the alignment to MNI152 succeeded; None if none was wanted.
+    alignment_reason: why it did not.
+    seconds: how long the scan took; None if not known.
+    warnings: one sentence each.
+    """
+
+    name: str
+    state: str
+    reason: str = ""
+    page: str | None = None
+    aligned: bool | None = None
+    alignment_reason: str = ""
+    seconds: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.state not in ("done", "failed", "waiting"):
+            raise ValueError(f"the state of {self.name!r} is {self.state!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class FrequencyMap:
+    """How many scans have a lesion in each voxel of MNI space.
+
+    Attributes
+    ----------
+    counts: (K, J, I) integer. scans: number of scans that were added up, with lesions or without.
+    affine: 4x4, (i, j, k, 1) to MNI RAS mm, axes along R, A, S.
+    background: (K, J, I) uint8, the template to draw on.
+    left_out: scans that are not in it because they were not aligned.
+    """
+
+    counts: NDArray[np.integer]
+    scans: int
+    affine: NDArray[np.float64]
+    background: NDArray[np.uint8]
+    left_out: int = 0

@@ -1,0 +1,413 @@
+"""The page of a group of scans: what needs attention first, then the whole."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from .concerns import concerns
+from .content import RADIOLOGICAL, FrequencyMap, GroupScan
+from .page import (
+    Markup,
+    document,
+    element,
+    facts,
+    figure,
+    joined,
+    paragraph,
+    section,
+    table,
+    without_paths,
+    write_page,
+)
+from .pictures import AXIAL, Cell, Views, crop_box, legend, sheet
+from .scan_page import banner, footer, ml, tile
+from .scan_pictures import convention_note
+
+#: Rows beyond this would make browsers slow; the table beside the page has them all.
+MOST_ROWS = 20_000
+#: Entries of each list at the top.
+MOST_LISTED = 200
+#: Upper bounds of the histogram's bins in mL; a first bin holds the scans without lesion.
+BINS_ML = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+MAP_CELLS, MAP_COLUMNS = 18, 6
+
+_STATES = {"done": "done", "failed": "failed", "waiting": "waiting"}
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One scan with what its lesions add up to; volumes in mL."""
+
+    scan: GroupScan
+    volumes: tuple[float, ...]
+    left: float
+    probability: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def done(self) -> bool:
+        return self.scan.state == "done"
+
+    @property
+    def total(self) -> float:
+        return sum(self.volumes)
+
+
+def write_group_report(
+    path: str | os.PathLike[str],
+    rows: Iterable[Mapping[str, Any]],
+    scans: Iterable[GroupScan],
+    *,
+    title: str = "Stroke lesions",
+    frequency: FrequencyMap | None = None,
+    facts: Mapping[str, str] | None = None,
+    intended_use: str = "",
+    convention: str = RADIOLOGICAL,
+    overwrite: bool = True,
+) -> None:
+    """Write the page of a group, complete or not at all.
+
+    Parameters
+    ----------
+    path: for example ``OUT/index.html``.
+    rows: one mapping for each lesion: ``scan`` (a ``GroupScan.name``), ``volume_ml``,
+        ``left_share``, ``mean_probability`` and ``keep``, as in ``lesions.COLUMNS``; values may
+        be text, as they are read from a TSV. Rows with ``keep`` false are not counted.
+    scans: one for each scan, in the order of the table.
+    frequency: made by ``reporting.lesion_frequency``; None leaves the map out.
+    facts: parameters, versions, model: printed at the end.
+    intended_use: the model's statement.
+
+    Raises ``InputError`` if the page exists and ``overwrite`` is false, or cannot be written;
+    ``ValueError`` for a scan that occurs twice or a lesion of a scan that is not in ``scans``.
+    """
+    page = group_report(
+        rows,
+        scans,
+        title=title,
+        frequency=frequency,
+        facts=facts,
+        intended_use=intended_use,
+        convention=convention,
+    )
+    write_page(path, page, overwrite=overwrite)
+
+
+def group_report(
+    rows: Iterable[Mapping[str, Any]],
+    scans: Iterable[GroupScan],
+    *,
+    title: str = "Stroke lesions",
+    frequency: FrequencyMap | None = None,
+    facts: Mapping[str, str] | None = None,
+    intended_use: str = "",
+    convention: str = RADIOLOGICAL,
+) -> str:
+    """The page of a group as HTML text; see ``write_group_report``."""
+    results = _results(rows, scans)
+    created = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
+    body = [
+        banner("Stroke lesion report of a group", title, created, intended_use),
+        element(
+            "main",
+            _summary(results),
+            _failures(results),
+            _suspicious(results),
+            _histogram(results),
+            _map(frequency, convention),
+            _table(results),
+            _facts(facts or {}),
+        ),
+        footer(intended_use),
+    ]
+    return document(f"{title}: stroke lesion report", body, script="group.js")
+
+
+def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> list[_Result]:
+    scans = list(scans)
+    lesions: dict[str, list[tuple[float, float, float]]] = {scan.name: [] for scan in scans}
+    if len(lesions) != len(scans):
+        raise ValueError("a scan occurs twice in the group")
+    for row in rows:
+        if str(row.get("keep", True)).lower() == "false":
+            continue
+        if row["scan"] not in lesions:
+            raise ValueError(f"a lesion of {row['scan']!r}, which is not in the group")
+        lesions[row["scan"]].append(
+            tuple(float(row[c]) for c in ("volume_ml", "left_share", "mean_probability"))  # type: ignore[arg-type]
+        )
+    results = []
+    for scan in scans:
+        own = lesions[scan.name]
+        volumes = [volume for volume, _, _ in own]
+        probabilities = [probability for _, _, probability in own]
+        total = sum(volumes)
+        notes: list[str] = []
+        if scan.state == "done":
+            notes = concerns(
+                volumes,
+                probabilities,
+                aligned=scan.aligned,
+                alignment_reason=scan.alignment_reason,
+            )
+        weighted = sum(v * p for v, p in zip(volumes, probabilities, strict=True))
+        results.append(
+            _Result(
+                scan,
+                tuple(volumes),
+                sum(volume * share for volume, share, _ in own),
+                weighted / total if total > 0 else None,
+                tuple(without_paths(note) for note in notes),
+            )
+        )
+    return results
+
+
+def _summary(results: Sequence[_Result]) -> Markup:
+    done = [r for r in results if r.done]
+    failed = sum(r.scan.state == "failed" for r in results)
+    waiting = sum(r.scan.state == "waiting" for r in results)
+    found = [r for r in done if r.volumes]
+    suspicious = sum(bool(r.notes) for r in done)
+    sentence = f"{len(done)} of {_scans(len(results))} finished"
+    sentence += f", {failed} failed" if failed else ""
+    sentence += f", {waiting} not reached yet" if waiting else ""
+    sentence += f". {_scans(len(found))} with lesions"
+    sentence += f"; {suspicious} to be looked at." if suspicious else "."
+    tiles = [
+        tile("Scans", str(len(results))),
+        tile("Failed", str(failed)),
+        tile("With lesions", str(len(found))),
+        tile("To be looked at", str(suspicious)),
+    ]
+    if found:
+        totals = [r.total for r in found]
+        tiles.append(tile("Median volume", ml(statistics.median(totals)), "mL"))
+        tiles.append(tile("Largest volume", ml(max(totals)), "mL"))
+    return section(
+        "Summary",
+        paragraph(sentence, class_="verdict"),
+        element("dl", *tiles, class_="tiles"),
+        class_="summary",
+    )
+
+
+def _failures(results: Sequence[_Result]) -> Markup | None:
+    failed = [r for r in results if r.scan.state == "failed"]
+    if not failed:
+        return None
+    rows = [[r.scan.name, without_paths(r.scan.reason) or "no reason given"] for r in failed]
+    return _listed("Failed scans", [("Scan", "text"), ("Reason", "text")], rows)
+
+
+def _suspicious(results: Sequence[_Result]) -> Markup | None:
+    # Lesions that make a result doubtful come before scans that are merely empty.
+    doubtful = sorted(
+        (r for r in results if r.notes), key=lambda r: (not r.volumes, -len(r.notes), -r.total)
+    )
+    if not doubtful:
+        return None
+    rows = [[_link(r.scan), " ".join(r.notes)] for r in doubtful]
+    return _listed("To be looked at", [("Scan", "text"), ("Why", "text")], rows)
+
+
+def _listed(title: str, columns: list[tuple[str, str]], rows: list[list[object]]) -> Markup:
+    caption = f"{_scans(len(rows))}."
+    if len(rows) > MOST_LISTED:
+        caption = f"The first {MOST_LISTED} of {_scans(len(rows))}; the table below has them all."
+    return section(title, table(columns, rows[:MOST_LISTED], caption))
+
+
+def _histogram(results: Sequence[_Result]) -> Markup | None:
+    done = [r for r in results if r.done]
+    if not done:
+        return None
+    names = ["none", f"< {BINS_ML[0]:g}"]
+    names += [f"{a:g}–{b:g}" for a, b in itertools.pairwise(BINS_ML)]
+    names.append(f"≥ {BINS_ML[-1]:g}")
+    counts = volume_histogram([r.total for r in done])
+    wide, high, base = 76, 150, 180
+    most = max(counts)
+    parts = [element("line", x1=0, y1=base, x2=wide * len(names), y2=base)]
+    for n, (name, count) in enumerate(zip(names, counts, strict=True)):
+        middle = wide * n + wide / 2
+        height = high * count / most
+        if count:
+            parts.append(
+                element(
+                    "rect",
+                    x=wide * n + 10,
+                    y=f"{base - height:.1f}",
+                    width=wide - 20,
+                    height=f"{height:.1f}",
+                )
+            )
+        parts.append(
+            element("text", str(count), x=middle, y=f"{base - height - 6:.1f}", class_="count")
+        )
+        parts.append(element("text", name, x=middle, y=base + 18))
+    told = ", ".join(f"{name}: {count}" for name, count in zip(names, counts, strict=True))
+    chart = element(
+        "svg",
+        element("title", f"Number of scans by lesion volume in mL. {told}"),
+        *parts,
+        viewBox=f"0 0 {wide * len(names)} 206",
+        role="img",
+        class_="chart",
+    )
+    caption = "Number of finished scans by their lesion volume in mL; the steps grow threefold."
+    return section("Lesion volume", figure(chart, caption))
+
+
+def volume_histogram(totals_ml: Sequence[float]) -> list[int]:
+    """Scans without lesion, then those in each bin of ``BINS_ML`` (lower bound included)."""
+    counts = [0] * (len(BINS_ML) + 2)
+    for total in totals_ml:
+        place = 0 if total <= 0 else 1 + int(np.searchsorted(BINS_ML, total, side="right"))
+        counts[place] += 1
+    return counts
+
+
+def _map(frequency: FrequencyMap | None, convention: str) -> Markup | None:
+    if frequency is None or frequency.scans == 0:
+        return None
+    most = int(frequency.counts.max())
+    heading = "Where the lesions lie"
+    if most == 0:
+        return section(heading, paragraph("No aligned scan has a lesion."))
+    views = Views(convention, crop_box(frequency.background > 25, 2))
+    bottom, top = views.box[0].start, views.box[0].stop
+    step = (top - bottom) // (MAP_CELLS + 1)
+    cells = []
+    for n in range(1, MAP_CELLS + 1):
+        index = bottom + n * step
+        height = frequency.affine[2, 3] + index * frequency.affine[2, 2]
+        cells.append(
+            Cell(
+                views.plane(frequency.background, AXIAL, index),
+                views.letters(AXIAL),
+                f"z {height:.0f}".replace("-", "−"),
+                heat=views.plane(frequency.counts, AXIAL, index) / most,
+            )
+        )
+    picture = sheet(
+        cells,
+        MAP_COLUMNS,
+        f"Axial slices of the MNI152 template, coloured by the number of scans with a lesion, "
+        f"up to {most} of {frequency.scans}",
+    )
+    ticks = ["0", str(most)] if most < 4 else ["0", str(round(most / 2)), str(most)]
+    scale = legend("number of scans with a lesion", ticks)
+    caption = (
+        f"Lesions of {_scans(frequency.scans)} on the MNI152 template; at most {most} overlap "
+        f"({100 * most / frequency.scans:.0f} %). {convention_note(convention)} "
+        "Numbers are z in MNI152, mm."
+    )
+    if frequency.left_out:
+        caption += f" {_scans(frequency.left_out)} without alignment left out."
+    return section(heading, figure(joined([scale, picture]), caption))
+
+
+def _table(results: Sequence[_Result]) -> Markup:
+    titles = (
+        ("Scan", "text"),
+        ("State", "text"),
+        ("Lesions", "number"),
+        ("Total, mL", "number"),
+        ("Left, mL", "number"),
+        ("Right, mL", "number"),
+        ("Largest, mL", "number"),
+        ("Mean probability", "number"),
+        ("Aligned", "text"),
+        ("Time, s", "number"),
+    )
+    head = [
+        element(
+            "th",
+            element("button", title, type="button"),
+            scope="col",
+            aria_sort="none",
+            class_="num" if kind == "number" else None,
+        )
+        for title, kind in titles
+    ]
+    body = [_row(r) for r in results[:MOST_ROWS]]
+    caption = "Press a heading to sort. Volumes are measured on each scan's own grid."
+    if len(results) > MOST_ROWS:
+        caption += f" The first {MOST_ROWS} of {len(results)} scans are shown."
+    whole = element(
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", *head)),
+        element("tbody", *body),
+        id="scans",
+    )
+    return section("All scans", element("div", whole, class_="scroll"))
+
+
+def _row(result: _Result) -> Markup:
+    scan = result.scan
+
+    def number(value: float | None, shown: str) -> Markup:
+        if value is None:
+            return element("td", "n/a", class_="num", data_key="")
+        return element("td", shown, class_="num", data_key=f"{value:.6g}")
+
+    volumes = (
+        result.total,
+        result.left,
+        result.total - result.left,
+        max(result.volumes, default=0),
+    )
+    aligned = {None: "not asked for", True: "yes", False: "failed"}[scan.aligned]
+    count = len(result.volumes)
+    return element(
+        "tr",
+        element("th", _link(scan), scope="row"),
+        element("td", _STATES[scan.state], class_=scan.state),
+        number(count if result.done else None, str(count)),
+        *(number(v if result.done else None, ml(v)) for v in volumes),
+        number(
+            result.probability,
+            "" if result.probability is None else f"{result.probability:.2f}",
+        ),
+        element("td", aligned if result.done else "n/a"),
+        number(scan.seconds, "" if scan.seconds is None else f"{scan.seconds:.1f}"),
+    )
+
+
+def _link(scan: GroupScan) -> Markup:
+    """The scan's name, linked to its page if that lies below this one."""
+    page = (scan.page or "").replace("\\", "/")
+    if not page or page.startswith("/") or ".." in page.split("/"):
+        return element("span", scan.name)
+    # With "./" before it and ":" quoted, no name can act as an address of another kind.
+    return element("a", scan.name, href="./" + _quoted(page))
+
+
+def _quoted(address: str) -> str:
+    """A relative path as an address: everything but plain characters as %XX of its UTF-8."""
+    safe = string.ascii_letters + string.digits + "-._~/"
+    return "".join(
+        c if c in safe else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogateescape"))
+        for c in address
+    )
+
+
+def _facts(pairs: Mapping[str, str]) -> Markup | None:
+    if not pairs:
+        return None
+    return section("How this was made", facts([(k, str(v)) for k, v in pairs.items()]))
+
+
+def _scans(count: int) -> str:
+    return f"{count} scan" if count == 1 else f"{count} scans"

@@ -1,0 +1,256 @@
+"""The page of one scan, put together from its sections."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from .concerns import concerns
+from .content import RADIOLOGICAL, ReportContent
+from .page import (
+    Markup,
+    document,
+    element,
+    facts,
+    joined,
+    paragraph,
+    section,
+    table,
+    write_page,
+)
+from .scan_pictures import (
+    alignment_figure,
+    lesion_figures,
+    mosaic_figure,
+    side_figures,
+    uncertainty_figure,
+)
+
+NOTICE = "For research. Not a medical device. Not for diagnosis or treatment."
+
+
+def write_scan_report(
+    path: str | os.PathLike[str], content: ReportContent, *, overwrite: bool = True
+) -> None:
+    """Write the page of one scan, complete or not at all.
+
+    Raises ``InputError`` if it exists and ``overwrite`` is false, or cannot be written.
+    """
+    write_page(path, scan_report(content), overwrite=overwrite)
+
+
+def scan_report(content: ReportContent) -> str:
+    """The page of one scan as HTML text."""
+    body = [
+        banner("Stroke lesion report", content.name, content.created, content.intended_use),
+        element(
+            "main",
+            _verdict(content),
+            mosaic_figure(content),
+            _lesion_table(content),
+            lesion_figures(content),
+            uncertainty_figure(content),
+            side_figures(content),
+            _regions(content),
+            _alignment(content),
+            _details(content),
+        ),
+        footer(content.intended_use),
+    ]
+    return document(f"{content.name}: stroke lesion report", body)
+
+
+def banner(kind: str, name: str, created: str, intended_use: str) -> Markup:
+    """The head of a page."""
+    return element(
+        "header",
+        element(
+            "div",
+            paragraph(kind, class_="kind"),
+            element("h1", name),
+            paragraph(f"Made {created} by StrokeLesionSeg", class_="made"),
+        ),
+        paragraph(NOTICE, class_="notice"),
+        class_="banner",
+    )
+
+
+def footer(intended_use: str) -> Markup:
+    """The disclaimers that end a page."""
+    return element(
+        "footer",
+        element("h2", "Please note"),
+        paragraph(
+            element("strong", NOTICE),
+            " A computer made this report and nobody has checked it. The software may miss "
+            "lesions and may show lesions where there are none. It was not evaluated as a "
+            "medical device in any country.",
+        ),
+        paragraph("The model's statement of its use: ", intended_use) if intended_use else None,
+    )
+
+
+def ml(volume: float) -> str:
+    """A volume in mL with as many decimals as make sense, without the unit."""
+    return f"{volume:.1f}" if volume >= 9.995 else f"{volume:.2f}"
+
+
+def tile(title: str, value: str, unit: str = "") -> Markup:
+    """A figure with its title, for the top of a page."""
+    number = element("dd", value, element("span", f" {unit}", class_="unit") if unit else None)
+    return element("div", element("dt", title), number)
+
+
+def attention(lines: Sequence[str], title: str = "Look at this first") -> Markup | None:
+    """A box with what may be wrong; None if nothing is."""
+    if not lines:
+        return None
+    items = [element("li", line) for line in lines]
+    return element("div", element("h3", title), element("ul", *items), class_="attention")
+
+
+def _verdict(content: ReportContent) -> Markup:
+    summary = content.summary
+    kept = [lesion for lesion in content.lesions if lesion.keep]
+    if kept:
+        largest = max(kept, key=lambda lesion: lesion.volume_ml)
+        where = {"both": "on both sides"}.get(largest.side, f"on the patient's {largest.side}")
+        number = "One lesion" if len(kept) == 1 else f"{len(kept)} lesions"
+        whose = "It lies" if len(kept) == 1 else f"The largest, {ml(largest.volume_ml)} mL, lies"
+        sentence = f"{number}, {ml(summary.volume_ml)} mL in all. {whose} {where}."
+    else:
+        sentence = "No lesion was found. This does not rule out a stroke."
+    tiles = element(
+        "dl",
+        tile("Lesions", str(summary.count)),
+        tile("Total volume", ml(summary.volume_ml), "mL"),
+        tile("Left", ml(summary.left_ml), "mL"),
+        tile("Right", ml(summary.right_ml), "mL"),
+        tile("Largest", ml(summary.largest_ml), "mL"),
+        class_="tiles",
+    )
+    notes = concerns(
+        [lesion.volume_ml for lesion in kept],
+        [lesion.mean_probability for lesion in kept],
+        aligned=None if content.alignment is None else content.alignment.ok,
+        alignment_reason="" if content.alignment is None else content.alignment.reason,
+    )
+    # The empty result is said by the sentence above; the engine words the failed alignment too.
+    notes = [n for n in notes if n != "No lesion was found."]
+    said = "could not be aligned" if any("alignment to MNI152 failed" in n for n in notes) else "\n"
+    notes += [w for w in content.warnings if said not in w]
+    if summary.side_note:
+        notes.append(f"{summary.side_note[0].upper()}{summary.side_note[1:]}.")
+    return section(
+        "Summary", paragraph(sentence, class_="verdict"), tiles, attention(notes), class_="summary"
+    )
+
+
+def _lesion_table(content: ReportContent) -> Markup | None:
+    if not content.lesions:
+        return None
+    in_mni = any(lesion.centroid_mni_mm for lesion in content.lesions)
+    columns = [
+        ("No.", "number"),
+        ("Volume, mL", "number"),
+        ("Side", "text"),
+        ("Centre in MNI152 x, y, z, mm" if in_mni else "Centre R, A, S, mm", "number"),
+        ("Size R-L × A-P × S-I, mm", "number"),
+        ("Mean probability", "number"),
+        ("Peak probability", "number"),
+    ]
+    rows = []
+    for lesion in content.lesions:
+        centre = lesion.centroid_mni_mm if in_mni else lesion.centroid_ras_mm
+        rows.append(
+            [
+                f"{lesion.label}" + ("" if lesion.keep else " (rejected)"),
+                ml(lesion.volume_ml),
+                lesion.side,
+                ", ".join(f"{v:.0f}" for v in centre or ()).replace("-", "−") or "n/a",
+                " × ".join(f"{v:.0f}" for v in lesion.extent_mm),
+                f"{lesion.mean_probability:.2f}",
+                f"{lesion.peak_probability:.2f}",
+            ]
+        )
+    caption = (
+        "Volumes are measured on the scan's own grid. A side is the patient's and holds at least "
+        "95 % of the lesion. Lesions are numbered by size."
+    )
+    if any(not lesion.keep for lesion in content.lesions):
+        caption += " Rejected lesions are not counted above."
+    return section("Lesions", table(columns, rows, caption))
+
+
+def _regions(content: ReportContent) -> Markup | None:
+    regions = content.regions
+    if regions is None:
+        return None
+    total = sum(row.volume_ml for row in regions.rows) + regions.outside_ml
+
+    def line(name: str, left: str, right: str, volume: float, share: float | None) -> list[str]:
+        part = f"{100 * volume / total:.1f}" if total > 0 else "n/a"
+        load = "n/a" if share is None else f"{100 * share:.1f}"
+        return [name, left, right, ml(volume), part, load]
+
+    rows = [
+        line(row.name, ml(row.left_ml), ml(row.right_ml), row.volume_ml, row.share)
+        for row in regions.rows
+    ]
+    rows.append(line("In no region", "", "", regions.outside_ml, None))
+    columns = [
+        ("Region", "text"),
+        ("Left, mL", "number"),
+        ("Right, mL", "number"),
+        ("Total, mL", "number"),
+        ("Of all lesions, %", "number"),
+        ("Of the region, %", "number"),
+    ]
+    caption = (
+        f"Atlas: {regions.title}. Every lesion voxel counts for the region that holds its centre "
+        "after an affine alignment, which places cortex only to within some millimetres."
+    )
+    return section("Volumes by region", table(columns, rows, caption))
+
+
+def _alignment(content: ReportContent) -> Markup:
+    alignment = content.alignment
+    if alignment is None:
+        text = (
+            "The scan lies on the MNI152 grid already; nothing was aligned."
+            if content.space == "MNI152"
+            else "The scan was not aligned to MNI152, as asked for."
+        )
+        return section("Alignment to MNI152", paragraph(text), alignment_figure(content))
+    reason = alignment.reason.rstrip(". ")
+    verdict = (
+        "The alignment passed its checks."
+        if alignment.ok
+        else f"The alignment failed and was not used: {reason}."
+    )
+    numbers = (
+        f" Overlap with the MNI152 brain {100 * alignment.overlap:.0f} %, similarity to the "
+        f"template (correlation) {alignment.similarity:.2f}."
+    )
+    return section("Alignment to MNI152", paragraph(verdict + numbers), alignment_figure(content))
+
+
+def _details(content: ReportContent) -> Markup:
+    shown = "radiological" if content.convention == RADIOLOGICAL else "neurological"
+    space = (
+        "aligned to MNI152, resampled to 1 mm"
+        if content.space == "MNI152"
+        else "as the scan lies, resampled to 1 mm along its axes"
+    )
+    groups = (
+        ("Scan", [*content.source, ("Pictures", f"{shown} convention; {space}")]),
+        ("Model", content.model),
+        ("Parameters", content.parameters),
+        ("Software", content.versions),
+    )
+    lists = [
+        element("div", element("h3", title), facts(pairs), class_="group")
+        for title, pairs in groups
+        if pairs
+    ]
+    return section("How this was made", joined(lists), class_="details")

@@ -1,0 +1,320 @@
+"""The pictures on the page of one scan."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..measure import BOTH, Lesion
+from .content import RADIOLOGICAL, ReportContent
+from .page import Markup, element, figure, joined, paragraph, section
+from .pictures import AXIAL, CORONAL, SAGITTAL, Box, Cell, Views, crop_box, legend, sheet
+
+MOSAIC_CELLS, MOSAIC_COLUMNS = 24, 6
+SPREAD_CELLS, SPREAD_COLUMNS = 8, 4
+#: Lesions that get their own views; each costs the page about 60 kB.
+MOST_VIEWS, MOST_SIDES = 12, 3
+#: Below this standard deviation nothing is drawn, at the top of the scale is 0.5, the largest.
+SPREAD_FROM, SPREAD_TO = 0.1, 0.5
+# Grey value (of 255) above which a voxel is taken for head when there is no brain mask.
+_HEAD_ABOVE = 30
+# From the top of a head down to below the cerebellum.
+_BRAIN_HEIGHT_MM = 165.0
+_AXIS_NAMES = {AXIAL: "axial", CORONAL: "coronal", SAGITTAL: "sagittal"}
+
+
+def convention_note(convention: str) -> str:
+    """How left and right are shown, as a sentence."""
+    if convention == RADIOLOGICAL:
+        return "Radiological convention: the patient's left (L) is on the right of the picture."
+    return "Neurological convention: the patient's left (L) is on the left of the picture."
+
+
+def mosaic_figure(content: ReportContent) -> Markup:
+    """Axial slices through the brain with the outlines of the lesions."""
+    views = _views(content)
+    indices = _even(views.box[0], MOSAIC_CELLS)
+    cells = [_axial(content, views, index) for index in indices]
+    step = float(content.affine[2, 2]) * (indices[1] - indices[0] if len(indices) > 1 else 1)
+    outline = "Lesions are outlined. " if content.lesions else ""
+    caption = (
+        f"Axial slices, {step:.0f} mm apart, from below upwards. {outline}"
+        f"{convention_note(content.convention)} {_height_note(content)}"
+    )
+    described = (
+        f"Mosaic of {len(cells)} axial slices of the scan with "
+        f"{_count(content.summary.count)} outlined"
+    )
+    return section("Overview", figure(sheet(cells, MOSAIC_COLUMNS, described), caption))
+
+
+def lesion_figures(content: ReportContent) -> Markup | None:
+    """Three planes through the centre of each lesion."""
+    lesions = [lesion for lesion in content.lesions if lesion.keep]
+    if not lesions:
+        return None
+    views = _views(content)
+    figures = []
+    for lesion in lesions[:MOST_VIEWS]:
+        centre = content.centres_mm[lesion.label]
+        kji = content.index_kji(centre)
+        cells = [_through(content, views, axis, kji, lesion) for axis in range(3)]
+        title = f"Lesion {lesion.label}: {lesion.volume_ml:.2f} mL, {_side(lesion)}"
+        picture = sheet(
+            cells,
+            3,
+            f"{title}. Axial, coronal and sagittal plane through its centre of mass",
+        )
+        figures.append(figure(picture, title, class_="ortho"))
+    note = (
+        "Planes through the centre of mass of each lesion, marked by the crosshair; it may lie "
+        "beside a curved lesion. Thin lines outline other lesions."
+    )
+    if len(lesions) > MOST_VIEWS:
+        note += f" Only the {MOST_VIEWS} largest of {len(lesions)} lesions are shown."
+    return section(
+        "Each lesion in three planes",
+        paragraph(note, class_="lead"),
+        element("div", *figures, class_="pair"),
+    )
+
+
+def uncertainty_figure(content: ReportContent) -> Markup | None:
+    """Where the answer might have been another one."""
+    if content.spread is None:
+        return None
+    if len(content.passes) > 1:
+        meaning = (
+            f"Standard deviation of the probability over {len(content.passes)} passes "
+            f"({', '.join(content.passes)})."
+        )
+    else:
+        meaning = (
+            "One pass was made, so nothing could be compared: shown is the standard deviation "
+            "of a yes-or-no answer, the square root of p (1 - p), highest where the probability "
+            "p is one half. Options --tta or --views triplanar compare several passes."
+        )
+    views = _views(content)
+    inside = np.zeros(content.spread.shape, dtype=bool)
+    inside[views.box] = content.spread[views.box] > SPREAD_FROM
+    heights = np.flatnonzero(inside.any(axis=(1, 2)))
+    if not heights.size:
+        nothing = f"It is nowhere above {SPREAD_FROM:g}, so no picture is shown."
+        return section("Uncertainty", paragraph(meaning, " ", nothing))
+    # The slices that hold most of it, in their order, and not all beside each other.
+    amounts = np.where(inside, content.spread, 0).sum(axis=(1, 2))
+    indices = _spaced_peaks(amounts, SPREAD_CELLS)
+    cells = []
+    for index in indices:
+        cell = _axial(content, views, index)
+        spread = views.plane(content.spread, AXIAL, index).astype(np.float32)
+        scaled = (spread - SPREAD_FROM) / (SPREAD_TO - SPREAD_FROM)
+        cell.heat = np.where(spread > SPREAD_FROM, np.clip(scaled, 1e-3, 1), 0)
+        cells.append(cell)
+    picture = sheet(
+        cells, SPREAD_COLUMNS, f"{len(cells)} axial slices with the uncertainty as colours"
+    )
+    ticks = [f"{v:.1f}" for v in np.linspace(SPREAD_FROM, SPREAD_TO, 5)]
+    scale = legend("standard deviation of the probability", ticks)
+    caption = (
+        f"The axial slices with the highest uncertainty. {convention_note(content.convention)}"
+    )
+    return section(
+        "Uncertainty",
+        paragraph(meaning, class_="lead"),
+        figure(joined([scale, picture]), caption),
+    )
+
+
+def side_figures(content: ReportContent) -> Markup | None:
+    """The slice with the most of a lesion beside its mirror image."""
+    lesions = [lesion for lesion in content.lesions if lesion.keep]
+    if not lesions:
+        return None
+    views = _views(content)
+    mirrored = mirror(content.t1, content.affine, content.midline_x_mm)
+    figures = []
+    for lesion in lesions[:MOST_SIDES]:
+        own = content.labels == lesion.label
+        if not own.any():
+            continue
+        index = int(own.sum(axis=(1, 2)).argmax())
+        outline = views.plane(own, AXIAL, index)
+        cells = [
+            Cell(
+                views.plane(content.t1, AXIAL, index),
+                views.letters(AXIAL),
+                _height(content, index),
+                [(outline, "lesion")],
+            ),
+            Cell(
+                views.plane(mirrored, AXIAL, index),
+                views.letters(AXIAL, mirrored=True),
+                "mirrored",
+                [(outline, "opposite")],
+            ),
+        ]
+        here, there = float(content.t1[own].mean()), float(mirrored[own].mean())
+        text = f"Lesion {lesion.label}, {_side(lesion)}."
+        if lesion.side != BOTH:
+            text += (
+                f" Mean T1 intensity {100 * here / 255:.0f} % of the display window within the "
+                f"outline, {100 * there / 255:.0f} % on the opposite side."
+            )
+        described = (
+            f"Axial slice through lesion {lesion.label}, and the same slice mirrored with the "
+            "outline at the same place"
+        )
+        figures.append(figure(sheet(cells, 2, described), text, class_="mirror"))
+    if not figures:
+        return None
+    plane = (
+        "the mid-sagittal plane of MNI152"
+        if content.space == "MNI152"
+        else "the middle of the scan, which is not aligned"
+    )
+    note = (
+        f"First the slice with the largest area of the lesion, then the same slice mirrored at "
+        f"{plane}; the dashed outline encloses the tissue that lies opposite the lesion."
+    )
+    if len(lesions) > MOST_SIDES:
+        note += f" The {MOST_SIDES} largest lesions are shown."
+    return section(
+        "Side-to-side comparison",
+        paragraph(note, class_="lead"),
+        element("div", *figures, class_="pair"),
+    )
+
+
+def alignment_figure(content: ReportContent) -> Markup | None:
+    """The outline of the MNI brain on the aligned scan."""
+    if content.brain is None:
+        return None
+    views = Views(content.convention, crop_box(content.brain, 14))
+    points = ((0.0, -18.0, 0.0), (32.0, 10.0, 30.0))
+    cells = []
+    for point in points:
+        kji = content.index_kji(point)
+        for axis in range(3):
+            cells.append(
+                Cell(
+                    views.plane(content.t1, axis, kji[axis]),
+                    views.letters(axis),
+                    _place(content, axis, kji[axis]),
+                    [(views.plane(content.brain, axis, kji[axis]), "brain")],
+                )
+            )
+    picture = sheet(cells, 3, "Six planes of the aligned scan with the outline of the MNI152 brain")
+    caption = (
+        "The outline is the brain of the MNI152 template. It should run along the surface of the "
+        "brain, to within a few millimetres. " + convention_note(content.convention)
+    )
+    return figure(picture, caption)
+
+
+def mirror(
+    array: NDArray[np.generic], affine: NDArray[np.float64], midline_x_mm: float
+) -> NDArray[np.generic]:
+    """A (K, J, I) array on a RAS grid mirrored at the plane x = ``midline_x_mm``; 0 beyond it.
+
+    The plane is rounded to half voxels.
+    """
+    width = array.shape[2]
+    twice = round(2 * (midline_x_mm - float(affine[0, 3])) / float(affine[0, 0]))
+    source = twice - np.arange(width)
+    valid = (source >= 0) & (source < width)
+    out = np.zeros_like(array)
+    out[:, :, valid] = array[:, :, source[valid]]
+    return out
+
+
+def _views(content: ReportContent) -> Views:
+    return Views(content.convention, _brain_box(content))
+
+
+def _brain_box(content: ReportContent) -> Box:
+    """What the pictures show: the brain, or the upper part of the head, and every lesion."""
+    if content.brain is not None:
+        return crop_box(content.brain | (content.labels > 0), 6)
+    head = content.t1 > _HEAD_ABOVE
+    # Single bright voxels of the background do not count.
+    solid = np.flatnonzero(head.mean(axis=(1, 2)) > 0.02)
+    if solid.size:
+        lowest = int(solid[-1] - _BRAIN_HEIGHT_MM / float(content.affine[2, 2]))
+        head[: max(0, lowest)] = False
+        head[solid[-1] + 1 :] = False
+    for axis in (1, 2):
+        line = head.any(axis=0).mean(axis=2 - axis) if head.any() else np.ones(head.shape[axis])
+        thin = line < 0.05
+        head[(slice(None),) * axis + (thin,)] = False
+    return crop_box(head | (content.labels > 0), 4)
+
+
+def _axial(content: ReportContent, views: Views, index: int) -> Cell:
+    labels = views.plane(content.labels, AXIAL, index)
+    return Cell(
+        views.plane(content.t1, AXIAL, index),
+        views.letters(AXIAL),
+        _height(content, index),
+        [(labels > 0, "lesion")],
+    )
+
+
+def _through(
+    content: ReportContent, views: Views, axis: int, kji: tuple[int, int, int], lesion: Lesion
+) -> Cell:
+    labels = views.plane(content.labels, axis, kji[axis])
+    own = labels == lesion.label
+    return Cell(
+        views.plane(content.t1, axis, kji[axis]),
+        views.letters(axis),
+        _place(content, axis, kji[axis]),
+        [((labels > 0) & ~own, "other"), (own, "lesion")],
+        cross=views.point(kji, axis),
+    )
+
+
+def _even(part: slice, count: int) -> list[int]:
+    """``count`` indices spread evenly over a slice, ends left out, all different."""
+    length = part.stop - part.start
+    step = max(1, length // (count + 1))
+    count = min(count, length // step)
+    first = part.start + (length - 1 - step * (count - 1)) // 2
+    return [first + n * step for n in range(count)]
+
+
+def _spaced_peaks(amounts: NDArray[np.floating], count: int) -> list[int]:
+    """Up to ``count`` indices with high amounts, ascending, at least 3 apart."""
+    left = amounts.astype(np.float64).copy()
+    found: list[int] = []
+    while len(found) < count and left.max() > 0:
+        best = int(left.argmax())
+        found.append(best)
+        left[max(0, best - 2) : best + 3] = 0
+    return sorted(found)
+
+
+def _height(content: ReportContent, index: int) -> str:
+    return _place(content, AXIAL, index)
+
+
+def _place(content: ReportContent, axis: int, index: int) -> str:
+    """Where a plane lies: ``z 12`` in MNI152, ``S 12`` in the scan, mm."""
+    world = 2 - axis
+    value = float(content.affine[world, 3] + index * content.affine[world, world])
+    names = "xyz" if content.space == "MNI152" else "RAS"
+    return f"{names[world]} {value:.0f}".replace("-", "−")
+
+
+def _height_note(content: ReportContent) -> str:
+    if content.space == "MNI152":
+        return "Numbers are z in MNI152, mm."
+    return "Numbers are heights in the scan's coordinates (S), mm."
+
+
+def _side(lesion: Lesion) -> str:
+    return "both sides" if lesion.side == BOTH else f"the patient's {lesion.side}"
+
+
+def _count(number: int) -> str:
+    return "no lesion" if number == 0 else f"{number} lesion{'s' * (number > 1)}"

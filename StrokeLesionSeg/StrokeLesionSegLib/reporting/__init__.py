@@ -1,0 +1,46 @@
+"""From finished runs to the plain data of ``lesions.report``: display grid, atlas, frequency map.
+
+Names are resolved on first use (PEP 562), so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "ReportOptions": "gather",
+    "report_content": "gather",
+    "report_path": "gather",
+    "Atlas": "atlas",
+    "read_atlas": "atlas",
+    "region_table": "atlas",
+    "lesion_frequency": "frequency",
+}
+
+__all__ = [
+    "Atlas",
+    "ReportOptions",
+    "lesion_frequency",
+    "read_atlas",
+    "region_table",
+    "report_content",
+    "report_path",
+]
+
+if TYPE_CHECKING:
+    from .atlas import Atlas, read_atlas, region_table
+    from .frequency import lesion_frequency
+    from .gather import ReportOptions, report_content, report_path
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

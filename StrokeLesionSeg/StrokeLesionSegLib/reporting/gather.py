@@ -1,0 +1,261 @@
+"""From a finished run to the content of its report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..lesions.report import (
+    RADIOLOGICAL,
+    AlignmentFacts,
+    Fact,
+    RegionTable,
+    ReportContent,
+    without_paths,
+)
+from ..outputs import split_name
+from .nearest import nearest_labels
+
+if TYPE_CHECKING:
+    from ..images import Alignment, Canonical, Scan, Volume
+    from ..lesions import LesionMap
+    from ..models import Manifest
+    from .atlas import Atlas
+
+_FORMATS = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage", "dicom": "DICOM"}
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is asked of a report.
+
+    Attributes
+    ----------
+    atlas: for volumes by region; read once, with ``read_atlas``, for all scans.
+    convention: "radiological" or "neurological".
+    show_paths: name the input's path, and the series of a DICOM folder. Otherwise the page holds
+        no path of this machine.
+    """
+
+    atlas: Atlas | None = None
+    convention: str = RADIOLOGICAL
+    show_paths: bool = False
+
+
+def report_path(folder: Path, source: Path) -> Path:
+    """``folder/<name of the scan>.html``."""
+    source = Path(os.path.abspath(source))
+    return Path(folder) / f"{split_name(source)[0] or 'scan'}.html"
+
+
+def report_content(
+    scan: Scan,
+    lesion_map: LesionMap,
+    *,
+    spread: Volume | None = None,
+    alignment: Alignment | None = None,
+    manifest: Manifest | None = None,
+    settings: Mapping[str, Any] | None = None,
+    details: Mapping[str, Any] | None = None,
+    versions: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+    seconds: float | None = None,
+    sha256: str | None = None,
+    options: ReportOptions | None = None,
+) -> ReportContent:
+    """Everything on the page of ``scan``.
+
+    Parameters
+    ----------
+    scan: as it was read. lesion_map: on its grid, corrected by a reader or not.
+    spread: uncertainty on the scan's grid (``Prediction.spread``).
+    alignment: as it was found; one that failed is reported and not used.
+    manifest: of the model. settings: the run's options. details: ``Prediction.details``.
+    seconds: the run's duration so far. sha256: of the input file.
+    """
+    options = options or ReportOptions()
+    details = details or {}
+    used = alignment if alignment is not None and alignment.ok else None
+    canonical, space, brain = _display(scan.volume, used)
+    grid = canonical.volume.grid
+    to_space = np.eye(4) if used is None else np.asarray(used.matrix, dtype=np.float64)
+    centres = {
+        lesion.label: _point(to_space, lesion.centroid_ras_mm) for lesion in lesion_map.lesions
+    }
+    lesions_there = scan.volume.with_array(lesion_map.labels)
+    labels = np.zeros(grid.shape, dtype=np.int32)
+    found = nearest_labels(lesions_there, to_space, grid)
+    if found is not None:
+        labels[found[0]] = found[1]
+
+    notes = [_public(warning, scan) for warning in warnings]
+    regions: RegionTable | None = None
+    if options.atlas is not None:
+        if space == "MNI152":
+            from .atlas import region_table
+
+            kept = lesions_there.with_array(lesion_map.mask)
+            regions = region_table(options.atlas, kept, to_space)
+        else:
+            notes.append("Volumes by region need an alignment to MNI152, and there is none.")
+
+    middle = (np.array(scan.volume.array.shape[::-1], dtype=np.float64) - 1) / 2
+    midline = 0.0 if space == "MNI152" else float(_point(scan.volume.affine, middle)[0])
+    content = ReportContent(
+        name=_name(scan),
+        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)"),
+        t1=_grey(canonical.volume.array),
+        labels=labels,
+        spread=None if spread is None else _on_display(spread, used),
+        affine=np.array(grid.affine),
+        space=space,
+        midline_x_mm=midline,
+        brain=brain,
+        lesions=lesion_map.lesions,
+        summary=lesion_map.summary,
+        centres_mm=centres,
+        passes=tuple(details.get("passes", ())),
+        alignment=None
+        if alignment is None
+        else AlignmentFacts(
+            alignment.ok, alignment.reason, alignment.overlap, alignment.similarity
+        ),
+        regions=regions,
+        warnings=tuple(notes),
+        intended_use="" if manifest is None else manifest.intended_use,
+        source=_source_facts(scan, sha256, options),
+        model=() if manifest is None else _model_facts(manifest),
+        parameters=_parameters(lesion_map, settings or {}, details, seconds),
+        versions=tuple((versions or {}).items()),
+        convention=options.convention,
+    )
+    _show_the_smallest(content)
+    return content
+
+
+def _display(
+    volume: Volume, used: Alignment | None
+) -> tuple[Canonical, str, NDArray[np.bool_] | None]:
+    """The scan on the grid of the pictures, the space of that grid, and the MNI brain on it."""
+    from ..images import MNI_GRID, mni_brain_mask, to_canonical
+
+    canonical = to_canonical(volume, used)
+    if used is None and not canonical.volume.grid.same_as(MNI_GRID):
+        return canonical, "scan", None
+    if canonical.volume.array.shape != MNI_GRID.shape:
+        raise ValueError("an aligned scan is not on the MNI grid")
+    return canonical, "MNI152", mni_brain_mask().array > 0
+
+
+def _on_display(volume: Volume, used: Alignment | None) -> NDArray[np.float32]:
+    from ..images import to_canonical
+
+    return np.asarray(to_canonical(volume, used).volume.array, dtype=np.float32)
+
+
+def _grey(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    from ..images import apply_window, window_range
+
+    return np.rint(apply_window(array, window_range(array)) * 255).astype(np.uint8)
+
+
+def _show_the_smallest(content: ReportContent) -> None:
+    """A lesion smaller than a voxel of the pictures gets one voxel at its centre."""
+    shown = set(np.unique(content.labels).tolist())
+    for lesion in content.lesions:
+        if lesion.keep and lesion.label not in shown:
+            content.labels[content.index_kji(content.centres_mm[lesion.label])] = lesion.label
+
+
+def _point(matrix: NDArray[np.float64], point: Sequence[float]) -> tuple[float, float, float]:
+    x, y, z = (matrix @ np.array([*point, 1.0]))[:3]
+    return float(x), float(y), float(z)
+
+
+def _name(scan: Scan) -> str:
+    # A DICOM folder is often called what the patient is called.
+    if scan.format == "dicom":
+        return "DICOM series"
+    return split_name(Path(os.path.abspath(scan.path)))[0]
+
+
+def _public(sentence: str, scan: Scan) -> str:
+    """A warning without the paths of this machine, and without a DICOM folder's name."""
+    path = Path(os.path.abspath(scan.path))
+    shown = "the series" if scan.format == "dicom" else path.name
+    for known in (str(path), str(scan.path)):
+        if len(known) > 1:
+            sentence = sentence.replace(known, shown)
+    return without_paths(sentence)
+
+
+def _source_facts(scan: Scan, sha256: str | None, options: ReportOptions) -> tuple[Fact, ...]:
+    k, j, i = scan.volume.array.shape
+    spacing = " × ".join(f"{s:.3g}" for s in scan.volume.spacing)
+    facts: list[Fact] = [
+        ("Format", _FORMATS.get(scan.format, scan.format)),
+        ("Size", f"{i} × {j} × {k} voxels"),
+        ("Voxel", f"{spacing} mm"),
+    ]
+    if sha256:
+        facts.append(("SHA-256 of the file", sha256))
+    if options.show_paths:
+        facts.append(("Path", os.path.abspath(scan.path)))
+        series = scan.header.get("series", {}).get("SeriesInstanceUID")
+        if series:
+            facts.append(("Series instance UID", str(series)))
+    return tuple(facts)
+
+
+def _model_facts(manifest: Manifest) -> tuple[Fact, ...]:
+    return (
+        ("Name", manifest.name),
+        ("Version", manifest.version),
+        ("Title", manifest.title),
+        ("Made", manifest.created),
+        ("Licence", manifest.license),
+        ("SHA-256 of the weights", str(manifest.weights.get("sha256", ""))),
+    )
+
+
+def _parameters(
+    lesion_map: LesionMap,
+    settings: Mapping[str, Any],
+    details: Mapping[str, Any],
+    seconds: float | None,
+) -> tuple[Fact, ...]:
+    found = lesion_map.parameters
+    second = found.get("hysteresis")
+    facts: list[Fact] = [
+        ("Threshold", f"{found['threshold']:g}"),
+        ("Second threshold", "none" if second is None else f"{second:g}"),
+        ("Smallest lesion", f"{found['min_volume_ml']:g} mL"),
+    ]
+    for title, key in (
+        ("Views", "views"),
+        ("Flipped copies", "tta"),
+        ("Alignment", "align"),
+    ):
+        if key in settings:
+            value = settings[key]
+            text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+            facts.append((title, text))
+    for title, key in (("Device", "device"), ("Number format", "precision")):
+        if key in details:
+            facts.append((title, str(details[key])))
+    window = details.get("intensity_window")
+    if window:
+        facts.append(("Intensity window", f"{window[0]:.4g} to {window[1]:.4g}"))
+    margin = details.get("brain_mask_margin_mm")
+    if margin is not None:
+        facts.append(("Searched beyond the brain", f"{margin:g} mm"))
+    if seconds is not None:
+        facts.append(("Time", f"{seconds:.1f} s"))
+    return tuple(facts)
