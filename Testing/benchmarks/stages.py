@@ -4,7 +4,8 @@ Each row is run in processes of its own, as a user runs it: once from the comman
 from file to file and the peak memory, start-up included, and ``--repeat`` times within a process
 for the median of each stage. Without ``--input`` the scan is the MNI152 template bundled with
 nilearn, moved and turned a little, as 1 mm int16 NIfTI, and the model is the default one; without
-any model, random weights of the same network, which take the same time.
+any model, random weights of the same network, which take the same time. "CPU s" is the processor
+time of the command line, which a busy machine changes least.
 """
 
 from __future__ import annotations
@@ -60,14 +61,14 @@ def main() -> int:
         print("import and start-up, s: ", end="")
         print(", ".join(f"{name} {value:.2f}" for name, value in results["start-up"].items()))
         print()
-        header = ["s", *STAGES, "file to file", "peak MB"]
+        header = ["s", *STAGES, "file to file", "CPU s", "peak MB"]
         widths = [max(len(name) for name in chosen), *(max(len(h), 6) for h in header[1:])]
         print_row(header, widths)
         for name in chosen:
             results[name] = measure_row(scan, model, ROWS[name], work, environment, arguments)
             cells = [f"{results[name]['stages'].get(stage, 0):.2f}" for stage in STAGES]
-            wall, peak = results[name]["file_to_file_s"], results[name]["peak_mb"]
-            print_row([name, *cells, f"{wall:.2f}", f"{peak:.0f}"], widths)
+            wall, cpu, peak = (results[name][k] for k in ("file_to_file_s", "cpu_s", "peak_mb"))
+            print_row([name, *cells, f"{wall:.2f}", f"{cpu:.2f}", f"{peak:.0f}"], widths)
             print_note(results[name])
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")
@@ -198,24 +199,11 @@ def measure_row(
 ) -> dict[str, Any]:
     """Command line from file to file, then the stages within one process."""
     common = [str(scan), "-o", str(work / "mask.nii.gz"), "--model", model, "--overwrite", *row]
-    walls, peaks = [], []
-    for _ in range(arguments.repeat):
-        started = time.perf_counter()
-        peaks.append(
-            run_for_peak(
-                [
-                    sys.executable,
-                    "-m",
-                    "StrokeLesionSegLib",
-                    "segment",
-                    *common,
-                    "--progress",
-                    "none",
-                ],
-                environment,
-            )
-        )
-        walls.append(time.perf_counter() - started)
+    command = [sys.executable, "-m", "StrokeLesionSegLib", "segment", *common]
+    runs = [
+        run_whole([*command, "--progress", "none"], environment) for _ in range(arguments.repeat)
+    ]
+    walls, seconds, peaks = zip(*runs, strict=True)
     output = subprocess.run(
         [
             sys.executable,
@@ -230,27 +218,34 @@ def measure_row(
         check=True,
     ).stdout
     inside = json.loads(output.splitlines()[-1])
-    return {"file_to_file_s": statistics.median(walls), "peak_mb": max(peaks), **inside}
+    return {
+        "file_to_file_s": statistics.median(walls),
+        "cpu_s": statistics.median(seconds),
+        "peak_mb": max(peaks),
+        **inside,
+    }
 
 
-def run_for_peak(command: list[str], environment: dict[str, str]) -> float:
-    """Run a command; returns the largest resident memory of its process in MB."""
+def run_whole(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
+    """Run a command; returns wall time and processor time in s and largest resident MB."""
+    started = time.perf_counter()
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
+    cpu = peak = float("nan")
     if hasattr(os, "wait4"):
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = usage.ru_maxrss * unit / 1e6
+        cpu = usage.ru_utime + usage.ru_stime
+        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     else:  # Windows
         process.wait()
-        peak = float("nan")
+    wall = time.perf_counter() - started
     assert process.stderr is not None
     error = process.stderr.read().decode()
     if process.returncode:
         raise SystemExit(f"segment failed: {error}")
-    return peak
+    return wall, cpu, peak
 
 
 def measure_stages(rest: list[str]) -> int:
