@@ -7,12 +7,20 @@ from typing import Any
 
 from torch import nn
 
+from .cascade import Cascade
+from .cs230 import CS230Network
 from .residual_unet import ResidualUNet
+from .residual_unet_3d import ResidualUNet3D
+from .residual_unet_25d import ResidualUNet25D
 from .unet import UNet
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
     "residual_unet": ResidualUNet,
+    "residual_unet_25d": ResidualUNet25D,
+    "residual_unet_3d": ResidualUNet3D,
+    "cs230": CS230Network,
+    "cascade": Cascade,
 }
 
 
@@ -39,8 +47,9 @@ def count_parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def count_macs(network: nn.Module, shape: tuple[int, int, int, int]) -> int:
-    """Multiply-accumulates of one forward pass on an input of ``shape`` (N, C, H, W)."""
+def count_macs(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Multiply-accumulates of one forward pass on an input of ``shape`` (N, C, H, W), or
+    (N, C, D, H, W) for a volumetric network."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

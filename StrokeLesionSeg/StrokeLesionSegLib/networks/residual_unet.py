@@ -11,11 +11,13 @@ does not say where the skip connections are then taken. Both readings exist (row
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from .blocks import ConvBlock, ResidualBlock, UpBlock
+from .deep_supervision import auxiliary_heads, with_auxiliary
 from .unet import PAPER_FILTERS
 
 SKIPS = ("block_input", "stem")
@@ -25,7 +27,8 @@ class ResidualUNet(nn.Module):
     """2D U-Net whose encoder is made of stride-2 residual blocks (A8, A9).
 
     Input (N, in_channels, H, W) with H and W multiples of ``2 ** (len(filters) - 1)``;
-    output logits (N, out_channels, H, W).
+    output logits (N, out_channels, H, W). With ``deep_supervision`` it returns a tuple of logits
+    while training, see ``deep_supervision.py``.
 
     Raises ``ValueError`` for an unknown ``skip``.
     """
@@ -38,6 +41,7 @@ class ResidualUNet(nn.Module):
         skip: str = "stem",
         dropout: float = 0.5,
         inner_activation: bool = False,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         if skip not in SKIPS:
@@ -54,8 +58,7 @@ class ResidualUNet(nn.Module):
             skip_channels = [in_channels, *filters[:-2]]
             self.bottleneck = ConvBlock(filters[-2], filters[-1])
         self.encoder = nn.ModuleList(
-            ResidualBlock(a, b, dropout, inner_activation)
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
+            ResidualBlock(a, b, dropout, inner_activation) for a, b in itertools.pairwise(widths)
         )
         self.decoder = nn.ModuleList(
             UpBlock(deep, skipped, shallow)
@@ -64,14 +67,17 @@ class ResidualUNet(nn.Module):
             )
         )
         self.head = nn.Conv2d(filters[0], out_channels, 1)
+        self.auxiliary = auxiliary_heads(nn.Conv2d, filters, out_channels, deep_supervision)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         x = self.stem(x)
         skips = []
         for block in self.encoder:
             skips.append(x)
             x = block(x)
         x = self.bottleneck(x)
+        levels = []
         for up, skip in zip(self.decoder, reversed(skips), strict=True):
             x = up(x, skip)
-        return self.head(x)
+            levels.append(x)
+        return with_auxiliary(self, levels)
