@@ -16,13 +16,15 @@ STAMP_TEST := $(VENV)/.stamp-test
 STAMP_LINT := $(VENV)/.stamp-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench lint format clean package-list test-slicer-versions
 
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
 	@echo 'make test    run the test suite             (ARGS="-k name" runs a part of it)'
 	@echo 'make bench   time every stage of segment    (ARGS="--repeat 5")'
 	@echo 'make lint    check style with ruff          (make format puts it right)'
+	@echo 'make package-list          write the list of files that the Slicer extension packages'
+	@echo 'make test-slicer-versions  the Slicer tests with several versions of its libraries'
 	@echo 'make clean   remove .venv, caches and the output of the demo'
 	@echo
 	@echo 'Needs Python 3.10 or newer: "make demo PYTHON=python3.12" picks one.'
@@ -69,3 +71,26 @@ $(STAMP_TEST): $(STAMP_VENV) pyproject.toml constraints.txt
 
 $(STAMP_LINT): $(STAMP_VENV) constraints.txt
 	@$(INSTALL) ruff && touch "$@"
+
+# --- the Slicer extension ---------------------------------------------------------------------
+# The list of the files that the extension packages, written from the tree.
+package-list:
+	@$(PYTHON) Testing/slicer/packaged_files.py
+
+# The tests on Slicer's real libraries, with each version of them in an environment of its own.
+SLICER_CORE_VERSIONS ?= 5.11 5.12 5.13
+
+test-slicer-versions: $(STAMP_TEST)
+	@for version in $(SLICER_CORE_VERSIONS); do \
+	  venv="$(VENV)/slicer-$$version"; \
+	  if ! [ -e "$$venv/.stamp" ]; then \
+	    echo "Setting up slicer-core $$version in $$venv"; \
+	    "$(VENV_PYTHON)" -m venv --clear "$$venv" && \
+	    "$$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	      torch numpy scipy SimpleITK Pillow pydicom safetensors nibabel pytest pytest-timeout psutil && \
+	    "$$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+	      "slicer-core~=$$version.0" && touch "$$venv/.stamp" || exit 1; \
+	  fi; \
+	  echo "slicer-core $$version"; \
+	  "$$venv/bin/python" -m pytest Testing/slicer $(ARGS) || exit 1; \
+	done

@@ -18,6 +18,7 @@ NAME = "StrokeLesionSegLib"
 # A part is a folder or a top module of the Lib. What is not listed may be imported by nobody but
 # itself. Everybody may import these:
 EVERYWHERE = {"errors", "resources", ""}
+PARTS = {"images", "networks", "models", "inference", "lesions"}
 MAY_IMPORT = {
     "errors": set(),
     "resources": set(),
@@ -27,32 +28,14 @@ MAY_IMPORT = {
     "lesions": set(),
     "models": {"networks"},
     "inference": {"images", "networks", "models"},
-    "pipeline": {"outputs", "images", "networks", "models", "inference", "lesions"},
-    "cohort": {"outputs", "pipeline", "images", "networks", "models", "inference", "lesions"},
-    "commands": {
-        "outputs",
-        "pipeline",
-        "images",
-        "networks",
-        "models",
-        "inference",
-        "lesions",
-        "cohort",
-    },
+    "reporting": {"outputs", "images", "models", "lesions"},
+    "pipeline": {"outputs", "reporting", *PARTS},
+    "cohort": {"outputs", "pipeline", "reporting", *PARTS},
+    "commands": {"outputs", "pipeline", "reporting", "cohort", *PARTS},
     "cli": {"commands"},
     "__main__": {"cli"},
     "__init__": set(),
-    "slicerbridge": {
-        "outputs",
-        "pipeline",
-        "images",
-        "networks",
-        "models",
-        "inference",
-        "lesions",
-        "cohort",
-        "cli",
-    },
+    "slicerbridge": {"outputs", "pipeline", "reporting", "cohort", "cli", *PARTS},
 }
 SLICER_ONLY = {
     "slicer",

@@ -103,7 +103,8 @@ def test_the_engine_neither_unpickles_nor_goes_online(path: Path) -> None:
         for module in modules:
             root = module.split(".")[0]
             assert root not in UNSAFE, f"{path}:{node.lineno} imports {module}"
-            assert root not in NETWORK, f"{path}:{node.lineno} imports {module}"
+            if module != "urllib.parse":  # quotes text, opens nothing
+                assert root not in NETWORK, f"{path}:{node.lineno} imports {module}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             owner = node.func.value
             name = owner.id if isinstance(owner, ast.Name) else ""
