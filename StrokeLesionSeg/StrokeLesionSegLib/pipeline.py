@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .inference import Prediction, SegmentOptions
     from .lesions import LesionMap
     from .models import LoadedModel
+    from .reporting import ReportOptions
 
 #: Called with the stage, what is done of it, and how much there is to do.
 Progress = Callable[[str, int, int], None]
@@ -41,6 +42,7 @@ class OutputPaths:
     table: tab-separated, one row per lesion.
     sidecar: JSON with all parameters, versions, checksums and timings.
     dicom_seg: the mask as DICOM Segmentation; the input has to be DICOM.
+    report: one HTML page for people.
     """
 
     mask: Path
@@ -49,6 +51,7 @@ class OutputPaths:
     table: Path | None = None
     sidecar: Path | None = None
     dicom_seg: Path | None = None
+    report: Path | None = None
 
     @classmethod
     def beside(cls, source: Path, mask: Path | None = None) -> OutputPaths:
@@ -62,7 +65,12 @@ class OutputPaths:
 
     @property
     def documents(self) -> list[tuple[Path, str]]:
-        pairs = ((self.table, ".tsv"), (self.sidecar, ".json"), (self.dicom_seg, ".dcm"))
+        pairs = (
+            (self.table, ".tsv"),
+            (self.sidecar, ".json"),
+            (self.dicom_seg, ".dcm"),
+            (self.report, ".html"),
+        )
         return [(p, suffix) for p, suffix in pairs if p is not None]
 
 
@@ -135,6 +143,7 @@ def segment_file(
     options: SegmentOptions | None = None,
     clean: CleanUp | None = None,
     series: str | None = None,
+    report: ReportOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
@@ -142,7 +151,8 @@ def segment_file(
     """Read ``source``, find its lesions and write ``paths``, all of them or none.
 
     ``model`` is a loaded model (for many scans) or the name of one; None takes the default.
-    ``series`` picks one of a DICOM folder. ``progress`` is told the stages of ``STAGES``;
+    ``series`` picks one of a DICOM folder. ``report`` says what goes into ``paths.report``; None
+    is the usual. ``progress`` is told the stages of ``STAGES``;
     ``cancel`` is asked between steps.
 
     Raises ``InputError`` if input, outputs or model cannot be used, ``Cancelled`` if told so.
@@ -209,7 +219,7 @@ def segment_file(
         timings["write"] = time.perf_counter() - step
         timings["total"] = time.perf_counter() - started
         result = SegmentResult(source, paths, lesion_map, prediction, warnings, timings)
-        _write_documents(outputs, result, scan, loaded, options)
+        _write_documents(outputs, result, scan, loaded, options, report)
         _stop_if(cancel)
         outputs.commit()
         tell("write", 1, 1)
@@ -307,11 +317,13 @@ def _write_documents(
     scan: Scan,
     model: LoadedModel,
     options: SegmentOptions,
+    report: ReportOptions | None,
 ) -> None:
     from .lesions import write_sidecar, write_table
 
     paths = result.paths
     writers: list[tuple[Path | None, Callable[[Path], None]]] = [
+        (paths.report, lambda path: write_report(path, result, scan, model, options, report)),
         (paths.table, lambda path: write_table(path, result.lesion_map)),
         (
             paths.sidecar,
@@ -327,6 +339,41 @@ def _write_documents(
             raise InputError(path, error.cause, error.remedy) from error
         except OSError as error:
             raise os_input_error(error, path) from error
+
+
+def write_report(
+    path: Path,
+    result: SegmentResult,
+    scan: Scan,
+    model: LoadedModel,
+    options: SegmentOptions,
+    report: ReportOptions | None = None,
+) -> None:
+    """Write the HTML page of a finished run to ``path``; adds its seconds to ``result.timings``.
+
+    Raises ``InputError`` if it cannot be written.
+    """
+    from .lesions.report import write_scan_report
+    from .reporting import report_content
+
+    step = time.perf_counter()
+    content = report_content(
+        scan,
+        result.lesion_map,
+        spread=result.prediction.spread,
+        alignment=result.prediction.alignment,
+        manifest=model.manifest,
+        settings=asdict(options),
+        details=result.prediction.details,
+        versions=software_versions(),
+        warnings=result.warnings,
+        seconds=result.timings.get("total"),
+        sha256=None if result.source.is_dir() else sha256_of(result.source),
+        options=report,
+    )
+    write_scan_report(path, content)
+    result.timings["report"] = time.perf_counter() - step
+    result.timings["total"] = result.timings.get("total", 0.0) + result.timings["report"]
 
 
 def describe(

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from ..errors import InputError
 from ..outputs import beside_mask, default_mask_path
 from ..pipeline import OutputPaths, SegmentResult, segment_file
 from .options import (
@@ -18,6 +19,7 @@ from .options import (
     segment_options,
 )
 from .progress import make_reporter, print_json
+from .report import add_report_arguments, report_folder, report_options
 from .tables import print_table
 
 
@@ -61,6 +63,12 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="write the mask as DICOM Segmentation (.dcm) too; the input has to be DICOM",
     )
+    outputs.add_argument(
+        "--report",
+        type=path,
+        metavar="DIR",
+        help="write a report for people, DIR/<name>.html; the folder is made if need be",
+    )
     outputs.add_argument("--no-table", action="store_true", help="write no table")
     outputs.add_argument("--no-sidecar", action="store_true", help="write no sidecar")
     outputs.add_argument(
@@ -70,6 +78,7 @@ def add_parser(commands: Any) -> None:
         "--series", metavar="UID", help="SeriesInstanceUID, if the folder holds several"
     )
     add_engine_arguments(parser)
+    add_report_arguments(parser)
     add_progress_argument(parser)
     parser.set_defaults(run=run)
 
@@ -77,6 +86,12 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     paths = output_paths(arguments)
     prepare(arguments)
+    report = None
+    if arguments.report is not None:
+        report_folder(arguments.report)
+        report = report_options(arguments)
+    elif arguments.atlas is not None or arguments.atlas_labels is not None:
+        raise InputError("--atlas", "is for the report, and none is asked for", "Add --report DIR")
     with make_reporter(arguments.progress) as reporter:
         result = segment_file(
             arguments.input,
@@ -85,6 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
             options=segment_options(arguments),
             clean=clean_up(arguments),
             series=arguments.series,
+            report=report,
             overwrite=arguments.overwrite,
             progress=reporter,
         )
@@ -105,6 +121,10 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
         arguments.sidecar or beside_mask(mask, ".json"),
         arguments.dicom_seg,
     )
+    if arguments.report is not None:
+        from ..reporting import report_path
+
+        paths = replace(paths, report=report_path(arguments.report, arguments.input))
     if arguments.no_table:
         paths = replace(paths, table=None)
     if arguments.no_sidecar:
@@ -140,6 +160,7 @@ def print_result(result: SegmentResult) -> None:
         ("spread", result.paths.spread),
         ("table", result.paths.table),
         ("sidecar", result.paths.sidecar),
+        ("report", result.paths.report),
         ("DICOM SEG", result.paths.dicom_seg),
     ):
         if file is not None:

@@ -111,7 +111,7 @@ def report_content(
     content = ReportContent(
         name=_name(scan),
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)"),
-        t1=_grey(canonical.volume.array),
+        t1=_grey(canonical.volume.array, brain),
         labels=labels,
         spread=None if spread is None else _on_display(spread, used),
         affine=np.array(grid.affine),
@@ -160,10 +160,18 @@ def _on_display(volume: Volume, used: Alignment | None) -> NDArray[np.float32]:
     return np.asarray(to_canonical(volume, used).volume.array, dtype=np.float32)
 
 
-def _grey(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _grey(array: NDArray[np.generic], brain: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """The T1 as it is shown: the window of the brain, with room above for white matter."""
     from ..images import apply_window, window_range
 
-    return np.rint(apply_window(array, window_range(array)) * 255).astype(np.uint8)
+    low, high = window_range(array)
+    if brain is not None and array[brain].any():
+        # Fat outside the brain is brighter than all within it, and would darken it.
+        low, high = (float(v) for v in np.percentile(array[brain], (0.5, 99.5)))
+    if not low < high:
+        low, high = window_range(array)
+    high += 0.12 * (high - low)
+    return np.rint(apply_window(array, (low, high)) * 255).astype(np.uint8)
 
 
 def _show_the_smallest(content: ReportContent) -> None:

@@ -127,7 +127,7 @@ def group_report(
             _table(results),
             _facts(facts or {}),
         ),
-        footer(intended_use),
+        footer(),
     ]
     return document(f"{title}: stroke lesion report", body, script="group.js")
 

@@ -21,6 +21,7 @@ _PATH = re.compile(
     # Greedy up to the last separator: folders have blanks, commas and quotes in their names.
     r"(?<![\w.<])(?:file://)?(?:[A-Za-z]:[\\/]|\\\\|~?/(?=[^\s/]))[^\n<>|:]*[\\/]"
 )
+_CHECKSUM = re.compile(r"[0-9a-f]{32,}\Z")
 
 
 class Markup(str):
@@ -74,9 +75,16 @@ def figure(picture: Markup, caption: object, class_: str | None = None) -> Marku
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Markup:
-    """A list of titles and texts."""
+    """A list of titles and texts; long texts, such as checksums, get a line of their own."""
     items = [
-        element("div", element("dt", title), element("dd", value or "not known"))
+        element(
+            "div",
+            element("dt", title),
+            element(
+                "dd", element("code", value) if _CHECKSUM.match(value) else value or "not known"
+            ),
+            class_="wide" if len(value) > 34 else None,
+        )
         for title, value in pairs
     ]
     return element("dl", *items, class_="facts")

@@ -16,6 +16,7 @@ from .page import Markup, element
 
 AXIAL, CORONAL, SAGITTAL = 0, 1, 2  # the array axis (k, j, i) that a plane cuts
 GAP = 3  # pixels between cells
+LETTER_PX = 12  # height of letters on the screen
 
 # From dark purple to pale yellow, even in lightness, so that it survives a grey printer.
 _HEAT = np.array(
@@ -87,7 +88,7 @@ class Cell:
     ----------
     plane: (rows, columns) uint8 as shown. letters: at its left and right edge. label: below.
     outlines: masks as shown, with the class of their line ("lesion", "other", "opposite",
-        "brain").
+        "brain", "over").
     cross: where a crosshair is put, x and y in pixels.
     heat: (rows, columns), 0 to 1, drawn over the plane where above 0.
     """
@@ -100,11 +101,12 @@ class Cell:
     heat: NDArray[np.floating] | None = None
 
 
-def sheet(cells: Sequence[Cell], columns: int, description: str) -> Markup:
+def sheet(cells: Sequence[Cell], columns: int, description: str, shown: int = 980) -> Markup:
     """Cells in rows of ``columns`` as one SVG; one unit is one pixel of the planes.
 
     Rows are as high as their highest cell, columns as wide as their widest. ``description`` is
-    read out in place of the picture.
+    read out in place of the picture. ``shown`` is how wide the picture will be about, in pixels
+    of the screen: letters are the same size on all pictures.
     """
     count = min(columns, len(cells))
     rows = [cells[n : n + count] for n in range(0, len(cells), count)]
@@ -113,6 +115,8 @@ def sheet(cells: Sequence[Cell], columns: int, description: str) -> Markup:
     lefts = np.concatenate(([0], np.cumsum([w + GAP for w in widths]))).tolist()
     tops = np.concatenate(([0], np.cumsum([h + GAP for h in heights]))).tolist()
     width, height = lefts[-1] - GAP, tops[-1] - GAP
+
+    letter = LETTER_PX * width / shown
 
     canvas = np.zeros((height, width), dtype=np.uint8)
     heat = np.zeros((height, width), dtype=np.float32)
@@ -124,7 +128,7 @@ def sheet(cells: Sequence[Cell], columns: int, description: str) -> Markup:
             canvas[y : y + h, x : x + w] = cell.plane
             if cell.heat is not None:
                 heat[y : y + h, x : x + w] = cell.heat
-            marks.append(_marks(cell, x, y, w, h))
+            marks.append(_marks(cell, x, y, w, h, letter))
     layers = [_image(grey_png(canvas), width, height)]
     if heat.any():
         layers.append(_image(heat_png(heat), width, height))
@@ -136,11 +140,12 @@ def sheet(cells: Sequence[Cell], columns: int, description: str) -> Markup:
         viewBox=f"0 0 {width} {height}",
         role="img",
         class_="sheet",
+        font_size=f"{letter:.1f}",
         preserveAspectRatio="xMidYMid meet",
     )
 
 
-def _marks(cell: Cell, x: int, y: int, width: int, height: int) -> Markup:
+def _marks(cell: Cell, x: int, y: int, width: int, height: int, letter: float) -> Markup:
     parts: list[Markup] = []
     for mask, kind in cell.outlines:
         path = outline_path(mask)
@@ -154,11 +159,12 @@ def _marks(cell: Cell, x: int, y: int, width: int, height: int) -> Markup:
             f"M{cx:g} 0V{max(0, cy - gap):g}M{cx:g} {cy + gap:g}V{height}"
         )
         parts.append(element("path", d=lines, class_="cross"))
-    middle = height // 2 + 4
-    parts.append(element("text", cell.letters[0], x=4, y=middle, class_="side"))
-    parts.append(element("text", cell.letters[1], x=width - 4, y=middle, class_="side end"))
+    edge, middle = f"{letter / 3:.1f}", f"{height / 2 + letter / 3:.1f}"
+    far, low = f"{width - letter / 3:.1f}", f"{height - letter / 3:.1f}"
+    parts.append(element("text", cell.letters[0], x=edge, y=middle, class_="side"))
+    parts.append(element("text", cell.letters[1], x=far, y=middle, class_="side end"))
     if cell.label:
-        parts.append(element("text", cell.label, x=4, y=height - 4, class_="at"))
+        parts.append(element("text", cell.label, x=edge, y=low, class_="at"))
     return element("g", *parts, transform=f"translate({x} {y})")
 
 

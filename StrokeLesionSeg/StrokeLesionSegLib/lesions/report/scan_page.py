@@ -55,7 +55,7 @@ def scan_report(content: ReportContent) -> str:
             _alignment(content),
             _details(content),
         ),
-        footer(content.intended_use),
+        footer(),
     ]
     return document(f"{content.name}: stroke lesion report", body)
 
@@ -71,11 +71,12 @@ def banner(kind: str, name: str, created: str, intended_use: str) -> Markup:
             paragraph(f"Made {created} by StrokeLesionSeg", class_="made"),
         ),
         paragraph(NOTICE, class_="notice"),
+        paragraph(f"The model: {intended_use}", class_="use") if intended_use else None,
         class_="banner",
     )
 
 
-def footer(intended_use: str) -> Markup:
+def footer() -> Markup:
     """The disclaimers that end a page."""
     return element(
         "footer",
@@ -86,12 +87,15 @@ def footer(intended_use: str) -> Markup:
             "lesions and may show lesions where there are none. It was not evaluated as a "
             "medical device in any country.",
         ),
-        paragraph("The model's statement of its use: ", intended_use) if intended_use else None,
     )
 
 
 def ml(volume: float) -> str:
     """A volume in mL with as many decimals as make sense, without the unit."""
+    if 0 < volume < 0.005:
+        return "< 0.01"
+    if volume == 0:
+        return "0"
     return f"{volume:.1f}" if volume >= 9.995 else f"{volume:.2f}"
 
 
@@ -151,7 +155,7 @@ def _lesion_table(content: ReportContent) -> Markup | None:
         return None
     in_mni = any(lesion.centroid_mni_mm for lesion in content.lesions)
     columns = [
-        ("No.", "number"),
+        ("No.", "text"),
         ("Volume, mL", "number"),
         ("Side", "text"),
         ("Centre in MNI152 x, y, z, mm" if in_mni else "Centre R, A, S, mm", "number"),
@@ -189,8 +193,8 @@ def _regions(content: ReportContent) -> Markup | None:
     total = sum(row.volume_ml for row in regions.rows) + regions.outside_ml
 
     def line(name: str, left: str, right: str, volume: float, share: float | None) -> list[str]:
-        part = f"{100 * volume / total:.1f}" if total > 0 else "n/a"
-        load = "n/a" if share is None else f"{100 * share:.1f}"
+        part = _percent(volume / total) if total > 0 else "n/a"
+        load = "n/a" if share is None else _percent(share)
         return [name, left, right, ml(volume), part, load]
 
     rows = [
@@ -213,6 +217,10 @@ def _regions(content: ReportContent) -> Markup | None:
     return section("Volumes by region", table(columns, rows, caption))
 
 
+def _percent(share: float) -> str:
+    return "< 0.1" if 0 < share < 0.0005 else f"{100 * share:.1f}"
+
+
 def _alignment(content: ReportContent) -> Markup:
     alignment = content.alignment
     if alignment is None:
@@ -232,7 +240,12 @@ def _alignment(content: ReportContent) -> Markup:
         f" Overlap with the MNI152 brain {100 * alignment.overlap:.0f} %, similarity to the "
         f"template (correlation) {alignment.similarity:.2f}."
     )
-    return section("Alignment to MNI152", paragraph(verdict + numbers), alignment_figure(content))
+    return section(
+        "Alignment to MNI152",
+        paragraph(verdict + numbers),
+        alignment_figure(content),
+        class_="keep",
+    )
 
 
 def _details(content: ReportContent) -> Markup:

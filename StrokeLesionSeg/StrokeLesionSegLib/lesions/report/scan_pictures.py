@@ -45,7 +45,8 @@ def mosaic_figure(content: ReportContent) -> Markup:
         f"Mosaic of {len(cells)} axial slices of the scan with "
         f"{_count(content.summary.count)} outlined"
     )
-    return section("Overview", figure(sheet(cells, MOSAIC_COLUMNS, described), caption))
+    picture = sheet(cells, MOSAIC_COLUMNS, described)
+    return section("Overview", figure(picture, caption), class_="overview keep")
 
 
 def lesion_figures(content: ReportContent) -> Markup | None:
@@ -64,6 +65,7 @@ def lesion_figures(content: ReportContent) -> Markup | None:
             cells,
             3,
             f"{title}. Axial, coronal and sagittal plane through its centre of mass",
+            shown=480,
         )
         figures.append(figure(picture, title, class_="ortho"))
     note = (
@@ -76,6 +78,7 @@ def lesion_figures(content: ReportContent) -> Markup | None:
         "Each lesion in three planes",
         paragraph(note, class_="lead"),
         element("div", *figures, class_="pair"),
+        class_="keep",
     )
 
 
@@ -109,6 +112,7 @@ def uncertainty_figure(content: ReportContent) -> Markup | None:
         cell = _axial(content, views, index)
         spread = views.plane(content.spread, AXIAL, index).astype(np.float32)
         scaled = (spread - SPREAD_FROM) / (SPREAD_TO - SPREAD_FROM)
+        cell.outlines = [(mask, "over") for mask, _ in cell.outlines]
         cell.heat = np.where(spread > SPREAD_FROM, np.clip(scaled, 1e-3, 1), 0)
         cells.append(cell)
     picture = sheet(
@@ -123,6 +127,7 @@ def uncertainty_figure(content: ReportContent) -> Markup | None:
         "Uncertainty",
         paragraph(meaning, class_="lead"),
         figure(joined([scale, picture]), caption),
+        class_="keep",
     )
 
 
@@ -165,7 +170,7 @@ def side_figures(content: ReportContent) -> Markup | None:
             f"Axial slice through lesion {lesion.label}, and the same slice mirrored with the "
             "outline at the same place"
         )
-        figures.append(figure(sheet(cells, 2, described), text, class_="mirror"))
+        figures.append(figure(sheet(cells, 2, described, shown=480), text, class_="mirror"))
     if not figures:
         return None
     plane = (
@@ -183,6 +188,7 @@ def side_figures(content: ReportContent) -> Markup | None:
         "Side-to-side comparison",
         paragraph(note, class_="lead"),
         element("div", *figures, class_="pair"),
+        class_="keep",
     )
 
 
@@ -204,12 +210,14 @@ def alignment_figure(content: ReportContent) -> Markup | None:
                     [(views.plane(content.brain, axis, kji[axis]), "brain")],
                 )
             )
-    picture = sheet(cells, 3, "Six planes of the aligned scan with the outline of the MNI152 brain")
+    picture = sheet(
+        cells, 3, "Six planes of the aligned scan with the outline of the MNI152 brain", shown=760
+    )
     caption = (
         "The outline is the brain of the MNI152 template. It should run along the surface of the "
         "brain, to within a few millimetres. " + convention_note(content.convention)
     )
-    return figure(picture, caption)
+    return figure(picture, caption, class_="narrow")
 
 
 def mirror(

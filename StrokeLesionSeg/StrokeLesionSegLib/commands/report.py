@@ -1,0 +1,74 @@
+"""The options of reports, for ``segment`` and ``batch``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..outputs import os_input_error
+from .options import path
+
+if TYPE_CHECKING:
+    from ..reporting import ReportOptions
+
+
+def add_report_arguments(parser: argparse.ArgumentParser) -> None:
+    """What goes into a report; whether one is written is another argument."""
+    report = parser.add_argument_group("report")
+    report.add_argument(
+        "--atlas",
+        type=path,
+        metavar="FILE",
+        help="label image in MNI152 space: the report lists lesion volumes by its regions",
+    )
+    report.add_argument(
+        "--atlas-labels",
+        type=path,
+        metavar="FILE",
+        help="names of its regions: JSON, CSV, TSV or text with a value and a name a line",
+    )
+    report.add_argument(
+        "--report-convention",
+        choices=("radiological", "neurological"),
+        default="radiological",
+        help="which side the patient's left is shown on: radiological (default) on the right, "
+        "neurological on the left",
+    )
+    report.add_argument(
+        "--report-paths",
+        action="store_true",
+        help="name the scan's path, and the series of a DICOM folder, in the report; without it "
+        "the report holds no path of this machine",
+    )
+
+
+def report_options(arguments: argparse.Namespace) -> ReportOptions:
+    """What the arguments ask for; the atlas is read.
+
+    Raises ``InputError`` if the atlas cannot be used, or if labels are given without one.
+    """
+    from ..reporting import ReportOptions, read_atlas
+
+    if arguments.atlas_labels is not None and arguments.atlas is None:
+        raise InputError("--atlas-labels", "there is no atlas to name", "Add --atlas FILE")
+    atlas = None
+    if arguments.atlas is not None:
+        atlas = read_atlas(arguments.atlas, arguments.atlas_labels)
+    return ReportOptions(
+        atlas=atlas,
+        convention=arguments.report_convention,
+        show_paths=arguments.report_paths,
+    )
+
+
+def report_folder(folder: Path) -> Path:
+    """The folder for reports, made if need be. Raises ``InputError`` if it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(folder, "is no folder", "Give another folder for reports") from None
+    except OSError as error:
+        raise os_input_error(error, folder) from error
+    return folder
