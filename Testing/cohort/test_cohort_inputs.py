@@ -1,0 +1,266 @@
+"""Which files count as scans, and what their outputs are called."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from StrokeLesionSegLib.cohort.inputs import find_scans, is_t1_name
+from StrokeLesionSegLib.cohort.naming import Entities, entities_of, tell_apart
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.outputs import split_name
+
+STEM = re.compile(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?(_[a-z]+-[A-Za-z0-9]+)*\Z")
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def stems(source: Path, **more: Path) -> dict[str, str]:
+    return {found.relative: found.stem for found in find_scans(source, **more).scans}
+
+
+def test_bids_with_and_without_sessions(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "dataset_description.json",
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_T2w.nii.gz",
+        "sub-01/anat/sub-01_T1w.json",
+        "sub-02/ses-a/anat/sub-02_ses-a_run-1_T1w.nii.gz",
+        "sub-02/ses-a/anat/sub-02_ses-a_run-2_T1w.nii.gz",
+        "sub-02/ses-b/anat/sub-02_ses-b_acq-mprage_T1w.nii",
+        "sub-02/ses-b/func/sub-02_ses-b_task-rest_bold.nii.gz",
+        "derivatives/other/sub-01/anat/sub-01_space-MNI152NLin6Asym_desc-preproc_T1w.nii.gz",
+        "sourcedata/sub-01_T1w.nii.gz",
+        ".git/annex/sub-03_T1w.nii.gz",
+    )
+    cohort = find_scans(tmp_path)
+    assert {s.relative: (s.stem, s.entities.folder.as_posix()) for s in cohort.scans} == {
+        "sub-01/anat/sub-01_T1w.nii.gz": ("sub-01", "sub-01/anat"),
+        "sub-02/ses-a/anat/sub-02_ses-a_run-1_T1w.nii.gz": (
+            "sub-02_ses-a_run-1",
+            "sub-02/ses-a/anat",
+        ),
+        "sub-02/ses-a/anat/sub-02_ses-a_run-2_T1w.nii.gz": (
+            "sub-02_ses-a_run-2",
+            "sub-02/ses-a/anat",
+        ),
+        "sub-02/ses-b/anat/sub-02_ses-b_acq-mprage_T1w.nii": (
+            "sub-02_ses-b_acq-mprage",
+            "sub-02/ses-b/anat",
+        ),
+    }
+    assert cohort.passed_over == (
+        "sub-01/anat/sub-01_T2w.nii.gz",
+        "sub-02/ses-b/func/sub-02_ses-b_task-rest_bold.nii.gz",
+    )
+
+
+def test_scans_below_derivatives_count_if_there_are_no_others(tmp_path: Path) -> None:
+    name = "train/derivatives/ATLAS/sub-r001s001/ses-1/anat/sub-r001s001_ses-1_T1w.nii.gz"
+    make(tmp_path, name)
+    assert stems(tmp_path) == {name: "sub-r001s001_ses-1"}
+    make(tmp_path, "sub-9/anat/sub-9_T1w.nii.gz")
+    assert list(stems(tmp_path).values()) == ["sub-9"]
+
+
+def test_atlas_trees(tmp_path: Path) -> None:
+    space = "space-MNI152NLin2009aSym"
+    r2 = "ATLAS_2/Training/R001/sub-r001s001/ses-1/anat/sub-r001s001_ses-1"
+    r3 = "R3/R002/sub-r002s001/ses-1/anat/sub-r002s001_ses-1_space-orig"
+    make(
+        tmp_path,
+        f"{r2}_{space}_T1w.nii.gz",
+        f"{r2}_{space}_label-L_desc-T1lesion_mask.nii.gz",
+        f"{r3}_desc-brain_T1w.nii.gz",
+        f"{r3}_label-lesion_desc-T1lesion_mask.nii.gz",
+        "ATLAS_R1.1/Site1/031768/t01/031768_t1w_deface_stx.nii.gz",
+        "ATLAS_R1.1/Site1/031768/t01/031768_LesionSmooth_stx.nii.gz",
+        "ATLAS_R1.1/Site1/031768/t01/031768_LesionSmooth_1_stx.nii.gz",
+        "standard_MNI/c0008/c0008s0011t01/c0008s0011t01_t1w_stx.nii.gz",
+        "standard_MNI/c0008/c0008s0011t01/c0008s0011t01_LesionSmooth_stx.nii.gz",
+    )
+    cohort = find_scans(tmp_path)
+    assert sorted(s.stem for s in cohort.scans) == [
+        "sub-031768_ses-t01",
+        "sub-c0008s0011_ses-t01",
+        "sub-r001s001_ses-1_space-MNI152NLin2009aSym",
+        "sub-r002s001_ses-1_space-orig",
+    ]
+    assert len(cohort.passed_over) == 5
+
+
+def test_a_folder_of_files(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "a.nii.gz",
+        "b_T1w_brain.nii",
+        "deep/er/c.nrrd",
+        "d.mha",
+        "pair.hdr",
+        "pair.img",
+        "detached.nhdr",
+        "detached.raw",
+        "notes.txt",
+        "a_lesion.nii.gz",
+        "b_T1w_seg.nii.gz",
+        "x_FLAIR.nii.gz",
+    )
+    assert stems(tmp_path) == {
+        "a.nii.gz": "sub-A",
+        "b_T1w_brain.nii": "sub-BBrain",
+        "d.mha": "sub-D",
+        "deep/er/c.nrrd": "sub-DeepErC",
+        "detached.nhdr": "sub-Detached",
+        "pair.hdr": "sub-Pair",
+    }
+
+
+def test_dicom_folders_are_scans(tmp_path: Path) -> None:
+    import cli_support
+
+    cli_support.write_dicom_series(tmp_path / "p1" / "s1", uid="1.2.3.4", slices=2)
+    cli_support.write_dicom_series(tmp_path / "p2", uid="1.2.3.5", slices=2)
+    for file in (tmp_path / "p2").iterdir():
+        file.rename(file.with_suffix(""))
+    make(tmp_path / "p3", "broken.dcm")
+    assert set(stems(tmp_path)) == {"p1/s1", "p2", "p3"}
+    assert stems(tmp_path / "p2") == {"p2": "sub-P2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lesion_study_07_T1w.nii.gz", True),
+        ("x_T1w_lesion.nii.gz", False),
+        ("x_T1w_label-lesion_mask.nii.gz", False),
+        ("patient_t2_flair.nii.gz", False),
+        ("t1_and_t2_session.nii.gz", True),
+        ("pd_03.nii.gz", True),
+        ("sub-01_label-lesion_probseg.nii.gz", False),
+        ("sub-01_ses-2.nii.gz", True),
+    ],
+)
+def test_names_of_masks_and_other_contrasts(name: str, expected: bool) -> None:
+    assert is_t1_name(Path(name), split_name(Path(name))[1]) is expected
+
+
+def test_same_names_are_told_apart_and_stay_so(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "site1/sub-01/anat/sub-01_T1w.nii.gz",
+        "site22/sub-01/anat/sub-01_T1w.nii.gz",
+        "one.nii",
+        "One.nii",
+    )
+    found = stems(tmp_path)
+    assert found["site1/sub-01/anat/sub-01_T1w.nii.gz"] == "sub-01"
+    other = found["site22/sub-01/anat/sub-01_T1w.nii.gz"]
+    assert re.fullmatch(r"sub-01_rec-[0-9a-f]{8}", other)
+    assert len({stem.casefold() for stem in found.values()}) == 4
+    make(tmp_path, "site333/sub-02/anat/sub-02_T1w.nii.gz")
+    assert stems(tmp_path).items() > found.items()
+
+
+@given(st.lists(st.text(min_size=1, max_size=80), min_size=1, max_size=6))
+def test_no_name_leads_out_of_the_folder(names: list[str]) -> None:
+    paths = [name.replace("\0", "") or "x" for name in names]
+    chosen = tell_apart([(path, entities_of(f"in/{path}")) for path in dict.fromkeys(paths)])
+    for entities in chosen:
+        assert STEM.fullmatch(entities.stem), entities
+        assert len(entities.stem) < 150
+        assert all(part not in ("..", "/") for part in entities.folder.parts)
+    folded = [entities.stem.casefold() for entities in chosen]
+    assert len(set(folded)) == len(folded)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub-..%2f..%2fetc/anat/x_T1w.nii",
+        "sub-01/ses-$(reboot)/anat/sub-01_T1w.nii",
+        "new\nline\tname.nii.gz",
+        "患者.nii.gz",
+        "a" * 200 + ".nii.gz",
+        "\udcff\udcfe.nii.gz",
+    ],
+)
+def test_hostile_names(name: str) -> None:
+    assert STEM.fullmatch(entities_of(name).stem)
+    assert entities_of("患者.nii") != entities_of("病人.nii")
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    real = make(tmp_path / "store", "one.nii.gz")
+    source = tmp_path / "in"
+    source.mkdir()
+    (source / "linked").symlink_to(real)
+    (source / "again").symlink_to(source)
+    (source / "file.nii.gz").symlink_to(real / "one.nii.gz")
+    (source / "gone.nii.gz").symlink_to(tmp_path / "missing")
+    found = find_scans(source)
+    assert [s.relative for s in found.scans] == ["file.nii.gz", "gone.nii.gz", "linked/one.nii.gz"]
+
+
+def test_a_pipe_does_not_hang(tmp_path: Path) -> None:
+    make(tmp_path, "a.nii.gz")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+    assert len(find_scans(tmp_path).scans) == 1
+
+
+def test_the_output_and_other_results_are_no_input(tmp_path: Path) -> None:
+    make(tmp_path, "a.nii.gz", "out/sub-A/anat/sub-A_T1w.nii.gz", "old/sub-A/anat/sub-A_T1w.nii.gz")
+    text = '{"GeneratedBy": [{"Name": "StrokeLesionSeg"}]}'
+    (tmp_path / "old" / "dataset_description.json").write_text(text)
+    assert list(stems(tmp_path, leave_out=tmp_path / "out")) == ["a.nii.gz"]
+
+
+def test_lists(tmp_path: Path) -> None:
+    make(tmp_path / "data", "x.nii.gz", "y.nii.gz")
+    absolute = tmp_path / "data" / "y.nii.gz"
+    path = tmp_path / "list.tsv"
+    path.write_text(f"path\tsubject\tsession\n# no\n\ndata/x.nii.gz\tP-1\tses-2\n{absolute}\n")
+    scans = find_scans(path).scans
+    assert scans[0].path == tmp_path / "data" / "x.nii.gz"
+    assert scans[0].entities == Entities("P1", "2")
+    assert scans[1].path == absolute
+    csv = tmp_path / "list.csv"
+    csv.write_text("data/x.nii.gz,7\n")
+    assert find_scans(csv).scans[0].stem == "sub-7"
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("a.nii\na.nii\n", "line 2 names a.nii again"),
+        ("a.nii\tb\tc\td\n", "line 1 has 4 columns"),
+        ("a.nii\0\n", "binary"),
+        ("# nothing\n", "no T1-weighted scans"),
+    ],
+)
+def test_bad_lists(tmp_path: Path, text: str, cause: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, match=cause):
+        find_scans(path)
+
+
+def test_nothing_to_do_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        find_scans(tmp_path / "missing")
+    with pytest.raises(InputError, match="holds no T1-weighted scans"):
+        find_scans(tmp_path)
+    make(tmp_path, "x_FLAIR.nii")
+    with pytest.raises(InputError, match="1 images are something else"):
+        find_scans(tmp_path)
