@@ -73,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output went away. Python would complain once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_STOPPED
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in _PACKAGES:
+            return _defect()
+        text = f"{package}: this Python package is not installed. Install it with: "
+        return _say(f"{text}{sys.executable} -m pip install {_PACKAGES[package]}.", EXIT_INPUT)
     except MemoryError:
         return _say(_OUT_OF_MEMORY, EXIT_INPUT)
     except OSError as error:
@@ -89,6 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(signal.SIGTERM, previous)
 
 
+# What an incomplete installation may lack, by module, with the name to install it by.
+_PACKAGES = {"PIL": "Pillow"} | {
+    name: name for name in ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "highdicom")
+}
 _OUT_OF_MEMORY = (
     "memory: there is not enough of it for this scan. "
     "Close other programs, or use --views axial --batch-size 1."

@@ -337,6 +337,23 @@ def test_too_little_memory(
     assert files_in(tmp_path) == {"scan.nii.gz"}
 
 
+@pytest.mark.parametrize(("module", "code"), [("torch", 2), ("StrokeLesionSegLib.gone", 1)])
+def test_an_incomplete_installation(
+    scan: Path,
+    module: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lacking(*arguments: object, **named: object) -> None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(pipeline, "find_in", lacking)
+    assert segment(scan) == code
+    error = capsys.readouterr().err
+    assert ("pip install torch" in error) == (code == 2)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM handlers")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_cleans_up(tmp_path: Path, home: Path, number: int) -> None:
