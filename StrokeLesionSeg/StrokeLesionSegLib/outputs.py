@@ -136,6 +136,7 @@ class OutputSet:
 
     def _check(self) -> None:
         seen: set[Path] = set()
+        endings: list[tuple[Path, tuple[str, ...]]]
         endings = [(p, VOLUME_SUFFIXES) for p in self._volumes]
         endings += [(p, (suffix,)) for p, suffix in self._documents]
         for path, suffixes in endings:

@@ -81,8 +81,8 @@ def run_verify(arguments: argparse.Namespace) -> None:
     for target in targets:
         try:
             manifest = verify_model(target)
-        except InputError as problem:
-            problems.append(problem)
+        except InputError as fault:
+            problems.append(fault)
         else:
             print(f"{manifest.name} {manifest.version}: ok, SHA-256 {manifest.weights['sha256']}")
     for problem in problems[:-1]:
