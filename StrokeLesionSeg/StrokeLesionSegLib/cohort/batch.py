@@ -125,6 +125,8 @@ def run_batch(
         try:
             if plan.to_do:
                 _run(plan.to_do, settings, options, keep)
+                # Workers that died have left theirs.
+                _clear_staging(out, plan.to_do)
         finally:
             report.seconds = time.perf_counter() - started
             report.network_share = clock.share if _is_local(options) else None

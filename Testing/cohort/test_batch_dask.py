@@ -1,0 +1,118 @@
+"""A cohort on Dask workers: same results, models loaded once, a killed worker costs nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from pathlib import Path
+
+import cohort_support as support
+import pytest
+from StrokeLesionSegLib.cohort import BatchOptions, cluster, run_batch
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.inference import SegmentOptions
+from StrokeLesionSegLib.pipeline import CleanUp
+
+LIB_ROOT = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
+needs_distributed = pytest.mark.skipif(
+    importlib.util.find_spec("distributed") is None,
+    reason="dask.distributed (extra: cluster) is not installed",
+)
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def options(**changes: object) -> BatchOptions:
+    engine = SegmentOptions(align="none", precision="float32", threads=1)
+    return BatchOptions("tiny", engine, CleanUp(threshold=0.3), **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def worker_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let worker processes import the Lib from a checkout that is not installed."""
+    monkeypatch.setenv("PYTHONPATH", str(LIB_ROOT))
+
+
+@needs_distributed
+@pytest.mark.usefixtures("worker_path")
+def test_workers_give_what_one_process_gives_and_a_killed_one_costs_nothing(
+    tmp_path: Path,
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 10)
+    (source / "bad.nii.gz").write_bytes(b"bad")
+    killed: list[int] = []
+
+    def kill_one(record: object, done: int, total: int) -> None:
+        if record is not None and not killed:
+            pids = client.run(os.getpid)
+            killed.append(next(iter(pids.values())))
+            os.kill(killed[0], signal.SIGKILL)
+
+    with cluster.local_workers(2) as client:
+        address = client.scheduler.address
+        report = run_batch(source, tmp_path / "out", options(scheduler=address), progress=kill_one)
+    assert killed
+    assert (report.done, len(report.failed), report.total) == (10, 1, 11)
+    alone = run_batch(source, tmp_path / "alone", options())
+    assert (alone.done, len(alone.failed)) == (10, 1)
+    for path in sorted((tmp_path / "alone").rglob("*.nii.gz")):
+        other = tmp_path / "out" / path.relative_to(tmp_path / "alone")
+        assert path.read_bytes() == other.read_bytes()
+    assert support.leftovers(tmp_path / "out") == []
+    again = run_batch(source, tmp_path / "out", options())
+    assert (again.done, again.skipped, len(again.failed)) == (0, 10, 1)
+
+
+@needs_distributed
+def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    source = support.write_cohort(tmp_path / "in", 1)
+    real = distributed.Client
+    monkeypatch.setattr(distributed, "Client", lambda address, timeout: real(address, timeout=1))
+    with pytest.raises(InputError, match="no scheduler answers"):
+        run_batch(source, tmp_path / "out", options(scheduler="tcp://127.0.0.1:9"))
+    assert support.states(tmp_path / "out") == {}
+
+
+def test_without_distributed_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.importlib.util, "find_spec", lambda name: None)
+    source = support.write_cohort(tmp_path / "in", 1)
+    with pytest.raises(InputError, match=r"pip install .dask\[distributed\]"):
+        run_batch(source, tmp_path / "out", options(workers=2))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_task_loads_the_model_once_and_stops_when_superseded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from StrokeLesionSegLib import models
+    from StrokeLesionSegLib.cohort.batch import _settings
+    from StrokeLesionSegLib.cohort.inputs import find_scans
+    from StrokeLesionSegLib.cohort.lock import FolderLock
+
+    source, out = support.write_cohort(tmp_path / "in", 3), tmp_path / "out"
+    out.mkdir()
+    loads: list[str] = []
+    real = models.load_model
+    monkeypatch.setattr(models, "load_model", lambda name: loads.append(name) or real(name))
+    cluster._model.cache_clear()
+    scans = find_scans(source).scans
+    settings = _settings(options(), out, "mine")
+    with FolderLock(out, "mine"):
+        assert cluster.segment_task(scans[0], settings)["state"] == "done"
+        assert cluster.segment_task(scans[1], settings)["state"] == "done"
+    assert loads == ["tiny"]
+    with FolderLock(out, "another"), pytest.raises(InputError, match="taken over"):
+        cluster.segment_task(scans[2], settings)
+    assert support.outputs(out, "sub-Case2") == []
+
+
+def test_a_worker_with_another_model_stops_the_batch(tmp_path: Path) -> None:
+    cluster._model.cache_clear()
+    with pytest.raises(InputError, match="is another one on this worker"):
+        cluster._model("tiny", "0" * 64, cluster.__version__)
+    with pytest.raises(InputError, match=r"has version .*, not 0\.0\.0"):
+        cluster._model("tiny", "0" * 64, "0.0.0")

@@ -1,0 +1,185 @@
+"""DICOM Segmentation objects, read back with pydicom and highdicom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cli_support
+import cohort_support as support
+import nibabel
+import numpy as np
+import pytest
+from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import read_scan
+
+highdicom = pytest.importorskip("highdicom", reason="highdicom (extra: dicom) is not installed")
+import pydicom  # noqa: E402
+
+UID = "1.2.826.0.1.3680043.10.511.7"
+ALGORITHM = ("StrokeLesionSeg test", "1")
+
+
+def write(path: Path, mask: np.ndarray, source: Path) -> pydicom.Dataset:
+    from StrokeLesionSegLib.images.dicom_seg import write_dicom_seg
+
+    write_dicom_seg(path, mask, read_scan(source), ALGORITHM)
+    return pydicom.dcmread(path)
+
+
+def frames_by_source(dataset: pydicom.Dataset) -> dict[str, np.ndarray]:
+    """Frames by the SOP instance that each refers to, with pydicom alone."""
+    pixels = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
+    found = {}
+    for pixel, groups in zip(pixels, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        source = groups.DerivationImageSequence[0].SourceImageSequence[0]
+        found[str(source.ReferencedSOPInstanceUID)] = pixel
+    return found
+
+
+def test_frames_codes_and_references(tmp_path: Path) -> None:
+    folder = cli_support.write_dicom_series(tmp_path / "t1", uid=UID)
+    scan = read_scan(folder)
+    random = np.random.default_rng(3)
+    mask = (random.random(scan.volume.array.shape) > 0.7).astype(np.uint8)
+    mask[4] = 0  # a slice without lesion has no frame
+    dataset = write(tmp_path / "seg.dcm", mask, folder)
+
+    assert dataset.SOPClassUID == pydicom.uid.SegmentationStorage
+    assert dataset.Modality == "SEG"
+    source = pydicom.dcmread(next(iter(sorted(folder.iterdir()))))
+    for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert dataset[keyword].value == source[keyword].value
+    assert dataset.SeriesInstanceUID != source.SeriesInstanceUID
+    referenced = dataset.ReferencedSeriesSequence[0]
+    assert referenced.SeriesInstanceUID == UID
+    uids = scan.header["series"]["SOPInstanceUIDs"]
+    assert {i.ReferencedSOPInstanceUID for i in referenced.ReferencedInstanceSequence} == set(uids)
+
+    (segment,) = dataset.SegmentSequence
+    category = segment.SegmentedPropertyCategoryCodeSequence[0]
+    kind = segment.SegmentedPropertyTypeCodeSequence[0]
+    assert (category.CodingSchemeDesignator, category.CodeValue) == ("SCT", "49755003")
+    assert (kind.CodingSchemeDesignator, kind.CodeValue) == ("SCT", "55641003")
+    assert kind.CodeMeaning == "Infarct"
+    assert segment.AnatomicRegionSequence[0].CodeValue == "12738006"
+    assert segment.SegmentAlgorithmType == "AUTOMATIC"
+
+    frames = frames_by_source(dataset)
+    assert set(frames) == {uid for k, uid in enumerate(uids) if mask[k].any()}
+    for k, uid in enumerate(uids):
+        if uid in frames:
+            np.testing.assert_array_equal(frames[uid], mask[k])
+
+    read = highdicom.seg.segread(tmp_path / "seg.dcm")
+    pixels = read.get_pixels_by_source_instance(
+        source_sop_instance_uids=list(uids), assert_missing_frames_are_empty=True
+    )
+    np.testing.assert_array_equal(pixels[..., 0], mask)
+
+
+def test_an_empty_mask_is_stored(tmp_path: Path) -> None:
+    folder = cli_support.write_dicom_series(tmp_path / "t1", uid=UID)
+    shape = read_scan(folder).volume.array.shape
+    dataset = write(tmp_path / "seg.dcm", np.zeros(shape, np.uint8), folder)
+    assert dataset.NumberOfFrames == shape[0]
+    assert not dataset.pixel_array.any()
+
+
+def test_research_exports_without_patient_data(tmp_path: Path) -> None:
+    folder = cli_support.write_dicom_series(tmp_path / "t1", uid=UID)
+    for file in folder.iterdir():
+        source = pydicom.dcmread(file)
+        del source.PatientName, source.PatientID
+        source.save_as(file)
+    mask = np.zeros(read_scan(folder).volume.array.shape, np.uint8)
+    mask[3, 5, 6] = 1
+    dataset = write(tmp_path / "seg.dcm", mask, folder)
+    assert dataset.PatientID == ""
+    assert dataset.NumberOfFrames == 1
+
+
+def test_enhanced_multi_frame_source(tmp_path: Path) -> None:
+    """Frames stored in another order than space's still get the mask of their own slice."""
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    folder = cli_support.write_dicom_series(tmp_path / "t1", uid=UID, slices=10)
+    classic = [pydicom.dcmread(f) for f in sorted(folder.iterdir())]
+    order = np.random.default_rng(1).permutation(len(classic))
+    enhanced = Dataset()
+    enhanced.update(classic[0])
+    enhanced.file_meta = classic[0].file_meta
+    enhanced.file_meta.MediaStorageSOPClassUID = pydicom.uid.EnhancedMRImageStorage
+    enhanced.SOPClassUID = pydicom.uid.EnhancedMRImageStorage
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(enhanced, keyword)
+    enhanced.NumberOfFrames = len(classic)
+    enhanced.PixelData = b"".join(classic[n].PixelData for n in order)
+
+    def item(keyword: str, **values: object) -> Sequence:
+        inner = Dataset()
+        for name, value in values.items():
+            setattr(inner, name, value)
+        return Sequence([inner])
+
+    shared = Dataset()
+    shared.PlaneOrientationSequence = item("", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    shared.PixelMeasuresSequence = item("", PixelSpacing=[2.0, 2.0], SliceThickness=5.0)
+    enhanced.SharedFunctionalGroupsSequence = Sequence([shared])
+    frames = []
+    for n in order:
+        frame = Dataset()
+        position = classic[n].ImagePositionPatient
+        frame.PlanePositionSequence = item("", ImagePositionPatient=position)
+        frames.append(frame)
+    enhanced.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    path = tmp_path / "enhanced.dcm"
+    pydicom.dcmwrite(path, enhanced, enforce_file_format=True)
+
+    scan = read_scan(path)
+    mask = np.zeros(scan.volume.array.shape, np.uint8)
+    for k in range(len(mask)):
+        mask[k, k, :3] = 1
+    dataset = write(tmp_path / "seg.dcm", mask, path)
+    assert dataset.NumberOfFrames == len(mask)
+    pixels = dataset.pixel_array
+    for pixel, groups in zip(pixels, dataset.PerFrameFunctionalGroupsSequence, strict=True):
+        z = groups.PlanePositionSequence[0].ImagePositionPatient[2]
+        k = round((z - -30.0) / 5.0)
+        np.testing.assert_array_equal(pixel, mask[k])
+
+
+@pytest.mark.usefixtures("home")
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = cli_support.write_dicom_series(tmp_path / "in" / "t1", uid=UID)
+    mask, seg = tmp_path / "m.nii.gz", tmp_path / "m.dcm"
+    arguments = ["segment", str(folder), "-o", str(mask), "--dicom-seg", str(seg)]
+    assert main([*arguments, *support.QUICK]) == 0
+    array = np.asarray(nibabel.load(mask).dataobj).transpose(2, 1, 0)
+    assert array.any()
+    frames = frames_by_source(pydicom.dcmread(seg))
+    for k, uid in enumerate(read_scan(folder).header["series"]["SOPInstanceUIDs"]):
+        np.testing.assert_array_equal(frames.get(uid, np.zeros_like(array[k])), array[k])
+
+    assert support.batch(tmp_path / "in", tmp_path / "out", "--dicom-seg") == 0
+    capsys.readouterr()
+    (batched,) = (tmp_path / "out").rglob("*_seg.dcm")
+    assert {u: f.tobytes() for u, f in frames_by_source(pydicom.dcmread(batched)).items()} == {
+        u: f.tobytes() for u, f in frames.items()
+    }
+
+    scan = cli_support.write_head(tmp_path / "scan.nii.gz")
+    again = ["segment", str(scan), "--dicom-seg", str(tmp_path / "x.dcm")]
+    assert main([*again, *support.QUICK]) == 2
+    assert "is not DICOM" in capsys.readouterr().err
+    assert not (tmp_path / "x.dcm").exists()
+    assert not (tmp_path / "scan_lesion.nii.gz").exists()
+
+
+def test_without_highdicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from StrokeLesionSegLib.images import dicom_seg
+
+    monkeypatch.setattr(dicom_seg.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install highdicom"):
+        dicom_seg.require_highdicom()
