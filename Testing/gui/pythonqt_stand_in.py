@@ -305,7 +305,7 @@ class _Class:
 def make_qt() -> types.ModuleType:
     """The module ``qt``."""
     qt = types.ModuleType("qt")
-    for name in ("QTimer", "QTableWidgetItem", "QFileDialog", "QIcon"):
+    for name in ("QTimer", "QTableWidgetItem", "QFileDialog", "QIcon", "QUrl", "QDesktopServices"):
         for home in (QtCore, QtWidgets, QtGui):
             if hasattr(home, name):
                 setattr(qt, name, _Class(getattr(home, name)))

@@ -115,6 +115,9 @@ def start(temporary: str) -> Any:
     application_logic.SetTemporaryPath(temporary)
     slicer.app = Application(application_logic, temporary)
     application_logic.SetMRMLScene(scene)
+    # Views look themselves up here and do not expect to find nothing at all.
+    application_logic.SetSliceLogics(vtk.vtkCollection())
+    application_logic.SetViewLogics(vtk.vtkCollection())
 
     # Without these two a scene cannot read or write the storage nodes of a bundle.
     remote = slicer.vtkMRMLRemoteIOLogic()

@@ -103,3 +103,30 @@ def test_jump_goes_where_the_lesion_is_seen(slicer: Any) -> None:
         centre = [m.GetElement(r, 3) for r in range(3)]
         np.testing.assert_allclose(centre, expected, atol=1e-6)
     assert slicer.util.getNode("T1").GetTransformNodeID() == transform.GetID()
+
+
+def test_a_report_of_the_segment_as_it_is(slicer: Any, tmp_path: Any) -> None:
+    from StrokeLesionSegLib.slicerbridge import sample
+    from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE, BridgeLogic
+    from StrokeLesionSegLib.slicerbridge.volumes import add_volume_node
+
+    made = sample.simulate()
+    node = add_volume_node(made.t1, "Scan: <1>")
+    truth = made.truth.with_array(made.truth.array.astype(np.float32))
+    found = threshold.ProbabilityMap(truth).lesions(0.5)
+    segmentation = results.add_segmentation(node)
+    segment_id = results.add_segment(segmentation, found.patch, results.Provenance())
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    folder = tmp_path / "Bericht für Ärzte"
+    page = BridgeLogic().report(segmentation, folder)
+    text = page.path.read_text(encoding="utf-8")
+    assert page.path.parent == folder
+    assert f"{made.truth.array.sum() / 1000:.1f}" in text
+    assert "corrected by hand" not in text
+    assert str(tmp_path) not in text
+    array = found.patch.full()
+    array[:20, :20, :20] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(array, segmentation, segment_id, node)
+    second = BridgeLogic().report(segmentation, folder)
+    assert second.path != page.path
+    assert "corrected by hand" in second.path.read_text(encoding="utf-8")

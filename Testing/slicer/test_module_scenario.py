@@ -48,6 +48,12 @@ def test_the_whole_way_of_a_user(module: Any, slicer: Any) -> None:
     assert said[-1] == "All passed"
 
 
+def test_the_part_of_the_self_test_without_the_engine(module: Any, slicer: Any) -> None:
+    said: list[str] = []
+    selftest.run_without_engine(module.StrokeLesionSegLogic(), said.append)
+    assert said[-1].startswith("Passed")
+
+
 def test_the_simulated_lesion_is_found_where_it_is(
     slicer: Any, model_home: Path, simulated: sample.SimulatedStroke
 ) -> None:

@@ -9,6 +9,7 @@
 ``results``        segment, probability, uncertainty and their display
 ``threshold``      the segment follows the sliders, with undo and without losing manual edits
 ``measure``        the lesion table
+``report``         one HTML page of a segment as it is now
 ``terminology``    the codes of infarct and ischemic stroke
 ``sample``         a simulated stroke T1, made on this computer
 ``torch_setup``    PyTorch by the PyTorch extension, with consent; verified in a process

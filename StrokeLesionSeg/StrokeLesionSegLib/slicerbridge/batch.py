@@ -73,5 +73,13 @@ def result_text(result: dict[str, object] | None) -> str:
     """The last line, from what the engine said at the end."""
     if not result:
         return "Done."
-    counts = [f"{result[k]} {k}" for k in ("done", "skipped", "failed") if result.get(k)]
-    return "Done: " + (", ".join(counts) or "no scans found") + "."
+    parts = [f"{result.get('done', 0)} done"]
+    if result.get("skipped"):
+        parts.append(f"{result['skipped']} were done before")
+    if result.get("failed"):
+        parts.append(f"{result['failed']} could not be used")
+    text = f"{result.get('scans', 0)} scans: " + ", ".join(parts) + "."
+    failures = result.get("failures")
+    if isinstance(failures, list) and failures:
+        text += f"\nFirst of them: {failures[0].get('error', '')}"
+    return text

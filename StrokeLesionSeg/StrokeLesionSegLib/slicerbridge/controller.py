@@ -15,6 +15,7 @@ from . import batch, panel, system_check
 from .logic import newest_segment
 from .measure import Row, rows_of, total_text
 from .process import EngineProcess
+from .report import Report
 from .results import find_segmentation, jump_to, maps_of, show_background, show_overlay
 from .run import RunError, RunParameters, SegmentationRun
 from .threshold import seeds_from_text, seeds_to_text
@@ -37,6 +38,7 @@ class PanelController:
         self.rows: list[Row] = []
         self._check: EngineProcess | None = None
         self._batch: EngineProcess | None = None
+        self._report: Report | None = None
         self._facts: dict[str, Any] | None = None
         self._verdict = Verdict(False, "")
         self._problem = ""
@@ -58,7 +60,6 @@ class PanelController:
         self.ui.batchProgressBar.visible = False
         # No dead buttons: what the installed engine cannot do is not offered.
         self.ui.batchCollapsibleButton.visible = batch.batch_available()
-        self.ui.reportButton.visible = False
 
     # -- set-up ---------------------------------------------------------------------------------
 
@@ -134,6 +135,7 @@ class PanelController:
         ui.undoButton.connect("clicked(bool)", lambda *_: self._on_undo(False))
         ui.redoButton.connect("clicked(bool)", lambda *_: self._on_undo(True))
         ui.editButton.connect("clicked(bool)", self._on_edit)
+        ui.reportButton.connect("clicked(bool)", self._on_report)
         ui.installModelButton.connect("clicked(bool)", self._on_install_model)
         ui.installTorchButton.connect("clicked(bool)", self._on_install_torch)
         ui.checkDeviceButton.connect("clicked(bool)", self._on_check)
@@ -303,6 +305,7 @@ class PanelController:
         has_spread = result and maps_of(self._segmentation())[1] is not None
         for widget in (ui.thresholdSlider, ui.minimumVolumeSpinBox, ui.lesionTable, ui.editButton):
             widget.enabled = shown.result_enabled
+        ui.reportButton.enabled = shown.result_enabled and self._report is None
         for widget in (ui.undoButton, ui.redoButton, ui.overlayComboBox, ui.overlayOpacitySlider):
             widget.enabled = shown.result_enabled
         ui.editButton.toolTip = (
@@ -391,7 +394,10 @@ class PanelController:
             self._finish_check()
         if self._batch is not None:
             self._poll_batch()
+        if self._report is not None and not self._report.running:
+            self._finish_report()
         busy = (self.run is not None and self.run.active) or self._check or self._batch
+        busy = busy or self._report
         if not busy:
             self._poll.stop()
 
@@ -532,6 +538,32 @@ class PanelController:
             editor.setMasterVolumeNode(self.parameters.inputVolume)
         editor.setCurrentSegmentID(segment_id)
 
+    def _on_report(self, *_: Any) -> None:
+        """Write the report of the segment as it is now, in a thread that touches arrays only."""
+        node = self._segmentation()
+        folder = self.qt.QFileDialog.getExistingDirectory(None, self.tr("Folder for the report"))
+        if node is None or not folder:
+            return
+        try:
+            self._report = self.logic.report(node, folder, wait=False)
+        except (InputError, ValueError) as error:
+            self._problem = str(error)
+        else:
+            self._poll.start()
+        self.refresh()
+
+    def _finish_report(self) -> None:
+        report, self._report = self._report, None
+        assert report is not None
+        try:
+            path = report.wait()
+        except (InputError, OSError, ValueError) as error:
+            self._problem = str(error)
+        else:
+            self._problem = ""
+            self.qt.QDesktopServices.openUrl(self.qt.QUrl.fromLocalFile(str(path)))
+        self.refresh()
+
     # -- actions: advanced --------------------------------------------------------------------
 
     def _on_install_model(self, *_: Any) -> None:
@@ -652,7 +684,8 @@ class PanelController:
                 self.ui.batchProgressBar.value = event.done
             self.ui.batchLabel.text = panel.as_html(batch.progress_text(event))
         if not process.running:
-            failure = process.failure()
+            # With a result, some scans may have failed (exit code 3), but the batch went through.
+            failure = process.failure() if process.result is None else None
             self._end_batch(batch.result_text(process.result) if failure is None else str(failure))
 
     def _end_batch(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The module's logic, callable from a script: segment, threshold, measure. No GUI.
+"""The module's logic, callable from a script: segment, threshold, measure, report. No GUI.
 
 from StrokeLesionSeg import StrokeLesionSegLogic
 logic = StrokeLesionSegLogic()
@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from .measure import Row, add_table, measure_segment, rows_of
+from .report import Report
 from .results import Provenance, edited, maps_of
 from .run import RunError, RunParameters, RunResults, SegmentationRun
 from .threshold import ProbabilityMap, Seed, Thresholder
@@ -169,17 +171,45 @@ class BridgeLogic:
         """Measure a segment as it is now, edited or not, and fill the scene's table with it."""
         segment_id = segment_id or self.segment_id(segmentation_node)
         volume_node = self.volume_of(segmentation_node)
-        kept = self._thresholders.get(segmentation_node.GetID())
-        probability = None
-        if kept is not None:
-            probability = kept.probability
-        else:
-            node = maps_of(segmentation_node)[0]
-            if node is not None:
-                probability = ProbabilityMap(volume_from_node(node))
+        probability = self._probability(segmentation_node)
         rows = measure_segment(segmentation_node, segment_id, volume_node, probability)
         add_table(rows, volume_node, segmentation_node)
         return rows
+
+    def _probability(self, segmentation_node: Any) -> ProbabilityMap | None:
+        kept = self._thresholders.get(segmentation_node.GetID())
+        if kept is not None:
+            return kept.probability
+        node = maps_of(segmentation_node)[0]
+        return None if node is None else ProbabilityMap(volume_from_node(node))
+
+    def report(
+        self,
+        segmentation_node: Any,
+        folder: str | Path,
+        segment_id: str | None = None,
+        *,
+        wait: bool = True,
+    ) -> Report:
+        """Write a report (one HTML page) of a segment as it is now into ``folder``.
+
+        ``wait``: return when it is written, and raise what went wrong (``InputError`` if it
+        cannot be written); otherwise the returned ``Report`` is polled. Nothing is written over:
+        the page gets a name of its own.
+        """
+        segment_id = segment_id or self.segment_id(segmentation_node)
+        made = Report(
+            segmentation_node,
+            segment_id,
+            self.volume_of(segmentation_node),
+            self._probability(segmentation_node),
+            maps_of(segmentation_node)[1],
+            Path(folder),
+        )
+        made.start()
+        if wait:
+            made.wait()
+        return made
 
     def rows(self, segmentation_node: Any) -> list[Row]:
         """The lesions of a result for a list: dropped ones, too, unless it was edited by hand."""

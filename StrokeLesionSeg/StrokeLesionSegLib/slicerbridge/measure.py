@@ -72,10 +72,21 @@ def measure_segment(
     volume_node: Any,
     probability: ProbabilityMap | None = None,
 ) -> list[Row]:
-    """Measure a segment as it is now, whoever drew it; probabilities 1 if no map is given.
+    """Measure a segment as it is now, whoever drew it; see ``lesions_of_segment``."""
+    return rows_of(lesions_of_segment(segmentation_node, segment_id, volume_node, probability))
+
+
+def lesions_of_segment(
+    segmentation_node: Any,
+    segment_id: str,
+    volume_node: Any,
+    probability: ProbabilityMap | None = None,
+) -> Found:
+    """The lesions of a segment on the volume's whole grid; probabilities 1 if no map is given.
 
     Each 26-connected piece of the segment is a lesion. Sides and MNI coordinates use the
-    alignment that is kept in the segment's tags, if there is one.
+    alignment that is kept in the segment's tags, if there is one. Raises ``ValueError`` if there
+    is no such segment.
     """
     from ..lesions import find_lesions
 
@@ -103,7 +114,7 @@ def measure_segment(
             )
         )
     measured = replace(found, lesions=tuple(lesions))
-    return rows_of(Found(measured, patch, tuple(seeds), frozenset()))
+    return Found(measured, patch, tuple(seeds), frozenset())
 
 
 def add_table(rows: list[Row], volume_node: Any, segmentation_node: Any) -> Any:

@@ -40,6 +40,7 @@ class Provenance:
     date: str = ""
     dropped: str = ""  # voxels of lesions that a reader left out, as ``measure.seeds_to_text``
     to_mni: NDArray[np.float64] | None = field(default=None, compare=False)
+    alignment: str = ""  # overlap and similarity of the alignment, two numbers
 
     def tags(self) -> dict[str, str]:
         """As strings, by tag name without the prefix."""
@@ -53,6 +54,7 @@ class Provenance:
             "MinimumVolumeMl": f"{self.min_volume_ml:.6g}",
             "Views": self.views,
             "Dropped": self.dropped,
+            "Alignment": self.alignment,
             "Date": self.date or datetime.now(timezone.utc).astimezone().isoformat("T", "seconds"),
             "ToMNI": "" if mni is None else " ".join(repr(float(v)) for v in np.ravel(mni)),
         }
@@ -73,6 +75,7 @@ class Provenance:
             value["Date"],
             value["Dropped"],
             mni.reshape(4, 4) if mni.size == 16 else None,
+            value["Alignment"],
         )
 
 

@@ -363,6 +363,9 @@ def provenance_of(sidecar: dict[str, Any]) -> Provenance:
         min_volume_ml=float(used.get("min_volume_ml") or 0.0),
         views=str((sidecar.get("options") or {}).get("views", "")),
         to_mni=to_mni,
+        alignment=f"{alignment['overlap']:.4f} {alignment['similarity']:.4f}"
+        if to_mni is not None
+        else "",
     )
 
 

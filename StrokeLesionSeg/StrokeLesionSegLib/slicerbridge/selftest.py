@@ -106,6 +106,39 @@ def run_scenario(
     say("All passed")
 
 
+def run_without_engine(logic: Any, say: Callable[[str], Any] = print) -> None:
+    """What can be tried where PyTorch or a model is missing: everything after a run.
+
+    The probability is made from grey values, so that the sliders, undo and the table have
+    something to work on.
+    """
+    from .logic import SEGMENT_ATTRIBUTE
+    from .threshold import ProbabilityMap
+    from .volumes import volume_from_node
+
+    say("Without the engine: sample, segment from grey values")
+    volume = sample.add_sample()
+    scan = volume_from_node(volume)
+    grey = scan.array.astype(np.float32) / 800
+    dark = np.clip(1.2 - np.abs(grey - 0.35) / 0.2, 0, 1).astype(np.float32)
+    probability = scan.with_array(dark)
+    segmentation = results.add_segmentation(volume)
+    node = results.add_map(probability, volume, "probability")
+    segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())
+    found = ProbabilityMap(probability).lesions(0.5, 1.0)
+    made = results.Provenance("grey values", threshold=0.5, min_volume_ml=1.0)
+    segment_id = results.add_segment(segmentation, found.patch, made)
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    first = _voxels(segmentation, segment_id, volume)
+    logic.threshold(segmentation, 0.9, 0.0)
+    _same(_voxels(segmentation, segment_id, volume), (dark >= 0.9).astype(np.uint8), "threshold")
+    assert logic.undo(segmentation) is not None
+    _same(_voxels(segmentation, segment_id, volume), first, "undo")
+    assert logic.measure(segmentation), "no lesion was measured"
+    assert segmentation.GetNodeReference(TABLE_ROLE) is not None
+    say("Passed what does not need the engine")
+
+
 def _voxels(segmentation: Any, segment_id: str, volume: Any) -> Any:
     return results.read_segment(segmentation, segment_id, volume).full()
 
