@@ -29,8 +29,8 @@ def concerns(
         why = alignment_reason.rstrip(". ")
         found.append(
             "The alignment to MNI152 failed"
-            + (f" ({why})" if why else "")
-            + "; the scan was segmented as it lies."
+            + (f": {why}" if why else "")
+            + ". The scan was segmented as it lies."
         )
     total = sum(volumes_ml)
     if not volumes_ml:

@@ -224,7 +224,7 @@ def _listed(title: str, columns: list[tuple[str, str]], rows: list[list[object]]
     caption = f"{_scans(len(rows))}."
     if len(rows) > MOST_LISTED:
         caption = f"The first {MOST_LISTED} of {_scans(len(rows))}; the table below has them all."
-    return section(title, table(columns, rows[:MOST_LISTED], caption))
+    return section(title, table(columns, rows[:MOST_LISTED], caption, class_="names"))
 
 
 def _histogram(results: Sequence[_Result]) -> Markup | None:
@@ -305,7 +305,7 @@ def _map(frequency: FrequencyMap | None, convention: str) -> Markup | None:
         f"Axial slices of the MNI152 template, coloured by the number of scans with a lesion, "
         f"up to {most} of {frequency.scans}",
     )
-    ticks = ["0", str(most)] if most < 4 else ["0", str(round(most / 2)), str(most)]
+    ticks = ["0", str(most)] if most % 2 else ["0", str(most // 2), str(most)]
     scale = legend("number of scans with a lesion", ticks)
     caption = (
         f"Lesions of {_scans(frequency.scans)} on the MNI152 template; at most {most} overlap "
@@ -350,6 +350,7 @@ def _table(results: Sequence[_Result]) -> Markup:
         element("thead", element("tr", *head)),
         element("tbody", *body),
         id="scans",
+        class_="names",
     )
     return section("All scans", element("div", whole, class_="scroll"))
 

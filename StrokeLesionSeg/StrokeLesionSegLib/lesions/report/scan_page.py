@@ -214,7 +214,7 @@ def _regions(content: ReportContent) -> Markup | None:
         f"Atlas: {regions.title}. Every lesion voxel counts for the region that holds its centre "
         "after an affine alignment, which places cortex only to within some millimetres."
     )
-    return section("Volumes by region", table(columns, rows, caption))
+    return section("Volumes by region", table(columns, rows, caption, class_="names"))
 
 
 def _percent(share: float) -> str:
