@@ -22,7 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    p = commands.add_parser("simulate", help="write simulated strokes as an ATLAS R2.0 tree")
+    p = commands.add_parser("simulate", help="write simulated strokes as an ATLAS tree")
     p.add_argument("out", type=Path)
     p.add_argument("-n", "--scans", type=int, default=24)
     p.add_argument("--data", type=Path, help="folder with t1, lesions, labels (else procedural)")
@@ -30,11 +30,20 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--kinds", nargs="+", choices=("cavity", "mixed", "faint", "healthy"))
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--workers", type=int, default=1)
+    p.add_argument("--layout", default="r2.0", choices=("r2.0", "r1.1", "r3.0"))
+    p.add_argument("--subjects", type=int, help="subject names for the one procedural head")
     p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
 
-    p = commands.add_parser("prepare", help="turn an ATLAS R2.0 tree into a cache")
+    p = commands.add_parser("prepare", help="turn an ATLAS tree of any layout into a cache")
     p.add_argument("tree", type=Path)
     p.add_argument("out", type=Path)
+    p.add_argument("--layout", default="auto", choices=("auto", "r2.0", "r3.0", "r1.1", "r1.2"))
+
+    p = commands.add_parser("split", help="split a cache 60/20/20 and write the split as JSON")
+    p.add_argument("cache", type=Path)
+    p.add_argument("out", type=Path)
+    p.add_argument("--by", default="subject", choices=("subject", "site", "scan", "slice"))
+    p.add_argument("--seed", type=int, default=0)
 
     p = commands.add_parser("fit", help="train a network on a cache")
     p.add_argument("cache", type=Path)
@@ -50,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--workers", type=int, default=0)
     p.add_argument("--threads", type=int)
 
-    p = commands.add_parser("evaluate", help="score a model on an ATLAS R2.0 tree")
+    p = commands.add_parser("evaluate", help="score a model on an ATLAS tree")
     p.add_argument("tree", type=Path)
     p.add_argument("--model", help="name or folder of a model; default the one that ships")
     p.add_argument("--threshold", type=float)
@@ -94,13 +103,24 @@ def _run(a: argparse.Namespace) -> None:
             seed=a.seed,
             workers=a.workers,
             kinds=a.kinds,
+            layout=a.layout,
+            subjects=a.subjects,
         )
         sick = sum(1 for r in records if r["volume_ml"] > 0)
         print(f"{len(records)} simulated scans in {a.out}, {sick} with lesions")
     elif a.command == "prepare":
         from .data.cache import prepare
 
-        prepare(a.tree, a.out)
+        prepare(a.tree, a.out, layout=a.layout)
+    elif a.command == "split":
+        from .data.cache import Cache
+        from .data.splits import make_split
+
+        cache = Cache.open(a.cache)
+        split = make_split(cache.scans, a.by, seed=a.seed, fingerprint=cache.fingerprint)
+        split.save(a.out)
+        counts = ", ".join(f"{len(names)} {part}" for part, names in split.parts.items())
+        print(f"split by {a.by}, scans: {counts}; {a.out}")
     elif a.command == "fit":
         import torch
 

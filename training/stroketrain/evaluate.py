@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
 from StrokeLesionSegLib.lesions import find_lesions
@@ -16,8 +17,8 @@ from StrokeLesionSegLib.lesions.scorers import score_case
 from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
 from StrokeLesionSegLib.models.load import LoadedModel
 
-from .data.atlas import AtlasScan, find_r2_scans
-from .data.cache import read_mask
+from .data.atlas import AtlasScan, find_scans
+from .data.reading import unite_masks
 
 SCORER_NAMES = ("atlas2022", "isles2022", "isles2026")
 
@@ -37,20 +38,20 @@ class Case:
 def predict_tree(
     model: LoadedModel, tree: Path, options: SegmentOptions, say: Callable[[str], None] = print
 ) -> Iterable[Case]:
-    """Run the engine on every labelled scan of an ATLAS R2.0 tree, one at a time."""
+    """Run the engine on every labelled scan of an ATLAS tree of any layout, one at a time."""
     records = {
         (r["subject"], r["session"]): r
         for file in tree.rglob("*_simulation.json")
         for r in [json.loads(file.read_text(encoding="utf-8"))]
     }
-    for scan in find_r2_scans(tree):
-        if not scan.masks:
+    for scan in find_scans(tree).labelled:
+        try:
+            volume = read_scan(scan.t1).volume
+            truth = unite_masks(scan, volume).array
+        except InputError as error:
+            say(f"left out: {error}")
             continue
-        volume = read_scan(scan.t1).volume
         result = segment_volume(volume, model, options)
-        truth = np.zeros(volume.array.shape, np.uint8)
-        for path in scan.masks:
-            truth |= read_mask(path)
         record = records.get((scan.subject, scan.session), {})
         volume_ml = float(truth.sum()) * volume.grid.voxel_volume_ml
         kind = record.get("kind", "lesion" if truth.any() else "healthy")

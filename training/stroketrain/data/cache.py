@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images import MNI_GRID, apply_window, read_scan, window_range
-from StrokeLesionSegLib.images.volume import Grid
+from StrokeLesionSegLib.images import MNI_GRID
 
-from .atlas import AtlasScan, find_r2_scans
-
-WINDOW = (0.5, 99.5)
+from .atlas import find_scans
+from .metadata import attach_metadata
+from .reading import WINDOW, read_labelled
 
 
 @dataclass(frozen=True)
@@ -44,46 +43,25 @@ class Cache:
         meta = json.loads(index.read_text(encoding="utf-8"))
         images = np.load(folder / "images.npy", mmap_mode="r")
         masks = np.load(folder / "masks.npy", mmap_mode="r")
-        return Cache(images, masks, meta["scans"], meta["fingerprint"])
+        n = len(meta["scans"])  # scans that were left out have left empty room at the end
+        return Cache(images[:n], masks[:n], meta["scans"], meta["fingerprint"])
 
     def __len__(self) -> int:
         return len(self.scans)
 
 
-def _read(scan: AtlasScan) -> tuple[np.ndarray, np.ndarray]:
-    """Windowed T1 (uint8) and united mask of one scan; raises ``InputError`` off the MNI grid."""
-    t1 = read_scan(scan.t1)
-    expected = Grid(MNI_GRID.shape, MNI_GRID.affine)
-    if not t1.volume.grid.same_as(expected, 0.01):
-        raise InputError(
-            scan.t1,
-            f"its grid is {t1.volume.grid.shape}, not the {expected.shape} of ATLAS R2.0",
-            "use the files registered to MNI152NLin2009aSym",
-        )
-    array = t1.volume.array
-    image = np.round(apply_window(array, window_range(array, *WINDOW)) * 255).astype(np.uint8)
-    mask = np.zeros(image.shape, np.uint8)
-    for path in scan.masks:
-        part = read_mask(path)
-        if part.shape != mask.shape:
-            raise InputError(path, f"its shape is {part.shape}, its T1's {mask.shape}", "leave out")
-        mask |= part
-    return image, mask
+def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) -> Cache:
+    """Turn an ATLAS tree of any layout into a cache below ``out``.
 
-
-def read_mask(path: Path) -> np.ndarray:
-    """A lesion mask as uint8 0/1 (K, J, I); an empty mask is a lesion-free scan, not an error."""
-    import nibabel as nib
-
-    return (np.asanyarray(nib.load(path).dataobj) > 0).astype(np.uint8).transpose(2, 1, 0)
-
-
-def prepare(tree: Path, out: Path, *, say: Any = print) -> Cache:
-    """Turn an ATLAS R2.0 tree into a cache below ``out``; unusable scans are named and left out.
-
-    Raises ``InputError`` if nothing usable is found.
+    Scans that cannot be used are named and left out; ``report.json`` in the cache keeps what was
+    found, what was skipped and why. Raises ``InputError`` if nothing usable is found.
     """
-    scans = [s for s in find_r2_scans(tree) if s.masks]
+    survey = find_scans(tree, layout)
+    metadata, unreadable = attach_metadata(tree, survey.scans)
+    survey.skipped += unreadable
+    for line in survey.lines():
+        say(line)
+    scans = survey.labelled
     if not scans:
         raise InputError(tree, "no scan with a lesion mask", "point to the Training folder")
     records = {
@@ -99,32 +77,54 @@ def prepare(tree: Path, out: Path, *, say: Any = print) -> Cache:
     images = open_memmap(out / "images.npy", "w+", np.uint8, shape)
     masks = open_memmap(out / "masks.npy", "w+", np.uint8, shape)
     entries: list[dict[str, Any]] = []
+    skipped = [(str(path), reason) for path, reason in survey.skipped]
     digest = hashlib.sha256()
     for scan in scans:
         try:
-            image, mask = _read(scan)
+            read = read_labelled(scan)
         except InputError as error:
             say(f"left out: {error}")
+            skipped.append((str(scan.t1), str(error)))
             continue
         n = len(entries)
-        images[n], masks[n] = image, mask
-        digest.update(f"{scan.name} {int(image.sum())} {int(mask.sum())}\n".encode())
-        entry = {
+        images[n], masks[n] = read.image, read.mask
+        sums = f"{int(read.image.sum())} {int(read.mask.sum())}"
+        digest.update(f"{scan.name} {sums}\n".encode())
+        entry: dict[str, Any] = {
             "name": scan.name,
             "subject": scan.subject,
             "session": scan.session,
             "site": scan.site,
-            "volume_ml": float(mask.sum()) / 1000,
+            "volume_ml": float(read.mask.sum()) / 1000,
         }
+        if read.to_mni is not None:
+            entry["to_mni"] = read.to_mni.tolist()
+        if scan.name in metadata:
+            entry["metadata"] = metadata[scan.name]
         record = records.get((scan.subject, scan.session))
         if record:
             entry["simulation"] = record
         entries.append(entry)
     images.flush()
     masks.flush()
+    report = {
+        "tree": tree.name,
+        "layout": survey.layout,
+        "found": len(survey.scans),
+        "labelled": len(scans),
+        "unlabelled": [s.name for s in survey.unlabelled],
+        "used": len(entries),
+        "skipped": [{"path": path, "reason": reason} for path, reason in skipped],
+    }
+    (out / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not entries:
         raise InputError(tree, "every scan was left out", "see the lines above")
-    meta = {"window": WINDOW, "fingerprint": digest.hexdigest(), "scans": entries}
+    meta = {
+        "window": WINDOW,
+        "layout": survey.layout,
+        "fingerprint": digest.hexdigest(),
+        "scans": entries,
+    }
     temporary = out / ".index.json"
     temporary.write_text(json.dumps(meta, indent=0), encoding="utf-8")
     temporary.rename(out / "index.json")

@@ -1,5 +1,6 @@
-"""Write simulated scans as an ATLAS R2.0 tree, so that everything after it sees the real layout.
+"""Write simulated scans as an ATLAS tree, so that everything after it sees the real layout.
 
+R2.0 here, R1.1 and R3.0 in ``layouts.py``:
 ``ATLAS_2/Training/R0xx/sub-r0xxsNNN/ses-N/anat/`` with the T1 and the mask named as INDI names
 them. A subject is a person, a session one simulated scan of that person, a site one source of
 people; so a split by subject keeps people apart.
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from . import layouts
 from .cast import kind_of, load_cast
 
 T1_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_T1w.nii.gz"
@@ -70,11 +72,21 @@ def _one(job: dict[str, Any]) -> dict[str, Any]:
     names = {"subject": job["subject"], "session": job["session"]}
     mask_path = folder / MASK_NAME.format(**names)
     record_path = folder / f"{job['subject']}_{job['session']}_simulation.json"
-    if mask_path.exists() and record_path.exists():
+    layout = job["layout"]
+    # In R2.0 the mask is written last, elsewhere the record is.
+    if record_path.exists() and (layout != "r2.0" or mask_path.exists()):
         return json.loads(record_path.read_text())
     anatomy = _anatomy(job["person"], job["data"], job["cache"])
     g = Generator().manual_seed(job["seed"])
     t1, truth, record = simulate_scan(g, anatomy, _state["bank"], kind=job["kind"])
+    if layout != "r2.0":
+        if layout == "r1.1":
+            layouts.write_r1(folder, job["subject"], t1, truth)
+        else:
+            layouts.write_r3(folder, job["subject"], job["session"], t1, truth, job["seed"])
+        entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
+        record_path.write_text(json.dumps(entry))
+        return entry
     _save(folder / T1_NAME.format(**names), t1)
     entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
     record_path.write_text(json.dumps(entry))
@@ -96,29 +108,34 @@ def plan_jobs(
     cache: Path,
     seed: int,
     kinds: list[str] | None = None,
+    layout: str = "r2.0",
+    subjects: int | None = None,
 ) -> list[dict[str, Any]]:
-    """One job per scan, people in turn; ``kinds`` are dealt in turn as well if given."""
+    """One job per scan, people in turn; ``kinds`` are dealt in turn as well if given.
+
+    ``subjects`` deals the scans of a single person over so many subject names, at three sites.
+    """
     jobs = []
-    subject_of: dict[str, str] = {}
+    number_of: dict[str, tuple[int, int]] = {}
     per_site: dict[int, int] = {}
     for file in people:
         parts = Path(file).parts
         site = _SITES.get(parts[1] if parts[0] == "t1" else parts[0], 9)
         per_site[site] = per_site.get(site, 0) + 1
-        subject_of[file] = f"sub-r{site:03d}s{per_site[site]:03d}"
+        number_of[file] = (site, per_site[site])
+    turns = subjects or len(people)
     for number in range(n):
         file = people[number % len(people)]
-        subject = subject_of[file]
-        session = f"ses-{number // len(people) + 1}"
-        site = subject[4:8].upper()
-        folder = out / "ATLAS_2" / "Training" / site / subject / session / "anat"
+        site, subject = number_of[file]
+        if subjects:
+            site, subject = number % subjects % 3 + 1, number % subjects // 3 + 1
+        names = layouts.place(layout, site, subject, number // turns + 1)
         jobs.append(
             {
                 "person": file,
-                "subject": subject,
-                "session": session,
-                "site": site,
-                "folder": str(folder),
+                **names,
+                "folder": str(out / names["folder"]),
+                "layout": layout,
                 "data": str(data) if data else None,
                 "cache": str(cache),
                 "seed": seed * 1_000_003 + number,
@@ -138,12 +155,17 @@ def simulate_tree(
     seed: int = 0,
     workers: int = 1,
     kinds: list[str] | None = None,
+    layout: str = "r2.0",
+    subjects: int | None = None,
 ) -> list[dict[str, Any]]:
     """Write ``n`` simulated scans below ``out`` and return their records.
 
+    ``layout`` is "r2.0", "r1.1" or "r3.0"; the scans drawn for a seed are the same in each.
+
     ``data`` is the folder with ``t1``, ``lesions`` and ``labels``; without it the person is
-    nilearn's template and the lesions are procedural. ``part`` picks people and masks of the cast.
-    Finished scans are kept, so a killed run goes on where it was.
+    nilearn's template and the lesions are procedural; ``subjects`` then gives that one head so many
+    subject names, without which no split by subject can be tried. ``part`` picks people and masks
+    of the cast. Finished scans are kept, so a killed run goes on where it was.
     """
     if data is not None and (data / "t1").is_dir():
         cast = load_cast()
@@ -161,7 +183,17 @@ def simulate_tree(
         except ValueError as error:
             print(f"left out: {error}")
     people = usable
-    jobs = plan_jobs(out, people, n, data=data, cache=cache, seed=seed, kinds=kinds)
+    jobs = plan_jobs(
+        out,
+        people,
+        n,
+        data=data,
+        cache=cache,
+        seed=seed,
+        kinds=kinds,
+        layout=layout,
+        subjects=subjects if data is None else None,
+    )
     records: dict[int, dict[str, Any]] = {}
     from rich.progress import track
 
@@ -179,7 +211,13 @@ def simulate_tree(
             for future in track(as_completed(futures), "simulating", total=len(jobs)):
                 records[futures[future]] = future.result()
     ordered = [records[number] for number in range(len(jobs))]
-    _write_descriptions(out, ordered)
+    if layout == "r2.0":
+        _write_descriptions(out, ordered)
+    else:
+        root = out / ("ATLAS_R1.1" if layout == "r1.1" else "ATLAS_3")
+        (root / RECORDS).write_text(json.dumps(ordered, indent=0))
+        if layout == "r1.1":
+            layouts.write_r1_metadata(root, ordered)
     return ordered
 
 

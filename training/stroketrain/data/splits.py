@@ -1,0 +1,145 @@
+"""Splits into train, validation and test (papers.md A3, B12), seeded and written to JSON.
+
+``subject``  60/20/20 of the subjects: the papers' tables.
+``scan``     60/20/20 of the scans, all sessions of a subject together.
+``site``     whole sites, as near to 60/20/20 of the scans as they allow: for claims.
+``slice``    60/20/20 of the axial slices, whoever they belong to: the leaky one, to be measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from StrokeLesionSegLib.errors import InputError
+
+PARTS = ("train", "val", "test")
+WAYS = ("subject", "site", "scan", "slice")
+SHARES = (0.6, 0.2, 0.2)
+
+
+@dataclass(frozen=True)
+class Split:
+    """``parts[part][scan name]`` is a list of axial slices, or None for all of them."""
+
+    by: str
+    seed: int
+    fingerprint: str
+    parts: dict[str, dict[str, list[int] | None]]
+
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        temporary.rename(path)
+
+    @staticmethod
+    def load(path: Path, scans: Sequence[dict[str, Any]]) -> Split:
+        """Read a split and check it against the cache's scans; raises ``InputError``."""
+        try:
+            split = Split(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, TypeError, ValueError) as error:
+            raise InputError(path, f"no split ({error})", "make one: stroketrain split") from error
+        check_split(split, scans, path)
+        return split
+
+
+def make_split(
+    scans: Sequence[dict[str, Any]],
+    by: str = "subject",
+    *,
+    seed: int = 0,
+    fingerprint: str = "",
+    slices: range = range(189),
+) -> Split:
+    """Draw a split of a cache's scans (dicts with name, subject and site).
+
+    Raises ``InputError`` for an unknown way and where there are fewer than three units to deal.
+    """
+    if by not in WAYS:
+        raise InputError("--by", f"unknown way to split {by!r}", f"use {', '.join(WAYS)}")
+    rng = np.random.default_rng((seed, WAYS.index(by)))
+    if by == "slice":
+        parts = _by_slice(scans, slices, rng)
+    else:
+        key = "site" if by == "site" else "subject"
+        groups: dict[str, list[str]] = {}
+        for scan in scans:
+            groups.setdefault(str(scan[key]), []).append(str(scan["name"]))
+        if len(groups) < 3:
+            raise InputError(
+                f"--by {by}",
+                f"only {len(groups)} {key}(s), three parts need at least three",
+                "split in another way or add data",
+            )
+        weigh = (lambda names: 1.0) if by == "subject" else (lambda names: float(len(names)))
+        parts = _deal(groups, weigh, rng)
+    split = Split(by, seed, fingerprint, parts)
+    check_split(split, scans, Path(f"--by {by}"))
+    return split
+
+
+def _deal(groups: dict[str, list[str]], weigh: Any, rng: np.random.Generator) -> dict[str, Any]:
+    """Each group to the part that lacks most of its share; no part stays empty."""
+    order = [sorted(groups)[n] for n in rng.permutation(len(groups))]
+    total = sum(weigh(names) for names in groups.values())
+    filled = dict.fromkeys(PARTS, 0.0)
+    parts: dict[str, dict[str, None]] = {part: {} for part in PARTS}
+    for number, group in enumerate(order):
+        empty = [p for p in PARTS if not parts[p]]
+        left = len(order) - number
+        choices = empty if len(empty) >= left else PARTS
+        lack = {p: SHARES[PARTS.index(p)] - filled[p] / total for p in choices}
+        part = max(choices, key=lambda p: lack[p])
+        filled[part] += weigh(groups[group])
+        parts[part].update(dict.fromkeys(groups[group]))
+    return {part: dict(sorted(names.items())) for part, names in parts.items()}
+
+
+def _by_slice(
+    scans: Sequence[dict[str, Any]], slices: range, rng: np.random.Generator
+) -> dict[str, Any]:
+    units = [(str(scan["name"]), z) for scan in scans for z in slices]
+    if len(units) < 3:
+        raise InputError("--by slice", "fewer than three slices", "add data")
+    order = rng.permutation(len(units))
+    first = round(SHARES[0] * len(units))
+    second = first + round(SHARES[1] * len(units))
+    parts: dict[str, dict[str, list[int]]] = {}
+    for part, chosen in zip(PARTS, np.split(order, [first, second]), strict=True):
+        rows: dict[str, list[int]] = {}
+        for n in sorted(chosen):
+            rows.setdefault(units[n][0], []).append(units[n][1])
+        parts[part] = rows
+    return parts
+
+
+def check_split(split: Split, scans: Sequence[dict[str, Any]], where: Path) -> None:
+    """Raises ``InputError`` if a part or a scan is missing or unknown, a subject (or, in a split
+    by site, a site) stands on two sides and the split is not by slice, or a slice does."""
+    known = {str(scan["name"]): scan for scan in scans}
+    if set(split.parts) != set(PARTS):
+        raise InputError(where, f"its parts are {sorted(split.parts)}", f"they must be {PARTS}")
+    side: dict[Any, str] = {}
+    for part in PARTS:
+        for name, chosen in split.parts[part].items():
+            if name not in known:
+                raise InputError(where, f"{name} is not in the data", "make a new split")
+            keys: list[Any]
+            if split.by == "slice":
+                keys = [(name, z) for z in chosen or ()]
+            else:
+                keys = [("subject", known[name]["subject"])]
+                if split.by == "site":
+                    keys.append(("site", known[name]["site"]))
+            for key in keys:
+                if side.setdefault(key, part) != part:
+                    raise InputError(
+                        where,
+                        f"{' '.join(map(str, key))} is both in {side[key]} and in {part}",
+                        "make a new split",
+                    )
