@@ -368,3 +368,58 @@ def test_few_scans_are_in_memory_at_a_time(
     assert len(prepared) == 12
     # One just read, one waiting, one in the network, one waiting, one being written.
     assert max(most) <= 5
+
+
+def test_pages_for_the_group_and_for_every_scan(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 2)
+    (source / "bad<b>.nii.gz").write_bytes(b"bad")
+    assert support.batch(source, out) == 3
+    plain = (out / "index.html").read_text(encoding="utf-8")
+    assert "sub-Case0" in plain
+    assert "this is not a NIfTI file" in plain
+    assert "report.html" not in plain
+    assert support.batch(source, out, "--reports") == 3
+    index = (out / "index.html").read_text(encoding="utf-8")
+    for number in range(2):
+        name = f"sub-Case{number}/anat/sub-Case{number}_desc-lesions_report.html"
+        assert name in index
+        page = (out / name).read_text(encoding="utf-8")
+        assert f"sub-Case{number}" in page
+        assert str(tmp_path) not in page
+    assert str(tmp_path) not in index
+    # Nothing to do: the page is kept, and made again if it is missing.
+    changed = (out / "index.html").stat().st_mtime_ns
+    assert support.batch(source, out, "--reports") == 3
+    assert (out / "index.html").stat().st_mtime_ns == changed
+    (out / "index.html").unlink()
+    assert support.batch(source, out, "--reports") == 3
+    assert (out / "index.html").is_file()
+
+    capsys.readouterr()
+    assert support.batch(source, out, "--atlas", tmp_path / "atlas.nii.gz") == 2
+    assert "Add --reports" in capsys.readouterr().err
+    assert support.batch(source, out, "--reports", "--atlas", tmp_path / "atlas.nii.gz") == 2
+    assert "atlas.nii.gz" in capsys.readouterr().err
+
+
+def test_volumes_by_region_and_a_changed_atlas(tmp_path: Path, out: Path) -> None:
+    from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
+
+    source = support.write_cohort(tmp_path / "in", 1)
+    atlas, labels = tmp_path / "atlas.nii.gz", tmp_path / "labels.tsv"
+    values = np.zeros(MNI_GRID.shape, np.uint8)
+    values[::4] = 1
+    write_volume(atlas, Volume(values, MNI_GRID.affine))
+    labels.write_text("1\tThalamus of test\n")
+    arguments = ["--reports", "--atlas", atlas, "--atlas-labels", labels]
+    assert support.batch(source, out, *arguments) == 0
+    assert support.batch(source, out, *arguments) == 0
+    assert len(support.records(out)) == 1
+    labels.write_text("1\tPons of test\n")
+    assert support.batch(source, out, *arguments) == 0
+    assert len(support.records(out)) == 2
+    # Not aligned, and not on the MNI grid: the page says that there is nothing by region.
+    (page,) = out.rglob("*_report.html")
+    assert "Volumes by region need an alignment" in page.read_text(encoding="utf-8")

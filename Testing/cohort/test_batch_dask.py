@@ -100,7 +100,7 @@ def test_a_task_loads_the_model_once_and_stops_when_superseded(
     monkeypatch.setattr(models, "load_model", lambda name: loads.append(name) or real(name))
     cluster._model.cache_clear()
     scans = find_scans(source).scans
-    settings = _settings(options(), out, "mine")
+    settings, _ = _settings(options(), out, "mine")
     with FolderLock(out, "mine"):
         assert cluster.segment_task(scans[0], settings)["state"] == "done"
         assert cluster.segment_task(scans[1], settings)["state"] == "done"

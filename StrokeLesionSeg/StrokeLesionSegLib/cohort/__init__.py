@@ -18,6 +18,7 @@ _HOME = {
     "Ledger": "ledger",
     "read_ledger": "ledger",
     "FolderLock": "lock",
+    "ReportChoice": "scan_job",
 }
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "FolderLock",
     "FoundScan",
     "Ledger",
+    "ReportChoice",
     "find_scans",
     "read_ledger",
     "run_batch",
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .inputs import FoundScan, find_scans
     from .ledger import Ledger, read_ledger
     from .lock import FolderLock
+    from .scan_job import ReportChoice
 
 
 def __getattr__(name: str) -> Any:

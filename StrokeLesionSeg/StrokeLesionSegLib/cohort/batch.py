@@ -19,14 +19,16 @@ from ..pipeline import CleanUp, software_versions
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
 from .dataset import check_out, write_description, write_group_tables
 from .fingerprint import unchanged
+from .index_page import INDEX_NAME, write_index
 from .inputs import FoundScan, find_scans
 from .ledger import DONE, FAILED, Ledger
 from .local import run_here
 from .lock import FolderLock
-from .scan_job import Settings, record_outputs
+from .scan_job import ReportChoice, Settings, record_outputs, report_options
 
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
+    from ..models import Manifest
 
 #: Called after every scan with its record, how many are through, and how many there are.
 Progress = Callable[[Mapping[str, Any] | None, int, int], None]
@@ -44,6 +46,7 @@ class BatchOptions:
     workers: processes on this machine; more than one needs dask.distributed.
     scheduler: address of a Dask scheduler, whose workers see the same paths; goes before workers.
     dicom_seg: write DICOM Segmentation for scans that are DICOM; needs highdicom.
+    report: write an HTML page for every scan, with this in it; None writes that of the group only.
     """
 
     model: str | None = None
@@ -54,6 +57,7 @@ class BatchOptions:
     workers: int = 1
     scheduler: str | None = None
     dicom_seg: bool = False
+    report: ReportChoice | None = None
 
 
 @dataclass
@@ -97,7 +101,7 @@ def run_batch(
     check_out(out, source)
     cohort = find_scans(source, leave_out=out)
     run = secrets.token_hex(8)
-    settings = _settings(options, out, run)
+    settings, manifest = _settings(options, out, run)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -130,13 +134,19 @@ def run_batch(
         finally:
             report.seconds = time.perf_counter() - started
             report.network_share = clock.share if _is_local(options) else None
-            write_group_tables(out, _group_records(cohort.scans, ledger, out))
+            group = _group_records(cohort.scans, ledger, out)
+            write_group_tables(out, group)
             ledger.append(_end_record(settings, report))
+        if plan.to_do or not (out / INDEX_NAME).is_file():
+            write_index(settings, manifest, group)
     return report
 
 
-def _settings(options: BatchOptions, out: Path, run: str) -> Settings:
-    """Settings with everything resolved; raises ``InputError`` for what cannot work."""
+def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Manifest]:
+    """Settings with everything resolved, and the model's manifest.
+
+    Raises ``InputError`` for what cannot work.
+    """
     from ..inference import SegmentOptions
     from ..models import Manifest, find_model
 
@@ -146,10 +156,12 @@ def _settings(options: BatchOptions, out: Path, run: str) -> Settings:
         from ..images.dicom_seg import require_highdicom
 
         require_highdicom()
+    if options.report is not None:
+        report_options(options.report)
     directory = find_model(options.model)
     manifest = Manifest.from_file(directory)
     chosen = options.options or SegmentOptions(views=manifest.inference.get("views", "axial"))
-    return Settings(
+    settings = Settings(
         out=out,
         run=run,
         model=options.model or str(directory),
@@ -161,7 +173,9 @@ def _settings(options: BatchOptions, out: Path, run: str) -> Settings:
         options=chosen,
         clean=options.clean.resolve(manifest.inference),
         dicom_seg=options.dicom_seg,
+        report=options.report,
     )
+    return settings.with_digest(), manifest
 
 
 def _is_local(options: BatchOptions) -> bool:

@@ -142,7 +142,7 @@ def segment_task(found: FoundScan, settings: Settings) -> dict[str, Any]:
 
     prepare_environment()
     started = time.perf_counter()
-    model = _model(settings.model, settings.manifest["sha256"], settings.parameters["version"])
+    model = _model(settings.model, settings.manifest["sha256"], settings.version)
     cancel = _Superseded(settings)
     try:
         prepared = prepare(found, settings, cancel)

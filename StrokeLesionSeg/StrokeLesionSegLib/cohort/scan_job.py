@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ from ..pipeline import (
     check_source,
     describe,
     find_in,
+    sha256_of,
+    write_report,
     write_volumes,
 )
 from .fingerprint import fingerprint, quick_look
@@ -40,11 +43,44 @@ if TYPE_CHECKING:
     from ..images import Alignment, Scan
     from ..inference import Prediction, SegmentOptions
     from ..models import LoadedModel
+    from ..reporting import ReportOptions
 
 Cancel = Callable[[], bool]
 
 # The disk, not the scan, is at fault; going on would only fail scan after scan.
 _OUTPUT_TROUBLE = {errno.ENOSPC, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+@dataclass(frozen=True)
+class ReportChoice:
+    """What goes into the scans' pages; ``ReportOptions`` with paths, which travel to workers."""
+
+    atlas: Path | None = None
+    atlas_labels: Path | None = None
+    convention: str = "radiological"
+    show_paths: bool = False
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides how the pages look: the atlas by its contents."""
+        files = (self.atlas, self.atlas_labels)
+        return {
+            "atlas": [None if file is None else sha256_of(file) for file in files],
+            "convention": self.convention,
+            "show_paths": self.show_paths,
+        }
+
+
+@functools.lru_cache(maxsize=1)
+def report_options(choice: ReportChoice) -> ReportOptions:
+    """The options with the atlas in memory, read once in each process.
+
+    Raises ``InputError`` if the atlas cannot be used.
+    """
+    from ..reporting import ReportOptions, read_atlas
+
+    atlas = None if choice.atlas is None else read_atlas(choice.atlas, choice.atlas_labels)
+    return ReportOptions(atlas, choice.convention, choice.show_paths)
 
 
 @dataclass(frozen=True)
@@ -58,6 +94,9 @@ class Settings:
     options, clean: as for ``segment_file``; ``clean`` are the resolved keywords of
         ``find_lesions``.
     dicom_seg: write DICOM Segmentation for scans that are DICOM.
+    report: write an HTML page for every scan, with this in it; None writes none.
+    version: of the program that began the batch.
+    digest: checksum of ``parameters``: scans done with another one are done again.
     """
 
     out: Path
@@ -67,25 +106,36 @@ class Settings:
     options: SegmentOptions
     clean: dict[str, Any]
     dicom_seg: bool = False
+    report: ReportChoice | None = None
+    version: str = __version__
+    digest: str = ""
+
+    def with_digest(self) -> Settings:
+        """The same with its ``digest``; raises ``InputError`` if the atlas cannot be read."""
+        try:
+            text = json.dumps(self.parameters, sort_keys=True)
+        except OSError as error:
+            raise InputError(
+                error.filename or "atlas", f"cannot be read ({error.strerror})", "Check the file"
+            ) from error
+        return replace(self, digest=hashlib.sha256(text.encode()).hexdigest()[:16])
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Everything that decides what is found; not how fast (device, threads, batch size)."""
+        """Everything that decides what is written; not how fast (device, threads, batch size).
+
+        Raises ``OSError`` if the reports' atlas cannot be read.
+        """
         options = asdict(self.options)
         kept = {k: options[k] for k in ("views", "tta", "align", "precision", "crop")}
         return {
-            "version": __version__,
+            "version": self.version,
             "model": self.manifest,
             **kept,
             **self.clean,
             "dicom_seg": self.dicom_seg,
+            "report": None if self.report is None else self.report.identity,
         }
-
-    @property
-    def digest(self) -> str:
-        """Checksum of ``parameters``: scans done with another one are done again."""
-        text = json.dumps(self.parameters, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -194,6 +244,8 @@ def finish(
         "right_ml": round(summary.right_ml, 6),
         "largest_ml": round(summary.largest_ml, 6),
         "aligned": None if alignment is None else bool(alignment.ok),
+        "alignment_reason": "" if alignment is None else alignment.reason,
+        "report": None if paths.report is None else paths.report.name,
         "warnings": list(warnings),
         "timings": {key: round(value, 3) for key, value in timings.items()},
     }
@@ -215,6 +267,11 @@ def _write_documents(
     assert paths.sidecar is not None
     uri = f"bids:input:{quote(os.fsencode(found.relative))}"
     sources = {"Sources": [uri], "SpatialReference": uri}
+    if paths.report is not None:
+        assert settings.report is not None
+        report = replace(report_options(settings.report), name=found.stem)
+        page = outputs.staged(paths.report)
+        write_report(page, result, scan, model, settings.options, report)
     write_table(outputs.staged(paths.table), result.lesion_map)
     write_sidecar(
         outputs.staged(paths.sidecar),
@@ -244,6 +301,7 @@ def output_paths(found: FoundScan, settings: Settings, *, dicom: bool) -> Output
         table=Path(f"{start}_desc-lesions_stats.tsv"),
         sidecar=Path(f"{start}_label-lesion_mask.json"),
         dicom_seg=Path(f"{start}_label-lesion_seg.dcm") if dicom and settings.dicom_seg else None,
+        report=None if settings.report is None else Path(f"{start}_desc-lesions_report.html"),
     )
 
 
@@ -300,6 +358,7 @@ def remove_outputs(found: FoundScan, settings: Settings) -> None:
     files += [
         folder / f"{found.stem}_label-lesion_probseg.json",
         folder / f"{found.stem}_label-lesion_seg.dcm",
+        folder / f"{found.stem}_desc-lesions_report.html",
     ]
     for file in files:
         with contextlib.suppress(OSError):

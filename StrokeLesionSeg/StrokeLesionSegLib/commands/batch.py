@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cohort import BatchOptions, BatchReport, run_batch
+from ..cohort import BatchOptions, BatchReport, ReportChoice, run_batch
 from ..errors import InputError
 from .options import (
     add_engine_arguments,
@@ -21,6 +21,7 @@ from .options import (
     segment_options,
 )
 from .progress import Reporter, make_reporter, print_json
+from .report import add_report_arguments
 
 #: Exit code of a batch that went through, but some of whose scans could not be used.
 EXIT_SOME_FAILED = 3
@@ -71,7 +72,11 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="write the masks of DICOM scans as DICOM Segmentation too",
     )
+    parser.add_argument(
+        "--reports", action="store_true", help="write an HTML page for every scan too"
+    )
     add_engine_arguments(parser)
+    add_report_arguments(parser)
     add_progress_argument(parser)
     parser.set_defaults(run=run)
 
@@ -79,6 +84,19 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.scheduler == "":
         raise InputError("--scheduler", "the address is empty", "Give one like tcp://host:8786")
+    atlas, labels = arguments.atlas, arguments.atlas_labels
+    if atlas is None and labels is not None:
+        raise InputError("--atlas-labels", "there is no atlas to name", "Add --atlas FILE")
+    if atlas is not None and not arguments.reports:
+        raise InputError("--atlas", "is for the scans' reports", "Add --reports")
+    report = None
+    if arguments.reports:
+        report = ReportChoice(
+            None if atlas is None else atlas.absolute(),
+            None if labels is None else labels.absolute(),
+            arguments.report_convention,
+            arguments.report_paths,
+        )
     prepare(arguments)
     options = BatchOptions(
         model=arguments.model,
@@ -89,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         scheduler=arguments.scheduler,
         dicom_seg=arguments.dicom_seg,
+        report=report,
     )
     with make_reporter(arguments.progress) as reporter:
         teller = _Teller(reporter, json=arguments.progress == "json")

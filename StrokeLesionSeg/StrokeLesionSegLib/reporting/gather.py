@@ -42,11 +42,13 @@ class ReportOptions:
     convention: "radiological" or "neurological".
     show_paths: name the input's path, and the series of a DICOM folder. Otherwise the page holds
         no path of this machine.
+    name: what the page calls the scan; None takes it from the file's name.
     """
 
     atlas: Atlas | None = None
     convention: str = RADIOLOGICAL
     show_paths: bool = False
+    name: str | None = None
 
 
 def report_path(folder: Path, source: Path) -> Path:
@@ -109,7 +111,7 @@ def report_content(
     middle = (np.array(scan.volume.array.shape[::-1], dtype=np.float64) - 1) / 2
     midline = 0.0 if space == "MNI152" else float(_point(scan.volume.affine, middle)[0])
     content = ReportContent(
-        name=_name(scan),
+        name=options.name or _name(scan),
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)"),
         t1=_grey(canonical.volume.array, brain),
         labels=labels,

@@ -1,0 +1,103 @@
+"""``index.html``: the page of the whole group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..lesions.report import RADIOLOGICAL, GroupScan, write_group_report
+from ..lesions.tables import read_sidecar, read_table
+from .ledger import DONE
+
+if TYPE_CHECKING:
+    from ..images import Volume
+    from ..models import Manifest
+    from .scan_job import Settings
+
+INDEX_NAME = "index.html"
+#: The lesion frequency map reads every mask again; beyond so many scans it would take too long.
+MOST_MAPPED = 1000
+
+
+def write_index(
+    settings: Settings, manifest: Manifest, records: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write the page of the ledger's ``records``; ``group_lesions.tsv`` is there already.
+
+    Raises ``InputError`` if it cannot be written.
+    """
+    from ..reporting import lesion_frequency
+
+    out = settings.out
+    records = list(records)
+    done = [record for record in records if record["state"] == DONE]
+    frequency = None
+    if 0 < len(done) <= MOST_MAPPED:
+        frequency = lesion_frequency(_masks(out, done))
+    write_group_report(
+        out / INDEX_NAME,
+        read_table(out / "group_lesions.tsv"),
+        [_scan(record) for record in records],
+        frequency=frequency,
+        facts=_facts(settings),
+        intended_use=manifest.intended_use,
+        convention=settings.report.convention if settings.report else RADIOLOGICAL,
+    )
+
+
+def _scan(record: Mapping[str, Any]) -> GroupScan:
+    page = record.get("report")
+    return GroupScan(
+        name=record["stem"],
+        state=record["state"],
+        reason=record.get("error", ""),
+        page=f"{record['folder']}/{page}" if page else None,
+        aligned=record.get("aligned"),
+        alignment_reason=record.get("alignment_reason", ""),
+        seconds=record["seconds"],
+        warnings=tuple(record.get("warnings", ())),
+    )
+
+
+def _masks(
+    out: Path, records: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Volume, NDArray[np.float64] | None]]:
+    """Masks with the way to MNI152; a mask that somebody has removed or broken is left out."""
+    from ..images import MNI_GRID, read_scan
+
+    for record in records:
+        start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
+        try:
+            mask = read_scan(f"{start}.nii.gz", allow_constant=True).volume
+            alignment = read_sidecar(f"{start}.json").get("alignment")
+        except InputError:
+            continue
+        to_mni = None
+        if alignment is not None:
+            if alignment["ok"]:
+                to_mni = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
+        elif mask.grid.same_as(MNI_GRID):
+            to_mni = np.eye(4)
+        yield mask, to_mni
+
+
+def _facts(settings: Settings) -> dict[str, str]:
+    parameters = settings.parameters
+    model = settings.manifest
+    second = parameters["hysteresis"]
+    return {
+        "StrokeLesionSeg": parameters["version"],
+        "Model": f"{model['name']} {model['version']}",
+        "SHA-256 of the weights": model["sha256"],
+        "Threshold": f"{parameters['threshold']:g}",
+        "Second threshold": "none" if second is None else f"{second:g}",
+        "Smallest lesion": f"{parameters['min_volume_ml']:g} mL",
+        "Views": parameters["views"],
+        "Flipped copies": "yes" if parameters["tta"] else "no",
+        "Alignment": parameters["align"],
+    }
