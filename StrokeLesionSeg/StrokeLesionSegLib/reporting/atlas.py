@@ -55,7 +55,7 @@ def read_atlas(image: Path, labels: Path | None = None) -> Atlas:
     Raises ``InputError`` if a file cannot be read, the image holds other than whole numbers of 0
     and above or more than ``MAX_REGIONS`` regions, or none of its regions has a name.
     """
-    volume = read_scan(image).volume
+    volume = read_scan(image, allow_constant=True).volume
     array = volume.array
     whole = np.rint(array)
     if not (np.abs(array - whole).max() <= 1e-3 and whole.min() >= 0 and whole.max() < 2**31):

@@ -399,7 +399,7 @@ def _quoted(address: str) -> str:
     """A relative path as an address: everything but plain characters as %XX of its UTF-8."""
     safe = string.ascii_letters + string.digits + "-._~/"
     return "".join(
-        c if c in safe else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogateescape"))
+        c if c in safe else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogatepass"))
         for c in address
     )
 

@@ -34,7 +34,9 @@ def text(value: object) -> Markup:
     """``value`` as HTML text: escaped, without control characters and those that reorder text."""
     if isinstance(value, Markup):
         return value
-    clean = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in str(value))
+    clean = str(value)
+    if not clean.isprintable():
+        clean = "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in clean)
     return Markup(html.escape(clean, quote=True))
 
 
