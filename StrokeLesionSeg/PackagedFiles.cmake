@@ -10,6 +10,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/cluster.py
   StrokeLesionSegLib/cohort/dataset.py
   StrokeLesionSegLib/cohort/fingerprint.py
+  StrokeLesionSegLib/cohort/index_page.py
   StrokeLesionSegLib/cohort/inputs.py
   StrokeLesionSegLib/cohort/ledger.py
   StrokeLesionSegLib/cohort/local.py
@@ -109,6 +110,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/logic.py
   StrokeLesionSegLib/slicerbridge/measure.py
   StrokeLesionSegLib/slicerbridge/panel.py
+  StrokeLesionSegLib/slicerbridge/panel_tasks.py
   StrokeLesionSegLib/slicerbridge/process.py
   StrokeLesionSegLib/slicerbridge/report.py
   StrokeLesionSegLib/slicerbridge/results.py

@@ -7,10 +7,16 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 from pathlib import Path
 
 import pytest
-from StrokeLesionSegLib.slicerbridge.process import EngineProcess, Progress, engine_environment
+from StrokeLesionSegLib.slicerbridge.process import (
+    EngineProcess,
+    Progress,
+    engine_environment,
+    python_executable,
+)
 
 psutil = pytest.importorskip("psutil")
 
@@ -147,6 +153,26 @@ def test_two_runs_have_their_own_folders() -> None:
     assert one.scratch != two.scratch
     one.close()
     two.close()
+
+
+def test_in_slicer_the_engine_runs_in_pythonslicer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = types.SimpleNamespace(slicerHome=str(tmp_path))
+    monkeypatch.setitem(sys.modules, "slicer", types.SimpleNamespace(app=application))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="PythonSlicer"):
+        python_executable()
+    process = EngineProcess(["info"])
+    with pytest.raises(FileNotFoundError):
+        process.start()
+    assert not process.scratch.exists()
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / ("PythonSlicer" + (".exe" if os.name == "nt" else ""))
+    program.write_text("")
+    assert python_executable() == str(program)
+    monkeypatch.delitem(sys.modules, "slicer")
+    assert python_executable() == sys.executable
 
 
 def test_a_program_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:

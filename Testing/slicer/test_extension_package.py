@@ -187,7 +187,8 @@ def test_the_form_is_what_the_code_expects(repository: Path) -> None:
     assert top.get("class") == "qMRMLWidget"
     names = {w.get("name") for w in tree.iter("widget")}
     bridge = repository / "StrokeLesionSeg" / "StrokeLesionSegLib" / "slicerbridge"
-    used = re.findall(r"\bui\.(\w+)", (bridge / "controller.py").read_text(encoding="utf-8"))
+    code = "".join((bridge / f"{n}.py").read_text("utf-8") for n in ("controller", "panel_tasks"))
+    used = re.findall(r"\bui\.(\w+)", code)
     assert used
     assert not set(used) - names
     for widget in tree.iter("widget"):

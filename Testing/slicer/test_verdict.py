@@ -264,3 +264,33 @@ def test_the_sample_is_the_same_every_time(simulated: sample.SimulatedStroke) ->
     np.testing.assert_array_equal(again.truth.array, simulated.truth.array)
     assert 20 < simulated.truth.array.sum() / 1000 < 60
     assert isinstance(simulated.t1, Volume)
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_the_sample_is_offered_and_made_here(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch, modern: bool
+) -> None:
+    """With Slicer 5.12's categories and without, as SampleData calls it."""
+    sources: list[dict[str, Any]] = []
+    categories: list[tuple[str, str]] = []
+
+    class Logic:
+        @staticmethod
+        def registerCustomSampleDataSource(**source: Any) -> None:
+            sources.append(source)
+
+    if modern:
+        Logic.registerCustomSampleDataCategory = staticmethod(  # type: ignore[attr-defined]
+            lambda category, title: categories.append((category, title))
+        )
+    module = types.ModuleType("SampleData")
+    module.SampleDataLogic = Logic  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    assert sample.register_sample("StrokeLesionSeg")
+    assert len(categories) == modern
+    (source,) = sources
+    assert source["uris"].startswith("file:")
+    (node,) = source["customDownloader"](source)
+    assert node.GetName() == source["nodeNames"]
+    monkeypatch.setitem(sys.modules, "SampleData", None)
+    assert not sample.register_sample("StrokeLesionSeg")

@@ -5,7 +5,7 @@
 ``verdict``        one line about an input before it is used
 ``process``        the engine in a process of its own: progress, cancel, crash
 ``child``          what runs in that process: the command line, ended when Slicer ends
-``pipeline``       one run from volume node to results
+``run``            one run from volume node to results
 ``results``        segment, probability, uncertainty and their display
 ``threshold``      the segment follows the sliders, with undo and without losing manual edits
 ``measure``        the lesion table
@@ -15,10 +15,13 @@
 ``torch_setup``    PyTorch by the PyTorch extension, with consent; verified in a process
 ``system_check``   what a help desk wants to know
 ``batch``          arguments and progress of a run over a folder
+``controller``     between the form and the logic: one method a user action, and timers
+``panel_tasks``    its part for installations, system check, report and batch
+``logic``          segment, threshold, measure, report; callable from a script
 ``panel``          what the panel says and allows in each state; no Qt
 ``selftest``       the scenario that runs in Slicer and, without its desktop, in the tests
 =================  ==========================================================================
 
-Qt appears nowhere here except in ``torch_setup``, by way of Slicer's own dialogs. Everything is
+Only ``controller`` and ``panel_tasks`` use Qt, by the module ``qt`` that they are given. All is
 called from Slicer's main thread; the reader threads of ``process`` touch neither Qt nor MRML.
 """

@@ -11,15 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import InputError
-from . import batch, panel, system_check
+from . import batch, panel
 from .logic import newest_segment
 from .measure import Row, rows_of, total_text
-from .process import EngineProcess
-from .report import Report
+from .panel_tasks import PanelTasks
 from .results import find_segmentation, jump_to, maps_of, show_background, show_overlay
 from .run import RunError, RunParameters, SegmentationRun
 from .threshold import seeds_from_text, seeds_to_text
-from .torch_setup import TorchDeclined, install_torch, torch_state, verify_arguments
+from .torch_setup import torch_state
 from .verdict import Verdict, verdict
 
 _POLL_MS = 50
@@ -28,7 +27,7 @@ _APPLY_MS = 20
 _SETTLE_MS = 700
 
 
-class PanelController:
+class PanelController(PanelTasks):
     """Drives the form ``ui`` (its widgets by name) for the parameter node of the scene."""
 
     def __init__(self, ui: Any, logic: Any, qt: Any, tr: Callable[[str], str]) -> None:
@@ -36,10 +35,6 @@ class PanelController:
         self.parameters: Any = None
         self.run: SegmentationRun | None = None
         self.rows: list[Row] = []
-        self._check: EngineProcess | None = None
-        self._batch: EngineProcess | None = None
-        self._report: Report | None = None
-        self._facts: dict[str, Any] | None = None
         self._verdict = Verdict(False, "")
         self._problem = ""
         self._warnings: tuple[str, ...] = ()
@@ -154,9 +149,7 @@ class PanelController:
         self.cancel()
         for timer in (self._poll, self._apply, self._settle):
             timer.stop()
-        for process in (self._check, self._batch):
-            if process is not None:
-                process.cancel()
+        self._stop_tasks()
         self._observe(None)
         self.parameters = None
 
@@ -390,15 +383,8 @@ class PanelController:
                 self.ui.stageLabel.text = self.tr(self.run.stage_text)
             else:
                 self._after_run()
-        if self._check is not None and not self._check.running:
-            self._finish_check()
-        if self._batch is not None:
-            self._poll_batch()
-        if self._report is not None and not self._report.running:
-            self._finish_report()
-        busy = (self.run is not None and self.run.active) or self._check or self._batch
-        busy = busy or self._report
-        if not busy:
+        tasks = self._poll_tasks()
+        if not tasks and (self.run is None or not self.run.active):
             self._poll.stop()
 
     def _after_run(self) -> None:
@@ -537,161 +523,3 @@ class PanelController:
         else:  # Slicer 5.0 and older
             editor.setMasterVolumeNode(self.parameters.inputVolume)
         editor.setCurrentSegmentID(segment_id)
-
-    def _on_report(self, *_: Any) -> None:
-        """Write the report of the segment as it is now, in a thread that touches arrays only."""
-        node = self._segmentation()
-        folder = self.qt.QFileDialog.getExistingDirectory(None, self.tr("Folder for the report"))
-        if node is None or not folder:
-            return
-        try:
-            self._report = self.logic.report(node, folder, wait=False)
-        except (InputError, ValueError) as error:
-            self._problem = str(error)
-        else:
-            self._poll.start()
-        self.refresh()
-
-    def _finish_report(self) -> None:
-        report, self._report = self._report, None
-        assert report is not None
-        try:
-            path = report.wait()
-        except (InputError, OSError, ValueError) as error:
-            self._problem = str(error)
-        else:
-            self._problem = ""
-            self.qt.QDesktopServices.openUrl(self.qt.QUrl.fromLocalFile(str(path)))
-        self.refresh()
-
-    # -- actions: advanced --------------------------------------------------------------------
-
-    def _on_install_model(self, *_: Any) -> None:
-        from ..models import install_model
-
-        chosen = self.qt.QFileDialog.getOpenFileName(
-            None, self.tr("Install model from file"), "", self.tr("Models (*.zip)")
-        )
-        path = chosen[0] if isinstance(chosen, tuple) else chosen
-        if not path:
-            return
-        try:
-            manifest = install_model(path)
-        except (InputError, OSError) as error:
-            self._problem = str(error)
-        else:
-            self._problem = ""
-            name = manifest.name
-            combo, _entries = self._choices["model"]
-            entries = self._models()
-            self._choices["model"] = (combo, entries)
-            self._syncing = True
-            combo.clear()
-            for text, value in entries:
-                combo.addItem(text, value)
-            self._syncing = False
-            self.parameters.model = name
-        self.refresh()
-
-    def _on_install_torch(self, *_: Any) -> None:
-        self._install_torch()
-        self.refresh()
-
-    def _install_torch(self) -> bool:
-        import slicer
-
-        try:
-            self._torch = install_torch(slicer.util.confirmOkCancelDisplay)
-        except (TorchDeclined, RuntimeError) as error:
-            self._problem = str(error)
-            return False
-        self._problem = ""
-        self._start_check()  # an import in a process of its own proves that it works
-        return True
-
-    def _on_check(self, *_: Any) -> None:
-        self._start_check()
-
-    def _start_check(self) -> None:
-        if self._check is not None:
-            return
-        self._check = EngineProcess(verify_arguments())
-        try:
-            self._check.start()
-        except OSError as error:
-            self._check = None
-            text = system_check.report_text(system_check.local_report(), None, str(error))
-            self.ui.checkText.setPlainText(text)
-            return
-        self.ui.checkText.setPlainText(self.tr("Asking the engine in its own process..."))
-        self.ui.deviceReasonLabel.text = self.tr("Asking...")
-        self._poll.start()
-
-    def _finish_check(self) -> None:
-        process, self._check = self._check, None
-        assert process is not None
-        failure = process.failure()
-        self._facts = process.document if failure is None else None
-        self.ui.checkText.setPlainText(
-            system_check.report_text(
-                system_check.local_report(),
-                self._facts,
-                "" if failure is None else str(failure),
-                self._last_log,
-            )
-        )
-        line = system_check.device_line(self._facts)
-        self.ui.deviceReasonLabel.text = panel.as_html(
-            line or ("" if failure is None else failure.cause)
-        )
-        process.close()
-
-    def _on_copy_check(self, *_: Any) -> None:
-        import slicer
-
-        slicer.app.clipboard().setText(self.ui.checkText.plainText)
-
-    # -- actions: batch -----------------------------------------------------------------------
-
-    def _on_batch(self, *_: Any) -> None:
-        if self._batch is not None:
-            self._batch.cancel()
-            self._end_batch(self.tr("Stopped. Start again to go on where it was stopped."))
-            return
-        p, ui = self.parameters, self.ui
-        wanted = batch.BatchParameters(
-            ui.batchInputPathLineEdit.currentPath,
-            ui.batchOutputPathLineEdit.currentPath,
-            bool(ui.batchResumeCheckBox.checked),
-            RunParameters(p.views, p.align, p.device, p.precision, p.model),
-        )
-        try:
-            self._batch = batch.start_batch(wanted)
-        except (ValueError, OSError) as error:
-            ui.batchLabel.text = panel.as_html(str(error), strong=True)
-            return
-        ui.batchButton.text = self.tr("Cancel batch")
-        ui.batchProgressBar.visible = True
-        ui.batchLabel.text = self.tr("Looking for scans...")
-        self._poll.start()
-
-    def _poll_batch(self) -> None:
-        process = self._batch
-        assert process is not None
-        for event in process.poll():
-            if event.total:
-                self.ui.batchProgressBar.maximum = event.total
-                self.ui.batchProgressBar.value = event.done
-            self.ui.batchLabel.text = panel.as_html(batch.progress_text(event))
-        if not process.running:
-            # With a result, some scans may have failed (exit code 3), but the batch went through.
-            failure = process.failure() if process.result is None else None
-            self._end_batch(batch.result_text(process.result) if failure is None else str(failure))
-
-    def _end_batch(self, text: str) -> None:
-        if self._batch is not None:
-            self._batch.close()
-        self._batch = None
-        self.ui.batchButton.text = self.tr("Start batch")
-        self.ui.batchProgressBar.visible = False
-        self.ui.batchLabel.text = panel.as_html(text)

@@ -85,12 +85,21 @@ _KNOWN_FAILURES = (
 
 
 def python_executable() -> str:
-    """The Python to run the engine with: Slicer's PythonSlicer, or the present interpreter."""
-    if "slicer" in sys.modules or "Slicer" in os.path.basename(sys.executable):
-        found = shutil.which("PythonSlicer")
-        if found:
-            return found
-    return sys.executable
+    """The Python to run the engine with: Slicer's PythonSlicer, or the present interpreter.
+
+    Raises ``FileNotFoundError`` if this is Slicer and it has no PythonSlicer: its own executable
+    would open a second Slicer.
+    """
+    application = getattr(sys.modules.get("slicer"), "app", None)
+    home = getattr(application, "slicerHome", "")
+    if not home:
+        return sys.executable
+    suffix = ".exe" if os.name == "nt" else ""
+    beside = os.path.join(home, "bin", "PythonSlicer" + suffix)
+    found = beside if os.path.isfile(beside) else shutil.which("PythonSlicer")
+    if not found:
+        raise FileNotFoundError(f"PythonSlicer is missing from {os.path.join(home, 'bin')}")
+    return found
 
 
 def engine_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -138,9 +147,6 @@ class EngineProcess:
 
     def start(self) -> None:
         """Start it; raises ``OSError`` if the program cannot be started (scratch is removed)."""
-        command = list(self.arguments)
-        if not self._whole:
-            command = [self._python or python_executable(), "-m", CHILD_MODULE, *command]
         environment = engine_environment(self._environment)
         environment[PARENT] = str(os.getpid())
         environment[SCRATCH] = str(self.scratch)
@@ -153,6 +159,9 @@ class EngineProcess:
         else:
             options["start_new_session"] = True
         try:
+            command = list(self.arguments)
+            if not self._whole:
+                command = [self._python or python_executable(), "-m", CHILD_MODULE, *command]
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

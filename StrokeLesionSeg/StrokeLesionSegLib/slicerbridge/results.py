@@ -119,7 +119,7 @@ def get_tag(segment: Any, name: str) -> str:
         return ""
     value = vtk.reference("")
     segment.GetTag(TAG + name, value)
-    return str(value)
+    return str(value.get())
 
 
 def find_segmentation(volume_node: Any) -> Any | None:

@@ -108,7 +108,7 @@ def register_sample(category: str, thumbnail: str = "") -> bool:
     if hasattr(logic, "registerCustomSampleDataCategory"):  # Slicer 5.12 and newer
         # With another signature the next call makes the category, too.
         with contextlib.suppress(TypeError):
-            logic.registerCustomSampleDataCategory(category)
+            logic.registerCustomSampleDataCategory(category, category)
     logic.registerCustomSampleDataSource(
         category=category,
         sampleName=SAMPLE_NAME,

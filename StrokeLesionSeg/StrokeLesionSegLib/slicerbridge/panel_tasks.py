@@ -1,0 +1,220 @@
+"""What the panel starts besides a run: installations, system check, report and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import InputError
+from . import batch, panel, system_check
+from .process import EngineProcess
+from .report import Report
+from .run import RunParameters
+from .torch_setup import TorchDeclined, TorchState, install_torch, verify_arguments
+
+
+class PanelTasks:
+    """The part of ``PanelController`` for all but a run and its result.
+
+    Its attributes are those of the controller; nothing here waits, except for dialogs that the
+    user answers.
+    """
+
+    ui: Any
+    logic: Any
+    qt: Any
+    tr: Callable[[str], str]
+    parameters: Any
+    _choices: dict[str, tuple[Any, list[tuple[str, str]]]]
+    _poll: Any
+    _problem: str
+    _last_log: tuple[str, ...]
+    _syncing: bool
+    _torch: TorchState
+    _check: EngineProcess | None = None
+    _batch: EngineProcess | None = None
+    _report: Report | None = None
+
+    def refresh(self) -> None:
+        raise NotImplementedError
+
+    def _segmentation(self) -> Any | None:
+        raise NotImplementedError
+
+    def _models(self) -> list[tuple[str, str]]:
+        raise NotImplementedError
+
+    def _poll_tasks(self) -> bool:
+        """Look after what was started; True while something still runs."""
+        if self._check is not None and not self._check.running:
+            self._finish_check()
+        if self._batch is not None:
+            self._poll_batch()
+        if self._report is not None and not self._report.running:
+            self._finish_report()
+        return bool(self._check or self._batch or self._report)
+
+    def _stop_tasks(self) -> None:
+        for process in (self._check, self._batch):
+            if process is not None:
+                process.cancel()
+
+    # -- report -----------------------------------------------------------------------------------
+
+    def _on_report(self, *_: Any) -> None:
+        """Write the report of the segment as it is now, in a thread that touches arrays only."""
+        node = self._segmentation()
+        folder = self.qt.QFileDialog.getExistingDirectory(None, self.tr("Folder for the report"))
+        if node is None or not folder:
+            return
+        try:
+            self._report = self.logic.report(node, folder, wait=False)
+        except (InputError, ValueError) as error:
+            self._problem = str(error)
+        else:
+            self._poll.start()
+        self.refresh()
+
+    def _finish_report(self) -> None:
+        report, self._report = self._report, None
+        assert report is not None
+        try:
+            path = report.wait()
+        except (InputError, OSError, ValueError) as error:
+            self._problem = str(error)
+        else:
+            self._problem = ""
+            self.qt.QDesktopServices.openUrl(self.qt.QUrl.fromLocalFile(str(path)))
+        self.refresh()
+
+    # -- actions: advanced --------------------------------------------------------------------
+
+    def _on_install_model(self, *_: Any) -> None:
+        from ..models import install_model
+
+        chosen = self.qt.QFileDialog.getOpenFileName(
+            None, self.tr("Install model from file"), "", self.tr("Models (*.zip)")
+        )
+        path = chosen[0] if isinstance(chosen, tuple) else chosen
+        if not path:
+            return
+        try:
+            manifest = install_model(path)
+        except (InputError, OSError) as error:
+            self._problem = str(error)
+        else:
+            self._problem = ""
+            name = manifest.name
+            combo, _entries = self._choices["model"]
+            entries = self._models()
+            self._choices["model"] = (combo, entries)
+            self._syncing = True
+            combo.clear()
+            for text, value in entries:
+                combo.addItem(text, value)
+            self._syncing = False
+            self.parameters.model = name
+        self.refresh()
+
+    def _on_install_torch(self, *_: Any) -> None:
+        self._install_torch()
+        self.refresh()
+
+    def _install_torch(self) -> bool:
+        import slicer
+
+        try:
+            self._torch = install_torch(slicer.util.confirmOkCancelDisplay)
+        except (TorchDeclined, RuntimeError) as error:
+            self._problem = str(error)
+            return False
+        self._problem = ""
+        self._start_check()  # an import in a process of its own proves that it works
+        return True
+
+    def _on_check(self, *_: Any) -> None:
+        self._start_check()
+
+    def _start_check(self) -> None:
+        if self._check is not None:
+            return
+        self._check = EngineProcess(verify_arguments())
+        try:
+            self._check.start()
+        except OSError as error:
+            self._check = None
+            text = system_check.report_text(system_check.local_report(), None, str(error))
+            self.ui.checkText.setPlainText(text)
+            return
+        self.ui.checkText.setPlainText(self.tr("Asking the engine in its own process..."))
+        self.ui.deviceReasonLabel.text = self.tr("Asking...")
+        self._poll.start()
+
+    def _finish_check(self) -> None:
+        process, self._check = self._check, None
+        assert process is not None
+        failure = process.failure()
+        facts = process.document if failure is None else None
+        self.ui.checkText.setPlainText(
+            system_check.report_text(
+                system_check.local_report(),
+                facts,
+                "" if failure is None else str(failure),
+                self._last_log,
+            )
+        )
+        line = system_check.device_line(facts)
+        self.ui.deviceReasonLabel.text = panel.as_html(
+            line or ("" if failure is None else failure.cause)
+        )
+        process.close()
+
+    def _on_copy_check(self, *_: Any) -> None:
+        import slicer
+
+        slicer.app.clipboard().setText(self.ui.checkText.plainText)
+
+    # -- actions: batch -----------------------------------------------------------------------
+
+    def _on_batch(self, *_: Any) -> None:
+        if self._batch is not None:
+            self._batch.cancel()
+            self._end_batch(self.tr("Stopped. Start again to go on where it was stopped."))
+            return
+        p, ui = self.parameters, self.ui
+        wanted = batch.BatchParameters(
+            ui.batchInputPathLineEdit.currentPath,
+            ui.batchOutputPathLineEdit.currentPath,
+            bool(ui.batchResumeCheckBox.checked),
+            RunParameters(p.views, p.align, p.device, p.precision, p.model),
+        )
+        try:
+            self._batch = batch.start_batch(wanted)
+        except (ValueError, OSError) as error:
+            ui.batchLabel.text = panel.as_html(str(error), strong=True)
+            return
+        ui.batchButton.text = self.tr("Cancel batch")
+        ui.batchProgressBar.visible = True
+        ui.batchLabel.text = self.tr("Looking for scans...")
+        self._poll.start()
+
+    def _poll_batch(self) -> None:
+        process = self._batch
+        assert process is not None
+        for event in process.poll():
+            if event.total:
+                self.ui.batchProgressBar.maximum = event.total
+                self.ui.batchProgressBar.value = event.done
+            self.ui.batchLabel.text = panel.as_html(batch.progress_text(event))
+        if not process.running:
+            # With a result, some scans may have failed (exit code 3), but the batch went through.
+            failure = process.failure() if process.result is None else None
+            self._end_batch(batch.result_text(process.result) if failure is None else str(failure))
+
+    def _end_batch(self, text: str) -> None:
+        if self._batch is not None:
+            self._batch.close()
+        self._batch = None
+        self.ui.batchButton.text = self.tr("Start batch")
+        self.ui.batchProgressBar.visible = False
+        self.ui.batchLabel.text = panel.as_html(text)
