@@ -189,6 +189,21 @@ def test_results_of_an_input_that_went_bad_are_removed(tmp_path: Path, out: Path
     assert {r["participant_id"] for r in read_table(out / "group_lesions.tsv")} == {"sub-Case1"}
 
 
+def test_results_of_an_input_that_cannot_be_reached_are_kept(tmp_path: Path, out: Path) -> None:
+    source = support.write_cohort(tmp_path / "in", 1)
+    path = tmp_path / "list.txt"
+    path.write_text("in/case0.nii.gz\n")
+    assert support.batch(path, out) == 0
+    (stem,) = support.states(out)
+    files = support.outputs(out, stem)
+    away = source.rename(tmp_path / "unmounted")
+    assert support.batch(path, out) == 3
+    assert support.outputs(out, stem) == files
+    away.rename(source)
+    assert support.batch(path, out) == 0
+    assert support.states(out) == {stem: "done"}
+
+
 def test_a_moved_input_is_recognised_and_a_foreign_one_refused(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ def local_workers(count: int) -> Iterator[distributed.Client]:
         threads_per_worker=1,
         processes=True,
         dashboard_address=None,
+        silence_logs=logging.ERROR,
         # Scans are large next to what Dask thinks a task should hold; the system's limit is ours.
         memory_limit=0,
         env={"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": str(threads_each(count))},

@@ -344,7 +344,9 @@ def failure(
     record["input"] = None
     with contextlib.suppress(OSError):
         record["input"] = fingerprint(found.path)
-    remove_outputs(found, settings)
+    # An input that cannot be reached (a disk that is not mounted) says nothing about its results.
+    if record["input"] is not None:
+        remove_outputs(found, settings)
     return record
 
 
