@@ -6,6 +6,7 @@ Slicer's real MRML. Pictures of each state go to ``STROKE_LESION_SEG_PICTURES`` 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import re
@@ -18,7 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from StrokeLesionSegLib.slicerbridge import results
+from StrokeLesionSegLib.slicerbridge import results, sample
+
+# The sample is the same every time, and making it takes seconds.
+simulated_once = functools.lru_cache(maxsize=1)(sample.simulate)
 
 
 class Panel:
@@ -92,6 +96,7 @@ def panel(
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_in.child_widgets)
     clipboard = stand_in.application().clipboard()
     monkeypatch.setattr(slicer.app, "clipboard", lambda: clipboard, raising=False)
+    monkeypatch.setattr(sample, "simulate", simulated_once)
     # Exceptions in slots are printed and swallowed by Qt: collect them.
     swallowed: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: swallowed.append(error))

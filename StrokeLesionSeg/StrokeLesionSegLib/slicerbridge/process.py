@@ -261,7 +261,7 @@ class EngineProcess:
             lines = [line.replace(path, name) for line in lines]
         if self.returncode == 2 and lines:
             # The engine's own sentence: file, cause, remedy.
-            return Failure(lines[-1].removeprefix("error: "), "", ())
+            return Failure(lines[-1].removeprefix("stroke-lesion-seg: "), "", ())
         tail = tuple(lines[-12:])
         text = "\n".join(lines)
         for words, cause, remedy in _KNOWN_FAILURES:

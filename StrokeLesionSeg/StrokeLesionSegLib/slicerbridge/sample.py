@@ -52,9 +52,9 @@ def simulate(seed: int = 0) -> SimulatedStroke:
     tissue = inside & (image > fluid + 0.45 * (np.median(image[inside]) - fluid))
 
     lesion = np.zeros(image.shape, dtype=bool)
+    uneven = 0.3 * _noise(image.shape, 4.0, random)
     for centre, radii in (_CAVITY, _LACUNE):
-        field = _ellipsoid(image.shape, MNI_GRID.affine, centre, radii)
-        field += 0.3 * _noise(image.shape, 4.0, random)
+        field = _ellipsoid(image.shape, MNI_GRID.affine, centre, radii) + uneven
         parts, count = ndimage.label(tissue & (field > 0))
         if count:
             largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
@@ -73,7 +73,8 @@ def simulate(seed: int = 0) -> SimulatedStroke:
     ).astype(np.float32)
     image = brain * image + (1 - brain) * shell
     image *= np.exp(0.08 * _noise(image.shape, 40.0, random))
-    image = np.abs(image + 0.015 * random.standard_normal(image.shape).astype(np.float32))
+    noise = random.standard_normal(image.shape, dtype=np.float32)
+    image = np.abs(image + np.float32(0.015) * noise)
 
     affine = MNI_GRID.affine.copy()
     affine[:3, 3] += _SHIFT_MM
@@ -146,7 +147,7 @@ def _noise(
     step = max(1, int(sigma // 2))  # wide filters on a coarser grid, for speed
     coarse = [-(-n // step) + 2 for n in shape]
     noise = ndimage.gaussian_filter(
-        random.standard_normal(coarse).astype(np.float32), sigma / step, mode="wrap"
+        random.standard_normal(coarse, dtype=np.float32), sigma / step, mode="wrap"
     )
     noise = ndimage.zoom(noise, step, order=1)[tuple(slice(n) for n in shape)]
     return (noise / noise.std()).astype(np.float32)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .volumes import affine_from_node, voxels_from_node
 
-CHOOSE = "Choose a T1-weighted head scan. None at hand? Take the simulated one from Sample Data."
+CHOOSE = "Choose a T1-weighted head scan. None at hand? Load the simulated sample."
 
 _OTHER_CONTRASTS = re.compile(
     r"(?<![a-z0-9])(t2\w*|flair|dwi|adc|trace|swi|swan|pd|bold|epi|asl|cta?|pet|tof|mra)(?![a-z0-9])",
