@@ -231,6 +231,9 @@ def check_source(source: Path) -> None:
     try:
         if source.is_dir():
             os.listdir(source)
+        elif source.exists() and not source.is_file():
+            # Opening a pipe would wait for ever.
+            raise InputError(source, "is neither a file nor a folder", "Give a scan")
         else:
             with open(source, "rb"):
                 pass

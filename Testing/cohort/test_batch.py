@@ -9,6 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
+import bad_scans
 import cli_support
 import cohort_support as support
 import nibabel
@@ -88,33 +89,27 @@ def test_bad_scans_are_listed_and_the_rest_goes_on_twice_in_a_row(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = support.write_cohort(tmp_path / "in", 2)
-    good = (source / "case0.nii.gz").read_bytes()
-    (source / "a_cut.nii.gz").write_bytes(good[: len(good) // 2])
-    (source / "b_empty.nii").write_bytes(b"")
-    (source / "c_text\nname.nii.gz").write_text("<html>not found</html>")
-    (source / "d_gone.nii.gz").symlink_to(tmp_path / "missing")
-    cli_support.write_head(source / "e_flat.nii.gz", np.zeros(cli_support.SHAPE, np.int16))
-    (source / "f_analyze.hdr").write_bytes(good[:348])
-    (source / "g_folder.nii.gz").mkdir()
-    (source / "g_folder.nii.gz" / "x.dcm").write_text("no DICOM")
+    bad = [*bad_scans.write_bad_scans(source), "text\nname.nii.gz"]
+    (source / bad[-1]).write_text("no scan")
+    assert len(bad) == 21
     for done_now in (2, 0):
         assert support.batch(source, out, "--progress", "json") == 3
         said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         result = said[-1]
-        assert (result["done"], result["skipped"], result["failed"]) == (done_now, 2 - done_now, 7)
-        assert len({f["source"] for f in result["failures"]}) == 7
+        assert (result["done"], result["skipped"], result["failed"]) == (done_now, 2 - done_now, 21)
+        assert sorted(f["source"] for f in result["failures"]) == sorted(bad)
         for failure in result["failures"]:
             assert failure["error"].endswith(".")
             assert "\n" not in failure["error"]
-            assert "defect" not in failure["error"]
+            assert "defect" not in failure["error"], failure
             assert str(tmp_path) not in failure["error"]
-        assert said[-2]["done"] == said[-2]["total"] == 9
+        assert said[-2]["done"] == said[-2]["total"] == 23
     assert support.batch(source, out) == 3
     shown = capsys.readouterr()
-    assert len(shown.err.splitlines()) == 7
-    assert "failed: c_text?name.nii.gz: " in shown.err
+    assert len(shown.err.splitlines()) == 21
+    assert "failed: text?name.nii.gz: " in shown.err
     rows = read_table(out / "group_scans.tsv")
-    assert sorted(r["state"] for r in rows) == ["done"] * 2 + ["failed"] * 7
+    assert sorted(r["state"] for r in rows) == ["done"] * 2 + ["failed"] * 21
     assert all(r["error"] for r in rows if r["state"] == "failed")
 
 

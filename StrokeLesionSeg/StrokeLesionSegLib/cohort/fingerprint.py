@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
@@ -63,7 +64,10 @@ def unchanged(path: Path, before: Mapping[str, Any]) -> bool:
 
 
 def scan_files(path: Path) -> list[Path]:
-    """All files that make up a scan, sorted: those of a DICOM folder, header and data file."""
+    """All files that make up a scan, sorted: those of a DICOM folder, header and data file.
+
+    Raises ``OSError`` for what is there and can be neither, such as a pipe.
+    """
     if path.is_dir():
         found = []
         for folder, folders, names in os.walk(path):
@@ -74,6 +78,8 @@ def scan_files(path: Path) -> list[Path]:
                 if not name.startswith(".") and Path(folder, name).is_file()
             ]
         return found
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file", os.fspath(path))
     keys = _DETACHED.get(path.suffix.lower())
     data = _data_file(path, keys) if keys and path.is_file() else None
     return [path] if data is None else [path, data]
