@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "lesions": set(),
     "models": {"networks"},
     "inference": {"images", "networks", "models"},
-    "reporting": {"outputs", "images", "models", "lesions"},
+    "reporting": {"outputs", "images", "lesions"},
     "pipeline": {"outputs", "reporting", *PARTS},
     "cohort": {"outputs", "pipeline", "reporting", *PARTS},
     "commands": {"outputs", "pipeline", "reporting", "cohort", *PARTS},

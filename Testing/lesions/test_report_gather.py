@@ -167,6 +167,7 @@ def test_page_names_no_path_unless_asked() -> None:
     content, _ = gather(volume, lesion, matrix=None)
     page = scan_report(content)
     assert content.name == "sub-01_T1w"
+    assert scan_report(gather(volume, lesion, matrix=None, name="s7")[0]).count("sub-01") == 0
     assert "sub-01_T1w.nii.gz: the qform and sform differ." in page
     for secret in ("Doe", "/data", "/opt", "John", "1.2.3.4"):
         assert secret not in page

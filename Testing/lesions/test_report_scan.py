@@ -209,6 +209,15 @@ def test_uncertainty_is_coloured_where_it_is() -> None:
         assert column < (cell.texts["L"] + cell.texts["R"]) / 2  # the patient's right
 
 
+def test_uncertainty_says_what_it_is() -> None:
+    for passes, words in (
+        (("axial",), "One pass was made"),
+        ((), "Standard deviation of the probability, at most 0.5."),
+    ):
+        page = parse(scan_report(make_content((LEFT,), passes=passes)))
+        assert words in section(page, "Uncertainty").text
+
+
 def test_failed_alignment_and_what_else_is_suspicious() -> None:
     content = make_content((LEFT,), aligned=False, probability=0.55)
     failed = AlignmentFacts(False, "The brain was not found.", 0.1, 0.2)

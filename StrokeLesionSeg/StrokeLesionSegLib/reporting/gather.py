@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,21 @@ from .nearest import nearest_labels
 if TYPE_CHECKING:
     from ..images import Alignment, Canonical, Scan, Volume
     from ..lesions import LesionMap
-    from ..models import Manifest
     from .atlas import Atlas
 
 _FORMATS = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage", "dicom": "DICOM"}
+
+
+class ModelFacts(Protocol):
+    """What the page says about a model; ``models.Manifest`` is one."""
+
+    name: str
+    version: str
+    title: str
+    created: str
+    license: str
+    intended_use: str
+    weights: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ def report_content(
     *,
     spread: Volume | None = None,
     alignment: Alignment | None = None,
-    manifest: Manifest | None = None,
+    manifest: ModelFacts | None = None,
     settings: Mapping[str, Any] | None = None,
     details: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
@@ -97,7 +108,7 @@ def report_content(
     if found is not None:
         labels[found[0]] = found[1]
 
-    notes = [_public(warning, scan) for warning in warnings]
+    notes = [_public(warning, scan, options.name) for warning in warnings]
     regions: RegionTable | None = None
     if options.atlas is not None:
         if space == "MNI152":
@@ -166,13 +177,14 @@ def _grey(array: NDArray[np.generic], brain: NDArray[np.bool_] | None) -> NDArra
     """The T1 as it is shown: the window of the brain, with room above for white matter."""
     from ..images import apply_window, window_range
 
-    low, high = window_range(array)
+    # Without it the brightest two hundredths, mostly fat and vessels, are left to saturate.
+    low, high = window_range(array, 0.5, 98.0)
     if brain is not None and array[brain].any():
         # Fat outside the brain is brighter than all within it, and would darken it.
         low, high = (float(v) for v in np.percentile(array[brain], (0.5, 99.5)))
+        high += 0.12 * (high - low)
     if not low < high:
         low, high = window_range(array)
-    high += 0.12 * (high - low)
     return np.rint(apply_window(array, (low, high)) * 255).astype(np.uint8)
 
 
@@ -196,10 +208,10 @@ def _name(scan: Scan) -> str:
     return split_name(Path(os.path.abspath(scan.path)))[0]
 
 
-def _public(sentence: str, scan: Scan) -> str:
+def _public(sentence: str, scan: Scan, name: str | None) -> str:
     """A warning without the paths of this machine, and without a DICOM folder's name."""
     path = Path(os.path.abspath(scan.path))
-    shown = "the series" if scan.format == "dicom" else path.name
+    shown = name or ("the series" if scan.format == "dicom" else path.name)
     for known in (str(path), str(scan.path)):
         if len(known) > 1:
             sentence = sentence.replace(known, shown)
@@ -224,7 +236,7 @@ def _source_facts(scan: Scan, sha256: str | None, options: ReportOptions) -> tup
     return tuple(facts)
 
 
-def _model_facts(manifest: Manifest) -> tuple[Fact, ...]:
+def _model_facts(manifest: ModelFacts) -> tuple[Fact, ...]:
     return (
         ("Name", manifest.name),
         ("Version", manifest.version),

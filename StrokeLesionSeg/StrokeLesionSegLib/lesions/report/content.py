@@ -92,7 +92,7 @@ class ReportContent:
     brain: (K, J, I) bool, the MNI brain on the display grid; None if not aligned.
     lesions, summary: measurements; lesions with ``keep`` false are listed but not counted.
     centres_mm: by label, the centre of mass in ``space``, where the crosshair is put.
-    passes: names of the network's passes, of which ``spread`` is made.
+    passes: names of the network's passes, of which ``spread`` is made; empty if not known.
     alignment: None if none was wanted.
     regions: None if no atlas was given or it could not be used.
     warnings: one sentence each.

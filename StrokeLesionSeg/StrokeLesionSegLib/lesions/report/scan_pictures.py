@@ -91,6 +91,8 @@ def uncertainty_figure(content: ReportContent) -> Markup | None:
             f"Standard deviation of the probability over {len(content.passes)} passes "
             f"({', '.join(content.passes)})."
         )
+    elif not content.passes:
+        meaning = "Standard deviation of the probability, at most 0.5."
     else:
         meaning = (
             "One pass was made, so nothing could be compared: shown is the standard deviation "
