@@ -7,9 +7,8 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..cohort import BatchOptions, BatchReport, ReportChoice, run_batch
 from ..errors import InputError
 from .options import (
     add_engine_arguments,
@@ -22,6 +21,9 @@ from .options import (
 )
 from .progress import Reporter, make_reporter, print_json
 from .report import add_report_arguments
+
+if TYPE_CHECKING:
+    from ..cohort import BatchReport
 
 #: Exit code of a batch that went through, but some of whose scans could not be used.
 EXIT_SOME_FAILED = 3
@@ -82,6 +84,9 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    # Here, for the help text's sake: it imports numpy.
+    from ..cohort import BatchOptions, ReportChoice, run_batch
+
     if arguments.scheduler == "":
         raise InputError("--scheduler", "the address is empty", "Give one like tcp://host:8786")
     atlas, labels = arguments.atlas, arguments.atlas_labels
