@@ -105,7 +105,7 @@ def tiny() -> tuple[Volume, np.ndarray]:
 def outline_fits(content: ReportContent) -> np.ndarray:
     """The dark ball in the displayed T1, which has to be where the lesion is drawn."""
     drawn = content.labels == 1
-    box = tuple(slice(v.min() - 6, v.max() + 7) for v in np.nonzero(drawn))
+    box = tuple(slice(v.min() - 2, v.max() + 3) for v in np.nonzero(drawn))
     head = np.median(content.t1[box][~drawn[box]])
     dark = np.zeros(drawn.shape, dtype=bool)
     dark[box] = content.t1[box] < (head + np.median(content.t1[drawn])) / 2

@@ -174,18 +174,39 @@ def _on_display(volume: Volume, used: Alignment | None) -> NDArray[np.float32]:
 
 
 def _grey(array: NDArray[np.generic], brain: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-    """The T1 as it is shown: the window of the brain, with room above for white matter."""
+    """The T1 as it is shown: the window of the brain, with room above for white matter.
+
+    Fat outside the brain is brighter than all within it, and would darken it.
+    """
     from ..images import apply_window, window_range
 
-    # Without it the brightest two hundredths, mostly fat and vessels, are left to saturate.
-    low, high = window_range(array, 0.5, 98.0)
-    if brain is not None and array[brain].any():
-        # Fat outside the brain is brighter than all within it, and would darken it.
-        low, high = (float(v) for v in np.percentile(array[brain], (0.5, 99.5)))
-        high += 0.12 * (high - low)
-    if not low < high:
-        low, high = window_range(array)
+    low, high = window_range(array)
+    values = array[_inner_head(array, low) if brain is None else brain]
+    if values.size:
+        bottom, top = (float(v) for v in np.percentile(values, (0.5, 99.5)))
+        if bottom < top:
+            low, high = min(low, bottom) if brain is None else bottom, top + 0.12 * (top - bottom)
     return np.rint(apply_window(array, (low, high)) * 255).astype(np.uint8)
+
+
+def _inner_head(array: NDArray[np.generic], above: float) -> NDArray[np.bool_]:
+    """A box well within the head, which is what lies ``above`` in its upper 165 mm (1 mm grid)."""
+    head = array > above
+    heights = np.flatnonzero(head.mean(axis=(1, 2)) > 0.02)
+    inner = np.zeros(array.shape, dtype=bool)
+    if not heights.size:
+        return inner
+    first = max(int(heights[0]), int(heights[-1]) - 165)
+    head[:first] = False
+    parts = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        share = np.cumsum(head.sum(axis=others, dtype=np.float64))
+        low, high = np.searchsorted(share, (0.02 * share[-1], 0.98 * share[-1]))
+        quarter = (high - low) // 4
+        parts.append(slice(low + quarter, high - quarter + 1))
+    inner[tuple(parts)] = True
+    return inner
 
 
 def _show_the_smallest(content: ReportContent) -> None:

@@ -313,7 +313,7 @@ def _place(content: ReportContent, axis: int, index: int) -> str:
     world = 2 - axis
     value = float(content.affine[world, 3] + index * content.affine[world, world])
     names = "xyz" if content.space == "MNI152" else "RAS"
-    return f"{names[world]} {value:.0f}".replace("-", "−")
+    return f"{names[world]} {round(value)}".replace("-", "−")
 
 
 def _height_note(content: ReportContent) -> str:
