@@ -214,6 +214,29 @@ def test_a_moved_input_is_recognised_and_a_foreign_one_refused(
     assert support.batch(foreign, out) == 2
     assert "holds sub-Case1 of another input" in capsys.readouterr().err
     assert len(support.records(out)) == 2
+    # Not even if the other input cannot be seen now; but of course if told so.
+    moved.rename(tmp_path / "unmounted")
+    shutil.rmtree(source)
+    assert support.batch(foreign, out) == 2
+    assert support.batch(foreign, out, "--no-resume") == 0
+
+
+def test_a_new_scan_may_take_over_the_short_name(tmp_path: Path, out: Path) -> None:
+    source = tmp_path / "in"
+    for number, site in enumerate(("site22", "site1")):
+        folder = source / site / "sub-01"
+        folder.mkdir(parents=True)
+        array = cli_support.head_array(number)
+        cli_support.write_head(folder / "sub-01_T1w.nii.gz", array)
+        assert support.batch(source, out) == 0
+    found = {r["stem"]: r["source"] for r in support.records(out)}
+    assert found.pop("sub-01") == "site1/sub-01/sub-01_T1w.nii.gz"
+    assert list(found.values()) == ["site22/sub-01/sub-01_T1w.nii.gz"]
+    # The same file in another format, decompressed by hand, say.
+    (source / "site1" / "sub-01" / "sub-01_T1w.nii.gz").unlink()
+    cli_support.write_head(source / "site1" / "sub-01" / "sub-01_T1w.nii")
+    assert support.batch(source, out) == 0
+    assert support.records(out)[-1]["stem"] == "sub-01"
 
 
 def test_hostile_names_stay_inside(tmp_path: Path, out: Path) -> None:

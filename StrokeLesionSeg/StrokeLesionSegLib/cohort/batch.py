@@ -218,14 +218,15 @@ class _Plan:
         self.to_do: list[FoundScan] = []
         self.failed: list[dict[str, Any]] = []
         self.skipped = 0
+        here = {(found.relative, str(source)) for found in scans}
         for found in scans:
             record = ledger.scans.get(found.stem)
             if record is None:
                 self.to_do.append(found)
                 continue
             same = unchanged(found.path, record.get("input") or {})
-            if not same:
-                _refuse_foreign(found, record, ledger, source, settings.out)
+            if not same and options.resume and not _came_from(record, ledger.runs, here):
+                _refuse_foreign(found, record, ledger.runs, source, settings.out)
             if not options.resume or not same or record["settings"] != settings.digest:
                 self.to_do.append(found)
             elif record["state"] == FAILED:
@@ -239,24 +240,34 @@ class _Plan:
                 self.to_do.append(found)
 
 
+def _came_from(
+    record: Mapping[str, Any], runs: Mapping[str, Any], here: set[tuple[str, str]]
+) -> bool:
+    """Whether a record is of a scan of this cohort, which may go by another name now."""
+    return (record["source"], str(runs.get(record["run"], {}).get("input"))) in here
+
+
 def _refuse_foreign(
-    found: FoundScan, record: dict[str, Any], ledger: Ledger, source: Path, out: Path
+    found: FoundScan, record: dict[str, Any], runs: Mapping[str, Any], source: Path, out: Path
 ) -> None:
-    """Raise ``InputError`` if results of another scan that still exists would be overwritten."""
-    if record["state"] != DONE:
-        return
-    before = Path(ledger.runs.get(record["run"], {}).get("input", source))
+    """Raise ``InputError`` if the results of another scan would be overwritten.
+
+    ``record`` is of a scan of the same name with other contents. It is the same scan, changed, if
+    it lay at the same place; or lay in the same input, and is there no longer.
+    """
+    before = Path(runs.get(record["run"], {}).get("input", source))
     root = before if before.is_dir() else before.parent
-    old = (
-        before
-        if record["source"] == before.name and not before.is_dir()
-        else (root / record["source"])
-    )
-    if old != found.path and os.path.lexists(old) and record_outputs(record, out):
+    old = root / record["source"]
+    if record["source"] == before.name and not os.path.lexists(old):
+        old = before  # the input was the scan itself
+    if old == found.path or (before == source and not os.path.lexists(old)):
+        return
+    if record["state"] == DONE and record_outputs(record, out):
         raise InputError(
             out,
-            f"holds {found.stem} of another input ({old})",
-            "Give another output folder, or name the subjects in a list",
+            f"holds {found.stem} of another input ({before})",
+            "Give another output folder, or name the subjects in a list; if it is the same data, "
+            "use --no-resume",
         )
 
 
