@@ -116,6 +116,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/results.py
   StrokeLesionSegLib/slicerbridge/run.py
   StrokeLesionSegLib/slicerbridge/sample.py
+  StrokeLesionSegLib/slicerbridge/scratch_files.py
   StrokeLesionSegLib/slicerbridge/selftest.py
   StrokeLesionSegLib/slicerbridge/system_check.py
   StrokeLesionSegLib/slicerbridge/terminology.py

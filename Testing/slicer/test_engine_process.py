@@ -98,7 +98,8 @@ def test_known_failures_are_named(code: str, word: str) -> None:
 def test_unusable_input_is_reported_in_the_engines_words_with_the_users_name() -> None:
     process = script("""
         import sys
-        print("stroke-lesion-seg: /tmp/x/input.nii: the image is empty. Load it again.", file=sys.stderr)
+        text = "/tmp/x/input.nii: the image is empty. Load it again."
+        print("stroke-lesion-seg:", text, file=sys.stderr)
         sys.exit(2)
     """)
     process.start()

@@ -6,6 +6,7 @@
 ``process``        the engine in a process of its own: progress, cancel, crash
 ``child``          what runs in that process: the command line, ended when Slicer ends
 ``run``            one run from volume node to results
+``scratch_files``  the images that go to the engine and come back
 ``results``        segment, probability, uncertainty and their display
 ``threshold``      the segment follows the sliders, with undo and without losing manual edits
 ``measure``        the lesion table

@@ -8,7 +8,6 @@ arrays only. The scene may be closed at any time: what belongs to a node that is
 from __future__ import annotations
 
 import json
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -32,9 +31,10 @@ from .results import (
     find_segmentation,
     same_parent,
 )
+from .scratch_files import read_scratch, write_scratch
 from .threshold import Found, ProbabilityMap
 from .verdict import verdict
-from .volumes import affine_from_node, node_by_id, voxels_from_node
+from .volumes import affine_from_node, exact_affine, node_by_id, voxels_from_node
 
 # What each stage takes of a run on a CPU, roughly; the bar only has to move evenly.
 _SHARES = {
@@ -63,7 +63,6 @@ STAGE_NAMES = {
     "write": "Writing",
     "results": "Showing the results",
 }
-_NIFTI_TYPES = {2: "u1", 16: "<f4"}
 
 
 @dataclass(frozen=True)
@@ -188,8 +187,8 @@ class SegmentationRun:
             *("--progress", "json", "--overwrite"),
             *self.parameters.arguments(),
         ]
-        volume = Volume(array, self._affine)
-        self._start_worker(lambda: _write_input(scratch / "input.nii", volume))
+        volume = Volume(array, exact_affine(node))
+        self._start_worker(lambda: write_scratch(scratch / "input.nii", volume))
         self.state = "exporting"
 
     def poll(self) -> bool:
@@ -369,26 +368,15 @@ def provenance_of(sidecar: dict[str, Any]) -> Provenance:
     )
 
 
-def _write_input(path: Path, volume: Volume) -> None:
-    from ..images import write_volume
-
-    try:
-        write_volume(path, volume, dtype=volume.array.dtype)
-    except (InputError, TypeError, ValueError):
-        # A voxel type that NIfTI does not know, such as a 64-bit character of some platform.
-        path.unlink(missing_ok=True)
-        write_volume(path, volume, dtype=np.float32)
-
-
 def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
     """What a run wrote, ready for the scene; everything that takes time is done here."""
     sidecar = json.loads((scratch / "run.json").read_text(encoding="utf-8"))
     made = provenance_of(sidecar)
-    probability = read_plain_nifti(scratch / "probability.nii", grid.shape)
+    probability = read_scratch(scratch / "probability.nii", grid.shape)
     kept = ProbabilityMap(Volume(probability, grid.affine), made.to_mni)
     found = kept.lesions(made.threshold, made.min_volume_ml, made.hysteresis)
     # From now on the sliders make the mask: they have to make the one that the engine made.
-    mask = read_plain_nifti(scratch / "mask.nii", grid.shape)
+    mask = read_scratch(scratch / "mask.nii", grid.shape)
     if not np.array_equal(found.patch.full(), mask):
         raise ValueError("the engine's mask does not follow from its probability")
     out = {
@@ -399,28 +387,7 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
         "found": found,
     }
     if (scratch / "spread.nii").exists():
-        spread = read_plain_nifti(scratch / "spread.nii", grid.shape)
+        spread = read_scratch(scratch / "spread.nii", grid.shape)
         if float(spread.max()) > 0:  # one view without flips has no spread
             out["spread"] = spread
     return out
-
-
-def read_plain_nifti(path: Path, shape: tuple[int, int, int]) -> NDArray[np.generic]:
-    """(K, J, I) voxels of an uncompressed NIfTI-1 file that the engine has just written.
-
-    The engine's reader is for scans and refuses constant images, which a mask without lesions is.
-    Raises ``ValueError`` if the file is not what was asked for.
-    """
-    with open(path, "rb") as file:
-        header = file.read(348)
-    if len(header) < 348 or struct.unpack("<i", header[:4])[0] != 348:
-        raise ValueError(f"{path.name} is not the NIfTI file that was asked for")
-    found = struct.unpack("<8h", header[40:56])
-    kind = _NIFTI_TYPES.get(struct.unpack("<h", header[70:72])[0])
-    offset = int(struct.unpack("<f", header[108:112])[0])
-    if kind is None or found[3:0:-1] != tuple(shape):
-        raise ValueError(f"{path.name} has another grid or type than the image")
-    array = np.fromfile(path, dtype=kind, offset=offset)
-    if array.size != int(np.prod(shape)):
-        raise ValueError(f"{path.name} is incomplete")
-    return array.reshape(shape)

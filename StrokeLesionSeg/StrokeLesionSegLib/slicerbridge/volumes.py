@@ -7,7 +7,8 @@ that transform is linear or a warp. Nothing is resampled for it.
 
 from __future__ import annotations
 
-from pathlib import Path
+import gzip
+import zlib
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,45 @@ def affine_from_node(node: Any) -> NDArray[np.float64]:
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def exact_affine(node: Any) -> NDArray[np.float64]:
+    """As ``affine_from_node``, but without what loading did to the last digits.
+
+    Slicer rebuilds directions and origin from a NIfTI header, and turns left-handed volumes into
+    right-handed ones. Where the node's file is still there and its header agrees with the node to
+    a ten-thousandth of a millimetre, the header's own numbers are taken, with Slicer's order of
+    the axes, so that the engine computes the same for both.
+    """
+    affine = affine_from_node(node)
+    storage = node.GetStorageNode()
+    path = storage.GetFileName() if storage is not None else None
+    if not path or not path.lower().endswith((".nii", ".nii.gz")):
+        return affine
+    stated = _nifti_affine(path)
+    if stated is None:
+        return affine
+    axes = np.rint(np.linalg.inv(stated) @ affine)
+    candidate = stated @ axes
+    return candidate if np.abs(candidate - affine).max() < 1e-4 else affine
+
+
+def _nifti_affine(path: str) -> NDArray[np.float64] | None:
+    """The affine that a NIfTI header states; None if it states none, or is not readable."""
+    from ..images.nifti_header import best_affine, header_shape, parse_header
+
+    try:
+        with open(path, "rb") as file:
+            start = file.read(540)
+        if start[:2] == b"\x1f\x8b":
+            with gzip.open(path) as packed:
+                start = packed.read(540)
+        header, _version, _order = parse_header(path, start)
+        i, j, k = header_shape(header)[:3]
+        affine, _warnings = best_affine(path, header, (i, j, k))
+        return affine if abs(np.linalg.det(affine[:3, :3])) > 0 else None
+    except (OSError, EOFError, ValueError, zlib.error, InputError):
+        return None
 
 
 def matrix_from_affine(affine: NDArray[np.float64]) -> Any:
@@ -64,17 +104,6 @@ def volume_from_node(node: Any) -> Volume:
     Raises ``InputError`` if the node holds no single scalar 3D image.
     """
     return Volume(np.array(voxels_from_node(node)), affine_from_node(node))
-
-
-def export_node(node: Any, path: str | Path) -> None:
-    """Write the node's voxels to ``path`` for the engine, in the node's own geometry.
-
-    Raises ``InputError`` if the node cannot be used or the file cannot be written.
-    """
-    from ..images import write_volume
-
-    volume = Volume(voxels_from_node(node), affine_from_node(node))
-    write_volume(path, volume, dtype=volume.array.dtype)
 
 
 def add_volume_node(
