@@ -1,4 +1,4 @@
-"""``stroketrain``: simulate, prepare, fit, evaluate, export."""
+"""``stroketrain``: simulate, prepare, split, fit, evaluate, experiments, figures, export."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from StrokeLesionSegLib.errors import InputError
+
+from .experiments.arguments import experiments_parser
+from .figures.command import figures_parser
 
 DEFAULT_SPEC = (
     '{"name": "residual_unet", "in_channels": 4, "filters": [16, 32, 64, 128, 256], '
@@ -58,6 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", default="bf16-mixed", choices=("bf16-mixed", "32-true"))
     p.add_argument("--workers", type=int, default=0)
     p.add_argument("--threads", type=int)
+    papers = p.add_argument_group("runs of the papers, instead of the options above")
+    papers.add_argument("--preset", help="a recipe of stroketrain/presets, e.g. cs230_paper")
+    papers.add_argument("--override", default="{}", help="JSON laid onto the preset")
+    papers.add_argument("--loss", help="loss by name, see losses.py")
+    papers.add_argument("--lr-schedule", choices=("constant", "two_stage", "poly", "cosine"))
+    papers.add_argument("--split", type=Path, help="split file; default one by subject")
+
+    experiments_parser(commands)
+    figures_parser(commands)
 
     p = commands.add_parser("evaluate", help="score a model on an ATLAS tree")
     p.add_argument("tree", type=Path)
@@ -121,6 +133,18 @@ def _run(a: argparse.Namespace) -> None:
         split.save(a.out)
         counts = ", ".join(f"{len(names)} {part}" for part, names in split.parts.items())
         print(f"split by {a.by}, scans: {counts}; {a.out}")
+    elif a.command == "experiments":
+        from .experiments.command import run_command
+
+        run_command(a)
+    elif a.command == "figures":
+        from .figures.command import run_command as draw
+
+        draw(a)
+    elif a.command == "fit" and a.preset:
+        from .fit.command import fit_preset
+
+        fit_preset(a)
     elif a.command == "fit":
         import torch
 

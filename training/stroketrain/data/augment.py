@@ -51,3 +51,26 @@ def augment(
     image = image + noise * _draw(g, n, -0.02, 0.05, device).clamp_min(0).view(some)
     gain = _draw(g, n, 0.85, 1.12, device).view(some)
     return (image * gain).clamp(0, 1), mask
+
+
+def paper_augment(g: Generator, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The residual U-Net paper's augmentation (papers.md A5): flips with probability .5 per axis,
+    rotation within 15 degrees, zoom .9 to 1.1; nothing else, the window was applied before.
+
+    ``image`` (B, C, H, W) float, ``mask`` (B, M, H, W) float 0/1, moved with nearest neighbour.
+    All channels of one image move together, so a stack of slices may stand in for C and M.
+    """
+    n, device = image.shape[0], image.device
+    h, w = image.shape[-2:]
+    angle = _draw(g, n, -15.0, 15.0, device) * torch.pi / 180
+    zoom = 1 / _draw(g, n, 0.9, 1.1, device)
+    flips = torch.where(torch.rand(2, n, generator=g) < 0.5, -1.0, 1.0).to(device)
+    c, s = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    theta = torch.zeros(n, 2, 3, device=device)
+    theta[:, 0, 0] = c * flips[0]
+    theta[:, 0, 1] = -s * (h / w) * flips[1]
+    theta[:, 1, 0] = s * (w / h) * flips[0]
+    theta[:, 1, 1] = c * flips[1]
+    grid = F.affine_grid(theta, [n, 1, h, w], align_corners=False)
+    image = F.grid_sample(image, grid, "bilinear", "zeros", align_corners=False)
+    return image, F.grid_sample(mask, grid, "nearest", "zeros", align_corners=False)

@@ -1,0 +1,295 @@
+"""Frames, batches, recipes, runs that resume, and the table of the papers' rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.networks import build_network
+
+pytest.importorskip("lightning")
+pytest.importorskip("monai")
+from stroketrain import cli
+from stroketrain.data.augment import paper_augment
+from stroketrain.data.cache import Cache
+from stroketrain.data.planes import Frame, PlaneBatches, SlabBatches, slice_range, units_of
+from stroketrain.data.splits import make_split
+from stroketrain.experiments.facts import FACTS
+from stroketrain.experiments.plan import BUDGETS, budgeted, load_rows, runs_of
+from stroketrain.experiments.run import run_rows
+from stroketrain.experiments.table import build_table, paired
+from stroketrain.fit.recipe import Recipe, load_recipe, merge, preset_names
+from stroketrain.fit.recipe_run import run_recipe
+
+PAPER_ROWS = [f"A{n}" for n in range(1, 16)] + [f"B{n}" for n in range(1, 14)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of 12 scans of 189 slices with 40 x 36 pixels: bright disc, dark lesion."""
+    out = tmp_path_factory.mktemp("cache")
+    rng = np.random.default_rng(0)
+    images = np.zeros((12, 189, 40, 36), np.uint8)
+    masks = np.zeros_like(images)
+    rows, columns = np.mgrid[:40, :36]
+    disc = (rows - 20) ** 2 + (columns - 18) ** 2 < 15**2
+    scans = []
+    for n in range(12):
+        images[n, 20:170] = disc * 180
+        if n != 5:
+            a, b, z = rng.integers(10, 24), rng.integers(8, 20), rng.integers(55, 80)
+            masks[n, z : z + 25, a : a + 8, b : b + 8] = 1
+        images[n][masks[n] > 0] = 40
+        images[n] += rng.integers(0, 20, images[n].shape).astype(np.uint8)
+        name = f"sub-{n:02d}"
+        ml = float(masks[n].sum()) / 1000
+        scans.append(
+            {"name": f"{name}_ses-1", "subject": name, "site": f"R{n % 4}", "volume_ml": ml}
+        )
+    np.save(out / "images.npy", images)
+    np.save(out / "masks.npy", masks)
+    (out / "index.json").write_text(json.dumps({"scans": scans, "fingerprint": "ab" * 32}))
+    return out
+
+
+@pytest.fixture(scope="module")
+def cache(folder: Path) -> Cache:
+    return Cache.open(folder)
+
+
+def test_slices_of_the_paper() -> None:
+    assert slice_range() == range(189)
+    assert slice_range([70, 90]) == range(70, 90)
+    assert slice_range([70, 90], "stack") == range(114, 134)
+    with pytest.raises(InputError):
+        slice_range([90, 110], "stack")
+    with pytest.raises(InputError):
+        slice_range([70, 90], "relative")
+
+
+def test_frames_pad_and_crop_as_the_papers_and_back() -> None:
+    assert Frame("pad", 16).size() == (240, 208)
+    assert Frame("crop", 4).size() == (232, 196)
+    x = torch.rand(2, 1, 233, 197)
+    padded = Frame("pad", 16).put(x)
+    assert padded.shape[-2:] == (240, 208)
+    assert float(padded.sum()) == pytest.approx(float(x.sum()), rel=1e-5)
+    assert torch.equal(Frame("pad", 16).take(padded, 233, 197), x)
+    cropped = Frame("crop", 4).put(x)
+    assert cropped.shape[-2:] == (232, 196)
+    back = Frame("crop", 4).take(cropped, 233, 197, outside=-1.0)
+    assert back.shape == x.shape
+    kept = back != -1
+    assert int(kept.sum()) == 2 * 232 * 196
+    assert torch.equal(back[kept], x[kept])
+    small = Frame("crop", 4, shrink=4)
+    assert small.put(small.shrunk(x)).shape[-2:] == small.size()
+    assert small.shrunk(torch.eye(8)[None, None], mask=True).sum() == 2
+
+
+def test_paper_augmentation_moves_image_and_mask_alike() -> None:
+    image = torch.zeros(40, 1, 64, 48)
+    image[..., 20:44, 12:30] = 1
+    stack = torch.cat([image, 0.5 * image], dim=1)
+    moved, mask = paper_augment(torch.Generator().manual_seed(0), stack, image)
+    inside = torch.nn.functional.max_pool2d(1 - mask, 5, 1, 2) == 0
+    assert moved[:, :1][inside].min() > 0.95
+    torch.testing.assert_close(moved[:, 1], 0.5 * moved[:, 0])
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    sizes = mask.sum(dim=(1, 2, 3)) / image[0].sum()
+    assert 0.75 < sizes.min() < 0.9
+    assert 1.1 < sizes.max() < 1.3
+    # An off-centre mark shows both flips at work.
+    centre = (mask * torch.arange(48.0)).sum(dim=(1, 2, 3)) / mask.sum(dim=(1, 2, 3))
+    assert 8 < int((centre > 24).sum()) < 32
+
+
+def test_batches_of_slices_and_of_scans(cache: Cache) -> None:
+    split = make_split(cache.scans, seed=0)
+    units = units_of(cache, split, "train", range(70, 90))
+    assert len(units) == 20 * len(split.parts["train"])
+    by_scan = PlaneBatches(cache, units, batch=20, by_scan=True, repeats=3, seed=1)
+    groups = by_scan.batches(0)
+    assert len(groups) == 3 * len(split.parts["train"])
+    assert all(
+        [z for _, z in g] == list(range(70, 90)) and len({n for n, _ in g}) == 1 for g in groups
+    )
+    assert by_scan.batches(0) == groups
+    assert by_scan.batches(1) != groups
+    mixed = PlaneBatches(cache, units, batch=32, by_scan=False, slices=3, seed=1)
+    batch = next(iter(mixed))
+    n, z = mixed.batches(0)[0][0]
+    np.testing.assert_array_equal(batch["image"][0], cache.images[n, z - 1 : z + 2])
+    np.testing.assert_array_equal(batch["mask"][0, 0], cache.masks[n, z])
+    seen = [u for g in mixed.batches(0) for u in g]
+    assert sorted(seen) == sorted(units)
+    slabs = SlabBatches(cache, units, depth=16, batch=2, by_scan=False, seed=1)
+    slab = next(iter(slabs))
+    assert slab["image"].shape == (2, 1, 16, 40, 36)
+    n, z = slabs.batches(0)[0][0]
+    np.testing.assert_array_equal(slab["mask"][0, 0], cache.masks[n, z : z + 16])
+
+
+def test_presets_are_what_the_papers_say() -> None:
+    assert {"residual_unet_paper", "unet_paper", "cs230_paper"} <= set(preset_names())
+    for name in preset_names():
+        build_spec = load_recipe(name).spec()
+        with torch.device("meta"):
+            build_network(build_spec)
+    cs230 = load_recipe("cs230_paper")
+    assert cs230.spec()["input_size"] == [232, 196]
+    assert (cs230.batch, cs230.clip, cs230.optimizer["lr"]) == (100, 5.0, 1e-3)
+    assert cs230.loss == {"name": "weighted_ce", "positive_weight": 100}
+    residual = load_recipe("residual_unet_paper")
+    assert (residual.batch, residual.batching, residual.repeats) == (20, "scan", 3)
+    assert residual.slices == residual.scored == range(70, 90)
+    with pytest.raises(InputError, match="unknown colour"):
+        load_recipe("cs230_paper", {"colour": 1})
+    with pytest.raises(InputError, match="unknown 'best'"):
+        load_recipe("best")
+    with pytest.raises(InputError, match=r"recipe\.augment"):
+        load_recipe("cs230_paper", {"augment": "much"})
+
+
+def test_merging_replaces_what_has_another_name() -> None:
+    base = {"loss": {"name": "weighted_ce", "positive_weight": 100}, "batch": 2}
+    assert merge(base, {"loss": {"positive_weight": 1}})["loss"]["name"] == "weighted_ce"
+    assert merge(base, {"loss": {"name": "dice"}})["loss"] == {"name": "dice"}
+    assert base["loss"]["positive_weight"] == 100
+
+
+def test_every_row_of_the_papers_is_there() -> None:
+    rows = load_rows()
+    assert list(rows) == PAPER_ROWS
+    for row in rows.values():
+        assert set(row.facts) <= set(FACTS)
+        variants = set(row.variants or {"default": {}})
+        assert {v for pair in row.compare for v in pair} <= variants, row.row
+        for budget in BUDGETS:
+            runs = list(runs_of(row, budget, "f"))
+            assert len(runs) == (
+                len(variants) * len(row.splits) * len(BUDGETS[budget]["seeds"]) if row.preset else 0
+            )
+            # What differs between variants must still differ within the budget.
+            first = BUDGETS[budget]["seeds"][0]
+            keys = [run.key for run in runs if run.seed == first]
+            assert len(set(keys)) == len(keys), (row.row, budget)
+
+
+def test_full_budget_is_the_papers_recipe() -> None:
+    rows = load_rows()
+    assert budgeted(rows["B3"], {}, "full") == load_recipe("cs230_paper")
+    weight_one = budgeted(rows["B3"], rows["B3"].variants["w = 1"], "smoke")
+    assert weight_one.loss == {"name": "weighted_ce", "positive_weight": 1}
+    assert weight_one.batch == 100
+    assert weight_one.network["hidden"] == [32, 16]
+    assert budgeted(rows["B11"], {}, "full").epochs == 60
+    assert budgeted(rows["B11"], {}, "small").epochs == BUDGETS["small"]["recipe"]["epochs"]
+
+
+TINY = {
+    "network": {"filters": [4, 8, 16]},
+    "frame": {"shrink": 2},
+    "batch": 8,
+    "epochs": 3,
+    "steps_per_epoch": 3,
+    "repeats": 1,
+    "evaluate_scans": 2,
+}
+
+
+def test_a_run_is_repeatable_and_resumes_to_the_same_weights(cache: Cache, tmp_path: Path) -> None:
+    recipe = load_recipe("residual_unet_paper", TINY)
+    split = make_split(cache.scans, seed=0)
+    whole = run_recipe(recipe, cache, split, tmp_path / "a", seed=3, accelerator="cpu")
+    # Stopped after two epochs, then asked for the third: dropout, batches, optimiser go on.
+    place = tmp_path / "b"
+    shorter = Recipe(**{**recipe.as_dict(), "epochs": 2})
+    assert run_recipe(shorter, cache, split, place, seed=3, accelerator="cpu")["steps"] == 6
+    resumed = run_recipe(recipe, cache, split, place, seed=3, accelerator="cpu")
+    assert resumed["steps"] == whole["steps"] == 9
+    assert [h["train_loss"] for h in resumed["history"]] == [
+        h["train_loss"] for h in whole["history"]
+    ]
+    a = torch.load(tmp_path / "a/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    b = torch.load(place / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_network_learns_and_exports(folder: Path, tmp_path: Path) -> None:
+    """Lesions of the toy data are a dark square: a small U-Net finds them in a minute."""
+    over = {
+        "network": {"filters": [8, 16, 16]},
+        "frame": {"shrink": 2},
+        "window": [50, 110],
+        "evaluate_window": "same",
+        "batching": "slices",
+        "augment": "none",
+        "repeats": 1,
+        "loss": {"name": "dice_ce"},
+        "optimizer": {"lr": 0.01},
+        "epochs": 4,
+        "steps_per_epoch": 20,
+    }
+    out = tmp_path / "run"
+    command = ["fit", str(folder), str(out), "--preset", "unet_paper", "--lr-schedule", "poly"]
+    assert cli.main([*command, "--override", json.dumps(over)]) == 0
+    result = json.loads((out / "result.json").read_text())
+    assert result["scores"]["test"]["volume_dice"] > 0.7
+    assert result["scores"]["test"]["auc"] > 0.9
+    assert result["recipe"]["schedule"]["name"] == "poly"
+    assert result["data"]["fingerprint"] == "ab" * 32
+    model = tmp_path / "model"
+    assert cli.main(["export", str(out), str(model), "--name", "toy"]) == 0
+    assert json.loads((model / "manifest.json").read_text())["network"]["filters"] == [8, 16, 16]
+
+
+def test_rows_run_resume_and_fill_the_table(cache: Cache, tmp_path: Path) -> None:
+    options = {"budget": "smoke", "manifests": tmp_path / "m", "accelerator": "cpu"}
+    names = ["A6", "A9", "B2", "B13"]
+    lines: list[str] = []
+    done = run_rows(names, cache, tmp_path / "r", say=lines.append, **options)
+    assert done == 2 + 1 + 4
+    assert run_rows(names, cache, tmp_path / "r", **options) == 0  # nothing is run twice
+    table = build_table(tmp_path / "m")
+    rows = {m[1]: m[0] for m in re.finditer(r"^\| ([AB]\d+) \|.*$", table, re.M)}
+    assert list(rows) == PAPER_ROWS
+    assert "not run" in rows["A1"]
+    assert "identical" in rows["A6"]
+    assert "93,705,297" in rows["B2"]
+    assert "slice_dice" in rows["B2"]
+    assert "stem minus block_input" in rows["A9"]
+    assert rows["B13"].count("volume_dice") == 4
+    assert "Smoke budget" in table
+    assert "say nothing about the systems" in table
+    with pytest.raises(InputError, match="unknown row C1"):
+        run_rows(["C1"], cache, tmp_path / "r", **options)
+
+
+def test_paired_differences() -> None:
+    a = {f"s{n}": 0.5 + 0.01 * n for n in range(10)}
+    b = {f"s{n}": 0.4 + 0.005 * n for n in range(12)}
+    text = paired(a, b)
+    assert text.startswith("+0.122 [")
+    assert "n = 10, Wilcoxon p = 0.002" in text
+    few = paired({"s1": 0.2, "s2": 0.1}, {"s1": 0.1, "s2": 0.1})
+    assert "too few subjects" in few
+    assert paired(a, {}) == "no common test subject"
+
+
+def test_facts_measure_the_data(cache: Cache) -> None:
+    found = {name: fact(cache) for name, fact in FACTS.items() if name != "cs230_size"}
+    assert "12 labelled scans of 12 subjects from 4 sites, 1 lesion-free" in found["data_found"][0]
+    assert any("slice" in line and "12 / " in line for line in found["split_sizes"])
+    assert any("7,765,409 parameters, 9.2 GMAC" in line for line in found["unet_sizes"])
+    assert "identical" in found["frame_round_trip"][0]
+    # Lesions are squares of 8 x 8: discs of the same area measure 9 mm.
+    assert "9, 9, 9, 9 mm" in found["receptive_fields"][-1]
+    total = cache.masks.sum()
+    share = cache.masks[:, 70:90].sum() / total
+    assert f"{share:.0%}" in found["lesion_share"][1]

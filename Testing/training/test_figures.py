@@ -1,0 +1,76 @@
+"""Every figure is drawn from a toy cache and a toy manifest: both formats, not blank."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+pytest.importorskip("nilearn")
+pytest.importorskip("matplotlib")
+from PIL import Image
+from stroketrain import cli
+from stroketrain.figures.command import OF_DATA
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cache")
+    images = np.zeros((3, 189, 233, 197), np.uint8)
+    masks = np.zeros_like(images)
+    images[:, 40:140, 60:180, 50:150] = 150
+    masks[0, 80:100, 90:110, 60:80] = 1
+    masks[1, 70:95, 100:130, 60:90] = 1
+    scans = [
+        {"name": f"s{n}_ses-1", "subject": f"s{n}", "site": "R1", "volume_ml": float(m.sum()) / 1e3}
+        for n, m in enumerate(masks)
+    ]
+    np.save(out / "images.npy", images)
+    np.save(out / "masks.npy", masks)
+    (out / "index.json").write_text(json.dumps({"scans": scans, "fingerprint": "f"}))
+    return out
+
+
+def check(out: Path, name: str) -> None:
+    pixels = np.asarray(Image.open(out / f"{name}.png").convert("RGB"))
+    assert min(pixels.shape[:2]) > 200
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+    assert "<svg" in (out / f"{name}.svg").read_text()[:2000]
+
+
+@pytest.mark.parametrize("name", OF_DATA)
+def test_figures_of_data(folder: Path, tmp_path: Path, name: str) -> None:
+    assert cli.main(["figures", name, str(folder), "--out", str(tmp_path)]) == 0
+    check(tmp_path, name)
+
+
+def test_figures_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"train_loss": 0.9, "val_loss": 0.8, "volume_iou": 0.1, "auc": None}
+    history = [{**row, "epoch": n, "precision": 0.1 * n, "recall": 0.5} for n in range(4)]
+    scans = {f"s{n}": {"subject": f"s{n}", "volume_dice": 0.1 * n, "tp": 5, "fn": 1} for n in "123"
+             for n in [int(n)]}  # fmt: skip
+    manifests = tmp_path / "m" / "smoke"
+    manifests.mkdir(parents=True)
+    for key in ("a", "b"):
+        (manifests / f"{key}.json").write_text(
+            json.dumps({"history": history, "test_scans": scans, "scores": {"test": {}}})
+        )
+    runs = [
+        {"variant": v, "by": "subject", "seed": 0, "key": k}
+        for v, k in (("residual", "a"), ("plain", "b"))
+    ]
+    index = {"data": {}, "rows": {"A13": {"facts": [], "runs": runs}}}
+    (manifests / "index.json").write_text(json.dumps(index))
+    out = str(tmp_path / "out")
+    files = [str(manifests / "a.json"), str(manifests / "b.json")]
+    assert cli.main(["figures", "curves", *files, "--out", out]) == 0
+    check(tmp_path / "out", "curves")
+    where = ["--manifests", str(tmp_path / "m"), "--budget", "smoke", "--out", out]
+    assert cli.main(["figures", "bars", "A13", *where]) == 0
+    check(tmp_path / "out", "bars_A13")
+    assert cli.main(["figures", "bars", "A9", *where]) == 2
+    assert cli.main(["figures", "curves", str(tmp_path / "none"), "--out", out]) == 2
+    assert "not run at budget smoke" in capsys.readouterr().err

@@ -1,0 +1,228 @@
+"""Axial slices as the papers feed them: which slices, framed how, in which batches (A4, A6, B2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.networks import neighbours
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from .cache import Cache
+from .splits import Split
+
+# The 100 central axial slices of the 189 (A4).
+STACK = (44, 144)
+
+
+def slice_range(
+    window: Sequence[int] | None = None, index_base: str = "absolute", depth: int = 189
+) -> range:
+    """Which axial slices: all of them without ``window``.
+
+    ``window`` [70, 90) is read as voxel z ("absolute"), or as a position in the stack of 100
+    central slices ("stack"), then z = 114 .. 133. Raises ``InputError`` if it leaves the volume.
+    """
+    if window is None:
+        return range(depth)
+    if index_base not in ("absolute", "stack"):
+        raise InputError("index_base", f"unknown base {index_base!r}", "use absolute or stack")
+    shift = STACK[0] if index_base == "stack" else 0
+    low, high = int(window[0]) + shift, int(window[1]) + shift
+    limit = STACK[1] if index_base == "stack" else depth
+    if not 0 <= low < high <= limit:
+        raise InputError("window", f"slices {low} to {high} are not in the volume", "shrink it")
+    return range(low, high)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Between ATLAS slices of 233 x 197 and what a network takes.
+
+    Attributes
+    ----------
+    mode: "pad" with zeros to the next multiple (208 x 240 in the paper, here rows first: 240 x
+        208), or "crop" to the next lower one (232 x 196).
+    multiple: 16 for the U-Nets, 4 for the CS230 network.
+    shrink: whole factor by which slices are averaged down first; 1 outside of quick trials.
+    """
+
+    mode: str = "pad"
+    multiple: int = 16
+    shrink: int = 1
+
+    def size(self, height: int = 233, width: int = 197) -> tuple[int, int]:
+        """Height and width after shrinking and framing."""
+        sizes = []
+        for n in (height // self.shrink, width // self.shrink):
+            up = -(-n // self.multiple) * self.multiple
+            sizes.append(up if self.mode == "pad" else n // self.multiple * self.multiple)
+        return sizes[0], sizes[1]
+
+    def shrunk(self, x: Tensor, mask: bool = False) -> Tensor:
+        """(B, C, H, W) averaged down; a mask keeps a voxel that is lesion in any part."""
+        if self.shrink == 1:
+            return x
+        return F.max_pool2d(x, self.shrink) if mask else F.avg_pool2d(x, self.shrink)
+
+    def put(self, x: Tensor) -> Tensor:
+        """Pad or crop (..., H, W) about the middle; sizes after ``shrunk``."""
+        height, width = x.shape[-2:]
+        unit = Frame(self.mode, self.multiple)
+        rows, columns = unit.size(height, width)
+        top, left = (rows - height) // 2, (columns - width) // 2
+        # Negative padding crops.
+        return F.pad(x, (left, columns - width - left, top, rows - height - top))
+
+    def take(self, y: Tensor, height: int, width: int, outside: float = 0.0) -> Tensor:
+        """The inverse of ``put``, back to ``height`` x ``width``; ``outside`` where it was cropped
+        away (a logit there is no lesion only if ``outside`` says so)."""
+        rows, columns = y.shape[-2:]
+        top, left = (rows - height) // 2, (columns - width) // 2
+        pad = (-left, width - columns + left, -top, height - rows + top)
+        return F.pad(y, pad, value=outside)
+
+
+Unit = tuple[int, int]  # (scan in the cache, z)
+
+
+def units_of(cache: Cache, split: Split, part: str, slices: range) -> list[Unit]:
+    """(scan, z) of one part of a split, within ``slices``."""
+    number = {scan["name"]: n for n, scan in enumerate(cache.scans)}
+    allowed = set(slices)
+    units = []
+    for name, chosen in split.parts[part].items():
+        for z in slices if chosen is None else chosen:
+            if z in allowed:
+                units.append((number[name], int(z)))
+    return units
+
+
+class PlaneBatches(IterableDataset[dict[str, Tensor]]):
+    """The batches of one epoch, a function of seed, epoch and number alone.
+
+    Each item: ``image`` (B, S, H, W) and ``mask`` (B, 1, H, W), uint8, S neighbouring slices (1
+    for 2D). ``by_scan`` takes all slices of one scan as one batch (A4), otherwise ``batch`` slices
+    are drawn from everywhere. ``limit`` bounds the batches of an epoch.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        units: Sequence[Unit],
+        *,
+        batch: int,
+        by_scan: bool,
+        slices: int = 1,
+        repeats: int = 1,
+        limit: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.cache, self.units, self.batch_size = cache, list(units), batch
+        self.by_scan, self.slices, self.repeats = by_scan, slices, repeats
+        self.limit, self.seed, self.epoch = limit, seed, 0
+
+    def batches(self, epoch: int) -> list[list[Unit]]:
+        """The units of each batch of an epoch."""
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.by_scan:
+            scans: dict[int, list[Unit]] = {}
+            for unit in self.units:
+                scans.setdefault(unit[0], []).append(unit)
+            rows = [scans[n] for n in sorted(scans)] * self.repeats
+            rows = [rows[n] for n in rng.permutation(len(rows))]
+            groups = [
+                row[a : a + self.batch_size]
+                for row in rows
+                for a in range(0, len(row), self.batch_size)
+            ]
+        else:
+            pool = self.units * self.repeats
+            order = rng.permutation(len(pool))
+            groups = [
+                [pool[n] for n in order[a : a + self.batch_size]]
+                for a in range(0, len(order), self.batch_size)
+            ]
+        # A last batch of one would give batch normalisation nothing to go by.
+        groups = [g for g in groups if len(g) > 1] or groups
+        return groups[: self.limit] if self.limit else groups
+
+    def __len__(self) -> int:
+        return len(self.batches(0))
+
+    def read(self, units: Sequence[Unit]) -> dict[str, Tensor]:
+        """Slices of the cache as a batch."""
+        images, masks = [], []
+        half = self.slices // 2
+        depth = self.cache.images.shape[1]
+        for n, z in units:
+            around = [min(max(0, z + d), depth - 1) for d in range(-half, half + 1)]
+            images.append(np.stack([np.asarray(self.cache.images[n, a]) for a in around]))
+            masks.append(np.asarray(self.cache.masks[n, z])[None])
+        return {
+            "image": torch.from_numpy(np.stack(images)),
+            "mask": torch.from_numpy(np.stack(masks)),
+        }
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        groups = self.batches(self.epoch)
+        self.epoch += 1
+        for units in groups:
+            yield self.read(units)
+
+
+class SlabBatches(PlaneBatches):
+    """Slabs of ``depth`` neighbouring slices for volumetric networks.
+
+    Each item: ``image`` and ``mask`` (B, 1, depth, H, W) uint8; about half of the slabs are drawn
+    around a slice with lesion where the scan has one.
+    """
+
+    def __init__(self, cache: Cache, units: Sequence[Unit], *, depth: int, **options: Any) -> None:
+        super().__init__(cache, units, **options)
+        self.depth = depth
+
+    def batches(self, epoch: int) -> list[list[Unit]]:
+        rng = np.random.default_rng((self.seed, epoch, 3))
+        spans: dict[int, list[int]] = {}
+        for n, z in self.units:
+            spans.setdefault(n, []).append(z)
+        starts = []
+        for _ in range(self.repeats):
+            for n in sorted(spans):
+                zs = sorted(spans[n])
+                low, high = zs[0], max(zs[0], zs[-1] + 1 - self.depth)
+                at = int(rng.integers(low, high + 1))
+                hit = [z for z in zs if self.cache.masks[n, z].any()]
+                if hit and rng.random() < 0.5:
+                    middle = hit[int(rng.integers(len(hit)))] - self.depth // 2
+                    at = min(max(low, middle), high)
+                starts.append((n, at))
+        order = [starts[n] for n in rng.permutation(len(starts))]
+        groups = [order[a : a + self.batch_size] for a in range(0, len(order), self.batch_size)]
+        return groups[: self.limit] if self.limit else groups
+
+    def read(self, units: Sequence[Unit]) -> dict[str, Tensor]:
+        slabs = [
+            [np.asarray(array[n, z : z + self.depth]) for n, z in units]
+            for array in (self.cache.images, self.cache.masks)
+        ]
+        for group in slabs:
+            for number, slab in enumerate(group):
+                missing = self.depth - len(slab)
+                if missing:  # a window shorter than the slab, or the end of the volume
+                    group[number] = np.pad(slab, ((0, missing), (0, 0), (0, 0)))
+        image, mask = (torch.from_numpy(np.stack(group))[:, None] for group in slabs)
+        return {"image": image, "mask": mask}
+
+
+def scan_stack(volume: Tensor, zs: Sequence[int], slices: int) -> Tensor:
+    """Slices ``zs`` of a volume (K, H, W) with their neighbours: (len(zs), slices, H, W)."""
+    return neighbours(volume, torch.as_tensor(list(zs)), slices)

@@ -1,0 +1,1 @@
+"""The papers' tables: one entry per row, run at a budget, collected into one table."""

@@ -1,0 +1,162 @@
+"""Rows of ``training/experiments/*.yaml``, budgets, and the runs that a row asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from StrokeLesionSegLib.errors import InputError
+
+from ..data.splits import WAYS
+from ..fit.recipe import Recipe, load_recipe, merge
+
+# The rows lie beside the package in a checkout.
+ROWS = Path(__file__).resolve().parents[2] / "experiments"
+BUDGETS: dict[str, dict[str, Any]] = {
+    # Whether everything runs; says nothing about the systems.
+    "smoke": {
+        "seeds": [0],
+        "scans": 6,
+        "networks": {
+            "unet": {"filters": [4, 8, 16]},
+            "residual_unet": {"filters": [4, 8, 16]},
+            "residual_unet_25d": {"filters": [4, 8, 16]},
+            "residual_unet_3d": {"filters": [4, 8, 16]},
+            "cs230": {"hidden": [32, 16]},
+            "cascade": {"filters": [4, 8, 16], "mask_filters": [4, 8], "crop": [32, 32]},
+        },
+        "recipe": {
+            "frame": {"shrink": 4},
+            "epochs": 2,
+            "steps_per_epoch": 2,
+            "evaluate_scans": 2,
+            "depth": 16,
+            "evaluate_window": [60, 100],
+        },
+    },
+    # A difference between systems can be seen; an afternoon on a few cores.
+    "small": {
+        "seeds": [0, 1, 2],
+        "scans": 60,
+        "networks": {
+            "unet": {"filters": [16, 32, 64, 128, 256]},
+            "residual_unet": {"filters": [16, 32, 64, 128, 256]},
+            "residual_unet_25d": {"filters": [16, 32, 64, 128, 256]},
+            "residual_unet_3d": {"filters": [8, 16, 32, 64]},
+            "cs230": {"hidden": [256, 64]},
+            "cascade": {"filters": [8, 16, 32, 64], "mask_filters": [16, 32, 64]},
+        },
+        "recipe": {"frame": {"shrink": 2}, "epochs": 12, "steps_per_epoch": 60, "patience": 12},
+    },
+    # As the papers say.
+    "full": {"seeds": [0, 1, 2], "scans": 0, "networks": {}, "recipe": {}},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the papers' list.
+
+    Attributes
+    ----------
+    row, title: its id and what it is about. paper: what the paper reports.
+    data: the ATLAS layout the paper used. splits: ways to split, usually ["subject"].
+    preset, override: the recipe; variants: further overrides by name, one system each.
+    metric: the number that the table shows. show: further ones ("swing", "train_val_gap", ...).
+    compare: pairs of variants for a paired test. compare_splits: pairs of splits.
+    facts: names of functions of ``facts.py``, for rows that are measured without training.
+    note: what a reader has to know to read the result.
+    """
+
+    row: str
+    title: str
+    paper: str
+    data: str = "r2.0"
+    splits: list[str] = field(default_factory=lambda: ["subject"])
+    preset: str = ""
+    override: dict[str, Any] = field(default_factory=dict)
+    variants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metric: str = "volume_dice"
+    show: list[str] = field(default_factory=list)
+    compare: list[list[str]] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a variant of a row on a split with a seed; ``key`` names it and its data."""
+
+    row: str
+    variant: str
+    by: str
+    seed: int
+    recipe: Recipe
+    key: str
+
+
+def _order(row: str) -> tuple[str, int]:
+    return row[0], int(row[1:])
+
+
+def load_rows(folder: Path = ROWS) -> dict[str, Row]:
+    """Every row by its id, in the papers' order. Raises ``InputError`` for a malformed entry."""
+    rows: dict[str, Row] = {}
+    known = {f.name for f in fields(Row)}
+    for path in sorted(folder.glob("*.yaml")):
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        unknown = sorted(set(content) - known)
+        if unknown or not {"row", "title", "paper"} <= set(content):
+            raise InputError(path, f"unknown or missing fields ({unknown})", "see plan.Row")
+        row = Row(**content)
+        if not re.fullmatch(r"[AB]\d+", row.row) or row.row in rows:
+            raise InputError(path, f"row {row.row!r} is no row or stands twice", "rename it")
+        if set(row.splits) - set(WAYS):
+            raise InputError(path, f"unknown split in {row.splits}", f"use {', '.join(WAYS)}")
+        if not row.preset and not row.facts:
+            raise InputError(path, "neither a preset to run nor facts to measure", "add one")
+        rows[row.row] = row
+    return {name: rows[name] for name in sorted(rows, key=_order)}
+
+
+def budgeted(row: Row, variant: Mapping[str, Any], budget: str) -> Recipe:
+    """The recipe of a variant within a budget: the budget bounds size and length, and never
+    touches what the row is about.
+
+    A key that the row or its variant sets itself wins over the budget's, but for ``epochs``, of
+    which the smaller counts.
+    """
+    if budget not in BUDGETS:
+        raise InputError("--budget", f"unknown budget {budget!r}", f"use {', '.join(BUDGETS)}")
+    limits = BUDGETS[budget]
+    wanted = merge(row.override, variant)
+    plain = load_recipe(row.preset, wanted)
+    name = str(plain.network["name"])
+    over = merge(limits["recipe"], {"network": limits["networks"].get(name, {})})
+    asked = {k: v for k, v in wanted.items() if k not in ("epochs", "network")}
+    over = merge(over, asked)
+    over["network"] = {**over.get("network", {}), **wanted.get("network", {})}
+    over["network"]["name"] = name
+    over["epochs"] = min(limits["recipe"].get("epochs", plain.epochs), plain.epochs)
+    base = {**load_recipe(row.preset).as_dict(), "network": dict(plain.network)}
+    return Recipe(**merge(base, over))
+
+
+def runs_of(row: Row, budget: str, fingerprint: str) -> Iterator[Run]:
+    """Every training that a row asks for; the same training in two rows has the same key."""
+    if not row.preset:
+        return
+    for variant, over in (row.variants or {"default": {}}).items():
+        recipe = budgeted(row, over, budget)
+        for by in row.splits:
+            for seed in BUDGETS[budget]["seeds"]:
+                what = [recipe.as_dict(), by, seed, fingerprint]
+                digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+                key = f"{recipe.network['name']}-{by}-{seed}-{digest[:10]}"
+                yield Run(row.row, variant, by, seed, recipe, key)

@@ -1,0 +1,171 @@
+"""``stroketrain experiments table``: the one table, from the manifests of the runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
+
+from .plan import BUDGETS, ROWS, Row, load_rows
+from .run import MANIFESTS, read_index
+
+BUDGET_WORDS = {
+    "smoke": "**Smoke budget**: a few steps of tiny networks on slices at a quarter of the "
+    "resolution. It shows that every row runs; the numbers say nothing about the systems.",
+    "small": "**Small budget**: reduced networks at half the resolution, a few hundred steps, "
+    "three seeds. Differences between systems can be seen; the level is below what full training "
+    "gives.",
+    "full": "**Full budget**: networks, resolution and length as in the papers.",
+}
+
+
+def subject_values(results: list[dict[str, Any]], metric: str) -> dict[str, float]:
+    """A metric by test subject, averaged over seeds and sessions; scans without it left out."""
+    values: dict[str, list[float]] = {}
+    for result in results:
+        for scan in result["test_scans"].values():
+            value = scan.get(metric)
+            lesion = (scan.get("tp") or 0) + (scan.get("fn") or 0) > 0
+            if value is not None and (lesion or metric != "volume_dice"):
+                values.setdefault(scan["subject"], []).append(value)
+    return {subject: float(np.mean(v)) for subject, v in sorted(values.items())}
+
+
+def _mean_of(results: list[dict[str, Any]], key: str) -> str:
+    if key in ("swing", "train_val_gap", "seconds", "parameters"):
+        found = [r.get(key) for r in results]
+    else:
+        found = [r["scores"]["test"].get(key) for r in results]
+    known = [float(v) for v in found if v is not None]
+    if not known:
+        return f"{key} -"
+    mean = float(np.mean(known))
+    if key == "parameters":
+        return f"{mean:,.0f} parameters"
+    return f"{key} {mean:.3f}"
+
+
+def result_line(results: list[dict[str, Any]], metric: str, show: list[str]) -> str:
+    """Mean over test subjects with its bootstrap 95 % interval, and what else the row shows."""
+    values = np.array(list(subject_values(results, metric).values()))
+    if len(values):
+        low, high = bootstrap_interval(values)
+        interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+        text = f"{metric} {values.mean():.3f}{interval}, n = {len(values)}"
+    else:
+        text = _mean_of(results, metric)
+    return ", ".join([text, *(_mean_of(results, key) for key in show)])
+
+
+def paired(a: dict[str, float], b: dict[str, float]) -> str:
+    """Mean paired difference with its interval and Wilcoxon's signed-rank test."""
+    from scipy.stats import wilcoxon
+
+    both = sorted(set(a) & set(b))
+    if not both:
+        return "no common test subject"
+    difference = np.array([a[s] - b[s] for s in both])
+    low, high = bootstrap_interval(difference)
+    interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+    text = f"{difference.mean():+.3f}{interval}, n = {len(both)}"
+    if len(both) < 6:
+        return f"{text}; too few subjects for a Wilcoxon test to reach .05"
+    if not difference.any():
+        return f"{text}; no difference at all"
+    return f"{text}, Wilcoxon p = {wilcoxon(difference).pvalue:.3f}"
+
+
+def _results(entry: dict[str, Any], folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in entry["runs"]:
+        path = folder / f"{run['key']}.json"
+        if path.is_file():
+            result = json.loads(path.read_text(encoding="utf-8"))
+            found.setdefault((run["variant"], run["by"]), []).append(result)
+    return found
+
+
+def row_lines(row: Row, entry: dict[str, Any], folder: Path) -> list[str]:
+    """What stands in the result column of one row."""
+    results = _results(entry, folder)
+    lines = list(entry["facts"])
+    for (variant, by), group in results.items():
+        name = variant if len(row.splits) == 1 else f"{variant}, split by {by}"
+        lines.append(f"{name}: {result_line(group, row.metric, row.show)}")
+    for first, second in row.compare:
+        by = row.splits[0]
+        a, b = results.get((first, by)), results.get((second, by))
+        if a and b:
+            values = [subject_values(r, row.metric) for r in (a, b)]
+            lines.append(f"{first} minus {second}: {paired(*values)}")
+    return lines
+
+
+def _ran(row: Row, entry: dict[str, Any], folder: Path) -> str:
+    groups = _results(entry, folder)
+    if not groups:
+        return "measured" if entry["facts"] else "-"
+    first = next(iter(groups.values()))
+    epochs = sorted({r["epochs"] for g in groups.values() for r in g})
+    span = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]}-{epochs[-1]}"
+    seeds = len(first)
+    return f"{sum(map(len, groups.values()))} runs, {span} epochs, {seeds} seed(s)"
+
+
+def _cell(lines: list[str]) -> str:
+    return "<br>".join(line.replace("|", "\\|") for line in lines)
+
+
+def build_table(manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> str:
+    """The table of every budget that was run, as Markdown, the best budget first."""
+    rows = load_rows(rows_folder)
+    parts = [
+        "# Results",
+        "",
+        "Written by `stroketrain experiments table` from the manifests in "
+        "`training/experiments/manifests`; not edited by hand. The rows are those of the two "
+        "papers (A: residual U-Net on ATLAS R2.0, B: CS230 network on ATLAS R1.1). Numbers are "
+        "means over test subjects with bootstrap 95 % intervals. `volume_dice` counts scans with "
+        "lesion, `slice_dice` slices whose prediction or truth is non-empty.",
+    ]
+    budgets = [b for b in reversed(BUDGETS) if read_index(manifests / b)["rows"]]
+    if not budgets:
+        parts += ["", "Nothing has been run yet."]
+    for budget in budgets:
+        folder = manifests / budget
+        index = read_index(folder)
+        data = index["data"]
+        origin = "simulated strokes" if data.get("simulated") else "ATLAS"
+        parts += [
+            "",
+            f"## Budget {budget}",
+            "",
+            BUDGET_WORDS[budget],
+            "",
+            f"Data: {origin}, {data['scans']} scans of {data['subjects']} subjects "
+            f"({data['people']} different heads) from {data['sites']} sites, fingerprint "
+            f"`{data['fingerprint'][:12]}`. One tree served all rows, whichever release the paper "
+            "used.",
+            "",
+            "| row | what | split | what ran | result | the paper |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, row in rows.items():
+            entry = index["rows"].get(name)
+            lines = row_lines(row, entry, folder) if entry else ["not run"]
+            if row.note:
+                lines = [*lines, f"*{row.note}*"]
+            ran = _ran(row, entry, folder) if entry else "-"
+            split = ", ".join(row.splits) if row.preset else "-"
+            parts.append(
+                f"| {name} | {row.title} | {split} | {ran} | {_cell(lines)} | "
+                f"{row.paper.strip().replace('|', '/')} |"
+            )
+    return "\n".join(parts) + "\n"
+
+
+def write_table(path: Path, manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> None:
+    path.write_text(build_table(manifests, rows_folder), encoding="utf-8")

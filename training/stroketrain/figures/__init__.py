@@ -1,0 +1,1 @@
+"""The papers' figures, drawn from a cache or from runs, as PNG and SVG."""

@@ -1,0 +1,53 @@
+"""``stroketrain figures ...``: arguments and what they draw."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+OF_DATA = ("sample", "overlap", "profile", "receptive", "pipeline")
+
+
+def figures_parser(commands: Any) -> None:
+    """Add ``figures`` to a subparser collection; imports nothing heavy."""
+    p = commands.add_parser("figures", help="draw the papers' figures as PNG and SVG")
+    kinds = p.add_subparsers(dest="figure", required=True)
+    for name in OF_DATA:
+        q = kinds.add_parser(name)
+        q.add_argument("cache", type=Path)
+        q.add_argument("--out", type=Path, default=Path("figures"))
+    q = kinds.add_parser("curves", help="training curves of runs")
+    q.add_argument("runs", nargs="+", type=Path, help="folders of runs, or manifests")
+    q.add_argument("--out", type=Path, default=Path("figures"))
+    q = kinds.add_parser("panel", help="truth beside the predictions of runs")
+    q.add_argument("cache", type=Path)
+    q.add_argument("runs", nargs="+", type=Path, help="folders of runs")
+    q.add_argument("--out", type=Path, default=Path("figures"))
+    q = kinds.add_parser("bars", help="the variants of a row of the experiments")
+    q.add_argument("row")
+    q.add_argument("--budget", default="small", choices=("smoke", "small", "full"))
+    q.add_argument("--manifests", type=Path)
+    q.add_argument("--out", type=Path, default=Path("figures"))
+
+
+def run_command(a: argparse.Namespace) -> None:
+    """Draw and print the files; raises ``InputError`` for unfinished runs and caches."""
+    from ..data.cache import Cache
+
+    if a.figure in OF_DATA:
+        from . import of_data
+
+        paths = getattr(of_data, a.figure)(Cache.open(a.cache), a.out)
+    else:
+        from ..experiments.run import MANIFESTS
+        from . import of_runs
+
+        if a.figure == "curves":
+            paths = of_runs.curves(of_runs.read_runs(a.runs), a.out)
+        elif a.figure == "panel":
+            paths = of_runs.panel(Cache.open(a.cache), a.runs, a.out)
+        else:
+            paths = of_runs.bars(a.row, a.manifests or MANIFESTS, a.budget, a.out)
+    for path in paths:
+        print(path)

@@ -1,0 +1,126 @@
+"""Figures of runs: curves, panel of predictions (A14, B5), bars and sweeps with their intervals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
+
+from ..data.cache import Cache
+from ..experiments.plan import ROWS, load_rows
+from ..experiments.run import read_index
+from ..experiments.table import subject_values
+from .page import COLOURS, pyplot, save
+
+_CURVES = ("loss", "volume_iou", "auc", "precision", "recall")
+
+
+def read_runs(folders: list[Path]) -> list[tuple[str, dict[str, Any]]]:
+    """(name, manifest) of run folders or manifest files; raises ``InputError``."""
+    runs = []
+    for folder in folders:
+        path = folder / "result.json" if folder.is_dir() else folder
+        if not path.is_file():
+            raise InputError(folder, "no finished run", "give a run's folder or its manifest")
+        runs.append((folder.stem, json.loads(path.read_text(encoding="utf-8"))))
+    return runs
+
+
+def curves(runs: list[tuple[str, dict[str, Any]]], out: Path) -> list[Path]:
+    """A14, figure 4: loss (training dashed), IoU, AUC, precision and recall by epoch."""
+    plt = pyplot()
+    figure, axes = plt.subplots(1, len(_CURVES), figsize=(2.4 * len(_CURVES), 2.4))
+    for colour, (name, run) in zip(COLOURS, runs, strict=False):
+        epochs = [row["epoch"] for row in run["history"]]
+        for axis, key in zip(axes, _CURVES, strict=True):
+            field = "val_loss" if key == "loss" else key
+            values = [np.nan if r[field] is None else r[field] for r in run["history"]]
+            axis.plot(epochs, values, color=colour, label=name, marker=".", markersize=3)
+            if key == "loss":
+                trained = [r["train_loss"] for r in run["history"]]
+                axis.plot(epochs, trained, color=colour, linestyle="--")
+            axis.set(title=key.replace("_", " "), xlabel="epoch")
+    axes[0].legend(frameon=False, fontsize=6)
+    figure.tight_layout()
+    return save(figure, out, "curves")
+
+
+def bars(row_name: str, manifests: Path, budget: str, out: Path) -> list[Path]:
+    """A14, B5: every variant of a row with the bootstrap 95 % interval over test subjects."""
+    plt = pyplot()
+    rows = load_rows(ROWS)
+    entry = read_index(manifests / budget)["rows"].get(row_name)
+    if row_name not in rows or not entry or not entry["runs"]:
+        raise InputError(f"row {row_name}", f"not run at budget {budget}", "run it first")
+    row = rows[row_name]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for run in entry["runs"]:
+        name = run["variant"] if len(row.splits) == 1 else f"{run['variant']} ({run['by']})"
+        path = manifests / budget / f"{run['key']}.json"
+        groups.setdefault(name, []).append(json.loads(path.read_text(encoding="utf-8")))
+    figure, axis = plt.subplots(figsize=(1.3 + 1.1 * len(groups), 2.8))
+    for number, results in enumerate(groups.values()):
+        values = np.array(list(subject_values(results, row.metric).values()))
+        mean = float(values.mean()) if len(values) else 0.0
+        low, high = bootstrap_interval(values)
+        colour = COLOURS[number % len(COLOURS)]
+        axis.bar(number, mean, color=colour, alpha=0.8)
+        if low is not None and high is not None:
+            axis.plot([number, number], [low, high], color="black")
+    axis.set_xticks(range(len(groups)), groups, rotation=25, ha="right", fontsize=8)
+    axis.set(ylabel=row.metric.replace("_", " "), title=f"{row.title} ({budget} budget)")
+    return save(figure, out, f"bars_{row_name}")
+
+
+def panel(cache: Cache, folders: list[Path], out: Path, scans: int = 3) -> list[Path]:
+    """A14, figure 3, and B5: T1, truth and each run's prediction in the slice with most lesion of
+    test scans with lesion."""
+    from safetensors.torch import load_file
+
+    from ..data.splits import Split
+    from ..fit.recipe import Recipe
+    from ..fit.recipe_module import RecipeModule
+
+    plt = pyplot()
+    runs = read_runs(folders)
+    split = Split.load(folders[0] / "split.json", cache.scans)
+    names = set(split.parts["test"])
+    chosen = [n for n, s in enumerate(cache.scans) if s["name"] in names and s["volume_ml"] > 0][
+        :scans
+    ]
+    if not chosen:
+        raise InputError(folders[0], "no test scan with lesion", "use another split")
+    columns = ["T1", "truth", *(name for name, _ in runs)]
+    figure, axes = plt.subplots(
+        len(chosen), len(columns), figsize=(2 * len(columns), 2.3 * len(chosen)), squeeze=False
+    )
+    for column, title in enumerate(columns):
+        axes[0][column].set_title(title, fontsize=8)
+    modules = []
+    for folder, (_, run) in zip(folders, runs, strict=True):
+        module = RecipeModule(Recipe(**run["recipe"]), cache, 1)
+        module.network.load_state_dict(load_file(str(folder / "weights.safetensors")))
+        modules.append(module.eval())
+    for line, n in zip(axes, chosen, strict=True):
+        z = int(np.asarray(cache.masks[n]).sum(axis=(1, 2)).argmax())
+        image, truth = np.asarray(cache.images[n, z]), np.asarray(cache.masks[n, z])
+        extent = (0, image.shape[1], 0, image.shape[0])
+        for axis in line:
+            axis.imshow(image, cmap="gray", origin="lower", extent=extent, vmin=0, vmax=255)
+            axis.axis("off")
+        shown = [truth.astype(np.float32)]
+        for module in modules:
+            # A volumetric network needs the slices around; the others take the one.
+            half = module.recipe.depth // 2 if module.recipe.dimensions == 3 else 0
+            zs = list(range(max(0, z - half), z + half + 1))
+            with torch.no_grad():
+                shown.append(module.predict_scan(n, zs)[0][zs.index(z)])
+        for axis, colour, mask in zip(line[1:], (COLOURS[2], *COLOURS[1:]), shown, strict=False):
+            if (mask > 0.5).any():
+                axis.contour(mask, levels=[0.5], colors=[colour], extent=extent, linewidths=1)
+    return save(figure, out, "panel")

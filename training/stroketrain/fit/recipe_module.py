@@ -1,0 +1,160 @@
+"""The Lightning module that follows a recipe: any network of the Lib, the papers' measurements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from StrokeLesionSegLib.networks import Cascade, build_network
+from torch import Generator, Tensor
+
+from ..data.augment import paper_augment
+from ..data.cache import Cache
+from ..data.planes import scan_stack
+from ..losses import build_loss, cascade_loss
+from ..metrics import PixelCurves, probability_of, scan_scores, summarise_scans
+from ..schedules import rate_factor
+from .recipe import Recipe
+
+
+class RecipeModule(L.LightningModule):
+    """Trains and measures what a ``Recipe`` describes.
+
+    ``total_steps`` is the length of the whole run, along which the schedule runs. Batches are
+    those of ``data.planes``; a validation batch is one scan's number in the cache with the slices
+    to be scored.
+    """
+
+    def __init__(self, recipe: Recipe, cache: Cache, total_steps: int, seed: int = 0) -> None:
+        super().__init__()
+        self.recipe, self.cache = recipe, cache
+        self.total_steps, self.seed = max(1, total_steps), seed
+        self.spec = recipe.spec(*cache.images.shape[2:])
+        self.network = build_network(self.spec)
+        self.loss = build_loss(recipe.loss)
+        self.frame = recipe.framing
+        self.history: list[dict[str, float]] = []
+        self._losses: list[float] = []
+        self._rows: list[dict[str, float]] = []
+        self._curves = PixelCurves()
+        self._validation_losses: list[float] = []
+
+    # -- inputs ---------------------------------------------------------------------------------
+
+    def _framed(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 batches as floats in [0, 1] and {0, 1}, shrunk and framed; slabs as channels."""
+        image = self.frame.put(self.frame.shrunk(image.float() / 255.0))
+        return image, self.frame.put(self.frame.shrunk(mask.float(), mask=True))
+
+    def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
+        """Framed and augmented image and mask; 5D for a volumetric network."""
+        image, mask = batch["image"], batch["mask"]
+        slabs = image.ndim == 5
+        if slabs:  # slices of a slab move together: they travel as channels
+            image, mask = image[:, 0], mask[:, 0]
+        image, mask = self._framed(image, mask)
+        if self.recipe.augment == "paper":
+            image, mask = paper_augment(g, image, mask)
+        if slabs:
+            image, mask = image[:, None], mask[:, None]
+        return image, mask
+
+    # -- training -------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        # Seeded by the step, dropout's generator too: a resumed run draws what an unbroken one
+        # would have drawn.
+        step_seed = self.seed * 1_000_003 + self.global_step
+        torch.manual_seed(step_seed)
+        g = Generator().manual_seed(step_seed)
+        image, mask = self.training_inputs(batch, g)
+        if isinstance(self.network, Cascade):
+            loss = cascade_loss(g, self.network, image, mask, self.loss)
+        else:
+            loss = self.loss(self.network(image), mask)
+        self._losses.append(float(loss.detach()))
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        options = dict(self.recipe.optimizer)
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        optimizer = kinds[options.pop("name")](self.network.parameters(), **options)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_factor(self.recipe.schedule, step / self.total_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # -- prediction and measurement -------------------------------------------------------------
+
+    @torch.no_grad()
+    def predict_scan(self, n: int, zs: list[int]) -> tuple[np.ndarray, np.ndarray, float]:
+        """Probabilities and truth of slices ``zs`` of scan ``n``, (K, H, W) on the shrunk grid,
+        and the loss on them. The network must be in evaluation mode."""
+        volume = torch.from_numpy(np.ascontiguousarray(self.cache.images[n])).to(self.device)
+        truth = torch.from_numpy(np.ascontiguousarray(self.cache.masks[n, zs])).to(self.device)
+        truth = self.frame.shrunk(truth[:, None].float(), mask=True)
+        height, width = truth.shape[-2:]
+        losses, maps = [], []
+        if self.recipe.dimensions == 3:
+            maps, losses = self._predict_slabs(volume, zs, truth)
+        else:
+            for a in range(0, len(zs), 32):
+                part = zs[a : a + 32]
+                stack = scan_stack(volume, part, self.recipe.neighbours)
+                x = self.frame.put(self.frame.shrunk(stack.float() / 255.0))
+                logits = self.network(x)
+                losses.append(float(self.loss(logits, self.frame.put(truth[a : a + 32]))))
+                maps.append(self.frame.take(probability_of(logits), height, width))
+        probability = torch.cat(maps)[:, 0].cpu().numpy()
+        return probability, truth[:, 0].cpu().numpy().astype(np.uint8), float(np.mean(losses))
+
+    def _predict_slabs(
+        self, volume: Tensor, zs: list[int], truth: Tensor
+    ) -> tuple[list[Tensor], list[float]]:
+        """A scan in slabs along z, half overlapping, blended by MONAI's sliding window."""
+        from monai.inferers import sliding_window_inference
+
+        x = self.frame.shrunk(volume[zs][:, None].float() / 255.0)
+        height, width = x.shape[-2:]
+        x = self.frame.put(x)[:, 0][None, None]  # (1, 1, K, H, W)
+        roi = (self.recipe.depth, *x.shape[-2:])
+        logits = sliding_window_inference(x, roi, 1, self.network, overlap=0.5, mode="gaussian")
+        assert isinstance(logits, Tensor)
+        loss = float(self.loss(logits, self.frame.put(truth)[:, 0][None, None]))
+        planes = probability_of(logits)[0, 0][:, None]
+        return [self.frame.take(planes, height, width)], [loss]
+
+    def validation_step(self, batch: tuple[int, list[int]], index: int) -> None:
+        probability, truth, loss = self.predict_scan(*batch)
+        self._validation_losses.append(loss)
+        self._rows.append(scan_scores(probability, truth, float(self.frame.shrink)))
+        self._curves.update(torch.from_numpy(probability), torch.from_numpy(truth))
+
+    def on_validation_epoch_end(self) -> None:
+        summary = summarise_scans(self._rows)
+        curves = self._curves.compute()
+        dice = summary["volume_dice"]
+        # A validation part without any lesion cannot rank epochs; early stopping then never acts.
+        self.log("val/volume_dice", 0.0 if np.isnan(dice) else dice, prog_bar=True)
+        loss = float(np.mean(self._validation_losses)) if self._validation_losses else float("nan")
+        self.log("val/loss", loss)
+        for key in ("slice_dice", "pooled_dice", "volume_iou"):
+            self.log(f"val/{key}", float(np.nan_to_num(summary[key])))
+        for key, value in curves.items():
+            self.log(f"val/{key}", float(np.nan_to_num(value)))
+        if not self.trainer.sanity_checking:
+            trained = float(np.mean(self._losses)) if self._losses else float("nan")
+            row = {"epoch": float(self.current_epoch), "train_loss": trained, "val_loss": loss}
+            keep = ("volume_dice", "volume_iou", "slice_dice", "slice_iou", "pooled_dice")
+            self.history.append({**row, **{k: summary[k] for k in keep}, **curves})
+        self._losses, self._rows, self._validation_losses = [], [], []
+        self._curves = PixelCurves()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["history"] = self.history
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.history = list(checkpoint.get("history", []))

@@ -1,0 +1,203 @@
+"""``stroketrain fit --preset``: one run of a recipe, from split to scores, and its manifest."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from StrokeLesionSegLib.networks import count_parameters
+from torch.utils.data import DataLoader
+
+from ..data.cache import Cache
+from ..data.planes import PlaneBatches, SlabBatches, Unit, units_of
+from ..data.splits import PARTS, Split
+from ..metrics import PixelCurves, scan_scores, summarise_scans
+from ..schedules import relative_swing
+from .recipe import Recipe
+from .recipe_module import RecipeModule
+from .run import commit_of_checkout
+
+# What is kept of each scan in a manifest, so that tests can pair them and the file stays small.
+SCAN_FIELDS = ("volume_dice", "volume_iou", "slice_dice", "lesion_slice_dice", "tp", "fp", "fn")
+
+
+def tidy(value: Any) -> Any:
+    """JSON without NaN and with four digits."""
+    if isinstance(value, dict):
+        return {k: tidy(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [tidy(v) for v in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 4)
+    return value
+
+
+def _batches(recipe: Recipe, cache: Cache, units: list[Unit], seed: int) -> PlaneBatches:
+    options = {
+        "batch": recipe.batch,
+        "by_scan": recipe.batching == "scan",
+        "repeats": recipe.repeats,
+        "limit": recipe.steps_per_epoch,
+        "seed": seed,
+    }
+    if recipe.dimensions == 3:
+        return SlabBatches(cache, units, depth=recipe.depth, **options)
+    return PlaneBatches(cache, units, slices=recipe.neighbours, **options)
+
+
+def _scans(units: list[Unit], limit: int | None, sick: Callable[[int], bool]) -> list[Any]:
+    """(scan, slices) of a part, those with lesion first where only ``limit`` are wanted."""
+    by_scan: dict[int, list[int]] = {}
+    for n, z in units:
+        by_scan.setdefault(n, []).append(z)
+    rows = [(n, sorted(zs)) for n, zs in sorted(by_scan.items())]
+    if limit is not None:
+        rows = sorted(rows, key=lambda row: not sick(row[0]))[:limit]
+    return rows
+
+
+class _Epoch(Callback):
+    """Tells the batches which epoch it is, so that a resumed run goes on with the right ones."""
+
+    def __init__(self, stream: PlaneBatches) -> None:
+        self.stream = stream
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        self.stream.epoch = trainer.current_epoch
+
+
+def run_recipe(
+    recipe: Recipe,
+    cache: Cache,
+    split: Split,
+    out: Path,
+    *,
+    seed: int = 0,
+    accelerator: str = "auto",
+    precision: str = "32-true",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Train a recipe, keep the epoch with the best validation volume Dice, score all parts.
+
+    Goes on from ``out/checkpoints/last.ckpt`` if a run was killed. Writes ``result.json`` (the
+    manifest: recipe, seed, split, data's fingerprint, commit, history, scores of every part) and
+    ``weights.safetensors``; returns the manifest. With the same seed on a CPU the same result.
+    """
+    from safetensors.torch import save_file
+
+    L.seed_everything(seed, workers=True, verbose=False)
+    started = time.time()
+    out.mkdir(parents=True, exist_ok=True)
+    train_units = units_of(cache, split, "train", recipe.slices)
+    stream = _batches(recipe, cache, train_units, seed)
+    sick = lambda n: float(cache.scans[n].get("volume_ml", 0)) > 0  # noqa: E731
+    scored = {
+        part: _scans(units_of(cache, split, part, recipe.scored), recipe.evaluate_scans, sick)
+        for part in PARTS
+    }
+    steps = len(stream) * recipe.epochs
+    module = RecipeModule(recipe, cache, steps, seed)
+    best = ModelCheckpoint(
+        out / "checkpoints",
+        "best",
+        monitor="val/volume_dice",
+        mode="max",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(out / "checkpoints", "last", enable_version_counter=False)
+    stop = EarlyStopping("val/volume_dice", mode="max", patience=recipe.patience)
+    resume = out / "checkpoints" / "last.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists.*")
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+        trainer = L.Trainer(
+            max_epochs=recipe.epochs,
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            gradient_clip_val=recipe.clip,
+            logger=L.pytorch.loggers.CSVLogger(out, name="log", version=0),
+            callbacks=[best, last, stop, _Epoch(stream)],
+            num_sanity_val_steps=0,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            log_every_n_steps=10,
+        )
+        trainer.fit(
+            module,
+            DataLoader(stream, batch_size=None),
+            DataLoader(scored["val"], batch_size=None, collate_fn=lambda row: row),  # type: ignore[arg-type]
+            ckpt_path=str(resume) if resume.exists() else None,
+        )
+    if Path(best.best_model_path).is_file():
+        state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["state_dict"])
+    scores, scans = _score(module, scored)
+    state = {k: v.contiguous().cpu() for k, v in module.network.state_dict().items()}
+    save_file(state, str(out / "weights.safetensors"))
+    gap = scores["train"]["volume_dice"] - scores["val"]["volume_dice"]
+    result = {
+        "recipe": recipe.as_dict(),
+        "network": module.spec,
+        "parameters": count_parameters(module.network),
+        "seed": seed,
+        "split": {
+            "by": split.by,
+            "seed": split.seed,
+            "scans": {part: len(split.parts[part]) for part in PARTS},
+        },
+        "data": {"fingerprint": cache.fingerprint, "scans": len(cache)},
+        "epochs": len(module.history),
+        "steps": trainer.global_step,
+        "planned_steps": steps,
+        "history": module.history,
+        "swing": relative_swing([row["volume_dice"] for row in module.history]),
+        "train_val_gap": gap,
+        "scores": scores,
+        "test_scans": scans,
+        "seconds": round(time.time() - started, 1),
+        "device": str(trainer.strategy.root_device),
+        "precision": precision,
+        "commit": commit_of_checkout(),
+        "torch": torch.__version__,
+    }
+    result = tidy(result)
+    temporary = out / ".result.json"
+    temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    temporary.rename(out / "result.json")
+    # What export reads: the network and how it came about.
+    run = {k: v for k, v in result.items() if k not in ("history", "test_scans")}
+    (out / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
+    return result
+
+
+def _score(
+    module: RecipeModule, scored: dict[str, list[Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    module.eval()
+    scores: dict[str, Any] = {}
+    test_scans: dict[str, Any] = {}
+    for part, rows in scored.items():
+        found, curves = [], PixelCurves()
+        for n, zs in rows:
+            probability, truth, _ = module.predict_scan(n, zs)
+            row = scan_scores(probability, truth, float(module.frame.shrink))
+            curves.update(torch.from_numpy(probability), torch.from_numpy(truth))
+            found.append(row)
+            if part == "test":
+                scan = module.cache.scans[n]
+                test_scans[scan["name"]] = {k: row[k] for k in SCAN_FIELDS}
+                test_scans[scan["name"]]["subject"] = scan["subject"]
+        summary = summarise_scans(found) if found else {"volume_dice": float("nan")}
+        scores[part] = {**summary, **curves.compute()} if found else summary
+    return scores, test_scans
