@@ -374,6 +374,8 @@ def test_the_next_scan_is_prepared_while_the_network_runs(
     monkeypatch.setattr(local, "predict", predicting)
     assert support.batch(source, out) == 0
     assert waited == [True, True]
+    (end,) = support.records(out, "end")
+    assert 0 < end["network_share"] <= 1
 
 
 def test_few_scans_are_in_memory_at_a_time(

@@ -69,8 +69,9 @@ class BatchReport:
     total: scans in the input. done: finished now. skipped: finished before.
     failed: records of those that could not be used, now or before.
     passed_over: images in the input that are no T1-weighted scans.
-    seconds: from start to end. network_share: the share of the time after the first scan in which
-        the network ran; None on a cluster and for fewer than two scans.
+    seconds: from start to end.
+    network_share: the share of the time from the network's first end to its last in which it ran;
+        None on a cluster and for fewer than two scans.
     """
 
     total: int = 0
@@ -112,11 +113,9 @@ def run_batch(
         write_description(out, source, settings.parameters)
         ledger.append(_run_record(settings, source, report, len(plan.to_do)))
         _clear_staging(out, plan.to_do)
-        clock = _NetworkClock()
 
         def keep(record: dict[str, Any]) -> None:
             ledger.append(record)
-            clock.add(record)
             if record["state"] == DONE:
                 report.done += 1
             else:
@@ -128,12 +127,11 @@ def run_batch(
             progress(None, report.skipped + len(report.failed), report.total)
         try:
             if plan.to_do:
-                _run(plan.to_do, settings, options, keep)
+                report.network_share = _run(plan.to_do, settings, options, keep)
                 # Workers that died have left theirs.
                 _clear_staging(out, plan.to_do)
         finally:
             report.seconds = time.perf_counter() - started
-            report.network_share = clock.share if _is_local(options) else None
             group = _group_records(cohort.scans, ledger, out)
             write_group_tables(out, group)
             ledger.append(_end_record(settings, report))
@@ -187,7 +185,8 @@ def _run(
     settings: Settings,
     options: BatchOptions,
     keep: Callable[[dict[str, Any]], None],
-) -> None:
+) -> float | None:
+    """Do ``scans`` where the options say; the network's share of the time as in ``BatchReport``."""
     if options.scheduler is not None:
         with connected(options.scheduler) as client:
             run_on(client, scans, settings, keep)
@@ -201,7 +200,8 @@ def _run(
         prepare_environment()
         from ..models import load_model
 
-        run_here(scans, settings, load_model(settings.model), keep)
+        return run_here(scans, settings, load_model(settings.model), keep)
+    return None
 
 
 class _Plan:
@@ -324,27 +324,3 @@ def _group_records(scans: tuple[FoundScan, ...], ledger: Ledger, out: Path) -> l
         if stem in here or (record["state"] == DONE and record_outputs(record, out))
     ]
     return sorted(kept, key=lambda record: record["stem"])
-
-
-class _NetworkClock:
-    """How much of the time after the first scan the network ran."""
-
-    def __init__(self) -> None:
-        self._first: float | None = None
-        self._last = 0.0
-        self._busy = 0.0
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        now = time.perf_counter()
-        if self._first is None:
-            if record["state"] == DONE:
-                self._first = now
-            return
-        self._last = now
-        self._busy += record.get("timings", {}).get("network", 0.0)
-
-    @property
-    def share(self) -> float | None:
-        if self._first is None or self._last <= self._first:
-            return None
-        return round(min(1.0, self._busy / (self._last - self._first)), 3)

@@ -147,9 +147,9 @@ def segment_task(found: FoundScan, settings: Settings) -> dict[str, Any]:
     model = _model(settings.model, settings.manifest["sha256"], settings.version)
     cancel = _Superseded(settings)
     try:
-        prepared = prepare(found, settings, cancel)
-        prediction = predict(prepared, model, settings, cancel)
-        return finish(found, prepared, prediction, model, settings, cancel)
+        prepared = prepare(found, settings, model, cancel)
+        predict(prepared, settings, model, cancel)
+        return finish(found, prepared, settings, model, cancel)
     except Cancelled:
         raise InputError(
             settings.out, "another batch has taken over the output folder", "Stop this one"

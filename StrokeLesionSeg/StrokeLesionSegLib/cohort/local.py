@@ -17,7 +17,6 @@ from .inputs import FoundScan
 from .scan_job import Prepared, Settings, failure, finish, predict, prepare
 
 if TYPE_CHECKING:
-    from ..inference import Prediction
     from ..models import LoadedModel
 
 #: Takes a finished record and has it on the disk when it returns.
@@ -26,13 +25,17 @@ Keep = Callable[[dict[str, Any]], None]
 
 def run_here(
     scans: Sequence[FoundScan], settings: Settings, model: LoadedModel, keep: Keep
-) -> None:
+) -> float | None:
     """Work on ``scans`` in their order; ``keep`` is called with the record of each, in a thread.
 
-    A scan that fails is a record too. Raises ``InputError`` if the results cannot be written, and
-    whatever ``keep`` raises; ``KeyboardInterrupt`` is passed on after what was computed is safe.
+    A scan that fails is a record too. Returns the share of the time between the first and the last
+    end of the network in which it ran; None if it ran less than twice. Raises ``InputError`` if
+    the results cannot be written, and whatever ``keep`` raises; ``KeyboardInterrupt`` is passed on
+    after what was computed is safe.
     """
-    _Line(settings, model, keep).run(scans)
+    line = _Line(settings, model, keep)
+    line.run(scans)
+    return line.network_share
 
 
 class _Line:
@@ -40,6 +43,7 @@ class _Line:
         self._settings, self._model, self._keep = settings, model, keep
         self._stop = threading.Event()
         self._error: BaseException | None = None
+        self._busy: list[tuple[float, float]] = []
         self._before: queue.Queue[tuple[FoundScan, Prepared | BaseException] | None]
         self._before = queue.Queue(1)
         self._after: queue.Queue[Callable[[], dict[str, Any]] | None] = queue.Queue(1)
@@ -69,6 +73,13 @@ class _Line:
         if self._error is not None:
             raise self._error
 
+    @property
+    def network_share(self) -> float | None:
+        if len(self._busy) < 2:
+            return None
+        busy = sum(end - begin for begin, end in self._busy[1:])
+        return round(busy / (self._busy[-1][1] - self._busy[0][1]), 3)
+
     def _read(self, scans: Sequence[FoundScan]) -> None:
         try:
             for found in scans:
@@ -76,7 +87,7 @@ class _Line:
                     return
                 item: Prepared | BaseException
                 try:
-                    item = prepare(found, self._settings, self._stop.is_set)
+                    item = prepare(found, self._settings, self._model, self._stop.is_set)
                 except Cancelled:
                     return
                 except BaseException as error:
@@ -93,23 +104,22 @@ class _Line:
             started = time.perf_counter()
             if isinstance(item, Prepared):
                 try:
-                    prediction = predict(item, self._model, self._settings, self._stop.is_set)
+                    predict(item, self._settings, self._model, self._stop.is_set)
                 except Exception as error:
                     item = error
                 else:
-                    self._after.put(self._finishing(found, item, prediction))
-                    del item, prediction
+                    self._busy.append((started, time.perf_counter()))
+                    self._after.put(self._finishing(found, item))
+                    del item
                     continue
             seconds = time.perf_counter() - started
             self._after.put(self._failing(found, item, seconds))
             del item
 
-    def _finishing(
-        self, found: FoundScan, prepared: Prepared, prediction: Prediction
-    ) -> Callable[[], dict[str, Any]]:
+    def _finishing(self, found: FoundScan, prepared: Prepared) -> Callable[[], dict[str, Any]]:
         def work() -> dict[str, Any]:
             try:
-                return finish(found, prepared, prediction, self._model, self._settings)
+                return finish(found, prepared, self._settings, self._model)
             except Exception as error:
                 seconds = time.perf_counter() - prepared.started
                 return failure(found, self._settings, error, seconds)

@@ -1,7 +1,8 @@
 """One scan of a cohort, in three steps that may run in three threads: prepare, predict, finish.
 
-Preparing reads and aligns, finishing finds the lesions and writes; both leave the network alone,
-so that on one machine they overlap it, while a cluster's worker runs them one after the other.
+Preparing reads, aligns and resamples; finishing resamples back, finds the lesions and writes. Both
+leave the network alone, so that on one machine they overlap it, while a cluster's worker runs them
+one after the other.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ from .inputs import FoundScan
 from .ledger import DONE, FAILED
 
 if TYPE_CHECKING:
-    from ..images import Alignment, Scan
-    from ..inference import Prediction, SegmentOptions
+    from ..images import Scan
+    from ..inference import ReadyScan, SegmentOptions
     from ..models import LoadedModel
     from ..reporting import ReportOptions
 
@@ -140,21 +141,23 @@ class Settings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A scan in memory, with its alignment if one is wanted, and what its input was."""
+    """A scan ready for the network, and what its input was."""
 
     scan: Scan
-    alignment: Alignment | None
+    ready: ReadyScan
     input: dict[str, Any]
-    timings: dict[str, float]
+    read_seconds: float
     started: float
 
 
-def prepare(found: FoundScan, settings: Settings, cancel: Cancel | None = None) -> Prepared:
-    """Read and align. Raises ``InputError`` for a scan that cannot be used, ``Cancelled``."""
-    from ..images import MNI_GRID, align_to_mni, read_scan
+def prepare(
+    found: FoundScan, settings: Settings, model: LoadedModel, cancel: Cancel | None = None
+) -> Prepared:
+    """Read, align and resample; ``InputError`` for a scan that cannot be used, ``Cancelled``."""
+    from ..images import read_scan
+    from ..inference import before_network
 
     started = time.perf_counter()
-    timings: dict[str, float] = {}
     check_source(found.path)
     try:
         before = fingerprint(found.path)
@@ -168,48 +171,38 @@ def prepare(found: FoundScan, settings: Settings, cancel: Cancel | None = None) 
         raise InputError(
             found.path, "changed while it was being read", "Start again when it is complete"
         )
-    timings["read"] = time.perf_counter() - started
-    if cancel is not None and cancel():
-        raise Cancelled
-    align = settings.options.align
-    alignment = None
-    # The rule of segment_volume, which takes over what is found here.
-    if align == "mni" or (align == "auto" and not scan.volume.grid.same_as(MNI_GRID)):
-        step = time.perf_counter()
-        alignment = align_to_mni(scan.volume, cancel=cancel)
-        timings["align"] = time.perf_counter() - step
-    return Prepared(scan, alignment, before, timings, started)
+    seconds = time.perf_counter() - started
+    ready = before_network(scan.volume, model, settings.options, cancel=cancel)
+    return Prepared(scan, ready, before, seconds, started)
 
 
 def predict(
-    prepared: Prepared, model: LoadedModel, settings: Settings, cancel: Cancel | None = None
-) -> Prediction:
+    prepared: Prepared, settings: Settings, model: LoadedModel, cancel: Cancel | None = None
+) -> None:
     """Run the network; raises as ``segment_volume`` does."""
-    from ..inference import segment_volume
+    from ..inference import run_network
 
-    return segment_volume(
-        prepared.scan.volume,
-        model,
-        settings.options,
-        alignment=prepared.alignment,
-        cancel=cancel,
-    )
+    run_network(prepared.ready, model, settings.options, cancel=cancel)
 
 
 def finish(
     found: FoundScan,
     prepared: Prepared,
-    prediction: Prediction,
-    model: LoadedModel,
     settings: Settings,
+    model: LoadedModel,
     cancel: Cancel | None = None,
 ) -> dict[str, Any]:
-    """Find the lesions, write all files of the scan together, return its record for the ledger.
+    """Back to the scan's grid; find the lesions, write all files of the scan together.
+
+    Returns the record for the ledger.
 
     Raises ``InputError`` if the files cannot be written, ``Cancelled`` before they are committed.
     """
+    from ..inference import after_network
+
+    prediction = after_network(prepared.ready, model, settings.options, cancel=cancel)
+    timings = {"read": prepared.read_seconds, **prediction.timings}
     step = time.perf_counter()
-    timings = {**prediction.timings, **prepared.timings}
     lesion_map = find_in(prediction, settings.clean)
     timings["clean"] = time.perf_counter() - step
 

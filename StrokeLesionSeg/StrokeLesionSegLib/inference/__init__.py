@@ -15,6 +15,10 @@ _HOME = {
     "choose_device": "device",
     "prepare_environment": "device",
     "Prediction": "pipeline",
+    "ReadyScan": "pipeline",
+    "after_network": "pipeline",
+    "before_network": "pipeline",
+    "run_network": "pipeline",
     "segment_volume": "pipeline",
     "CanonicalPrediction": "predict",
     "predict_canonical": "predict",
@@ -28,20 +32,31 @@ __all__ = [
     "Device",
     "Prediction",
     "PreparedNetwork",
+    "ReadyScan",
     "SegmentOptions",
+    "after_network",
     "available_threads",
+    "before_network",
     "choose_device",
     "predict_canonical",
     "predict_volume",
     "prepare_environment",
     "prepare_network",
+    "run_network",
     "segment_volume",
 ]
 
 if TYPE_CHECKING:
     from .device import Device, available_threads, choose_device, prepare_environment
     from .options import SegmentOptions
-    from .pipeline import Prediction, segment_volume
+    from .pipeline import (
+        Prediction,
+        ReadyScan,
+        after_network,
+        before_network,
+        run_network,
+        segment_volume,
+    )
     from .predict import CanonicalPrediction, predict_canonical, predict_volume
     from .prepare import PreparedNetwork, prepare_network
 

@@ -76,14 +76,57 @@ def segment_volume(
 
     Raises ``InputError`` for an image or options that cannot be used, ``Cancelled`` if told so.
     """
-    from ..images import apply_window, brain_box, from_canonical, to_canonical, window_range
-    from .precision import probe_crop
-    from .prepare import prepare_network
-
     options = options or SegmentOptions()
-    device = choose_device(options.device)
+    ready = before_network(
+        volume, model, options, alignment=alignment, progress=progress, cancel=cancel
+    )
+    run_network(ready, model, options, progress=progress, cancel=cancel)
+    return after_network(ready, model, options, progress=progress, cancel=cancel)
+
+
+@dataclass
+class ReadyScan:
+    """A scan on its way through ``before_network``, ``run_network`` and ``after_network``.
+
+    The three may run in three threads, for scans one after the other; a ``ReadyScan`` is worked on
+    by one of them at a time.
+
+    Attributes
+    ----------
+    canonical: where the scan lies on the canonical grid. array: (K, J, I) float32 in [0, 1]
+        there. box: the part of it to search. window: intensities that became 0 and 1.
+    found: the alignment, None if none was wanted.
+    """
+
+    canonical: Canonical
+    array: NDArray[np.float32]
+    box: Box
+    window: tuple[float, float]
+    found: Alignment | None
+    timings: dict[str, float]
+    warnings: list[str]
+    result: CanonicalPrediction | None = None
+    prepared: PreparedNetwork | None = None
+    threads: int = 0
+
+
+def before_network(
+    volume: Volume,
+    model: LoadedModel,
+    options: SegmentOptions,
+    *,
+    alignment: Alignment | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> ReadyScan:
+    """The stages align, canonical and window of ``segment_volume``; needs no torch but a GPU's.
+
+    Raises as ``segment_volume`` does.
+    """
+    from ..images import apply_window, brain_box, to_canonical, window_range
+
+    choose_device(options.device)  # one that is not there is said before the work starts
     run = _Run(progress, cancel)
-    preprocessing = model.manifest.preprocessing
 
     with run.stage("align"):
         found = _align(volume, options.align, alignment, cancel, run)
@@ -94,53 +137,92 @@ def segment_volume(
 
     with run.stage("window"):
         array = canonical.volume.array
-        percentiles = preprocessing.get("window_percentiles") or _DEFAULT_PERCENTILES
+        percentiles = model.manifest.preprocessing.get("window_percentiles")
         try:
-            window = window_range(array, *percentiles)
+            window = window_range(array, *(percentiles or _DEFAULT_PERCENTILES))
         except ValueError as error:
             raise InputError("image", str(error), "Check that it is a T1 scan of a head") from error
         # The canonical array is ours alone: windowing in place saves a copy of the volume.
         array = apply_window(array, window, out=array if array.flags.writeable else None)
         box = brain_box(canonical) if options.crop else full_box(array.shape)
+    return ReadyScan(canonical, array, box, window, found, run.timings, run.warnings)
 
-    threads = available_threads(options.threads)
-    with torch_threads(threads), run.stage("network", report=False):
+
+def run_network(
+    ready: ReadyScan,
+    model: LoadedModel,
+    options: SegmentOptions,
+    *,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> None:
+    """The stage network of ``segment_volume``; its result stays on the canonical grid."""
+    from .precision import probe_crop
+    from .prepare import prepare_network
+
+    run = _Run(progress, cancel, ready.timings)
+    ready.threads = available_threads(options.threads)
+    with torch_threads(ready.threads), run.stage("network", report=False):
         started = time.perf_counter()
         prepared = prepare_network(
             model.network,
             model.manifest.channels,
-            device,
+            choose_device(options.device),
             options.precision,
-            probe=probe_crop(array, box),
+            probe=probe_crop(ready.array, ready.box),
         )
         run.timings["prepare"] = time.perf_counter() - started
-        result = _predict(array, box, prepared, options, model, progress, cancel)
-        run.warnings += [*prepared.warnings, *result.warnings]
+        result = _predict(ready.array, ready.box, prepared, options, model, progress, cancel)
+        ready.warnings += [*prepared.warnings, *result.warnings]
+    ready.prepared, ready.result = prepared, result
 
+
+def after_network(
+    ready: ReadyScan,
+    model: LoadedModel,
+    options: SegmentOptions,
+    *,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Prediction:
+    """The stage back of ``segment_volume``, which needs no torch: to the scan's own grid."""
+    from ..images import from_canonical
+
+    result, prepared, canonical = ready.result, ready.prepared, ready.canonical
+    if result is None or prepared is None:
+        raise ValueError("the network has not run yet")
+    run = _Run(progress, cancel, ready.timings)
     with run.stage("back"):
-        margin = preprocessing.get("brain_mask_margin_mm")
+        margin = model.manifest.preprocessing.get("brain_mask_margin_mm")
         masked = margin is not None and _on_mni_grid(canonical)
         if masked:
             _keep_brain((result.mean, result.spread), canonical, float(margin))
         probability = from_canonical(result.mean, canonical)
         spread = from_canonical(result.spread, canonical)
 
-    details = _details(result, prepared, box, threads)
+    details = _details(result, prepared, ready.box, ready.threads)
     details.update(
         options=asdict(options),
-        intensity_window=[float(v) for v in window],
+        intensity_window=[float(v) for v in ready.window],
         brain_mask_margin_mm=float(margin) if masked else None,
-        aligned=used is not None,
+        aligned=ready.found is not None and ready.found.ok,
         exact_grid=bool(canonical.exact),
     )
-    return Prediction(probability, spread, found, tuple(run.warnings), run.timings, details)
+    return Prediction(
+        probability, spread, ready.found, tuple(ready.warnings), ready.timings, details
+    )
 
 
 class _Run:
     """Progress, cancelling, warnings and seconds of the stages."""
 
-    def __init__(self, progress: Progress | None, cancel: Cancel | None) -> None:
-        self.timings: dict[str, float] = {}
+    def __init__(
+        self,
+        progress: Progress | None,
+        cancel: Cancel | None,
+        timings: dict[str, float] | None = None,
+    ) -> None:
+        self.timings: dict[str, float] = {} if timings is None else timings
         self.warnings: list[str] = []
         self._progress = progress
         self._cancel = cancel
