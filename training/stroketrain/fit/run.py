@@ -92,7 +92,13 @@ def fit(
     skip = 0
     if resume:
         skip = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
-    stream = SliceStream(data, Sampling(batch=batch), steps - skip, seed, skip)
+    stream = SliceStream(
+        data,
+        Sampling(views=(0.7, 0.15, 0.15), lesion_share=0.65, batch=batch),
+        steps - skip,
+        seed,
+        skip,
+    )
     loader = DataLoader(stream, batch_size=None, num_workers=workers)
     trainer = L.Trainer(
         max_steps=steps,
