@@ -176,6 +176,25 @@ def test_in_slicer_the_engine_runs_in_pythonslicer(
     assert python_executable() == sys.executable
 
 
+def test_files_of_a_run_lie_in_the_folder_of_slicers_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "Temporäre Dateien"
+    folder.mkdir()
+    application = types.SimpleNamespace(temporaryPath=str(folder))
+    monkeypatch.setitem(sys.modules, "slicer", types.SimpleNamespace(app=application))
+    process = script("import os; print(os.getcwd())")
+    assert process.scratch.parent == folder
+    process.start()
+    assert process.wait(20) == 0
+    assert process.log == (str(process.scratch),)
+    process.close()
+    application.temporaryPath = str(tmp_path / "gone")
+    process = script("pass")
+    assert process.scratch.parent != tmp_path / "gone"
+    process.close()
+
+
 def test_a_program_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
     process = EngineProcess([str(tmp_path / "nothing")], whole=True)
     with pytest.raises(OSError, match="nothing"):

@@ -102,6 +102,14 @@ def python_executable() -> str:
     return found
 
 
+def temporary_folder() -> str:
+    """Where runs keep their files: the folder of Slicer's settings, else the system's."""
+    application = getattr(sys.modules.get("slicer"), "app", None)
+    folder = getattr(application, "temporaryPath", "")
+    usable = folder and os.path.isdir(folder) and os.access(folder, os.W_OK)
+    return str(folder) if usable else tempfile.gettempdir()
+
+
 def engine_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of the child: it finds the Lib and speaks UTF-8 whatever the locale."""
     environment = dict(os.environ)
@@ -129,7 +137,7 @@ class EngineProcess:
         environment: Mapping[str, str] | None = None,
         whole: bool = False,
     ) -> None:
-        self.scratch = Path(tempfile.mkdtemp(prefix="StrokeLesionSeg-"))
+        self.scratch = Path(tempfile.mkdtemp(prefix="StrokeLesionSeg-", dir=temporary_folder()))
         self.arguments = list(arguments)
         self.result: dict[str, Any] | None = None
         self.document: dict[str, Any] | None = None

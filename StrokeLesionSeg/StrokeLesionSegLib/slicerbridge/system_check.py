@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .process import temporary_folder
 from .torch_setup import package_versions, torch_state
 
 
@@ -26,7 +27,7 @@ def local_report() -> dict[str, str]:
     state = torch_state()
     report["torch"] = state.version if state.installed else "not installed"
     report["PyTorch extension"] = "installed" if _has_module("PyTorchUtils") else "not installed"
-    free = shutil.disk_usage(tempfile.gettempdir()).free / 2**30
+    free = shutil.disk_usage(temporary_folder()).free / 2**30
     report["Free temporary disk"] = f"{free:.1f} GiB" + ("" if free > 2 else " (too little)")
     return report
 
@@ -70,6 +71,7 @@ def anonymous(text: str) -> str:
     """``text`` with the home and temporary folders and the user's name in paths replaced."""
     for path, short in (
         (str(Path.home()), "~"),
+        (temporary_folder(), "<temporary>"),
         (os.path.realpath(tempfile.gettempdir()), "<temporary>"),
         (tempfile.gettempdir(), "<temporary>"),
     ):
