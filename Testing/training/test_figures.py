@@ -13,6 +13,8 @@ pytest.importorskip("nilearn")
 pytest.importorskip("matplotlib")
 from PIL import Image
 from stroketrain import cli
+from stroketrain.data.cache import Cache
+from stroketrain.experiments.facts import FACTS
 from stroketrain.figures.command import OF_DATA
 
 
@@ -45,6 +47,12 @@ def check(out: Path, name: str) -> None:
 def test_figures_of_data(folder: Path, tmp_path: Path, name: str) -> None:
     assert cli.main(["figures", name, str(folder), "--out", str(tmp_path)]) == 0
     check(tmp_path, name)
+
+
+def test_rows_say_what_was_drawn(folder: Path) -> None:
+    (line,) = FACTS["pipeline_figure"](Cache.open(folder))
+    assert line.startswith("pipeline.png (")
+    assert line.endswith("pixels) and pipeline.svg were drawn")
 
 
 def test_figures_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,12 +82,17 @@ def test_r1_tree_is_simulated_and_prepared(quick_simulator, drawn, tmp_path: Pat
 
 def test_native_tree_is_aligned_back(quick_simulator, drawn, tmp_path: Path) -> None:
     tree, cache = tmp_path / "tree", tmp_path / "cache"
-    assert cli.main(["simulate", str(tree), "-n", "1", "--layout", "r3.0", "--seed", "2"]) == 0
+    assert (
+        cli.main(["simulate", str(tree), "-n", "1", "--layout", "r3.0", "--kinds", "cavity"]) == 0
+    )
     t1 = nib.load(next(tree.rglob("*_space-orig_desc-brain_T1w.nii.gz")))
     assert t1.header.get_data_dtype() == np.int16
     assert not np.allclose(t1.affine, MNI_GRID.affine)
+    # A simulation that was stopped early leaves no list, only the records beside the scans.
+    next(tree.rglob("simulated.json")).unlink()
     assert cli.main(["prepare", str(tree), str(cache)]) == 0
     opened = Cache.open(cache)
+    assert opened.scans[0]["simulation"]["kind"] == "cavity"
     assert opened.scans[0]["metadata"]["CHRONICITY"] in ("chronic", "subacute")
     assert np.asarray(opened.scans[0]["to_mni"]).shape == (4, 4)
     # A millimetre or two of alignment cost a box of 25 mm some of its overlap, a mirrored

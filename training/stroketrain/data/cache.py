@@ -50,6 +50,20 @@ class Cache:
         return len(self.scans)
 
 
+def simulation_records(tree: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the simulator drew, by subject and session; empty for a real tree.
+
+    The records beside the scans count too: a simulation that was stopped early has no list at its
+    top, and must not pass for ATLAS.
+    """
+    rows: list[dict[str, Any]] = []
+    for file in sorted(tree.rglob("*_simulation.json")):
+        rows.append(json.loads(file.read_text(encoding="utf-8")))
+    for file in sorted(tree.rglob("simulated.json")):
+        rows += json.loads(file.read_text(encoding="utf-8"))
+    return {(r["subject"], r["session"]): r for r in rows}
+
+
 def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) -> Cache:
     """Turn an ATLAS tree of any layout into a cache below ``out``.
 
@@ -64,11 +78,7 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     scans = survey.labelled
     if not scans:
         raise InputError(tree, "no scan with a lesion mask", "point to the Training folder")
-    records = {
-        (r["subject"], r["session"]): r
-        for file in tree.rglob("simulated.json")
-        for r in json.loads(file.read_text(encoding="utf-8"))
-    }
+    records = simulation_records(tree)
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)
     shape = (len(scans), *MNI_GRID.shape)

@@ -157,6 +157,31 @@ def other_channels(cache: Cache) -> list[str]:
     ]
 
 
+def _drawn(name: str, cache: Cache) -> list[str]:
+    import tempfile
+    from pathlib import Path
+
+    from PIL import Image
+
+    from ..figures import of_data  # it measures with this module
+
+    with tempfile.TemporaryDirectory() as folder:
+        png, svg = getattr(of_data, name)(cache, Path(folder))
+        with Image.open(png) as image:
+            size = f"{image.width} x {image.height}"
+        return [f"{png.name} ({size} pixels) and {svg.name} were drawn"]
+
+
+def sample_figure(cache: Cache) -> list[str]:
+    """A2: draws it, to know that it can be drawn from this data."""
+    return _drawn("sample", cache)
+
+
+def pipeline_figure(cache: Cache) -> list[str]:
+    """A14: the pipeline; curves, panel and bars are drawn from runs."""
+    return _drawn("pipeline", cache)
+
+
 FACTS: dict[str, Callable[[Cache], list[str]]] = {
     f.__name__: f
     for f in (
@@ -169,5 +194,7 @@ FACTS: dict[str, Callable[[Cache], list[str]]] = {
         overlap,
         receptive_fields,
         other_channels,
+        sample_figure,
+        pipeline_figure,
     )
 }

@@ -72,19 +72,16 @@ def run_rows(
     folder = manifests / budget
     index = read_index(folder)
     if index["data"].get("fingerprint") != cache.fingerprint:
-        index = {
-            "data": {
-                "fingerprint": cache.fingerprint,
-                "scans": len(cache),
-                "subjects": len({s["subject"] for s in cache.scans}),
-                "sites": len({s["site"] for s in cache.scans}),
-                "people": len(
-                    {s.get("simulation", {}).get("person", s["subject"]) for s in cache.scans}
-                ),
-                "simulated": sum("simulation" in s for s in cache.scans),
-            },
-            "rows": {},
-        }
+        index["rows"] = {}
+    simulated = [s["simulation"] for s in cache.scans if "simulation" in s]
+    index["data"] = {
+        "fingerprint": cache.fingerprint,
+        "scans": len(cache),
+        "subjects": len({s["subject"] for s in cache.scans}),
+        "sites": len({s["site"] for s in cache.scans}),
+        "simulated": len(simulated),
+        "heads": len({r["person"] for r in simulated}),
+    }
     done = 0
     for name in chosen_rows(names, rows_folder):
         row = rows[name]

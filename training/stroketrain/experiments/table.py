@@ -55,6 +55,8 @@ def result_line(results: list[dict[str, Any]], metric: str, show: list[str]) -> 
         low, high = bootstrap_interval(values)
         interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
         text = f"{metric} {values.mean():.3f}{interval}, n = {len(values)}"
+        if "slice" in metric:  # what the paper averages over, beside what can be bootstrapped
+            text = f"{_mean_of(results, metric)} over slices, by subject{text.removeprefix(metric)}"
     else:
         text = _mean_of(results, metric)
     return ", ".join([text, *(_mean_of(results, key) for key in show)])
@@ -138,16 +140,18 @@ def build_table(manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> str:
         folder = manifests / budget
         index = read_index(folder)
         data = index["data"]
-        origin = "simulated strokes" if data.get("simulated") else "ATLAS"
+        origin = "as read from an ATLAS tree"
+        if data["simulated"]:
+            origin = f"{data['simulated']} of them simulated strokes on {data['heads']} heads"
         parts += [
             "",
             f"## Budget {budget}",
             "",
             BUDGET_WORDS[budget],
             "",
-            f"Data: {origin}, {data['scans']} scans of {data['subjects']} subjects "
-            f"({data['people']} different heads) from {data['sites']} sites, fingerprint "
-            f"`{data['fingerprint'][:12]}`. One tree served all rows, whichever release the paper "
+            f"Data: {data['scans']} scans of {data['subjects']} subjects from {data['sites']} "
+            f"sites, {origin}; fingerprint `{data['fingerprint'][:12]}`. One tree served all "
+            "rows, whichever release the paper "
             "used.",
             "",
             "| row | what | split | what ran | result | the paper |",

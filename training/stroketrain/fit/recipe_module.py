@@ -93,7 +93,7 @@ class RecipeModule(L.LightningModule):
     def predict_scan(self, n: int, zs: list[int]) -> tuple[np.ndarray, np.ndarray, float]:
         """Probabilities and truth of slices ``zs`` of scan ``n``, (K, H, W) on the shrunk grid,
         and the loss on them. The network must be in evaluation mode."""
-        volume = torch.from_numpy(np.ascontiguousarray(self.cache.images[n])).to(self.device)
+        volume = torch.from_numpy(np.array(self.cache.images[n])).to(self.device)
         truth = torch.from_numpy(np.ascontiguousarray(self.cache.masks[n, zs])).to(self.device)
         truth = self.frame.shrunk(truth[:, None].float(), mask=True)
         height, width = truth.shape[-2:]

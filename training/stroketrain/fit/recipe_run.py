@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 import warnings
@@ -93,6 +94,8 @@ def run_recipe(
     """
     from safetensors.torch import save_file
 
+    # Dozens of runs in a row: what Lightning says about the machine each time buries the results.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     L.seed_everything(seed, workers=True, verbose=False)
     started = time.time()
     out.mkdir(parents=True, exist_ok=True)
@@ -120,6 +123,8 @@ def run_recipe(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists.*")
         warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")
+        warnings.filterwarnings("ignore", message=".*logs directory.*not empty.*")
         trainer = L.Trainer(
             max_epochs=recipe.epochs,
             accelerator=accelerator,
