@@ -278,6 +278,36 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     assert panel.controller.run is None
 
 
+def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
+    """Choosing an image that has a result shows it; here one with two clean lesions."""
+    from scipy import ndimage
+    from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE
+    from StrokeLesionSegLib.slicerbridge.threshold import ProbabilityMap
+
+    node = sample.add_sample()
+    truth = simulated_once().truth
+    soft = ndimage.gaussian_filter(truth.array.astype(np.float32), 2.0)
+    probability = truth.with_array(np.clip(soft, 0, 1))
+    segmentation = results.add_segmentation(node)
+    added = results.add_map(probability, node, "probability")
+    segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, added.GetID())
+    found = ProbabilityMap(probability).lesions(0.45, 0.1)
+    made = results.Provenance(model="by a script", threshold=0.45, min_volume_ml=0.1)
+    segment_id = results.add_segment(segmentation, found.patch, made)
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    panel.parameters.inputVolume = node
+    assert panel.parameters.segmentation is segmentation
+    assert panel.parameters.threshold == pytest.approx(0.45)
+    assert panel.parameters.minimumVolumeMl == pytest.approx(0.1)
+    rows = panel.controller.rows
+    assert [row.side for row in rows] == ["left", "right"]
+    panel.choose("overlay", "probability")
+    panel.picture("7-two-lesions")
+    panel.parameters.threshold = 0.3
+    panel.settle(0.3)
+    np.testing.assert_array_equal(panel.mask(), (probability.array >= 0.3).astype(np.uint8))
+
+
 def test_edit_opens_the_segment_editor_on_the_result(
     ready: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

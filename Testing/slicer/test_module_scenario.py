@@ -221,7 +221,7 @@ def compare_with_command_line(
         node.SetAndObserveStorageNodeID(storage.GetID())
         parameters = RunParameters(model="fluid", align=align, precision="float32", device="cpu")
         logic = BridgeLogic()
-        segmentation = logic.segment(node, parameters, timeout_s=240)
+        segmentation = logic.segment(node, parameters, timeout_s=600)
         ours = results.read_segment(segmentation, logic.segment_id(segmentation), node).full()
         mask = folder / "mask.nii"
         command = [sys.executable, "-m", "StrokeLesionSegLib", "segment", str(local), "-o"]

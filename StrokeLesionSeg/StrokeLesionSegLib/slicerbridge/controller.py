@@ -15,7 +15,7 @@ from . import batch, panel
 from .logic import newest_segment
 from .measure import Row, rows_of, total_text
 from .panel_tasks import PanelTasks
-from .results import find_segmentation, jump_to, maps_of, show_background, show_overlay
+from .results import Provenance, find_segmentation, jump_to, maps_of, show_background, show_overlay
 from .run import RunError, RunParameters, SegmentationRun
 from .threshold import seeds_from_text, seeds_to_text
 from .torch_setup import torch_state
@@ -239,8 +239,21 @@ class PanelController(PanelTasks):
         self._problem, self._warnings, self._kept_apart = "", (), False
         if not keep_result:
             found = find_segmentation(node) if node else None
-            self._set(segmentation=found if newest_segment(found) else None)
+            segment_id = newest_segment(found)
+            self._set(segmentation=found if segment_id else None)
+            if segment_id:
+                segment = found.GetSegmentation().GetSegment(segment_id)
+                self._show_settings(Provenance.from_segment(segment))
         self._read_rows()
+
+    def _show_settings(self, made: Provenance) -> None:
+        """Put the settings that made a segment into the sliders, without applying them again."""
+        self._set(
+            threshold=min(max(made.threshold, 0.05), 0.95),
+            minimumVolumeMl=min(max(made.min_volume_ml, 0.0), 100.0),
+            dropped=made.dropped,
+        )
+        self._applied = self._settings()
 
     def _observe(self, node: Any | None) -> None:
         import slicer
@@ -405,16 +418,9 @@ class PanelController(PanelTasks):
         self.refresh()
 
     def _take_results(self, results: Any) -> None:
-        made = results.provenance
-        low, high = 0.05, 0.95
         self._warnings, self._kept_apart = results.warnings, False
-        self._set(
-            segmentation=results.segmentation_node,
-            threshold=min(max(made.threshold, low), high),
-            minimumVolumeMl=min(max(made.min_volume_ml, 0.0), 100.0),
-            dropped="",
-        )
-        self._applied = self._settings()
+        self._set(segmentation=results.segmentation_node)
+        self._show_settings(results.provenance)
         show_background(self.parameters.inputVolume)
         self._fill_table(rows_of(results.found))
         self._show_overlay()
@@ -492,12 +498,7 @@ class PanelController(PanelTasks):
         if made is None:
             return
         self._kept_apart = False
-        self._set(
-            threshold=min(max(made.threshold, 0.05), 0.95),
-            minimumVolumeMl=made.min_volume_ml,
-            dropped=made.dropped,
-        )
-        self._applied = self._settings()
+        self._show_settings(made)
         self._read_rows()
         if self.rows:
             self.logic.tabulate(node, self.rows)
