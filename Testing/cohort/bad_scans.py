@@ -43,11 +43,12 @@ def write_bad_scans(folder: Path) -> list[str]:
     save("bad12_slice.nii", array[:, :, 16:17])
     header("bad13_type.nii", 70, "<h", 9999)
     (folder / "bad14_cut.nrrd").write_bytes(
-        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 40 46 32\nencoding: raw\n\n" + b"\0" * 100
+        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 40 46 32\nspacings: 1 1 1\nencoding: raw\n\n"
+        + b"\0" * 100
     )
     (folder / "bad15_no_data.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
     (folder / "bad16_detached.nhdr").write_bytes(
-        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 40 46 32\nencoding: raw\n"
+        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 40 46 32\nspacings: 1 1 1\nencoding: raw\n"
         b"endian: little\ndata file: not_there.raw\n"
     )
     header("bad17_magic.nii", 344, "<4s", b"xx1\0")
