@@ -42,14 +42,13 @@ def write_bad_scans(folder: Path) -> list[str]:
     save("bad11_series.nii.gz", np.stack([array] * 5, axis=-1))
     save("bad12_slice.nii", array[:, :, 16:17])
     header("bad13_type.nii", 70, "<h", 9999)
-    (folder / "bad14_cut.nrrd").write_bytes(
-        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 40 46 32\nspacings: 1 1 1\nencoding: raw\n\n"
-        + b"\0" * 100
+    start = (
+        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 40 46 32\nspacings: 1 1 1\nencoding: raw\n"
     )
+    (folder / "bad14_cut.nrrd").write_bytes(start + b"endian: little\n\n" + b"\0" * 100)
     (folder / "bad15_no_data.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
     (folder / "bad16_detached.nhdr").write_bytes(
-        b"NRRD0004\ntype: short\ndimension: 3\nsizes: 40 46 32\nspacings: 1 1 1\nencoding: raw\n"
-        b"endian: little\ndata file: not_there.raw\n"
+        start + b"endian: little\ndata file: not_there.raw\n"
     )
     header("bad17_magic.nii", 344, "<4s", b"xx1\0")
     (folder / "bad18_cut.nii").write_bytes(plain[: len(plain) // 2])

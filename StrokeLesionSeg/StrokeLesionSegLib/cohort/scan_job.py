@@ -327,7 +327,8 @@ def failure(
     record = _record(found, settings, FAILED, seconds)
     if isinstance(error, InputError):
         # Without the path, which is another on every machine: "source" says which scan it is.
-        record["error"] = " ".join(f"{error.cause}. {error.remedy}.".split())
+        text = f"{error.cause}. {error.remedy}.".replace(f"{found.path.parent}{os.sep}", "")
+        record["error"] = " ".join(text.split())
     elif isinstance(error, MemoryError) or "memory" in str(error).lower():
         record["error"] = "there is not enough memory for this scan. Use --views axial."
     else:
