@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .canonical import nearest_ras
 from .template import template_brain, template_head, template_t1
 from .volume import Volume
 from .window import apply_window, foreground_threshold, window_range
@@ -33,6 +33,12 @@ _MARGIN_MM = 30.0
 _STARTS = 6
 # Heads are smaller than MNI152's, which is larger than life.
 _USUAL_SCALE = 0.9
+# Share of the brain that a similarity is computed from.
+_KEPT = 0.85
+# Misfit (tissue being 0.7) that counts as a lesion, after smoothing, and the largest share of it.
+_MISFIT = 0.2
+_MISFIT_SIGMA_MM = 5.0
+_MOST_EXCLUDED = 0.3
 
 
 @dataclass(frozen=True)
@@ -76,21 +82,6 @@ def _points(
     return points, t1[part][k, j, i].astype(np.float64), goal.brain[part][k, j, i]
 
 
-def closest_ras(volume: Volume) -> Volume:
-    """The same voxels (a view) with i, j, k running towards R, A, S as nearly as possible."""
-    columns = volume.affine[:3, :3] / np.linalg.norm(volume.affine[:3, :3], axis=0)
-    order = max(permutations(range(3)), key=lambda p: sum(abs(columns[a, p[a]]) for a in range(3)))
-    array = volume.array.transpose(2 - order[2], 2 - order[1], 2 - order[0])
-    affine = volume.affine[:, [*order, 3]].astype(np.float64)
-    for axis in range(3):
-        if affine[axis, axis] < 0:
-            affine[:3, 3] += affine[:3, axis] * (array.shape[2 - axis] - 1)
-            affine[:3, axis] *= -1
-            array = np.flip(array, 2 - axis)
-    # Flipping back and forth leaves rounding in the origin; it must not decide anything.
-    return Volume(array, np.round(affine, 6))
-
-
 def reduce_scan(volume: Volume) -> Volume:
     """Flattened float32 copy at 3 mm on RAS axes, with air around it.
 
@@ -98,7 +89,10 @@ def reduce_scan(volume: Volume) -> Volume:
     """
     import SimpleITK as sitk
 
-    source = closest_ras(volume)
+    # In one axis order, whatever the file's, so that the result is the same bit for bit. Flipping
+    # leaves rounding in the origin, which must not decide anything either.
+    reorder = nearest_ras(volume.grid)
+    source = Volume(reorder.apply(volume.array), np.round(reorder.grid.affine, 6))
     array = np.ascontiguousarray(source.array, dtype=np.float32)
     if not np.isfinite(array.sum(dtype=np.float64)):
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
@@ -179,25 +173,68 @@ def correlation(a: NDArray, b: NDArray) -> float:
     return float(a @ b) / norm if norm > 1e-9 else 0.0
 
 
+def line_fit(values: NDArray, seen: NDArray) -> NDArray[np.float64]:
+    """``seen`` minus its best linear prediction from ``values``."""
+    values, seen = values - values.mean(), seen - seen.mean()
+    power = float(values @ values)
+    return seen - values * (float(values @ seen) / power if power > 1e-12 else 0.0)
+
+
+def robust_correlation(values: NDArray, seen: NDArray) -> float:
+    """Correlation without the part that disagrees most: a large cavity must not decide."""
+    misfit = np.abs(line_fit(values, seen))
+    kept = (
+        misfit
+        <= np.partition(misfit, int(_KEPT * (misfit.size - 1)))[int(_KEPT * (misfit.size - 1))]
+    )
+    return correlation(values[kept], seen[kept])
+
+
+def smooth_copy(reduced: Volume) -> Volume:
+    """The reduced scan with the noise taken off, for :func:`fit_quality`."""
+    from scipy import ndimage
+
+    return reduced.with_array(ndimage.gaussian_filter(reduced.array, 2.0 / STEP_MM))
+
+
 def fit_quality(
-    reduced: Volume, to_native: NDArray, skull: bool | None = None
+    smooth: Volume, to_native: NDArray, skull: bool | None = None
 ) -> tuple[float, float]:
     """Overlap and similarity of a scan with the template under ``to_native`` (MNI to native mm).
 
     overlap: Dice of the brain with what is brighter than half the brain's median, within the mask
-    of ``skull``'s target. similarity: correlation; with ``skull`` None within the brain alone,
-    else within that whole mask.
+    of ``skull``'s target. similarity: robust correlation; with ``skull`` None within the brain
+    alone, else within that whole mask. ``smooth`` comes from :func:`smooth_copy`.
     """
-    from scipy import ndimage
-
     points, values, brain = _points(bool(skull), 2, 2.0)
-    smooth = ndimage.gaussian_filter(reduced.array, 2.0 / STEP_MM)
-    seen = sample(smooth, reduced.affine, points @ to_native[:3, :3].T + to_native[:3, 3])
+    moved = points @ to_native[:3, :3].T + to_native[:3, 3]
+    seen = sample(smooth.array, smooth.affine, moved)
     part = brain if skull is None else slice(None)
-    similarity = correlation(values[part], seen[part])
+    similarity = robust_correlation(values[part], seen[part])
     tissue = seen > max(0.5 * float(np.median(seen[brain])), 1e-3)
     overlap = 2.0 * float((tissue & brain).sum()) / max(1.0, float(tissue.sum() + brain.sum()))
     return overlap, similarity
+
+
+def healthy_mask(smooth: Volume, to_native: NDArray, skull: bool) -> NDArray[np.bool_]:
+    """The target's mask without the places where the scan is unlike any healthy brain.
+
+    Cost-function masking (Brett et al., NeuroImage 14, 2001), with the lesion found by its misfit
+    under the pose ``to_native``: it would otherwise be shrunk or filled by the affine stage.
+    """
+    from scipy import ndimage
+
+    goal = target(skull)
+    k, j, i = np.nonzero(goal.brain)
+    affine = goal.t1.affine
+    points = np.stack([i, j, k], axis=1) @ affine[:3, :3].T + affine[:3, 3]
+    seen = sample(smooth.array, smooth.affine, points @ to_native[:3, :3].T + to_native[:3, 3])
+    misfit = np.zeros(goal.brain.shape, dtype=np.float32)
+    misfit[goal.brain] = line_fit(goal.t1.array[goal.brain].astype(np.float64), seen)
+    # Sulci and the pose's own error make thin misfits, which the smoothing levels out.
+    misfit = np.abs(ndimage.gaussian_filter(misfit, _MISFIT_SIGMA_MM / 2.0))
+    limit = max(_MISFIT, float(np.quantile(misfit[goal.brain], 1.0 - _MOST_EXCLUDED)))
+    return goal.mask & ~(goal.brain & (misfit > limit))
 
 
 def search_starts(reduced: Volume, check: Callable[[], None]) -> list[NDArray[np.float64]]:
@@ -215,7 +252,7 @@ def search_starts(reduced: Volume, check: Callable[[], None]) -> list[NDArray[np
         check()
         pose = _pose(parameters)
         moved = points @ pose[:3, :3].T + pose[:3, 3]
-        return correlation(values, sample(blurred, reduced.affine, moved))
+        return robust_correlation(values, sample(blurred, reduced.affine, moved))
 
     trials = []
     for centre in _centres(reduced):
