@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--precision", default="bf16-mixed", choices=("bf16-mixed", "32-true"))
     p.add_argument("--workers", type=int, default=0)
     p.add_argument("--threads", type=int)
+    p.add_argument("--start", type=Path, help="weights.safetensors of an earlier run to go on from")
+    p.add_argument("--positive-weight", type=float, default=10.0)
     papers = p.add_argument_group("runs of the papers, instead of the options above")
     papers.add_argument("--preset", help="a recipe of stroketrain/presets, e.g. cs230_paper")
     papers.add_argument("--override", default="{}", help="JSON laid onto the preset")
@@ -168,6 +170,8 @@ def _run(a: argparse.Namespace) -> None:
             seed=a.seed,
             precision=a.precision,
             workers=a.workers,
+            start=a.start,
+            positive_weight=a.positive_weight,
         )
         print(weights)
     elif a.command == "evaluate":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceLoss
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.networks import build_network
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -76,6 +78,16 @@ class LesionModule(L.LightningModule):
         self.channels = int(spec.get("in_channels", 1))
         # Dice over the whole batch: slices without lesion then cost what they add, not a constant.
         self.dice_loss = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
+
+    def start_from(self, weights: Path) -> None:
+        """Begin with the weights of an earlier run (safetensors) instead of random ones."""
+        from safetensors.torch import load_file
+
+        missing, unexpected = self.network.load_state_dict(load_file(str(weights)), strict=False)
+        lost = [n for n in missing if not n.endswith("num_batches_tracked")]
+        if lost or unexpected:
+            raise InputError(weights, "its tensors do not fit the network", "name the same network")
+        self.average.module.load_state_dict(self.network.state_dict())
 
     def _generator(self, step: int) -> Generator:
         # Seeded by the step, so that a resumed run draws what an unbroken one would have drawn.

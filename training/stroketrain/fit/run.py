@@ -75,6 +75,8 @@ def fit(
     seed: int = 0,
     precision: str = "bf16-mixed",
     workers: int = 0,
+    start: Path | None = None,
+    positive_weight: float = 10.0,
 ) -> Path:
     """Train ``spec`` on the cache for ``steps`` batches, or go on where a killed run stopped.
 
@@ -86,7 +88,17 @@ def fit(
     L.seed_everything(seed, workers=True)
     data = Cache.open(cache)
     out.mkdir(parents=True, exist_ok=True)
-    module = LesionModule(spec, steps, lr=lr, guided=guided, seed=seed, minutes=minutes)
+    module = LesionModule(
+        spec,
+        steps,
+        lr=lr,
+        guided=guided,
+        seed=seed,
+        minutes=minutes,
+        positive_weight=positive_weight,
+    )
+    if start is not None:
+        module.start_from(start)
     last = out / "checkpoints" / "last.ckpt"
     resume = str(last) if last.exists() else None
     skip = 0
@@ -130,6 +142,8 @@ def fit(
         "guided": guided,
         "seed": seed,
         "precision": precision,
+        "positive_weight": positive_weight,
+        "started_from": start.name if start else None,
         "device": str(module.device),
         "seconds": round(time.time() - started),
         "data": {"fingerprint": data.fingerprint, "scans": len(data)},
