@@ -36,6 +36,7 @@ def sample(cache: Cache, out: Path) -> list[Path]:
     plt = pyplot()
     n = median_scan(cache)
     mask = np.asarray(cache.masks[n])
+    name = f"{cache.scans[n]['name']}, {cache.scans[n]['volume_ml']:.1f} mL"
     centre = np.argwhere(mask).mean(axis=0)[::-1]
     where = MNI_GRID.affine[:3, :3] @ centre + MNI_GRID.affine[:3, 3]
     figure = plt.figure(figsize=(8, 3))
@@ -43,12 +44,13 @@ def sample(cache: Cache, out: Path) -> list[Path]:
         _nifti(cache.images[n].astype(np.float32)),
         cut_coords=tuple(where),
         figure=figure,
-        title=f"{cache.scans[n]['name']}, {cache.scans[n]['volume_ml']:.1f} mL",
         draw_cross=False,
+        colorbar=False,
         vmin=0,
         vmax=255,
     )
     shown.add_contours(_nifti(mask.astype(np.float32)), levels=[0.5], colors=COLOURS[1])
+    figure.suptitle(name, y=1.02, fontsize=9)
     return save(figure, out, "sample")
 
 
