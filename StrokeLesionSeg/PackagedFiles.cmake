@@ -129,6 +129,8 @@ set(MODULE_PYTHON_SCRIPTS
 set(MODULE_PYTHON_RESOURCES
   Resources/Icons/StrokeLesionSeg.png
   Resources/Icons/StrokeT1Simulated.png
+  Resources/Models/stroke-t1-sim/manifest.json
+  Resources/Models/stroke-t1-sim/weights.safetensors
   Resources/Report/group.js
   Resources/Report/report.css
   Resources/Template/NOTICE.txt

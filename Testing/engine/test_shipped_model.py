@@ -1,0 +1,181 @@
+"""The model that ships, on the demo's stroke and on real scans, in every orientation.
+
+nibabel turns the scans and puts the masks back, so that our own geometry has a witness.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from StrokeLesionSegLib.images import Volume, read_scan
+from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+from StrokeLesionSegLib.lesions import find_lesions
+from StrokeLesionSegLib.models import LoadedModel, load_model
+from StrokeLesionSegLib.models.store import shipped_models_directory
+
+pytestmark = pytest.mark.skipif(
+    not any((shipped_models_directory() or Path()).glob("*/manifest.json")),
+    reason="this checkout ships no model",
+)
+AS_IT_LIES = SegmentOptions(align="none")
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def stroke() -> tuple[nib.Nifti1Image, np.ndarray]:
+    """The demo's simulated stroke in the MNI152 template, (I, J, K) as nibabel has it."""
+    datasets = pytest.importorskip("nilearn.datasets")
+    from StrokeLesionSegLib.commands.demo_stroke import simulate_stroke
+
+    def volume(image: nib.Nifti1Image) -> Volume:
+        array = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).transpose(2, 1, 0))
+        return Volume(array, image.affine.astype(np.float64))
+
+    drawn = simulate_stroke(
+        volume(datasets.load_mni152_template(resolution=1)),
+        volume(datasets.load_mni152_gm_template(resolution=1)),
+        volume(datasets.load_mni152_wm_template(resolution=1)),
+    )
+    image = nib.Nifti1Image(drawn.t1.array.transpose(2, 1, 0), drawn.t1.affine)
+    return image, drawn.truth.array.transpose(2, 1, 0) > 0
+
+
+def run(image: nib.Nifti1Image, model: LoadedModel, options: SegmentOptions) -> nib.Nifti1Image:
+    """The mask of ``image`` on its own grid."""
+    array = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).transpose(2, 1, 0))
+    volume = Volume(array, np.asarray(image.affine, np.float64))
+    result = segment_volume(volume, model, options)
+    settings = model.manifest.inference
+    found = find_lesions(
+        result.probability.array,
+        volume.affine,
+        threshold=settings["threshold"],
+        min_volume_ml=settings["min_volume_ml"],
+    )
+    return nib.Nifti1Image(found.mask.transpose(2, 1, 0), image.affine)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+def back_on(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> np.ndarray:
+    """``mask`` in world coordinates, resampled linearly by nilearn onto the grid of ``image``."""
+    from nilearn.image import resample_to_img
+
+    moved = resample_to_img(
+        nib.Nifti1Image(np.asarray(mask.dataobj, np.float32), mask.affine),
+        image,
+        interpolation="linear",
+        force_resample=True,
+        copy_header=True,
+    )
+    return moved.get_fdata() >= 0.5
+
+
+def test_finds_the_stroke_of_the_demo(stroke, model: LoadedModel) -> None:
+    image, truth = stroke
+    found = np.asarray(run(image, model, SegmentOptions()).dataobj) > 0
+    assert dice(found, truth) > 0.7
+
+
+def test_any_of_48_orientations_gives_the_same_lesion(stroke, model: LoadedModel) -> None:
+    image, truth = stroke
+    # A piece around the lesion keeps 48 runs short; the way of the geometry is the same.
+    middle = [int(v) for v in np.argwhere(truth).mean(axis=0)]
+    piece = image.slicer[tuple(slice(max(0, m - 44), m + 44) for m in middle)]
+    expected = np.asarray(run(piece, model, AS_IT_LIES).dataobj) > 0
+    assert expected.sum() > 1000
+    for axes in permutations(range(3)):
+        for flips in product((1, -1), repeat=3):
+            turned = piece.as_reoriented(np.column_stack([axes, flips]).astype(float))
+            mask = run(turned, model, AS_IT_LIES)
+            assert mask.shape == turned.shape
+            there = nib.as_closest_canonical(mask)
+            home = nib.as_closest_canonical(piece)
+            np.testing.assert_allclose(there.affine, home.affine, atol=1e-4)
+            assert dice(np.asarray(there.dataobj) > 0, expected) >= 0.99, (axes, flips)
+
+
+def test_thick_slices_keep_the_lesion(stroke, model: LoadedModel) -> None:
+    image, _ = stroke
+    whole = np.asarray(run(image, model, AS_IT_LIES).dataobj) > 0
+    thick = np.asarray(image.dataobj, np.float32)
+    depth = thick.shape[2] // 3 * 3
+    averaged = thick[:, :, :depth].reshape(*thick.shape[:2], depth // 3, 3).mean(axis=3)
+    affine = image.affine.copy()
+    affine[:3, 2] *= 3
+    affine[:3, 3] += image.affine[:3, 2]
+    mask = run(nib.Nifti1Image(averaged, affine), model, AS_IT_LIES)
+    assert dice(back_on(image, mask), whole) >= 0.85
+
+
+@pytest.mark.parametrize("align", ["none", "auto"])
+def test_an_oblique_copy_keeps_the_lesion(stroke, model: LoadedModel, align: str) -> None:
+    from nilearn.image import resample_img
+
+    image, _ = stroke
+    whole = np.asarray(run(image, model, SegmentOptions(align=align)).dataobj) > 0
+    angles = np.deg2rad([12.0, -9.0, 15.0])
+    turn = np.eye(4)
+    for axis, angle in enumerate(angles):
+        a, b = [n for n in range(3) if n != axis]
+        r = np.eye(4)
+        r[a, a] = r[b, b] = np.cos(angle)
+        r[a, b], r[b, a] = -np.sin(angle), np.sin(angle)
+        turn = turn @ r
+    grid = turn @ np.diag([1.1, 0.9, 1.2, 1.0])
+    centre = image.affine @ np.array([*(np.array(image.shape) - 1) / 2, 1.0])
+    shape = (215, 280, 210)
+    grid[:3, 3] = centre[:3] - grid[:3, :3] @ ((np.array(shape) - 1) / 2)
+    oblique = resample_img(
+        nib.Nifti1Image(np.asarray(image.dataobj, np.float32), image.affine),
+        target_affine=grid,
+        target_shape=shape,
+        force_resample=True,
+        copy_header=True,
+    )
+    mask = run(oblique, model, SegmentOptions(align=align))
+    np.testing.assert_array_equal(mask.affine, oblique.affine)
+    assert dice(back_on(image, mask), whole) >= 0.85
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_every_real_t1_gets_a_mask_on_its_own_grid(
+    shared_data: Path, model: LoadedModel, tmp_path: Path
+) -> None:
+    from StrokeLesionSegLib.pipeline import OutputPaths, segment_file
+
+    files = sorted((shared_data / "t1").rglob("*.nii.gz"))
+    assert len(files) >= 20
+    for file in files:
+        mask = tmp_path / file.name
+        segment_file(file, OutputPaths(mask), model=model)
+        source, written = nib.load(file), nib.load(mask)
+        assert written.shape == source.shape, file.name
+        np.testing.assert_allclose(written.affine, source.affine, atol=1e-4, err_msg=file.name)
+        assert set(np.unique(np.asarray(written.dataobj))) <= {0, 1}
+
+
+def test_the_same_scan_gives_the_same_mask_twice(stroke, model: LoadedModel) -> None:
+    image, _ = stroke
+    masks = [np.asarray(run(image, model, AS_IT_LIES).dataobj) for _ in range(2)]
+    np.testing.assert_array_equal(masks[0], masks[1])
+
+
+def test_reading_from_a_file_changes_nothing(stroke, model: LoadedModel, tmp_path: Path) -> None:
+    image, _ = stroke
+    file = tmp_path / "t1.nii.gz"
+    nib.save(image, file)
+    np.testing.assert_allclose(
+        read_scan(file).volume.array, np.asarray(image.dataobj).transpose(2, 1, 0), rtol=1e-6
+    )
