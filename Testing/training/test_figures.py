@@ -40,7 +40,7 @@ def check(out: Path, name: str) -> None:
     pixels = np.asarray(Image.open(out / f"{name}.png").convert("RGB"))
     assert min(pixels.shape[:2]) > 200
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
-    assert "<svg" in (out / f"{name}.svg").read_text()[:2000]
+    assert "<svg" in (out / f"{name}.svg").read_text(encoding="utf-8")[:2000]
 
 
 @pytest.mark.parametrize("name", OF_DATA)

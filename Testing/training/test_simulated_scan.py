@@ -15,6 +15,7 @@ pytest.importorskip("nilearn")
 from stroketrain.simulate.anatomy import Anatomy, template_anatomy
 from stroketrain.simulate.appearance import TissueLevels, implant
 from stroketrain.simulate.cast import load_cast
+from stroketrain.simulate.fields import dilate
 from stroketrain.simulate.scan import simulate_scan
 from stroketrain.simulate.shapes import draw_volume_ml, ellipsoid
 from stroketrain.simulate.tree import simulate_tree
@@ -46,9 +47,9 @@ def test_lesions_darken_the_brain_and_leave_the_rest(
     assert 4_000 < int(truth.sum()) < 30_000
     assert not bool((truth & ~brain).any())
     assert float(after[truth].mean()) < darkest * float(t1[truth].mean())
-    far = soft == 0
-    assert float((after - t1)[far].abs().max()) < 0.12
-    assert float((after - t1)[far].abs().mean()) < 1e-3
+    # The softest edge fades out within 7 voxels.
+    far = dilate(truth.float(), 9) == 0
+    assert torch.equal(after[far], t1[far])
 
 
 def test_a_scan_follows_its_seed(template: Anatomy) -> None:

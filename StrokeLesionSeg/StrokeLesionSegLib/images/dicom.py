@@ -151,21 +151,9 @@ def _collect_series(path: Path) -> dict[str, _Series]:
             raise InputError(
                 file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
             ) from error
-        storage = str(header.get("SOPClassUID", ""))
-        if storage != _MR and storage not in _ENHANCED:
-            if "Rows" in header:
-                others[str(header.get("Modality", "unknown"))] += 1
-            continue
-        instance = str(header.get("SOPInstanceUID", file))
-        if instance in seen:  # the same image, exported twice
-            continue
-        seen.add(instance)
-        uid = str(header.get("SeriesInstanceUID", ""))
-        entry = found.setdefault(uid, _Series(uid, _facts(header)))
-        entry.enhanced = entry.enhanced or storage in _ENHANCED
         try:
-            _add(entry, file, instance, header)
-        except (TypeError, ValueError, IndexError) as error:
+            _sort_in(file, header, found, seen, others)
+        except Exception as error:  # values are only converted, and found damaged, when asked for
             raise InputError(
                 file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
             ) from error
@@ -183,6 +171,29 @@ def _collect_series(path: Path) -> dict[str, _Series]:
             "Give a folder with the DICOM files of one T1-weighted series, or an image file",
         )
     return found
+
+
+def _sort_in(
+    file: Path,
+    header: pydicom.Dataset,
+    found: dict[str, _Series],
+    seen: set[str],
+    others: dict[str, int],
+) -> None:
+    """Put one file's images into its series in ``found``, or count it among the ``others``."""
+    storage = str(header.get("SOPClassUID", ""))
+    if storage != _MR and storage not in _ENHANCED:
+        if "Rows" in header:
+            others[str(header.get("Modality", "unknown"))] += 1
+        return
+    instance = str(header.get("SOPInstanceUID", file))
+    if instance in seen:  # the same image, exported twice
+        return
+    seen.add(instance)
+    uid = str(header.get("SeriesInstanceUID", ""))
+    entry = found.setdefault(uid, _Series(uid, _facts(header)))
+    entry.enhanced = entry.enhanced or storage in _ENHANCED
+    _add(entry, file, instance, header)
 
 
 def _facts(header: pydicom.Dataset) -> dict[str, Any]:

@@ -174,7 +174,8 @@ def run_recipe(
         "device": str(trainer.strategy.root_device),
         "precision": precision,
         "commit": commit_of_checkout(),
-        "torch": torch.__version__,
+        # Without the local version (the build): the device stands beside it.
+        "torch": str(torch.__version__).split("+")[0],
     }
     result = tidy(result)
     temporary = out / ".result.json"

@@ -148,7 +148,8 @@ def fit(
         "seconds": round(time.time() - started),
         "data": {"fingerprint": data.fingerprint, "scans": len(data)},
         "commit": commit_of_checkout(),
-        "torch": torch.__version__,
+        # Without the local version (the build): the device stands beside it.
+        "torch": str(torch.__version__).split("+")[0],
     }
     (out / "run.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     return weights
