@@ -129,6 +129,7 @@ set(MODULE_PYTHON_SCRIPTS
 set(MODULE_PYTHON_RESOURCES
   Resources/Icons/StrokeLesionSeg.png
   Resources/Icons/StrokeT1Simulated.png
+  Resources/Models/MODEL_CARD.md
   Resources/Models/stroke-t1-sim/manifest.json
   Resources/Models/stroke-t1-sim/weights.safetensors
   Resources/Report/group.js

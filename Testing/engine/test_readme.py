@@ -68,8 +68,7 @@ def test_make_targets(readme: str) -> None:
 
 def test_links_and_python_examples(readme: str) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
-        if link != "Resources/demo.png":  # drawn by make demo once there are weights
-            assert (REPOSITORY / link).exists(), link
+        assert (REPOSITORY / link).exists(), link
     examples = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     assert len(examples) == 2
     for example in examples:
