@@ -65,7 +65,9 @@ def test_the_console_is_heard(tmp_path: Path) -> None:
     """The tests below would pass with a browser that says nothing."""
     page = tmp_path / "page.html"
     content = scan_report(make_content(()))
-    page.write_text(content.replace("</h1>", '</h1><img src="https://example.org/x.png">'))
+    page.write_text(
+        content.replace("</h1>", '</h1><img src="https://example.org/x.png">'), encoding="utf-8"
+    )
     _, console = browse(page, "--dump-dom")
     assert "Content Security Policy" in console
     assert "example.org" in console
