@@ -18,6 +18,7 @@ from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
 from StrokeLesionSegLib.models.load import LoadedModel
 
 from .data.atlas import AtlasScan, find_scans
+from .data.cache import simulation_records
 from .data.reading import unite_masks
 
 SCORER_NAMES = ("atlas2022", "isles2022", "isles2026")
@@ -39,11 +40,7 @@ def predict_tree(
     model: LoadedModel, tree: Path, options: SegmentOptions, say: Callable[[str], None] = print
 ) -> Iterable[Case]:
     """Run the engine on every labelled scan of an ATLAS tree of any layout, one at a time."""
-    records = {
-        (r["subject"], r["session"]): r
-        for file in tree.rglob("*_simulation.json")
-        for r in [json.loads(file.read_text(encoding="utf-8"))]
-    }
+    records = simulation_records(tree)
     for scan in find_scans(tree).labelled:
         try:
             volume = read_scan(scan.t1).volume
