@@ -62,7 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--workers", type=int, default=0)
     p.add_argument("--threads", type=int)
     p.add_argument("--start", type=Path, help="weights.safetensors of an earlier run to go on from")
+    p.add_argument("--also", type=Path, nargs="*", default=[], help="further caches to draw from")
     p.add_argument("--positive-weight", type=float, default=10.0)
+    p.add_argument("--false-positive", type=float, default=0.5, help="its weight in Tversky's loss")
+    p.add_argument(
+        "--hard-share", type=float, default=0.0, help="worst pixels counted again (TopK)"
+    )
+    p.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
+    p.add_argument("--lesion-share", type=float, default=0.65, help="slices drawn with lesion")
+    p.add_argument("--ema", type=float, default=0.995, help="decay of the averaged weights")
     papers = p.add_argument_group("runs of the papers, instead of the options above")
     papers.add_argument("--preset", help="a recipe of stroketrain/presets, e.g. cs230_paper")
     papers.add_argument("--override", default="{}", help="JSON laid onto the preset")
@@ -172,6 +180,12 @@ def _run(a: argparse.Namespace) -> None:
             workers=a.workers,
             start=a.start,
             positive_weight=a.positive_weight,
+            also=a.also,
+            false_positive=a.false_positive,
+            hard_share=a.hard_share,
+            lesion_share=a.lesion_share,
+            ema=a.ema,
+            compiled=a.compile,
         )
         print(weights)
     elif a.command == "evaluate":

@@ -9,6 +9,8 @@ from typing import Any
 
 from StrokeLesionSegLib.models import write_model
 
+from .data.reading import WINDOW, WINDOW_LOW_OF
+
 CHANNELS = {
     1: ["t1"],
     4: ["t1", "click_positive", "click_negative", "previous_probability"],
@@ -53,7 +55,8 @@ def export(
         "labels": {"1": "stroke lesion"},
         "preprocessing": {
             "grid": "mni152-2009a-1mm",
-            "window_percentiles": [0.5, 99.5],
+            "window_percentiles": list(WINDOW),
+            "window_low_of": WINDOW_LOW_OF,
             "pad_multiple": 16,
             "brain_mask_margin_mm": 5,
         },

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 _BINS = 4096
 # Otsu's threshold is found on a coarser histogram: its position need not be finer.
 _OTSU_BINS = 256
+# What the low percentile may be taken of.
+LOW_OF = ("foreground", "volume")
 # Air lies below this fraction of Otsu's threshold, cerebrospinal fluid above it.
 _AIR_FRACTION = 0.3
 
@@ -28,15 +30,21 @@ def foreground_threshold(array: NDArray[np.generic]) -> float:
 
 
 def window_range(
-    array: NDArray[np.generic], low: float = 0.5, high: float = 99.5
+    array: NDArray[np.generic], low: float = 0.5, high: float = 99.5, *, low_of: str = "foreground"
 ) -> tuple[float, float]:
     """Percentiles ``low`` and ``high`` (in percent) of the foreground of the whole volume.
 
     ``array``: any shape, real. The foreground is what lies above :func:`foreground_threshold`.
-    NaN and infinity are ignored. An affine change of the intensities (positive slope) changes
+    ``low_of``: "foreground", or "volume" to take the low one of all voxels, background included.
+    That one does not move when resampling or thick slices blur the edge of the brain: each blurred
+    edge fills the gap between air and tissue with values that the foreground's low percentile
+    follows. NaN and infinity are ignored. An affine change of the intensities (positive slope) changes
     the range in the same way. Raises ``ValueError`` if the percentiles are not
-    0 <= low < high <= 100, no voxel is finite, or all finite voxels are equal.
+    0 <= low < high <= 100, ``low_of`` is neither word, no voxel is finite, or all finite voxels
+    are equal.
     """
+    if low_of not in LOW_OF:
+        raise ValueError(f"the low percentile is taken of one of {LOW_OF}, not of {low_of!r}")
     if not 0 <= low < high <= 100:
         raise ValueError(f"percentiles must be 0 <= low < high <= 100, not {low} and {high}")
     values = _finite(array)
@@ -44,6 +52,8 @@ def window_range(
     threshold = _threshold(values, minimum, maximum)
     inside = values[values > threshold]
     bottom, top = (float(v) for v in np.percentile(inside, [low, high]))
+    if low_of == "volume":
+        bottom = float(np.percentile(values, low))
     if not bottom < top:
         # A single tissue value: the window spans from the background to it.
         bottom, top = minimum, float(inside.max())

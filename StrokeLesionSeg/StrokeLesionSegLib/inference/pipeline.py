@@ -137,9 +137,11 @@ def before_network(
 
     with run.stage("window"):
         array = canonical.volume.array
-        percentiles = model.manifest.preprocessing.get("window_percentiles")
+        preprocessing = model.manifest.preprocessing
+        percentiles = preprocessing.get("window_percentiles") or _DEFAULT_PERCENTILES
+        low_of = preprocessing.get("window_low_of", "foreground")
         try:
-            window = window_range(array, *(percentiles or _DEFAULT_PERCENTILES))
+            window = window_range(array, *percentiles, low_of=low_of)
         except ValueError as error:
             raise InputError("image", str(error), "Check that it is a T1 scan of a head") from error
         # The canonical array is ours alone: windowing in place saves a copy of the volume.

@@ -234,6 +234,8 @@ def _validate_preprocessing(content: Mapping[str, Any]) -> None:
         raise ValueError(
             "manifest field preprocessing.window_percentiles must be two ascending percentiles"
         )
+    if content.get("window_low_of", "foreground") not in ("foreground", "volume"):
+        raise ValueError("manifest field preprocessing.window_low_of must be foreground or volume")
     multiple = content.get("pad_multiple")
     if isinstance(multiple, bool) or not isinstance(multiple, int) or not 1 <= multiple <= 1024:
         raise ValueError(

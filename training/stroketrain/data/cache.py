@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from StrokeLesionSegLib.images import MNI_GRID
 
 from .atlas import find_scans
 from .metadata import attach_metadata
-from .reading import WINDOW, read_labelled
+from .reading import WINDOW, WINDOW_LOW_OF, read_labelled
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,38 @@ class Cache:
 
     def __len__(self) -> int:
         return len(self.scans)
+
+
+class _Joined:
+    """Arrays of several caches behind one another, read where they lie."""
+
+    def __init__(self, arrays: Sequence[np.ndarray]) -> None:
+        self.arrays = arrays
+        self.starts = np.cumsum([0, *(len(a) for a in arrays)])
+        self.shape = (int(self.starts[-1]), *arrays[0].shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        n, *rest = index if isinstance(index, tuple) else (index,)
+        if not 0 <= n < len(self):
+            raise IndexError(n)
+        which = int(np.searchsorted(self.starts, n, side="right")) - 1
+        return self.arrays[which][(n - int(self.starts[which]), *rest)]
+
+
+def join_caches(caches: Sequence[Cache]) -> Cache:
+    """Several caches as one, none copied; the fingerprint is that of all of them in their order."""
+    if len(caches) == 1:
+        return caches[0]
+    prints = " ".join(c.fingerprint for c in caches)
+    return Cache(
+        _Joined([c.images for c in caches]),  # type: ignore[arg-type]
+        _Joined([c.masks for c in caches]),  # type: ignore[arg-type]
+        [scan for c in caches for scan in c.scans],
+        hashlib.sha256(prints.encode()).hexdigest(),
+    )
 
 
 def simulation_records(tree: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -131,6 +164,7 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
         raise InputError(tree, "every scan was left out", "see the lines above")
     meta = {
         "window": WINDOW,
+        "window_low_of": WINDOW_LOW_OF,
         "layout": survey.layout,
         "fingerprint": digest.hexdigest(),
         "scans": entries,

@@ -20,6 +20,8 @@ from StrokeLesionSegLib.images import (
 from .atlas import AtlasScan
 
 WINDOW = (0.5, 99.5)
+# The low end is taken of all voxels, so that it does not depend on how sharp the brain's edge is.
+WINDOW_LOW_OF = "volume"
 # Headers of a T1 and of its mask differ by rounding; half a voxel is another place.
 _SAME_PLACE_MM = 0.25
 
@@ -107,5 +109,6 @@ def read_labelled(scan: AtlasScan) -> Labelled:
         array = canonical.volume.array
         soft = Volume(truth.array.astype(np.float32), truth.affine)
         mask = to_canonical(soft).volume.array > 0.5
-    image = np.round(apply_window(array, window_range(array, *WINDOW)) * 255).astype(np.uint8)
+    window = window_range(array, *WINDOW, low_of=WINDOW_LOW_OF)
+    image = np.round(apply_window(array, window) * 255).astype(np.uint8)
     return Labelled(image, mask.astype(np.uint8), to_mni)

@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss
+from monai.losses import TverskyLoss
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.networks import build_network
 from torch import Generator, Tensor
@@ -49,6 +49,13 @@ class LesionModule(L.LightningModule):
         the first 60 percent of the run. Without it the network rests for thousands of steps at "no
         lesion anywhere", where the Dice loss has hardly a gradient; with it to the end it would
         mark too much.
+    false_positive: weight of false against missed pixels in the Tversky loss, whose weights add up
+        to 1; .5 makes it the Dice loss.
+    hard_share: share of the pixels of a batch, the worst ones, whose cross entropy counts once more
+        by itself (TopK loss); 0 for none. Most pixels are easy, and a false spot in a healthy slice
+        would vanish in the mean.
+    compiled: run the training passes through ``torch.compile`` (needs a C++ compiler on a CPU);
+        the first batch of each view then takes about a minute.
     ema: decay of the exponential moving average of the weights, which is what is kept.
     """
 
@@ -61,8 +68,11 @@ class LesionModule(L.LightningModule):
         guided: float = 0.2,
         ema: float = 0.995,
         positive_weight: float = 10.0,
+        false_positive: float = 0.5,
+        hard_share: float = 0.0,
         seed: int = 0,
         minutes: float | None = None,
+        compiled: bool = False,
     ) -> None:
         super().__init__()
         self.started = time.monotonic()
@@ -72,12 +82,21 @@ class LesionModule(L.LightningModule):
         self.layout = torch.contiguous_format if narrow else torch.channels_last
         self.network = build_network(spec).to(memory_format=self.layout)
         initialise(self.network)
+        # In a tuple, so that it is no second set of the same weights in the checkpoint.
+        self._forward = (torch.compile(self.network, dynamic=False) if compiled else self.network,)
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True
         )
         self.channels = int(spec.get("in_channels", 1))
-        # Dice over the whole batch: slices without lesion then cost what they add, not a constant.
-        self.dice_loss = DiceLoss(sigmoid=True, batch=True, smooth_nr=1.0, smooth_dr=1.0)
+        # Over the whole batch: slices without lesion then cost what they add, not a constant.
+        self.region_loss = TverskyLoss(
+            sigmoid=True,
+            batch=True,
+            alpha=false_positive,
+            beta=1 - false_positive,
+            smooth_nr=1.0,
+            smooth_dr=1.0,
+        )
 
     def start_from(self, weights: Path) -> None:
         """Begin with the weights of an earlier run (safetensors) instead of random ones."""
@@ -112,15 +131,8 @@ class LesionModule(L.LightningModule):
         image, mask = batch["image"].float() / 255.0, batch["mask"].float()
         image, mask = augment(g, image, mask, mirror=bool(batch["mirror"]))
         x = self._inputs(g, image, mask).contiguous(memory_format=self.layout)
-        logits = self.network(x).float()
-        weight = max(
-            1.5,
-            float(self.hparams["positive_weight"]) * (1 - self.progress(self.global_step) / 0.6),
-        )
-        entropy = F.binary_cross_entropy_with_logits(
-            logits, mask, pos_weight=torch.tensor(weight, device=logits.device)
-        )
-        loss = self.dice_loss(logits, mask) + entropy
+        logits = self._forward[0](x).float()
+        loss = self.region_loss(logits, mask) + self._entropy(logits, mask)
         self.log("train/loss", loss, prog_bar=True)
         with torch.no_grad():
             guess = logits > 0
@@ -128,6 +140,19 @@ class LesionModule(L.LightningModule):
             dice = 2 * (guess & wanted).sum() / (guess.sum() + wanted.sum()).clamp_min(1)
         self.log("train/batch_dice", dice, prog_bar=True)
         return loss
+
+    def _entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
+        start = float(self.hparams["positive_weight"])
+        end = min(start, 1.5)
+        weight = max(end, start * (1 - self.progress(self.global_step) / 0.6))
+        each = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+        entropy = (each * (1 + (weight - 1) * mask)).mean()
+        share = float(self.hparams["hard_share"])
+        if share:
+            entropy = (
+                entropy + each.flatten().topk(max(1, round(share * each.numel()))).values.mean()
+            )
+        return entropy
 
     def on_train_batch_end(self, *_: Any) -> None:
         # A young average would drag the random initial weights along.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from ..data.cache import Cache
+from ..data.cache import Cache, join_caches
 from ..data.slices import Sampling, SliceStream
 from .module import LesionModule
 
@@ -76,17 +77,24 @@ def fit(
     precision: str = "bf16-mixed",
     workers: int = 0,
     start: Path | None = None,
+    also: Sequence[Path] = (),
     positive_weight: float = 10.0,
+    false_positive: float = 0.5,
+    hard_share: float = 0.0,
+    lesion_share: float = 0.65,
+    ema: float = 0.995,
+    compiled: bool = False,
 ) -> Path:
-    """Train ``spec`` on the cache for ``steps`` batches, or go on where a killed run stopped.
+    """Train ``spec`` for ``steps`` batches, or go on where a killed run stopped.
 
-    Writes ``run.json`` (everything needed to repeat it), ``checkpoints/last.ckpt`` and, at the end,
-    ``weights.pt.safetensors`` with the moving average of the weights. Returns that path.
+    ``also`` names caches beside ``cache`` to draw from; the other options are the module's.
+    Writes ``run.json`` (all that is needed to repeat it), ``checkpoints/last.ckpt`` and, at the
+    end, ``weights.safetensors`` with the moving average of the weights. Returns that path.
     """
     from safetensors.torch import save_file
 
     L.seed_everything(seed, workers=True)
-    data = Cache.open(cache)
+    data = join_caches([Cache.open(cache), *(Cache.open(c) for c in also)])
     out.mkdir(parents=True, exist_ok=True)
     module = LesionModule(
         spec,
@@ -96,6 +104,10 @@ def fit(
         seed=seed,
         minutes=minutes,
         positive_weight=positive_weight,
+        false_positive=false_positive,
+        hard_share=hard_share,
+        ema=ema,
+        compiled=compiled,
     )
     if start is not None:
         module.start_from(start)
@@ -106,7 +118,7 @@ def fit(
         skip = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
     stream = SliceStream(
         data,
-        Sampling(views=(0.7, 0.15, 0.15), lesion_share=0.65, batch=batch),
+        Sampling(views=(0.7, 0.15, 0.15), lesion_share=lesion_share, batch=batch),
         steps - skip,
         seed,
         skip,
@@ -143,6 +155,10 @@ def fit(
         "seed": seed,
         "precision": precision,
         "positive_weight": positive_weight,
+        "false_positive": false_positive,
+        "hard_share": hard_share,
+        "lesion_share": lesion_share,
+        "ema": ema,
         "started_from": start.name if start else None,
         "device": str(module.device),
         "seconds": round(time.time() - started),

@@ -85,7 +85,7 @@ def acquire(
 ) -> tuple[Tensor, Tensor, dict[str, bool]]:
     """The whole chain with its usual odds; returns T1, truth and what was done."""
     done = {
-        "thick": chance(g, 0.15),
+        "thick": chance(g, 0.25),
         "motion": chance(g, 0.06),
         "stripped": has_skull and chance(g, 0.4),
         "defaced": has_skull and chance(g, 0.4),
