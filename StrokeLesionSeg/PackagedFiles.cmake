@@ -29,6 +29,10 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/score.py
   StrokeLesionSegLib/commands/segment.py
   StrokeLesionSegLib/commands/tables.py
+  StrokeLesionSegLib/editing/__init__.py
+  StrokeLesionSegLib/editing/regions.py
+  StrokeLesionSegLib/editing/session.py
+  StrokeLesionSegLib/editing/types.py
   StrokeLesionSegLib/errors.py
   StrokeLesionSegLib/images/__init__.py
   StrokeLesionSegLib/images/alignment.py

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "lesions": set(),
     "models": {"networks"},
     "inference": {"images", "networks", "models"},
+    "editing": PARTS - {"networks"},
     "reporting": {"outputs", "images", "lesions"},
     "pipeline": {"outputs", "reporting", *PARTS},
     "cohort": {"outputs", "pipeline", "reporting", *PARTS},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "cli": {"commands"},
     "__main__": {"cli"},
     "__init__": set(),
-    "slicerbridge": {"outputs", "pipeline", "reporting", "cohort", "cli", *PARTS},
+    "slicerbridge": {"outputs", "pipeline", "reporting", "cohort", "cli", "editing", *PARTS},
 }
 SLICER_ONLY = {
     "slicer",
