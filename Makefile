@@ -16,12 +16,13 @@ STAMP_TEST := $(VENV)/.stamp-test
 STAMP_LINT := $(VENV)/.stamp-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint format clean package-list test-slicer-versions
+.PHONY: help demo test bench bench-cohort lint format clean package-list test-slicer-versions
 
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
 	@echo 'make test    run the test suite             (ARGS="-k name" runs a part of it)'
 	@echo 'make bench   time every stage of segment    (ARGS="--repeat 5")'
+	@echo 'make bench-cohort  time a batch over real scans (ARGS="--scans 200 --bad")'
 	@echo 'make lint    check style with ruff          (make format puts it right)'
 	@echo 'make package-list          write the list of files that the Slicer extension packages'
 	@echo 'make test-slicer-versions  the Slicer tests with several versions of its libraries'
@@ -37,6 +38,9 @@ test: $(STAMP_TEST)
 
 bench: $(STAMP_DEMO)
 	@"$(VENV_PYTHON)" Testing/benchmarks/stages.py $(ARGS)
+
+bench-cohort: $(STAMP_TEST)
+	@"$(VENV_PYTHON)" Testing/benchmarks/cohort.py $(ARGS)
 
 lint: $(STAMP_LINT)
 	@"$(VENV_PYTHON)" -m ruff check . && "$(VENV_PYTHON)" -m ruff format --check .

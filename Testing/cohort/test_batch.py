@@ -349,62 +349,6 @@ def test_a_list_with_subjects(tmp_path: Path, out: Path) -> None:
     assert source.is_dir()
 
 
-def test_the_next_scan_is_prepared_while_the_network_runs(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the overlap the network would wait for the reader, and the event never come."""
-    import threading
-
-    source = support.write_cohort(tmp_path / "in", 2)
-    second_read = threading.Event()
-    waited: list[bool] = []
-    prepare, predict = local.prepare, local.predict
-
-    def reading(found, *more):  # type: ignore[no-untyped-def]
-        result = prepare(found, *more)
-        if found.stem == "sub-Case1":
-            second_read.set()
-        return result
-
-    def predicting(*arguments):  # type: ignore[no-untyped-def]
-        waited.append(second_read.wait(60))
-        return predict(*arguments)
-
-    monkeypatch.setattr(local, "prepare", reading)
-    monkeypatch.setattr(local, "predict", predicting)
-    assert support.batch(source, out) == 0
-    assert waited == [True, True]
-    (end,) = support.records(out, "end")
-    assert 0 < end["network_share"] <= 1
-
-
-def test_few_scans_are_in_memory_at_a_time(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import weakref
-
-    source = support.write_cohort(tmp_path / "in", 12)
-    prepared: list[weakref.ref[scan_job.Prepared]] = []
-    most: list[int] = []
-    prepare, predict = local.prepare, local.predict
-
-    def preparing(*arguments):  # type: ignore[no-untyped-def]
-        result = prepare(*arguments)
-        prepared.append(weakref.ref(result))
-        return result
-
-    def counting(*arguments):  # type: ignore[no-untyped-def]
-        most.append(sum(reference() is not None for reference in prepared))
-        return predict(*arguments)
-
-    monkeypatch.setattr(local, "prepare", preparing)
-    monkeypatch.setattr(local, "predict", counting)
-    assert support.batch(source, out) == 0
-    assert len(prepared) == 12
-    # One just read, one waiting, one in the network, one waiting, one being written.
-    assert max(most) <= 5
-
-
 def test_pages_for_the_group_and_for_every_scan(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,247 @@
+"""How well a batch uses a machine: ``make bench-cohort``.
+
+Runs ``stroke-lesion-seg batch`` on the real scans of ``../shared/data/t1`` (heads and stripped
+brains, linked again and again until there are ``--scans`` of them) in a process that may use
+``--cores`` CPUs, and says
+
+- the network's share of the wall time after the first scan, and that of all CPU time that could be
+  had; scans an hour;
+- resident memory after each tenth of the scans and its growth, from the tenth scan on;
+- seconds of every stage, and bytes that a scan takes in and gives out.
+
+With ``--bad`` the twenty unusable files of the tests are mixed in, the batch is run twice, and the
+exit code, states and reasons are compared with what ``docs/cohorts.md`` promises.
+
+Linux only (CPU affinity, /proc). Options after ``--`` go to ``batch``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from stages import LIB_ROOT, REPOSITORY, machine
+
+sys.path.insert(0, str(LIB_ROOT))
+sys.path[:0] = [str(REPOSITORY / "Testing" / part) for part in ("cohort", "engine")]
+
+STAGES = ("read", "align", "canonical", "window", "network", "back", "clean", "write", "report")
+# The allocator and the caches have settled by then.
+WARM_SCANS = 10
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scans", type=int, default=200, metavar="N")
+    parser.add_argument("--cores", type=int, default=2, metavar="N")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with heads/ and brains/")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep the derivative there")
+    parser.add_argument("--bad", action="store_true", help="mix in unusable files; run twice")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("options", nargs="*", help="of batch, after --")
+    arguments = parser.parse_args()
+
+    data = arguments.data or Path(
+        os.environ.get("STROKE_LESION_SEG_DATA", REPOSITORY.parent / "shared" / "data")
+    ).joinpath("t1")
+    scans = sorted(p for part in ("heads", "brains") for p in data.glob(f"{part}/*.nii.gz"))
+    if not scans:
+        parser.error(f"no scans in {data}: give --data")
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
+
+    with tempfile.TemporaryDirectory(prefix="stroke-lesion-seg-bench-") as folder:
+        source = make_input(Path(folder) / "in", scans, arguments.scans)
+        bad = write_bad(source) if arguments.bad else []
+        out = arguments.out or Path(folder) / "out"
+        print(f"{machine()}\n{arguments.scans} scans on {arguments.cores} CPUs\n", flush=True)
+        result = measure(source, out, arguments.options)
+        expected = 3 if bad else 0
+        if result["exit_code"] != expected:
+            raise SystemExit(f"exit code {result['exit_code']}, not {expected}")
+        figures = summarise(result, out, arguments.cores)
+        show(figures)
+        if bad:
+            check_bad(result, bad, arguments.scans, skipped=0)
+            again = measure(source, out, arguments.options)
+            check_bad(again, bad, arguments.scans, skipped=arguments.scans)
+            print(f"twice in a row: {arguments.scans} scans done, {len(bad)} files listed with a "
+                  f"reason, exit code 3; the second time in {again['wall_s']:.1f} s")  # fmt: skip
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+def make_input(folder: Path, scans: list[Path], count: int) -> Path:
+    """A BIDS data set of ``count`` subjects that are links to the ``scans`` in turn."""
+    for number in range(count):
+        subject = f"sub-{number + 1:04d}"
+        anat = folder / subject / "anat"
+        anat.mkdir(parents=True)
+        (anat / f"{subject}_T1w.nii.gz").symlink_to(scans[number % len(scans)].resolve())
+    return folder
+
+
+def write_bad(source: Path) -> list[str]:
+    """The tests' unusable files in a folder of ``source``; their names relative to it."""
+    import bad_scans
+
+    return [f"bad/{name}" for name in bad_scans.write_bad_scans(source / "bad")]
+
+
+def measure(source: Path, out: Path, options: list[str]) -> dict[str, Any]:
+    """One batch in a process of its own: its messages with their times, memory, CPU seconds."""
+    command = [sys.executable, "-m", "StrokeLesionSegLib", "batch", str(source), str(out)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, "--progress", "json", *options],
+        env={**os.environ, "PYTHONPATH": str(LIB_ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    memory: list[tuple[float, float]] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.25):
+            memory.append((time.perf_counter() - started, resident_mb(process.pid)))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    said: list[tuple[float, dict[str, Any]]] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        said.append((time.perf_counter() - started, json.loads(line)))
+    code = process.wait()
+    wall = time.perf_counter() - started
+    ended.set()
+    watcher.join()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {
+        "exit_code": code,
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "said": said,
+        "memory": memory,
+        "result": said[-1][1] if said else {},
+    }
+
+
+def resident_mb(pid: int) -> float:
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    return float("nan")
+
+
+def summarise(measured: dict[str, Any], out: Path, cores: int) -> dict[str, Any]:
+    """The figures to print, from one batch and its ledger."""
+    ends = [when for when, line in measured["said"] if line.get("scan", {}).get("state") == "done"]
+    if len(ends) < 2:
+        raise SystemExit("at least two scans have to be done")
+    ledger = (out / "logs" / "scans.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [r for r in map(json.loads, ledger) if r["record"] == "scan" and r["state"] == "done"]
+    timings = [r["timings"] for r in records]
+    span = ends[-1] - ends[0]
+    sizes: dict[str, list[int]] = {}
+    for record in records:
+        for name, size in record["outputs"].items():
+            sizes.setdefault(name.rpartition("_")[2], []).append(size)
+    return {
+        "machine": machine(),
+        "cores": cores,
+        "scans": len(ends),
+        "wall_s": round(measured["wall_s"], 1),
+        "first_scan_s": round(ends[0], 1),
+        "network_share": measured["result"]["network_share"],
+        "cpu_share": round(measured["cpu_s"] / (cores * measured["wall_s"]), 3),
+        "cpu_s_per_scan": round(measured["cpu_s"] / len(ends), 2),
+        "seconds_per_scan": round(span / (len(ends) - 1), 2),
+        "scans_per_hour": round(3600 * (len(ends) - 1) / span),
+        "stages_s": {
+            name: round(statistics.median(t[name] for t in timings if name in t), 2)
+            for name in STAGES
+            if any(name in t for t in timings)
+        },
+        "memory": memory_figures(measured["memory"], ends),
+        "input_mb_per_scan": round(statistics.mean(r["input"]["size"] for r in records) / 1e6, 2),
+        "output_mb_per_scan": {
+            name: round(sum(values) / len(records) / 1e6, 3) for name, values in sizes.items()
+        },
+    }
+
+
+def memory_figures(memory: list[tuple[float, float]], ends: list[float]) -> dict[str, Any]:
+    """Resident memory: its peak, medians over tenths of the scans, growth after the warm-up."""
+    inside = [(when, mb) for when, mb in memory if mb == mb and when <= ends[-1]]
+    figures: dict[str, Any] = {"peak_mb": round(max(mb for _, mb in inside))}
+    edges = [0.0, *(ends[max(0, len(ends) * n // 10 - 1)] for n in range(1, 11))]
+    tenths = []
+    for low, high in itertools.pairwise(edges):
+        part = [mb for when, mb in inside if low < when <= high]
+        tenths.append(round(statistics.median(part)) if part else None)
+    figures["median_mb_by_tenth"] = tenths
+    if len(ends) > 2 * WARM_SCANS:
+        late = [(when, mb) for when, mb in inside if when > ends[WARM_SCANS]]
+        slope, _ = statistics.linear_regression(*zip(*late, strict=True))
+        a_hundred = 100 * (ends[-1] - ends[WARM_SCANS]) / (len(ends) - 1 - WARM_SCANS)
+        figures["growth_mb_per_100_scans"] = round(slope * a_hundred, 1)
+    return figures
+
+
+def show(figures: dict[str, Any]) -> None:
+    memory = figures["memory"]
+    rows = {
+        "scans": figures["scans"],
+        "network busy, share of the wall time after the first scan":
+            f"{100 * figures['network_share']:.1f} %",
+        "CPU time used, share of what there was": f"{100 * figures['cpu_share']:.1f} %",
+        "CPU seconds a scan": figures["cpu_s_per_scan"],
+        "seconds a scan, after the first": figures["seconds_per_scan"],
+        "seconds to the first": figures["first_scan_s"],
+        "scans an hour": figures["scans_per_hour"],
+        "stages (wall, beside each other), s":
+            ", ".join(f"{name} {value}" for name, value in figures["stages_s"].items()),
+        "resident memory, median of each tenth, MB": memory["median_mb_by_tenth"],
+        "peak, MB": memory["peak_mb"],
+        "growth, MB per 100 scans": memory.get("growth_mb_per_100_scans", "too few scans"),
+        "MB in": figures["input_mb_per_scan"],
+        "MB out": ", ".join(f"{k} {v}" for k, v in figures["output_mb_per_scan"].items()),
+    }  # fmt: skip
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        print(f"{name.ljust(width)}  {value}")
+
+
+def check_bad(measured: dict[str, Any], bad: list[str], scans: int, *, skipped: int) -> None:
+    """Stop with a message if a good scan is not done, or a bad one not listed with its reason."""
+    result = measured["result"]
+    counts = (result["done"], result["skipped"], result["failed"])
+    listed = {failure["source"]: failure["error"] for failure in result["failures"]}
+    if counts != (scans - skipped, skipped, len(bad)):
+        raise SystemExit(f"done, skipped and failed are {counts}")
+    if sorted(listed) != sorted(bad) or not all(listed.values()):
+        raise SystemExit(f"failures listed: {listed}")
+    if any("defect" in reason for reason in listed.values()):
+        raise SystemExit(f"a defect of ours: {listed}")
+    if measured["exit_code"] != 3:
+        raise SystemExit(f"exit code {measured['exit_code']}, not 3")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
