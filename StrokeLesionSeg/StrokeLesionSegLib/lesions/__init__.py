@@ -4,6 +4,7 @@ Arrays are (K, J, I), affines map (i, j, k, 1) to RAS mm, volumes are in mL. Imp
 package imports numpy only; scipy is imported where it is used.
 """
 
+from .expected import ExpectedDice, expected_dice
 from .find import LesionMap, find_lesions
 from .measure import Lesion, Summary
 from .scorers import SCORERS, FolderScores, metrics_of, score_case, score_folders
@@ -23,10 +24,12 @@ __all__ = [
     "COLUMNS",
     "COLUMN_DESCRIPTIONS",
     "SCORERS",
+    "ExpectedDice",
     "FolderScores",
     "Lesion",
     "LesionMap",
     "Summary",
+    "expected_dice",
     "find_lesions",
     "lesion_row",
     "metrics_of",

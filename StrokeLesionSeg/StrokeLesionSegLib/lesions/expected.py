@@ -1,0 +1,107 @@
+"""How well a mask will agree with a rater's, judged from the model's own probabilities."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+#: Probabilities below this count as 0: a million voxels of brain at .001 are no missed litre.
+FLOOR = 0.05
+
+
+@dataclass(frozen=True)
+class ExpectedDice:
+    """The Dice coefficient that a mask is expected to reach, see ``expected_dice``.
+
+    Attributes
+    ----------
+    value: 0 to 1.
+    low, high: the same if every voxel's probability were off by its spread to the mask's
+        disadvantage or advantage; None without a spread. No confidence interval: voxels do not
+        err all together, so the truth lies in between far more often than not.
+    agreement: how much the passes agree with one another on what is lesion, 0 to 1; None without
+        a spread.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    agreement: float | None
+
+
+def expected_dice(
+    probability_kji: ArrayLike,
+    mask_kji: ArrayLike,
+    spread_kji: ArrayLike | None = None,
+    *,
+    floor: float = FLOOR,
+) -> ExpectedDice:
+    """The Dice coefficient to expect between a mask and a truth that nobody has drawn.
+
+    With probabilities p that are calibrated, the expected overlap of the mask M with the truth is
+    the sum of p over M, and the expected size of the truth is the sum of p over the scan:
+
+        value = 2 sum(p over M) / (|M| + sum(p)),
+
+    a ratio of expectations, also known as the soft Dice of the map with its own mask. An empty
+    mask is right if the scan is free of lesions; the chance of that is at most 1 less the highest
+    probability, which is the value then.
+
+    With the spread s (``Prediction.spread``), ``agreement`` is sum(p^2) / sum(p^2 + s^2): the soft
+    Dice of single passes with their mean if s is their standard deviation, and the p-weighted mean
+    of p if s is sqrt(p (1 - p)), as it is after a single pass.
+
+    Parameters
+    ----------
+    probability_kji: (K, J, I) in [0, 1]; NaN counts as 0.
+    mask_kji: same shape, not 0 is lesion; it need not be the map at one threshold: what a reader
+        rejected or added counts as such.
+    spread_kji: same shape, at least 0, or None.
+    floor: lower probabilities count as 0 outside of the mask.
+
+    It knows nothing that the model does not: lesions which the model misses with certainty lower
+    no figure here. Raises ``ValueError`` for shapes that differ, or a floor outside [0, 1).
+    """
+    p = np.nan_to_num(np.asarray(probability_kji, dtype=np.float32))
+    mask = np.asarray(mask_kji) != 0
+    if p.shape != mask.shape:
+        raise ValueError(f"a map of shape {p.shape} for a mask of {mask.shape}")
+    if not 0 <= floor < 1:
+        raise ValueError(f"the floor must be at least 0 and below 1, not {floor}")
+    # Most of a scan is neither: everything below needs the few voxels that are left.
+    chosen = mask | (p >= floor)
+    inside = mask[chosen]
+    q = np.clip(p[chosen].astype(np.float64), 0.0, 1.0)
+    peak = float(q.max()) if q.size else 0.0
+    if not inside.any():
+        # Below the floor there may still be a highest probability worth saying.
+        peak = max(peak, float(p.max()) if p.size else 0.0)
+    value = _dice(q, q, inside, peak)
+    if spread_kji is None:
+        return ExpectedDice(value, None, None, None)
+    spread = np.asarray(spread_kji, dtype=np.float32)
+    if spread.shape != p.shape:
+        raise ValueError(f"a spread of shape {spread.shape} for a map of {p.shape}")
+    s = np.nan_to_num(spread[chosen].astype(np.float64))
+    less, more = np.clip(q - s, 0.0, 1.0), np.clip(q + s, 0.0, 1.0)
+    at_peak = float(s[int(q.argmax())]) if q.size else 0.0
+    low = _dice(less, more, inside, min(1.0, peak + at_peak))
+    high = _dice(more, less, inside, max(0.0, peak - at_peak))
+    squares = float((q**2).sum())
+    total = squares + float((s**2).sum())
+    return ExpectedDice(value, low, high, squares / total if total > 0 else 1.0)
+
+
+def _dice(
+    within: NDArray[np.float64], beyond: NDArray[np.float64], inside: NDArray[np.bool_], peak: float
+) -> float:
+    """Expected Dice if the truth has ``within`` in the mask and ``beyond`` outside of it."""
+    size = int(np.count_nonzero(inside))
+    if size == 0:
+        return 1.0 - peak
+    overlap = float(within[inside].sum())
+    value = 2 * overlap / (size + overlap + float(beyond[~inside].sum()))
+    return value if math.isfinite(value) else 0.0

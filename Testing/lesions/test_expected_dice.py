@@ -1,0 +1,70 @@
+"""The Dice coefficient to expect, worked out by hand and against simulated truths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from StrokeLesionSegLib.lesions import expected_dice, find_lesions
+
+
+def test_values_worked_out_by_hand() -> None:
+    p = np.zeros((1, 1, 6))
+    p[0, 0] = [0.9, 0.8, 0.6, 0.3, 0.1, 0.01]
+    mask = p >= 0.5
+    # 2 (.9 + .8 + .6) / (3 + .9 + .8 + .6 + .3 + .1); .01 lies under the floor.
+    assert expected_dice(p, mask).value == pytest.approx(4.6 / 5.7)
+    assert expected_dice(p, mask, floor=0.0).value == pytest.approx(4.6 / 5.71)
+    # A reader who takes the third voxel away and adds the last one is taken at his word.
+    edited = np.array([[[1, 1, 0, 0, 0, 1]]])
+    assert expected_dice(p, edited).value == pytest.approx(2 * 1.71 / (3 + 1.71 + 1.0))
+
+
+def test_spread_gives_bounds_and_agreement() -> None:
+    p = np.array([[[0.8, 0.6, 0.2]]])
+    s = np.array([[[0.1, 0.3, 0.1]]])
+    found = expected_dice(p, p >= 0.5, s)
+    assert found.value == pytest.approx(2.8 / 3.6)
+    assert found.low == pytest.approx(2 * (0.7 + 0.3) / (2 + 1.0 + 0.3))
+    assert found.high == pytest.approx(2 * (0.9 + 0.9) / (2 + 1.8 + 0.1))
+    assert found.agreement == pytest.approx(1.04 / (1.04 + 0.11))
+    certain = expected_dice(p, p >= 0.5, np.zeros_like(p))
+    assert certain.low == certain.high == certain.value
+    assert certain.agreement == 1.0
+    without = expected_dice(p, p >= 0.5)
+    assert (without.low, without.high, without.agreement) == (None, None, None)
+
+
+def test_an_empty_mask_is_right_if_nothing_is_there() -> None:
+    nothing = np.zeros((3, 4, 5))
+    assert expected_dice(nothing, nothing).value == 1.0
+    hint = nothing.copy()
+    hint[1, 2, 3] = 0.4
+    assert expected_dice(hint, nothing).value == pytest.approx(0.6)
+    spread = np.where(hint > 0, 0.2, 0.0)
+    found = expected_dice(hint, nothing, spread)
+    assert (found.low, found.high) == (pytest.approx(0.4), pytest.approx(0.8))
+    hint[1, 2, 3] = np.nan
+    assert expected_dice(hint, nothing).value == 1.0
+
+
+def test_calibrated_maps_reach_what_they_promise() -> None:
+    rng = np.random.default_rng(0)
+    for sharpness in (1.0, 4.0):
+        p = 1 / (1 + np.exp(-sharpness * (rng.normal(size=(20, 30, 40)) - 1)))
+        mask = find_lesions(p, np.eye(4), threshold=0.5).mask
+        promised = expected_dice(p, mask, floor=0.0).value
+        reached = []
+        for _ in range(20):
+            truth = rng.uniform(size=p.shape) < p
+            reached.append(2 * (truth & (mask > 0)).sum() / (truth.sum() + mask.sum()))
+        assert np.mean(reached) == pytest.approx(promised, abs=0.01)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    p = np.zeros((2, 3, 4))
+    with pytest.raises(ValueError, match="shape"):
+        expected_dice(p, np.zeros((2, 3, 5)))
+    with pytest.raises(ValueError, match="spread"):
+        expected_dice(p, p, np.zeros((3, 3, 4)))
+    with pytest.raises(ValueError, match="floor"):
+        expected_dice(p, p, floor=1.0)
