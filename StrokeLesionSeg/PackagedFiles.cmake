@@ -30,9 +30,18 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/segment.py
   StrokeLesionSegLib/commands/tables.py
   StrokeLesionSegLib/editing/__init__.py
+  StrokeLesionSegLib/editing/background.py
+  StrokeLesionSegLib/editing/brush.py
+  StrokeLesionSegLib/editing/clicks.py
+  StrokeLesionSegLib/editing/guidance.py
+  StrokeLesionSegLib/editing/native.py
+  StrokeLesionSegLib/editing/network.py
+  StrokeLesionSegLib/editing/planes.py
   StrokeLesionSegLib/editing/regions.py
+  StrokeLesionSegLib/editing/scan.py
   StrokeLesionSegLib/editing/session.py
   StrokeLesionSegLib/editing/types.py
+  StrokeLesionSegLib/editing/visible.py
   StrokeLesionSegLib/errors.py
   StrokeLesionSegLib/images/__init__.py
   StrokeLesionSegLib/images/alignment.py
@@ -45,6 +54,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/itk_formats.py
   StrokeLesionSegLib/images/nifti.py
   StrokeLesionSegLib/images/nifti_header.py
+  StrokeLesionSegLib/images/partial.py
   StrokeLesionSegLib/images/reading.py
   StrokeLesionSegLib/images/resample.py
   StrokeLesionSegLib/images/scan.py
@@ -61,7 +71,9 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/predict.py
   StrokeLesionSegLib/inference/prepare.py
   StrokeLesionSegLib/inference/views.py
+  StrokeLesionSegLib/lazy.py
   StrokeLesionSegLib/lesions/__init__.py
+  StrokeLesionSegLib/lesions/expected.py
   StrokeLesionSegLib/lesions/find.py
   StrokeLesionSegLib/lesions/measure.py
   StrokeLesionSegLib/lesions/report/__init__.py
@@ -111,6 +123,16 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/batch.py
   StrokeLesionSegLib/slicerbridge/child.py
   StrokeLesionSegLib/slicerbridge/controller.py
+  StrokeLesionSegLib/slicerbridge/edit_clicks.py
+  StrokeLesionSegLib/slicerbridge/edit_mirror.py
+  StrokeLesionSegLib/slicerbridge/edit_points.py
+  StrokeLesionSegLib/slicerbridge/edit_regions.py
+  StrokeLesionSegLib/slicerbridge/edit_review.py
+  StrokeLesionSegLib/slicerbridge/edit_store.py
+  StrokeLesionSegLib/slicerbridge/edit_stroke.py
+  StrokeLesionSegLib/slicerbridge/edit_target.py
+  StrokeLesionSegLib/slicerbridge/edit_views.py
+  StrokeLesionSegLib/slicerbridge/edit_write.py
   StrokeLesionSegLib/slicerbridge/logic.py
   StrokeLesionSegLib/slicerbridge/measure.py
   StrokeLesionSegLib/slicerbridge/panel.py
@@ -128,6 +150,15 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/torch_setup.py
   StrokeLesionSegLib/slicerbridge/verdict.py
   StrokeLesionSegLib/slicerbridge/volumes.py
+  StrokeLesionSegEffects/SegmentEditorLesionBrushEffect.py
+  StrokeLesionSegEffects/SegmentEditorLesionClicksEffect.py
+  StrokeLesionSegEffects/SegmentEditorLesionReviewEffect.py
+  StrokeLesionSegEffects/SegmentEditorStrokeLesionEffect.py
+  StrokeLesionSegEffects/__init__.py
+  StrokeLesionSegEffects/base.py
+  StrokeLesionSegEffects/registration.py
+  StrokeLesionSegEffects/sliceactors.py
+  StrokeLesionSegEffects/widgets.py
   )
 
 set(MODULE_PYTHON_RESOURCES

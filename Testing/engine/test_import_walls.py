@@ -17,10 +17,11 @@ NAME = "StrokeLesionSegLib"
 
 # A part is a folder or a top module of the Lib. What is not listed may be imported by nobody but
 # itself. Everybody may import these:
-EVERYWHERE = {"errors", "resources", ""}
+EVERYWHERE = {"errors", "resources", "lazy", ""}
 PARTS = {"images", "networks", "models", "inference", "lesions"}
 MAY_IMPORT = {
     "errors": set(),
+    "lazy": set(),
     "resources": set(),
     "outputs": set(),
     "images": set(),

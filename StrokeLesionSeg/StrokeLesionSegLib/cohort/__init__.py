@@ -6,20 +6,24 @@ highdicom nor dask.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "BatchOptions": "batch",
-    "BatchReport": "batch",
-    "run_batch": "batch",
-    "FoundScan": "inputs",
-    "find_scans": "inputs",
-    "Ledger": "ledger",
-    "read_ledger": "ledger",
-    "FolderLock": "lock",
-    "ReportChoice": "scan_job",
-}
+from ..lazy import lazy_names
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "BatchOptions": "batch",
+        "BatchReport": "batch",
+        "run_batch": "batch",
+        "FoundScan": "inputs",
+        "find_scans": "inputs",
+        "Ledger": "ledger",
+        "read_ledger": "ledger",
+        "FolderLock": "lock",
+        "ReportChoice": "scan_job",
+    },
+)
 
 __all__ = [
     "BatchOptions",
@@ -39,15 +43,3 @@ if TYPE_CHECKING:
     from .ledger import Ledger, read_ledger
     from .lock import FolderLock
     from .scan_job import ReportChoice
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})

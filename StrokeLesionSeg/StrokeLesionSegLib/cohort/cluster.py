@@ -97,7 +97,7 @@ def run_on(
     from distributed.scheduler import KilledWorker
 
     waiting = iter(scans)
-    running: dict[str, FoundScan] = {}
+    running: dict[Any, FoundScan] = {}
     completed = as_completed()
 
     def hand_out() -> None:

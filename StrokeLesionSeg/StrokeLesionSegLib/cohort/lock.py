@@ -16,7 +16,6 @@ import platform
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from ..errors import InputError
@@ -57,12 +56,7 @@ class FolderLock:
         self._heart.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop.set()
         if self._heart is not None:
             self._heart.join()

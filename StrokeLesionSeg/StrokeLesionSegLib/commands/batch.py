@@ -94,9 +94,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("--atlas-labels", "there is no atlas to name", "Add --atlas FILE")
     if atlas is not None and not arguments.reports:
         raise InputError("--atlas", "is for the scans' reports", "Add --reports")
-    report = None
+    pages = None
     if arguments.reports:
-        report = ReportChoice(
+        pages = ReportChoice(
             None if atlas is None else atlas.absolute(),
             None if labels is None else labels.absolute(),
             arguments.report_convention,
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         scheduler=arguments.scheduler,
         dicom_seg=arguments.dicom_seg,
-        report=report,
+        report=pages,
     )
     with make_reporter(arguments.progress) as reporter:
         teller = _Teller(reporter, json=arguments.progress == "json")

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import sys
 import time
-from types import TracebackType
 from typing import Any, TextIO
 
 _TITLES = {
@@ -34,12 +33,7 @@ class Reporter:
     def __enter__(self) -> Reporter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         return None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -75,12 +69,7 @@ class PlainBar(Reporter):
         self._stream.flush()
         self._length = len(line)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stream.write("\r" + " " * self._length + "\r")
         self._stream.flush()
 
@@ -106,12 +95,7 @@ class RichBar(Reporter):
         self._progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:

@@ -6,30 +6,34 @@ the only thing that reading a NIfTI file needs.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "Grid": "volume",
-    "Volume": "volume",
-    "Scan": "scan",
-    "read_scan": "reading",
-    "checked_scan": "checks",
-    "write_volume": "writing",
-    "atomic_output": "writing",
-    "check_output": "writing",
-    "Canonical": "canonical",
-    "to_canonical": "canonical",
-    "from_canonical": "canonical",
-    "Alignment": "alignment",
-    "align_to_mni": "alignment",
-    "MNI_GRID": "template",
-    "mni_brain_mask": "template",
-    "window_range": "window",
-    "apply_window": "window",
-    "brain_box": "brainbox",
-    "brain_mask_for": "brainbox",
-}
+from ..lazy import lazy_names
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Grid": "volume",
+        "Volume": "volume",
+        "Scan": "scan",
+        "read_scan": "reading",
+        "checked_scan": "checks",
+        "write_volume": "writing",
+        "atomic_output": "writing",
+        "check_output": "writing",
+        "Canonical": "canonical",
+        "to_canonical": "canonical",
+        "from_canonical": "canonical",
+        "Alignment": "alignment",
+        "align_to_mni": "alignment",
+        "MNI_GRID": "template",
+        "mni_brain_mask": "template",
+        "window_range": "window",
+        "apply_window": "window",
+        "brain_box": "brainbox",
+        "brain_mask_for": "brainbox",
+    },
+)
 
 __all__ = [
     "MNI_GRID",
@@ -64,15 +68,3 @@ if TYPE_CHECKING:
     from .volume import Grid, Volume
     from .window import apply_window, window_range
     from .writing import atomic_output, check_output, write_volume
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})

@@ -5,27 +5,31 @@ Names are resolved on first use (PEP 562), so that importing this package import
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "SegmentOptions": "options",
-    "Device": "device",
-    "available_threads": "device",
-    "choose_device": "device",
-    "prepare_environment": "device",
-    "Prediction": "pipeline",
-    "ReadyScan": "pipeline",
-    "after_network": "pipeline",
-    "before_network": "pipeline",
-    "run_network": "pipeline",
-    "segment_volume": "pipeline",
-    "CanonicalPrediction": "predict",
-    "predict_canonical": "predict",
-    "predict_volume": "predict",
-    "PreparedNetwork": "prepare",
-    "prepare_network": "prepare",
-}
+from ..lazy import lazy_names
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "SegmentOptions": "options",
+        "Device": "device",
+        "available_threads": "device",
+        "choose_device": "device",
+        "prepare_environment": "device",
+        "Prediction": "pipeline",
+        "ReadyScan": "pipeline",
+        "after_network": "pipeline",
+        "before_network": "pipeline",
+        "run_network": "pipeline",
+        "segment_volume": "pipeline",
+        "CanonicalPrediction": "predict",
+        "predict_canonical": "predict",
+        "predict_volume": "predict",
+        "PreparedNetwork": "prepare",
+        "prepare_network": "prepare",
+    },
+)
 
 __all__ = [
     "CanonicalPrediction",
@@ -59,15 +63,3 @@ if TYPE_CHECKING:
     )
     from .predict import CanonicalPrediction, predict_canonical, predict_volume
     from .prepare import PreparedNetwork, prepare_network
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})

@@ -5,18 +5,22 @@ Names are resolved on first use (PEP 562), so that importing this package costs 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-_HOME = {
-    "ReportOptions": "gather",
-    "report_content": "gather",
-    "report_path": "gather",
-    "Atlas": "atlas",
-    "read_atlas": "atlas",
-    "region_table": "atlas",
-    "lesion_frequency": "frequency",
-}
+from ..lazy import lazy_names
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ReportOptions": "gather",
+        "report_content": "gather",
+        "report_path": "gather",
+        "Atlas": "atlas",
+        "read_atlas": "atlas",
+        "region_table": "atlas",
+        "lesion_frequency": "frequency",
+    },
+)
 
 __all__ = [
     "Atlas",
@@ -32,15 +36,3 @@ if TYPE_CHECKING:
     from .atlas import Atlas, read_atlas, region_table
     from .frequency import lesion_frequency
     from .gather import ReportOptions, report_content, report_path
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
