@@ -9,6 +9,7 @@ for PythonQt. It stays an offscreen smoke test: Slicer's own widgets are not her
 from __future__ import annotations
 
 import enum
+import inspect
 import os
 import types
 from pathlib import Path
@@ -26,7 +27,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, (QtCore.QObject, QtWidgets.QTableWidgetItem)):
-        return Proxy(value)
+        return proxy_of(value)
     return value
 
 
@@ -34,17 +35,58 @@ def raw(value: Any) -> Any:
     return object.__getattribute__(value, "_widget") if isinstance(value, Proxy) else value
 
 
-class Proxy:
+class ProxyClass(type):
+    """A class of PythonQt: ``qt.QTimer()`` makes an object, ``qt.QUrl.fromLocalFile`` is static."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return plain(getattr(native_class(cls.__name__), name))
+
+
+def pass_arguments(slot: Any, arguments: tuple[Any, ...]) -> None:
+    """Call a slot as PythonQt does: a function of fixed arguments gets no more than it takes."""
+    function = getattr(slot, "__func__", slot)
+    code = getattr(function, "__code__", None)
+    if code is not None and not code.co_flags & inspect.CO_VARARGS:
+        arguments = arguments[: code.co_argcount - (function is not slot)]
+    slot(*(plain(a) for a in arguments))
+
+
+class Signal:
+    """A signal as an attribute of its object: ``spin.valueChanged.connect(f)``."""
+
+    def __init__(self, widget: Any, name: str) -> None:
+        self._signal, self._key = getattr(widget, name), (id(widget), name)
+
+    def connect(self, slot: Any) -> None:
+        def call(*arguments: Any) -> None:
+            pass_arguments(slot, arguments)
+
+        _connected[(*self._key, slot)] = call
+        self._signal.connect(call)
+
+    def disconnect(self, slot: Any) -> None:
+        self._signal.disconnect(_connected.pop((*self._key, slot)))
+
+
+_connected: dict[Any, Any] = {}
+
+
+class Proxy(metaclass=ProxyClass):
     """One Qt object as PythonQt shows it."""
 
-    def __init__(self, widget: Any) -> None:
-        object.__setattr__(self, "_widget", widget)
+    def __init__(self, *arguments: Any) -> None:
+        native = native_class(type(self).__name__)
+        object.__setattr__(self, "_widget", native(*(raw(a) for a in arguments)))
 
     def __getattr__(self, name: str) -> Any:
         widget = raw(self)
         if _is_property(widget, name):
             return plain(widget.property(name))
         value = getattr(widget, name)
+        if isinstance(value, QtCore.SignalInstance):
+            return Signal(widget, name)
         if not callable(value):
             return plain(value)
 
@@ -62,7 +104,9 @@ class Proxy:
         widget = raw(self)
         if not _is_property(widget, name):
             raise AttributeError(f"{type(widget).__name__} has no property {name!r}")
-        if not isinstance(value, (str, int, float, bool)) and value is not None:
+        if name == "nodeTypes":
+            value = list(value)  # of a tuple, as Slicer's connector gives it
+        elif not isinstance(value, (str, int, float, bool)) and value is not None:
             raise TypeError(f"{name} = {value!r}")
         widget.setProperty(name, value)
         got = widget.property(name)
@@ -75,11 +119,7 @@ class Proxy:
         name, _, types_ = signal.partition("(")
         found = getattr(raw(self), name)
         count = 0 if types_ in (")", "") else types_.count(",") + 1
-
-        def call(*arguments: Any) -> None:
-            slot(*(plain(a) for a in arguments[:count]))
-
-        found.connect(call)
+        found.connect(lambda *arguments: pass_arguments(slot, arguments[:count]))
         return True
 
     def isNodeSelector(self) -> bool:
@@ -92,9 +132,39 @@ class Proxy:
         return id(raw(self))
 
 
+_connections: list[tuple[Any, Any, Any]] = []  # what PythonQt knows for disconnect()
+
+
 def _is_property(widget: Any, name: str) -> bool:
     meta = getattr(widget, "metaObject", None)
     return meta is not None and meta().indexOfProperty(name) >= 0
+
+
+def native_class(name: str) -> Any:
+    """PySide6's class, or our stand-in, of a class name."""
+    if name in CUSTOM:
+        return CUSTOM[name]
+    for home in (QtCore, QtWidgets, QtGui):
+        if hasattr(home, name):
+            return getattr(home, name)
+    raise AttributeError(f"no class {name}")
+
+
+def proxy_class(name: str) -> Any:
+    """The class of PythonQt of that name, always the same one: ``type(x) == qt.QLabel`` holds."""
+    return _classes.setdefault(name, ProxyClass(name, (Proxy,), {}))
+
+
+_classes: dict[str, Any] = {}
+
+
+def proxy_of(value: Any) -> Proxy:
+    """The proxy of an object that is there already."""
+    kind = type(value)
+    name = next((n for n, c in CUSTOM.items() if c is kind), kind.__name__)
+    made: Proxy = object.__new__(proxy_class(name))
+    object.__setattr__(made, "_widget", value)
+    return made
 
 
 # -- widgets of Slicer and ctk ------------------------------------------------------------------
@@ -123,9 +193,15 @@ class NodeComboBox(QtWidgets.QComboBox):
 
     currentNodeChanged = QtCore.Signal(object)
 
+    def _set_types(self, types_: list[str]) -> None:
+        self._types = types_
+
+    nodeTypes = QtCore.Property("QStringList", lambda self: self._types, _set_types)
+
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._scene: Any = None
+        self._types: list[str] = []
         self._ids: list[str | None] = [None]
         self.addItem("Choose a T1-weighted scan")
         self.currentIndexChanged.connect(lambda *_: self.currentNodeChanged.emit(None))
@@ -277,7 +353,7 @@ def load_ui(path: str) -> Proxy:
     file.close()
     if widget is None:
         raise RuntimeError(f"{path} is no form")
-    return Proxy(widget)
+    return proxy_of(widget)
 
 
 def child_widgets(widget: Proxy) -> types.SimpleNamespace:
@@ -285,34 +361,31 @@ def child_widgets(widget: Proxy) -> types.SimpleNamespace:
     found = types.SimpleNamespace()
     for child in raw(widget).findChildren(QtWidgets.QWidget):
         if child.objectName() and not child.objectName().startswith("qt_"):
-            setattr(found, child.objectName(), Proxy(child))
+            setattr(found, child.objectName(), proxy_of(child))
     return found
 
 
-class _Class:
-    """``qt.QTimer()`` and the like: makes a proxied object; static members pass through."""
-
-    def __init__(self, kind: Any) -> None:
-        self._kind = kind
-
-    def __call__(self, *arguments: Any) -> Proxy:
-        return Proxy(self._kind(*(raw(a) for a in arguments)))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._kind, name)
-
-
 def make_qt() -> types.ModuleType:
-    """The module ``qt``."""
+    """The module ``qt``: every class of Qt by its name."""
     qt = types.ModuleType("qt")
-    for name in ("QTimer", "QTableWidgetItem", "QFileDialog", "QIcon", "QUrl", "QDesktopServices"):
-        for home in (QtCore, QtWidgets, QtGui):
-            if hasattr(home, name):
-                setattr(qt, name, _Class(getattr(home, name)))
-                break
+    vars(qt)["__getattr__"] = _class_of_module
     states = {state.name: state.value for state in QtCore.Qt.CheckState}
-    qt.Qt = types.SimpleNamespace(**states)  # plain numbers, as in PythonQt
+    # plain numbers, as in PythonQt
+    qt.Qt = types.SimpleNamespace(**states, WaitCursor=QtCore.Qt.CursorShape.WaitCursor.value)
     return qt
+
+
+def make_ctk() -> types.ModuleType:
+    """The module ``ctk``: classes to compare types with; the form's own are stand-ins."""
+    ctk = types.ModuleType("ctk")
+    vars(ctk)["__getattr__"] = _class_of_module
+    return ctk
+
+
+def _class_of_module(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return proxy_class(name)
 
 
 def application() -> QtWidgets.QApplication:

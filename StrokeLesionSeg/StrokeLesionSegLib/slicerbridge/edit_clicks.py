@@ -1,0 +1,196 @@
+"""Clicks that correct a segment: at once in their slice, then piece by piece through the others.
+
+What a click changes in the answer of model and clicks is changed in the segment; what others drew
+where the answer stays the same is left alone. The lesion under a "this is lesion" click is always
+taken whole, and the clicked voxels are as clicked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import edit_write
+from .edit_store import Entry, SessionStore
+from .edit_target import Box, EditTarget, is_empty, joined, whole_box
+
+
+class ClickWork:
+    """The clicks of one segment and the work that they still cause.
+
+    Every user action (``click``, ``move``, ``remove``) is one step for undo; ``step`` goes on
+    within it. All places are local RAS mm.
+    """
+
+    def __init__(
+        self, effect: Any, store: SessionStore, entry: Entry, target: EditTarget, threshold: float
+    ) -> None:
+        self.effect, self.store, self.entry, self.target = effect, store, entry, target
+        self.threshold = threshold
+        self.working = False
+        self._before: NDArray[np.uint8] | None = None  # answer before the action
+        self._known: NDArray[np.bool_] | None = None  # where there was one
+        self._positive: tuple[float, float, float] | None = None
+        self._touched: Box | None = None
+
+    # -- actions ------------------------------------------------------------------------------
+
+    def click(self, local: Any, positive: bool, axis: int) -> int:
+        """Add a click in a slice of array axis ``axis``; returns its id.
+
+        Raises ``CannotEdit``, and ``InputError`` if the model takes no clicks.
+        """
+        session, edit_grid = self.entry.session, self.entry.edit_grid
+        refusal = self.target.refusal()
+        if refusal:
+            raise edit_write.CannotEdit(refusal)
+        if not edit_grid.inside(local):
+            raise edit_write.CannotEdit("The click is outside the image.")
+        if not session.takes_clicks:
+            raise edit_write.CannotEdit("This model takes no clicks. Use the Lesion Brush.")
+        index = int(np.rint(edit_grid.local_to_index(local)[axis]))
+        session.predict_visible(axis, index)
+        self._snapshot()
+        edit_write.begin(self.effect, self.target)
+        made = session.add_click(local, positive, axis=axis)
+        self._positive = made.ras_mm if positive else None
+        self._start()
+        return int(made.id)
+
+    def move(self, click_id: int, local: Any) -> None:
+        """Move a click. Raises ``CannotEdit``; ``KeyError`` if there is none of that id."""
+        if not self.entry.edit_grid.inside(local):
+            raise edit_write.CannotEdit("The click is outside the image.")
+        self._snapshot()
+        edit_write.begin(self.effect, self.target)
+        moved = self.entry.session.move_click(click_id, local)
+        self._positive = moved.ras_mm if moved.positive else None
+        self._start()
+
+    def remove(self, click_id: int) -> None:
+        """Take a click back. Raises ``CannotEdit``; ``KeyError`` if there is none of that id."""
+        self._snapshot()
+        edit_write.begin(self.effect, self.target)
+        self.entry.session.remove_click(click_id)
+        self._positive = None
+        self._start()
+
+    def clear(self) -> None:
+        """Take all clicks back. Raises ``CannotEdit``."""
+        self._snapshot()
+        edit_write.begin(self.effect, self.target)
+        for click in self.entry.session.clicks:
+            self.entry.session.remove_click(click.id)
+        self._positive = None
+        self._start()
+
+    def start_from_segment(self) -> int:
+        """Let clicks correct the segment as it is now; returns its voxels. Voxels stay."""
+        mask = edit_write.segment_voxels(self.target, self.entry.edit_grid)
+        self.entry.session.start_from(mask)
+        self.working = False
+        return int(np.count_nonzero(mask))
+
+    # -- work ---------------------------------------------------------------------------------
+
+    def step(self, milliseconds: float = 30.0) -> bool:
+        """Go on for about so long; False when all is done.
+
+        Ends by itself if the segment's clicks are no longer those of the session: somebody
+        undid the action meanwhile, or removed the segment.
+        """
+        if not self.working:
+            return False
+        if self.target.segment is None or self.store.follow(self.entry, self.target):
+            self.working = False
+            return False
+        piece = self.entry.session.refine_more(milliseconds, self.threshold)
+        if piece is None:
+            self._finish()
+            return False
+        self._apply(*piece)
+        return True
+
+    def _snapshot(self) -> None:
+        session = self.entry.session
+        shape = self.entry.edit_grid.grid.shape
+        box, mask = session.guided_mask(self.threshold)
+        self._before = np.zeros(shape, np.uint8)
+        if not is_empty(box):
+            self._before[box] = mask
+        self._known = None if session.complete else session.known(whole_box(shape))
+
+    def _start(self) -> None:
+        self._touched = None
+        self.store.keep_state(self.entry, self.target)
+        self._apply(*self.entry.session.refine_visible(self.threshold), at_once=True)
+        self.working = True
+
+    def _apply(self, box: Box, mask: NDArray[np.uint8], at_once: bool = False) -> None:
+        if is_empty(box) or self._before is None:
+            return
+        after, before = np.asarray(mask) != 0, self._before[box] != 0
+        changed = after != before
+        if self._known is not None and not at_once:
+            # What the background had not reached is the model's first answer, no correction.
+            changed &= self._known[box]
+        wanted = edit_write.segment_voxels(self.target, self.entry.edit_grid, box) != 0
+        wanted[changed] = after[changed]
+        self._obey(box, after, wanted)
+        self._touched = joined(self._touched, box)
+        edit_write.become(self.effect, self.target, self.entry.edit_grid, box, wanted)
+        self._before[box] = after
+
+    def _obey(self, box: Box, after: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> None:
+        """Take the lesion under the click whole, and every clicked ball as clicked."""
+        from ..editing.clicks import OBEYED_MM
+
+        if self._positive is not None:
+            seed = self._in_box(self._positive, box)
+            if seed is not None and after[seed]:
+                wanted |= _piece(after, seed)
+        grid = self.entry.edit_grid.grid
+        for click in self.entry.session.clicks:
+            ball = _ball(grid.affine, click.ras_mm, OBEYED_MM, box)
+            wanted[ball] = click.positive
+            seed = self._in_box(click.ras_mm, box)
+            if seed is not None:
+                wanted[seed] = click.positive
+
+    def _finish(self) -> None:
+        """The whole lesion under a positive click, through all slices."""
+        self.working = False
+        if self._positive is None:
+            return
+        box, mask = self.entry.session.guided_mask(self.threshold)
+        seed = None if is_empty(box) else self._in_box(self._positive, box)
+        if seed is None or not mask[seed]:
+            return
+        wanted = edit_write.segment_voxels(self.target, self.entry.edit_grid, box) != 0
+        wanted |= _piece(np.asarray(mask) != 0, seed)
+        edit_write.become(self.effect, self.target, self.entry.edit_grid, box, wanted)
+
+    def _in_box(self, local: Any, box: Box) -> tuple[int, ...] | None:
+        index = np.rint(self.entry.edit_grid.local_to_index(local)).astype(int)
+        inside = all(s.start <= n < s.stop for n, s in zip(index, box, strict=True))
+        return tuple(int(n - s.start) for n, s in zip(index, box, strict=True)) if inside else None
+
+
+def _piece(mask: NDArray[np.bool_], seed: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The connected piece (26 neighbours) of ``mask`` that holds the voxel ``seed``."""
+    from scipy import ndimage
+
+    labels, _count = ndimage.label(mask, np.ones((3, 3, 3), int))
+    return np.asarray(labels == labels[seed])
+
+
+def _ball(affine: NDArray[np.float64], local: Any, radius: float, box: Box) -> NDArray[np.bool_]:
+    """Voxels of ``box`` with their centre within ``radius`` mm of a place."""
+    k, j, i = np.ogrid[box]
+    off = [
+        affine[r, 0] * i + affine[r, 1] * j + affine[r, 2] * k + affine[r, 3] - local[r]
+        for r in range(3)
+    ]
+    return np.asarray(off[0] ** 2 + off[1] ** 2 + off[2] ** 2 <= radius**2)

@@ -1,0 +1,330 @@
+"""The editing session of a source volume: opened on demand, shared by all effects, kept in step.
+
+A session belongs to a source volume and the grid of a segmentation. Clicks and decisions belong
+to a segment: they are kept in a tag of it, so that they are saved with the scene and that Slicer's
+undo and redo, which restore tags, take them along.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from .edit_target import EditGrid, EditTarget, resampled, volume_of_image
+from .results import (
+    PROBABILITY_ROLE,
+    TAG,
+    Provenance,
+    add_map,
+    find_segmentation,
+    get_tag,
+    maps_of,
+    same_parent,
+)
+from .torch_setup import torch_state
+from .volumes import affine_from_node
+
+if TYPE_CHECKING:
+    from ..editing import EditingSession
+
+STATE_TAG = "Editing"
+_KEPT = 2  # sessions; each holds the scan, its probability and the canonical copies of both
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether an effect can work, what it says, and what its button does.
+
+    ``kind``: "ready", or what is missing: "source", "segment", "torch", "model", "session".
+    ``text``: a sentence for the panel. ``button``: its text; empty if there is nothing to press.
+    """
+
+    kind: str
+    text: str
+    button: str = ""
+
+
+@dataclass
+class Entry:
+    """One open session with the grid it works on."""
+
+    session: EditingSession
+    edit_grid: EditGrid
+    key: tuple[Any, ...]
+    source_id: str
+    state_of: EditTarget | None = None
+    state_text: str = ""
+    map_kept: bool = False
+
+
+class SessionStore:
+    """Open sessions, newest last; one store serves all effects of all Segment Editors."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._observed: Any = None
+
+    # -- what there is ----------------------------------------------------------------------------
+
+    def find(self, effect: Any) -> Entry | None:
+        """The open session for what the Segment Editor shows now, or None."""
+        editor = effect.parameterSetNode()
+        image = _source_image(effect)
+        if image is None:
+            return None
+        key = _key(editor)
+        for entry in self._entries:
+            if entry.key == key and entry.edit_grid.matches(image, editor.GetSegmentationNode()):
+                return entry
+        return None
+
+    def readiness(self, effect: Any) -> Readiness:
+        """What the effect's panel has to say now; cheap."""
+        editor = effect.parameterSetNode()
+        if editor is None or editor.GetSegmentationNode() is None:
+            return Readiness("segment", "Choose or make a segmentation first.")
+        if editor.GetSourceVolumeNode() is None:
+            return Readiness("source", "Choose the T1-weighted image as source volume first.")
+        target = EditTarget.selected(editor)
+        if target is None:
+            return Readiness("segment", "Add or select a segment first.")
+        entry = self.find(effect)
+        if entry is not None:
+            refusal = target.refusal()
+            if refusal:
+                return Readiness("segment", refusal)
+            session = entry.session
+            if session.complete:
+                return Readiness("ready", "The probability of the whole volume is known.")
+            share = int(100 * session.fraction_done)
+            return Readiness(
+                "ready", f"Working in the background: {share} % of the volume is known."
+            )
+        if not torch_state().installed:
+            return Readiness(
+                "torch",
+                "PyTorch, which runs the model, is not installed in this Slicer yet. The module "
+                "'Stroke Lesion Segmentation' installs it after asking.",
+                "Open the module's set-up",
+            )
+        if not _has_model():
+            return Readiness(
+                "model",
+                "No model is installed. The module 'Stroke Lesion Segmentation' installs one "
+                "from a file (section Advanced).",
+                "Open the module's set-up",
+            )
+        if map_for(editor) is not None:
+            return Readiness(
+                "session",
+                "A probability map of this volume is in the scene. Load the model to use it.",
+                "Load the model",
+            )
+        return Readiness(
+            "session",
+            "There is no lesion probability for this volume yet. It is made here, slice by slice, "
+            "while you work.",
+            "Look for lesions",
+        )
+
+    # -- opening and closing -----------------------------------------------------------------------
+
+    def open(self, effect: Any, model: str = "", progress: Any = None, cancel: Any = None) -> Entry:
+        """The session for what the Segment Editor shows; opened if need be (a second or some).
+
+        Raises ``InputError`` for an unusable image or model, ``Cancelled``, and ``ValueError`` if
+        there is no source volume.
+        """
+        entry = self.find(effect)
+        if entry is not None:
+            return entry
+        from ..editing import EditingSession
+        from ..inference import SegmentOptions
+        from ..models import find_model, load_model
+
+        editor = effect.parameterSetNode()
+        image = _source_image(effect)
+        if image is None:
+            raise ValueError("choose a source volume first")
+        segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
+        edit_grid = EditGrid.from_image(image, segmentation)
+        if np.ptp(volume_of_image(image, edit_grid).array) == 0:
+            raise InputError(
+                source.GetName(),
+                "the source volume does not overlap the segmentation's geometry",
+                "Choose the image that the segmentation was made on as source volume",
+            )
+        made = _provenance(segmentation, source)
+        map_node = map_for(editor)
+        known = None if map_node is None else resampled(map_node, edit_grid)
+        name = model or made.model
+        try:
+            find_model(name or None)
+        except InputError:
+            name = ""  # the model that made the segment is not on this computer
+        session = EditingSession.open(
+            volume_of_image(image, edit_grid),
+            load_model(name or None),
+            options=SegmentOptions(),
+            alignment=_alignment(made, segmentation, source),
+            probability=known,
+            progress=progress,
+            cancel=cancel,
+        )
+        entry = Entry(session, edit_grid, _key(editor), source.GetID(), map_kept=known is not None)
+        self._entries = [*self._entries[1 - _KEPT :], entry]
+        self._observe_scene()
+        return entry
+
+    def forget(self, *_: Any) -> None:
+        """Let go of all sessions, when the scene closes."""
+        self._entries.clear()
+
+    def _observe_scene(self) -> None:
+        import slicer
+
+        scene = slicer.mrmlScene
+        if self._observed is not scene:
+            scene.AddObserver(scene.StartCloseEvent, self.forget)
+            self._observed = scene
+
+    # -- state kept in the segment -----------------------------------------------------------------
+
+    def follow(self, entry: Entry, target: EditTarget) -> bool:
+        """Bring the session's clicks and decisions in step with the segment's tag.
+
+        Needed when another segment was selected, and after undo, redo or loading. Returns whether
+        anything changed. A tag that makes no sense is ignored.
+        """
+        text = get_tag(target.segment, STATE_TAG) if target.segment is not None else ""
+        if entry.state_of == target and entry.state_text == text:
+            return False
+        try:
+            entry.session.restore(json.loads(text) if text else {})
+        except (InputError, ValueError, KeyError, TypeError):
+            entry.session.restore({})
+        entry.state_of, entry.state_text = target, text
+        return True
+
+    def keep_state(self, entry: Entry, target: EditTarget) -> None:
+        """Write the session's clicks and decisions into the segment's tag."""
+        text = json.dumps(entry.session.to_state(), sort_keys=True, separators=(",", ":"))
+        segment = target.segment
+        if segment is not None and get_tag(segment, STATE_TAG) != text:
+            segment.SetTag(TAG + STATE_TAG, text)
+        entry.state_of, entry.state_text = target, text
+
+    def keep_map(self, entry: Entry) -> Any | None:
+        """Put a finished probability into the scene, once, for other effects, the module and the
+        saved scene; returns the node that was added."""
+        import slicer
+
+        if entry.map_kept or not entry.session.complete:
+            return None
+        entry.map_kept = True
+        segmentation = entry.edit_grid.node
+        source = slicer.mrmlScene.GetNodeByID(entry.source_id)
+        if segmentation is None or source is None or maps_of(segmentation)[0] is not None:
+            return None
+        from ..images.volume import Volume
+
+        probability = np.array(entry.session.probability)
+        node = add_map(Volume(probability, entry.edit_grid.grid.affine), source, "probability")
+        node.SetAndObserveTransformNodeID(segmentation.GetTransformNodeID())
+        segmentation.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
+        return node
+
+
+def map_for(editor: Any) -> Any | None:
+    """The probability node that belongs to the edited segmentation, or to another result of the
+    same source volume; None if there is none."""
+    own = maps_of(editor.GetSegmentationNode())[0]
+    if own is not None:
+        return own
+    source = editor.GetSourceVolumeNode()
+    other = find_segmentation(source) if source is not None else None
+    return maps_of(other)[0]
+
+
+_store: SessionStore | None = None
+
+
+def shared_store() -> SessionStore:
+    """The store of this Slicer."""
+    global _store
+    if _store is None:
+        _store = SessionStore()
+    return _store
+
+
+def _source_image(effect: Any) -> Any | None:
+    editor = effect.parameterSetNode()
+    if editor is None or editor.GetSegmentationNode() is None:
+        return None
+    if editor.GetSourceVolumeNode() is None:
+        return None
+    image = effect.sourceVolumeImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        return None
+    return image
+
+
+def _key(editor: Any) -> tuple[Any, ...]:
+    """Equal as long as the source volume's voxels and places are the same."""
+    source, segmentation = editor.GetSourceVolumeNode(), editor.GetSegmentationNode()
+
+    def moved(node: Any) -> tuple[str, int]:
+        parent = node.GetParentTransformNode()
+        return (parent.GetID(), _transform_time(parent)) if parent is not None else ("", 0)
+
+    return (
+        source.GetID(),
+        source.GetImageData().GetMTime(),
+        affine_from_node(source).tobytes(),
+        segmentation.GetID(),
+        # Where both lie under the same transform, moving it changes nothing between them.
+        *(() if same_parent(source, segmentation) else (moved(source), moved(segmentation))),
+    )
+
+
+def _transform_time(node: Any) -> int:
+    time = 0
+    while node is not None:
+        time = max(time, int(node.GetTransformToWorldMTime()))
+        node = node.GetParentTransformNode()
+    return time
+
+
+def _has_model() -> bool:
+    from ..models import list_models
+
+    try:
+        return bool(list_models([]))
+    except (InputError, OSError):
+        return False
+
+
+def _provenance(segmentation: Any, source: Any) -> Provenance:
+    """What made the newest result in this segmentation, or in another one of the same image."""
+    for node in (segmentation, find_segmentation(source)):
+        if node is None:
+            continue
+        segments = node.GetSegmentation()
+        for index in reversed(range(segments.GetNumberOfSegments())):
+            made = Provenance.from_segment(segments.GetNthSegment(index))
+            if made.model:
+                return made
+    return Provenance()
+
+
+def _alignment(made: Provenance, segmentation: Any, source: Any) -> Any | None:
+    """The alignment of an earlier run, if it still says where the edited grid lies."""
+    if made.to_mni is None or not same_parent(segmentation, source):
+        return None
+    from ..images import Alignment
+
+    return Alignment(np.array(made.to_mni), True, "", 0.0, 0.0, 0.0)
