@@ -34,18 +34,23 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/editing/brush.py
   StrokeLesionSegLib/editing/clicks.py
   StrokeLesionSegLib/editing/guidance.py
+  StrokeLesionSegLib/editing/mirror.py
   StrokeLesionSegLib/editing/native.py
   StrokeLesionSegLib/editing/network.py
+  StrokeLesionSegLib/editing/pieces.py
   StrokeLesionSegLib/editing/planes.py
   StrokeLesionSegLib/editing/regions.py
+  StrokeLesionSegLib/editing/review.py
   StrokeLesionSegLib/editing/scan.py
   StrokeLesionSegLib/editing/session.py
   StrokeLesionSegLib/editing/types.py
   StrokeLesionSegLib/editing/visible.py
+  StrokeLesionSegLib/editing/worker.py
   StrokeLesionSegLib/errors.py
   StrokeLesionSegLib/images/__init__.py
   StrokeLesionSegLib/images/alignment.py
   StrokeLesionSegLib/images/alignment_start.py
+  StrokeLesionSegLib/images/bombs.py
   StrokeLesionSegLib/images/brainbox.py
   StrokeLesionSegLib/images/canonical.py
   StrokeLesionSegLib/images/checks.py
@@ -133,9 +138,11 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/edit_target.py
   StrokeLesionSegLib/slicerbridge/edit_views.py
   StrokeLesionSegLib/slicerbridge/edit_write.py
+  StrokeLesionSegLib/slicerbridge/i18n.py
   StrokeLesionSegLib/slicerbridge/logic.py
   StrokeLesionSegLib/slicerbridge/measure.py
   StrokeLesionSegLib/slicerbridge/panel.py
+  StrokeLesionSegLib/slicerbridge/panel_results.py
   StrokeLesionSegLib/slicerbridge/panel_tasks.py
   StrokeLesionSegLib/slicerbridge/process.py
   StrokeLesionSegLib/slicerbridge/report.py
@@ -162,6 +169,10 @@ set(MODULE_PYTHON_SCRIPTS
   )
 
 set(MODULE_PYTHON_RESOURCES
+  StrokeLesionSegEffects/Icons/LesionBrush.png
+  StrokeLesionSegEffects/Icons/LesionClicks.png
+  StrokeLesionSegEffects/Icons/LesionReview.png
+  StrokeLesionSegEffects/Icons/StrokeLesion.png
   Resources/Icons/StrokeLesionSeg.png
   Resources/Icons/StrokeT1Simulated.png
   Resources/Models/MODEL_CARD.md

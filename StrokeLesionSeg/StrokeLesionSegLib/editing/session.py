@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..errors import InputError
+from ..images.brainbox import on_mni_grid
 from ..images.volume import Grid, Volume
 from ..inference.options import SegmentOptions
+from .brush import floor_of, footprint
+from .clicks import Guided
+from .mirror import find_mirror_plane, mirror, mni_reflection, reflection
+from .native import NOTHING
+from .pieces import keep_pieces
 from .regions import WHOLE, Region
-from .types import Box, Candidate, Click
+from .review import Review, check_verdicts
+from .scan import EditedScan, open_scan
+from .types import EMPTY, Box, Candidate, Click, extents, intersect, is_empty
+from .visible import predict_plane, predict_slice
+from .worker import Worker
 
 if TYPE_CHECKING:
     from ..images import Alignment
@@ -20,6 +32,11 @@ if TYPE_CHECKING:
 Cancel = Callable[[], bool]
 Progress = Callable[[str, int, int], None]
 Piece = tuple[Box, NDArray[np.uint8]]
+
+_STATE_VERSION = 1
+# Boxes up to so many voxels are brought up to date before they are shown; larger ones show what
+# the background has brought.
+_SMALL = 1_000_000
 
 
 class EditingSession:
@@ -37,15 +54,29 @@ class EditingSession:
     threshold: the model's own threshold, a good start for a slider.
     alignment: native RAS mm to MNI RAS mm; None if none was wanted. One with ``ok`` false was not
         used.
-    warnings: one sentence each (failed alignment, number format given up).
     takes_clicks: whether the model has the channels for clicks.
     """
 
     grid: Grid
     threshold: float
     alignment: Alignment | None
-    warnings: tuple[str, ...]
     takes_clicks: bool
+
+    def __init__(self, scan: EditedScan) -> None:
+        self._scan = scan
+        self._worker = Worker(scan)
+        self._guided = Guided(scan)
+        self._review = Review(scan)
+        self._mirrored: NDArray[np.float32] | None = None
+        self.grid = scan.grid
+        self.threshold = scan.threshold
+        self.alignment = scan.alignment
+        self.takes_clicks = scan.network.takes_clicks
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One sentence each: a failed alignment, a number format given up, a GPU that gave out."""
+        return tuple(self._scan.network.warnings)
 
     @classmethod
     def open(
@@ -69,19 +100,33 @@ class EditingSession:
         Raises ``InputError`` as ``segment_volume`` does, ``Cancelled`` if told so, ``ValueError``
         for a ``probability`` of another shape.
         """
-        raise NotImplementedError
+        scan = open_scan(
+            volume,
+            model,
+            options or SegmentOptions(),
+            alignment=alignment,
+            probability=probability,
+            progress=progress,
+            cancel=cancel,
+        )
+        return cls(scan)
 
     # --- predictions ---------------------------------------------------------------------------
 
     @property
     def complete(self) -> bool:
         """True once every voxel has the answer of ``segment_volume``."""
-        raise NotImplementedError
+        return self._scan.background.complete and self._scan.native.complete
 
     @property
     def fraction_done(self) -> float:
         """Share of the background's work that is done, 0 to 1."""
-        raise NotImplementedError
+        background, native = self._scan.background, self._scan.native
+        if self.complete:
+            return 1.0
+        # A block costs about a tenth of a slice.
+        share = 0.9 * background.fraction_done + 0.1 * native.fraction_done
+        return min(share, 0.999)
 
     @property
     def probability(self) -> NDArray[np.float32]:
@@ -90,22 +135,30 @@ class EditingSession:
         Brings the whole volume up to date, which may take a few tenths of a second while the
         background is at work; ``probability_in`` costs what its box costs.
         """
-        raise NotImplementedError
+        self._scan.native.refresh_all()
+        return _read_only(self._scan.native.values)
 
     def probability_in(self, box: Box) -> NDArray[np.float32]:
         """The probability of ``box``, read-only, as far as it is known; 0 where it is not."""
-        raise NotImplementedError
+        self._scan.native.refresh(box)
+        return _read_only(self._scan.native.values[box])
 
     def probability_at(self, ras_mm: ArrayLike) -> float:
         """The probability of the voxel nearest to a place; 0 outside the grid.
 
         Predicts the slices that it needs if they are not known yet.
         """
-        raise NotImplementedError
+        index = np.rint(self._scan.index_of(_place(ras_mm))).astype(int)[::-1]
+        if not all(0 <= n < size for n, size in zip(index, self.grid.shape, strict=True)):
+            return 0.0
+        k, j, i = (slice(int(n), int(n) + 1) for n in index)
+        self._know((k, j, i))
+        return float(self._scan.native.values[k, j, i][0, 0, 0])
 
     def known(self, box: Box) -> NDArray[np.bool_]:
         """Which voxels of ``box`` have a prediction (of any kind) yet."""
-        raise NotImplementedError
+        self._scan.native.refresh(box)
+        return self._scan.native.known[box] != NOTHING
 
     def predict_visible(self, axis: int, index: int) -> Box:
         """Predict the native slice ``index`` of array axis ``axis``; returns its box.
@@ -115,7 +168,7 @@ class EditingSession:
         enough; the background's answer replaces it later. A slice that is known costs next to
         nothing. Raises ``ValueError`` for a slice that does not exist.
         """
-        raise NotImplementedError
+        return predict_slice(self._scan, int(axis), int(index))
 
     def predict_plane(self, origin_ras: ArrayLike, u_ras: ArrayLike, v_ras: ArrayLike) -> Box:
         """Predict what a slice view shows: the plane through ``origin_ras`` along u and v.
@@ -124,7 +177,8 @@ class EditingSession:
         to the plane get the answer. Returns the box of native voxels that may have changed, empty
         if the plane misses the scan. Raises ``ValueError`` for directions that span no plane.
         """
-        raise NotImplementedError
+        origin, u, v = (np.asarray(x, np.float64) for x in (origin_ras, u_ras, v_ras))
+        return predict_plane(self._scan, origin, u, v)
 
     def work(self, milliseconds: float = 30.0, near: tuple[int, int] | None = None) -> Box | None:
         """A piece of background work; returns the box of what changed, None when all is done.
@@ -134,7 +188,7 @@ class EditingSession:
         be empty: a slice was predicted that no finished block shows yet. ``near`` is the (axis,
         index) of the native slice on view: what is closest to it goes first.
         """
-        raise NotImplementedError
+        return self._worker.work(milliseconds, near)
 
     # --- threshold -----------------------------------------------------------------------------
 
@@ -153,7 +207,24 @@ class EditingSession:
         connected piece (26 neighbours), ``min_volume_ml`` the pieces of at least that volume, both
         judged within the region. Raises ``ValueError`` for a threshold outside (0, 1].
         """
-        raise NotImplementedError
+        if not 0 < threshold <= 1:
+            raise ValueError(f"a threshold must be above 0 and at most 1, not {threshold}")
+        native = self._scan.native
+        box = intersect(region.box(self.grid), native.searched)
+        if is_empty(box):
+            return EMPTY, np.zeros((0, 0, 0), np.uint8)
+        if np.prod(extents(box)) < _SMALL:
+            native.refresh(box)
+        marked = native.values[box] >= threshold
+        allowed = region.mask(self.grid, box)
+        if allowed is not None:
+            marked &= allowed
+        if largest_only or min_volume_ml > 0:
+            voxel_ml = self.grid.voxel_volume_ml
+            marked = keep_pieces(
+                marked, voxel_ml, largest_only=largest_only, min_volume_ml=min_volume_ml
+            )
+        return box, marked.view(np.uint8)
 
     # --- brush ---------------------------------------------------------------------------------
 
@@ -180,14 +251,28 @@ class EditingSession:
         The box is that of the brush, cut to the grid, and empty outside of it. Raises
         ``ValueError`` for a radius that is not positive or a normal of length 0.
         """
-        raise NotImplementedError
+        centre = _place(centre_ras)
+        normal = None if sphere else np.asarray(normal_ras, np.float64)
+        box, inside = footprint(self.grid, centre, float(radius_mm), normal)
+        if is_empty(box):
+            return EMPTY, np.zeros((0, 0, 0), np.uint8)
+        native = self._scan.native
+        native.refresh(box)
+        if normal is not None and (inside & (native.known[box] == NOTHING)).any():
+            across = np.eye(3)[int(np.argmin(np.abs(normal)))]
+            u = np.cross(normal, across)
+            predict_plane(self._scan, centre, u, np.cross(normal, u))
+        if (inside & (native.known[box] == NOTHING)).any():
+            self._know(box)
+        marked = native.values[box] >= floor_of(float(threshold), floor_from)
+        return box, (inside & (~marked if erase else marked)).view(np.uint8)
 
     # --- clicks --------------------------------------------------------------------------------
 
     @property
     def clicks(self) -> tuple[Click, ...]:
         """The clicks in the order in which they were made."""
-        raise NotImplementedError
+        return tuple(self._guided.clicks)
 
     def add_click(
         self, ras_mm: ArrayLike, positive: bool, *, axis: int, id: int | None = None
@@ -197,15 +282,31 @@ class EditingSession:
         Raises ``InputError`` if the model takes no clicks, ``ValueError`` for an ``id`` in use, an
         axis that does not exist or a place that is not finite.
         """
-        raise NotImplementedError
+        self._must_take_clicks()
+        place = _place(ras_mm)
+        if axis not in (0, 1, 2):
+            raise ValueError(f"there is no axis {axis}")
+        taken = {click.id for click in self._guided.clicks}
+        if id is None:
+            id = max(taken, default=0) + 1
+        elif id in taken:
+            raise ValueError(f"there is a click {id} already")
+        x, y, z = (float(value) for value in place)
+        click = Click(int(id), (x, y, z), bool(positive), int(axis))
+        self._guided.add(click)
+        return click
 
     def move_click(self, id: int, ras_mm: ArrayLike) -> Click:
         """Move a click; raises ``KeyError`` if there is none of that id."""
-        raise NotImplementedError
+        old = self._click(id)
+        x, y, z = (float(value) for value in _place(ras_mm))
+        click = replace(old, ras_mm=(x, y, z))
+        self._guided.move(old, click)
+        return click
 
     def remove_click(self, id: int) -> None:
         """Take a click back; raises ``KeyError`` if there is none of that id."""
-        raise NotImplementedError
+        self._guided.remove(self._click(id))
 
     def start_from(self, mask: NDArray[Any] | None) -> None:
         """Let clicks correct ``mask`` (native, (K, J, I), not 0 is lesion) instead of the model.
@@ -214,7 +315,10 @@ class EditingSession:
         Clicks stay; their effect is worked out anew by ``refine_more``. Raises ``ValueError`` for
         another shape, ``InputError`` if the model takes no clicks.
         """
-        raise NotImplementedError
+        self._must_take_clicks()
+        if mask is not None and mask.shape != self.grid.shape:
+            raise ValueError(f"a mask of shape {mask.shape} on a grid of {self.grid.shape}")
+        self._guided.start_from(None if mask is None else np.asarray(mask) != 0)
 
     def refine_visible(self, threshold: float | None = None) -> Piece:
         """The slice of the click that was added or moved last, corrected at once.
@@ -226,7 +330,8 @@ class EditingSession:
         if there was no click. The clicked voxel and all within ``clicks.OBEYED_MM`` are as
         clicked, here and in ``refine_more`` and ``guided_mask``; later clicks win.
         """
-        raise NotImplementedError
+        self._guided.use_threshold(threshold)
+        return self._guided.visible()
 
     def refine_more(
         self, milliseconds: float = 30.0, threshold: float | None = None
@@ -238,7 +343,8 @@ class EditingSession:
         clicks in their order, starting mask and threshold. The segment takes the array's values
         within the box.
         """
-        raise NotImplementedError
+        self._guided.use_threshold(threshold)
+        return self._guided.more(milliseconds)
 
     def guided_mask(self, threshold: float | None = None, box: Box | None = None) -> Piece:
         """What clicks and model (or the starting mask) say together, as far as it is worked out.
@@ -246,7 +352,10 @@ class EditingSession:
         ``box``: None is the whole grid, and then the box returned is the smallest that holds all
         that is marked.
         """
-        raise NotImplementedError
+        self._guided.use_threshold(threshold)
+        if box is None:
+            return self._guided.whole()
+        return box, self._guided.mask(box)
 
     # --- review --------------------------------------------------------------------------------
 
@@ -257,23 +366,25 @@ class EditingSession:
         one that lies mostly where an earlier one lay keeps its id and state. Rejected ones stay
         in the list. Raises ``ValueError`` for a threshold outside (0, 1].
         """
-        raise NotImplementedError
+        if not 0 < threshold <= 1:
+            raise ValueError(f"a threshold must be above 0 and at most 1, not {threshold}")
+        return self._review.candidates(float(threshold), float(min_volume_ml))
 
     def candidate_mask(self, id: int) -> Piece:
         """A candidate's voxels; raises ``KeyError`` if there is none of that id."""
-        raise NotImplementedError
+        return self._review.piece(id)
 
     def accept(self, id: int) -> Candidate:
         """Mark a candidate as a lesion; raises ``KeyError`` if there is none of that id."""
-        raise NotImplementedError
+        return self._review.judge(id, "accepted")
 
     def reject(self, id: int) -> Candidate:
         """Mark a candidate as none; it stays listed. Raises ``KeyError``."""
-        raise NotImplementedError
+        return self._review.judge(id, "rejected")
 
     def take_back(self, id: int) -> Candidate:
         """Make a candidate open again. Raises ``KeyError``."""
-        raise NotImplementedError
+        return self._review.judge(id, "open")
 
     def split(self, id: int) -> tuple[Candidate, ...]:
         """Cut a candidate where it is thinnest or least probable; returns the parts, all open.
@@ -281,7 +392,7 @@ class EditingSession:
         The parts share out its voxels and take its place in ``candidates``; the largest keeps the
         id. A single voxel cannot be cut: the candidate itself is returned. Raises ``KeyError``.
         """
-        raise NotImplementedError
+        return self._review.split(id)
 
     def rerun(self, id: int, *, cancel: Cancel | None = None) -> Box:
         """Ask the network again about a candidate: three views and flips, averaged.
@@ -290,7 +401,9 @@ class EditingSession:
         afterwards. Takes a second or more: a wait cursor is in place. Returns the box of what
         changed. Raises ``KeyError``; ``Cancelled``, and then nothing has changed.
         """
-        raise NotImplementedError
+        changed = self._review.rerun(id, cancel)
+        self._guided.redo()
+        return changed
 
     # --- mirror image --------------------------------------------------------------------------
 
@@ -301,13 +414,37 @@ class EditingSession:
         the one about which the scan is most like its own mirror image (one to three seconds).
         Made once and kept; read-only. Raises ``Cancelled``.
         """
-        raise NotImplementedError
+        if self._mirrored is None:
+            scan = self._scan
+            if scan.canonical.alignment is not None:
+                across = mni_reflection(scan.canonical.alignment.matrix)
+            elif on_mni_grid(scan.canonical):
+                across = mni_reflection(None)
+            else:
+                across = reflection(*find_mirror_plane(scan.volume, cancel))
+            self._mirrored = mirror(scan.volume, across)
+        return _read_only(self._mirrored)
 
     # --- state ---------------------------------------------------------------------------------
 
     def to_state(self) -> dict[str, Any]:
         """What is kept in the scene, JSON-ready: clicks, and states of candidates."""
-        raise NotImplementedError
+        start = self._guided.start
+        return {
+            "version": _STATE_VERSION,
+            "shape_kji": list(self.grid.shape),
+            "clicks": [
+                {
+                    "id": click.id,
+                    "ras_mm": list(click.ras_mm),
+                    "positive": click.positive,
+                    "axis": click.axis,
+                }
+                for click in self.clicks
+            ],
+            "from_mask": start is not None,
+            "review": self._review.to_state(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up what ``to_state`` gave, of this or another session on the same scan.
@@ -315,4 +452,67 @@ class EditingSession:
         ``refine_more`` works out the clicks anew. Raises ``InputError`` for a state that makes no
         sense or has clicks for a model that takes none.
         """
-        raise NotImplementedError
+        try:
+            if state["version"] != _STATE_VERSION:
+                raise ValueError(f"version {state['version']!r}")
+            clicks = []
+            for each in state["clicks"]:
+                x, y, z = (float(value) for value in _place(each["ras_mm"]))
+                if each["axis"] not in (0, 1, 2) or not isinstance(each["positive"], bool):
+                    raise ValueError(f"click {each!r}")
+                clicks.append(Click(int(each["id"]), (x, y, z), each["positive"], each["axis"]))
+            if len({click.id for click in clicks}) != len(clicks):
+                raise ValueError("two clicks of one id")
+            verdicts = check_verdicts(state["review"]["verdicts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                "saved editing state",
+                f"makes no sense ({error})",
+                "Start the correction anew",
+            ) from None
+        if clicks:
+            self._must_take_clicks()
+        for click in list(self._guided.clicks):
+            self._guided.remove(click)
+        for click in clicks:
+            self._guided.add(click)
+        self._review.restore(verdicts)
+
+    # --- helpers -------------------------------------------------------------------------------
+
+    def _know(self, box: Box) -> None:
+        """Predict what ``box`` lacks, as the background would."""
+        native = self._scan.native
+        native.refresh(box)
+        if (native.known[box] == NOTHING).any():
+            self._scan.background.ensure(native.parts.canonical_box(box))
+            native.refresh(box)
+
+    def _click(self, id: int) -> Click:
+        for click in self._guided.clicks:
+            if click.id == id:
+                return click
+        raise KeyError(id)
+
+    def _must_take_clicks(self) -> None:
+        if not self.takes_clicks:
+            raise InputError(
+                "clicks",
+                "the model has no channels for them",
+                "Take a model that has (channels click_positive, click_negative and "
+                "previous_probability in its manifest), or use the Lesion Brush",
+            )
+
+
+def _place(ras_mm: ArrayLike) -> NDArray[np.float64]:
+    """Three finite numbers; raises ``ValueError`` for anything else."""
+    place = np.asarray(ras_mm, np.float64)
+    if place.shape != (3,) or not np.isfinite(place).all():
+        raise ValueError(f"a place has three finite coordinates, not {ras_mm!r}")
+    return place
+
+
+def _read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    view = array.view()
+    view.setflags(write=False)
+    return view

@@ -83,3 +83,17 @@ def join(a: Box, b: Box) -> Box:
         return a
     parts = [slice(min(x.start, y.start), max(x.stop, y.stop)) for x, y in zip(a, b, strict=True)]
     return parts[0], parts[1], parts[2]
+
+
+def within(box: Sequence[slice], outer: Sequence[slice]) -> Box:
+    """``box`` in the indices of an array that covers ``outer``."""
+    parts = [slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, outer, strict=True)]
+    return parts[0], parts[1], parts[2]
+
+
+def outside(box: Sequence[slice], outer: Sequence[slice]) -> Box:
+    """The reverse of ``within``; an empty box stays empty."""
+    if is_empty(box):
+        return EMPTY
+    parts = [slice(a.start + b.start, a.stop + b.start) for a, b in zip(box, outer, strict=True)]
+    return parts[0], parts[1], parts[2]

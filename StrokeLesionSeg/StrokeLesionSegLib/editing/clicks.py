@@ -1,0 +1,498 @@
+"""Clicks: the slice that was clicked at once, then its neighbours, outwards until nothing changes.
+
+A slice's answer depends only on the scan, the disks in it and the slice's previous probability.
+Clicks are worked out in the order in which they were made; moving or removing one starts over, and
+answers that are still valid are not computed twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..inference.views import VIEW_AXES
+from .background import Background
+from .brush import footprint
+from .guidance import DISK_RADIUS, Disk, Tissue, channels, correction, level, onward
+from .planes import Plane
+from .regions import along, true_box, whole_box
+from .scan import EditedScan, to_canonical_grid
+from .types import EMPTY, Box, Click, extents, intersect, is_empty, join, outside, within
+from .visible import on_slice, predict_slice, slice_box
+
+#: Around a click everything is as clicked, whatever the network says.
+OBEYED_MM = 2.0
+# Answers kept for when a click is moved or removed (60 KB each).
+_KEPT_ANSWERS = 400
+# A correction goes no further than this, and no further than its width times the second.
+_FURTHEST_MM = 40.0
+_WIDTHS = 1.5
+_GRACE_MM = 5.0
+# A starting mask is handed on as sure, but not beyond doubt.
+_SURE, _BLUR_MM = 0.9, 1.0
+
+
+class Guided:
+    """The clicks of a session and what has been worked out of them.
+
+    Attributes
+    ----------
+    clicks: in order. start: (K, J, I) bool, native, the mask that clicks correct; None for the
+        model's own answer. threshold: where the model's own answer is cut.
+    """
+
+    def __init__(self, scan: EditedScan) -> None:
+        self.scan = scan
+        self.clicks: list[Click] = []
+        self.start: NDArray[np.bool_] | None = None
+        self.threshold = scan.threshold
+        self._start_soft: NDArray[np.float32] | None = None
+        self._influence: NDArray[np.uint8] | None = None
+        self._value: NDArray[np.float16] | None = None
+        self._reached: Box = EMPTY  # canonical: where there is influence
+        self._answers: OrderedDict[tuple, NDArray[np.float16]] = OrderedDict()
+        self._starts = 0
+        self._last: tuple[Click, bool] | None = None  # what was changed last; false if removed
+        self._outdated: Box = EMPTY  # native: of results that were given up
+        self._reset()
+
+    # --- clicks
+
+    def add(self, click: Click) -> None:
+        self.clicks.append(click)
+        self._queue.append(click)
+        self._last = click, True
+
+    def move(self, old: Click, new: Click) -> None:
+        self._give_up()
+        self.clicks[self.clicks.index(old)] = new
+        self._reset()
+        self._last = new, True
+
+    def remove(self, click: Click) -> None:
+        self._give_up()
+        self.clicks.remove(click)
+        self._reset()
+        self._last = click, False
+
+    def start_from(self, mask: NDArray[np.bool_] | None) -> None:
+        self._give_up()
+        self._outdated = whole_box(self.scan.grid.shape)
+        self._starts += 1
+        self.start, self._start_soft = None, None
+        if mask is not None:
+            from scipy.ndimage import gaussian_filter
+
+            self.start = np.array(mask, dtype=bool)
+            soft = to_canonical_grid(self.scan, mask.astype(np.float32))
+            soft = gaussian_filter(soft, _BLUR_MM)
+            soft *= np.float32(2 * _SURE - 1)
+            soft += np.float32(1 - _SURE)
+            self._start_soft = soft
+        self._reset()
+
+    def use_threshold(self, threshold: float | None) -> None:
+        threshold = self.threshold if threshold is None else float(threshold)
+        if not 0 < threshold <= 1:
+            raise ValueError(f"a threshold must be above 0 and at most 1, not {threshold}")
+        if threshold != self.threshold:
+            self.threshold = threshold
+            if self.start is None and self.clicks:
+                self._give_up()
+                self._outdated = whole_box(self.scan.grid.shape)
+                self._reset()
+
+    def redo(self) -> None:
+        """Work everything out anew, for when the model's own answer has changed."""
+        if self.clicks:
+            self._give_up()
+            self._reset()
+
+    def _give_up(self) -> None:
+        self._outdated = join(self._outdated, self._touched())
+
+    def _touched(self) -> Box:
+        """The native box of all that clicks have changed."""
+        box = EMPTY
+        if not is_empty(self._reached):
+            box = self.scan.native.parts.native_box(self._reached)
+        for click in self.clicks:
+            box = join(box, self._ball(click)[0])
+        return box
+
+    def _reset(self) -> None:
+        self._disks: dict[tuple[str, int], list[Disk]] = {}
+        self._own: dict[tuple[str, int], NDArray[np.bool_]] = {}
+        self._queue = deque(self.clicks)
+        self._steps: Iterator[Box] | None = None
+        if self._influence is not None and not is_empty(self._reached):
+            self._influence[self._reached] = 0
+        self._reached = EMPTY
+
+    def _ball(self, click: Click) -> tuple[Box, NDArray[np.bool_]]:
+        """The native voxels that obey a click in any case: around it, and the nearest."""
+        grid = self.scan.grid
+        ras = np.array(click.ras_mm)
+        box, inside = footprint(grid, ras, OBEYED_MM, None)
+        nearest = np.rint(self.scan.index_of(ras)).astype(int)[::-1]
+        if not all(0 <= n < size for n, size in zip(nearest, grid.shape, strict=True)):
+            return box, inside
+        own = tuple(slice(int(n), int(n) + 1) for n in nearest)
+        both = join(box, own)  # type: ignore[arg-type]
+        result = np.zeros(extents(both), bool)
+        result[within(box, both)] = inside
+        result[within(own, both)] = True  # type: ignore[arg-type]
+        return both, result
+
+    # --- results on the native grid
+
+    def mask(self, box: Box) -> NDArray[np.uint8]:
+        """What clicks and model, or starting mask, say in ``box``: uint8 of its shape."""
+        result = self._before(box) >= 0.5
+        self._obey(box, result)
+        return result.view(np.uint8)
+
+    def whole(self) -> tuple[Box, NDArray[np.uint8]]:
+        """All that is marked, in the smallest box that holds it."""
+        native = self.scan.native
+        if self.start is not None:
+            box = true_box(self.start)
+        else:
+            box = native.searched
+            inner = true_box(native.values[box] >= self.threshold)
+            box = EMPTY if is_empty(inner) else outside(inner, box)
+        box = join(box, self._touched())
+        if is_empty(box):
+            return EMPTY, np.zeros((0, 0, 0), np.uint8)
+        mask = self.mask(box)
+        inner = true_box(mask != 0)
+        return outside(inner, box) if not is_empty(inner) else EMPTY, mask[inner]
+
+    def _obey(self, box: Box, result: NDArray[np.bool_]) -> None:
+        for click in self.clicks:
+            ball, inside = self._ball(click)
+            shared = intersect(ball, box)
+            if not is_empty(shared):
+                part = result[within(shared, box)]
+                part[inside[within(shared, ball)]] = click.positive
+
+    def _before(self, box: Box) -> NDArray[np.float32]:
+        """Native field of ``box``, cut at one half: corrections over the first answer."""
+        native = self.scan.native
+        if self.start is not None:
+            result = np.where(self.start[box], np.float32(_SURE), np.float32(1 - _SURE))
+        else:
+            if np.prod(extents(box)) < 1_000_000:
+                native.refresh(box)
+            result = level(native.values[box], self.threshold)
+        if self._influence is None or self._value is None or is_empty(self._reached):
+            return np.array(result)
+        shared = intersect(native.parts.native_box(self._reached), box)
+        if is_empty(shared):
+            return np.array(result)
+        result = np.array(result)
+        needs = native.parts.canonical_box(shared)
+        influence = self._influence[needs]
+        if not influence.any():
+            return result
+        there = native.parts.from_part(influence, shared) > 1e-3
+        base = level(self._source()[needs], self._cut())
+        field = np.where(influence != 0, self._value[needs].astype(np.float32), base)
+        part = result[within(shared, box)]
+        part[there] = native.parts.from_part(field, shared)[there]
+        return result
+
+    def _source(self) -> NDArray[np.float32]:
+        return self.scan.background.mean if self._start_soft is None else self._start_soft
+
+    def _cut(self) -> float:
+        return self.threshold if self._start_soft is None else 0.5
+
+    # --- at once
+
+    def visible(self) -> tuple[Box, NDArray[np.uint8]]:
+        """See ``EditingSession.refine_visible``."""
+        nothing = EMPTY, np.zeros((0, 0, 0), np.uint8)
+        if self._last is None:
+            return nothing
+        scan, (last, there) = self.scan, self._last
+        axis = last.axis
+        index = round(float(scan.index_of(np.array(last.ras_mm))[2 - axis]))
+        if not 0 <= index < scan.grid.shape[axis]:
+            return nothing
+        box = slice_box(scan, axis, index)
+        if self.start is None:
+            predict_slice(scan, axis, index)
+        here = [
+            click
+            for click in self.clicks
+            if round(float(scan.index_of(np.array(click.ras_mm))[2 - axis])) == index
+        ]
+        field = self._before(box)
+        changed = self._ball(last)[0] if there else self._outdated
+        if here:
+            corrected = self._in_plane(axis, index, box, here, field)
+            changed = join(changed, outside(true_box(corrected), box))
+        for click in here:
+            changed = join(changed, self._ball(click)[0])
+        changed = intersect(changed, box)
+        if is_empty(changed):
+            return nothing
+        result = (field >= 0.5)[within(changed, box)]
+        self._obey(changed, result)
+        return changed, np.ascontiguousarray(result).view(np.uint8)
+
+    def _in_plane(
+        self, axis: int, index: int, box: Box, here: list[Click], field: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        """Correct ``field`` (of the native slice ``box``) in place; what of it was corrected."""
+        scan = self.scan
+        plane = scan.slice_plane(axis, index)
+        none = np.zeros(field.shape, bool)
+        if plane is None:
+            return none
+        disks = []
+        for click in here:
+            place = plane.place(scan.canonical_of(scan.index_of(np.array(click.ras_mm))))
+            disks.append(Disk(*(round(float(p)) for p in place[:2]), click.positive, True))
+        disks = _on(disks, plane)
+        if not disks:
+            return none
+        previous = self._previous_on(plane, box)
+        t1 = plane.sample(scan.background.t1)
+        answer = scan.network(t1[None], channels(plane.shape, disks, previous))[0]
+        values = on_slice(scan, plane, answer, axis, index)
+        values = np.where(values < 0, field, values)
+        marks = {sign: np.zeros(field.shape, bool) for sign in (True, False)}
+        for click in here:
+            affine, ras = scan.grid.affine, click.ras_mm
+            square = sum(along(affine[n, :3], affine[n, 3] - ras[n], box) ** 2 for n in range(3))
+            marks[click.positive] |= square <= max(DISK_RADIUS**2, float(square.min()) + 1e-6)
+        flat = [np.squeeze(a, axis) for a in (values, field, marks[True], marks[False])]
+        corrected = np.expand_dims(correction(*flat), axis)
+        field[corrected] = values[corrected]
+        return corrected
+
+    def _previous_on(self, plane: Plane, box: Box) -> NDArray[np.float32]:
+        """The previous probability on a plane: starting mask, or the model without clicks."""
+        background = self.scan.background
+        if self._start_soft is not None:
+            return plane.sample(self._start_soft)
+        if plane.index is None and self.scan.native.valid(box).all():
+            return plane.sample(background.mean)
+        return background.predict(plane)
+
+    # --- and then through the volume
+
+    def more(self, milliseconds: float) -> tuple[Box, NDArray[np.uint8]] | None:
+        """See ``EditingSession.refine_more``."""
+        started, calls = time.perf_counter(), self.scan.network.calls
+        changed, worked = EMPTY, False
+        while True:
+            step = self._step()
+            if step is None:
+                break
+            worked = True
+            changed = join(changed, step)
+            called = self.scan.network.calls - calls
+            expected = self.scan.network.seconds if called else 0.0
+            if (time.perf_counter() - started + expected) * 1000 > milliseconds:
+                break
+        if not worked:
+            if is_empty(self._outdated):
+                return None
+            # What clicks had changed before they were moved or taken back.
+            changed, self._outdated = self._outdated, EMPTY
+        return changed, self.mask(changed)
+
+    def _step(self) -> Box | None:
+        """One step further; the native box that may have changed, None at the end."""
+        while True:
+            if self._steps is None:
+                if not self._queue:
+                    return None
+                self._steps = self._work_out(self._queue.popleft())
+            step = next(self._steps, None)
+            if step is not None:
+                return step
+            self._steps = None
+
+    def _work_out(self, click: Click) -> Iterator[Box]:
+        """Work out one click; yields the native boxes that have changed."""
+        scan = self.scan
+        yield self._ball(click)[0]
+        view = scan.slice_view(click.axis)
+        axis = VIEW_AXES[view]
+        yield from self._wait_for(view)
+        place = scan.canonical_of(scan.index_of(np.array(click.ras_mm)))
+        first = round(float(place[2 - axis]))
+        if not 0 <= first < scan.background.t1.shape[axis]:
+            return
+        plane = scan.background.plane(view, first)
+        row, column, _ = plane.place(place)
+        disk = Disk(round(float(row)), round(float(column)), click.positive, True)
+        if not _on([disk], plane):
+            return
+        before = self._field(view, first)
+        # What another click has carried here gives way to what a person says.
+        key = (view, first)
+        self._disks[key] = [
+            old
+            for old in self._disks.get(key, [])
+            if old.real
+            or old.positive == disk.positive
+            or np.hypot(old.row - disk.row, old.column - disk.column) > 2 * DISK_RADIUS
+        ]
+        yield self._correct(view, first, disk)
+        corrected = self._turned(view, first, before, click.positive)
+        area = int(corrected.sum())
+        if not area:
+            return
+        tissue = Tissue.of(plane.sample(scan.background.t1)[corrected])
+        furthest = min(_FURTHEST_MM, _GRACE_MM + _WIDTHS * 2 * np.sqrt(area / np.pi))
+        for direction in (1, -1):
+            yield from self._carry(view, first, direction, corrected, tissue, click, furthest)
+
+    def _carry(
+        self,
+        view: str,
+        first: int,
+        direction: int,
+        corrected: NDArray[np.bool_],
+        tissue: Tissue,
+        click: Click,
+        furthest: float,
+    ) -> Iterator[Box]:
+        """Carry a correction on from slice to slice."""
+        background = self.scan.background
+        size = background.t1.shape[VIEW_AXES[view]]
+        for distance in range(1, int(furthest) + 1):
+            index = first + direction * distance
+            if not 0 <= index < size:
+                return
+            before = self._field(view, index)
+            t1 = background.plane(view, index).sample(background.t1)
+            disk = onward(corrected, before, t1, tissue, click.positive)
+            if disk is None or any(
+                old.real
+                and old.positive != disk.positive
+                and np.hypot(old.row - disk.row, old.column - disk.column) <= 2 * DISK_RADIUS
+                for old in self._disks.get((view, index), [])
+            ):
+                return
+            yield self._correct(view, index, disk)
+            corrected = self._turned(view, index, before, click.positive)
+            if not corrected.any():
+                return
+
+    def _wait_for(self, view: str) -> Iterator[Box]:
+        """Predict what clicks in this view build on, unless single slices of it will do."""
+        background = self.scan.background
+        if self._start_soft is not None or background.is_own(view):
+            return
+        while (todo := background.next_slices(None, 1)) is not None:
+            background.run(*todo)
+            yield EMPTY
+
+    def _turned(
+        self, view: str, index: int, before: NDArray[np.float32], positive: bool
+    ) -> NDArray[np.bool_]:
+        now = self._field(view, index)
+        return (now >= 0.5) & (before < 0.5) if positive else (now < 0.5) & (before >= 0.5)
+
+    def _field(self, view: str, index: int) -> NDArray[np.float32]:
+        """A canonical slice of the field, cut at one half, as its plane shows it."""
+        background: Background = self.scan.background
+        plane = background.plane(view, index)
+        if self._start_soft is None and background.is_own(view):
+            background.own_slice(view, index)
+        field = level(plane.sample(self._source()), self._cut())
+        if self._influence is not None and self._value is not None:
+            axis = VIEW_AXES[view]
+            influence = np.moveaxis(self._influence, axis, 0)[index]
+            here, there = plane.window(influence.shape)
+            value = np.moveaxis(self._value, axis, 0)[(index, *there)]
+            field = np.array(field)
+            field[here] = np.where(influence[there] != 0, value.astype(np.float32), field[here])
+        return field
+
+    def _correct(self, view: str, index: int, disk: Disk) -> Box:
+        """Add a disk to a canonical slice and take up the answer; the native box that changed."""
+        background = self.scan.background
+        key = (view, index)
+        disks = self._disks.setdefault(key, [])
+        disks.append(disk)
+        plane = background.plane(view, index)
+        before = self._field(view, index)
+        answer = self._answer(view, index, plane)
+        marks = {sign: np.zeros(plane.shape, bool) for sign in (True, False)}
+        for each in disks:
+            marks[each.positive] |= each.mask(plane.shape)
+        corrected = correction(answer, before, marks[True], marks[False])
+        searched = np.zeros(plane.shape, bool)
+        searched[plane.wanted] = True
+        corrected &= searched
+        # What this slice's disks have corrected before has the newest answer now.
+        if key in self._own:
+            corrected |= self._own[key]
+        self._own[key] = corrected
+        return self._paste(plane, view, index, corrected, answer)
+
+    def _answer(self, view: str, index: int, plane: Plane) -> NDArray[np.float32]:
+        background, network = self.scan.background, self.scan.network
+        disks = self._disks[(view, index)]
+        key = (
+            *(view, index, self._starts, background.version),
+            tuple((d.row, d.column, d.positive) for d in disks),
+        )
+        if key in self._answers:
+            self._answers.move_to_end(key)
+            return self._answers[key].astype(np.float32)
+        if self._start_soft is not None:
+            previous = plane.sample(self._start_soft)
+        else:
+            previous = background.own_slice(view, index)[1]
+        t1 = plane.sample(background.t1)
+        answer = network(t1[None], channels(plane.shape, disks, previous))[0].astype(np.float16)
+        self._answers[key] = answer
+        while len(self._answers) > _KEPT_ANSWERS:
+            self._answers.popitem(last=False)
+        return answer.astype(np.float32)
+
+    def _paste(
+        self,
+        plane: Plane,
+        view: str,
+        index: int,
+        corrected: NDArray[np.bool_],
+        answer: NDArray[np.float32],
+    ) -> Box:
+        rows, columns = corrected.any(axis=1).nonzero()[0], corrected.any(axis=0).nonzero()[0]
+        if not rows.size:
+            return EMPTY
+        if self._influence is None or self._value is None:
+            self._influence = np.zeros(self.scan.background.t1.shape, np.uint8)
+            self._value = np.zeros(self.scan.background.t1.shape, np.float16)
+        axis = VIEW_AXES[view]
+        influence = np.moveaxis(self._influence, axis, 0)[index]
+        value = np.moveaxis(self._value, axis, 0)[index]
+        here, there = plane.window(influence.shape)
+        influence[there] |= corrected[here]
+        value[there] = np.where(corrected[here], answer[here], value[there])
+        inplane = [a for a in range(3) if a != axis]
+        parts = [slice(index, index + 1)] * 3
+        for a, places, start in zip(inplane, (rows, columns), plane.corner, strict=True):
+            parts[a] = slice(int(places[0]) + start, int(places[-1]) + 1 + start)
+        box = intersect(parts, whole_box(self._influence.shape))
+        self._reached = join(self._reached, box)
+        return self.scan.native.parts.native_box(box)
+
+
+def _on(disks: list[Disk], plane: Plane) -> list[Disk]:
+    """The disks whose middle lies on a plane."""
+    rows, columns = plane.shape
+    return [d for d in disks if 0 <= d.row < rows and 0 <= d.column < columns]

@@ -1,0 +1,146 @@
+"""One slice corrected by clicks: the disks that the network sees, and what of its answer counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Pixels of 1 mm; the radius that the networks are trained with.
+DISK_RADIUS = 5
+# A probability that moves by more belongs to the correction, though it crosses no threshold.
+_CHANGE = 0.1
+# A correction goes on to the next slice where at least so many pixels still have the old answer,
+_SMALLEST_AREA = 12
+# ... at least so thick (mm from the rim), and so much of what was corrected here.
+_SMALLEST_RADIUS = 1.5
+_SMALLEST_SHARE = 0.3
+# Tissue counts as alike within so many (robust) standard deviations, of at least this size.
+_ALIKE = 3.0
+_LEAST_DEVIATION = 0.04
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A click as one slice sees it: pixel (row, column), what it says, and whether a person did.
+
+    Disks that are not a person's carry a correction on from the neighbouring slice.
+    """
+
+    row: int
+    column: int
+    positive: bool
+    real: bool
+
+    def mask(self, shape: tuple[int, int], radius: float = DISK_RADIUS) -> NDArray[np.bool_]:
+        """(rows, columns) bool."""
+        rows, columns = np.ogrid[: shape[0], : shape[1]]
+        return (rows - self.row) ** 2 + (columns - self.column) ** 2 <= radius**2
+
+
+def channels(
+    shape: tuple[int, int], disks: Sequence[Disk], previous: NDArray[np.float32]
+) -> dict[str, NDArray[np.float32]]:
+    """The network's guidance channels, (1, rows, columns) float32 each."""
+    positive, negative = (np.zeros((1, *shape), np.float32) for _ in range(2))
+    for disk in disks:
+        (positive if disk.positive else negative)[0][disk.mask(shape)] = 1
+    return {
+        "click_positive": positive,
+        "click_negative": negative,
+        "previous_probability": previous[None],
+    }
+
+
+def level(probability: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """The model's own probability, bent so that its threshold comes to lie at one half.
+
+    Answers to clicks are cut at one half, as in training, whatever threshold the automatic
+    answer is cut at.
+    """
+    if threshold == 0.5:
+        return probability
+    below = probability * np.float32(0.5 / threshold)
+    if threshold >= 1:
+        return np.where(probability >= 1, np.float32(1), below * np.float32(0.999))
+    # Voxels at the threshold itself belong to the lesion.
+    above = 0.5 + (probability - np.float32(threshold)) * np.float32(0.5 / (1 - threshold))
+    above = np.maximum(above, np.float32(0.5))
+    below = np.minimum(below, np.nextafter(np.float32(0.5), np.float32(0)))
+    return np.where(probability >= threshold, above, below).astype(np.float32)
+
+
+def correction(
+    answer: NDArray[np.float32],
+    before: NDArray[np.float32],
+    positive: NDArray[np.bool_],
+    negative: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    """Where the network's answer replaces what was there: only around the clicks.
+
+    A person who clicks on one place expects nothing to change on the other side of the brain. Of
+    the pieces (8 neighbours) in which the probability rises, those count that touch a disk of a
+    positive click; of those in which it falls, those that touch one of a negative click.
+    All arrays (rows, columns); ``before`` is cut at one half, as ``answer`` is.
+    """
+    rises = (answer > before + _CHANGE) | ((answer >= 0.5) & (before < 0.5))
+    falls = (answer < before - _CHANGE) | ((answer < 0.5) & (before >= 0.5))
+    return _touching(rises, positive) | _touching(falls, negative)
+
+
+def _touching(pieces: NDArray[np.bool_], disks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    from scipy.ndimage import label
+
+    if not (pieces & disks).any():
+        return np.zeros(pieces.shape, bool)
+    labels, _ = label(pieces, structure=np.ones((3,) * pieces.ndim))
+    found = np.unique(labels[disks & pieces])
+    return np.isin(labels, found)
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """What the tissue of a correction looks like in the windowed T1."""
+
+    middle: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32]) -> Tissue:
+        middle = float(np.median(values))
+        deviation = 1.4826 * float(np.median(np.abs(values - middle)))
+        return cls(middle, max(deviation, _LEAST_DEVIATION))
+
+    def alike(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return np.abs(values - self.middle) <= _ALIKE * self.deviation
+
+
+def onward(
+    corrected: NDArray[np.bool_],
+    before: NDArray[np.float32],
+    t1: NDArray[np.float32],
+    tissue: Tissue,
+    positive: bool,
+) -> Disk | None:
+    """The disk that carries a correction on to the next slice; None where it ends.
+
+    It goes on if enough of the pixels that were corrected still have the old answer in the next
+    slice (``before``, ``t1``) and look like the tissue that was corrected; the disk is put where
+    they are thickest.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    wrong = before < 0.5 if positive else before >= 0.5
+    left = corrected & wrong & tissue.alike(t1)
+    area = int(left.sum())
+    if area < max(_SMALLEST_AREA, _SMALLEST_SHARE * int(corrected.sum())):
+        return None
+    there = np.nonzero(left.any(axis=1))[0], np.nonzero(left.any(axis=0))[0]
+    box = tuple(slice(int(n[0]), int(n[-1]) + 1) for n in there)
+    depth = distance_transform_edt(np.pad(left[box], 1))[1:-1, 1:-1]
+    if depth.max() < _SMALLEST_RADIUS:
+        return None
+    row, column = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return Disk(int(row) + box[0].start, int(column) + box[1].start, positive, False)

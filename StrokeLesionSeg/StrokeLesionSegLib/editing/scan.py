@@ -1,0 +1,182 @@
+"""What the parts of a session share: scan, network, and predictions on both grids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.volume import Grid, Volume
+from ..inference.options import SegmentOptions
+from .background import Background
+from .native import NativeMap
+from .network import SliceNetwork
+from .planes import Plane, oblique_plane, view_of
+from .regions import whole_box
+
+if TYPE_CHECKING:
+    from ..images import Alignment, Canonical
+    from ..models import LoadedModel
+
+Cancel = Callable[[], bool]
+Progress = Callable[[str, int, int], None]
+
+# A slice counts as a canonical one if no corner is further off than this (voxels of 1 mm).
+_SAME_PLANE = 0.02
+
+
+@dataclass(eq=False)
+class EditedScan:
+    """One scan with one model.
+
+    Attributes
+    ----------
+    volume: as it was given. grid: its grid, the native one. canonical: on the canonical grid
+        (its array is windowed). network, background, native: see there. alignment: as in
+        ``Prediction``. threshold: the model's own. multiple: what planes are padded to.
+    """
+
+    volume: Volume
+    grid: Grid
+    canonical: Canonical
+    network: SliceNetwork
+    background: Background
+    native: NativeMap
+    alignment: Alignment | None
+    threshold: float
+    multiple: int
+    flip_axes: tuple[str, ...]
+    to_index: NDArray[np.float64]
+
+    def index_of(self, ras_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Native ijk (fractions) of a place in RAS mm."""
+        return self.to_index[:3, :3] @ np.asarray(ras_mm, np.float64) + self.to_index[:3, 3]
+
+    def canonical_of(self, ijk: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Canonical ijk of native ijk, (3,) or (n, 3)."""
+        return ijk @ self.native.parts.matrix.T + self.native.parts.offset
+
+    def slice_normal(self, axis: int) -> NDArray[np.float64]:
+        """Canonical direction across the native slices of array axis ``axis``."""
+        first, second = (self.native.parts.matrix[:, n] for n in range(3) if n != 2 - axis)
+        normal = np.cross(first, second)
+        return normal / np.linalg.norm(normal)
+
+    def slice_view(self, axis: int) -> str:
+        """The view that the native slices of an axis are nearest to."""
+        return view_of(self.slice_normal(axis))
+
+    def slice_plane(self, axis: int, index: int) -> Plane | None:
+        """The plane of a native slice; None if it misses what is searched."""
+        centre = (np.asarray(self.grid.shape[::-1], np.float64) - 1) / 2
+        centre[2 - axis] = index
+        return self.plane(self.canonical_of(centre), self.slice_normal(axis))
+
+    def plane(self, point: NDArray[np.float64], normal: NDArray[np.float64]) -> Plane | None:
+        """The plane through ``point`` across ``normal`` (canonical ijk) in what is searched.
+
+        A canonical slice where it is one. None if it misses the searched box.
+        """
+        n = int(np.argmax(np.abs(normal)))
+        level = float(point[n])
+        size = max(self.background.t1.shape)
+        tilt = np.abs(np.delete(normal, n)).max() / abs(normal[n]) * size / 2
+        if tilt + abs(level - round(level)) <= _SAME_PLANE:
+            part = self.background.box[2 - n]
+            if not part.start <= round(level) < part.stop:
+                return None
+            return self.background.plane(view_of(normal), round(level))
+        return oblique_plane(point, normal, self.background.box, self.multiple)
+
+
+def open_scan(
+    volume: Volume,
+    model: LoadedModel,
+    options: SegmentOptions,
+    *,
+    alignment: Alignment | None,
+    probability: NDArray[np.floating] | None,
+    progress: Progress | None,
+    cancel: Cancel | None,
+) -> EditedScan:
+    """Everything that comes before the first prediction; see ``EditingSession.open``."""
+    from ..images import brain_mask_for
+    from ..images.brainbox import on_mni_grid
+    from ..images.partial import NativeParts
+    from ..inference import available_threads, before_network, choose_device, prepare_network
+    from ..inference.precision import probe_crop
+    from ..inference.predict import PAD_MULTIPLE
+    from ..inference.views import passes
+
+    if probability is not None and probability.shape != volume.array.shape:
+        raise ValueError(
+            f"a probability of shape {probability.shape} for a scan of {volume.array.shape}"
+        )
+    ready = before_network(
+        volume, model, options, alignment=alignment, progress=progress, cancel=cancel
+    )
+    manifest = model.manifest
+    margin = manifest.preprocessing.get("brain_mask_margin_mm")
+    keep = None
+    if margin is not None and on_mni_grid(ready.canonical):
+        keep = np.asarray(brain_mask_for(ready.canonical, float(margin))) != 0
+    from ..inference.device import torch_threads
+
+    threads = available_threads(options.threads)
+    with torch_threads(threads):
+        prepared = prepare_network(
+            model.network,
+            manifest.channels,
+            choose_device(options.device),
+            options.precision,
+            probe=probe_crop(ready.array, ready.box),
+        )
+    network = SliceNetwork(prepared, threads)
+    network.warnings[:0] = ready.warnings
+    multiple = int(manifest.preprocessing.get("pad_multiple") or PAD_MULTIPLE)
+    flip_axes = tuple(manifest.inference.get("flip_axes") or ("i",))
+    background = Background(
+        ready.array,
+        ready.box,
+        passes(options.views, options.tta, flip_axes),
+        network,
+        multiple,
+        keep,
+    )
+    native = NativeMap(NativeParts(ready.canonical), volume.grid.shape, background)
+    scan = EditedScan(
+        volume,
+        volume.grid,
+        ready.canonical,
+        network,
+        background,
+        native,
+        ready.found,
+        float(manifest.inference.get("threshold") or 0.5),
+        multiple,
+        flip_axes,
+        np.linalg.inv(volume.grid.affine),
+    )
+    if probability is not None:
+        _adopt(scan, np.asarray(probability, dtype=np.float32))
+    else:
+        # The first call of a network is slow (its kernels are chosen): not when someone waits.
+        plane = background.plane("axial", (ready.box[0].start + ready.box[0].stop) // 2)
+        network(plane.sample(ready.array)[None])
+    return scan
+
+
+def to_canonical_grid(scan: EditedScan, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A native array (K, J, I) on the scan's own canonical grid, float32, linear."""
+    from ..images import to_canonical
+
+    return to_canonical(Volume(array, scan.grid.affine), scan.canonical.alignment).volume.array  # type: ignore[return-value]
+
+
+def _adopt(scan: EditedScan, probability: NDArray[np.float32]) -> None:
+    scan.background.adopt(np.clip(to_canonical_grid(scan, probability), 0, 1))
+    scan.native.adopt(probability)
+    scan.native.searched = whole_box(scan.grid.shape)
