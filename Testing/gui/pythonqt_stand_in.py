@@ -132,9 +132,6 @@ class Proxy(metaclass=ProxyClass):
         return id(raw(self))
 
 
-_connections: list[tuple[Any, Any, Any]] = []  # what PythonQt knows for disconnect()
-
-
 def _is_property(widget: Any, name: str) -> bool:
     meta = getattr(widget, "metaObject", None)
     return meta is not None and meta().indexOfProperty(name) >= 0
