@@ -41,7 +41,7 @@ def warp_head(rng: np.random.Generator, head: Array, brain: Mask) -> tuple[Array
         bend = ndimage.zoom(middle, zoom, order=1)
         points.append((where[axis] - centre[axis]) / size[axis] + centre[axis] + bend)
     moved = ndimage.map_coordinates(head, points, order=1, mode="constant")
-    inside = ndimage.map_coordinates(brain.astype(np.float32), points, order=1) > 0.5
+    inside = ndimage.map_coordinates(brain.view(np.uint8), points, order=0) > 0
     return moved.astype(np.float32), inside
 
 
@@ -52,8 +52,9 @@ def expose(
     (Gibbs ringing), Rician noise, and the skull taken off if ``strip``. Returns what was done."""
     done = {"ringing": bool(rng.uniform() < 0.35), "stripped": strip}
     empty = ndimage.binary_erosion(t1 <= 0.004, iterations=2)  # a background that was zeroed
-    axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in t1.shape]
-    shading = np.zeros(t1.shape, np.float32)
+    small = [math.ceil(n / 8) for n in t1.shape]  # a polynomial this smooth bears it
+    axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in small]
+    shading = np.zeros(small, np.float32)
     for k in range(4):
         for j in range(4 - k):
             for i in range(4 - k - j):
@@ -61,7 +62,8 @@ def expose(
                     legendre = [np.polynomial.legendre.Legendre.basis(n) for n in (k, j, i)]
                     parts = [f(x) for f, x in zip(legendre, axes, strict=True)]
                     shading += rng.normal(0, 0.07 / (k + j + i)) * np.einsum("k,j,i->kji", *parts)
-    t1 = t1 * np.exp(shading)
+    zoom = [n / m for n, m in zip(t1.shape, small, strict=True)]
+    t1 = t1 * np.exp(ndimage.zoom(shading, zoom, order=1))
     top = max(float(np.quantile(t1[::3, ::3, ::3], 0.998)), 1e-6)
     # A monotone curve through three knots in place of a power law.
     knots = np.array([0, 0.25, 0.6, 1.0, 4.0])

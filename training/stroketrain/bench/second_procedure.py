@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 from StrokeLesionSegLib.images import MNI_GRID
 
 from .scanner import expose, warp_head
@@ -200,10 +200,14 @@ def _real_outline(rng: np.random.Generator, file: Path, ml: float) -> Mask:
         reference.GetSpacing(), reference.GetDirection(),
     )  # fmt: skip
     both = sitk.CompositeTransform([similarity, sitk.DisplacementFieldTransform(bend)])
-    moved = sitk.Resample(
-        sitk.Cast(distance, sitk.sitkFloat32), _mni_reference(1.0), both, sitk.sitkLinear, 1e3
+    coarse = sitk.Resample(
+        sitk.Cast(distance, sitk.sitkFloat32), _mni_reference(2.0), both, sitk.sitkLinear, 1e3
     )
-    field_ = sitk.GetArrayFromImage(moved)
+    # A distance map is smooth, so 2 mm are enough; corner voxels of both grids coincide.
+    values = sitk.GetArrayFromImage(coarse)
+    fine = ndimage.zoom(values, [(2 * n - 1) / n for n in values.shape], order=1)
+    k, j, i = MNI_GRID.shape
+    field_ = fine[:k, :j, :i]
     wanted = round(ml * 1000)
     near = field_[field_ < 12]
     # The level whose inside has the wanted volume, never further out than a few millimetres.
@@ -314,7 +318,7 @@ def implant(
     reach = np.where(m, 1.0, np.exp(-outside / fade) * (outside < 5))
     if kind == "faint":
         # No sharp outline: the change comes up over several millimetres.
-        reach = 1 / (1 + np.exp(-(inside - outside - 0.5) / rng.uniform(0.5, 1.2)))
+        reach = special.expit((inside - outside - 0.5) / rng.uniform(0.5, 1.2))
     amount = np.clip(strength * (1 + 0.25 * slow), 0.1, 1.0) * reach
     level = np.where(m, glial, np.minimum(ratio, float(np.median(scar))))
     out = ratio + amount * (level - ratio)

@@ -17,15 +17,32 @@ def figures_parser(commands: Any) -> None:
         q = kinds.add_parser(name)
         q.add_argument("cache", type=Path)
         q.add_argument("--out", type=Path, default=Path("figures"))
+    q = kinds.add_parser("samples", help="random scans of a cache in one picture, to be looked at")
+    q.add_argument("cache", type=Path)
+    q.add_argument("--out", type=Path, default=Path("figures"))
+    q.add_argument("-n", "--count", type=int, default=50)
+    q.add_argument("--seed", type=int, default=0)
+    q.add_argument("--dpi", type=int, default=60)
     q = kinds.add_parser("curves", help="training curves of runs")
     q.add_argument("runs", nargs="+", type=Path, help="folders of runs, or manifests")
     q.add_argument("--out", type=Path, default=Path("figures"))
     q = kinds.add_parser("panel", help="truth beside the predictions of runs")
     q.add_argument("cache", type=Path)
-    q.add_argument("runs", nargs="+", type=Path, help="folders of runs")
-    q.add_argument("--out", type=Path, default=Path("figures"))
-    q = kinds.add_parser("bars", help="the variants of a row of the experiments")
-    q.add_argument("row")
+    q.add_argument("runs", nargs="+", type=Path, help="folders of runs; with --row the folder of a "
+                   "budget's runs")  # fmt: skip
+    q.add_argument("--row", help="the variants of this row instead")
+    q.add_argument("--seed", type=int, default=0)
+    _of_a_budget(q)
+    for name, text in (
+        ("bars", "the variants of a row of the experiments"),
+        ("sweep", "validation by epoch of the variants of a row"),
+    ):
+        q = kinds.add_parser(name, help=text)
+        q.add_argument("row")
+        _of_a_budget(q)
+
+
+def _of_a_budget(q: argparse.ArgumentParser) -> None:
     q.add_argument("--budget", default="small", choices=("smoke", "small", "full"))
     q.add_argument("--manifests", type=Path)
     q.add_argument("--out", type=Path, default=Path("figures"))
@@ -39,15 +56,25 @@ def run_command(a: argparse.Namespace) -> None:
         from . import of_data
 
         paths = getattr(of_data, a.figure)(Cache.open(a.cache), a.out)
+    elif a.figure == "samples":
+        from .of_samples import samples
+
+        paths = samples(Cache.open(a.cache), a.out, a.count, a.seed, a.dpi)
     else:
         from ..experiments.run import MANIFESTS
         from . import of_runs
 
         if a.figure == "curves":
             paths = of_runs.curves(of_runs.read_runs(a.runs), a.out)
+        elif a.figure == "panel" and a.row:
+            paths = of_runs.panel_of_row(
+                Cache.open(a.cache), a.row, a.runs[0], a.manifests or MANIFESTS, a.budget, a.out,
+                a.seed,
+            )  # fmt: skip
         elif a.figure == "panel":
             paths = of_runs.panel(Cache.open(a.cache), a.runs, a.out)
         else:
-            paths = of_runs.bars(a.row, a.manifests or MANIFESTS, a.budget, a.out)
+            draw = of_runs.bars if a.figure == "bars" else of_runs.sweep
+            paths = draw(a.row, a.manifests or MANIFESTS, a.budget, a.out)
     for path in paths:
         print(path)
