@@ -15,7 +15,8 @@ from ..errors import InputError
 from .scan import Scan
 from .volume import Volume
 
-MAX_VOXELS = 2**31
+# More than a whole head at 0.25 mm; as float32 it takes 2 GB.
+MAX_VOXELS = 2**29
 # A head is about 250 mm long. Wider margins leave neck-to-head scans and small test crops alone,
 # and still catch a spacing in metres or micrometres before a grid of 1 mm is built for it.
 MAX_EXTENT_MM = 1000.0

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .bombs import DEFLATE_LIMIT, check_deflated
 from .checks import MAX_VOXELS, checked_scan
 from .itk_formats import LPS_TO_RAS, itk_reason
 from .scan import Scan
@@ -140,6 +141,7 @@ def _collect_series(path: Path) -> dict[str, _Series]:
             with file.open("rb") as stream:
                 if stream.read(132)[128:] != b"DICM":
                     continue
+            _refuse_bomb(file)
             # Deferred: the pixels stay on the disk, only their length becomes known.
             header = pydicom.dcmread(file, defer_size=512, specific_tags=_TAGS)
         except InvalidDicomError:
@@ -147,6 +149,8 @@ def _collect_series(path: Path) -> dict[str, _Series]:
         except PermissionError:
             unreadable.append(file)
             continue
+        except InputError:
+            raise
         except Exception as error:  # pydicom raises many types on damaged headers
             raise InputError(
                 file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
@@ -171,6 +175,17 @@ def _collect_series(path: Path) -> dict[str, _Series]:
             "Give a folder with the DICOM files of one T1-weighted series, or an image file",
         )
     return found
+
+
+def _refuse_bomb(file: Path) -> None:
+    """``InputError`` for a deflated file that is far too large: pydicom inflates it at once."""
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    meta = read_file_meta_info(os.fspath(file))
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        # 128 bytes, "DICM", and the 12 bytes of the element that holds the group's length.
+        check_deflated(file, 144 + int(meta.get("FileMetaInformationGroupLength") or 0))
 
 
 def _sort_in(
@@ -212,7 +227,7 @@ def _add(entry: _Series, file: Path, instance: str, header: pydicom.Dataset) -> 
         entry.refused = f"its images are {header.PhotometricInterpretation}, not MONOCHROME2"
     if not entry.enhanced:
         entry.slices.append(_slice(file, 0, instance, header, [header]))
-        if not entry.refused and not _has_pixels(header):
+        if not entry.refused and not _has_pixels(file, header):
             entry.refused = f"the pixels of {file.name} are not complete"
         return
     shared = _first(header, "SharedFunctionalGroupsSequence")
@@ -224,7 +239,7 @@ def _add(entry: _Series, file: Path, instance: str, header: pydicom.Dataset) -> 
         entry.slices.append(_slice(file, frame, instance, header, groups))
 
 
-def _has_pixels(header: pydicom.Dataset) -> bool:
+def _has_pixels(file: Path, header: pydicom.Dataset) -> bool:
     """Whether PixelData is long enough; GDCM would leave the rest of the slice undefined."""
     if "PixelData" not in header:
         return False
@@ -237,9 +252,11 @@ def _has_pixels(header: pydicom.Dataset) -> bool:
         length = len(element.value)
     bits = int(header.get("BitsAllocated") or 16)
     needed = int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * bits // 8
-    return (
-        length == 0xFFFFFFFF or length >= needed or header.file_meta.TransferSyntaxUID.is_compressed
-    )
+    if length != 0xFFFFFFFF and length >= needed:
+        return True
+    # Encapsulated: no codec packs a slice more tightly than deflate could.
+    packed = length == 0xFFFFFFFF or header.file_meta.TransferSyntaxUID.is_compressed
+    return packed and needed <= file.stat().st_size * DEFLATE_LIMIT
 
 
 def _first(item: Any, keyword: str) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .bombs import check_promise, data_file_below, path_below
 from .checks import MAX_VOXELS, SHEAR_COSINE, check_shape, checked_scan
 from .scan import Scan
 from .volume import Volume
@@ -30,6 +31,18 @@ _META_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
     "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4,
     "MET_DOUBLE": 8,
+}  # fmt: skip
+_NRRD_BYTES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8",
+                     "uint8_t"), 1),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16", "int16_t",
+                     "ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"), 2),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t", "uint", "unsigned int", "uint32",
+                     "uint32_t", "float"), 4),
+    **dict.fromkeys(("longlong", "long long", "long long int", "signed long long",
+                     "signed long long int", "int64", "int64_t", "ulonglong",
+                     "unsigned long long", "unsigned long long int", "uint64", "uint64_t",
+                     "double"), 8),
 }  # fmt: skip
 _NO_SPACING = (
     "the header states no voxel spacing",
@@ -132,6 +145,8 @@ def _look_at_nrrd(path: Path, start: bytes) -> tuple[list[int], list[str]]:
         if colon and not line.startswith("#") and not value.startswith("="):
             fields[key.strip().lower().replace("centerings", "centers")] = value.strip()
     sizes = [int(n) for n in re.findall(r"\d+", fields.get("sizes", ""))]
+    if math.prod(sizes) <= MAX_VOXELS:  # more is refused by its own name
+        _check_nrrd_data(path, text, fields, sizes)
     directions = fields.get("space directions", "")
     spacings = fields.get("spacings", "")
     stated = re.findall(r"[-+.\dEe]+", directions) or [
@@ -153,6 +168,30 @@ def _look_at_nrrd(path: Path, start: bytes) -> tuple[list[int], list[str]]:
             "LPS is assumed, so left and right may be exchanged"
         ]
     return sizes, []
+
+
+def _check_nrrd_data(path: Path, text: str, fields: dict[str, str], sizes: list[int]) -> None:
+    """``InputError`` if the voxels cannot all be there, or lie in somebody else's folder."""
+    name = fields.get("data file") or fields.get("datafile")
+    if name is None:
+        have = path.stat().st_size
+    elif name.upper().startswith("LIST"):
+        lines = re.split(r"(?im)^data ?file: ?LIST.*$", text, maxsplit=1)[1].splitlines()
+        names = [line.strip() for line in lines if line.strip()]
+        have = sum(data_file_below(path, other).stat().st_size for other in names)
+    elif "%" in name:  # numbered files: ITK finds them
+        path_below(path, name)
+        return
+    else:
+        have = data_file_below(path, name).stat().st_size
+    encoding = fields.get("encoding", "").lower()
+    size = _NRRD_BYTES.get(fields.get("type", "").lower(), 1)
+    if encoding == "raw":
+        check_promise(path, math.prod(sizes) * size, have)
+    elif encoding in ("gzip", "gz"):
+        check_promise(path, math.prod(sizes) * size, have, compressed=True)
+    elif encoding in ("text", "txt", "ascii", "hex"):  # a digit for each voxel at the least
+        check_promise(path, math.prod(sizes), have)
 
 
 def _look_at_metaimage(path: Path, start: bytes) -> tuple[list[int], list[str]]:
@@ -182,29 +221,25 @@ def _check_metaimage_data(
     path: Path, head: list[bytes], fields: dict[str, str], sizes: list[int]
 ) -> None:
     """``InputError`` if the voxels are not all there; MetaIO would say so on stderr as well."""
-    line, _, _ = head[1].partition(b"\n")
+    line, _, rest = head[1].partition(b"\n")
     name = line.partition(b"=")[2].strip().decode("utf-8", "replace")
     local = name.lower() == "local"
-    data = path if local else path.parent / name
-    if name.lower().startswith("list") or "%" in name:  # one file a slice: ITK finds them
+    if name.lower().startswith("list"):  # one file a slice
+        for other in rest.decode("utf-8", "replace").split():
+            data_file_below(path, other)
         return
-    if not data.is_file():
-        raise InputError(
-            path,
-            f"the file is incomplete (its data file {name} is missing)",
-            "Keep the header and its data file together",
-        )
-    have = data.stat().st_size
+    if "%" in name:  # numbered files: ITK finds them
+        path_below(path, name)
+        return
+    have = (path if local else data_file_below(path, name)).stat().st_size
     if local:
         have -= len(head[0]) + len("ElementDataFile") + len(line) + 1
     size = _META_BYTES.get(fields.get("elementtype", "").upper(), 1)
     needed = math.prod(sizes) * size * int(fields.get("elementnumberofchannels") or 1)
-    if fields.get("compresseddata", "").lower() == "true":
-        needed = int(fields.get("compresseddatasize") or 0)
-    if have < needed:
-        raise InputError(
-            path, f"the file is truncated ({have} of {needed} bytes are there)", _COPY_AGAIN
-        )
+    compressed = fields.get("compresseddata", "").lower() == "true"
+    check_promise(path, needed, have, compressed=compressed)
+    if compressed:
+        check_promise(path, int(fields.get("compresseddatasize") or 0), have)
 
 
 def write_itk(target: Path, volume: Volume, shown: Path) -> None:

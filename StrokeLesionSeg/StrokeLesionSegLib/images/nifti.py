@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from .bombs import DEFLATE_LIMIT
 from .checks import check_affine, check_range, check_shape, nonfinite_warning
 from .nifti_header import best_affine, data_type, header_shape, parse_header
 from .scan import Scan
@@ -23,8 +24,6 @@ from .volume import Volume
 
 _BLOCK = 1 << 18  # bytes of output per step: stays in a core's cache
 _FEED = 1 << 16  # compressed bytes per step
-# Deflate cannot shrink further than 1032 : 1 (zlib's technical notes).
-_DEFLATE_LIMIT = 1032
 _TAIL = 1 << 20  # bytes behind the image that are read to reach the checksum of the gzip stream
 _TRUNCATED = "the file is truncated or damaged"
 _COPY_AGAIN = "Copy or download it again"
@@ -147,7 +146,7 @@ def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
         offset = int(raw_offset)
         voxels = shape[0] * shape[1] * shape[2]
         needed = offset + voxels * kind.itemsize
-        if needed > (size * _DEFLATE_LIMIT if gzipped else size):
+        if needed > (size * DEFLATE_LIMIT if gzipped else size):
             raise InputError(
                 path,
                 f"{_TRUNCATED} (its header announces {needed} bytes, it has {size}"
