@@ -52,12 +52,16 @@ class StrokeLesionSeg(ScriptedLoadableModule):
 
 
 def registerWithSlicer():
-    """Offer the sample data and the terminology once Slicer has started."""
+    """Offer sample data, terminology and Segment Editor effects once Slicer has started."""
     from StrokeLesionSegLib.slicerbridge import sample, terminology
 
     icons = Path(__file__).parent / "Resources" / "Icons"
     sample.register_sample("StrokeLesionSeg", str(icons / "StrokeT1Simulated.png"))
     terminology.load_terminology()
+
+    import StrokeLesionSegEffects
+
+    StrokeLesionSegEffects.registerEffects()
 
 
 @parameterNodeWrapper
@@ -86,6 +90,7 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = None
+        self.controller = None
         self._parameterNode = None
         self._guiTag = None
 
@@ -101,19 +106,26 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = StrokeLesionSegLogic()
         self.controller = PanelController(self.ui, self.logic, qt, _)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onEndClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onEndClose)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onEndClose)
+        self.addObserver(scene, scene.StartImportEvent, self.onStartImport)
+        self.addObserver(scene, scene.EndImportEvent, self.onEndClose)
         self.initializeParameterNode()
 
     def enter(self):
-        self.initializeParameterNode()
+        node = self._parameterNode
+        if node and node.parameterNode is self.logic.parameterNodeOfScene():
+            self.controller.lookAgain()
+        else:
+            self.initializeParameterNode()
 
     def exit(self):
-        self._disconnectParameterNode()
+        """Nothing is disconnected: a run goes on meanwhile, and its result has to arrive."""
 
     def cleanup(self):
-        self.controller.shutDown()
+        if self.controller:
+            self.controller.shutDown()
         self._disconnectParameterNode()
         self.removeObservers()
 
@@ -126,26 +138,42 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.initializeParameterNode()
 
+    def onStartImport(self, caller, event):
+        # Nodes arrive one by one: a half-loaded scene must not be taken for what the user chose.
+        self.setParameterNode(None)
+
     # -- parameters -----------------------------------------------------------------------------
 
     def initializeParameterNode(self):
+        from StrokeLesionSegLib.slicerbridge.volumes import first_scan
+
         self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first and not first.GetAttribute("StrokeLesionSeg"):
-                self._parameterNode.inputVolume = first
+            scan = first_scan()
+            if scan:
+                self._parameterNode.inputVolume = scan
 
-    def setParameterNode(self, parameterNode: StrokeLesionSegParameterNode | None):
+    def setParameterNode(self, parameterNode):
         self._disconnectParameterNode()
         self._parameterNode = parameterNode
         if parameterNode:
-            self._guiTag = parameterNode.connectGui(self.ui)
+            # Not connectGui(): up to Slicer 5.8 that returns no tag to disconnect it by.
+            self._guiTag = parameterNode.connectParametersToGui(self._boundWidgets())
             self.addObserver(
                 parameterNode.parameterNode,
                 vtk.vtkCommand.ModifiedEvent,
                 self.onParameterNodeModified,
             )
         self.controller.setParameterNode(parameterNode)
+
+    def _boundWidgets(self):
+        """The widgets of the form that carry the name of a parameter, by that name."""
+        bound = {}
+        for widget in vars(self.ui).values():
+            name = widget.property("SlicerParameterName")
+            if name:
+                bound[name] = widget
+        return bound
 
     def _disconnectParameterNode(self):
         if self._parameterNode and self._guiTag is not None:
@@ -169,7 +197,11 @@ class StrokeLesionSegLogic(ScriptedLoadableModuleLogic, BridgeLogic):
         BridgeLogic.__init__(self)
 
     def getParameterNode(self):
-        return StrokeLesionSegParameterNode(super().getParameterNode())
+        return StrokeLesionSegParameterNode(self.parameterNodeOfScene())
+
+    def parameterNodeOfScene(self):
+        """The MRML node that the parameters are kept in."""
+        return ScriptedLoadableModuleLogic.getParameterNode(self)
 
 
 class StrokeLesionSegTest(ScriptedLoadableModuleTest):

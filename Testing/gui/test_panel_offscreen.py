@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import os
 import re
 import sys
@@ -36,7 +37,7 @@ class Panel:
         self.window = stand_in.ModuleParent()
         self.window.resize(440, 1000)
         module = importlib.import_module("StrokeLesionSeg")
-        self.widget = module.StrokeLesionSegWidget(stand_in.Proxy(self.window))
+        self.widget = module.StrokeLesionSegWidget(stand_in.proxy_of(self.window))
         self.widget.setup()
         self.window.show()
         self.ui, self.controller = self.widget.ui, self.widget.controller
@@ -69,6 +70,14 @@ class Panel:
         end = time.monotonic() + seconds
         self.until(lambda: time.monotonic() > end, seconds + 1)
 
+    def applied(self) -> None:
+        """Wait until the segment has followed the sliders and ticks."""
+        controller = self.controller
+        self.settle(0.02)
+        self.until(
+            lambda: not controller._apply_due and controller._applied == controller._settings(), 30
+        )
+
     def picture(self, name: str) -> None:
         self.settle(0.05)
         self.window.grab().save(str(self.pictures / f"panel-{name}.png"))
@@ -90,7 +99,7 @@ def panel(
     import pythonqt_stand_in as stand_in
     import slicer_python
 
-    slicer_python.install(stand_in.make_qt())
+    slicer_python.install(stand_in.make_qt(), stand_in.make_ctk())
     sys.modules.pop("StrokeLesionSeg", None)
     monkeypatch.setattr(slicer.util, "loadUI", stand_in.load_ui)
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_in.child_widgets)
@@ -100,6 +109,10 @@ def panel(
     # Exceptions in slots are printed and swallowed by Qt: collect them.
     swallowed: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: swallowed.append(error))
+    # So does the panel itself, which tells them to the user.
+    monkeypatch.setattr(
+        logging, "exception", lambda *_: swallowed.append(sys.exc_info()[1] or RuntimeError())
+    )
     pictures = Path(os.environ.get("STROKE_LESION_SEG_PICTURES") or tmp_path)
     made = Panel(slicer, pictures)
     yield made
@@ -162,12 +175,15 @@ def test_the_whole_panel_by_hand(ready: Panel) -> None:
 
     first = panel.mask()
     slider = panel.stand_in.raw(panel.ui.thresholdSlider)
-    for position in (400, 350, 300):  # one drag
+    panel.controller._settle.setInterval(60_000)  # however slow this machine: one drag
+    for position in (400, 350, 300):
         slider.slider.setValue(position)
-        panel.settle(0.15)
+        panel.applied()
     low = panel.mask()
     assert low.sum() > first.sum()
-    panel.settle(0.9)
+    panel.controller._settle.setInterval(50)
+    panel.controller._settle.start()
+    panel.until(lambda: not panel.controller._step_open, 10)
     panel.click("undoButton")
     np.testing.assert_array_equal(panel.mask(), first)
     assert panel.parameters.threshold == pytest.approx(0.5)
@@ -177,26 +193,72 @@ def test_the_whole_panel_by_hand(ready: Panel) -> None:
 
     spin = panel.stand_in.raw(panel.ui.minimumVolumeSpinBox)
     spin.setValue(10.0)
-    panel.settle(0.3)
+    panel.applied()
     assert panel.controller.rows
     assert min(row.volume_ml for row in panel.controller.rows) >= 10.0
 
     before, rows = panel.mask(), list(panel.controller.rows)
     checked = panel.stand_in.QtCore.Qt.CheckState
     table.item(0, 0).setCheckState(checked.Unchecked)
-    panel.settle(0.3)
+    panel.applied()
     assert (before.sum() - panel.mask().sum()) / 1000 == pytest.approx(rows[0].volume_ml)
     assert not panel.controller.rows[0].keep
     assert "1 dropped" in panel.text("totalLabel")
     panel.picture("5-dropped")
     table.item(0, 0).setCheckState(checked.Checked)
-    panel.settle(0.3)
+    panel.applied()
     np.testing.assert_array_equal(panel.mask(), before)
 
     table.cellClicked.emit(1, 1)
     view = panel.slicer.util.getNodesByClass("vtkMRMLSliceNode")[0].GetSliceToRAS()
     centre = [view.GetElement(r, 3) for r in range(3)]
     np.testing.assert_allclose(centre, rows[1].centroid_ras_mm, atol=1e-6)
+
+
+def test_a_drag_is_followed_while_it_lasts(panel: Panel) -> None:
+    """Events that come faster than the timer must not put it off until the hand rests."""
+    panel.click("sampleButton")
+    applied: list[float] = []
+    panel.controller._apply_sliders = lambda: applied.append(panel.parameters.threshold)
+    timer = panel.controller._timer(20, lambda: setattr_due(panel.controller, applied))
+    panel.controller._apply = timer
+    end = time.monotonic() + 0.6
+    while time.monotonic() < end:
+        panel.controller._apply_soon()
+        panel.app.processEvents()
+    assert len(applied) > 3
+
+
+def setattr_due(controller: Any, applied: list[float]) -> None:
+    controller._apply_due = False
+    controller._apply_sliders()
+
+
+def test_a_defect_is_told_and_not_swallowed(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(logging, "exception", lambda *a: told.append(a))
+    monkeypatch.setattr(sample, "add_sample", lambda: {}["no such key"])
+    panel.click("sampleButton")
+    assert len(told) == 1
+    assert "KeyError" in panel.text("nextStepLabel")
+
+
+def test_the_user_comes_back_after_editing_by_hand(panel: Panel) -> None:
+    """Leaving for the Segment Editor and coming back measures what was made of the segment."""
+    node, segmentation = result_of_a_script(panel)
+    panel.parameters.inputVolume = node
+    assert len(panel.controller.rows) == 2
+    segment_id = panel.widget.logic.segment_id(segmentation)
+    mask = panel.mask()
+    left = mask.copy()
+    left[:, :, mask.shape[2] // 2 :] = 0
+    panel.widget.exit()
+    grid = results.read_segment(segmentation, segment_id, node).grid
+    results.set_segment_voxels(segmentation, segment_id, results.Patch(left, (0, 0, 0), grid))
+    panel.widget.enter()
+    assert 0 < left.sum() < mask.sum()
+    total = sum(row.volume_ml for row in panel.controller.rows)
+    assert total == pytest.approx(left.sum() / 1000)
 
 
 def test_the_gui_is_never_held_for_200_ms(ready: Panel) -> None:
@@ -256,7 +318,8 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     panel = ready
     panel.segment()
     panel.parameters.threshold = 0.3
-    panel.settle(1.0)
+    panel.applied()
+    panel.until(lambda: not panel.controller._step_open, 10)  # the hand rests
     mask, rows = panel.mask(), len(panel.controller.rows)
     file = str(tmp_path / "scene.mrb")
     assert panel.slicer.mrmlScene.WriteToMRB(file)
@@ -269,7 +332,7 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     np.testing.assert_array_equal(panel.mask(), mask)
     assert len(panel.controller.rows) == rows
     panel.parameters.threshold = 0.6
-    panel.settle(0.3)
+    panel.applied()
     assert panel.mask().sum() < mask.sum()
     panel.click("segmentButton")
     panel.until(lambda: panel.controller.run.state == "running", 60)
@@ -278,8 +341,8 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     assert panel.controller.run is None
 
 
-def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
-    """Choosing an image that has a result shows it; here one with two clean lesions."""
+def result_of_a_script(panel: Panel) -> tuple[Any, Any]:
+    """The sample and a segmentation with two clean lesions, made without the panel."""
     from scipy import ndimage
     from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE
     from StrokeLesionSegLib.slicerbridge.threshold import ProbabilityMap
@@ -295,6 +358,15 @@ def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
     made = results.Provenance(model="by a script", threshold=0.45, min_volume_ml=0.1)
     segment_id = results.add_segment(segmentation, found.patch, made)
     segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    return node, segmentation
+
+
+def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
+    """Choosing an image that has a result shows it; here one with two clean lesions."""
+    node, segmentation = result_of_a_script(panel)
+    probability = simulated_once().truth.with_array(
+        panel.slicer.util.arrayFromVolume(results.maps_of(segmentation)[0]).copy()
+    )
     panel.parameters.inputVolume = node
     assert panel.parameters.segmentation is segmentation
     assert panel.parameters.threshold == pytest.approx(0.45)
@@ -304,7 +376,7 @@ def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
     panel.choose("overlay", "probability")
     panel.picture("7-two-lesions")
     panel.parameters.threshold = 0.3
-    panel.settle(0.3)
+    panel.applied()
     np.testing.assert_array_equal(panel.mask(), (probability.array >= 0.3).astype(np.uint8))
 
 

@@ -67,6 +67,12 @@ class Application:
     def processEvents(self, *_: Any) -> None:
         pass
 
+    def setOverrideCursor(self, cursor: Any) -> None:
+        pass
+
+    def restoreOverrideCursor(self) -> None:
+        pass
+
     def layoutManager(self) -> None:
         return None
 
@@ -75,6 +81,15 @@ class Application:
 
     def connect(self, *_: Any) -> bool:
         return True
+
+    def disconnect(self, *_: Any) -> bool:
+        return True
+
+    def moduleManager(self) -> Application:
+        return self
+
+    def translate(self, context: str, text: str) -> str:
+        return text
 
 
 def import_slicer() -> Any:

@@ -2,14 +2,30 @@
 
 Small, and stricter than the originals where a mistake would pass: enough to import the module
 ``StrokeLesionSeg`` and use its logic and parameters without the desktop.
+
+With ``STROKE_LESION_SEG_SLICER_SOURCE`` set to a source tree of Slicer (any version, such as a
+checkout of the tag v5.8.1), Slicer's own i18n, parameterNodeWrapper and ScriptedLoadableModule are
+taken instead, so that the same tests hold on the real code.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import sys
 import types
 import typing
+from pathlib import Path
 from typing import Any
+
+SOURCE_VARIABLE = "STROKE_LESION_SEG_SLICER_SOURCE"
+MODULE_FILE = Path(__file__).resolve().parents[2] / "StrokeLesionSeg" / "StrokeLesionSeg.py"
+
+
+def source_tree() -> Path | None:
+    """The source tree of Slicer that is to be tried, if there is one."""
+    named = os.environ.get(SOURCE_VARIABLE)
+    return Path(named) if named else None
 
 
 class WithinRange:
@@ -62,21 +78,18 @@ def parameterNodeWrapper(cls: type) -> type:
                 setattr(self, name, value)
 
     cls.__init__ = init  # type: ignore[misc]
-    cls.connectGui = connect_gui  # type: ignore[attr-defined]
+    cls.connectParametersToGui = connect_parameters  # type: ignore[attr-defined]
     cls.disconnectGui = disconnect_gui  # type: ignore[attr-defined]
     return cls
 
 
-def connect_gui(self: Any, ui: Any) -> int:
-    """Bind widgets with a SlicerParameterName, both ways, as Slicer's connectors do."""
+def connect_parameters(self: Any, mapping: dict[str, Any]) -> int:
+    """Bind widgets to parameters, both ways, as Slicer's connectors do."""
     import vtk
 
     bound = []
     state = {"open": True, "writing": False}
-    for widget in vars(ui).values():
-        name = widget.property("SlicerParameterName")
-        if not name:
-            continue
+    for name, widget in mapping.items():
         if widget.isNodeSelector():
             signal, read = "currentNodeChanged(vtkMRMLNode*)", widget.currentNode
             write = widget.setCurrentNode
@@ -144,6 +157,7 @@ class ScriptedLoadableModuleLogic:
 
 class ScriptedLoadableModuleWidget:
     def __init__(self, parent: Any = None) -> None:
+        super().__init__()
         self.parent = parent
         self.layout = parent.layout() if parent is not None else None
 
@@ -151,10 +165,7 @@ class ScriptedLoadableModuleWidget:
         pass
 
     def resourcePath(self, name: str) -> str:
-        from pathlib import Path
-
-        module = sys.modules["StrokeLesionSeg"]
-        return str(Path(module.__file__ or "").parent / "Resources" / name)
+        return str(MODULE_FILE.parent / "Resources" / name)
 
 
 class ScriptedLoadableModuleTest:
@@ -162,31 +173,74 @@ class ScriptedLoadableModuleTest:
         print(message)
 
 
-def install(qt: Any | None = None) -> None:
-    """Make ``import StrokeLesionSeg`` work; ``qt`` is a stand-in for PythonQt's qt, or nothing."""
+def install(qt: Any | None = None, ctk: Any | None = None) -> None:
+    """Make ``import StrokeLesionSeg`` work; ``qt`` and ``ctk`` are stand-ins for PythonQt's."""
     import slicer
 
-    def module(name: str, **content: Any) -> types.ModuleType:
-        made = types.ModuleType(name)
-        vars(made).update(content)
-        sys.modules[name] = made
-        return made
-
+    slicer.selfTests = {}
+    slicer.modules.strokelesionseg = types.SimpleNamespace(path=str(MODULE_FILE))
+    for name, given in (("qt", qt), ("ctk", ctk)):
+        if given is not None or name not in sys.modules:
+            sys.modules[name] = given if given is not None else _names_only(name)
+    tree = source_tree()
+    if tree is not None:
+        _install_real(tree)
+        return
     base = (
         ScriptedLoadableModule,
         ScriptedLoadableModuleLogic,
         ScriptedLoadableModuleTest,
         ScriptedLoadableModuleWidget,
     )
-    module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
-    module(
+    _module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
+    _module(
         "slicer.parameterNodeWrapper",
         WithinRange=WithinRange,
         parameterNodeWrapper=parameterNodeWrapper,
     )
-    module("slicer.ScriptedLoadableModule", **{c.__name__: c for c in base})
-    if qt is not None:
-        sys.modules["qt"] = qt
-    elif "qt" not in sys.modules:
-        module("qt")
-    slicer.selfTests = {}
+    _module("slicer.ScriptedLoadableModule", **{c.__name__: c for c in base})
+
+
+def _module(name: str, **content: Any) -> types.ModuleType:
+    made = types.ModuleType(name)
+    vars(made).update(content)
+    sys.modules[name] = made
+    return made
+
+
+def _names_only(name: str) -> types.ModuleType:
+    """A module that has a class of any name: enough to define functions over widgets."""
+    classes: dict[str, type] = {}
+
+    def give(wanted: str) -> type:
+        if wanted.startswith("__"):
+            raise AttributeError(wanted)
+        return classes.setdefault(wanted, type(wanted, (), {}))
+
+    return _module(name, __getattr__=give)
+
+
+def _install_real(tree: Path) -> None:
+    """Slicer's own Python files, over the classes of widgets that ``qt`` and ``ctk`` give."""
+    import slicer
+
+    widgets = sys.modules["ctk"]
+    for name in ("NodeComboBox", "SliderWidget", "SpinBox", "RangeWidget", "Widget"):
+        setattr(slicer, f"qMRML{name}", getattr(widgets, f"qMRML{name}"))
+    folder = tree / "Base" / "Python" / "slicer"
+    for name in ("i18n", "parameterNodeWrapper", "ScriptedLoadableModule"):
+        for known in [k for k in sys.modules if k.split(".")[:2] == ["slicer", name]]:
+            del sys.modules[known]
+        package = folder / name / "__init__.py"
+        file = package if package.is_file() else folder / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(
+            f"slicer.{name}",
+            file,
+            submodule_search_locations=[str(package.parent)] if file == package else None,
+        )
+        assert spec is not None
+        assert spec.loader is not None
+        made = importlib.util.module_from_spec(spec)
+        sys.modules[f"slicer.{name}"] = made
+        spec.loader.exec_module(made)
+        setattr(slicer, name, made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import types
 from pathlib import Path
 
 import pytest
+from StrokeLesionSegLib.slicerbridge import process as process_module
 from StrokeLesionSegLib.slicerbridge.process import (
     EngineProcess,
     Progress,
     engine_environment,
     python_executable,
 )
+from StrokeLesionSegLib.slicerbridge.run import SegmentationRun
 
 psutil = pytest.importorskip("psutil")
 
@@ -162,6 +165,7 @@ def test_in_slicer_the_engine_runs_in_pythonslicer(
     application = types.SimpleNamespace(slicerHome=str(tmp_path))
     monkeypatch.setitem(sys.modules, "slicer", types.SimpleNamespace(app=application))
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(process_module, "_system_interpreter", lambda: "")
     with pytest.raises(FileNotFoundError, match="PythonSlicer"):
         python_executable()
     process = EngineProcess(["info"])
@@ -174,6 +178,52 @@ def test_in_slicer_the_engine_runs_in_pythonslicer(
     assert python_executable() == str(program)
     monkeypatch.delitem(sys.modules, "slicer")
     assert python_executable() == sys.executable
+
+
+def test_a_slicer_built_with_the_systems_python_runs_the_engine_in_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No PythonSlicer anywhere, and an executable that is Slicer itself."""
+    home = tmp_path / "Slicer-build"
+    packages = tmp_path / "packages of this Slicer"
+    packages.mkdir()
+    (packages / "only_here.py").write_text("")
+    application = types.SimpleNamespace(slicerHome=str(home), temporaryPath=str(tmp_path))
+    monkeypatch.setitem(sys.modules, "slicer", types.SimpleNamespace(app=application))
+    monkeypatch.setenv("PATH", str(home))
+    monkeypatch.setattr(sys, "executable", str(home / "bin" / "SlicerApp-real"))
+    monkeypatch.setattr(sys, "path", [*sys.path, str(packages)])
+    found = python_executable()
+    assert Path(found).name.startswith("python")
+    code = "import sys, only_here, StrokeLesionSegLib; print(*sys.version_info[:2])"
+    ran = subprocess.run(
+        [found, "-c", code],
+        env=engine_environment(python=found),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.split() == [str(n) for n in sys.version_info[:2]], ran.stderr
+    paths = engine_environment(python=str(home / "bin" / "PythonSlicer"))["PYTHONPATH"]
+    assert str(packages) not in paths.split(os.pathsep), "PythonSlicer knows its own paths"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="holds the lock by a function of the C library")
+def test_threads_get_their_turns_in_an_event_loop_that_keeps_pythons_lock() -> None:
+    """Slicer's event loop is no Python and holds the GIL, as ``PyDLL`` does while it sleeps."""
+    hold = ctypes.PyDLL(None).usleep
+    run = SegmentationRun(types.SimpleNamespace(GetID=lambda: "x", GetName=lambda: "x"))
+
+    def work() -> None:
+        for _ in range(600):
+            time.sleep(0)  # gives the lock away and wants it back, as each step of numpy does
+
+    run._start_worker(work)
+    polls = 0
+    while not run._worker_done():
+        polls += 1
+        hold(20_000)
+        assert polls < 30, "the thread starves"
 
 
 def test_files_of_a_run_lie_in_the_folder_of_slicers_settings(

@@ -159,6 +159,9 @@ def test_the_index_entry_follows_the_schema(repository: Path) -> None:
     depends = re.search(r'EXTENSION_DEPENDS "([^"]*)"', text)
     assert depends is not None
     assert depends[1].split() == entry["build_dependencies"]
+    # One place in both files: it is a stand-in that the owner replaces (see CONTRIBUTING.md).
+    places = set(re.findall(r"https://[\w.]+/([\w-]+/[\w-]+?)(?:\.git|/|\")", text))
+    assert places == {entry["scm_url"].removeprefix("https://github.com/").removesuffix(".git")}
     # The name of the extension is that of the entry's file and of the project.
     assert "project(StrokeLesionSeg)" in text
 

@@ -201,6 +201,11 @@ def test_every_state_of_the_panel_says_what_to_do() -> None:
         said.add(shown.next_step)
         assert shown.segment_enabled or shown.segment_tooltip
         assert shown.result_enabled or shown.result_tooltip or changes.get("running")
+    nothing = Verdict(False, "Choose an image.")
+    shown = panel.view(panel.PanelState(nothing, problem="PyTorch was not installed."))
+    assert shown.next_step == "PyTorch was not installed.\nChoose an image."
+    shown = panel.view(panel.PanelState(usable, has_model=False, problem="No zip file."))
+    assert shown.next_step.startswith("No zip file.\nNo model is installed")
     assert panel.as_html("a < b & c\nd") == "<span>a &lt; b &amp; c<br>d</span>"
 
 

@@ -17,12 +17,14 @@
 ``system_check``   what a help desk wants to know
 ``batch``          arguments and progress of a run over a folder
 ``controller``     between the form and the logic: one method a user action, and timers
+``panel_results``  its part for table, overlay, sliders, ticks, undo
 ``panel_tasks``    its part for installations, system check, report and batch
 ``logic``          segment, threshold, measure, report; callable from a script
 ``panel``          what the panel says and allows in each state; no Qt
+``i18n``           texts in the language of Slicer
 ``selftest``       the scenario that runs in Slicer and, without its desktop, in the tests
 =================  ==========================================================================
 
-Only ``controller`` and ``panel_tasks`` use Qt, by the module ``qt`` that they are given. All is
-called from Slicer's main thread; the reader threads of ``process`` touch neither Qt nor MRML.
+Only ``controller``, ``panel_results`` and ``panel_tasks`` use Qt, by the module ``qt`` that they
+are given. All is called from Slicer's main thread; threads touch neither Qt nor MRML.
 """

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .i18n import tr as _
 from .process import EngineProcess, Progress
 from .run import RunParameters
 
@@ -29,14 +30,14 @@ class BatchParameters:
     def problem(self) -> str:
         """Why it cannot start, or nothing."""
         if not self.source.strip():
-            return "Choose the folder with the scans."
+            return _("Choose the folder with the scans.")
         if not os.path.isdir(self.source):
-            return f"There is no folder {self.source}."
+            return _("There is no folder {folder}.").format(folder=self.source)
         if not self.target.strip():
-            return "Choose the folder for the results."
+            return _("Choose the folder for the results.")
         source, target = Path(self.source).resolve(), Path(self.target).resolve()
         if source == target:
-            return "The results need a folder of their own."
+            return _("The results need a folder of their own.")
         return ""
 
     def arguments(self) -> list[str]:
@@ -65,21 +66,21 @@ def start_batch(parameters: BatchParameters) -> EngineProcess:
 def progress_text(event: Progress) -> str:
     """One line for the panel."""
     if event.total:
-        return f"{event.done} of {event.total} scans done"
+        return _("{done} of {total} scans done").format(done=event.done, total=event.total)
     return event.stage
 
 
 def result_text(result: dict[str, object] | None) -> str:
     """The last line, from what the engine said at the end."""
     if not result:
-        return "Done."
-    parts = [f"{result.get('done', 0)} done"]
+        return _("Done.")
+    parts = [_("{count} done").format(count=result.get("done", 0))]
     if result.get("skipped"):
-        parts.append(f"{result['skipped']} were done before")
+        parts.append(_("{count} were done before").format(count=result["skipped"]))
     if result.get("failed"):
-        parts.append(f"{result['failed']} could not be used")
-    text = f"{result.get('scans', 0)} scans: " + ", ".join(parts) + "."
+        parts.append(_("{count} could not be used").format(count=result["failed"]))
+    text = _("{count} scans:").format(count=result.get("scans", 0)) + " " + ", ".join(parts) + "."
     failures = result.get("failures")
     if isinstance(failures, list) and failures:
-        text += f"\nFirst of them: {failures[0].get('error', '')}"
+        text += "\n" + _("First of them: {error}").format(error=failures[0].get("error", ""))
     return text

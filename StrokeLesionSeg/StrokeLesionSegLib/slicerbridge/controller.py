@@ -7,6 +7,8 @@ tests can drive the same code.
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,20 +16,23 @@ from ..errors import InputError
 from . import batch, panel
 from .logic import newest_segment
 from .measure import Row, rows_of, total_text
+from .panel_results import PanelResults
 from .panel_tasks import PanelTasks
-from .results import Provenance, find_segmentation, jump_to, maps_of, show_background, show_overlay
+from .process import Failure
+from .results import Provenance, find_segmentation, maps_of, show_background
 from .run import RunError, RunParameters, SegmentationRun
-from .threshold import seeds_from_text, seeds_to_text
 from .torch_setup import torch_state
 from .verdict import Verdict, verdict
 
 _POLL_MS = 50
+# While a thread of ours works, which gets its turns by polling (see ``process``).
+_BUSY_POLL_MS = 5
 _APPLY_MS = 20
 # A pause this long ends a step: until then, all changes of the sliders are one step for undo.
 _SETTLE_MS = 700
 
 
-class PanelController(PanelTasks):
+class PanelController(PanelResults, PanelTasks):
     """Drives the form ``ui`` (its widgets by name) for the parameter node of the scene."""
 
     def __init__(self, ui: Any, logic: Any, qt: Any, tr: Callable[[str], str]) -> None:
@@ -41,6 +46,7 @@ class PanelController(PanelTasks):
         self._last_log: tuple[str, ...] = ()
         self._applied: tuple[float, float, str] | None = None
         self._step_open = self._kept_apart = self._filling = self._syncing = False
+        self._apply_due = False
         self._volume_id: str | None = None
         self._overlay_shown = ("none", 0.0)
         self._observed: list[tuple[Any, int]] = []
@@ -62,7 +68,7 @@ class PanelController(PanelTasks):
         timer = self.qt.QTimer()
         timer.setInterval(milliseconds)
         timer.setSingleShot(single)
-        timer.connect("timeout()", call)
+        timer.connect("timeout()", self._guarded(call))
         return timer
 
     def _fill_choices(self) -> None:
@@ -123,26 +129,41 @@ class PanelController(PanelTasks):
         self._has_model = bool(known)
         return [(self.tr("Recommended"), ""), *known]
 
+    def _guarded(self, action: Callable[..., None]) -> Callable[..., None]:
+        """``action`` as a slot whose defects are told: Qt would print and swallow them."""
+
+        def slot(*arguments: Any) -> None:
+            try:
+                action(*arguments)
+            except Exception as error:
+                logging.exception("StrokeLesionSeg: %s failed", action)
+                self._problem = f"{type(error).__name__}: {error}"
+                self.refresh()
+
+        return slot
+
     def _connect(self) -> None:
         ui = self.ui
-        ui.segmentButton.connect("clicked(bool)", self._on_segment)
-        ui.sampleButton.connect("clicked(bool)", self._on_sample)
-        ui.undoButton.connect("clicked(bool)", lambda *_: self._on_undo(False))
-        ui.redoButton.connect("clicked(bool)", lambda *_: self._on_undo(True))
-        ui.editButton.connect("clicked(bool)", self._on_edit)
-        ui.reportButton.connect("clicked(bool)", self._on_report)
-        ui.installModelButton.connect("clicked(bool)", self._on_install_model)
-        ui.installTorchButton.connect("clicked(bool)", self._on_install_torch)
-        ui.checkDeviceButton.connect("clicked(bool)", self._on_check)
-        ui.checkButton.connect("clicked(bool)", self._on_check)
-        ui.copyCheckButton.connect("clicked(bool)", self._on_copy_check)
-        ui.batchButton.connect("clicked(bool)", self._on_batch)
-        ui.lesionTable.connect("cellClicked(int,int)", self._on_row)
-        ui.lesionTable.connect("cellChanged(int,int)", self._on_tick)
+        for button, action in (
+            (ui.segmentButton, self._on_segment),
+            (ui.sampleButton, self._on_sample),
+            (ui.undoButton, lambda *_: self._on_undo(False)),
+            (ui.redoButton, lambda *_: self._on_undo(True)),
+            (ui.editButton, self._on_edit),
+            (ui.reportButton, self._on_report),
+            (ui.installModelButton, self._on_install_model),
+            (ui.installTorchButton, self._on_install_torch),
+            (ui.checkDeviceButton, self._on_check),
+            (ui.checkButton, self._on_check),
+            (ui.copyCheckButton, self._on_copy_check),
+            (ui.batchButton, self._on_batch),
+        ):
+            button.connect("clicked(bool)", self._guarded(action))
+        ui.lesionTable.connect("cellClicked(int,int)", self._guarded(self._on_row))
+        ui.lesionTable.connect("cellChanged(int,int)", self._guarded(self._on_tick))
         for name, (combo, _entries) in self._choices.items():
-            combo.connect(
-                "currentIndexChanged(int)", lambda index, n=name: self._on_choice(n, index)
-            )
+            chosen = functools.partial(self._on_choice, name)
+            combo.connect("currentIndexChanged(int)", self._guarded(chosen))
 
     def shutDown(self) -> None:
         """Stop timers and processes and let go of nodes; the widget is about to go."""
@@ -163,7 +184,7 @@ class PanelController(PanelTasks):
 
     def setParameterNode(self, parameters: Any) -> None:
         """Show the parameters of a scene, or of none while it closes."""
-        self._apply.stop()
+        self._stop_applying()
         self._settle.stop()
         self._step_open = self._kept_apart = False
         self.parameters = parameters
@@ -192,10 +213,20 @@ class PanelController(PanelTasks):
             self._take_volume(keep_result=False)
         self._sync_choices()
         if self._applied != self._settings() and self._segmentation() is not None:
-            self._apply.start()
+            self._apply_soon()
         overlay = (parameters.overlay, parameters.overlayOpacity)
         if overlay != self._overlay_shown:
             self._show_overlay()
+        self.refresh()
+
+    def lookAgain(self) -> None:
+        """The user comes back from another module: what is shown has to be what is there now."""
+        if self.parameters is None:
+            return
+        self._torch, self._verdict = torch_state(), verdict(self.parameters.inputVolume)
+        if self.run is None:
+            self._close_step()
+            self._read_rows()
         self.refresh()
 
     def _settings(self) -> tuple[float, float, str]:
@@ -299,7 +330,7 @@ class PanelController(PanelTasks):
         ui.nextStepLabel.text = panel.as_html(shown.next_step, strong=bool(self._problem))
         ui.verdictLabel.text = panel.as_html(self._verdict.text if self._volume_id else "")
         ui.sampleButton.visible = self._volume_id is None
-        ui.segmentButton.text = self.tr(shown.segment_text)
+        ui.segmentButton.text = shown.segment_text
         ui.segmentButton.enabled = shown.segment_enabled
         ui.segmentButton.toolTip = shown.segment_tooltip
         ui.inputSelector.enabled = not running
@@ -307,7 +338,7 @@ class PanelController(PanelTasks):
         ui.stageLabel.visible = running
         if running:
             ui.progressBar.value = int(100 * self.run.fraction)
-            ui.stageLabel.text = self.tr(self.run.stage_text)
+            ui.stageLabel.text = self.run.stage_text
         has_spread = result and maps_of(self._segmentation())[1] is not None
         for widget in (ui.thresholdSlider, ui.minimumVolumeSpinBox, ui.lesionTable, ui.editButton):
             widget.enabled = shown.result_enabled
@@ -324,47 +355,15 @@ class PanelController(PanelTasks):
             ui.totalLabel.text += self.tr(
                 " One view has no uncertainty: choose 'Accurate' and press Segment again."
             )
-        ui.torchLabel.text = self._torch.version if self._torch.installed else "not installed"
+        ui.torchLabel.text = (
+            self._torch.version if self._torch.installed else self.tr("not installed")
+        )
         ui.installTorchButton.enabled = not self._torch.installed
         ui.installTorchButton.toolTip = (
             self.tr("PyTorch is installed already.")
             if self._torch.installed
             else self.tr("Install PyTorch by the PyTorch extension. You are asked first.")
         )
-
-    def _read_rows(self) -> None:
-        node = self._segmentation()
-        try:
-            self._fill_table(self.logic.rows(node) if node is not None else [])
-        except ValueError as error:
-            self._problem = str(error)
-            self._fill_table([])
-
-    def _fill_table(self, rows: list[Row]) -> None:
-        table, qt = self.ui.lesionTable, self.qt
-        self.rows = rows
-        self._filling = True
-        try:
-            headers = [self.tr(text) for text in panel.TABLE_HEADERS]
-            table.setColumnCount(len(headers))
-            table.setHorizontalHeaderLabels(headers)
-            table.setRowCount(len(rows))
-            for number, row in enumerate(rows):
-                for column, text in enumerate(panel.table_cells(row)):
-                    item = qt.QTableWidgetItem(text)
-                    if column == 0:
-                        item.setCheckState(qt.Qt.Checked if row.keep else qt.Qt.Unchecked)
-                    table.setItem(number, column, item)
-            table.resizeColumnsToContents()
-        finally:
-            self._filling = False
-
-    def _show_overlay(self) -> None:
-        parameters = self.parameters
-        self._overlay_shown = (parameters.overlay, parameters.overlayOpacity)
-        probability, spread = maps_of(self._segmentation())
-        node = {"probability": probability, "spread": spread}.get(parameters.overlay)
-        show_overlay(node, parameters.overlayOpacity)
 
     # -- actions: run ---------------------------------------------------------------------------
 
@@ -393,29 +392,34 @@ class PanelController(PanelTasks):
         if self.run is not None and self.run.active:
             if self.run.poll():
                 self.ui.progressBar.value = int(100 * self.run.fraction)
-                self.ui.stageLabel.text = self.tr(self.run.stage_text)
+                self.ui.stageLabel.text = self.run.stage_text
             else:
                 self._after_run()
         tasks = self._poll_tasks()
-        if not tasks and (self.run is None or not self.run.active):
+        run = self.run if self.run is not None and self.run.active else None
+        if not tasks and run is None:
             self._poll.stop()
+        busy = self._report is not None or (run is not None and run.working)
+        self._poll.setInterval(_BUSY_POLL_MS if busy else _POLL_MS)
 
     def _after_run(self) -> None:
         run, self.run = self.run, None
-        if run is None or self.parameters is None:
+        if run is None:
             return
         if run.failure is not None:
             self._problem = f"{run.failure.cause} {run.failure.remedy}".strip()
             self._last_log = run.failure.lines
-            self._show_error(str(run.failure.cause), run.failure)
         elif run.results is not None:
             try:
                 results = self.logic.accept(run)
             except (RunError, ValueError) as error:
                 self._problem = str(error)
             else:
-                self._take_results(results)
+                if self.parameters is not None:
+                    self._take_results(results)
         self.refresh()
+        if run.failure is not None:
+            self._show_error(run.failure)
 
     def _take_results(self, results: Any) -> None:
         self._warnings, self._kept_apart = results.warnings, False
@@ -425,102 +429,22 @@ class PanelController(PanelTasks):
         self._fill_table(rows_of(results.found))
         self._show_overlay()
 
-    def _show_error(self, text: str, failure: Any) -> None:
+    def _show_error(self, failure: Failure) -> None:
+        """The last lines of a crash in a dialog; what has no lines is told by the panel alone."""
         import slicer
 
-        if not slicer.app.testingEnabled() and hasattr(slicer.util, "errorDisplay"):
+        if failure.lines and not slicer.app.testingEnabled():
             slicer.util.errorDisplay(
-                f"{text}\n\n{failure.remedy}", detailedText="\n".join(failure.lines)
+                f"{failure.cause}\n\n{failure.remedy}", detailedText="\n".join(failure.lines)
             )
 
     def _on_sample(self, *_: Any) -> None:
-        from .sample import add_sample
-
-        self.parameters.inputVolume = add_sample()
-
-    # -- actions: sliders, ticks, undo ------------------------------------------------------------
-
-    def _apply_sliders(self) -> None:
-        node = self._segmentation()
-        if node is None or self._applied == self._settings():
-            return
-        settings = self._settings()
-        try:
-            if not self._step_open:
-                self._kept_apart = self.logic.begin(node) or self._kept_apart
-                self._step_open = True
-                self._apply.start()  # the GUI gets a turn between saving and changing
-                return
-            threshold, smallest, dropped = settings
-            rows = self.logic.threshold(
-                node, threshold, smallest, seeds_from_text(dropped), step=False, measure=False
-            )
-        except ValueError as error:
-            self._problem = str(error)
-        else:
-            self._applied = settings
-            self._fill_table(rows)
-        self._settle.start()
-        self.refresh()
-
-    def _close_step(self) -> None:
-        """The hand rests: the next change is a step of its own, and the scene's table follows."""
-        self._settle.stop()
-        if self._step_open:
-            self._step_open = False
-            node = self._segmentation()
-            if node is not None:
-                self.logic.tabulate(node, self.rows)
-
-    def _on_tick(self, row: int, column: int) -> None:
-        if self._filling or column != 0 or not 0 <= row < len(self.rows):
-            return
-        item = self.ui.lesionTable.item(row, 0)
-        keep = item.checkState() != self.qt.Qt.Unchecked
-        seed, seeds = self.rows[row].seed, seeds_from_text(self.parameters.dropped)
-        if keep == self.rows[row].keep:
-            return
-        self._close_step()
-        if keep:
-            # Whichever voxel it was dropped by: all that lie in this lesion are forgotten.
-            kept = self.logic.thresholder(self._segmentation()).seeds_outside(seed, seeds)
-            self.parameters.dropped = seeds_to_text(kept)
-        else:
-            self.parameters.dropped = seeds_to_text([*seeds, seed])
-
-    def _on_undo(self, redo: bool) -> None:
-        node = self._segmentation()
-        if node is None:
-            return
-        self._apply.stop()
-        self._close_step()
-        made = self.logic.undo(node, redo)
-        if made is None:
-            return
-        self._kept_apart = False
-        self._show_settings(made)
-        self._read_rows()
-        if self.rows:
-            self.logic.tabulate(node, self.rows)
-        self.refresh()
-
-    def _on_row(self, row: int, column: int) -> None:
-        if 0 <= row < len(self.rows) and self.parameters.inputVolume is not None:
-            jump_to(self.rows[row].centroid_ras_mm, self.parameters.inputVolume)
-
-    def _on_edit(self, *_: Any) -> None:
-        """Open the Segment Editor on this segment and image."""
         import slicer
 
-        node = self._segmentation()
-        if node is None:
-            return
-        segment_id = newest_segment(node)
-        slicer.util.selectModule("SegmentEditor")
-        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-        editor.setSegmentationNode(node)
-        if hasattr(editor, "setSourceVolumeNode"):
-            editor.setSourceVolumeNode(self.parameters.inputVolume)
-        else:  # Slicer 5.0 and older
-            editor.setMasterVolumeNode(self.parameters.inputVolume)
-        editor.setCurrentSegmentID(segment_id)
+        from .sample import add_sample
+
+        slicer.app.setOverrideCursor(self.qt.Qt.WaitCursor)
+        try:
+            self.parameters.inputVolume = add_sample()
+        finally:
+            slicer.app.restoreOverrideCursor()

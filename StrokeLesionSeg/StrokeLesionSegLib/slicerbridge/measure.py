@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .i18n import tr as _
 from .results import Provenance, place_beside, read_segment
 from .threshold import Found, ProbabilityMap, Seed, peaks
 
@@ -168,37 +169,52 @@ def total_text(rows: list[Row]) -> str:
     """One line for the panel."""
     kept = [row for row in rows if row.keep]
     if not rows:
-        return "No lesion at these settings. Lower the threshold to see what was doubtful."
-    volume = sum(row.volume_ml for row in kept)
-    what = "lesion" if len(kept) == 1 else "lesions"
-    dropped = f", {len(rows) - len(kept)} dropped" if len(kept) < len(rows) else ""
-    return f"{len(kept)} {what}, {volume:.2f} mL in all{dropped}"
+        return _("No lesion at these settings. Lower the threshold to see what was doubtful.")
+    volume = f"{sum(row.volume_ml for row in kept):.2f}"
+    text = (
+        _("{count} lesion, {volume} mL in all")
+        if len(kept) == 1
+        else _("{count} lesions, {volume} mL in all")
+    ).format(count=len(kept), volume=volume)
+    if len(kept) < len(rows):
+        text += ", " + _("{count} dropped").format(count=len(rows) - len(kept))
+    return text
 
 
 def segment_statistics(
     segmentation_node: Any, segment_id: str, volume_node: Any
 ) -> dict[str, float] | None:
-    """Slicer's own numbers for the segment, from its Segment Statistics module; None without it.
+    """Slicer's own numbers of a segment, from its module Segment Statistics; None without it.
 
-    Volume in mL and surface in mm2 come from Slicer's plugins, not from ours, and so can be
-    compared with any other segment in the scene.
+    By Slicer's names, such as "LabelmapSegmentStatisticsPlugin.volume_cm3" (mL). They come from
+    Slicer's plugins and not from us: the self test holds our table against them.
     """
+    import slicer
+    import slicer.util
+
     try:
         import SegmentStatistics
     except ImportError:
         return None
+    kind = "vtkMRMLScriptedModuleNode"
+    before = {node.GetID() for node in slicer.util.getNodesByClass(kind)}
     logic = SegmentStatistics.SegmentStatisticsLogic()
-    parameters = logic.getParameterNode()
-    parameters.SetParameter("Segmentation", segmentation_node.GetID())
-    parameters.SetParameter("ScalarVolume", volume_node.GetID())
-    logic.computeStatistics()
-    statistics = logic.getStatistics()
+    # Its own parameters stay as the user has them.
+    parameters = slicer.mrmlScene.AddNode(logic.createParameterNode())
+    try:
+        logic.setParameterNode(parameters)
+        parameters.SetParameter("Segmentation", segmentation_node.GetID())
+        parameters.SetParameter("ScalarVolume", volume_node.GetID())
+        logic.computeStatistics()
+        found = dict(logic.getStatistics())
+    finally:
+        for node in slicer.util.getNodesByClass(kind):
+            if node.GetID() not in before:
+                slicer.mrmlScene.RemoveNode(node)
     return {
-        key.split(".")[-1]: value
-        for (segment, key), value in (
-            ((k[0], k[1]), v) for k, v in statistics.items() if isinstance(k, tuple)
-        )
-        if segment == segment_id and isinstance(value, (int, float))
+        key[1]: float(value)
+        for key, value in found.items()
+        if isinstance(key, tuple) and key[0] == segment_id and isinstance(value, (int, float))
     }
 
 

@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .i18n import tr as _
 from .verdict import Verdict
 
 if TYPE_CHECKING:
@@ -42,45 +43,49 @@ class PanelView:
 
 def view(state: PanelState) -> PanelView:
     """The texts for a state."""
-    enabled, tooltip = True, "Find lesions in this image. Nothing that exists is overwritten."
+    enabled, tooltip = True, _("Find lesions in this image. Nothing that exists is overwritten.")
     if state.running:
-        step = "You can go on working in Slicer meanwhile. Cancel stops at once and leaves nothing."
-        tooltip = "Stop the run. The scene stays as it is."
+        step = _("You can go on working in Slicer meanwhile. Cancel stops at once, leaves nothing.")
+        tooltip = _("Stop the run. The scene stays as it is.")
     elif not state.verdict.usable:
         enabled, tooltip = False, state.verdict.text
-        step = state.verdict.text
+        # What went wrong elsewhere, such as an installation, has to be told without an image, too.
+        step = "\n".join(filter(None, (state.problem, state.verdict.text)))
     elif not state.has_model:
         enabled = False
-        tooltip = "No model is installed."
-        step = "No model is installed: open Advanced and press 'Install model from file...'."
+        tooltip = _("No model is installed.")
+        step = _("No model is installed: open Advanced and press 'Install model from file...'.")
+        step = "\n".join(filter(None, (state.problem, step)))
     elif state.problem:
         step = state.problem
     elif not state.torch_installed:
-        tooltip = "You will be asked before PyTorch is installed."
-        step = "Press Segment. PyTorch is not installed yet: you will be asked first."
+        tooltip = _("You will be asked before PyTorch is installed.")
+        step = _("Press Segment. PyTorch is not installed yet: you will be asked first.")
     elif not state.has_result:
-        step = "Press Segment."
+        step = _("Press Segment.")
         if state.verdict.doubts:
-            step = "Read the note on the image first. If it is a T1-weighted scan, press Segment."
+            step = _(
+                "Read the note on the image first. If it is a T1-weighted scan, press Segment."
+            )
     elif state.kept_apart:
-        step = (
+        step = _(
             "The segment you worked on stays as it is; the sliders now change a new segment. "
             "Delete the one you do not need in the Segment Editor."
         )
     else:
-        step = (
+        step = _(
             "Click a lesion to go there. Move the threshold until the outline fits, untick what "
             "is no lesion, then press Edit to correct by hand."
         )
     if state.warnings and state.has_result and not state.running:
-        step += " Note: " + " ".join(state.warnings)
+        step += " " + _("Note:") + " " + " ".join(state.warnings)
     return PanelView(
         step,
-        "Cancel" if state.running else "Segment",
+        _("Cancel") if state.running else _("Segment"),
         enabled,
         tooltip,
         state.has_result and not state.running,
-        "" if state.has_result else "Segment an image first.",
+        "" if state.has_result else _("Segment an image first."),
     )
 
 
@@ -94,7 +99,7 @@ def as_html(text: str, strong: bool = False) -> str:
 
 
 #: Columns of the lesion table in the panel and how a ``measure.Row`` fills them.
-TABLE_HEADERS = ("Keep", "mL", "Side", "R, A, S (mm)", "Mean p")
+TABLE_HEADERS = (_("Keep"), _("mL"), _("Side"), _("R, A, S (mm)"), _("Mean p"))
 
 
 def table_cells(row: Row) -> tuple[str, ...]:
@@ -103,7 +108,7 @@ def table_cells(row: Row) -> tuple[str, ...]:
     return (
         f"{row.number}",
         f"{row.volume_ml:.2f}",
-        row.side,
+        {"left": _("left"), "right": _("right"), "both": _("both")}.get(row.side, row.side),
         f"{r:.0f}, {a:.0f}, {s:.0f}",
         f"{row.mean_probability:.2f}",
     )

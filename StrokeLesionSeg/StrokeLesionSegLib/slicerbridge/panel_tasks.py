@@ -50,7 +50,7 @@ class PanelTasks:
             self._finish_check()
         if self._batch is not None:
             self._poll_batch()
-        if self._report is not None and not self._report.running:
+        if self._report is not None and not self._report.poll():
             self._finish_report()
         return bool(self._check or self._batch or self._report)
 

@@ -1,9 +1,10 @@
 """The engine in a process of its own, watched by polling: from a QTimer, or in a loop.
 
 The child prints one JSON object a line; everything else it prints is kept as a bounded log. Reader
-threads only move lines into queues; no Qt, MRML or callback runs in them. Cancel ends the whole
-process tree at once (PythonSlicer is a launcher with the real Python below it) and removes the
-scratch folder. Each run has its own folder, so runs cannot collide.
+threads only move lines into queues; no Qt, MRML or callback runs in them, and they get their turns
+while somebody polls. Cancel ends the whole process tree at once (PythonSlicer is a launcher with
+the real Python below it) and removes the scratch folder. Each run has its own folder, so runs
+cannot collide.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -25,11 +27,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from .child import PARENT, SCRATCH
+from .i18n import tr as _
 
 CHILD_MODULE = "StrokeLesionSegLib.slicerbridge.child"
 _LOG_LINES = 200
 _LINE_BYTES = 1 << 16
 _KEPT_LINE = 500
+# Slicer's event loop keeps Python's lock (GIL): a thread runs only when the main thread waits in
+# Python. So whoever polls gives the threads a turn, too short to be noticed in the GUI.
+READERS_TURN_S = 0.002
+WORKERS_TURN_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -51,35 +58,37 @@ class Failure:
 
     def __str__(self) -> str:
         text = f"{self.cause}\n{self.remedy}"
-        return text + ("\n\nLast lines:\n" + "\n".join(self.lines) if self.lines else "")
+        if self.lines:
+            text += "\n\n" + _("Last lines:") + "\n" + "\n".join(self.lines)
+        return text
 
 
 # (what the log says, what it means, what to do); the first that is found counts.
 _KNOWN_FAILURES = (
     (
         ("No module named 'torch'", 'No module named "torch"'),
-        "PyTorch is not installed in this Slicer.",
-        "Open Advanced and press 'Install PyTorch...', or follow the offline page of the manual.",
+        _("PyTorch is not installed in this Slicer."),
+        _("Open Advanced and press 'Install PyTorch...', or follow the manual's offline page."),
     ),
     (
         ("DLL load failed", "error loading", "undefined symbol", "GLIBC"),
-        "PyTorch is installed but does not load.",
-        "Press 'System check' for details; reinstall it with the PyTorch Utils module.",
+        _("PyTorch is installed but does not load."),
+        _("Press 'System check' for details; reinstall it with the PyTorch Utils module."),
     ),
     (
         ("out of memory", "MemoryError", "bad_alloc", "can't allocate memory", "paging file"),
-        "The computer ran out of memory.",
-        "Close other programs, choose 'Fast', or choose the CPU under Advanced.",
+        _("The computer ran out of memory."),
+        _("Close other programs, choose 'Fast', or choose the CPU under Advanced."),
     ),
     (
         ("No space left on device", "Errno 28", "disk full"),
-        "The disk for temporary files is full.",
-        "Free some space, or set another temporary folder in Slicer's application settings.",
+        _("The disk for temporary files is full."),
+        _("Free some space, or set another temporary folder in Slicer's application settings."),
     ),
     (
         ("checksum", "sha256"),
-        "The model's file is damaged.",
-        "Install the model again from its file, under Advanced.",
+        _("The model's file is damaged."),
+        _("Install the model again from its file, under Advanced."),
     ),
 )
 
@@ -87,19 +96,43 @@ _KNOWN_FAILURES = (
 def python_executable() -> str:
     """The Python to run the engine with: Slicer's PythonSlicer, or the present interpreter.
 
-    Raises ``FileNotFoundError`` if this is Slicer and it has no PythonSlicer: its own executable
-    would open a second Slicer.
+    In an installed Slicer PythonSlicer lies in its ``bin`` folder, in a build tree somewhere on the
+    PATH. A Slicer that was built with the system's Python has none: then it is the interpreter of
+    the same version. Slicer's own executable would open a second Slicer. Raises
+    ``FileNotFoundError`` if there is nothing to run the engine with.
     """
-    application = getattr(sys.modules.get("slicer"), "app", None)
-    home = getattr(application, "slicerHome", "")
+    home = _slicer_home()
     if not home:
         return sys.executable
     suffix = ".exe" if os.name == "nt" else ""
     beside = os.path.join(home, "bin", "PythonSlicer" + suffix)
     found = beside if os.path.isfile(beside) else shutil.which("PythonSlicer")
+    found = found or _system_interpreter()
     if not found:
         raise FileNotFoundError(f"PythonSlicer is missing from {os.path.join(home, 'bin')}")
     return found
+
+
+def _slicer_home() -> str:
+    """The folder of the Slicer that this is, or an empty string."""
+    application = getattr(sys.modules.get("slicer"), "app", None)
+    return str(getattr(application, "slicerHome", "") or "")
+
+
+def _system_interpreter() -> str:
+    """The interpreter of the Python library that this process runs on, or an empty string."""
+    if os.name == "nt":
+        names, folders = ["python.exe"], [sys.exec_prefix, sys.base_exec_prefix]
+    else:
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        names = [f"python{version}", "python3"]
+        folders = [os.path.join(p, "bin") for p in (sys.exec_prefix, sys.base_exec_prefix)]
+        folders.append(str(sysconfig.get_config_var("BINDIR") or ""))
+    candidates = [os.path.join(folder, name) for folder in folders for name in names]
+    own = os.path.basename(sys.executable or "").lower()
+    if own.startswith("python") and not own.startswith("pythonqt"):
+        candidates.insert(0, sys.executable)
+    return next((c for c in candidates if os.path.isfile(c) and os.access(c, os.X_OK)), "")
 
 
 def temporary_folder() -> str:
@@ -110,11 +143,17 @@ def temporary_folder() -> str:
     return str(folder) if usable else tempfile.gettempdir()
 
 
-def engine_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of the child: it finds the Lib and speaks UTF-8 whatever the locale."""
+def engine_environment(extra: Mapping[str, str] | None = None, python: str = "") -> dict[str, str]:
+    """The environment of the child: it finds the Lib and speaks UTF-8 whatever the locale.
+
+    ``python``: the interpreter, if it is known; one other than PythonSlicer gets Slicer's paths.
+    """
     environment = dict(os.environ)
     lib = str(Path(__file__).resolve().parents[2])
     paths = [lib, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    if _slicer_home() and "PythonSlicer" not in os.path.basename(python):
+        # Another interpreter does not know by itself where this Slicer keeps its packages.
+        paths += [p for p in sys.path if os.path.exists(p)]
     environment["PYTHONPATH"] = os.pathsep.join(p for p in dict.fromkeys(paths) if p)
     environment.update(PYTHONUTF8="1", PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
     environment.update(extra or {})
@@ -155,9 +194,6 @@ class EngineProcess:
 
     def start(self) -> None:
         """Start it; raises ``OSError`` if the program cannot be started (scratch is removed)."""
-        environment = engine_environment(self._environment)
-        environment[PARENT] = str(os.getpid())
-        environment[SCRATCH] = str(self.scratch)
         options: dict[str, Any] = {}
         if os.name == "nt":
             options["creationflags"] = (
@@ -167,9 +203,13 @@ class EngineProcess:
         else:
             options["start_new_session"] = True
         try:
-            command = list(self.arguments)
+            command, python = list(self.arguments), "PythonSlicer"
             if not self._whole:
-                command = [self._python or python_executable(), "-m", CHILD_MODULE, *command]
+                python = self._python or python_executable()
+                command = [python, "-m", CHILD_MODULE, *command]
+            environment = engine_environment(self._environment, python)
+            environment[PARENT] = str(os.getpid())
+            environment[SCRATCH] = str(self.scratch)
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -189,9 +229,11 @@ class EngineProcess:
             self._threads.append(thread)
 
     def poll(self) -> list[Progress]:
-        """What has been reported since the last call; never waits."""
+        """What has been reported since the last call; waits no more than two milliseconds."""
         if self._process is not None:
             self._process.poll()
+            if any(t.is_alive() for t in self._threads):
+                time.sleep(READERS_TURN_S)
         events = []
         while self._events:
             events.append(self._events.popleft())
@@ -277,14 +319,16 @@ class EngineProcess:
                 return Failure(cause, remedy, tail)
         if self.returncode in (-9, 137):
             return Failure(
-                "The engine was ended by the system, most often for want of memory.",
-                "Close other programs, or choose 'Fast', and try again.",
+                _("The engine was ended by the system, most often for want of memory."),
+                _("Close other programs, or choose 'Fast', and try again."),
                 tail,
             )
         return Failure(
-            f"The engine stopped unexpectedly (exit code {self.returncode}).",
-            "Nothing in the scene was changed. Try again; if it comes back, press 'System check' "
-            "and send its text with the lines below to your support or to the project.",
+            _("The engine stopped unexpectedly (exit code {code}).").format(code=self.returncode),
+            _(
+                "Nothing in the scene was changed. Try again; if it comes back, press 'System "
+                "check' and send its text with the lines below to your support or the project."
+            ),
             tail,
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from .measure import lesions_of_segment
+from .process import WORKERS_TURN_S
 from .results import Provenance, edited
 from .threshold import ProbabilityMap
 from .volumes import affine_from_node, voxels_from_node
@@ -46,8 +47,9 @@ class Report:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    @property
-    def running(self) -> bool:
+    def poll(self) -> bool:
+        """True while the page is being made; lets the thread work for a moment."""
+        self._thread.join(WORKERS_TURN_S)
         return self._thread.is_alive()
 
     def start(self) -> None:

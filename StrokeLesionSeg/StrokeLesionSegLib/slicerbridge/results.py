@@ -361,12 +361,16 @@ def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
         composite.SetForegroundOpacity(opacity if node is not None else 0.0)
 
 
-def show_background(volume_node: Any) -> None:
-    """Show the image in every slice view."""
+def show_background(volume_node: Any, fit: bool = False) -> None:
+    """Show the image in every slice view; ``fit``: and bring it into view."""
+    import slicer
     import slicer.util
 
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         composite.SetBackgroundVolumeID(volume_node.GetID())
+    layout = slicer.app.layoutManager() if fit else None  # none without the main window
+    if layout is not None:
+        layout.resetSliceViews()
 
 
 def maps_of(segmentation_node: Any) -> tuple[Any | None, Any | None]:

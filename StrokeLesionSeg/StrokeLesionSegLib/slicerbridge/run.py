@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..images.volume import Grid, Volume
-from .process import EngineProcess, Failure
+from .i18n import tr as _
+from .process import WORKERS_TURN_S, EngineProcess, Failure
 from .results import (
     PROBABILITY_ROLE,
     SPREAD_ROLE,
@@ -51,17 +52,17 @@ _SHARES = {
     "results": 0.03,
 }
 STAGE_NAMES = {
-    "export": "Handing over the image",
-    "start": "Starting the engine",
-    "read": "Reading",
-    "align": "Aligning to the MNI brain",
-    "canonical": "Resampling",
-    "window": "Scaling intensities",
-    "network": "Looking for lesions",
-    "back": "Back to the grid of the image",
-    "clean": "Finding lesions",
-    "write": "Writing",
-    "results": "Showing the results",
+    "export": _("Handing over the image"),
+    "start": _("Starting the engine"),
+    "read": _("Reading"),
+    "align": _("Aligning to the MNI brain"),
+    "canonical": _("Resampling"),
+    "window": _("Scaling intensities"),
+    "network": _("Looking for lesions"),
+    "back": _("Back to the grid of the image"),
+    "clean": _("Finding lesions"),
+    "write": _("Writing"),
+    "results": _("Showing the results"),
 }
 
 
@@ -159,6 +160,11 @@ class SegmentationRun:
         return self.state in ("exporting", "running", "reading", "adding")
 
     @property
+    def working(self) -> bool:
+        """True while a thread of this process works for it: it runs only while it is polled."""
+        return self.state in ("exporting", "reading")
+
+    @property
     def stage_text(self) -> str:
         return STAGE_NAMES.get(self.stage, self.stage)
 
@@ -192,7 +198,7 @@ class SegmentationRun:
         self.state = "exporting"
 
     def poll(self) -> bool:
-        """Do what can be done now without waiting; True while the run is active."""
+        """Do what can be done now, in some hundredths of a second; True while the run is active."""
         try:
             if self.state == "exporting" and self._worker_done():
                 assert self._process is not None
@@ -339,6 +345,7 @@ class SegmentationRun:
 
     def _worker_done(self) -> bool:
         assert self._worker is not None
+        self._worker.join(WORKERS_TURN_S)
         if self._worker.is_alive():
             return False
         if self._worker_error is not None:

@@ -95,7 +95,7 @@ def add_sample(seed: int = 0) -> Any:
     if display is not None:
         display.AutoWindowLevelOff()
         display.SetWindowLevelMinMax(0, 900)
-    show_background(node)
+    show_background(node, fit=True)
     return node
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import results, sample
-from .measure import TABLE_ROLE, table_rows
+from .measure import TABLE_ROLE, segment_statistics, table_rows
 from .run import RunParameters
 from .threshold import seeds_to_text
 
@@ -166,6 +166,10 @@ def _check_result(logic: Any, volume: Any, segmentation: Any, segment_id: str) -
     voxels = int(_voxels(segmentation, segment_id, volume).sum())
     total = sum(row["Volume (mL)"] for row in table_rows(table))
     assert abs(total - voxels / 1000.0) < 1e-6, "the table and the segment disagree"
+    theirs = segment_statistics(segmentation, segment_id, volume)
+    if theirs is not None and voxels:
+        found = theirs["LabelmapSegmentStatisticsPlugin.volume_cm3"]
+        assert abs(found - total) < 1e-3, "Slicer's Segment Statistics and the table disagree"
 
 
 def _check_transformed(

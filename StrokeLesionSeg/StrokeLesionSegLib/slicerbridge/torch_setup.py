@@ -13,16 +13,18 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from .i18n import tr as _
+
 REQUIREMENT = ">=2.4"
 _WATCHED = ("numpy", "SimpleITK", "scipy")
 
-NEEDS_EXTENSION = (
+NEEDS_EXTENSION = _(
     "PyTorch is not installed yet.\n\n"
     "1. Open the Extensions Manager (View menu) and install the extension 'PyTorch'.\n"
     "2. Restart Slicer and press this button again.\n\n"
     "Without an internet connection: see the page 'Offline installation' of the manual."
 )
-CONSENT = (
+CONSENT = _(
     "StrokeLesionSeg needs PyTorch, which is not installed in this Slicer yet.\n\n"
     "Slicer's PyTorch extension will download and install it into this Slicer only "
     "(about 200 MB for computers without an NVIDIA card, up to 3 GB with one). "
@@ -80,13 +82,13 @@ def install_torch(confirm: Callable[[str], bool], testing: bool | None = None) -
     if state.installed:
         return state
     if _testing() if testing is None else testing:
-        raise TorchDeclined("Nothing is installed in testing mode.")
+        raise TorchDeclined(_("Nothing is installed in testing mode."))
     try:
         import PyTorchUtils
     except ImportError:
         raise RuntimeError(NEEDS_EXTENSION) from None
     if not confirm(CONSENT):
-        raise TorchDeclined("PyTorch was not installed. Nothing was changed.")
+        raise TorchDeclined(_("PyTorch was not installed. Nothing was changed."))
     before = package_versions()
     logic: Any = PyTorchUtils.PyTorchUtilsLogic()
     try:
@@ -97,8 +99,10 @@ def install_torch(confirm: Callable[[str], bool], testing: bool | None = None) -
     state = torch_state()
     if torch is None or not state.installed:
         raise RuntimeError(
-            "The PyTorch extension did not install PyTorch. Its messages are in Slicer's Python "
-            "console; the module 'PyTorch Utils' (category Utilities) offers other versions."
+            _(
+                "The PyTorch extension did not install PyTorch. Its messages are in Slicer's "
+                "Python console; the module 'PyTorch Utils' (category Utilities) offers others."
+            )
         )
     changed = [
         f"{name} {version} became {after}"
@@ -107,9 +111,10 @@ def install_torch(confirm: Callable[[str], bool], testing: bool | None = None) -
     ]
     if changed:
         raise RuntimeError(
-            "PyTorch is installed, but packages of Slicer were changed with it: "
-            + "; ".join(changed)
-            + ". Restart Slicer and run the system check before you go on."
+            _(
+                "PyTorch is installed, but packages of Slicer were changed with it: {changes}. "
+                "Restart Slicer and run the system check before you go on."
+            ).format(changes="; ".join(changed))
         )
     return state
 

@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .i18n import tr as _
 from .volumes import affine_from_node, voxels_from_node
 
-CHOOSE = "Choose a T1-weighted head scan. None at hand? Load the simulated sample."
+CHOOSE = _("Choose a T1-weighted head scan. None at hand? Load the simulated sample.")
 
 _OTHER_CONTRASTS = re.compile(
     r"(?<![a-z0-9])(t2\w*|flair|dwi|adc|trace|swi|swan|pd|bold|epi|asl|cta?|pet|tof|mra)(?![a-z0-9])",
     re.IGNORECASE,
 )
 _NOT_SCALAR = {
-    "vtkMRMLVectorVolumeNode": "a colour or vector image",
-    "vtkMRMLDiffusionTensorVolumeNode": "a diffusion tensor image",
-    "vtkMRMLDiffusionWeightedVolumeNode": "a diffusion-weighted series",
-    "vtkMRMLMultiVolumeNode": "a 4D image",
-    "vtkMRMLLabelMapVolumeNode": "a label map",
-    "vtkMRMLStreamingVolumeNode": "a video stream",
+    "vtkMRMLVectorVolumeNode": _("a colour or vector image"),
+    "vtkMRMLDiffusionTensorVolumeNode": _("a diffusion tensor image"),
+    "vtkMRMLDiffusionWeightedVolumeNode": _("a diffusion-weighted series"),
+    "vtkMRMLMultiVolumeNode": _("a 4D image"),
+    "vtkMRMLLabelMapVolumeNode": _("a label map"),
+    "vtkMRMLStreamingVolumeNode": _("a video stream"),
 }
 # The share of voxels at exactly the lowest value. Brain-extracted scans measured .78 to .90, whole
 # heads (also with a zeroed background) up to .67.
@@ -60,7 +61,7 @@ def verdict(node: Any | None) -> Verdict:
     affine = affine_from_node(node)
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not np.isfinite(spacing).all() or (spacing <= 0).any():
-        return Verdict(False, "The voxel spacing is zero: correct it in the Volumes module.")
+        return Verdict(False, _("The voxel spacing is zero: correct it in the Volumes module."))
     size = spacing * np.array(voxels.shape[::-1])
     contrast, stripped = contrast_of(voxels)
     notes: list[str] = []
@@ -68,35 +69,51 @@ def verdict(node: Any | None) -> Verdict:
 
     name = _OTHER_CONTRASTS.search(node.GetName() or "")
     if contrast == "T2" or (name and contrast != "T1"):
-        doubts.append("looks like another contrast, the model was trained on T1 only")
+        doubts.append(_("looks like another contrast, the model was trained on T1 only"))
     elif contrast == "CT":
-        doubts.append("looks like CT, the model was trained on T1-weighted MRI only")
+        doubts.append(_("looks like CT, the model was trained on T1-weighted MRI only"))
     elif name:
-        doubts.append(f"named '{name.group(0)}' but looks T1-weighted: please check")
+        doubts.append(
+            _("named '{word}' but looks T1-weighted: please check").format(word=name.group(0))
+        )
     elif contrast == "unclear":
-        doubts.append("contrast unclear: please check that this is a T1-weighted scan")
+        doubts.append(_("contrast unclear: please check that this is a T1-weighted scan"))
     if size.max() > 420 or size.min() < 60:
         text = " x ".join(f"{s:.0f}" for s in size)
-        doubts.append(f"{text} mm is not the size of a head: check the spacing")
+        doubts.append(_("{size} mm is not the size of a head: check the spacing").format(size=text))
 
     if stripped:
-        notes.append("already brain-extracted (fine)")
+        notes.append(_("already brain-extracted (fine)"))
     if spacing.max() > 2.5:
-        notes.append(f"thick slices ({spacing.max():.3g} mm): resampled, outlines will be coarser")
+        notes.append(
+            _("thick slices ({mm} mm): resampled, outlines will be coarser").format(
+                mm=f"{spacing.max():.3g}"
+            )
+        )
     angle = oblique_degrees(affine)
     if angle > 3.0:
-        notes.append(f"oblique ({angle:.0f} degrees): resampled, the mask comes back on its grid")
+        notes.append(
+            _("oblique ({degrees} degrees): resampled, the mask comes back on its grid").format(
+                degrees=f"{angle:.0f}"
+            )
+        )
     transform = node.GetParentTransformNode()
     if transform is not None:
-        kind = "" if transform.IsTransformToWorldLinear() else "non-linear "
-        notes.append(f"under the {kind}transform '{transform.GetName()}': the mask will follow it")
+        under = (
+            _("under the transform '{name}': the mask will follow it")
+            if transform.IsTransformToWorldLinear()
+            else _("under the non-linear transform '{name}': the mask will follow it")
+        )
+        notes.append(under.format(name=transform.GetName()))
     if sequence_proxy(node):
-        notes.append("one frame of a sequence: only the frame shown is used")
+        notes.append(_("one frame of a sequence: only the frame shown is used"))
 
     grid = " x ".join(f"{s:.3g}" for s in spacing)
-    head = {"T1": "Looks T1-weighted", "T2": "Looks T2-weighted", "CT": "Looks like CT"}.get(
-        contrast, "Contrast unclear"
-    )
+    head = {
+        "T1": _("Looks T1-weighted"),
+        "T2": _("Looks T2-weighted"),
+        "CT": _("Looks like CT"),
+    }.get(contrast, _("Contrast unclear"))
     parts = [f"{head}, {grid} mm", *doubts, *notes]
     return Verdict(
         True,
@@ -112,21 +129,25 @@ def _unusable(node: Any) -> str:
     """Why no run can start with this node, or nothing."""
     for class_name, what in _NOT_SCALAR.items():
         if node.IsA(class_name):
-            return f"This is {what}. Choose a T1-weighted volume with one value a voxel."
+            return _("This is {what}. Choose a T1-weighted volume with one value a voxel.").format(
+                what=what
+            )
     if node.GetAttribute("StrokeLesionSeg"):
-        return "This is a result of StrokeLesionSeg. Choose the T1-weighted scan it came from."
+        return _("This is a result of StrokeLesionSeg. Choose the T1-weighted scan it came from.")
     image = node.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
-        return "This volume is empty. Load the image again."
+        return _("This volume is empty. Load the image again.")
     components = image.GetNumberOfScalarComponents()
     if components != 1:
-        return f"Each voxel has {components} values. Choose a volume with one value a voxel."
+        return _("Each voxel has {count} values. Choose a volume with one value a voxel.").format(
+            count=components
+        )
     dimensions = image.GetDimensions()
     if min(dimensions) < 2:
-        return "This is a single slice. Choose the whole T1-weighted volume."
+        return _("This is a single slice. Choose the whole T1-weighted volume.")
     low, high = image.GetScalarRange()
     if not low < high:
-        return "Every voxel has the same value. Choose the T1-weighted scan."
+        return _("Every voxel has the same value. Choose the T1-weighted scan.")
     return ""
 
 
@@ -135,7 +156,7 @@ def sequence_proxy(node: Any) -> bool:
     import slicer
 
     for browser in slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode"):
-        if browser.IsProxyNode(node):
+        if browser.IsProxyNodeID(node.GetID()):
             return True
     return False
 

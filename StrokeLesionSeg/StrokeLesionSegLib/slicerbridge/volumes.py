@@ -141,3 +141,14 @@ def node_by_id(node_id: str | None) -> Any | None:
     import slicer
 
     return slicer.mrmlScene.GetNodeByID(node_id) if node_id else None
+
+
+def first_scan() -> Any | None:
+    """The first image of the scene that a run could start with: no label map, none of our maps."""
+    import slicer.util
+
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        plain = node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        if plain and not node.GetAttribute("StrokeLesionSeg") and node.GetImageData():
+            return node
+    return None
