@@ -25,6 +25,7 @@ from .base import (
 )
 
 ZOOM = 0.2
+LARGER, SMALLER = ("plus", "equal"), ("minus", "underscore")
 PAINT_COLOR, ERASE_COLOR = (1.0, 0.95, 0.3), (0.4, 0.75, 1.0)
 
 
@@ -58,6 +59,7 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
     # -- options ------------------------------------------------------------------------------
 
     def setupOptionsFrame(self):
+        self.addStatusRow()
         add = self.scriptedEffect.addLabeledOptionsWidget
         self.thresholdSlider = widgets.slider(
             0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel is painted.")
@@ -83,7 +85,6 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
         add(_("Diameter:"), widgets.row([self.relativeButton, self.diameterSlider]))
         self.scriptedEffect.addOptionsWidget(self.sphereCheck)
         self.addMirrorRow()
-        self.addStatusRow()
         self.thresholdSlider.connect("valueChanged(double)", self.updateMRMLFromGUI)
         self.diameterSlider.connect("valueChanged(double)", self.onDiameter)
         self.relativeButton.connect("clicked(bool)", self.onRelative)
@@ -188,15 +189,9 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
             return False
         if eventId == KEY:
             key = callerInteractor.GetKeySym()
-            factor = {
-                "plus": 1 + ZOOM,
-                "equal": 1 + ZOOM,
-                "minus": 1 - ZOOM,
-                "underscore": 1 - ZOOM,
-            }
-            if key not in factor:
+            if key not in LARGER + SMALLER:
                 return False
-            self.scale(factor[key])
+            self.scale(1 + ZOOM if key in LARGER else 1 - ZOOM)
             return True
         if eventId in WHEEL_UP or eventId in WHEEL_DOWN:
             if not callerInteractor.GetShiftKey():

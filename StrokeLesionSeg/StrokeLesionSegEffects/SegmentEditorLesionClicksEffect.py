@@ -54,6 +54,7 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
     # -- options ------------------------------------------------------------------------------
 
     def setupOptionsFrame(self):
+        self.addStatusRow()
         add = self.scriptedEffect.addLabeledOptionsWidget
         self.lesionButton = widgets.toggle(
             _("Lesion"), _("A click says: this is lesion. With Alt: this is not.")
@@ -84,7 +85,6 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
         self.workLabel = widgets.label("")
         self.scriptedEffect.addOptionsWidget(self.workLabel)
         self.addMirrorRow()
-        self.addStatusRow()
         self.lesionButton.connect("clicked(bool)", lambda *_: self.setMode(True))
         self.otherButton.connect("clicked(bool)", lambda *_: self.setMode(False))
         self.thresholdSlider.connect("valueChanged(double)", self.updateMRMLFromGUI)
@@ -267,9 +267,9 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
         if not other and not exceptModifiers(callerInteractor):
             return False
         xy = callerInteractor.GetEventPosition()
-        if self.entry is not None and not other:
-            if self.points.near(self.entry, node, xy) is not None:
-                return False  # the point is dragged: Markups does that
+        near = None if self.entry is None else self.points.near(self.entry, node, xy)
+        if near is not None and not other:
+            return False  # the point is dragged: Markups does that
         self.lastView = viewWidget
         # Button up belongs to us even if a dialog took it.
         self._pressed = self.confirmed()

@@ -55,6 +55,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
     # -- options ------------------------------------------------------------------------------
 
     def setupOptionsFrame(self):
+        self.addStatusRow()
         add = self.scriptedEffect.addLabeledOptionsWidget
         self.thresholdSlider = widgets.slider(
             0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel counts.")
@@ -65,7 +66,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         )
         add(_("Smallest lesion:"), self.smallestSlider)
         self.table = widgets.table(
-            [_("Is"), _("mL"), _("Mean p"), _("Doubt"), _("R, A, S (mm)")],
+            [_("State"), _("mL"), _("Mean p"), _("Doubt"), _("R, A, S (mm)")],
             _("Most doubtful first. Choose a row to go there."),
         )
         self.scriptedEffect.addOptionsWidget(self.table)
@@ -84,7 +85,6 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         ):
             self.scriptedEffect.addOptionsWidget(widgets.row(items))
         self.addMirrorRow()
-        self.addStatusRow()
         for slider in (self.thresholdSlider, self.smallestSlider):
             slider.connect("valueChanged(double)", self.updateMRMLFromGUI)
         self.table.connect("cellClicked(int,int)", self.onRow)

@@ -44,6 +44,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     # -- options ------------------------------------------------------------------------------
 
     def setupOptionsFrame(self):
+        self.addStatusRow()
         add = self.scriptedEffect.addLabeledOptionsWidget
         self.thresholdSlider = widgets.slider(
             0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel is taken.")
@@ -89,7 +90,6 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.applyButton = widgets.button(_("Apply"), _("Fill the selected segment."))
         self.scriptedEffect.addOptionsWidget(widgets.row([self.cancelButton, self.applyButton]))
         self.addMirrorRow()
-        self.addStatusRow()
         for slider in (self.thresholdSlider, self.slabSlider, self.smallestSlider):
             slider.connect("valueChanged(double)", self.updateMRMLFromGUI)
         self.regionBox.connect("activated(int)", self.updateMRMLFromGUI)
@@ -239,7 +239,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
                 self.actors.hideSegment(display, target.segment_id)
                 self.previewed = (target, display.GetID())
         self._phase = (self._phase + 1) % 10
-        overlay.set_color(1, tuple(color[:3]), 0.4 + 0.08 * min(self._phase, 10 - self._phase))
+        overlay.set_color(
+            1, tuple(color[n] for n in range(3)), 0.4 + 0.08 * min(self._phase, 10 - self._phase)
+        )
         overlay.changed()
         self.actors.render()
         if self._dirty:
@@ -252,10 +254,10 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             self.schedulePreview()
 
     def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
-        if eventId in (ENTER, MOVE) and viewWidget is not self.lastView:
-            if self.sliceNode(viewWidget) is not None:
-                self.lastView = viewWidget
-                self.viewMoved(viewWidget)
+        moved = eventId in (ENTER, MOVE) and viewWidget is not self.lastView
+        if moved and self.sliceNode(viewWidget) is not None:
+            self.lastView = viewWidget
+            self.viewMoved(viewWidget)
         return False
 
     def probabilityChanged(self, box):
@@ -285,10 +287,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def _applyIfKnown(self):
         """Apply to the segment that was selected when Apply was pressed, once all is known."""
         entry, target, settings, region = self._pending
-        if not entry.session.complete:
-            if not entry.session.known(region.box(entry.edit_grid.grid)).all():
-                self.workTimer.start()
-                return
+        if not isKnown(entry, region):
+            self.workTimer.start()
+            return
         self._pending = None
         qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
         try:
@@ -304,6 +305,15 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def onCancel(self):
         self._pending = None
         self.scriptedEffect.selectEffect("")
+
+
+def isKnown(entry, region):
+    """Whether the whole region has its answer; whole volumes wait until all is complete."""
+    if entry.session.complete:
+        return True
+    if region.kind == "whole":
+        return False
+    return bool(entry.session.known(region.box(entry.edit_grid.grid)).all())
 
 
 def find(entry, region, threshold, largest, smallest):

@@ -161,7 +161,6 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self.readyButton.connect("clicked()", self.onReadyButton)
         self.scriptedEffect.addOptionsWidget(self.statusLabel)
         self.scriptedEffect.addOptionsWidget(self.readyButton)
-        self._built = True
 
     def addMirrorRow(self):
         """The other hemisphere for comparison."""
@@ -175,6 +174,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         )
         self.mirrorBox.connect("activated(int)", self.onMirror)
         self.scriptedEffect.addLabeledOptionsWidget(_("Mirror image:"), self.mirrorBox)
+        self._built = True  # the last row of every effect
 
     def refresh(self):
         """Bring session, texts and buttons in step with what is selected; cheap."""
@@ -205,9 +205,8 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self.readyButton.setText(_(ready.button))
         self.setReady(ready.kind == "ready")
         index = ["none", "overlay", "beside"].index(_mirror.how)
-        if hasattr(self, "mirrorBox"):
-            self.mirrorBox.setCurrentIndex(index)
-            self.mirrorBox.setEnabled(self.entry is not None)
+        self.mirrorBox.setCurrentIndex(index)
+        self.mirrorBox.setEnabled(self.entry is not None)
 
     def setReady(self, ready):
         """Enable what needs a session and an editable segment."""
@@ -292,10 +291,8 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             return
         try:
             plane = self.currentPlane()
-            near = (
-                (plane.axis, plane.index) if plane is not None and plane.axis is not None else None
-            )
-            box = entry.session.work(25.0, near)
+            aligned = plane is not None and plane.axis is not None
+            box = entry.session.work(25.0, (plane.axis, plane.index) if aligned else None)
         except (InputError, ValueError, RuntimeError) as error:
             self.workTimer.stop()
             self.problem = str(error)

@@ -66,9 +66,11 @@ def table(headers, tip):
     made.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
     made.setSelectionMode(qt.QAbstractItemView.SingleSelection)
     made.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-    made.setMinimumHeight(140)
+    made.setMinimumHeight(120)
+    made.setMaximumHeight(220)
     made.setToolTip(tip)
     made.verticalHeader().setVisible(False)
+    made.horizontalHeader().setStretchLastSection(True)
     return made
 
 

@@ -19,7 +19,7 @@ FULL = np.ones((3, 3, 3), int)
 
 
 class MapSession:
-    """Complete from the start, unless ``unknown`` slices (first array axis) are to be worked out."""
+    """Complete from the start, unless ``unknown`` slices (first array axis) are to be done."""
 
     takes_clicks = True
     threshold = 0.5
@@ -179,7 +179,7 @@ class MapSession:
     # review
 
     def candidates(self, threshold: float, min_volume_ml: float = 0.0) -> tuple[Candidate, ...]:
-        box, mask = self.mask(threshold, min_volume_ml=min_volume_ml)
+        _box, mask = self.mask(threshold, min_volume_ml=min_volume_ml)
         labels, count = ndimage.label(mask, FULL)
         self._parts = {n: labels == n for n in range(1, count + 1)}
         found = []

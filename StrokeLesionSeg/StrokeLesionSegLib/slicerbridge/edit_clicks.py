@@ -1,8 +1,8 @@
 """Clicks that correct a segment: at once in their slice, then piece by piece through the others.
 
 What a click changes in the answer of model and clicks is changed in the segment; what others drew
-where the answer stays the same is left alone. The lesion under a "this is lesion" click is always
-taken whole, and the clicked voxels are as clicked.
+where the answer stays the same is left alone. A lesion under a "this is lesion" click of which the
+segment holds nothing yet is taken whole, and the clicked voxels are as clicked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import edit_write
 from .edit_store import Entry, SessionStore
-from .edit_target import Box, EditTarget, is_empty, joined, whole_box
+from .edit_target import Box, EditTarget, is_empty
 
 
 class ClickWork:
@@ -31,9 +31,8 @@ class ClickWork:
         self.threshold = threshold
         self.working = False
         self._before: NDArray[np.uint8] | None = None  # answer before the action
-        self._known: NDArray[np.bool_] | None = None  # where there was one
         self._positive: tuple[float, float, float] | None = None
-        self._touched: Box | None = None
+        self._take_whole = False
 
     # -- actions ------------------------------------------------------------------------------
 
@@ -120,34 +119,54 @@ class ClickWork:
         self._before = np.zeros(shape, np.uint8)
         if not is_empty(box):
             self._before[box] = mask
-        self._known = None if session.complete else session.known(whole_box(shape))
 
     def _start(self) -> None:
-        self._touched = None
         self.store.keep_state(self.entry, self.target)
-        self._apply(*self.entry.session.refine_visible(self.threshold), at_once=True)
+        self._take_whole = False
+        box, mask = self.entry.session.refine_visible(self.threshold)
+        if self._positive is not None:
+            box, mask = self._with_slice(box, mask)
+        self._apply(box, mask)
         self.working = True
 
-    def _apply(self, box: Box, mask: NDArray[np.uint8], at_once: bool = False) -> None:
+    def _with_slice(self, box: Box, mask: NDArray[np.uint8]) -> tuple[Box, NDArray[np.uint8]]:
+        """The click's whole slice, if the segment holds nothing of the lesion in it yet."""
+        session, edit_grid = self.entry.session, self.entry.edit_grid
+        axis = next(c.axis for c in session.clicks if c.ras_mm == self._positive)
+        index = int(np.rint(edit_grid.local_to_index(self._positive)[axis]))
+        parts = [slice(0, n) for n in edit_grid.grid.shape]
+        parts[axis] = slice(index, index + 1)
+        whole: Box = (parts[0], parts[1], parts[2])
+        answer = np.array(session.guided_mask(self.threshold, whole)[1], np.uint8)
+        if not is_empty(box):
+            # The slice's own correction is newer than what has been worked out so far.
+            inner = tuple(
+                slice(b.start - w.start, b.stop - w.start) for b, w in zip(box, whole, strict=True)
+            )
+            answer[inner] = mask
+        seed = self._in_box(self._positive, whole)
+        self._take_whole = False
+        if seed is not None and answer[seed]:
+            held = edit_write.segment_voxels(self.target, edit_grid, whole) != 0
+            self._take_whole = not bool((held & _piece(answer != 0, seed)).any())
+        return (whole, answer) if self._take_whole else (box, mask)
+
+    def _apply(self, box: Box, mask: NDArray[np.uint8]) -> None:
         if is_empty(box) or self._before is None:
             return
         after, before = np.asarray(mask) != 0, self._before[box] != 0
         changed = after != before
-        if self._known is not None and not at_once:
-            # What the background had not reached is the model's first answer, no correction.
-            changed &= self._known[box]
         wanted = edit_write.segment_voxels(self.target, self.entry.edit_grid, box) != 0
         wanted[changed] = after[changed]
         self._obey(box, after, wanted)
-        self._touched = joined(self._touched, box)
         edit_write.become(self.effect, self.target, self.entry.edit_grid, box, wanted)
         self._before[box] = after
 
     def _obey(self, box: Box, after: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> None:
-        """Take the lesion under the click whole, and every clicked ball as clicked."""
+        """Take a lesion that was missing, and every clicked ball as clicked."""
         from ..editing.clicks import OBEYED_MM
 
-        if self._positive is not None:
+        if self._positive is not None and self._take_whole:
             seed = self._in_box(self._positive, box)
             if seed is not None and after[seed]:
                 wanted |= _piece(after, seed)
@@ -160,9 +179,9 @@ class ClickWork:
                 wanted[seed] = click.positive
 
     def _finish(self) -> None:
-        """The whole lesion under a positive click, through all slices."""
+        """A lesion that was missing, through all slices."""
         self.working = False
-        if self._positive is None:
+        if self._positive is None or not self._take_whole:
             return
         box, mask = self.entry.session.guided_mask(self.threshold)
         seed = None if is_empty(box) else self._in_box(self._positive, box)

@@ -169,7 +169,7 @@ class SessionStore:
         session = EditingSession.open(
             volume_of_image(image, edit_grid),
             load_model(name or None),
-            options=SegmentOptions(),
+            options=SegmentOptions(views=made.views or "axial"),
             alignment=_alignment(made, segmentation, source),
             probability=known,
             progress=progress,

@@ -9,6 +9,8 @@ segment before it sets it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -148,4 +150,26 @@ def _call(effect: Any, target: EditTarget, image: Any, mode: str) -> None:
         raise CannotEdit("The segment was removed.")
     image.Modified()
     wanted = getattr(slicer.qSlicerSegmentEditorAbstractEffect, mode)
-    effect.modifySegmentByLabelmap(node, target.segment_id, image, wanted)
+    with _selected(effect.parameterSetNode(), target):
+        effect.modifySegmentByLabelmap(node, target.segment_id, image, wanted)
+
+
+@contextlib.contextmanager
+def _selected(editor: Any, target: EditTarget) -> Iterator[None]:
+    """Select the target while it is changed, without telling anybody.
+
+    Slicer works out "outside all segments" and the like for the segment that is selected, not for
+    the one that it is told to change; the selection may have moved since the action began.
+    """
+    before = editor.GetSelectedSegmentID()
+    if before == target.segment_id or editor.GetSegmentationNode() is not target.node:
+        yield
+        return
+    quiet = editor.GetDisableModifiedEvent()
+    editor.SetDisableModifiedEvent(1)
+    editor.SetSelectedSegmentID(target.segment_id)
+    try:
+        yield
+    finally:
+        editor.SetSelectedSegmentID(before)
+        editor.SetDisableModifiedEvent(quiet)
