@@ -213,6 +213,8 @@ def put(key, value):
         (put("network.filters", [1] * 9000), "absurdly long"),
         (put("preprocessing.window_percentiles", [99, 1]), "window_percentiles"),
         (put("preprocessing.window_percentiles", [0, True]), "window_percentiles"),
+        (put("preprocessing.window_low_of", "brain"), "window_low_of"),
+        (put("preprocessing.window_low_of", None), "window_low_of"),
         (put("preprocessing.pad_multiple", 0), "pad_multiple"),
         (put("preprocessing.brain_mask_margin_mm", "8"), "brain_mask_margin_mm"),
         (put("inference.threshold", 0), "threshold"),
@@ -236,6 +238,16 @@ def test_unusable_manifests_are_refused(tmp_path, change, cause):
         models.Manifest.from_file(tmp_path / "m")
     assert caught.value.where == str(tmp_path / "m" / "manifest.json")
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("low_of", ["foreground", "volume"])
+def test_what_the_low_percentile_is_of_is_read_and_optional(tmp_path, low_of):
+    write(tmp_path / "m")
+    content = manifest_of(tmp_path / "m")
+    assert "window_low_of" not in models.Manifest.from_file(tmp_path / "m").preprocessing
+    content["preprocessing"]["window_low_of"] = low_of
+    put_manifest(tmp_path / "m", content)
+    assert models.Manifest.from_file(tmp_path / "m").preprocessing["window_low_of"] == low_of
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 200_000, '"text"'])

@@ -109,6 +109,34 @@ def test_percentiles_out_of_order_are_refused(limits: tuple[float, float]) -> No
         window_range(head(), *limits)
 
 
+def test_the_low_end_can_be_of_the_whole_volume() -> None:
+    array = head()
+    low, high = window_range(array, 2, 98, low_of="volume")
+    assert low == pytest.approx(np.percentile(array, 2))
+    assert high == window_range(array, 2, 98)[1]
+    assert low < window_range(array, 2, 98)[0]
+
+
+def test_a_blurred_edge_moves_the_foregrounds_low_end_and_not_the_volumes() -> None:
+    """Thick slices fill the gap between air and tissue with values that count as foreground."""
+    stripped = head(air=0.0)
+    stripped[stripped < 20] = 0
+    blurred = sum(np.roll(stripped, n, axis=0) for n in range(-2, 3)) / 5
+    shift = {
+        low_of: abs(
+            window_range(blurred, low_of=low_of)[0] - window_range(stripped, low_of=low_of)[0]
+        )
+        for low_of in ("foreground", "volume")
+    }
+    assert shift["volume"] == 0
+    assert shift["foreground"] > 5
+
+
+def test_the_low_end_is_of_one_of_two_things() -> None:
+    with pytest.raises(ValueError, match="not of 'brain'"):
+        window_range(head(), low_of="brain")
+
+
 def test_two_values_still_give_a_window() -> None:
     array = np.zeros((9, 9, 9), np.float32)
     array[3:6, 3:6, 3:6] = 5

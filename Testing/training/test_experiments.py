@@ -23,6 +23,7 @@ from stroketrain.experiments.facts import FACTS
 from stroketrain.experiments.plan import BUDGETS, budgeted, load_rows, runs_of
 from stroketrain.experiments.run import run_rows
 from stroketrain.experiments.table import build_table, paired
+from stroketrain.fit.devices import Devices
 from stroketrain.fit.recipe import Recipe, load_recipe, merge, preset_names
 from stroketrain.fit.recipe_run import run_recipe
 
@@ -206,12 +207,12 @@ TINY = {
 def test_a_run_is_repeatable_and_resumes_to_the_same_weights(cache: Cache, tmp_path: Path) -> None:
     recipe = load_recipe("residual_unet_paper", TINY)
     split = make_split(cache.scans, seed=0)
-    whole = run_recipe(recipe, cache, split, tmp_path / "a", seed=3, accelerator="cpu")
+    whole = run_recipe(recipe, cache, split, tmp_path / "a", seed=3, devices=Devices("cpu"))
     # Stopped after two epochs, then asked for the third: dropout, batches, optimiser go on.
     place = tmp_path / "b"
     shorter = Recipe(**{**recipe.as_dict(), "epochs": 2})
-    assert run_recipe(shorter, cache, split, place, seed=3, accelerator="cpu")["steps"] == 6
-    resumed = run_recipe(recipe, cache, split, place, seed=3, accelerator="cpu")
+    assert run_recipe(shorter, cache, split, place, seed=3, devices=Devices("cpu"))["steps"] == 6
+    resumed = run_recipe(recipe, cache, split, place, seed=3, devices=Devices("cpu"))
     assert resumed["steps"] == whole["steps"] == 9
     assert [h["train_loss"] for h in resumed["history"]] == [
         h["train_loss"] for h in whole["history"]
@@ -250,7 +251,7 @@ def test_a_network_learns_and_exports(folder: Path, tmp_path: Path) -> None:
 
 
 def test_rows_run_resume_and_fill_the_table(cache: Cache, tmp_path: Path) -> None:
-    options = {"budget": "smoke", "manifests": tmp_path / "m", "accelerator": "cpu"}
+    options = {"budget": "smoke", "manifests": tmp_path / "m", "devices": Devices("cpu")}
     names = ["A6", "A9", "B2", "B13"]
     lines: list[str] = []
     done = run_rows(names, cache, tmp_path / "r", say=lines.append, **options)

@@ -12,10 +12,12 @@ import torch
 pytest.importorskip("lightning")
 from StrokeLesionSegLib.models import load_model
 from stroketrain import cli
-from stroketrain.data.augment import augment
+from stroketrain.data.augment import augment, resampling_blur
 from stroketrain.data.cache import Cache
+from stroketrain.data.reading import WINDOW_LOW_OF
 from stroketrain.data.slices import PATCH, Sampling, SliceStream
-from stroketrain.fit.clicks import disk, simulate_guidance
+from stroketrain.fit.clicks import disks, simulate_guidance
+from stroketrain.fit.module import LesionModule
 
 SPEC = {
     "name": "residual_unet",
@@ -55,7 +57,7 @@ def test_stream_is_the_same_for_the_same_step(cache: Path) -> None:
     opened = Cache.open(cache)
     stream = SliceStream(opened, Sampling(batch=3), 8, seed=1)
     whole = list(stream)
-    later = list(SliceStream(opened, Sampling(batch=3), 3, seed=1, skip=5))
+    later = list(SliceStream(opened, Sampling(batch=3), 8, seed=1, skip=5))
     assert len(whole) == 8
     for a, b in zip(whole[5:], later, strict=True):
         assert torch.equal(a["image"], b["image"])
@@ -74,6 +76,59 @@ def test_augmentation_moves_image_and_mask_together() -> None:
     assert not torch.equal(moved[0], moved[1])
 
 
+def test_resampling_blur_keeps_what_is_even_and_blurs_a_share() -> None:
+    flat = torch.full((6, 1, 40, 32), 0.4)
+    inner = (..., slice(6, -6), slice(6, -6))
+    drawn = resampling_blur(torch.Generator().manual_seed(0), flat, share=1.0)
+    torch.testing.assert_close(drawn[inner], flat[inner])
+    point = torch.zeros(200, 1, 21, 21)
+    point[..., 10, 10] = 1
+    out = resampling_blur(torch.Generator().manual_seed(1), point, share=0.4)
+    torch.testing.assert_close(out.sum(dim=(1, 2, 3)), torch.ones(200))
+    changed = out[:, 0, 10, 10] < 0.999
+    assert 55 < int(changed.sum()) < 105
+    # Along the rows, along the columns, and both, about a third each.
+    rows = (out[:, 0, :, 10].sum(dim=1) > 0.999) & changed
+    columns = (out[:, 0, 10, :].sum(dim=1) > 0.999) & changed
+    assert not bool((rows & columns).any())
+    for one in (rows, columns, changed & ~rows & ~columns):
+        assert int(one.sum()) > 10
+    assert torch.equal(resampling_blur(torch.Generator().manual_seed(1), point, share=0.0), point)
+
+
+def test_options_of_the_loss_do_what_they_say() -> None:
+    torch.manual_seed(0)
+    logits, mask = torch.randn(2, 1, 16, 16), (torch.rand(2, 1, 16, 16) < 0.1).float()
+    plain, strict, hard = (
+        LesionModule(SPEC, 10, positive_weight=1.0, **options)
+        for options in ({}, {"false_positive": 0.7}, {"hard_share": 0.25})
+    )
+    p = torch.sigmoid(logits)
+    tp, fp, fn = (p * mask).sum(), (p * (1 - mask)).sum(), ((1 - p) * mask).sum()
+    for module, a in ((plain, 0.5), (strict, 0.7)):
+        wanted = 1 - (tp + 1) / (tp + a * fp + (1 - a) * fn + 1)
+        assert float(module.region_loss(logits, mask)) == pytest.approx(float(wanted), abs=1e-5)
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, mask, reduction="none")
+    worst = each.flatten().sort(descending=True).values[:128]
+    assert float(hard._entropy(logits, mask, 0)) == pytest.approx(
+        float(each.mean() + worst.mean()), rel=1e-5
+    )
+    assert float(plain._entropy(logits, mask, 0)) == pytest.approx(float(each.mean()), rel=1e-5)
+
+
+def test_the_average_of_the_weights_follows_them() -> None:
+    slow, fast = (LesionModule(SPEC, 10, ema=decay) for decay in (0.9, 0.1))
+    for module in (slow, fast):
+        before = module.network.head.bias.detach().clone()
+        module.average.update_parameters(module.network)  # the first call copies
+        with torch.no_grad():
+            module.network.head.bias += 1
+        module.average.update_parameters(module.network)
+        moved = float((module.average.module.head.bias - before).mean())
+        assert moved == pytest.approx(1 - module.hparams["ema"], abs=1e-5)
+        assert not any(p.requires_grad for p in module.average.parameters())
+
+
 def test_clicks_fall_on_errors() -> None:
     truth = torch.zeros(2, 1, 64, 64)
     truth[0, :, 10:30, 10:30] = 1
@@ -88,24 +143,35 @@ def test_clicks_fall_on_errors() -> None:
 
 
 def test_disk_has_its_radius() -> None:
-    drawn = disk(torch.tensor([[20, 30]]), (50, 60), 5)
-    where = torch.nonzero(drawn).float()
+    both = disks(torch.tensor([[20, 30], [0, 0]]), (50, 60), 5)
+    where = torch.nonzero(both[0]).float()
     assert float((where - torch.tensor([20.0, 30.0])).norm(dim=1).max()) == 5.0
-    assert int(drawn.sum()) == 81
+    assert int(both[0].sum()) == 81
+    assert int(both[1].sum()) == 26  # a quarter and its two edges
 
 
 def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     fit = ["fit", str(cache), str(run), "--network", json.dumps(SPEC), "--batch", "4"]
-    assert cli.main([*fit, "--steps", "6", "--precision", "32-true"]) == 0
+    more = ["--false-positive", "0.6", "--hard-share", "0.05", "--lesion-share", "0.9"]
+    more += ["--ema", "0.9", "--also", str(cache)]
+    assert cli.main([*fit, *more, "--steps", "6", "--precision", "32-true"]) == 0
     record = json.loads((run / "run.json").read_text())
     assert record["steps"] == 6
-    assert record["data"]["fingerprint"] == Cache.open(cache).fingerprint
+    assert (record["false_positive"], record["hard_share"]) == (0.6, 0.05)
+    assert (record["lesion_share"], record["ema"]) == (0.9, 0.9)
+    assert record["data"]["scans"] == 4  # the cache and, once more, the same beside it
+    # Asked for again, a finished run does nothing.
+    weights = (run / "weights.safetensors").read_bytes()
+    assert cli.main([*fit, *more, "--steps", "6", "--precision", "32-true"]) == 0
+    assert (run / "weights.safetensors").read_bytes() == weights
     model = tmp_path / "tiny"
     assert cli.main(["export", str(run), str(model), "--name", "tiny"]) == 0
     loaded = load_model(model)
     assert loaded.manifest.name == "tiny"
-    assert loaded.manifest.training["data"]["scans"] == 2
+    assert loaded.manifest.training["data"]["scans"] == 4
+    assert loaded.manifest.preprocessing["window_low_of"] == WINDOW_LOW_OF == "volume"
+    assert json.loads((cache / "index.json").read_text())["window_low_of"] == "volume"
     out = tmp_path / "scores.json"
     assert cli.main(["evaluate", str(tree), "--model", str(model), "--out", str(out)]) == 0
     scores = json.loads(out.read_text())

@@ -42,6 +42,36 @@ def test_nobody_stands_on_two_sides(by: str, seed: int) -> None:
         assert [len(s) for s in sites] == [3, 1, 1]
 
 
+@pytest.mark.parametrize("by", ["subject", "scan", "site", "slice"])
+def test_folds_test_everybody_once(by: str) -> None:
+    options = {"seed": 2, "slices": range(40, 60)}
+    splits = [make_split(SCANS, by, fold=fold, **options) for fold in range(5)]
+    tested: list[object] = []
+    for fold, split in enumerate(splits):
+        units = {
+            part: {(n, z) for n, zs in split.parts[part].items() for z in zs or range(40, 60)}
+            for part in PARTS
+        }
+        assert sum(map(len, units.values())) == len(set.union(*units.values())) == 1000
+        assert units["val"] != units["test"]
+        assert len(units["train"]) == pytest.approx(600, abs=40)
+        assert split.fold == fold
+        tested += units["test"]
+    assert len(tested) == len(set(tested)) == 1000
+    assert make_split(SCANS, by, fold=5, **options).parts == splits[0].parts
+
+
+def test_fewer_sites_than_folds() -> None:
+    """Four sites give four folds; the fifth is the first again."""
+    scans = [s for s in SCANS if s["site"] != "R4"]
+    tests = [
+        {SITE[name] for name in make_split(scans, "site", fold=fold).parts["test"]}
+        for fold in range(5)
+    ]
+    assert sorted(site for sites in tests[:4] for site in sites) == ["R0", "R1", "R2", "R3"]
+    assert tests[4] == tests[0]
+
+
 def test_slices_are_dealt_singly() -> None:
     split = make_split(SCANS, "slice", seed=1, slices=range(10, 30))
     units = [{(n, z) for n, zs in split.parts[p].items() for z in zs or ()} for p in PARTS]

@@ -1,4 +1,4 @@
-"""``stroketrain``: simulate, prepare, split, fit, evaluate, experiments, figures, export."""
+"""``stroketrain``: simulate, prepare, split, fit, evaluate, bench, experiments, figures, export."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from StrokeLesionSegLib.errors import InputError
 
+from .bench.command import bench_parser
 from .experiments.arguments import experiments_parser
 from .figures.command import figures_parser
 
@@ -49,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
 
     p = commands.add_parser("fit", help="train a network on a cache")
-    p.add_argument("cache", type=Path)
+    p.add_argument("cache", help="of stroketrain prepare; none with --simulate for its scans alone")
     p.add_argument("out", type=Path)
     p.add_argument("--network", default=DEFAULT_SPEC, help="the network's spec as JSON")
     p.add_argument("--steps", type=int, default=4000)
@@ -58,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--lr", type=float, default=2e-3)
     p.add_argument("--guided", type=float, default=0.2, help="share of batches with clicks")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--precision", default="bf16-mixed", choices=("bf16-mixed", "32-true"))
+    p.add_argument("--precision", choices=("bf16-mixed", "32-true"),
+                   help="default bf16-mixed; for a preset 32-true")  # fmt: skip
     p.add_argument("--workers", type=int, default=0)
     p.add_argument("--threads", type=int)
     p.add_argument("--start", type=Path, help="weights.safetensors of an earlier run to go on from")
@@ -71,6 +73,22 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     p.add_argument("--lesion-share", type=float, default=0.65, help="slices drawn with lesion")
     p.add_argument("--ema", type=float, default=0.995, help="decay of the averaged weights")
+    p.add_argument(
+        "--simulate", metavar="DATA", help="draw scans while training; DATA as in simulate, or none"
+    )
+    p.add_argument("--pool", type=int, default=64, help="simulated scans at a time")
+    p.add_argument("--turnover", type=int, default=20, help="steps until one of them is replaced")
+    p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
+    q = p.add_argument_group("where and how, for the presets too")
+    q.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
+    q.add_argument("--devices", type=int, default=1, help="processes on each machine")
+    q.add_argument("--nodes", type=int, default=1, help="machines")
+    q.add_argument("--strategy", default="auto", help="Lightning's, e.g. ddp")
+    q.add_argument("--resident", default="auto", choices=("auto", "yes", "no"),
+                   help="cache in the device's memory; auto: on a GPU where it fits")  # fmt: skip
+    q.add_argument("--logger", default="csv", choices=("csv", "tensorboard"))
+    q.add_argument("--progress", default="auto", choices=("auto", "bar", "none"))
+    q.add_argument("--save-seconds", type=float, default=300.0, help="between checkpoints")
     papers = p.add_argument_group("runs of the papers, instead of the options above")
     papers.add_argument("--preset", help="a recipe of stroketrain/presets, e.g. cs230_paper")
     papers.add_argument("--override", default="{}", help="JSON laid onto the preset")
@@ -80,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 
     experiments_parser(commands)
     figures_parser(commands)
+    bench_parser(commands)
 
     p = commands.add_parser("evaluate", help="score a model on an ATLAS tree")
     p.add_argument("tree", type=Path)
@@ -151,6 +170,10 @@ def _run(a: argparse.Namespace) -> None:
         from .figures.command import run_command as draw
 
         draw(a)
+    elif a.command == "bench":
+        from .bench.command import run_command as bench
+
+        bench(a)
     elif a.command == "fit" and a.preset:
         from .fit.command import fit_preset
 
@@ -158,7 +181,8 @@ def _run(a: argparse.Namespace) -> None:
     elif a.command == "fit":
         import torch
 
-        from .fit.run import fit
+        from .fit.command import runtime_options
+        from .fit.run import Simulate, fit
 
         if a.threads:
             torch.set_num_threads(a.threads)
@@ -166,8 +190,16 @@ def _run(a: argparse.Namespace) -> None:
             spec = json.loads(a.network)
         except json.JSONDecodeError as error:
             raise InputError("--network", f"not JSON ({error})", "see the default") from error
+        simulate = None
+        if a.simulate:
+            data = None if a.simulate == "none" else Path(a.simulate)
+            if data is not None and not (data / "t1").is_dir():
+                raise InputError(
+                    data, "it has no folder t1", "--simulate none for a procedural run"
+                )
+            simulate = Simulate(data, a.pool, a.turnover, max(1, a.workers), a.anatomies)
         weights = fit(
-            a.cache,
+            None if a.cache == "none" and simulate else Path(a.cache),
             a.out,
             spec=spec,
             steps=a.steps,
@@ -176,7 +208,7 @@ def _run(a: argparse.Namespace) -> None:
             lr=a.lr,
             guided=a.guided,
             seed=a.seed,
-            precision=a.precision,
+            precision=a.precision or "bf16-mixed",
             workers=a.workers,
             start=a.start,
             positive_weight=a.positive_weight,
@@ -186,6 +218,8 @@ def _run(a: argparse.Namespace) -> None:
             lesion_share=a.lesion_share,
             ema=a.ema,
             compiled=a.compile,
+            simulate=simulate,
+            **runtime_options(a),
         )
         print(weights)
     elif a.command == "evaluate":

@@ -75,7 +75,7 @@ def cascade_loss(
     if not bool(found.any()):
         return loss
     loss = loss + F.smooth_l1_loss(network.boxes(x)[found], boxes[found], beta=0.1)
-    noise = torch.rand(boxes.shape, generator=g).to(boxes.device) - 0.5
+    noise = torch.rand(boxes.shape, generator=g, device=g.device).to(boxes.device) - 0.5
     shaken = (boxes + 0.2 * noise * boxes[:, 2:].repeat(1, 2)).clamp(0.02, 1.0)
     crops = network.cut(torch.cat([x, mask], dim=1)[found], shaken[found])
     truth = (crops[:, -1:] > 0.5).float()

@@ -1,4 +1,5 @@
-"""Augmentation of whole batches, on whatever device they are."""
+"""Augmentation of whole batches, on whatever device they are; numbers are drawn where the generator
+is, which is best the same one, since every copy makes a GPU wait."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from torch import Generator, Tensor
 
 
 def _draw(g: Generator, n: int, low: float, high: float, device: torch.device) -> Tensor:
-    return (low + (high - low) * torch.rand(n, generator=g)).to(device)
+    return (low + (high - low) * torch.rand(n, generator=g, device=g.device)).to(device)
 
 
 def resampling_blur(g: Generator, image: Tensor, share: float = 0.4) -> Tensor:
@@ -63,13 +64,13 @@ def augment(
     some = (n, 1, 1, 1)
     power = torch.exp(_draw(g, n, -0.35, 0.35, device)).view(some)
     image = image.clamp(0, 1) ** power
-    field = torch.randn(n, 1, 3, 3, generator=g).to(device)
+    field = torch.randn(n, 1, 3, 3, generator=g, device=g.device).to(device)
     shading = F.interpolate(field, (h, w), mode="bilinear", align_corners=True)
     image = image * torch.exp(shading * _draw(g, n, 0, 0.15, device).view(some))
     blurred = F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
     image = torch.lerp(image, blurred, _draw(g, n, -0.3, 0.9, device).clamp_min(0).view(some))
     image = resampling_blur(g, image)
-    noise = torch.randn(image.shape, generator=g).to(device)
+    noise = torch.randn(image.shape, generator=g, device=g.device).to(device)
     image = image + noise * _draw(g, n, -0.02, 0.05, device).clamp_min(0).view(some)
     gain = _draw(g, n, 0.85, 1.12, device).view(some)
     return (image * gain).clamp(0, 1), mask
@@ -86,7 +87,7 @@ def paper_augment(g: Generator, image: Tensor, mask: Tensor) -> tuple[Tensor, Te
     h, w = image.shape[-2:]
     angle = _draw(g, n, -15.0, 15.0, device) * torch.pi / 180
     zoom = 1 / _draw(g, n, 0.9, 1.1, device)
-    flips = torch.where(torch.rand(2, n, generator=g) < 0.5, -1.0, 1.0).to(device)
+    flips = torch.where(torch.rand(2, n, generator=g, device=g.device) < 0.5, -1.0, 1.0).to(device)
     c, s = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     theta = torch.zeros(n, 2, 3, device=device)
     theta[:, 0, 0] = c * flips[0]

@@ -28,12 +28,14 @@ class Cache:
     masks: same shape, uint8 0/1.
     scans: one dict per scan: name, subject, session, site, volume_ml, and what the simulator knew.
     fingerprint: SHA-256 over names and voxels' sizes and sums; names the data in every manifest.
+    shrink: whole factor by which the slices were averaged down (``shrunk``); 1 as prepared.
     """
 
     images: np.ndarray
     masks: np.ndarray
     scans: list[dict[str, Any]]
     fingerprint: str
+    shrink: int = 1
 
     @staticmethod
     def open(folder: Path) -> Cache:
@@ -49,6 +51,65 @@ class Cache:
 
     def __len__(self) -> int:
         return len(self.scans)
+
+    @staticmethod
+    def empty() -> Cache:
+        """A cache of no scan, for training on simulated ones alone."""
+        nothing = np.zeros((0, *MNI_GRID.shape), np.uint8)
+        return Cache(nothing, nothing, [], hashlib.sha256(b"").hexdigest())
+
+    def sessions(self, most: int) -> Cache:
+        """The first ``most`` sessions of every subject; copies nothing. The fingerprint is one of
+        its own, made of this one and the names that are kept."""
+        seen: dict[str, int] = {}
+        chosen = []
+        for n, scan in enumerate(self.scans):
+            seen[scan["subject"]] = seen.get(scan["subject"], 0) + 1
+            if seen[scan["subject"]] <= most:
+                chosen.append(n)
+        if len(chosen) == len(self):
+            return self
+        names = " ".join(str(self.scans[n]["name"]) for n in chosen)
+        return Cache(
+            _Chosen(self.images, chosen),  # type: ignore[arg-type]
+            _Chosen(self.masks, chosen),  # type: ignore[arg-type]
+            [self.scans[n] for n in chosen],
+            hashlib.sha256(f"{self.fingerprint} {names}".encode()).hexdigest(),
+            self.shrink,
+        )
+
+    def shrunk(self, factor: int) -> Cache:
+        """Slices averaged down by ``factor`` in plane, in memory; a mask keeps every voxel that
+        holds any lesion. Heights and widths are divided and rounded down, slices are all kept."""
+        if factor == 1:
+            return self
+        n, k, height, width = self.images.shape
+        rows, columns = height // factor, width // factor
+        small = [np.empty((n, k, rows, columns), np.uint8) for _ in range(2)]
+        parts = (slice(None), slice(rows * factor), slice(columns * factor))
+        for number in range(n):
+            blocks = [
+                np.asarray(array[number])[parts].reshape(k, rows, factor, columns, factor)
+                for array in (self.images, self.masks)
+            ]
+            small[0][number] = np.round(blocks[0].mean(axis=(2, 4), dtype=np.float32))
+            small[1][number] = blocks[1].max(axis=(2, 4))
+        return Cache(small[0], small[1], self.scans, self.fingerprint, self.shrink * factor)
+
+
+class _Chosen:
+    """Some of the scans of an array, read where they lie."""
+
+    def __init__(self, array: np.ndarray, chosen: Sequence[int]) -> None:
+        self.array, self.chosen = array, list(chosen)
+        self.shape = (len(self.chosen), *array.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        n, *rest = index if isinstance(index, tuple) else (index,)
+        return self.array[(self.chosen[n], *rest)]
 
 
 class _Joined:

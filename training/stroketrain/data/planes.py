@@ -110,6 +110,11 @@ class PlaneBatches(IterableDataset[dict[str, Tensor]]):
     Each item: ``image`` (B, S, H, W) and ``mask`` (B, 1, H, W), uint8, S neighbouring slices (1
     for 2D). ``by_scan`` takes all slices of one scan as one batch (A4), otherwise ``batch`` slices
     are drawn from everywhere. ``limit`` bounds the batches of an epoch.
+
+    ``numbers_only`` gives ``units`` (B, 2) int64, (scan, z), instead: for a ``ResidentCache``,
+    which cuts them out itself. Of ``world`` processes that share a run, number ``rank`` gets every
+    ``world``-th batch. ``skip`` batches of the next epoch that is begun are left out; a run that
+    was killed in the middle of an epoch goes on with the rest of it.
     """
 
     def __init__(
@@ -123,11 +128,15 @@ class PlaneBatches(IterableDataset[dict[str, Tensor]]):
         repeats: int = 1,
         limit: int | None = None,
         seed: int = 0,
+        numbers_only: bool = False,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         super().__init__()
         self.cache, self.units, self.batch_size = cache, list(units), batch
         self.by_scan, self.slices, self.repeats = by_scan, slices, repeats
-        self.limit, self.seed, self.epoch = limit, seed, 0
+        self.limit, self.seed, self.epoch, self.skip = limit, seed, 0, 0
+        self.numbers_only, self.rank, self.world = numbers_only, rank, world
 
     def batches(self, epoch: int) -> list[list[Unit]]:
         """The units of each batch of an epoch."""
@@ -155,7 +164,8 @@ class PlaneBatches(IterableDataset[dict[str, Tensor]]):
         return groups[: self.limit] if self.limit else groups
 
     def __len__(self) -> int:
-        return len(self.batches(0))
+        """Batches of an epoch that one process gets; every epoch has as many."""
+        return max(1, len(self.batches(0)) // self.world)
 
     def read(self, units: Sequence[Unit]) -> dict[str, Tensor]:
         """Slices of the cache as a batch."""
@@ -172,10 +182,11 @@ class PlaneBatches(IterableDataset[dict[str, Tensor]]):
         }
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        groups = self.batches(self.epoch)
-        self.epoch += 1
+        groups = self.batches(self.epoch)[self.rank :: self.world] or self.batches(self.epoch)
+        groups = groups[self.skip : len(self)]
+        self.epoch, self.skip = self.epoch + 1, 0
         for units in groups:
-            yield self.read(units)
+            yield {"units": torch.tensor(units)} if self.numbers_only else self.read(units)
 
 
 class SlabBatches(PlaneBatches):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from StrokeLesionSegLib.images import MNI_GRID
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -20,6 +21,11 @@ _CENTRE = (80, 105, 98)
 PATCH = {"axial": (192, 160), "coronal": (160, 160), "sagittal": (160, 192)}
 # Slices of the MNI grid that hold brain, per axis.
 _BRAIN_RANGE = ((3, 156), (14, 194), (22, 175))
+
+
+def lesion_slices(mask: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Numbers of the slices of ``mask`` (K, J, I) that hold lesion: axial, coronal, sagittal."""
+    return tuple(np.flatnonzero(mask.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1)))
 
 
 @dataclass(frozen=True)
@@ -39,56 +45,81 @@ class Sampling:
 
 
 class SliceStream(IterableDataset[dict[str, Tensor]]):
-    """An endless or bounded stream of batches, the same for the same seed.
+    """A bounded stream of batches, the same for the same seed.
 
     Each item: ``image`` (B, 1, H, W) uint8, ``mask`` (B, 1, H, W) uint8, ``mirror`` 1 if the last
-    axis is left-right (axial, coronal), else 0.
+    axis is left-right (axial, coronal), else 0. With ``numbers_only`` it is ``places`` (B, 4) int64
+    (scan, slice, first row, first column) and ``axis`` instead of the pixels: for a
+    ``ResidentCache``, which cuts them out itself.
+
+    ``skip`` steps at its start are left out: those that a killed run has done. Of ``world``
+    processes that share a run, each draws its own batches, by its ``rank``.
     """
 
     def __init__(self, cache: Cache, sampling: Sampling, steps: int, seed: int, skip: int = 0):
         super().__init__()
         self.cache, self.sampling, self.steps = cache, sampling, steps
         self.seed, self.skip = seed, skip
+        self.rank, self.world, self.numbers_only = 0, 1, False
         # Which slices of each scan and view hold lesion; found once.
-        self._lesion = [
-            [np.nonzero(np.asarray(m).any(axis=other))[0] for other in ((1, 2), (0, 2), (0, 1))]
-            for m in cache.masks
-        ]
+        self._lesion = [lesion_slices(np.asarray(m)) for m in cache.masks]
 
     def __len__(self) -> int:
         return self.steps
 
-    def _slice(self, rng: np.random.Generator, axis: int) -> tuple[np.ndarray, np.ndarray]:
-        n = int(rng.integers(len(self.cache)))
-        hits = self._lesion[n][axis]
+    def scans(self, step: int) -> list[tuple[np.ndarray, ...]]:
+        """Of each scan that may be drawn at ``step`` the slices with lesion, by view."""
+        return self._lesion
+
+    def _place(
+        self, rng: np.random.Generator, axis: int, scans: list[tuple[np.ndarray, ...]]
+    ) -> tuple[int, int, int, int]:
+        n = int(rng.integers(len(scans)))
+        hits = scans[n][axis]
         if len(hits) and rng.random() < self.sampling.lesion_share:
             at = int(rng.choice(hits))
         else:
             at = int(rng.integers(*_BRAIN_RANGE[axis]))
-        size = PATCH[VIEWS[axis]]
+        corner = []
         rest = [a for a in range(3) if a != axis]
+        for a, length in zip(rest, PATCH[VIEWS[axis]], strict=True):
+            middle = _CENTRE[a] + int(rng.integers(-8, 9))
+            corner.append(min(max(0, middle - length // 2), MNI_GRID.shape[a] - length))
+        return n, at, corner[0], corner[1]
+
+    def places(self, step: int) -> tuple[int, list[tuple[int, int, int, int]]]:
+        """View axis and places of batch number ``step``, whatever was drawn before it."""
+        who = (self.seed, step, self.rank) if self.world > 1 else (self.seed, step)
+        rng = np.random.default_rng(who)
+        axis = int(rng.choice(3, p=self.sampling.views))
+        scans = self.scans(step)
+        return axis, [self._place(rng, axis, scans) for _ in range(self.sampling.batch)]
+
+    def _read(self, axis: int, place: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        n, at, *corner = place
         where: list[slice | int] = [slice(None)] * 3
         where[axis] = at
-        for a, length in zip(rest, size, strict=True):
-            middle = _CENTRE[a] + int(rng.integers(-8, 9))
-            start = min(max(0, middle - length // 2), self.cache.images.shape[1 + a] - length)
+        rest = [a for a in range(3) if a != axis]
+        for a, start, length in zip(rest, corner, PATCH[VIEWS[axis]], strict=True):
             where[a] = slice(start, start + length)
         index = (n, *where)
         return np.asarray(self.cache.images[index]), np.asarray(self.cache.masks[index])
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Batch number ``step``, whatever was drawn before it."""
-        rng = np.random.default_rng((self.seed, step))
-        axis = int(rng.choice(3, p=self.sampling.views))
-        pairs = [self._slice(rng, axis) for _ in range(self.sampling.batch)]
+        axis, places = self.places(step)
+        mirror = torch.tensor(int(axis < 2))
+        if self.numbers_only:
+            return {"places": torch.tensor(places), "axis": torch.tensor(axis), "mirror": mirror}
+        pairs = [self._read(axis, place) for place in places]
         return {
             "image": torch.from_numpy(np.stack([p[0] for p in pairs])[:, None]),
             "mask": torch.from_numpy(np.stack([p[1] for p in pairs])[:, None]),
-            "mirror": torch.tensor(int(axis < 2)),
+            "mirror": mirror,
         }
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         info = torch.utils.data.get_worker_info()
         first, stride = (0, 1) if info is None else (info.id, info.num_workers)
-        for step in range(self.skip + first, self.skip + self.steps, stride):
+        for step in range(self.skip + first, self.steps, stride):
             yield self.batch(step)

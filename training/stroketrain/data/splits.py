@@ -4,6 +4,9 @@
 ``scan``     60/20/20 of the scans, all sessions of a subject together.
 ``site``     whole sites, as near to 60/20/20 of the scans as they allow: for claims.
 ``slice``    60/20/20 of the axial slices, whoever they belong to: the leaky one, to be measured.
+
+A ``fold`` gives one of five such splits whose test parts do not overlap (as many as there are
+sites, where these are fewer).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from StrokeLesionSegLib.errors import InputError
 PARTS = ("train", "val", "test")
 WAYS = ("subject", "site", "scan", "slice")
 SHARES = (0.6, 0.2, 0.2)
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Split:
     seed: int
     fingerprint: str
     parts: dict[str, dict[str, list[int] | None]]
+    fold: int | None = None
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,8 +60,12 @@ def make_split(
     seed: int = 0,
     fingerprint: str = "",
     slices: range = range(189),
+    fold: int | None = None,
 ) -> Split:
     """Draw a split of a cache's scans (dicts with name, subject and site).
+
+    With ``fold`` the units are dealt into five parts, of which number ``fold`` is the test part,
+    the next one validation and the other three training.
 
     Raises ``InputError`` for an unknown way and where there are fewer than three units to deal.
     """
@@ -64,7 +73,7 @@ def make_split(
         raise InputError("--by", f"unknown way to split {by!r}", f"use {', '.join(WAYS)}")
     rng = np.random.default_rng((seed, WAYS.index(by)))
     if by == "slice":
-        parts = _by_slice(scans, slices, rng)
+        parts = _by_slice(scans, slices, rng, fold)
     else:
         key = "site" if by == "site" else "subject"
         groups: dict[str, list[str]] = {}
@@ -77,8 +86,11 @@ def make_split(
                 "split in another way or add data",
             )
         weigh = (lambda names: 1.0) if by == "subject" else (lambda names: float(len(names)))
-        parts = _deal(groups, weigh, rng)
-    split = Split(by, seed, fingerprint, parts)
+        if fold is None:
+            parts = _deal(groups, weigh, rng)
+        else:
+            parts = _fold(groups, weigh, rng, fold)
+    split = Split(by, seed, fingerprint, parts, fold)
     check_split(split, scans, Path(f"--by {by}"))
     return split
 
@@ -100,13 +112,33 @@ def _deal(groups: dict[str, list[str]], weigh: Any, rng: np.random.Generator) ->
     return {part: dict(sorted(names.items())) for part, names in parts.items()}
 
 
+def _fold(
+    groups: dict[str, list[str]], weigh: Any, rng: np.random.Generator, fold: int
+) -> dict[str, Any]:
+    """The heaviest groups first, each to the lightest of five folds; then one of the rotations."""
+    order = [sorted(groups)[n] for n in rng.permutation(len(groups))]
+    order.sort(key=lambda group: -weigh(groups[group]))
+    dealt: list[list[str]] = [[] for _ in range(min(FOLDS, len(groups)))]
+    weights = [0.0] * len(dealt)
+    for group in order:
+        at = weights.index(min(weights))
+        dealt[at] += groups[group]
+        weights[at] += weigh(groups[group])
+    test, val = fold % len(dealt), (fold + 1) % len(dealt)
+    rest = [name for n, names in enumerate(dealt) if n not in (test, val) for name in names]
+    parts = {"train": rest, "val": dealt[val], "test": dealt[test]}
+    return {part: dict.fromkeys(sorted(names)) for part, names in parts.items()}
+
+
 def _by_slice(
-    scans: Sequence[dict[str, Any]], slices: range, rng: np.random.Generator
+    scans: Sequence[dict[str, Any]], slices: range, rng: np.random.Generator, fold: int | None
 ) -> dict[str, Any]:
     units = [(str(scan["name"]), z) for scan in scans for z in slices]
     if len(units) < 3:
         raise InputError("--by slice", "fewer than three slices", "add data")
     order = rng.permutation(len(units))
+    if fold is not None:  # rotate, so that the test part, the last fifth, is another one
+        order = np.roll(order, (fold % FOLDS) * -(-len(units) // FOLDS))
     first = round(SHARES[0] * len(units))
     second = first + round(SHARES[1] * len(units))
     parts: dict[str, dict[str, list[int]]] = {}

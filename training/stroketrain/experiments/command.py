@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from StrokeLesionSegLib.errors import InputError
+
 from ..data.cache import Cache, prepare
+from ..fit.devices import Devices
 from .plan import BUDGETS, ROWS, load_rows
 from .run import MANIFESTS, run_rows
 from .table import write_table
@@ -30,6 +33,13 @@ def _cache(a: argparse.Namespace) -> Cache:
     return prepare(tree, place / "cache")
 
 
+def _shard(text: str) -> tuple[int, int]:
+    first, _, second = text.partition("/")
+    if not (first.isdigit() and second.isdigit() and int(first) < int(second)):
+        raise InputError("--shard", f"{text!r} is no I/N with I below N", "use 0/2 and 1/2, say")
+    return int(first), int(second)
+
+
 def run_command(a: argparse.Namespace) -> None:
     if a.action == "list":
         for row in load_rows().values():
@@ -43,14 +53,18 @@ def run_command(a: argparse.Namespace) -> None:
             import torch
 
             torch.set_num_threads(a.threads)
+        shard = _shard(a.shard)
+        cache = _cache(a)
+        sessions = a.sessions or BUDGETS[a.budget].get("sessions")
         done = run_rows(
             a.rows,
-            _cache(a),
+            cache.sessions(sessions) if sessions else cache,
             a.out,
             budget=a.budget,
             manifests=a.manifests or MANIFESTS,
             keep_weights=not a.drop_weights,
-            accelerator=a.device,
+            devices=Devices(a.device),
             precision=a.precision,
+            shard=shard,
         )
         print(f"{done} trainings done; stroketrain experiments table makes the table")

@@ -40,19 +40,28 @@ BUDGETS: dict[str, dict[str, Any]] = {
             "evaluate_window": [60, 100],
         },
     },
-    # A difference between systems can be seen; an afternoon on a few cores.
+    # Differences between systems can be seen; all rows in about 40 minutes of one core.
     "small": {
         "seeds": [0, 1, 2],
-        "scans": 60,
+        "scans": 69,
+        "sessions": 3,
+        "slices_per_epoch": 600,
         "networks": {
-            "unet": {"filters": [16, 32, 64, 128, 256]},
-            "residual_unet": {"filters": [16, 32, 64, 128, 256]},
-            "residual_unet_25d": {"filters": [16, 32, 64, 128, 256]},
+            "unet": {"filters": [8, 16, 32, 64, 128]},
+            "residual_unet": {"filters": [8, 16, 32, 64, 128]},
+            "residual_unet_25d": {"filters": [8, 16, 32, 64, 128]},
             "residual_unet_3d": {"filters": [8, 16, 32, 64]},
             "cs230": {"hidden": [256, 64]},
-            "cascade": {"filters": [8, 16, 32, 64], "mask_filters": [16, 32, 64]},
+            "cascade": {"filters": [8, 16, 32, 64], "mask_filters": [8, 16, 32], "crop": [32, 32]},
         },
-        "recipe": {"frame": {"shrink": 2}, "epochs": 12, "steps_per_epoch": 60, "patience": 12},
+        "recipe": {
+            "frame": {"shrink": 4},
+            "epochs": 10,
+            "patience": 10,
+            "depth": 16,
+            "evaluate_step": 4,
+            "monitor_scans": 10,
+        },
     },
     # As the papers say.
     "full": {"seeds": [0, 1, 2], "scans": 0, "networks": {}, "recipe": {}},
@@ -69,7 +78,8 @@ class Row:
     data: the ATLAS layout the paper used. splits: ways to split, usually ["subject"].
     preset, override: the recipe; variants: further overrides by name, one system each.
     metric: the number that the table shows. show: further ones ("swing", "train_val_gap", ...).
-    compare: pairs of variants for a paired test. compare_splits: pairs of splits.
+    compare: pairs of variants for a paired test. compare_splits: pairs of splits, of which the
+        subjects that both have tested are paired.
     facts: names of functions of ``facts.py``, for rows that are measured without training.
     note: what a reader has to know to read the result.
     """
@@ -85,6 +95,7 @@ class Row:
     metric: str = "volume_dice"
     show: list[str] = field(default_factory=list)
     compare: list[list[str]] = field(default_factory=list)
+    compare_splits: list[list[str]] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     note: str = ""
 
@@ -130,7 +141,9 @@ def budgeted(row: Row, variant: Mapping[str, Any], budget: str) -> Recipe:
     touches what the row is about.
 
     A key that the row or its variant sets itself wins over the budget's, but for ``epochs``, of
-    which the smaller counts.
+    which the smaller counts. ``slices_per_epoch`` bounds the slices of an epoch, so that batches of
+    any size cost the same and see as much. Where the slices to be scored are those of a window,
+    every one of them is.
     """
     if budget not in BUDGETS:
         raise InputError("--budget", f"unknown budget {budget!r}", f"use {', '.join(BUDGETS)}")
@@ -144,6 +157,11 @@ def budgeted(row: Row, variant: Mapping[str, Any], budget: str) -> Recipe:
     over["network"] = {**over.get("network", {}), **wanted.get("network", {})}
     over["network"]["name"] = name
     over["epochs"] = min(limits["recipe"].get("epochs", plain.epochs), plain.epochs)
+    if "slices_per_epoch" in limits:
+        batch = plain.batch * (over["depth"] if plain.dimensions == 3 else 1)
+        over["steps_per_epoch"] = max(1, limits["slices_per_epoch"] // batch)
+    if over.get("evaluate_window", plain.evaluate_window) == "same":
+        over["evaluate_step"] = 1
     base = {**load_recipe(row.preset).as_dict(), "network": dict(plain.network)}
     return Recipe(**merge(base, over))
 

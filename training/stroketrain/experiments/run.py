@@ -12,6 +12,7 @@ from StrokeLesionSegLib.errors import InputError
 
 from ..data.cache import Cache
 from ..data.splits import make_split
+from ..fit.devices import Devices
 from ..fit.recipe_run import run_recipe
 from .facts import FACTS
 from .plan import ROWS, load_rows, runs_of
@@ -28,15 +29,16 @@ def read_index(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _write(path: Path, content: Any) -> None:
+def _write(path: Path, content: Any, indent: int | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.rename(path)
+    temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def chosen_rows(names: Sequence[str], folder: Path = ROWS) -> list[str]:
-    """Row ids in order; "all" is all. Raises ``InputError`` for an unknown one."""
+    """Row ids in the order asked for; "all" is all, in the papers' order. Raises ``InputError`` for
+    an unknown one."""
     rows = load_rows(folder)
     if "all" in names:
         return list(rows)
@@ -45,7 +47,7 @@ def chosen_rows(names: Sequence[str], folder: Path = ROWS) -> list[str]:
         raise InputError(
             "experiments run", f"unknown row {', '.join(unknown)}", f"use all or {', '.join(rows)}"
         )
-    return [n for n in rows if n in names]
+    return list(dict.fromkeys(names))
 
 
 def run_rows(
@@ -57,8 +59,9 @@ def run_rows(
     manifests: Path = MANIFESTS,
     rows_folder: Path = ROWS,
     keep_weights: bool = True,
-    accelerator: str = "auto",
+    devices: Devices | None = None,
     precision: str = "32-true",
+    shard: tuple[int, int] = (0, 1),
     say: Callable[[str], None] = print,
 ) -> int:
     """Run the rows on a cache; returns the number of trainings that were done now.
@@ -66,7 +69,8 @@ def run_rows(
     Trainings lie in ``out/<budget>/<key>`` and are not repeated: a run that was killed goes on
     where it was, one that is shared by several rows is done once. Manifests and an index go to
     ``manifests/<budget>``, which ``table`` reads. Another data set than last time starts the
-    index anew, since numbers from two data sets have no place in one table.
+    index anew, since numbers from two data sets have no place in one table. ``shard`` (i, n) does
+    every n-th training only: several processes, on a device each, then do all of them.
     """
     rows = load_rows(rows_folder)
     folder = manifests / budget
@@ -82,7 +86,8 @@ def run_rows(
         "simulated": len(simulated),
         "heads": len({r["person"] for r in simulated}),
     }
-    done = 0
+    done = number = 0
+    small = cache
     for name in chosen_rows(names, rows_folder):
         row = rows[name]
         entry: dict[str, Any] = {"facts": [], "runs": []}
@@ -92,19 +97,24 @@ def run_rows(
             entry["facts"] += FACTS[fact](cache)
         for run in runs_of(row, budget, cache.fingerprint):
             target = folder / f"{run.key}.json"
-            if not target.is_file():
-                # One split per way and budget, whatever the seed: seeds then differ in the
-                # network's start and the batches alone, and scans can be paired.
-                split = make_split(cache.scans, run.by, seed=0, fingerprint=cache.fingerprint)
+            number += 1
+            if not target.is_file() and number % shard[1] == shard[0]:
+                # Each seed has its own fold: test subjects differ between seeds, and are the same
+                # for every variant, so that scans can be paired.
+                split = make_split(
+                    cache.scans, run.by, seed=0, fingerprint=cache.fingerprint, fold=run.seed
+                )
                 place = out / budget / run.key
                 split.save(place / "split.json")
+                if small.shrink != run.recipe.framing.shrink:
+                    small = cache.shrunk(run.recipe.framing.shrink)
                 result = run_recipe(
                     run.recipe,
-                    cache,
+                    small,
                     split,
                     place,
                     seed=run.seed,
-                    accelerator=accelerator,
+                    devices=devices,
                     precision=precision,
                 )
                 _write(target, result)
@@ -118,6 +128,6 @@ def run_rows(
                 {"variant": run.variant, "by": run.by, "seed": run.seed, "key": run.key}
             )
         index["rows"][name] = entry
-        _write(folder / INDEX, index)
+        _write(folder / INDEX, index, indent=1)
         say(f"{name} done: {len(entry['runs'])} trainings, {len(entry['facts'])} facts")
     return done

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
 
 from .plan import BUDGETS, ROWS, Row, load_rows
@@ -15,9 +16,10 @@ from .run import MANIFESTS, read_index
 BUDGET_WORDS = {
     "smoke": "**Smoke budget**: a few steps of tiny networks on slices at a quarter of the "
     "resolution. It shows that every row runs; the numbers say nothing about the systems.",
-    "small": "**Small budget**: reduced networks at half the resolution, a few hundred steps, "
-    "three seeds. Differences between systems can be seen; the level is below what full training "
-    "gives.",
+    "small": "**Small budget**: networks with a quarter of the channels on slices averaged down by "
+    "4 (58 x 49 pixels of 4 mm), at most 10 short epochs, every fourth slice scored but for rows "
+    "with a window. Three seeds, each with its own fold of five: other subjects are held out. "
+    "Differences between systems can be seen; the level is far below what full training gives.",
     "full": "**Full budget**: networks, resolution and length as in the papers.",
 }
 
@@ -103,7 +105,23 @@ def row_lines(row: Row, entry: dict[str, Any], folder: Path) -> list[str]:
         if a and b:
             values = [subject_values(r, row.metric) for r in (a, b)]
             lines.append(f"{first} minus {second}: {paired(*values)}")
+    for first, second in row.compare_splits:
+        for variant in dict.fromkeys(v for v, _ in results):
+            a, b = results.get((variant, first)), results.get((variant, second))
+            if a and b:
+                values = [subject_values(r, row.metric) for r in (a, b)]
+                lines.append(f"split by {first} minus by {second}, subjects: {paired(*values)}")
     return lines
+
+
+def read_comments(manifests: Path, budget: str, fingerprint: str) -> dict[str, str]:
+    """Sentences by row from ``comments.yaml`` beside the manifests, written by hand: why a result
+    differs from the paper's. Those about other data are left out."""
+    path = manifests / budget / "comments.yaml"
+    if not path.is_file():
+        return {}
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content["rows"] if content["fingerprint"] == fingerprint else {}
 
 
 def _ran(row: Row, entry: dict[str, Any], folder: Path) -> str:
@@ -140,6 +158,7 @@ def build_table(manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> str:
         folder = manifests / budget
         index = read_index(folder)
         data = index["data"]
+        comments = read_comments(manifests, budget, data["fingerprint"])
         origin = "as read from an ATLAS tree"
         if data["simulated"]:
             origin = f"{data['simulated']} of them simulated strokes on {data['heads']} heads"
@@ -162,6 +181,8 @@ def build_table(manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> str:
             lines = row_lines(row, entry, folder) if entry else ["not run"]
             if row.note:
                 lines = [*lines, f"*{row.note}*"]
+            if entry and name in comments:
+                lines = [*lines, f"**{comments[name].strip()}**"]
             ran = _ran(row, entry, folder) if entry else "-"
             split = ", ".join(row.splits) if row.preset else "-"
             parts.append(

@@ -1,4 +1,4 @@
-"""Figures of runs: curves, panel of predictions (A14, B5), bars and sweeps with their intervals."""
+"""Figures of runs: curves and sweeps, panel of predictions (A14, B5), bars with their intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
 
 from ..data.cache import Cache
-from ..experiments.plan import ROWS, load_rows
+from ..experiments.plan import ROWS, Row, load_rows
 from ..experiments.run import read_index
 from ..experiments.table import subject_values
 from .page import COLOURS, pyplot, save
@@ -50,19 +50,63 @@ def curves(runs: list[tuple[str, dict[str, Any]]], out: Path) -> list[Path]:
     return save(figure, out, "curves")
 
 
-def bars(row_name: str, manifests: Path, budget: str, out: Path) -> list[Path]:
-    """A14, B5: every variant of a row with the bootstrap 95 % interval over test subjects."""
-    plt = pyplot()
+def runs_of_row(
+    row_name: str, manifests: Path, budget: str
+) -> tuple[Row, dict[str, list[tuple[str, dict[str, Any]]]]]:
+    """A row and, by variant, the (key, manifest) of its runs; raises ``InputError`` if it was not
+    run at this budget."""
     rows = load_rows(ROWS)
     entry = read_index(manifests / budget)["rows"].get(row_name)
     if row_name not in rows or not entry or not entry["runs"]:
         raise InputError(f"row {row_name}", f"not run at budget {budget}", "run it first")
     row = rows[row_name]
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for run in entry["runs"]:
-        name = run["variant"] if len(row.splits) == 1 else f"{run['variant']} ({run['by']})"
+        name = run["variant"] if len(row.splits) == 1 else f"split by {run['by']}"
         path = manifests / budget / f"{run['key']}.json"
-        groups.setdefault(name, []).append(json.loads(path.read_text(encoding="utf-8")))
+        if path.is_file():
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            groups.setdefault(name, []).append((run["key"], manifest))
+    return row, groups
+
+
+def sweep(row_name: str, manifests: Path, budget: str, out: Path) -> list[Path]:
+    """B5, figure 4: validation by epoch for each variant of a row, mean of the seeds within the
+    range of the seeds."""
+    plt = pyplot()
+    row, groups = runs_of_row(row_name, manifests, budget)
+    shown = ("train_loss", "val_loss", row.metric, "precision", "recall")
+    figure, axes = plt.subplots(1, len(shown), figsize=(2.5 * len(shown), 2.6))
+    for colour, (name, runs) in zip(COLOURS, groups.items(), strict=False):
+        length = min(len(run["history"]) for _, run in runs)
+        epochs = np.arange(1, length + 1)
+        for axis, key in zip(axes, shown, strict=True):
+            values = np.array(
+                [[np.nan if r[key] is None else r[key] for r in run["history"][:length]]
+                 for _, run in runs], float,
+            )  # fmt: skip
+            axis.plot(epochs, values.mean(axis=0), color=colour, label=name)
+            axis.fill_between(
+                epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0
+            )
+            axis.set(title=key.replace("_", " ").replace("val ", "validation "), xlabel="epoch")
+    for axis, key in zip(axes, shown, strict=True):
+        if "loss" not in key:
+            axis.set_ylim(bottom=0)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.tight_layout()
+    figure.legend(
+        handles, labels, frameon=False, fontsize=8, ncols=len(labels), loc="lower center",
+        bbox_to_anchor=(0.5, -0.08),
+    )  # fmt: skip
+    return save(figure, out, f"sweep_{row_name}")
+
+
+def bars(row_name: str, manifests: Path, budget: str, out: Path) -> list[Path]:
+    """A14, B5: every variant of a row with the bootstrap 95 % interval over test subjects."""
+    plt = pyplot()
+    row, found = runs_of_row(row_name, manifests, budget)
+    groups = {name: [run for _, run in runs] for name, runs in found.items()}
     figure, axis = plt.subplots(figsize=(1.3 + 1.1 * len(groups), 2.8))
     for number, results in enumerate(groups.values()):
         values = np.array(list(subject_values(results, row.metric).values()))
@@ -77,9 +121,30 @@ def bars(row_name: str, manifests: Path, budget: str, out: Path) -> list[Path]:
     return save(figure, out, f"bars_{row_name}")
 
 
-def panel(cache: Cache, folders: list[Path], out: Path, scans: int = 3) -> list[Path]:
+def panel_of_row(
+    cache: Cache, row_name: str, folder: Path, manifests: Path, budget: str, out: Path, seed: int
+) -> list[Path]:
+    """``panel`` of all variants of a row with one seed; ``folder`` holds the budget's runs."""
+    _, groups = runs_of_row(row_name, manifests, budget)
+    named = [
+        (name, folder / key)
+        for name, runs in groups.items()
+        for key, run in runs
+        if run["seed"] == seed
+    ]
+    return panel(cache, [f for _, f in named], out, [n for n, _ in named], f"panel_{row_name}")
+
+
+def panel(
+    cache: Cache,
+    folders: list[Path],
+    out: Path,
+    names: list[str] | None = None,
+    title: str = "panel",
+    scans: int = 3,
+) -> list[Path]:
     """A14, figure 3, and B5: T1, truth and each run's prediction in the slice with most lesion of
-    test scans with lesion."""
+    test scans with lesion, a small, a middle and a large one."""
     from safetensors.torch import load_file
 
     from ..data.splits import Split
@@ -88,11 +153,15 @@ def panel(cache: Cache, folders: list[Path], out: Path, scans: int = 3) -> list[
 
     plt = pyplot()
     runs = read_runs(folders)
+    if names:
+        runs = [(name, run) for name, (_, run) in zip(names, runs, strict=True)]
     split = Split.load(folders[0] / "split.json", cache.scans)
-    names = set(split.parts["test"])
-    chosen = [n for n, s in enumerate(cache.scans) if s["name"] in names and s["volume_ml"] > 0][
-        :scans
-    ]
+    tested = set(split.parts["test"])
+    sick = [n for n, s in enumerate(cache.scans) if s["name"] in tested and s["volume_ml"] > 0]
+    sick.sort(key=lambda n: cache.scans[n]["volume_ml"])
+    # The middles of equal parts of the order by size.
+    places = [(2 * n + 1) * len(sick) // (2 * scans) for n in range(scans)]
+    chosen = list(dict.fromkeys(sick[n] for n in places)) if sick else []
     if not chosen:
         raise InputError(folders[0], "no test scan with lesion", "use another split")
     columns = ["T1", "truth", *(name for name, _ in runs)]
@@ -120,7 +189,12 @@ def panel(cache: Cache, folders: list[Path], out: Path, scans: int = 3) -> list[
             zs = list(range(max(0, z - half), z + half + 1))
             with torch.no_grad():
                 shown.append(module.predict_scan(n, zs)[0][zs.index(z)])
-        for axis, colour, mask in zip(line[1:], (COLOURS[2], *COLOURS[1:]), shown, strict=False):
+        line[0].text(
+            4, 4, f"{cache.scans[n]['volume_ml']:.1f} mL, z = {z}", color="white", fontsize=7
+        )
+        colours = (COLOURS[2], *(COLOURS[1] for _ in modules))
+        for axis, colour, mask in zip(line[1:], colours, shown, strict=True):
             if (mask > 0.5).any():
                 axis.contour(mask, levels=[0.5], colors=[colour], extent=extent, linewidths=1)
-    return save(figure, out, "panel")
+    figure.subplots_adjust(wspace=0.03, hspace=0.03)
+    return save(figure, out, title)

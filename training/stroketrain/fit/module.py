@@ -17,6 +17,8 @@ from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.augment import augment
+from ..data.resident import ResidentCache
+from ..data.slices import PATCH, VIEWS
 from .clicks import simulate_guidance
 
 
@@ -75,6 +77,8 @@ class LesionModule(L.LightningModule):
         compiled: bool = False,
     ) -> None:
         super().__init__()
+        # The scans on the training device; batches are then places in them.
+        self.resident: ResidentCache | None = None
         self.started = time.monotonic()
         self.save_hyperparameters()
         # Narrower convolutions crash in oneDNN's backward pass of channels last (torch 2.13, CPU).
@@ -87,6 +91,8 @@ class LesionModule(L.LightningModule):
         self.average = AveragedModel(
             self.network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True
         )
+        # It takes no gradient, and distributed training would wait for one.
+        self.average.requires_grad_(False)
         self.channels = int(spec.get("in_channels", 1))
         # Over the whole batch: slices without lesion then cost what they add, not a constant.
         self.region_loss = TverskyLoss(
@@ -108,31 +114,52 @@ class LesionModule(L.LightningModule):
             raise InputError(weights, "its tensors do not fit the network", "name the same network")
         self.average.module.load_state_dict(self.network.state_dict())
 
-    def _generator(self, step: int) -> Generator:
-        # Seeded by the step, so that a resumed run draws what an unbroken one would have drawn.
-        return Generator().manual_seed(int(self.hparams["seed"]) * 1_000_003 + step)
+    def _cut(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, bool]:
+        """The uint8 patches of a batch, which may hold their places alone, and whether they may be
+        mirrored."""
+        mirror = bool(batch["mirror"])
+        if self.resident is None:
+            return batch["image"], batch["mask"], mirror
+        axis = int(batch["axis"])
+        image, mask = self.resident.patches(axis, batch["places"], PATCH[VIEWS[axis]])
+        return image, mask, mirror
 
-    def _inputs(self, g: Generator, image: Tensor, mask: Tensor) -> Tensor:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
+        # The two numbers of a batch decide about it on the host; a GPU would be waited for.
+        return {k: v if v.ndim == 0 else v.to(device, non_blocking=True) for k, v in batch.items()}
+
+    def _inputs(self, g: Generator, image: Tensor, mask: Tensor, step_seed: int) -> Tensor:
         if self.channels == 1:
             return image
         zeros = torch.zeros_like(image)
         x = torch.cat([image, zeros, zeros, zeros], dim=1)
-        if torch.rand((), generator=g).item() >= self.hparams["guided"]:
+        decide = Generator().manual_seed(step_seed)
+        if torch.rand((), generator=decide).item() >= self.hparams["guided"]:
             return x
-        rounds = int(torch.randint(1, 5, (), generator=g))
+        rounds = int(torch.randint(1, 5, (), generator=decide))
         with torch.no_grad():
             probability = torch.sigmoid(self.network(x).float())
             positive, negative = simulate_guidance(g, probability, mask, rounds)
-        keep = (torch.rand(len(image), generator=g) < 0.7).to(image.device).view(-1, 1, 1, 1)
+        keep = torch.rand(len(image), generator=g, device=g.device) < 0.7
+        keep = keep.to(image.device).view(-1, 1, 1, 1)
         return torch.cat([image, positive, negative, probability * keep], dim=1)
 
+    def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
+        """Augmented image in [0, 1] and mask of 0 and 1, (B, 1, H, W) float, on the device."""
+        image, mask, mirror = self._cut(batch)
+        return augment(g, image.float() / 255.0, mask.float(), mirror=mirror)
+
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        g = self._generator(self.global_step)
-        image, mask = batch["image"].float() / 255.0, batch["mask"].float()
-        image, mask = augment(g, image, mask, mirror=bool(batch["mirror"]))
-        x = self._inputs(g, image, mask).contiguous(memory_format=self.layout)
+        # Seeded by the step, dropout's generator too: a resumed run draws what an unbroken one
+        # would have drawn.
+        step_seed = int(self.hparams["seed"]) * 1_000_003 + self.global_step
+        step_seed += 500_000_003 * self.global_rank
+        torch.manual_seed(step_seed)
+        g = Generator(self.device).manual_seed(step_seed)
+        image, mask = self.training_inputs(batch, g)
+        x = self._inputs(g, image, mask, step_seed).contiguous(memory_format=self.layout)
         logits = self._forward[0](x).float()
-        loss = self.region_loss(logits, mask) + self._entropy(logits, mask)
+        loss = self.region_loss(logits, mask) + self._entropy(logits, mask, self.global_step)
         self.log("train/loss", loss, prog_bar=True)
         with torch.no_grad():
             guess = logits > 0
@@ -141,10 +168,10 @@ class LesionModule(L.LightningModule):
         self.log("train/batch_dice", dice, prog_bar=True)
         return loss
 
-    def _entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
+    def _entropy(self, logits: Tensor, mask: Tensor, step: int) -> Tensor:
         start = float(self.hparams["positive_weight"])
         end = min(start, 1.5)
-        weight = max(end, start * (1 - self.progress(self.global_step) / 0.6))
+        weight = max(end, start * (1 - self.progress(step) / 0.6))
         each = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
         entropy = (each * (1 + (weight - 1) * mask)).mean()
         share = float(self.hparams["hard_share"])
@@ -154,11 +181,15 @@ class LesionModule(L.LightningModule):
             )
         return entropy
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        super().optimizer_step(*arguments, **options)
+        # Here and not when the batch has ended: checkpoints are written just before that.
         # A young average would drag the random initial weights along.
-        if self.global_step < 500:
+        if self.global_step + 1 < 500:
             self.average.n_averaged.zero_()
         self.average.update_parameters(self.network)
+
+    def on_train_batch_end(self, *_: Any) -> None:
         if self.hparams["minutes"] and self.progress(self.global_step) >= 1:
             self.trainer.should_stop = True
 

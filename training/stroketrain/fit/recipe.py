@@ -36,6 +36,9 @@ class Recipe:
     optimizer: name "adam" or "adamw", lr, weight_decay; clip: largest gradient norm or None.
     epochs, patience: at most so many, stop when volume Dice has not risen for so many.
     steps_per_epoch, evaluate_scans: bounds for quick runs; None for none.
+    evaluate_step: every so many slices are scored; more than 1 for quick runs only.
+    monitor_scans: after each epoch, and of the training part, so many scans are scored, spread
+        over the part; None for all.
     """
 
     network: dict[str, Any]
@@ -56,6 +59,8 @@ class Recipe:
     patience: int = 15
     steps_per_epoch: int | None = None
     evaluate_scans: int | None = None
+    evaluate_step: int = 1
+    monitor_scans: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -77,8 +82,8 @@ class Recipe:
     @property
     def scored(self) -> range:
         if self.evaluate_window == "same":
-            return self.slices
-        return slice_range(self.evaluate_window)  # type: ignore[arg-type]
+            return self.slices[:: self.evaluate_step]
+        return slice_range(self.evaluate_window)[:: self.evaluate_step]  # type: ignore[arg-type]
 
     @property
     def dimensions(self) -> int:

@@ -12,10 +12,12 @@ from torch import Generator, Tensor
 
 from ..data.augment import paper_augment
 from ..data.cache import Cache
-from ..data.planes import scan_stack
+from ..data.planes import Frame, scan_stack
+from ..data.resident import ResidentCache
 from ..losses import build_loss, cascade_loss
 from ..metrics import PixelCurves, probability_of, scan_scores, summarise_scans
 from ..schedules import rate_factor
+from .devices import gather
 from .recipe import Recipe
 
 
@@ -24,19 +26,27 @@ class RecipeModule(L.LightningModule):
 
     ``total_steps`` is the length of the whole run, along which the schedule runs. Batches are
     those of ``data.planes``; a validation batch is one scan's number in the cache with the slices
-    to be scored.
+    to be scored. ``cache`` may have been shrunk already, by what the recipe asks for. Once
+    ``resident`` is set it lies on the training device, and batches are numbers of slices. Where
+    several processes measure a share of the scans each, what they found is gathered.
     """
 
     def __init__(self, recipe: Recipe, cache: Cache, total_steps: int, seed: int = 0) -> None:
         super().__init__()
         self.recipe, self.cache = recipe, cache
+        self.resident: ResidentCache | None = None
+        self.measures_a_share = False
         self.total_steps, self.seed = max(1, total_steps), seed
-        self.spec = recipe.spec(*cache.images.shape[2:])
+        self.spec = recipe.spec(*(n * cache.shrink for n in cache.images.shape[2:]))
         self.network = build_network(self.spec)
         self.loss = build_loss(recipe.loss)
-        self.frame = recipe.framing
+        frame = recipe.framing
+        if frame.shrink % cache.shrink:
+            raise ValueError(f"a cache shrunk by {cache.shrink} for a recipe of {frame.shrink}")
+        self.frame = Frame(frame.mode, frame.multiple, frame.shrink // cache.shrink)
+        self.voxel_mm = float(frame.shrink)
         self.history: list[dict[str, float]] = []
-        self._losses: list[float] = []
+        self._losses: list[Tensor] = []
         self._rows: list[dict[str, float]] = []
         self._curves = PixelCurves()
         self._validation_losses: list[float] = []
@@ -48,9 +58,17 @@ class RecipeModule(L.LightningModule):
         image = self.frame.put(self.frame.shrunk(image.float() / 255.0))
         return image, self.frame.put(self.frame.shrunk(mask.float(), mask=True))
 
+    def _cut(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The uint8 slices or slabs of a batch, which may hold their numbers alone."""
+        if self.resident is None:
+            return batch["image"], batch["mask"]
+        if self.recipe.dimensions == 3:
+            return self.resident.slabs(batch["units"], self.recipe.depth)
+        return self.resident.slices(batch["units"], self.recipe.neighbours)
+
     def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
         """Framed and augmented image and mask; 5D for a volumetric network."""
-        image, mask = batch["image"], batch["mask"]
+        image, mask = self._cut(batch)
         slabs = image.ndim == 5
         if slabs:  # slices of a slab move together: they travel as channels
             image, mask = image[:, 0], mask[:, 0]
@@ -66,15 +84,15 @@ class RecipeModule(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         # Seeded by the step, dropout's generator too: a resumed run draws what an unbroken one
         # would have drawn.
-        step_seed = self.seed * 1_000_003 + self.global_step
+        step_seed = self.seed * 1_000_003 + self.global_step + 500_000_003 * self.global_rank
         torch.manual_seed(step_seed)
-        g = Generator().manual_seed(step_seed)
+        g = Generator(self.device).manual_seed(step_seed)
         image, mask = self.training_inputs(batch, g)
         if isinstance(self.network, Cascade):
             loss = cascade_loss(g, self.network, image, mask, self.loss)
         else:
             loss = self.loss(self.network(image), mask)
-        self._losses.append(float(loss.detach()))
+        self._losses.append(loss.detach())  # not yet a number, for which a GPU would have to wait
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -93,8 +111,11 @@ class RecipeModule(L.LightningModule):
     def predict_scan(self, n: int, zs: list[int]) -> tuple[np.ndarray, np.ndarray, float]:
         """Probabilities and truth of slices ``zs`` of scan ``n``, (K, H, W) on the shrunk grid,
         and the loss on them. The network must be in evaluation mode."""
-        volume = torch.from_numpy(np.array(self.cache.images[n])).to(self.device)
-        truth = torch.from_numpy(np.ascontiguousarray(self.cache.masks[n, zs])).to(self.device)
+        if self.resident is None:
+            volume = torch.from_numpy(np.array(self.cache.images[n])).to(self.device)
+            truth = torch.from_numpy(np.ascontiguousarray(self.cache.masks[n, zs])).to(self.device)
+        else:
+            volume, truth = self.resident.images[n], self.resident.masks[n][zs]
         truth = self.frame.shrunk(truth[:, None].float(), mask=True)
         height, width = truth.shape[-2:]
         losses, maps = [], []
@@ -114,15 +135,17 @@ class RecipeModule(L.LightningModule):
     def _predict_slabs(
         self, volume: Tensor, zs: list[int], truth: Tensor
     ) -> tuple[list[Tensor], list[float]]:
-        """A scan in slabs along z, half overlapping, blended by MONAI's sliding window."""
+        """A scan in slabs along z, half overlapping, blended by MONAI's sliding window; slices in
+        between that are not asked for are seen all the same."""
         from monai.inferers import sliding_window_inference
 
-        x = self.frame.shrunk(volume[zs][:, None].float() / 255.0)
+        x = self.frame.shrunk(volume[min(zs) : max(zs) + 1][:, None].float() / 255.0)
         height, width = x.shape[-2:]
         x = self.frame.put(x)[:, 0][None, None]  # (1, 1, K, H, W)
         roi = (self.recipe.depth, *x.shape[-2:])
         logits = sliding_window_inference(x, roi, 1, self.network, overlap=0.5, mode="gaussian")
         assert isinstance(logits, Tensor)
+        logits = logits[:, :, [z - min(zs) for z in zs]]
         loss = float(self.loss(logits, self.frame.put(truth)[:, 0][None, None]))
         planes = probability_of(logits)[0, 0][:, None]
         return [self.frame.take(planes, height, width)], [loss]
@@ -130,10 +153,16 @@ class RecipeModule(L.LightningModule):
     def validation_step(self, batch: tuple[int, list[int]], index: int) -> None:
         probability, truth, loss = self.predict_scan(*batch)
         self._validation_losses.append(loss)
-        self._rows.append(scan_scores(probability, truth, float(self.frame.shrink)))
+        self._rows.append(scan_scores(probability, truth, self.voxel_mm))
         self._curves.update(torch.from_numpy(probability), torch.from_numpy(truth))
 
     def on_validation_epoch_end(self) -> None:
+        if self.measures_a_share:
+            self._rows = gather(self._rows)
+            self._validation_losses = gather(self._validation_losses)
+            everybody = PixelCurves()
+            everybody.add(gather([self._curves]))
+            self._curves = everybody
         summary = summarise_scans(self._rows)
         curves = self._curves.compute()
         dice = summary["volume_dice"]
@@ -146,15 +175,21 @@ class RecipeModule(L.LightningModule):
         for key, value in curves.items():
             self.log(f"val/{key}", float(np.nan_to_num(value)))
         if not self.trainer.sanity_checking:
-            trained = float(np.mean(self._losses)) if self._losses else float("nan")
+            trained = float(np.mean(self._numbers())) if self._losses else float("nan")
             row = {"epoch": float(self.current_epoch), "train_loss": trained, "val_loss": loss}
             keep = ("volume_dice", "volume_iou", "slice_dice", "slice_iou", "pooled_dice")
             self.history.append({**row, **{k: summary[k] for k in keep}, **curves})
         self._losses, self._rows, self._validation_losses = [], [], []
         self._curves = PixelCurves()
 
+    def _numbers(self) -> list[float]:
+        return [float(loss) for loss in self._losses]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["history"] = self.history
+        checkpoint["losses"] = self._numbers()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.history = list(checkpoint.get("history", []))
+        # Of the epoch in the middle of which it was written.
+        self._losses = [torch.tensor(loss) for loss in checkpoint.get("losses", [])]

@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from StrokeLesionSegLib.networks import count_parameters
 from torch.utils.data import DataLoader
 
@@ -22,6 +23,8 @@ from ..data.planes import PlaneBatches, SlabBatches, Unit, units_of
 from ..data.splits import PARTS, Split
 from ..metrics import PixelCurves, scan_scores, summarise_scans
 from ..schedules import relative_swing
+from .checkpoints import Snapshot, WholeCheckpointIO
+from .devices import Deal, Devices, place
 from .recipe import Recipe
 from .recipe_module import RecipeModule
 from .run import commit_of_checkout
@@ -54,6 +57,13 @@ def _batches(recipe: Recipe, cache: Cache, units: list[Unit], seed: int) -> Plan
     return PlaneBatches(cache, units, slices=recipe.neighbours, **options)
 
 
+def spread(rows: list[Any], most: int | None) -> list[Any]:
+    """At most ``most`` of the rows, at even distances."""
+    if most is None or len(rows) <= most:
+        return rows
+    return [rows[n * len(rows) // most] for n in range(most)]
+
+
 def _scans(units: list[Unit], limit: int | None, sick: Callable[[int], bool]) -> list[Any]:
     """(scan, slices) of a part, those with lesion first where only ``limit`` are wanted."""
     by_scan: dict[int, list[int]] = {}
@@ -66,13 +76,48 @@ def _scans(units: list[Unit], limit: int | None, sick: Callable[[int], bool]) ->
 
 
 class _Epoch(Callback):
-    """Tells the batches which epoch it is, so that a resumed run goes on with the right ones."""
+    """Tells the batches which epoch it is and how much of it is done, so that a resumed run goes on
+    with the right ones; places the cache on the device before the first of them."""
 
-    def __init__(self, stream: PlaneBatches) -> None:
-        self.stream = stream
+    def __init__(self, stream: PlaneBatches, cache: Cache, resident: str) -> None:
+        self.stream, self.cache, self.resident = stream, cache, resident
+
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+        module.resident = place(self.cache, trainer.strategy.root_device, self.resident)
+        self.stream.numbers_only = module.resident is not None
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        self.stream.epoch = trainer.current_epoch
+        done = trainer.global_step - trainer.current_epoch * len(self.stream)
+        self.stream.skip = done if 0 < done < len(self.stream) else 0
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         self.stream.epoch = trainer.current_epoch
+
+
+def _trainer(
+    recipe: Recipe,
+    out: Path,
+    callbacks: list[Callback],
+    devices: Devices,
+    precision: str,
+    progress: bool,
+    logger: str,
+) -> L.Trainer:
+    loggers = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+    return L.Trainer(
+        max_epochs=recipe.epochs,
+        precision=precision,  # type: ignore[arg-type]
+        gradient_clip_val=recipe.clip,
+        logger=loggers[logger](out, name="log", version=0),
+        callbacks=callbacks,
+        plugins=[WholeCheckpointIO()],
+        num_sanity_val_steps=0,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        log_every_n_steps=10,
+        **devices.trainer_options(),
+    )
 
 
 def run_recipe(
@@ -82,18 +127,27 @@ def run_recipe(
     out: Path,
     *,
     seed: int = 0,
-    accelerator: str = "auto",
+    devices: Devices | None = None,
     precision: str = "32-true",
     progress: bool = False,
+    logger: str = "csv",
+    resident: str = "auto",
+    save_seconds: float = 300.0,
 ) -> dict[str, Any]:
     """Train a recipe, keep the epoch with the best validation volume Dice, score all parts.
 
-    Goes on from ``out/checkpoints/last.ckpt`` if a run was killed. Writes ``result.json`` (the
-    manifest: recipe, seed, split, data's fingerprint, commit, history, scores of every part) and
-    ``weights.safetensors``; returns the manifest. With the same seed on a CPU the same result.
+    Goes on from ``out/checkpoints/last.ckpt`` if a run was killed: it is written after every epoch
+    and every ``save_seconds`` in between. Writes ``result.json`` (the manifest: recipe, seed,
+    split, data's fingerprint, commit, history, scores of every part) and ``weights.safetensors``;
+    returns the manifest. With the same seed on a CPU the same result, killed on the way or not.
+
+    ``cache`` may have been shrunk by what the recipe asks for, see ``Cache.shrunk``; ``resident``
+    is that of ``devices.place``, ``logger`` "csv" or "tensorboard". Of several processes the first
+    one scores and writes; the others return an empty dict.
     """
     from safetensors.torch import save_file
 
+    devices = devices or Devices()
     # Dozens of runs in a row: what Lightning says about the machine each time buries the results.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     L.seed_everything(seed, workers=True, verbose=False)
@@ -106,47 +160,48 @@ def run_recipe(
         part: _scans(units_of(cache, split, part, recipe.scored), recipe.evaluate_scans, sick)
         for part in PARTS
     }
-    steps = len(stream) * recipe.epochs
+    scored["train"] = spread(scored["train"], recipe.monitor_scans)
+    watched = spread(list(scored["val"]), recipe.monitor_scans)
+    steps = len(stream) // (devices.devices * devices.nodes) * recipe.epochs
     module = RecipeModule(recipe, cache, steps, seed)
+    folder = out / "checkpoints"
     best = ModelCheckpoint(
-        out / "checkpoints",
+        folder,
         "best",
         monitor="val/volume_dice",
         mode="max",
         save_weights_only=True,
         enable_version_counter=False,
     )
-    last = ModelCheckpoint(out / "checkpoints", "last", enable_version_counter=False)
-    stop = EarlyStopping("val/volume_dice", mode="max", patience=recipe.patience)
-    resume = out / "checkpoints" / "last.ckpt"
+    resume = folder / "last.ckpt"
+    callbacks: list[Callback] = [
+        best,
+        ModelCheckpoint(folder, "last", enable_version_counter=False),
+        EarlyStopping("val/volume_dice", mode="max", patience=recipe.patience),
+        _Epoch(stream, cache, resident),
+        Snapshot(resume, save_seconds),
+        Deal(stream, watched),
+    ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists.*")
         warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")
         warnings.filterwarnings("ignore", message=".*logs directory.*not empty.*")
-        trainer = L.Trainer(
-            max_epochs=recipe.epochs,
-            accelerator=accelerator,
-            devices=1,
-            precision=precision,  # type: ignore[arg-type]
-            gradient_clip_val=recipe.clip,
-            logger=L.pytorch.loggers.CSVLogger(out, name="log", version=0),
-            callbacks=[best, last, stop, _Epoch(stream)],
-            num_sanity_val_steps=0,
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            log_every_n_steps=10,
-        )
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+        trainer = _trainer(recipe, out, callbacks, devices, precision, progress, logger)
         trainer.fit(
             module,
             DataLoader(stream, batch_size=None),
-            DataLoader(scored["val"], batch_size=None, collate_fn=lambda row: row),  # type: ignore[arg-type]
+            DataLoader(watched, batch_size=None, collate_fn=lambda row: row),  # type: ignore[arg-type]
             ckpt_path=str(resume) if resume.exists() else None,
         )
+    if not trainer.is_global_zero:
+        return {}
     if Path(best.best_model_path).is_file():
         state = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(state["state_dict"])
+    module.to(trainer.strategy.root_device)
     scores, scans = _score(module, scored)
     state = {k: v.contiguous().cpu() for k, v in module.network.state_dict().items()}
     save_file(state, str(out / "weights.safetensors"))
@@ -159,6 +214,7 @@ def run_recipe(
         "split": {
             "by": split.by,
             "seed": split.seed,
+            "fold": split.fold,
             "scans": {part: len(split.parts[part]) for part in PARTS},
         },
         "data": {"fingerprint": cache.fingerprint, "scans": len(cache)},
@@ -172,6 +228,7 @@ def run_recipe(
         "test_scans": scans,
         "seconds": round(time.time() - started, 1),
         "device": str(trainer.strategy.root_device),
+        "processes": trainer.world_size,
         "precision": precision,
         "commit": commit_of_checkout(),
         # Without the local version (the build): the device stands beside it.
@@ -197,7 +254,7 @@ def _score(
         found, curves = [], PixelCurves()
         for n, zs in rows:
             probability, truth, _ = module.predict_scan(n, zs)
-            row = scan_scores(probability, truth, float(module.frame.shrink))
+            row = scan_scores(probability, truth, module.voxel_mm)
             curves.update(torch.from_numpy(probability), torch.from_numpy(truth))
             found.append(row)
             if part == "test":

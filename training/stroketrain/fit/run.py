@@ -5,32 +5,29 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+import warnings
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from StrokeLesionSegLib.errors import InputError
 from torch.utils.data import DataLoader
 
 from ..data.cache import Cache, join_caches
+from ..data.resident import ResidentCache
+from ..data.simulated import PoolStream, SimulatedPool, simulator
 from ..data.slices import Sampling, SliceStream
+from .checkpoints import Snapshot, WholeCheckpointIO
+from .devices import Deal, Devices, place
 from .module import LesionModule
 
-
-class HonestCheckpoint(ModelCheckpoint):
-    """Keeps the last state only, written every so many minutes, under one name."""
-
-    def __init__(self, folder: Path, minutes: float) -> None:
-        super().__init__(
-            dirpath=folder,
-            filename="last",
-            train_time_interval=timedelta(minutes=minutes),
-            save_top_k=1,
-            enable_version_counter=False,
-        )
+LOGGERS = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+VIEWS = (0.7, 0.15, 0.15)
 
 
 class StepLog(Callback):
@@ -63,8 +60,64 @@ def commit_of_checkout() -> str:
         return "unknown"
 
 
+@dataclass(frozen=True)
+class Simulate:
+    """Scans drawn while training: ``data`` as for ``stroketrain simulate``, None for procedural
+    lesions on nilearn's template; ``pool`` of them at a time, one new every ``turnover`` steps,
+    drawn ahead by ``threads``; ``anatomies`` keeps aligned people between runs."""
+
+    data: Path | None = None
+    pool: int = 64
+    turnover: int = 20
+    threads: int = 1
+    anatomies: Path | None = None
+
+
+class _Source(Callback):
+    """Sets the scans up on the device, and tells the stream where a killed run stopped."""
+
+    def __init__(
+        self,
+        stream: SliceStream,
+        cache: Cache,
+        resident: str,
+        simulate: Simulate | None,
+        anatomies: Path,
+    ) -> None:
+        self.stream, self.cache, self.resident = stream, cache, resident
+        self.simulate, self.anatomies = simulate, anatomies
+
+    def setup(self, trainer: Any, module: Any, stage: str) -> None:
+        device = trainer.strategy.root_device
+        if self.simulate is None:
+            module.resident = place(self.cache, device, self.resident)
+            self.stream.numbers_only = module.resident is not None
+            return
+        assert isinstance(self.stream, PoolStream)
+        pool = self.simulate.pool
+        if not ResidentCache.fits(self.cache, device, pool):
+            raise InputError("--pool", f"{pool} scans do not fit on {device}", "use a smaller one")
+        module.resident = ResidentCache(self.cache, device, room=pool)
+        # Each process draws scans of its own.
+        seed = self.stream.seed + 7919 * trainer.global_rank
+        draw = simulator(self.simulate.data, self.anatomies, seed, device)
+        self.stream.pool = SimulatedPool(
+            module.resident, len(self.cache), pool, draw, self.simulate.turnover,
+            self.simulate.threads,
+        )  # fmt: skip
+
+    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        # Before the loader's first batch, and before its workers get their copies of the stream.
+        self.stream.skip = int(checkpoint["global_step"])
+
+    def teardown(self, trainer: Any, module: Any, stage: str) -> None:
+        pool = getattr(self.stream, "pool", None)
+        if pool is not None:
+            pool.close()
+
+
 def fit(
-    cache: Path,
+    cache: Path | None,
     out: Path,
     *,
     spec: dict[str, Any],
@@ -84,17 +137,33 @@ def fit(
     lesion_share: float = 0.65,
     ema: float = 0.995,
     compiled: bool = False,
+    devices: Devices | None = None,
+    resident: str = "auto",
+    simulate: Simulate | None = None,
+    logger: str = "csv",
+    progress: bool = False,
+    save_seconds: float = 300.0,
 ) -> Path:
     """Train ``spec`` for ``steps`` batches, or go on where a killed run stopped.
 
-    ``also`` names caches beside ``cache`` to draw from; the other options are the module's.
-    Writes ``run.json`` (all that is needed to repeat it), ``checkpoints/last.ckpt`` and, at the
-    end, ``weights.safetensors`` with the moving average of the weights. Returns that path.
+    ``also`` names caches beside ``cache`` to draw from; with ``simulate`` scans are drawn from the
+    simulator too, or alone where ``cache`` is None. ``resident`` is that of ``devices.place``,
+    ``logger`` "csv" or "tensorboard", ``progress`` a bar instead of a line now and then; the other
+    options are the module's. Writes ``checkpoints/last.ckpt`` every ``save_seconds``, ``run.json``
+    (all that is needed to repeat it) and, at the end, ``weights.safetensors`` with the moving
+    average of the weights. Returns that path. With the same seed on a CPU the same weights, killed
+    on the way or not, unless ``minutes`` ends the run.
+
+    Raises ``InputError`` for a cache that cannot be opened or is missing without ``simulate``.
     """
     from safetensors.torch import save_file
 
+    devices = devices or Devices()
     L.seed_everything(seed, workers=True)
-    data = join_caches([Cache.open(cache), *(Cache.open(c) for c in also)])
+    caches = [Cache.open(c) for c in ([cache] if cache else []) + list(also)]
+    if not caches and simulate is None:
+        raise InputError("fit", "neither a cache nor --simulate", "give one of them")
+    data = join_caches(caches) if caches else Cache.empty()
     out.mkdir(parents=True, exist_ok=True)
     module = LesionModule(
         spec,
@@ -112,38 +181,46 @@ def fit(
     if start is not None:
         module.start_from(start)
     last = out / "checkpoints" / "last.ckpt"
-    resume = str(last) if last.exists() else None
-    skip = 0
-    if resume:
-        skip = int(torch.load(last, map_location="cpu", weights_only=True)["global_step"])
-    stream = SliceStream(
-        data,
-        Sampling(views=(0.7, 0.15, 0.15), lesion_share=lesion_share, batch=batch),
-        steps - skip,
-        seed,
-        skip,
-    )
-    loader = DataLoader(stream, batch_size=None, num_workers=workers)
+    sampling = Sampling(views=VIEWS, lesion_share=lesion_share, batch=batch)
+    stream = SliceStream(data, sampling, steps, seed)
+    if simulate is not None:
+        stream = PoolStream(data, None, sampling, steps, seed)
+    anatomies = (simulate and simulate.anatomies) or out / "anatomies"
+    # The pool lives in this process.
+    loader = DataLoader(stream, batch_size=None, num_workers=0 if simulate else workers)
+    callbacks: list[Callback] = [
+        _Source(stream, data, resident, simulate, anatomies),
+        Deal(stream),
+        Snapshot(last, save_seconds, at_end=True),
+    ]
+    if not progress:
+        callbacks.append(StepLog(50))
     trainer = L.Trainer(
         max_steps=steps,
+        max_epochs=1,
         precision=precision,  # type: ignore[arg-type]
-        accelerator="auto",
-        devices=1,
         gradient_clip_val=1.0,
-        logger=L.pytorch.loggers.CSVLogger(out, name="log", version=0),
+        logger=LOGGERS[logger](out, name="log", version=0),
         log_every_n_steps=20,
-        enable_progress_bar=False,
+        enable_progress_bar=progress,
         enable_model_summary=False,
-        callbacks=[HonestCheckpoint(out / "checkpoints", 5), StepLog(50)],
+        enable_checkpointing=False,
+        callbacks=callbacks,
+        plugins=[WholeCheckpointIO()],
+        **devices.trainer_options(),
     )
     started = time.time()
-    trainer.fit(module, loader, ckpt_path=resume)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
+        trainer.fit(module, loader, ckpt_path=str(last) if last.exists() else None)
+    weights = out / "weights.safetensors"
+    if not trainer.is_global_zero:
+        return weights
     state = {
         k: v.contiguous()
         for k, v in module.average.module.state_dict().items()
         if not k.endswith("num_batches_tracked")
     }
-    weights = out / "weights.safetensors"
     save_file(state, str(weights))
     record = {
         "network": spec,
@@ -160,9 +237,12 @@ def fit(
         "lesion_share": lesion_share,
         "ema": ema,
         "started_from": start.name if start else None,
-        "device": str(module.device),
+        "device": str(trainer.strategy.root_device),
+        "processes": trainer.world_size,
+        "resident": module.resident is not None,
         "seconds": round(time.time() - started),
         "data": {"fingerprint": data.fingerprint, "scans": len(data)},
+        "simulated": simulate and {"pool": simulate.pool, "turnover": simulate.turnover},
         "commit": commit_of_checkout(),
         # Without the local version (the build): the device stands beside it.
         "torch": str(torch.__version__).split("+")[0],

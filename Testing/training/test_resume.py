@@ -1,0 +1,141 @@
+"""Runs killed (SIGKILL) in the middle of an epoch end with the weights of unbroken ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lightning")
+pytest.importorskip("monai")
+import torch
+from stroketrain.fit.checkpoints import WholeCheckpointIO
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SPEC = {"name": "residual_unet", "in_channels": 4, "filters": [4, 8], "skip": "stem"}
+RECIPE = {
+    "network": {"filters": [4, 8, 16]},
+    "window": [80, 88],
+    "batching": "slices",
+    "batch": 4,
+    "repeats": 4,
+    "epochs": 3,
+    "steps_per_epoch": 9,
+    "monitor_scans": 1,
+    "evaluate_scans": 1,
+    "frame": {"shrink": 4},
+}
+
+# Every run is a fork of one process that has imported what takes long. A run is killed once its
+# checkpoint has been written the given number of times.
+DRIVER = """
+import json, os, signal, sys, time
+from pathlib import Path
+from stroketrain import cli
+import stroketrain.fit.command, stroketrain.fit.run
+arguments, folder, kills = sys.argv[3:], Path(sys.argv[1]), json.loads(sys.argv[2])
+checkpoint = folder / "checkpoints" / "last.ckpt"
+def start():
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            code = cli.main(arguments)
+        finally:
+            os._exit(code)
+    return child
+for count in kills:
+    child, seen = start(), set()
+    while len(seen) < count:
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "over before it was killed"
+        if checkpoint.exists():
+            seen.add(checkpoint.stat().st_mtime_ns)
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert not (folder / "weights.safetensors").exists()
+    import torch
+    print("killed at", torch.load(checkpoint, weights_only=True)["global_step"], flush=True)
+assert os.waitpid(start(), 0)[1] == 0
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four scans of noise about a disc, each with a dark box as its lesion."""
+    folder = tmp_path_factory.mktemp("cache")
+    rng = np.random.default_rng(0)
+    images = np.zeros((4, 189, 233, 197), np.uint8)
+    masks = np.zeros_like(images)
+    scans = []
+    for n in range(4):
+        images[n, 20:160, 40:200, 30:170] = rng.integers(90, 200, (140, 160, 140), np.uint8)
+        masks[n, 70:95, 90:120, 50 + 10 * n : 80 + 10 * n] = 1
+        images[n][masks[n] > 0] //= 4
+        ml = float(masks[n].sum()) / 1000
+        scans.append({"name": f"s{n}_ses-1", "subject": f"s{n}", "site": f"R{n}", "volume_ml": ml})
+    np.save(folder / "images.npy", images)
+    np.save(folder / "masks.npy", masks)
+    (folder / "index.json").write_text(json.dumps({"scans": scans, "fingerprint": "cd" * 32}))
+    return folder
+
+
+def drive(folder: Path, kills: list[int], arguments: list[str]) -> list[int]:
+    """Run ``stroketrain`` with those kills; returns the steps at which it was killed."""
+    path = os.pathsep.join(str(REPOSITORY / part) for part in ("StrokeLesionSeg", "training"))
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(folder), json.dumps(kills), *arguments],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [int(line.split()[-1]) for line in done.stdout.splitlines() if "killed at" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("kind", ["fit", "preset"])
+def test_killed_runs_end_with_the_same_weights(cache: Path, tmp_path: Path, kind: str) -> None:
+    options = ["--accelerator", "cpu", "--save-seconds", "0", "--seed", "5", "--threads", "1"]
+    if kind == "fit":
+        options += ["--network", json.dumps(SPEC), "--steps", "24", "--batch", "2"]
+        options += ["--precision", "32-true", "--guided", "0.5"]
+    else:
+        options += ["--preset", "residual_unet_paper", "--override", json.dumps(RECIPE)]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert drive(whole, [], ["fit", str(cache), str(whole), *options]) == []
+    killed = drive(broken, [4, 3], ["fit", str(cache), str(broken), *options])
+    assert 0 < killed[0] < killed[1] < 24
+    if kind == "preset":
+        assert any(step % 9 for step in killed)  # not at the end of an epoch alone
+        a, b = (json.loads((f / "result.json").read_text()) for f in (whole, broken))
+        assert a["history"] == b["history"]
+        assert a["steps"] == b["steps"] == 27
+        assert a["scores"] == b["scores"]
+    one, other = ((f / "weights.safetensors").read_bytes() for f in (whole, broken))
+    assert one == other
+
+
+def test_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:
+    target = tmp_path / "c" / "last.ckpt"
+    plugin = WholeCheckpointIO()
+    plugin.save_checkpoint({"step": 1}, target)
+
+    class Interrupted:
+        def __reduce__(self) -> object:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        plugin.save_checkpoint({"step": 2, "rest": Interrupted()}, target)
+    assert torch.load(target, weights_only=True) == {"step": 1}
+    plugin.save_checkpoint({"step": 3}, target)
+    assert torch.load(target, weights_only=True) == {"step": 3}
+    assert [p.name for p in target.parent.iterdir()] == ["last.ckpt"]
