@@ -14,6 +14,9 @@ STAMP_VENV := $(VENV)/.stamp-venv
 STAMP_DEMO := $(VENV)/.stamp-demo
 STAMP_TEST := $(VENV)/.stamp-test
 STAMP_LINT := $(VENV)/.stamp-lint
+PEERS := .venv-peers
+PEERS_CONSTRAINTS := Testing/benchmarks/peers-constraints.txt
+STAMP_PEERS := $(PEERS)/.stamp
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test bench bench-cohort lint format clean package-list test-slicer-versions
@@ -21,7 +24,7 @@ STAMP_LINT := $(VENV)/.stamp-lint
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
 	@echo 'make test    run the test suite             (ARGS="-k name" runs a part of it)'
-	@echo 'make bench   time every stage of segment    (ARGS="--repeat 5")'
+	@echo 'make bench   measure us beside nnU-Net and MONAI, half an hour (ARGS="--parts stages")'
 	@echo 'make bench-cohort  time a batch over real scans (ARGS="--scans 200 --bad")'
 	@echo 'make lint    check style with ruff          (make format puts it right)'
 	@echo 'make package-list          write the list of files that the Slicer extension packages'
@@ -36,8 +39,9 @@ demo: $(STAMP_DEMO)
 test: $(STAMP_TEST)
 	@"$(VENV_PYTHON)" -m pytest $(ARGS)
 
-bench: $(STAMP_DEMO)
-	@"$(VENV_PYTHON)" Testing/benchmarks/stages.py $(ARGS)
+# The peers live in an environment of their own.
+bench: $(STAMP_TEST) $(STAMP_PEERS)
+	@"$(VENV_PYTHON)" Testing/benchmarks/bench.py $(ARGS)
 
 bench-cohort: $(STAMP_TEST)
 	@"$(VENV_PYTHON)" Testing/benchmarks/cohort.py $(ARGS)
@@ -49,7 +53,7 @@ format: $(STAMP_LINT)
 	@"$(VENV_PYTHON)" -m ruff check --fix . ; "$(VENV_PYTHON)" -m ruff format .
 
 clean:
-	rm -rf "$(VENV)" demo build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf "$(VENV)" "$(PEERS)" bench demo build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -type d -prune -exec rm -rf {} +
 
@@ -72,6 +76,16 @@ $(STAMP_DEMO): $(STAMP_VENV) pyproject.toml constraints.txt
 $(STAMP_TEST): $(STAMP_VENV) pyproject.toml constraints.txt
 	@echo "Installing what the tests need into $(VENV)"
 	@$(INSTALL) -e ".[test]" && touch "$(STAMP_DEMO)" "$@"
+
+# torch comes first and alone: a build that is there already then stays.
+$(STAMP_PEERS): $(STAMP_VENV) $(PEERS_CONSTRAINTS)
+	@echo "Installing nnU-Net and MONAI, for the benchmark only, into $(PEERS)"
+	@"$(PEERS)/bin/python" -m pip --version >/dev/null 2>&1 || \
+	  "$(VENV_PYTHON)" -m venv --clear "$(PEERS)"
+	@for packages in torch "nnunetv2 monai"; do \
+	  "$(PEERS)/bin/python" -m pip install --quiet --disable-pip-version-check \
+	    -c "$(PEERS_CONSTRAINTS)" $$packages || exit 1; \
+	done && touch "$@"
 
 $(STAMP_LINT): $(STAMP_VENV) constraints.txt
 	@$(INSTALL) ruff && touch "$@"

@@ -1,0 +1,74 @@
+"""What the side-by-side compares: names, titles, how often each runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: What all ratios are to: axial slices, cropped to the brain, bfloat16.
+REFERENCE = "ours axial bfloat16"
+#: The same in float32: not every CPU has bfloat16.
+REFERENCE32 = "ours axial float32"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name: in the results' file. title: in the table. arguments: of ``our_case.py`` or
+    ``peer_case.py``. peer: runs in the peers' environment. most: rounds at most.
+    """
+
+    name: str
+    title: str
+    arguments: tuple[str, ...]
+    peer: bool = False
+    most: int = 99
+
+
+def _ours() -> list[Case]:
+    cases = []
+    for crop in (True, False):
+        for precision in ("bfloat16", "float32"):
+            for views, tta in (("axial", False), ("triplanar", False), ("triplanar", True)):
+                words = [views + (" with flips" if tta else "")]
+                name = ["ours", views + ("-flips" if tta else ""), precision]
+                arguments = ["--views", views, "--precision", precision]
+                if tta:
+                    arguments.append("--tta")
+                if crop:
+                    words.append("brain box")
+                else:
+                    words.append("whole volume")
+                    name.append("full")
+                    arguments.append("--full")
+                title = f"**ours**, {', '.join(words)}"
+                cases.append(Case(" ".join(name), title, tuple(arguments)))
+    return cases
+
+
+PEERS = [
+    Case("nnunet-2d", "nnU-Net v2 2d, without flips", ("nnunet-2d",), True, 3),
+    Case("nnunet-2d-flips", "nnU-Net v2 2d", ("nnunet-2d-flips",), True, 2),
+    Case("nnunet-3d", "nnU-Net v2 3d_fullres, without flips", ("nnunet-3d",), True, 2),
+    Case("nnunet-3d-flips", "nnU-Net v2 3d_fullres", ("nnunet-3d-flips",), True, 1),
+    Case("monai-2d", "MONAI 2D UNet, SliceInferer", ("monai-2d",), True),
+    Case(
+        "monai-2d-cropped",
+        "MONAI 2D UNet, SliceInferer, foreground box",
+        ("monai-2d-cropped",),
+        True,
+    ),
+    Case("monai-3d", "MONAI 3D residual UNet, sliding window", ("monai-3d",), True, 3),
+]
+CASES = [*_ours(), *PEERS]
+
+# The issue's bars: (slower, faster, how many times at least).
+BARS = [
+    ("nnunet-3d-flips", REFERENCE, 80.0),
+    ("nnunet-3d", REFERENCE, 10.0),
+    ("nnunet-2d", REFERENCE, 2.0),
+    ("monai-2d", REFERENCE, 1.0),
+    ("nnunet-3d", "ours triplanar-flips bfloat16", 1.0),
+]

@@ -1,0 +1,83 @@
+"""One measurement of ours in a process of its own: a volume in memory to a mask in memory.
+
+    python Testing/benchmarks/our_case.py --volume t1.npy --views axial --precision bfloat16
+
+``--volume`` is float32 (K, J, I) on the MNI152 grid. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "StrokeLesionSeg"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--volume", type=Path, required=True)
+    parser.add_argument("--views", default="axial")
+    parser.add_argument("--tta", action="store_true")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--full", action="store_true", help="not cropped to the brain")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--model")
+    arguments = parser.parse_args()
+
+    from StrokeLesionSegLib.inference.device import prepare_environment
+
+    prepare_environment()
+    import numpy as np
+    import torch
+    from measuring import WorkCounter, peak_mb, since_start, versions
+    from StrokeLesionSegLib.images import MNI_GRID, Volume
+    from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+    from StrokeLesionSegLib.models import load_model
+    from StrokeLesionSegLib.pipeline import CleanUp, find_in
+
+    model = load_model(arguments.model)
+    counter = WorkCounter(model.network)
+    volume = Volume(np.load(arguments.volume), MNI_GRID.affine.copy())
+    options = SegmentOptions(
+        views=arguments.views,
+        tta=arguments.tta,
+        align="none",
+        device=arguments.device,
+        precision=arguments.precision,
+        crop=not arguments.full,
+    )
+    ready = since_start()
+    started = time.perf_counter()
+    prediction = segment_volume(volume, model, options)
+    find_in(prediction, CleanUp().resolve(model.manifest.inference))
+    whole = time.perf_counter() - started
+    peak = peak_mb()
+    print(
+        json.dumps(
+            {
+                "ready_s": ready,
+                "network_s": prediction.timings["network"],
+                "volume_s": whole,
+                "stages_s": prediction.timings,
+                "peak_mb": peak,
+                "parameters": counter.parameters,
+                "gmac": counter.gmac(),
+                "calls": counter.calls,
+                "items": counter.items,
+                "precision": prediction.details["precision"],
+                "batch_sizes": prediction.details["batch_sizes"],
+                "threads": prediction.details["threads"],
+                "model": f"{model.manifest.name} {model.manifest.version}",
+                "versions": versions("torch", "numpy", "SimpleITK"),
+                "torch_threads": torch.get_num_threads(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
