@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS_NAME = "weights.safetensors"
+# Statistics of normalisation layers are a handful of numbers whose range outgrows float16.
+_STATISTICS = ("running_mean", "running_var")
 
 
 def write_model(
@@ -30,8 +32,8 @@ def write_model(
 
     ``manifest`` is the content of schema 1 without ``weights``, which is filled in here.
     ``state_dict`` is that of the network ``manifest["network"]``; floating tensors are stored as
-    ``dtype`` (``float16``, ``bfloat16`` or ``float32``), counters of batch normalisation are left
-    out. The weights are in place before the manifest is, so that a reader of an interrupted run
+    ``dtype`` (``float16``, ``bfloat16`` or ``float32``), the running statistics of normalisation
+    layers as float32; counters of batch normalisation are left out. The weights are in place before the manifest is, so that a reader of an interrupted run
     sees a wrong checksum and never wrong weights.
 
     Returns the manifest as a reader gets it. Raises ``InputError`` if the manifest makes no
@@ -47,7 +49,8 @@ def write_model(
         if name.endswith(IGNORABLE):
             continue
         if tensor.is_floating_point():
-            tensor = tensor.detach().to("cpu", getattr(torch, dtype))
+            kept = torch.float32 if name.endswith(_STATISTICS) else getattr(torch, dtype)
+            tensor = tensor.detach().to("cpu", kept)
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"tensor {name} is not finite in {dtype}")
         stored[name] = tensor
