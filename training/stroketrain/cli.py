@@ -109,8 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--tta", action="store_true")
     p.add_argument("--out", type=Path, help="JSON with every case")
 
-    p = commands.add_parser("tune", help="choose threshold and smallest lesion on a tree")
-    p.add_argument("tree", type=Path)
+    p = commands.add_parser("tune", help="choose thresholds and smallest lesion on a tree")
+    p.add_argument("tree", type=Path, nargs="+")
+    p.add_argument("--quiet", type=float, default=0.85, help="share of healthy scans to be empty")
     p.add_argument("--model")
     p.add_argument("--views", default="axial", choices=("axial", "triplanar"))
 
@@ -122,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--title", default="Residual U-Net (stem)")
     p.add_argument("--description", default="Chronic stroke lesions in T1-weighted MRI.")
     p.add_argument("--threshold", type=float, default=0.5)
+    p.add_argument("--hysteresis", type=float, help="second threshold, see segment --hysteresis")
     p.add_argument("--min-volume", type=float, default=0.05)
     p.add_argument("--training", type=Path, help="JSON to merge into the manifest's training field")
     p.add_argument("--metrics", type=Path, help="JSON for the manifest's metrics field")
@@ -241,13 +243,15 @@ def _run(a: argparse.Namespace) -> None:
         from StrokeLesionSegLib.inference import SegmentOptions
         from StrokeLesionSegLib.models import load_model
 
-        from .evaluate import choose_operating_point, predict_tree
+        from .evaluate import predict_tree
+        from .tune import choose_operating_point, search_operating_points
 
-        cases = list(predict_tree(load_model(a.model), a.tree, SegmentOptions(views=a.views)))
-        threshold, smallest, table = choose_operating_point(cases)
-        for row in table:
-            print(json.dumps(row))
-        print(f"threshold {threshold}, smallest lesion {smallest} mL")
+        model, options = load_model(a.model), SegmentOptions(views=a.views)
+        cases = [case for tree in a.tree for case in predict_tree(model, tree, options)]
+        table = search_operating_points(cases)
+        for point in table:
+            print(json.dumps(point.row()))
+        print("chosen:", json.dumps(choose_operating_point(table, a.quiet).row()))
     elif a.command == "export":
         from .export import export
 
@@ -259,6 +263,7 @@ def _run(a: argparse.Namespace) -> None:
             title=a.title,
             description=a.description,
             threshold=a.threshold,
+            hysteresis=a.hysteresis,
             min_volume_ml=a.min_volume,
             training=json.loads(a.training.read_text()) if a.training else None,
             metrics=json.loads(a.metrics.read_text()) if a.metrics else None,

@@ -26,6 +26,7 @@ def export(
     title: str,
     description: str,
     threshold: float = 0.5,
+    hysteresis: float | None = None,
     min_volume_ml: float = 0.05,
     training: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
@@ -62,7 +63,7 @@ def export(
         },
         "inference": {
             "threshold": threshold,
-            "hysteresis": None,
+            "hysteresis": hysteresis,
             "min_volume_ml": min_volume_ml,
             "views": "axial",
             "flip_axes": ["i"],

@@ -1,0 +1,60 @@
+"""The search for an operating point counts what the engine would mark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("monai")
+from scipy import ndimage
+from StrokeLesionSegLib.lesions import find_lesions
+from stroketrain.data.atlas import AtlasScan
+from stroketrain.evaluate import Case
+from stroketrain.tune import OperatingPoint, choose_operating_point, search_operating_points
+
+AFFINE = np.diag([2.0, 3.0, 4.0, 1.0])  # .024 mL a voxel
+
+
+def case(seed: int, lesion: bool) -> Case:
+    rng = np.random.default_rng(seed)
+    noise = ndimage.gaussian_filter(rng.normal(size=(14, 15, 16)), 1.2)
+    probability = ((noise - noise.min()) / np.ptp(noise)).astype(np.float32)
+    truth = (probability > 0.62).astype(np.uint8) if lesion else np.zeros(noise.shape, np.uint8)
+    scan = AtlasScan(t1=Path("x"), masks=(), subject=f"s{seed}", session="1", site="R001")
+    return Case(scan, "cavity" if lesion else "healthy", 1.0, AFFINE, probability, truth)
+
+
+def test_every_setting_agrees_with_find_lesions() -> None:
+    cases = [case(1, True), case(2, True), case(3, False)]
+    table = search_operating_points(cases)
+    assert any(p.hysteresis for p in table) and any(p.hysteresis is None for p in table)
+    assert len({p.dice for p in table}) > 20
+    for point in table[::7]:
+        dice, empty = [], []
+        for c in cases:
+            mask = find_lesions(
+                c.probability,
+                AFFINE,
+                threshold=point.threshold,
+                hysteresis=point.hysteresis,
+                min_volume_ml=point.min_volume_ml,
+            ).mask
+            if c.truth.any():
+                dice.append(2 * float((mask & c.truth).sum()) / (mask.sum() + c.truth.sum()))
+            else:
+                empty.append(not mask.any())
+        assert point.dice == pytest.approx(np.mean(dice), abs=1e-9)
+        assert point.empty == np.mean(empty)
+
+
+def test_takes_the_best_dice_among_the_quiet_ones() -> None:
+    table = [
+        OperatingPoint(0.2, None, 0.0, dice=0.9, empty=0.5),
+        OperatingPoint(0.4, 0.8, 0.1, dice=0.7, empty=0.9),
+        OperatingPoint(0.8, None, 0.4, dice=0.5, empty=1.0),
+    ]
+    assert choose_operating_point(table, quiet=0.85).dice == 0.7
+    assert choose_operating_point(table, quiet=0.0).dice == 0.9
+    assert choose_operating_point(table[:1], quiet=0.85).dice == 0.9
