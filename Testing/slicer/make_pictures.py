@@ -1,15 +1,19 @@
-"""Pictures of the manual: slice views and 3D, drawn by Slicer's own libraries without its desktop.
+"""Pictures of the manual: slice views and 3D, drawn by Slicer's own libraries without its desktop,
+and the panel offscreen.
 
     python Testing/slicer/make_pictures.py [FOLDER] [--model NAME] [--simulated-probability]
 
-makes the sample, segments it, and writes ``slices.png``, ``overlay.png`` and ``three-d.png`` into
-FOLDER (default: docs/pictures). Needs EGL (Debian packages: libegl1, libgl1-mesa-dri).
+makes the sample, segments it, and writes ``slices.png``, ``overlay.png``, ``three-d.png``,
+``panel-2-ready.png`` and ``panel-4-result.png`` into FOLDER. Without FOLDER they go to
+docs/pictures and, as the extension's screenshots, to Resources. Needs EGL (Debian packages:
+libegl1, libgl1-mesa-dri) and PySide6 (make test installs it).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +21,12 @@ from typing import Any
 
 os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(ROOT / "StrokeLesionSeg")]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parent),
+    str(ROOT / "Testing" / "gui"),
+    str(ROOT / "StrokeLesionSeg"),
+]
+SCREENSHOTS = {"slices.png": "screenshot-slices.png", "panel-4-result.png": "screenshot-panel.png"}
 
 import headless_slicer  # noqa: E402
 import numpy as np  # noqa: E402
@@ -161,30 +170,50 @@ def truth_as_probability(simulated: Any) -> Any:
     return simulated.truth.with_array(np.clip(soft, 0, 1).astype(np.float32))
 
 
+def open_panel(slicer: Any, folder: Path) -> Any:
+    """The module's panel offscreen, with stand-ins for Slicer's widgets."""
+    import pythonqt_stand_in as stand_in
+    import slicer_python
+    from test_panel_offscreen import Panel
+
+    slicer_python.install(stand_in.make_qt(), stand_in.make_ctk())
+    slicer.util.loadUI = stand_in.load_ui
+    slicer.util.childWidgetVariables = stand_in.child_widgets
+    return Panel(slicer, folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "pictures")
+    parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--model", default="")
     parser.add_argument("--simulated-probability", action="store_true")
     arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    folder = arguments.folder or ROOT / "docs" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
     slicer = headless_slicer.start(tempfile.mkdtemp())
     from PIL import Image
     from StrokeLesionSegLib.slicerbridge import results, sample
-    from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
+    from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE, BridgeLogic
     from StrokeLesionSegLib.slicerbridge.run import RunParameters
     from StrokeLesionSegLib.slicerbridge.threshold import ProbabilityMap
 
     volume = sample.add_sample()
+    panel = open_panel(slicer, folder)
+    panel.picture("2-ready")
     if arguments.simulated_probability:
         probability = truth_as_probability(sample.simulate())
         segmentation = results.add_segmentation(volume)
         node = results.add_map(probability, volume, "probability")
         segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())
         found = ProbabilityMap(probability).lesions(0.5, 0.05)
-        results.add_segment(segmentation, found.patch, results.Provenance())
+        segment_id = results.add_segment(segmentation, found.patch, results.Provenance())
+        segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
     else:
         segmentation = BridgeLogic().segment(volume, RunParameters(model=arguments.model))
+    panel.parameters.inputVolume = None
+    panel.parameters.inputVolume = volume  # now it has a result
+    panel.choose("overlay", "probability")
+    panel.picture("4-result")
     node = results.maps_of(segmentation)[0]
     views = Views(slicer)
     import vtk
@@ -192,16 +221,22 @@ def main() -> None:
     centre = (-41.0, -19.0, 43.0)
     results.show_overlay(None)
     rows = [views.slice(name, centre, volume) for name in ORIENTATIONS]
-    Image.fromarray(np.hstack(rows)).save(arguments.folder / "slices.png", optimize=True)
+    Image.fromarray(np.hstack(rows)).save(folder / "slices.png", optimize=True)
     segmentation.SetDisplayVisibility(False)
     results.show_overlay(node, 0.7)
     rows = [views.slice(name, centre, volume) for name in ORIENTATIONS]
-    Image.fromarray(np.hstack(rows)).save(arguments.folder / "overlay.png", optimize=True)
+    Image.fromarray(np.hstack(rows)).save(folder / "overlay.png", optimize=True)
     segmentation.SetDisplayVisibility(True)
     segmentation.CreateClosedSurfaceRepresentation()
     shots = [views.three_d(brain_surface(vtk), azimuth) for azimuth in (20, 70)]
-    Image.fromarray(np.hstack(shots)).save(arguments.folder / "three-d.png", optimize=True)
-    print(f"pictures in {arguments.folder}")
+    Image.fromarray(np.hstack(shots)).save(folder / "three-d.png", optimize=True)
+    if arguments.folder is None:
+        for picture, screenshot in SCREENSHOTS.items():
+            shutil.copy(folder / picture, ROOT / "Resources" / screenshot)
+    print(f"pictures in {folder}")
+    panel.widget.cleanup()
+    panel.stand_in.raw(panel.ui.inputSelector).forget()
+    panel.window.close()
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ def _names_only(name: str) -> types.ModuleType:
     def give(wanted: str) -> type:
         if wanted.startswith("__"):
             raise AttributeError(wanted)
-        return classes.setdefault(wanted, type(wanted, (), {}))
+        return classes.setdefault(wanted, type(wanted, (), {"__init__": lambda self, *_: None}))
 
     return _module(name, __getattr__=give)
 

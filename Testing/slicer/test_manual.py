@@ -36,18 +36,17 @@ def test_the_script_of_the_manual_uses_what_there_is(repository: Path) -> None:
     text = (repository / "docs" / "slicer.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert blocks
-    for block in blocks:
-        tree = ast.parse(block)
-        called = {
-            node.func.attr
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Attribute)
-            and isinstance(node.func.value, ast.Name)
-            and node.func.value.id == "logic"
-        }
-        assert called == {"segment", "threshold", "measure", "report"}
-        assert all(hasattr(BridgeLogic, name) for name in called)
+    called = {
+        node.func.attr
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "logic"
+    }
+    assert called == {"segment", "threshold", "measure", "report", "forget"}
+    assert all(hasattr(BridgeLogic, name) for name in called)
     assert RunParameters(views="triplanar").views == "triplanar"
 
 
