@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from . import appearance as look
 from . import shapes
 from .acquisition import acquire
+from .aftermath import apart, gliotic_halo, plaques, widen_sulci
 from .anatomy import Anatomy
 from .bank import MaskBank
 from .fields import (
@@ -37,6 +38,7 @@ class Record:
     kind: str = "healthy"
     lesions: list[dict[str, Any]] = field(default_factory=list)
     mimics: list[str] = field(default_factory=list)
+    aftermath: list[str] = field(default_factory=list)
     acquisition: dict[str, bool] = field(default_factory=dict)
     volume_ml: float = 0.0
 
@@ -98,6 +100,7 @@ def simulate_scan(
     Returns (t1, truth, record): t1 (189, 233, 197) uint16, truth of the same shape uint8.
     """
     record = Record(person=anatomy.person)
+    more = apart(g)
     t1 = anatomy.t1(g)
     brain = torch.from_numpy(anatomy.brain).to(g.device)
     if kind is None:
@@ -129,6 +132,10 @@ def simulate_scan(
         record.mimics.append("perivascular spaces")
         t1 = look.perivascular_spaces(g, t1, brain, levels)
 
+    if chance(more, 0.15):
+        record.mimics.append("plaques")
+        t1 = plaques(more, t1, brain, levels, fluid_space)
+
     truth = torch.zeros_like(brain)
     if kind != "healthy":
         allowed = brain.float() * (1 - dilate(fluid_space).clamp(0, 1))
@@ -146,6 +153,12 @@ def simulate_scan(
                 continue
             truth |= drawn
             record.lesions.append({"kind": this, "shape": source, "volume_ml": round(size, 3)})
+            if this != "faint" and chance(more, 0.5):
+                record.aftermath.append("gliotic halo")
+                t1 = gliotic_halo(more, t1, drawn, brain & ~truth, levels)
+            if this != "faint" and size > 8 and chance(more, 0.5):
+                record.aftermath.append("wide sulci")
+                t1 = widen_sulci(more, t1, truth, brain, levels)
             if this == "cavity" and size > 15 and chance(g, 0.7):
                 middle = float(torch.nonzero(drawn)[:, 2].float().mean())
                 side = "left" if middle < 98 else "right"

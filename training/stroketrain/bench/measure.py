@@ -1,0 +1,243 @@
+"""One scan through one model: prediction, scores, calibration, clicks; each kept as JSON."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from StrokeLesionSegLib.images import Volume, brain_mask_for, from_canonical
+from StrokeLesionSegLib.inference import (
+    SegmentOptions,
+    after_network,
+    before_network,
+    run_network,
+)
+from StrokeLesionSegLib.lesions import (
+    expected_dice,
+    find_lesions,
+    read_sidecar,
+    score_case,
+    write_sidecar,
+)
+from StrokeLesionSegLib.lesions.find import label_components
+from StrokeLesionSegLib.models import LoadedModel
+
+from .scans import BenchScan
+
+SCORERS = ("atlas2022", "isles2022", "isles2026")
+VIEWS = ("axial", "triplanar", "axial+flips", "triplanar+flips")
+# Passes of the network, for the estimate of time.
+PASSES = {"axial": 1, "triplanar": 3, "axial+flips": 2, "triplanar+flips": 5}
+BINS = 20
+# Lower probabilities are not kept: they take most of the room and belong to no lesion.
+_LEAST = 0.002
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Where a map is cut: thresholds and the smallest lesion in mL."""
+
+    threshold: float
+    hysteresis: float | None
+    min_volume_ml: float
+
+    @staticmethod
+    def of(
+        model: LoadedModel, threshold: float | None = None, min_volume_ml: float | None = None
+    ) -> OperatingPoint:
+        """The model's own, from its manifest, but for what is given."""
+        own = model.manifest.inference
+        return OperatingPoint(
+            float(own["threshold"] if threshold is None else threshold),
+            own.get("hysteresis") if threshold is None else None,
+            float(own.get("min_volume_ml", 0.0) if min_volume_ml is None else min_volume_ml),
+        )
+
+    def as_dict(self) -> dict[str, float | None]:
+        return {
+            "threshold": self.threshold,
+            "hysteresis": self.hysteresis,
+            "min_volume_ml": self.min_volume_ml,
+        }
+
+
+def key_of(model: LoadedModel) -> str:
+    """A folder's name that tells weights apart: the model's name and the head of their SHA-256."""
+    return f"{model.manifest.name}-{model.manifest.weights['sha256'][:8]}"
+
+
+def predict(
+    scan: BenchScan, model: LoadedModel, views: list[str], folder: Path, threads: int | None
+) -> None:
+    """Predict ``scan`` with each of ``views``; writes ``<view>.npz`` and ``<view>.prediction.json``
+    into ``folder``. Views that are there already are left alone."""
+    missing = [v for v in views if not (folder / f"{v}.prediction.json").exists()]
+    if not missing:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    base = SegmentOptions(threads=threads, device="cpu" if threads else "auto")
+    ready = before_network(scan.volume, model, base, alignment=scan.alignment)
+    before = time.perf_counter() - started
+    brain: NDArray[np.bool_] | None = None
+    if scan.alignment is None or scan.alignment.ok:
+        inside = brain_mask_for(ready.canonical).astype(np.float32)
+        brain = from_canonical(inside, ready.canonical).array >= 0.5
+    for view in missing:
+        name, _, flips = view.partition("+")
+        options = SegmentOptions(views=name, tta=bool(flips), threads=threads, device=base.device)
+        begun = time.perf_counter()
+        run_network(ready, model, options)
+        result = after_network(ready, model, options)
+        p = np.asarray(result.probability.array)
+        _save(folder / f"{view}.npz", p, np.asarray(result.spread.array))
+        facts = {
+            "view": view,
+            "passes": result.details["passes"],
+            "precision": result.details["precision"],
+            "device": result.details["device"],
+            "aligned": result.details["aligned"],
+            "warnings": list(result.warnings),
+            "seconds_before": before,
+            "seconds_network": result.timings["network"],
+            "seconds": time.perf_counter() - begun,
+            "calibration": None
+            if brain is None
+            else calibration(p, scan.truth, brain, scan.volume.grid.voxel_volume_ml),
+        }
+        write_sidecar(folder / f"{view}.prediction.json", facts)
+
+
+def _save(path: Path, p: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
+    """The part of both maps that is not next to 0, as float16, with where it lies."""
+    where = np.argwhere(p >= _LEAST)
+    low = where.min(axis=0) if len(where) else np.zeros(3, int)
+    high = where.max(axis=0) + 1 if len(where) else np.zeros(3, int)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    part = np.where(p[box] >= _LEAST, p[box], 0)
+    temporary = path.with_name(f".{path.name}")
+    np.savez_compressed(
+        temporary,
+        shape=np.array(p.shape),
+        low=low,
+        probability=part.astype(np.float16),
+        spread=np.where(part > 0, spread[box], 0).astype(np.float16),
+    )
+    temporary.replace(path)
+
+
+def load_maps(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probability and spread (K, J, I) float32 as ``predict`` kept them."""
+    with np.load(path, allow_pickle=False) as kept:
+        low, part = kept["low"], kept["probability"]
+        box = tuple(slice(a, a + n) for a, n in zip(low, part.shape, strict=True))
+        p, spread = (np.zeros(kept["shape"], np.float32) for _ in range(2))
+        p[box], spread[box] = part, kept["spread"]
+    return p, spread
+
+
+def calibration(
+    p: NDArray[np.floating], truth: NDArray[np.generic], brain: NDArray[np.bool_], voxel_ml: float
+) -> dict[str, list[float]]:
+    """What the brain's voxels promise and hold, by ``BINS`` equal bins of probability: volume,
+    sum of the probabilities and lesion, each in mL (grids of other voxels can be added up)."""
+    inside = np.asarray(p)[brain].astype(np.float64)
+    hit = (np.asarray(truth)[brain] > 0).astype(np.float64)
+    which = np.minimum((inside * BINS).astype(int), BINS - 1)
+    return {
+        "volume_ml": (np.bincount(which, minlength=BINS) * voxel_ml).tolist(),
+        "probability_ml": (np.bincount(which, inside, BINS) * voxel_ml).tolist(),
+        "lesion_ml": (np.bincount(which, hit, BINS) * voxel_ml).tolist(),
+    }
+
+
+def score(scan: BenchScan, folder: Path, view: str, point: OperatingPoint) -> dict[str, Any]:
+    """Scores of a prediction that ``predict`` kept, at ``point``; in ``<view>.scores.json``,
+    and worked out anew only for another operating point."""
+    path = folder / f"{view}.scores.json"
+    if path.exists():
+        kept = read_sidecar(path)
+        if kept["operating_point"] == point.as_dict():
+            return kept
+    p, spread = load_maps(folder / f"{view}.npz")
+    affine, voxel_ml = scan.volume.affine, scan.volume.grid.voxel_volume_ml
+    found = find_lesions(p, affine, **point.as_dict())
+    row: dict[str, Any] = {"operating_point": point.as_dict()}
+    for scorer in SCORERS:
+        soft = p if scorer == "isles2026" else None
+        row[scorer] = score_case(found.mask, scan.truth, affine, scorer, soft)
+    row["dice"] = row["isles2022"]["dice"]
+    row["predicted_ml"] = float(np.count_nonzero(found.mask)) * voxel_ml
+    row["largest_false_ml"] = _largest_false(found.labels, scan.truth) * voxel_ml
+    row["lesions"] = _true_lesions(found.mask, scan.truth, voxel_ml)
+    expected = expected_dice(p, found.mask, spread)
+    row["expected_dice"] = expected.value
+    row["agreement"] = expected.agreement
+    write_sidecar(path, row)
+    return read_sidecar(path)
+
+
+def _largest_false(labels: NDArray[np.int32], truth: NDArray[np.generic]) -> int:
+    """Voxels of the largest component that touches no true lesion."""
+    sizes = np.bincount(labels.ravel())
+    sizes[np.unique(labels[truth > 0])] = 0
+    sizes[0] = 0
+    return int(sizes.max())
+
+
+def _true_lesions(
+    mask: NDArray[np.uint8], truth: NDArray[np.generic], voxel_ml: float
+) -> list[dict[str, float]]:
+    """Every component of the truth (26 neighbours): its volume, and the share that was marked."""
+    labels = label_components(truth > 0, 26)
+    sizes = np.bincount(labels.ravel())[1:]
+    marked = np.bincount(labels[mask > 0], minlength=len(sizes) + 1)[1:]
+    return [
+        {"volume_ml": float(n * voxel_ml), "marked": float(m / n)}
+        for n, m in zip(sizes, marked, strict=True)
+    ]
+
+
+def click(
+    scan: BenchScan,
+    model: LoadedModel,
+    folder: Path,
+    view: str,
+    noise_mm: float,
+    clicks: int,
+    threads: int | None,
+) -> dict[str, Any]:
+    """The robot user on a scan, starting from the prediction that is kept; ``robot-<noise>.json``.
+
+    Its Dice at 0 clicks is at the model's own threshold, without the smallest volume: that is what
+    the editing session shows.
+    """
+    from StrokeLesionSegLib.editing import EditingSession
+
+    from .robot import robot_clicks
+
+    path = folder / f"robot-{noise_mm:g}mm.json"
+    if path.exists():
+        return read_sidecar(path)
+    p, _ = load_maps(folder / f"{view}.npz")
+    name, _, flips = view.partition("+")
+    options = SegmentOptions(
+        views=name, tta=bool(flips), threads=threads, device="cpu" if threads else "auto"
+    )
+    started = time.perf_counter()
+    session = EditingSession.open(
+        Volume(np.array(scan.volume.array, np.float32), scan.volume.affine),
+        model,
+        options=options,
+        alignment=scan.alignment,
+        probability=p,
+    )
+    rng = np.random.default_rng((scan.case.seed, round(noise_mm * 10)))
+    dice = robot_clicks(session, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
+    row = {"noise_mm": noise_mm, "dice": dice, "seconds": time.perf_counter() - started}
+    write_sidecar(path, row)
+    return read_sidecar(path)
