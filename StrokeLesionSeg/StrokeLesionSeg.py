@@ -117,6 +117,7 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         node = self._parameterNode
         if node and node.parameterNode is self.logic.parameterNodeOfScene():
             self.controller.lookAgain()
+            self._chooseFirstScan()
         else:
             self.initializeParameterNode()
 
@@ -145,9 +146,12 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- parameters -----------------------------------------------------------------------------
 
     def initializeParameterNode(self):
+        self.setParameterNode(self.logic.getParameterNode())
+        self._chooseFirstScan()
+
+    def _chooseFirstScan(self):
         from StrokeLesionSegLib.slicerbridge.volumes import first_scan
 
-        self.setParameterNode(self.logic.getParameterNode())
         if not self._parameterNode.inputVolume:
             scan = first_scan()
             if scan:

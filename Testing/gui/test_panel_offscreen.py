@@ -234,6 +234,22 @@ def setattr_due(controller: Any, applied: list[float]) -> None:
     controller._apply_sliders()
 
 
+def test_a_scan_that_came_meanwhile_is_chosen(panel: Panel) -> None:
+    """Loaded in another module, such as Sample Data; our own maps and label maps are not taken."""
+    volume = simulated_once().t1
+    panel.widget.exit()
+    from StrokeLesionSegLib.slicerbridge.volumes import add_volume_node
+
+    add_volume_node(volume, "Labels", class_name="vtkMRMLLabelMapVolumeNode")
+    add_volume_node(volume, "A map").SetAttribute("StrokeLesionSeg", "probability")
+    assert panel.parameters.inputVolume is None
+    panel.widget.enter()
+    assert panel.parameters.inputVolume is None
+    node = add_volume_node(volume, "T1")
+    panel.widget.enter()
+    assert panel.parameters.inputVolume is node
+
+
 def test_a_defect_is_told_and_not_swallowed(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(logging, "exception", lambda *a: told.append(a))

@@ -179,7 +179,9 @@ def open_panel(slicer: Any, folder: Path) -> Any:
     slicer_python.install(stand_in.make_qt(), stand_in.make_ctk())
     slicer.util.loadUI = stand_in.load_ui
     slicer.util.childWidgetVariables = stand_in.child_widgets
-    return Panel(slicer, folder)
+    panel = Panel(slicer, folder)
+    panel.window.resize(440, 770)
+    return panel
 
 
 def main() -> None:

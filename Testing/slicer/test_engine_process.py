@@ -147,6 +147,23 @@ def test_cancel_ends_the_whole_tree_within_a_second_and_leaves_nothing() -> None
     process.cancel()
 
 
+def test_cancel_tidies_up_though_nobody_polls_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The panel lets go of a cancelled run at once; a process may take its time to die."""
+    process = script("import time; time.sleep(600)")
+    process.start()
+    kill, pid = process._kill_tree, process.pid
+    monkeypatch.setattr(process, "_kill_tree", lambda: None)
+    process.cancel()
+    assert process.scratch.exists()
+    kill()
+    end = time.monotonic() + 10
+    while process.scratch.exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert pid is not None
+    assert not _runs(pid)
+
+
 def test_two_runs_have_their_own_folders() -> None:
     one, two = script("import os; print(os.getcwd())"), script("import os; print(os.getcwd())")
     one.start()

@@ -255,11 +255,19 @@ class EngineProcess:
         if self.running:
             self.cancelled = True
             self._kill_tree()
-            # Killed processes go within milliseconds; if not, poll() tidies up later.
+            # Killed processes go within milliseconds; on a busy computer somebody has to wait.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 assert self._process is not None
                 self._process.wait(0.15)
+            if self.running:
+                threading.Thread(target=self._close_when_gone, daemon=True).start()
         if not self.running:
+            self.close()
+
+    def _close_when_gone(self) -> None:
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(60)
             self.close()
 
     def close(self) -> None:
