@@ -1,0 +1,246 @@
+"""The bench's plan, measures and page: worked out by hand, and once from scan to page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("torch")
+from StrokeLesionSegLib.images import Volume, write_volume
+from StrokeLesionSegLib.lesions import write_sidecar
+from StrokeLesionSegLib.models import load_model, write_model
+from StrokeLesionSegLib.networks import build_network
+from stroketrain.bench import measure, summary
+from stroketrain.bench.command import bench_parser
+from stroketrain.bench.plan import BenchCase, make_plan
+from stroketrain.bench.report import write_report
+from stroketrain.bench.run import Settings, run
+from stroketrain.bench.scans import BenchScan
+from stroketrain.simulate.cast import kind_of, load_cast
+
+
+def test_the_plan_has_what_a_bench_needs() -> None:
+    cast = load_cast()
+    cases = make_plan(cast["people"]["test"])
+    assert cases == make_plan(cast["people"]["test"])
+    assert len({c.name for c in cases}) == len({c.seed for c in cases}) == len(cases)
+    assert sum(c.kind != "healthy" for c in cases) >= 60
+    assert sum(c.kind == "healthy" for c in cases) >= 20
+    known = set(cast["people"]["train"]) | set(cast["people"]["val"])
+    assert not {c.person for c in cases} & known
+    for case in cases:
+        assert not (case.multiple_sclerosis and case.kind != "healthy")
+        assert not (case.procedure == "second" and kind_of(case.person) == "labels")
+    for procedure in ("first", "second"):
+        mine = [c for c in cases if c.procedure == procedure]
+        for geometry, thick in (("mni", False), ("native", False), ("native", True)):
+            kinds = {c.kind for c in mine if (c.geometry, c.thick) == (geometry, thick)}
+            assert {"cavity", "faint", "healthy"} <= kinds
+    # A short bench is a mixture too.
+    assert {c.procedure for c in cases[:10]} == {"first", "second", "none"}
+
+
+def test_calibration_by_hand() -> None:
+    p = np.array([[[0.01, 0.02, 0.62, 0.64, 1.0, 0.9]]])
+    truth = np.array([[[0, 0, 1, 0, 1, 1]]])
+    brain = np.array([[[1, 1, 1, 1, 1, 0]]], bool)
+    bins = measure.calibration(p, truth, brain, voxel_ml=2.0)
+    assert bins["volume_ml"][0] == 4.0
+    assert bins["volume_ml"][12] == 4.0
+    assert bins["lesion_ml"][12] == 2.0
+    assert bins["probability_ml"][19] == 2.0
+    rows = [{"calibration": bins}, {"calibration": None}]
+    # |.03 - 0| + |1.26 - 1| + |1 - 1| over 5 voxels; without the lowest bin over 3.
+    assert summary.ece(rows) == pytest.approx((0.03 + 0.26) / 5)
+    assert summary.ece(rows, 1) == pytest.approx(0.26 / 3)
+    assert summary.ece([{"calibration": None}]) is None
+
+
+def _row(name: str, **more: object) -> dict[str, object]:
+    row = {
+        "name": name, "procedure": "first", "kind": "cavity", "volume_ml": 4.0, "dice": 0.8,
+        "multiple_sclerosis": False, "thick": False, "geometry": "mni", "skull": True,
+        "predicted_ml": 4.0, "largest_false_ml": 0.0, "expected_dice": 0.7, "agreement": 0.9,
+        "lesions": [{"volume_ml": 4.0, "marked": 0.5}], "calibration": None, "robot": {},
+    }  # fmt: skip
+    scores = {
+        "atlas2022": ("dice", "lesion_f1", "lesion_count_difference", "volume_difference_voxels"),
+        "isles2022": ("dice", "lesion_f1", "lesion_count_difference", "volume_difference_ml"),
+        "isles2026": ("dice", "lesion_f1", "pr_auc", "volume_difference_ml"),
+    }
+    from StrokeLesionSegLib.lesions import metrics_of
+
+    for scorer in scores:
+        row[scorer] = dict.fromkeys(metrics_of(scorer), 0.5)
+    return {**row, **more}
+
+
+def test_targets_count_the_scans_they_name() -> None:
+    well = {"kind": "healthy", "volume_ml": 0.0, "dice": 1.0, "predicted_ml": 0.0, "lesions": []}
+    rows = [
+        _row("a", dice=0.9),
+        _row("b", dice=0.7, procedure="second"),
+        _row("c", dice=0.1, volume_ml=0.6),
+        _row("d", dice=0.3, kind="faint"),
+        _row("e", **well),
+        _row("f", **{**well, "predicted_ml": 0.1, "largest_false_ml": 0.1, "dice": 0.0}),
+        _row("g", **{**well, "multiple_sclerosis": True, "predicted_ml": 2.0,
+                     "largest_false_ml": 0.9, "dice": 0.0}),
+        _row("h", **{**well, "thick": True}),
+    ]  # fmt: skip
+    rows[0]["robot"] = {0.0: {"dice": [0.9] * 11}, 4.0: {"dice": [0.9] * 11}}
+    rows[3]["robot"] = {0.0: {"dice": [0.3, 0.5, 0.6, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.8]}}
+    found = {what: (f["value"], reached) for what, f, _, reached in summary.targets(rows)}
+    values = list(found.items())
+    assert values[0][1] == (pytest.approx(0.8), False)  # a and b; c is too small, d is faint
+    assert values[1][1] == (pytest.approx(0.3), False)
+    assert values[3][1] == (pytest.approx(2 / 3), False)  # e, f, h
+    assert values[4][1] == (pytest.approx(1 / 2), False)  # g, h
+    assert found["Dice after 3 clicks, lesions above 1 mL"][0] == pytest.approx(0.8)
+    assert found["Dice after 10 clicks, lesions above 1 mL"] == (pytest.approx(0.85), False)
+    assert found["ECE inside the brain"] == (None, None)
+
+
+def test_correlation_and_paired_differences() -> None:
+    rows = [_row(str(n), expected_dice=n / 10, dice=n / 20 + 0.1) for n in range(8)]
+    assert summary.correlation(rows) == pytest.approx(1.0)
+    others = [_row(str(n), dice=n / 20 + 0.15) for n in range(2, 10)]
+    found = summary.paired(rows, others)
+    assert found["n"] == 6
+    assert found["difference"]["value"] == pytest.approx(0.05)
+    assert found["p"] < 0.05
+    interval = summary.resampled(rows, lambda some: float(np.mean([r["dice"] for r in some])))
+    assert interval["low"] < interval["value"] < interval["high"]
+
+
+def test_scores_of_a_kept_map(tmp_path: Path) -> None:
+    affine = np.diag([2.0, 1.0, 3.0, 1.0])  # 6 microlitres a voxel
+    truth = np.zeros((12, 14, 16), np.uint8)
+    truth[2:5, 2:5, 2:5] = 1
+    truth[9, 11, 13] = 1
+    p = np.zeros(truth.shape, np.float32)
+    p[2:5, 2:5, 2:4] = 0.9  # two thirds of the first lesion
+    p[8:10, 2:4, 10:13] = 0.7  # 12 false voxels
+    measure._save(tmp_path / "axial.npz", p, np.where(p > 0, 0.1, 0).astype(np.float32))
+    back, spread = measure.load_maps(tmp_path / "axial.npz")
+    np.testing.assert_allclose(back, p, atol=1e-3)
+    assert spread[2, 2, 2] == pytest.approx(0.1, abs=1e-3)
+    case = BenchCase("x", "first", "p", "cavity", "native", True, False, 1)
+    scan = BenchScan(case, Volume(np.ones(truth.shape, np.float32), affine), truth, None, {})
+    point = measure.OperatingPoint(0.5, None, 0.0)
+    row = measure.score(scan, tmp_path, "axial", point)
+    assert row["dice"] == pytest.approx(2 * 18 / (30 + 28))
+    assert row["largest_false_ml"] == pytest.approx(12 * 0.006)
+    assert [x["marked"] for x in row["lesions"]] == pytest.approx([2 / 3, 0.0])
+    assert row["isles2022"]["lesions_false"] == 1
+    # Kept scores are read, and another operating point is worked out.
+    kept = json.loads((tmp_path / "axial.scores.json").read_text())
+    (tmp_path / "axial.scores.json").write_text(json.dumps({**kept, "dice": 0.123}))
+    assert measure.score(scan, tmp_path, "axial", point)["dice"] == 0.123
+    strict = measure.OperatingPoint(0.8, None, 0.0)
+    assert measure.score(scan, tmp_path, "axial", strict)["largest_false_ml"] == 0
+
+
+def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], Settings]:
+    """Three coarse scans that lie in MNI space, and an untrained model of four channels."""
+    import torch
+
+    torch.manual_seed(0)
+    spec = {"name": "residual_unet", "in_channels": 4, "filters": [2, 2, 2, 2, 2], "skip": "stem"}
+    manifest = {
+        "schema": 1, "name": "tiny", "version": "0", "title": "Tiny", "description": "untrained",
+        "license": "Apache-2.0", "intended_use": "tests", "created": "2026-01-01",
+        "network": spec,
+        "channels": ["t1", "click_positive", "click_negative", "previous_probability"],
+        "contrast": "T1w", "labels": {"1": "stroke lesion"},
+        "preprocessing": {"grid": "mni152-2009a-1mm", "window_percentiles": [0.5, 99.5],
+                          "pad_multiple": 16, "brain_mask_margin_mm": 5},
+        "inference": {"threshold": 0.5, "hysteresis": None, "min_volume_ml": 0.0,
+                      "views": "axial", "flip_axes": ["i"]},
+        "training": {}, "metrics": {},
+    }  # fmt: skip
+    write_model(tmp_path / "tiny", manifest, build_network(spec).state_dict())
+    affine = np.array([[-6.0, 0, 0, 96], [0, 6, 0, -130], [0, 0, 6, -70], [0, 0, 0, 1]])
+    rng = np.random.default_rng(0)
+    cases = []
+    for n, kind in enumerate(("cavity", "faint", "healthy")):
+        case = BenchCase(f"{n}-{kind}", "first", "p", kind, "native", False, False, n)
+        folder = tmp_path / "out" / "scans" / case.name
+        folder.mkdir(parents=True)
+        t1 = rng.uniform(200, 900, (30, 38, 32)).astype(np.int16)
+        truth = np.zeros(t1.shape, np.uint8)
+        if kind != "healthy":
+            truth[14:17, 18:21, 8:12] = 1
+        write_volume(folder / "t1.nii", Volume(t1, affine))
+        write_volume(folder / "truth.nii.gz", Volume(truth, affine))
+        alignment = {"matrix": np.eye(4), "ok": True, "reason": "", "overlap": 1.0,
+                     "similarity": 1.0, "seconds": 0.0}  # fmt: skip
+        facts = {**case.as_dict(), "volume_ml": float(truth.sum()) * 0.216, "skull": True,
+                 "spacing_mm": [6, 6, 6], "alignment": alignment}  # fmt: skip
+        write_sidecar(folder / "case.json", facts)
+        cases.append(case)
+    settings = Settings(
+        out=tmp_path / "out",
+        data=tmp_path,
+        anatomies=tmp_path,
+        model=str(tmp_path / "tiny"),
+        views=("axial", "axial+flips"),
+        view_scans=2,
+        robot_scans=0,
+        threads=1,
+    )
+    return cases, settings
+
+
+def test_from_scans_to_a_page_and_on_from_there(tmp_path: Path) -> None:
+    cases, settings = _small_bench(tmp_path)
+    said: list[str] = []
+    assert run(cases, settings, say=said.append) == []
+    assert len(said) == 5
+    model = load_model(settings.model)
+    results = settings.out / "models" / measure.key_of(model)
+    files = {p: p.stat().st_mtime_ns for p in results.rglob("*.json")}
+    assert len(files) == 10
+    assert run(cases, settings, say=said.append) == []
+    assert {p: p.stat().st_mtime_ns for p in results.rglob("*.json")} == files
+
+    rows = summary.collect(cases, settings.out, measure.key_of(model), "axial")
+    more = summary.collect(cases, settings.out, measure.key_of(model), "axial+flips")
+    assert [r["kind"] for r in rows] == ["cavity", "faint", "healthy"]
+    assert len(more) == 2
+    assert more[0]["passes"] == ["axial", "axial, flipped i"]
+    # The brain of the template is 1.7 to 2 litres; each bin's sums are mL.
+    assert 1500 < sum(rows[0]["calibration"]["volume_ml"]) < 2200
+    assert sum(rows[0]["calibration"]["lesion_ml"]) == pytest.approx(36 * 0.216)
+    page = tmp_path / "page" / "BENCH.md"
+    page.parent.mkdir()
+    files_written = write_report(page, rows, facts={"model": "tiny"}, others={"flips": more})
+    assert all(f.stat().st_size > 100 for f in files_written)
+    text = page.read_text()
+    assert "| flips |" in text
+    assert "![bench_reliability](bench_reliability.png)" in text
+    figures = json.loads(page.with_suffix(".json").read_text())
+    assert figures["all"]["targets"][0]["n"] == 1
+
+
+def test_a_broken_scan_costs_a_line(tmp_path: Path) -> None:
+    cases, settings = _small_bench(tmp_path)
+    (settings.out / "scans" / cases[0].name / "t1.nii").write_bytes(b"no image")
+    problems = run(cases[:1], settings, say=lambda line: None)
+    assert len(problems) == 2  # one a view
+    assert cases[0].name in problems[0]
+
+
+def test_arguments() -> None:
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    bench_parser(parser.add_subparsers())
+    a = parser.parse_args(["bench", "out", "--data", "d", "--views", "triplanar", "axial"])
+    assert a.views == ["triplanar", "axial"]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["bench", "out", "--data", "d", "--views", "oblique"])
