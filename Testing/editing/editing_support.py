@@ -35,8 +35,17 @@ class Listening(torch.nn.Module):
         darkish = 40 * (0.55 - t1)
         logit = torch.maximum(dark, torch.where(near > 0, darkish, dark))
         logit = torch.maximum(logit, torch.where(previous > 0.7, darkish, dark))
-        logit = torch.where(t1 < 0.02, torch.full_like(t1, -20.0), logit)
+        # Where tissue ends in air, half of each looks dark too.
+        air = -torch.nn.functional.max_pool2d(-t1, 5, 1, 2) < 0.02
+        logit = torch.where(air, torch.full_like(t1, -20.0), logit)
         return torch.where(far > 0, torch.full_like(logit, -20.0), logit)
+
+
+class Pointwise(torch.nn.Module):
+    """The darker a pixel the more lesion, whatever is around it: the same in every plane."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 4 * (0.5 - x[:, :1])
 
 
 @lru_cache
@@ -72,6 +81,7 @@ def random_model(channels: int = 4, multiple: int = 16) -> LoadedModel:
         "preprocessing": {
             "grid": "mni152-2009a-1mm",
             "window_percentiles": [0.5, 99.5],
+            "window_low_of": "volume",
             "pad_multiple": multiple,
             "brain_mask_margin_mm": None,
         },
@@ -90,6 +100,11 @@ def listening_model(threshold: float = 0.5) -> LoadedModel:
     inference = {**model.manifest.inference, "threshold": threshold}
     manifest: Manifest = replace(model.manifest, inference=inference)
     return replace(model, network=Listening().eval(), manifest=manifest)
+
+
+def pointwise_model() -> LoadedModel:
+    """The model of ``Pointwise``."""
+    return replace(random_model(), network=Pointwise().eval())
 
 
 def turned(axis: int, degrees: float) -> NDArray[np.float64]:

@@ -148,7 +148,7 @@ def test_slow_and_optional_packages_are_imported_where_used(path: Path) -> None:
 
 
 CHEAP = ["", ".images", ".models", ".lesions", ".inference", ".inference.device", ".pipeline"]
-CHEAP += [".cli", ".commands.segment", ".outputs"]
+CHEAP += [".cli", ".commands.segment", ".outputs", ".editing", ".editing.session"]
 
 
 @pytest.mark.parametrize("module", CHEAP)

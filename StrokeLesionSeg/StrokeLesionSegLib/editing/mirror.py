@@ -109,7 +109,8 @@ def _reduced(volume: Volume, step_mm: float) -> tuple[NDArray[Any], NDArray[Any]
     if not np.isfinite(array.sum(dtype=np.float64)):
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
     spacing = volume.grid.spacing[::-1]
-    steps = [max(1, min(int(step_mm / s + 0.01), n)) for s, n in zip(spacing, array.shape, strict=True)]
+    sides = zip(spacing, array.shape, strict=True)
+    steps = [max(1, min(int(step_mm / s + 0.01), n)) for s, n in sides]
     smooth = uniform_filter(array, steps, mode="nearest") if max(steps) > 1 else array
     small = smooth[tuple(slice(s // 2, None, s) for s in steps)].astype(np.float64)
     affine = volume.affine.copy()

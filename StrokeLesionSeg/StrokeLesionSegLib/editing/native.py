@@ -43,7 +43,7 @@ class NativeMap:
             )
             needs = intersect(parts.canonical_box(box), source.box)  # type: ignore[arg-type]
             if not is_empty(needs):
-                self.known[box] = NOTHING
+                self.known[intersect(box, self.searched)] = NOTHING  # type: ignore[arg-type]
                 self._boxes.append(box)  # type: ignore[arg-type]
                 self._needs.append(needs)
         # How many passes each block shows.

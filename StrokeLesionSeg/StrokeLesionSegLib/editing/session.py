@@ -68,6 +68,7 @@ class EditingSession:
         self._guided = Guided(scan)
         self._review = Review(scan)
         self._mirrored: NDArray[np.float32] | None = None
+        self._next_click = 1  # the id of a click that was taken back is not given again
         self.grid = scan.grid
         self.threshold = scan.threshold
         self.alignment = scan.alignment
@@ -288,12 +289,13 @@ class EditingSession:
             raise ValueError(f"there is no axis {axis}")
         taken = {click.id for click in self._guided.clicks}
         if id is None:
-            id = max(taken, default=0) + 1
+            id = self._next_click
         elif id in taken:
             raise ValueError(f"there is a click {id} already")
         x, y, z = (float(value) for value in place)
         click = Click(int(id), (x, y, z), bool(positive), int(axis))
         self._guided.add(click)
+        self._next_click = max(self._next_click, click.id + 1)
         return click
 
     def move_click(self, id: int, ras_mm: ArrayLike) -> Click:
@@ -428,7 +430,10 @@ class EditingSession:
     # --- state ---------------------------------------------------------------------------------
 
     def to_state(self) -> dict[str, Any]:
-        """What is kept in the scene, JSON-ready: clicks, and states of candidates."""
+        """What is kept in the scene, JSON-ready: clicks, and verdicts on candidates.
+
+        A starting mask is not in it, only (``from_mask``) that there was one: the caller has it.
+        """
         start = self._guided.start
         return {
             "version": _STATE_VERSION,
@@ -476,6 +481,7 @@ class EditingSession:
             self._guided.remove(click)
         for click in clicks:
             self._guided.add(click)
+            self._next_click = max(self._next_click, click.id + 1)
         self._review.restore(verdicts)
 
     # --- helpers -------------------------------------------------------------------------------
