@@ -184,7 +184,7 @@ class MapSession:
         self._parts = {n: labels == n for n in range(1, count + 1)}
         found = []
         for number, part in self._parts.items():
-            where = ndimage.find_objects(part)[0]
+            where = ndimage.find_objects(part.astype(np.uint8))[0]
             middle = np.argwhere(part).mean(0)
             nearest = np.argwhere(part)[np.argmin(((np.argwhere(part) - middle) ** 2).sum(1))]
             places = [
@@ -208,7 +208,7 @@ class MapSession:
         return tuple(sorted(found, key=lambda c: -c.doubt))
 
     def candidate_mask(self, id: int) -> Any:
-        box = ndimage.find_objects(self._parts[id])[0]
+        box = ndimage.find_objects(self._parts[id].astype(np.uint8))[0]
         return box, self._parts[id][box].astype(np.uint8)
 
     def accept(self, id: int) -> None:

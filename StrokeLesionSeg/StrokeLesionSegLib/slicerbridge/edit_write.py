@@ -30,10 +30,11 @@ def segment_voxels(
     import slicer
 
     out = empty_image(edit_grid, box)
-    node = target.node
     image = slicer.vtkOrientedImageData()
     result = voxels_of_image(out)
-    if node is None or not node.GetBinaryLabelmapRepresentation(target.segment_id, image):
+    if target.segment is None:
+        return np.array(result, np.uint8)
+    if not target.node.GetBinaryLabelmapRepresentation(target.segment_id, image):
         return np.array(result, np.uint8)
     extent = image.GetExtent()
     if extent[1] < extent[0] or extent[3] < extent[2] or extent[5] < extent[4]:
