@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import cli_support
+import nibabel
+import numpy as np
+import pytest
 from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.cohort.ledger import read_ledger
+from StrokeLesionSegLib.lesions import read_sidecar, read_table
+
+LIB_ROOT = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 
 # Fast, and enough for what is tested here: everything beside the network.
 QUICK = ["--model", "tiny", "--align", "none", "--precision", "float32", "--threshold", "0.3"]
@@ -45,3 +55,44 @@ def leftovers(out: Path) -> list[str]:
 
 def outputs(out: Path, stem: str) -> list[Path]:
     return sorted(p for p in out.rglob(f"{stem}_*") if p.is_file())
+
+
+def start(source: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "StrokeLesionSegLib", "batch", str(source), str(out)]
+    return subprocess.Popen(
+        [*command, *QUICK, "--progress", "json", *arguments],
+        env={**os.environ, "PYTHONPATH": str(LIB_ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+    _, error = process.communicate(timeout=timeout)
+    return process.returncode, error
+
+
+def wait_for_scans(process: subprocess.Popen[str], count: int) -> None:
+    """Return when the batch has said that ``count`` scans were worked on."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        count -= "scan" in json.loads(line)
+        if count == 0:
+            return
+    pytest.fail(f"the batch ended early: {process.stderr.read() if process.stderr else ''}")
+
+
+def check_complete(out: Path) -> None:
+    """Every file in the data set can be read, and says the same as the ledger."""
+    for record in read_ledger(out).scans.values():
+        assert record["state"] == "done"
+        for name, size in record["outputs"].items():
+            path = out / name
+            assert path.stat().st_size == size
+            if name.endswith(".nii.gz"):
+                assert np.asarray(nibabel.load(path).dataobj).size
+            elif name.endswith(".json"):
+                assert read_sidecar(path)
+            else:
+                assert len(read_table(path)) == record["lesions"]

@@ -1,0 +1,23 @@
+"""A user's data folder with a tiny model; for the conftest of every area that runs batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cli_support
+import pytest
+
+
+@pytest.fixture(scope="session")
+def model_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's data folder with the model ``tiny``."""
+    folder = tmp_path_factory.mktemp("home")
+    cli_support.write_tiny_model(folder)
+    return folder
+
+
+@pytest.fixture
+def home(model_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``model_home``, in use."""
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(model_home))
+    return model_home
