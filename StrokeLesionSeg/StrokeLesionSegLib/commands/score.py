@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__
 from ..errors import InputError
+from ..outputs import OutputSet, os_input_error
 from ..pipeline import check_source
 from .options import add_progress_argument, path
 from .progress import make_reporter, print_json
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from ..lesions.scorers import FolderScores
 
 SCORERS = ("atlas2022", "isles2022", "isles2026")
+# What the summary says of each measure.
+_SUMMARY = ("n", "mean", "median", "ci95_low", "ci95_high")
 # Headers that went through float32 and quaternions agree to about this.
 _TOLERANCE_MM = 0.01
 
@@ -41,6 +46,17 @@ def add_parser(commands: Any) -> None:
         help="probability map, for isles2026's PR-AUC (in folders it is found by its name)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        metavar="DIR",
+        help="for folders: write scores_SCORER_cases.tsv, scores_SCORER_summary.tsv and "
+        "scores_SCORER.json there",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace outputs that exist already"
+    )
     add_progress_argument(parser)
     parser.set_defaults(run=run)
 
@@ -50,6 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
         check_source(file)
     if arguments.prediction.is_dir() and arguments.truth.is_dir():
         _score_folders(arguments)
+    elif arguments.output is not None:
+        raise InputError("--output", "is for two folders", "Give folders, or print with --json")
     else:
         _score_files(arguments)
 
@@ -82,21 +100,21 @@ def _score_files(arguments: argparse.Namespace) -> None:
 
 
 def _score_folders(arguments: argparse.Namespace) -> None:
-    from ..lesions.scorers import score_folders
+    with _outputs(arguments) as outputs:
+        from ..lesions.scorers import score_folders
 
-    with make_reporter(arguments.progress) as reporter:
-        result = score_folders(
-            arguments.prediction,
-            arguments.truth,
-            arguments.scorer,
-            read=_read,
-            progress=reporter,
-        )
+        with make_reporter(arguments.progress) as reporter:
+            result = score_folders(
+                arguments.prediction,
+                arguments.truth,
+                arguments.scorer,
+                read=_read,
+                progress=reporter,
+            )
+        if outputs is not None:
+            _write(result, arguments, outputs)
     if arguments.json:
-        cases = [{"case": case.case, **case.scores} for case in result.cases]
-        problems = [str(problem) for problem in result.problems]
-        content = {"summary": result.summary, "cases": cases, "problems": problems}
-        print_json(_jsonable(content))
+        print_json(_content(result))
     else:
         _print_folders(result)
     for problem in result.problems[:-1]:
@@ -105,15 +123,71 @@ def _score_folders(arguments: argparse.Namespace) -> None:
         raise result.problems[-1]  # exit code 2: not every case was scored
 
 
+def _content(result: FolderScores) -> dict[str, Any]:
+    cases = [{"case": case.case, **case.scores} for case in result.cases]
+    problems = [str(problem) for problem in result.problems]
+    content = {"scorer": result.scorer, "summary": result.summary, "cases": cases}
+    return _jsonable({**content, "problems": problems})
+
+
+def _outputs(arguments: argparse.Namespace) -> contextlib.AbstractContextManager[OutputSet | None]:
+    """The files of ``--output``, checked before the work starts; None if there are to be none."""
+    if arguments.output is None:
+        return contextlib.nullcontext()
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_input_error(error, arguments.output) from error
+    documents = [(file, file.suffix) for file in _files(arguments)]
+    return OutputSet([], documents, overwrite=arguments.overwrite)
+
+
+def _files(arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
+    """Cases, summary, everything."""
+    start = f"scores_{arguments.scorer}"
+    names = (f"{start}_cases.tsv", f"{start}_summary.tsv", f"{start}.json")
+    cases, summary, whole = (arguments.output / name for name in names)
+    return cases, summary, whole
+
+
+def _write(result: FolderScores, arguments: argparse.Namespace, outputs: OutputSet) -> None:
+    from ..lesions.tables import write_rows, write_sidecar
+
+    cases, summary, whole = _files(arguments)
+    measures = list(dict.fromkeys(name for case in result.cases for name in case.scores))
+    rows = [
+        {
+            "case": case.case,
+            "pred": _below(case.pred, arguments.prediction),
+            "truth": _below(case.truth, arguments.truth),
+            **case.scores,
+        }
+        for case in result.cases
+    ]
+    write_rows(outputs.staged(cases), ("case", "pred", "truth", *measures), rows)
+    lines = [{"measure": name, **values} for name, values in result.summary["metrics"].items()]
+    write_rows(outputs.staged(summary), ("measure", *_SUMMARY), lines)
+    versions = {"name": "StrokeLesionSeg", "version": __version__}
+    write_sidecar(outputs.staged(whole), {"software": versions, **_content(result)})
+    outputs.commit()
+
+
+def _below(file: Path, folder: Path) -> str:
+    """The file as named from the folder that was given: no table tells where that lies."""
+    try:
+        return file.relative_to(folder).as_posix()
+    except ValueError:
+        return file.name
+
+
 def _print_folders(result: FolderScores) -> None:
     names = list(result.summary["metrics"])
     rows = [[case.case, *(_text(case.scores[name]) for name in names)] for case in result.cases]
     print_table(("case", *names), rows, result.scorer)
     print()
     columns = ("measure", "n", "mean", "median", "95 % from", "to")
-    keys = ("n", "mean", "median", "ci95_low", "ci95_high")
     summary = [
-        [name, *(_text(values[key]) for key in keys)]
+        [name, *(_text(values[key]) for key in _SUMMARY)]
         for name, values in result.summary["metrics"].items()
     ]
     print_table(columns, summary, f"{result.summary['n']} cases")

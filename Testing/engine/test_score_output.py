@@ -1,0 +1,85 @@
+"""``score --output``: the tables and the JSON of two folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cli_support
+import numpy as np
+import pytest
+from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.lesions import read_table
+
+
+def mask(folder: Path, name: str, start: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    array = np.zeros(cli_support.SHAPE, dtype=np.uint8)
+    array[start : start + 10, 10:20, 10:20] = 1
+    cli_support.write_head(folder / name, array)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    pred, truth = tmp_path / "home of Jane" / "pred", tmp_path / "truth"
+    for number, start in enumerate((10, 15, 30)):
+        mask(pred / f"sub-0{number}", f"sub-0{number}_label-lesion_mask.nii.gz", start)
+        mask(truth, f"sub-0{number}_label-L_desc-T1lesion_mask.nii.gz", 10)
+    return pred, truth
+
+
+@pytest.mark.parametrize("scorer", ["atlas2022", "isles2022", "isles2026"])
+def test_cases_summary_and_json(
+    folders: tuple[Path, Path], tmp_path: Path, scorer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "scores"
+    command = ["score", *map(str, folders), "--scorer", scorer, "-o", str(out)]
+    assert main([*command, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    names = [f"scores_{scorer}{end}" for end in (".json", "_cases.tsv", "_summary.tsv")]
+    assert sorted(p.name for p in out.iterdir()) == names
+    whole = json.loads((out / names[0]).read_text(encoding="utf-8"))
+    software = whole.pop("software")
+    assert software["name"] == "StrokeLesionSeg"
+    assert whole == printed
+    assert whole["scorer"] == scorer
+    cases = read_table(out / names[1])
+    assert [row["dice"] for row in cases] == pytest.approx([1, 0.5, 0])
+    assert cases[1]["pred"] == "sub-01/sub-01_label-lesion_mask.nii.gz"
+    assert cases[1]["truth"] == "sub-01_label-L_desc-T1lesion_mask.nii.gz"
+    summary = {row["measure"]: row for row in read_table(out / names[2])}
+    assert list(summary) == list(whole["summary"]["metrics"])
+    assert summary["dice"]["n"] == 3
+    assert summary["dice"]["mean"] == pytest.approx(0.5)
+    assert summary["dice"]["median"] == pytest.approx(0.5)
+    assert 0 <= summary["dice"]["ci95_low"] <= 0.5 <= summary["dice"]["ci95_high"] <= 1
+    for file in out.iterdir():
+        assert "home of Jane" not in file.read_text(encoding="utf-8")
+
+    assert main(command) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+
+
+def test_what_could_not_be_scored_is_in_the_files_too(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pred, truth = folders
+    next(pred.glob("sub-01/*")).unlink()
+    out = tmp_path / "scores"
+    assert main(["score", str(pred), str(truth), "-o", str(out)]) == 2
+    assert "sub-01" in capsys.readouterr().err
+    whole = json.loads((out / "scores_atlas2022.json").read_text(encoding="utf-8"))
+    assert len(whole["problems"]) == 1
+    assert len(read_table(out / "scores_atlas2022_cases.tsv")) == 2
+
+
+def test_the_output_is_checked_before_the_work(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    assert main(["score", *map(str, folders), "-o", str(tmp_path / "file")]) == 2
+    single = [str(next(folder.rglob("*.nii.gz"))) for folder in folders]
+    assert main(["score", *single, "-o", str(tmp_path / "out")]) == 2
+    assert "is for two folders" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
