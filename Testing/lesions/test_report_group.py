@@ -113,6 +113,14 @@ def test_rows_come_from_the_written_table(tmp_path: Path) -> None:
     assert float(cell[4]) == pytest.approx(found.summary.right_ml, abs=0.051)
 
 
+def test_no_alignment_is_explained_where_it_occurs() -> None:
+    rest = [GroupScan("a", "done", aligned=True), GroupScan("b", "failed")]
+    assert "MNI152 grid already" not in section(parse(group_report([], rest)), "All scans").text
+    page = parse(group_report([], [*rest, GroupScan("c", "done")]))
+    assert [cells[7] for cells in table_of(page).values()] == ["yes", "n/a", "n/a"]
+    assert "n/a for scans that lie on the MNI152 grid already" in section(page, "All scans").text
+
+
 def test_histogram_counts_every_finished_scan_once() -> None:
     rng = np.random.default_rng(1)
     totals = [0.0, 0.1, 0.3, 300.0, *10 ** rng.uniform(-2, 3, 200)]

@@ -56,6 +56,7 @@ def test_sections_and_what_they_say() -> None:
         "Side-to-side comparison",
         "Volumes by region",
         "Alignment to MNI152",
+        "Check by a reader",
         "How this was made",
     ]
     assert page.one("h1").text == "sub-01_T1w"
@@ -75,6 +76,19 @@ def test_sections_and_what_they_say() -> None:
     assert cellular[1] == ["insula", "5.00", "1.25", "6.25", "89.3", "50.0"]
     assert cellular[2][0] == "In no region"
     assert cellular[2][3:5] == ["0.75", "10.7"]
+
+
+def test_nothing_to_share_out_among_regions() -> None:
+    page = parse(scan_report(make_content((), regions=RegionTable("My atlas", (), 0.0))))
+    shown = section(page, "Volumes by region")
+    assert shown.all("table") == []
+    assert "My atlas. There is no lesion to share out" in shown.text
+
+
+def test_a_reader_can_sign() -> None:
+    page = parse(scan_report(make_content((LEFT,))))
+    fields = section(page, "Check by a reader").all("dt")
+    assert [f.text for f in fields] == ["Result", "Checked by", "Date"]
 
 
 def test_lesion_table_has_the_measurements() -> None:

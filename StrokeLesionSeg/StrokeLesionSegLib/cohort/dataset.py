@@ -37,7 +37,7 @@ SCAN_COLUMNS = {
     "right_ml": "Part of it on the patient's right",
     "largest_ml": "Volume of the largest lesion",
     "aligned": "Whether the alignment to MNI152 succeeded; n/a if none was needed or wanted",
-    "seconds": "Time from reading to writing",
+    "seconds": "Time from reading to writing, without waiting for other scans",
     "warnings": "What was odd, but dealt with",
     "error": "Why it failed, and what to do",
 }

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 Cancel = Callable[[], bool]
 
+_STAGES = ("read", "align", "canonical", "window", "network", "back", "clean", "write")
+
 # The disk, not the scan, is at fault; going on would only fail scan after scan.
 _OUTPUT_TROUBLE = {errno.ENOSPC, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -216,7 +218,8 @@ def finish(
     with OutputSet(paths.volumes, documents, source=found.path, overwrite=True) as outputs:
         write_volumes(outputs, paths, scan, prediction, lesion_map, model)
         timings["write"] = time.perf_counter() - step
-        timings["total"] = time.perf_counter() - prepared.started
+        # Without the time that the scan waited for its turn.
+        timings["total"] = sum(timings.get(name, 0.0) for name in _STAGES)
         result = SegmentResult(found.path, paths, lesion_map, prediction, warnings, timings)
         _write_documents(outputs, found, result, scan, model, settings, probability_sidecar)
         if cancel is not None and cancel():

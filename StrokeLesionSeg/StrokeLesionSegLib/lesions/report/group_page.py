@@ -224,7 +224,7 @@ def _listed(title: str, columns: list[tuple[str, str]], rows: list[list[object]]
     caption = f"{_scans(len(rows))}."
     if len(rows) > MOST_LISTED:
         caption = f"The first {MOST_LISTED} of {_scans(len(rows))}; the table below has them all."
-    return section(title, table(columns, rows[:MOST_LISTED], caption, class_="names"))
+    return section(title, table(columns, rows[:MOST_LISTED], caption, class_="names notes"))
 
 
 def _histogram(results: Sequence[_Result]) -> Markup | None:
@@ -342,6 +342,11 @@ def _table(results: Sequence[_Result]) -> Markup:
     ]
     body = [_row(r) for r in results[:MOST_ROWS]]
     caption = "Press a heading to sort. Volumes are measured on each scan's own grid."
+    if any(r.done and r.scan.aligned is None for r in results):
+        caption += (
+            " Aligned is n/a for scans that lie on the MNI152 grid already, or if no alignment "
+            "was wanted."
+        )
     if len(results) > MOST_ROWS:
         caption += f" The first {MOST_ROWS} of {len(results)} scans are shown."
     whole = element(
@@ -369,7 +374,7 @@ def _row(result: _Result) -> Markup:
         result.total - result.left,
         max(result.volumes, default=0),
     )
-    aligned = {None: "not asked for", True: "yes", False: "failed"}[scan.aligned]
+    aligned = {None: "n/a", True: "yes", False: "failed"}[scan.aligned]
     count = len(result.volumes)
     return element(
         "tr",

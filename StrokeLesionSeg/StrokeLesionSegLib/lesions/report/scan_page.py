@@ -53,6 +53,7 @@ def scan_report(content: ReportContent) -> str:
             side_figures(content),
             _regions(content),
             _alignment(content),
+            _check(),
             _details(content),
         ),
         footer(),
@@ -191,9 +192,12 @@ def _regions(content: ReportContent) -> Markup | None:
     if regions is None:
         return None
     total = sum(row.volume_ml for row in regions.rows) + regions.outside_ml
+    if total <= 0:
+        text = f"Atlas: {regions.title}. There is no lesion to share out among its regions."
+        return section("Volumes by region", paragraph(text))
 
     def line(name: str, left: str, right: str, volume: float, share: float | None) -> list[str]:
-        part = _percent(volume / total) if total > 0 else "n/a"
+        part = _percent(volume / total)
         load = "n/a" if share is None else _percent(share)
         return [name, left, right, ml(volume), part, load]
 
@@ -246,6 +250,19 @@ def _alignment(content: ReportContent) -> Markup:
         alignment_figure(content),
         class_="keep",
     )
+
+
+def _check() -> Markup:
+    """Where the person who has looked at the scan says so; to be filled in on paper."""
+    fields = [
+        element("div", element("dt", title), element("dd", value))
+        for title, value in (
+            ("Result", "\u2610 accepted \u2003\u2610 corrected \u2003\u2610 rejected"),
+            ("Checked by", ""),
+            ("Date", ""),
+        )
+    ]
+    return section("Check by a reader", element("dl", *fields, class_="check"), class_="keep")
 
 
 def _details(content: ReportContent) -> Markup:

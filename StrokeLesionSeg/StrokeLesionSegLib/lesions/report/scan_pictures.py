@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,7 +53,7 @@ def mosaic_figure(content: ReportContent) -> Markup:
 
 def lesion_figures(content: ReportContent) -> Markup | None:
     """Three planes through the centre of each lesion."""
-    lesions = [lesion for lesion in content.lesions if lesion.keep]
+    lesions = _kept(content)
     if not lesions:
         return None
     views = _views(content)
@@ -74,12 +76,7 @@ def lesion_figures(content: ReportContent) -> Markup | None:
     )
     if len(lesions) > MOST_VIEWS:
         note += f" Only the {MOST_VIEWS} largest of {len(lesions)} lesions are shown."
-    return section(
-        "Each lesion in three planes",
-        paragraph(note, class_="lead"),
-        element("div", *figures, class_="pair"),
-        class_="keep",
-    )
+    return _pairs("Each lesion in three planes", note, figures)
 
 
 def uncertainty_figure(content: ReportContent) -> Markup | None:
@@ -135,7 +132,7 @@ def uncertainty_figure(content: ReportContent) -> Markup | None:
 
 def side_figures(content: ReportContent) -> Markup | None:
     """The slice with the most of a lesion beside its mirror image."""
-    lesions = [lesion for lesion in content.lesions if lesion.keep]
+    lesions = _kept(content)
     if not lesions:
         return None
     views = _views(content)
@@ -148,12 +145,7 @@ def side_figures(content: ReportContent) -> Markup | None:
         index = int(own.sum(axis=(1, 2)).argmax())
         outline = views.plane(own, AXIAL, index)
         cells = [
-            Cell(
-                views.plane(content.t1, AXIAL, index),
-                views.letters(AXIAL),
-                _height(content, index),
-                [(outline, "lesion")],
-            ),
+            _cell(content, views, AXIAL, index, [(outline, "lesion")]),
             Cell(
                 views.plane(mirrored, AXIAL, index),
                 views.letters(AXIAL, mirrored=True),
@@ -186,12 +178,7 @@ def side_figures(content: ReportContent) -> Markup | None:
     )
     if len(lesions) > MOST_SIDES:
         note += f" The {MOST_SIDES} largest lesions are shown."
-    return section(
-        "Side-to-side comparison",
-        paragraph(note, class_="lead"),
-        element("div", *figures, class_="pair"),
-        class_="keep",
-    )
+    return _pairs("Side-to-side comparison", note, figures)
 
 
 def alignment_figure(content: ReportContent) -> Markup | None:
@@ -204,14 +191,8 @@ def alignment_figure(content: ReportContent) -> Markup | None:
     for point in points:
         kji = content.index_kji(point)
         for axis in range(3):
-            cells.append(
-                Cell(
-                    views.plane(content.t1, axis, kji[axis]),
-                    views.letters(axis),
-                    _place(content, axis, kji[axis]),
-                    [(views.plane(content.brain, axis, kji[axis]), "brain")],
-                )
-            )
+            outline = views.plane(content.brain, axis, kji[axis])
+            cells.append(_cell(content, views, axis, kji[axis], [(outline, "brain")]))
     picture = sheet(
         cells, 3, "Six planes of the aligned scan with the outline of the MNI152 brain", shown=760
     )
@@ -260,14 +241,27 @@ def _brain_box(content: ReportContent) -> Box:
     return crop_box(head | (content.labels > 0), 4)
 
 
+def _kept(content: ReportContent) -> list[Lesion]:
+    return [lesion for lesion in content.lesions if lesion.keep]
+
+
+def _pairs(title: str, note: str, figures: list[Markup]) -> Markup:
+    """A section of figures, two in a row where there is room."""
+    lead = paragraph(note, class_="lead")
+    return section(title, lead, element("div", *figures, class_="pair"), class_="keep")
+
+
+def _cell(
+    content: ReportContent, views: Views, axis: int, index: int, outlines: list[Any], **more: Any
+) -> Cell:
+    """One plane of the scan, with its letters and its place."""
+    plane = views.plane(content.t1, axis, index)
+    return Cell(plane, views.letters(axis), _place(content, axis, index), outlines, **more)
+
+
 def _axial(content: ReportContent, views: Views, index: int) -> Cell:
     labels = views.plane(content.labels, AXIAL, index)
-    return Cell(
-        views.plane(content.t1, AXIAL, index),
-        views.letters(AXIAL),
-        _height(content, index),
-        [(labels > 0, "lesion")],
-    )
+    return _cell(content, views, AXIAL, index, [(labels > 0, "lesion")])
 
 
 def _through(
@@ -275,13 +269,8 @@ def _through(
 ) -> Cell:
     labels = views.plane(content.labels, axis, kji[axis])
     own = labels == lesion.label
-    return Cell(
-        views.plane(content.t1, axis, kji[axis]),
-        views.letters(axis),
-        _place(content, axis, kji[axis]),
-        [((labels > 0) & ~own, "other"), (own, "lesion")],
-        cross=views.point(kji, axis),
-    )
+    outlines = [((labels > 0) & ~own, "other"), (own, "lesion")]
+    return _cell(content, views, axis, kji[axis], outlines, cross=views.point(kji, axis))
 
 
 def _even(part: slice, count: int) -> list[int]:
@@ -302,10 +291,6 @@ def _spaced_peaks(amounts: NDArray[np.floating], count: int) -> list[int]:
         found.append(best)
         left[max(0, best - 2) : best + 3] = 0
     return sorted(found)
-
-
-def _height(content: ReportContent, index: int) -> str:
-    return _place(content, AXIAL, index)
 
 
 def _place(content: ReportContent, axis: int, index: int) -> str:
