@@ -122,12 +122,16 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.largestCheck.setChecked(bool(effect.integerParameter("LargestOnly")))
         node = effect.nodeReference("Roi")
         quietly(self.roiSelector, self.roiSelector.setCurrentNode, node)
+        self.showRows(region)
+        self.schedulePreview()
+        self.refresh()
+
+    def showRows(self, region):
+        """Only the rows that the region needs."""
         for item in (self.slabLabel, self.slabSlider):
             item.setVisible(region == "slab")
         for item in (self.roiLabel, self.roiSelector):
             item.setVisible(region == "roi")
-        self.schedulePreview()
-        self.refresh()
 
     def updateMRMLFromGUI(self, *_args):
         effect = self.scriptedEffect
@@ -143,6 +147,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             effect.setNodeReference("Roi", self.roiSelector.currentNode())
         finally:
             node.EndModify(wasModifying)
+        self.showRows(effect.parameter("Region"))
         self.schedulePreview()
 
     def setReady(self, ready):

@@ -1,8 +1,8 @@
 """The modules that our Segment Editor effects import, over PySide6: qt, ctk, SegmentEditorEffects.
 
 As PythonQt does it: properties are attributes, signals are named by their signature, nothing takes
-keywords. It stays an offscreen smoke test: Slicer's own widgets are not here. The editor is Slicer's
-real logic, see ``editor_stand_in``.
+keywords. It stays an offscreen smoke test: Slicer's own widgets are not here. The editor is
+Slicer's real logic, see ``editor_stand_in``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 os.environ.setdefault("PYSIDE6_OPTION_PYTHON_ENUM", "0x03")
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-from PySide6 import QtCore, QtGui, QtWidgets  # noqa: E402
+from PySide6 import QtCore, QtGui, QtWidgets
 
 CLASSES = (
     "QApplication",

@@ -88,7 +88,7 @@ class Desk:
         grid = self.effect.entry.edit_grid
         world = grid.to_world(grid.index_to_local(index))
         node = self.layout.sliceWidget(view).node
-        node.JumpSliceByCentering(*world)
+        node.JumpSliceByOffsetting(*world)
         x, y, _off = edit_views.world_to_xy(node, world)
         return round(float(x)), round(float(y))
 
@@ -118,9 +118,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk(
-    slicer: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Desk]]:
+def desk(slicer: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Desk]]:
     import bridge_scenes
     import editor_stand_in
     import effect_stand_in
@@ -180,3 +178,386 @@ def test_options_say_what_to_do_in_every_state(desk: Any, name: str) -> None:
     assert not one.stand_in.raw(one.effect.readyButton).isVisible()
     assert one.effect.problem == ""
     one.picture(f"{name}-2-ready")
+
+
+def ready(desk: Any, name: str, affine: Any = None, unknown: int = 0) -> Desk:
+    one: Desk = desk(name, affine)
+    one.activate()
+    entry = one.prepare(blobs(one, unknown))
+    one.effect.refresh()
+    assert one.effect.entry is entry
+    return one
+
+
+def probability(one: Desk) -> np.ndarray:
+    import bridge_scenes
+
+    return np.asarray(bridge_scenes.blob_volume(one.editor.volume).array)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_left_behind_after_the_effect(desk: Any, name: str) -> None:
+    one = ready(desk, name, unknown=3)
+    one.settle(0.3)
+    effect = one.effect
+    assert [s for s, _call in effect._shortcuts] or name in ("StrokeLesion", "LesionBrush")
+    effect.deactivate()
+    one.settle(0.05)
+    assert one.scripted.actors == []
+    assert not any(timer.isActive() for timer, _call in effect._timers)
+    assert effect._shortcuts == []
+    window = one.stand_in.raw(one.window)
+    shortcuts = window.findChildren(type(window).__mro__[0].__base__)
+    assert not [s for s in shortcuts if type(s).__name__ == "QShortcut"]
+    # And again: an effect is chosen many times.
+    one.activate()
+    one.settle(0.05)
+    effect.deactivate()
+    assert one.scripted.actors == []
+
+
+def test_the_preview_shows_what_apply_does(desk: Any) -> None:
+    one = ready(desk, "StrokeLesion")
+    one.stand_in.raw(one.effect.thresholdSlider).setValue(0.4)
+    one.settle(0.1)
+    assert one.scripted.doubleParameter("Threshold") == pytest.approx(0.4)
+    wanted = probability(one) >= 0.4
+    np.testing.assert_array_equal(one.effect.actors.overlay.labels != 0, wanted)
+    assert f"{wanted.sum()} voxels" in one.stand_in.raw(one.effect.foundLabel).text()
+    assert not one.editor.voxels("one").any()
+    assert len(one.scripted.actors) == 3
+    one.picture("StrokeLesion-3-preview")
+    one.click(one.effect.applyButton)
+    np.testing.assert_array_equal(one.editor.voxels("one"), wanted)
+    assert one.scripted.selected == [""]
+    one.editor.undo()
+    assert not one.editor.voxels("one").any()
+
+
+@pytest.mark.parametrize("kind", ["slice", "slab", "roi"])
+def test_apply_in_a_region(desk: Any, kind: str) -> None:
+    one = ready(desk, "StrokeLesion")
+    one.event(MOVE, "Red")
+    one.xy_of("Red", (9, 9, 8))
+    combo = one.stand_in.raw(one.effect.regionBox)
+    combo.setCurrentIndex(combo.findData(kind))
+    combo.activated.emit(combo.currentIndex())
+    inside = np.zeros(probability(one).shape, bool)
+    if kind == "slice":
+        inside[9] = True
+    elif kind == "slab":
+        one.effect.slabSlider.setValue(3.0)
+        inside[8:11] = True
+    else:
+        roi = one.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "ROI")
+        roi.SetCenter([8.0, 9.0, 9.0])
+        roi.SetSize([6.2, 8.2, 4.2])
+        one.effect.roiSelector.setCurrentNode(roi)
+        inside[7:12, 5:14, 5:12] = True
+    drawn = np.zeros(inside.shape, bool)
+    drawn[2:18, 2:5, 3:25] = True
+    one.editor.put("one", drawn)
+    one.settle(0.1)
+    wanted = np.where(inside, probability(one) >= 0.5, drawn)
+    one.picture(f"StrokeLesion-4-{kind}")
+    one.click(one.effect.applyButton)
+    np.testing.assert_array_equal(one.editor.voxels("one"), wanted)
+
+
+def test_apply_waits_for_the_background_and_remembers_its_segment(desk: Any) -> None:
+    one = ready(desk, "StrokeLesion", unknown=20)
+    one.effect.workTimer.stop()
+    one.effect.onApply()
+    assert one.scripted.selected == []
+    assert not one.stand_in.raw(one.effect.applyButton).isEnabled()
+    assert "known" in one.stand_in.raw(one.effect.applyButton).text()
+    one.picture("StrokeLesion-5-waiting")
+    one.editor.select("two")
+    one.until(lambda: bool(one.scripted.selected))
+    np.testing.assert_array_equal(one.editor.voxels("one"), probability(one) >= 0.5)
+    assert not one.editor.voxels("two").any()
+    from StrokeLesionSegLib.slicerbridge import results
+
+    one.until(lambda: results.maps_of(one.editor.segmentation)[0] is not None)
+
+
+def test_scrolling_predicts_when_it_pauses(desk: Any) -> None:
+    one = ready(desk, "StrokeLesion", unknown=20)
+    one.effect.workTimer.stop()
+    session = one.effect.entry.session
+    seen = len(session.visible)
+    widget = one.layout.sliceWidget("Red")
+    for index in (3, 4, 5, 6):
+        one.xy_of("Red", (index, 9, 8))
+        one.effect.processViewNodeEvents(widget.node, 0, widget)
+        assert len(session.visible) == seen, "scrolling waited for the network"
+    one.effect.workTimer.stop()
+    one.until(lambda: (0, 6) in session.visible)
+
+
+def test_a_stroke_by_view_events(desk: Any) -> None:
+    one = ready(desk, "LesionBrush")
+    one.effect.onRelative(False)
+    one.effect.diameterSlider.setValue(6.0)
+    start, end = one.xy_of("Red", (9, 9, 5)), one.xy_of("Red", (9, 9, 12))
+    assert not one.event(MOVE, "Red", start)
+    circle = one.effect.actors._circles[one.layout.sliceWidget("Red")]
+    assert circle.actor.GetVisibility()
+    assert circle.source.GetRadius() == pytest.approx(3.0 * 200 / 60)
+    assert one.event(PRESS, "Red", start)
+    one.event(MOVE, "Red", end)
+    overlay = one.effect.actors.overlay.labels != 0
+    assert overlay.any()
+    assert not one.editor.voxels("one").any(), "the segment changes when the button goes up"
+    assert one.event(RELEASE, "Red", end)
+    painted = one.editor.voxels("one")
+    assert {int(k) for k in np.nonzero(painted)[0]} == {9}
+    assert painted.sum() >= overlay.sum() > 10
+    assert not (painted & (probability(one) < 0.5)).any()
+    assert painted[9, 9, 5:13].all()
+    assert not (one.effect.actors.overlay.labels != 0).any()
+    assert one.scripted.saves == 1
+    # The other mode, by either key; plain keys of Slicer are left alone.
+    faint = np.ones(painted.shape, bool)
+    one.editor.put("one", faint)
+    for keys in ({"alt": 1}, {"control": 1, "shift": 1}):
+        one.editor.put("one", faint)
+        assert one.event(PRESS, "Red", end, **keys)
+        one.event(RELEASE, "Red", end, **keys)
+        erased = faint & ~one.editor.voxels("one")
+        assert not (erased & (probability(one) >= 0.5)).any()
+    for keys in ({"shift": 1}, {"control": 1}, {"alt": 1, "control": 1}, {"alt": 1, "shift": 1}):
+        assert not one.event(PRESS, "Red", end, **keys), f"{keys} belongs to Slicer"
+    assert one.effect.stroke is None
+
+
+def test_the_brush_erases_where_the_model_finds_none(desk: Any) -> None:
+    one = ready(desk, "LesionBrush")
+    one.effect.onRelative(False)
+    one.effect.diameterSlider.setValue(10.0)
+    everything = np.ones(probability(one).shape, bool)
+    one.editor.put("one", everything)
+    one.click(one.effect.eraseButton)
+    one.click(one.effect.sphereCheck)
+    xy = one.xy_of("Red", (9, 14, 8))
+    one.event(PRESS, "Red", xy)
+    one.event(RELEASE, "Red", xy)
+    k, j, i = np.ogrid[:20, :24, :28]
+    ball = (k - 9) ** 2 + (j - 14) ** 2 + (i - 8) ** 2 <= 25
+    np.testing.assert_array_equal(
+        everything & ~one.editor.voxels("one"), ball & (probability(one) < 0.5)
+    )
+    one.picture("LesionBrush-3-erase")
+
+
+def test_size_of_the_brush(desk: Any) -> None:
+    one = ready(desk, "LesionBrush")
+    one.effect.onRelative(False)
+    one.scripted.setCommonParameter("BrushAbsoluteDiameter", 10.0)
+    assert one.event("MouseWheelForwardEvent", shift=1)
+    assert one.scripted.doubleParameter("BrushAbsoluteDiameter") == pytest.approx(12.0)
+    assert not one.event("MouseWheelForwardEvent")
+    assert one.event("MouseWheelBackwardEvent", shift=1)
+    assert one.event("KeyPressEvent", key="plus")
+    assert one.event("KeyPressEvent", key="minus")
+    assert not one.event("KeyPressEvent", key="a")
+    size = one.scripted.doubleParameter("BrushAbsoluteDiameter")
+    assert size == pytest.approx(10 * 1.2 * 0.8 * 1.2 * 0.8, rel=1e-3)
+    # As Paint does it: a share of the screen's height, in the view's millimetres.
+    one.effect.onRelative(True)
+    one.scripted.setCommonParameter("BrushRelativeDiameter", 3.0)
+    one.event(MOVE, "Red", (100, 100))
+    assert one.effect.diameter() == pytest.approx(0.03 * 1000 * 60 / 200)
+
+
+def test_clicks_by_view_events(desk: Any) -> None:
+    one = ready(desk, "LesionClicks")
+    xy = one.xy_of("Red", (3, 20, 24))
+    assert one.event(PRESS, "Red", xy)
+    assert one.event(RELEASE, "Red", xy)
+    session = one.effect.entry.session
+    assert [(c.positive, c.axis) for c in session.clicks] == [(True, 0)]
+    one.until(lambda: not one.effect.work.working)
+    lesion = one.editor.voxels("one")
+    assert lesion[3, 20, 24]
+    assert one.stand_in.raw(one.effect.table).rowCount() == 1
+    # The point is there: a press on it is left to Markups, which drags it.
+    assert not one.event(PRESS, "Red", xy)
+    other = one.xy_of("Green", (9, 9, 8))
+    one.editor.put("one", np.ones(lesion.shape, bool))
+    assert one.event(PRESS, "Green", other, alt=1)
+    one.until(lambda: not one.effect.work.working)
+    assert [(c.positive, c.axis) for c in session.clicks] == [(True, 0), (False, 1)]
+    assert not one.editor.voxels("one")[9, 9, 8]
+    one.picture("LesionClicks-3-two")
+    # Slicer's undo takes voxels and point; the list follows by itself.
+    one.editor.undo()
+    one.until(lambda: len(session.clicks) == 1)
+    one.settle(0.3)
+    assert one.stand_in.raw(one.effect.table).rowCount() == 1
+    markups = one.slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+    assert sum(m.GetNumberOfControlPoints() for m in markups) == 1
+    # Dragged by the user.
+    node = next(m for m in markups if m.GetNumberOfControlPoints())
+    node.SetNthControlPointPosition(0, 22.0, 19.0, 4.0)
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    one.until(lambda: session.clicks[0].ras_mm == (22.0, 19.0, 4.0))
+    one.until(lambda: not one.effect.work.working)
+    one.effect.onRemoveLast()
+    one.until(lambda: not one.effect.work.working)
+    assert session.clicks == ()
+    assert not one.event(PRESS, "Red", xy, shift=1)
+
+
+def test_points_are_hidden_while_another_effect_works(desk: Any) -> None:
+    one = ready(desk, "LesionClicks")
+    xy = one.xy_of("Red", (3, 20, 24))
+    one.event(PRESS, "Red", xy)
+    node = one.slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")[0]
+    assert node.GetDisplayNode().GetVisibility()
+    one.effect.deactivate()
+    assert not node.GetDisplayNode().GetVisibility()
+    one.activate()
+    assert node.GetDisplayNode().GetVisibility()
+
+
+def test_review_from_the_keyboard(desk: Any) -> None:
+    one = ready(desk, "LesionReview")
+    effect = one.effect
+    one.settle(0.05)
+    one.editor.put("one", probability(one) >= 0.5)
+    keys = {one.stand_in.raw(s).key().toString().lower(): s for s, _call in effect._shortcuts}
+    assert sorted(keys) == ["a", "k", "n", "p", "s", "u", "x"]
+    # Taken by the editor and by the slice views.
+    assert not set(keys) & set("qwzyi0123456789gtfbvr")
+
+    def press(key: str) -> None:
+        one.stand_in.raw(keys[key]).activated.emit()
+
+    press("n")
+    first = effect.candidate()
+    node = one.layout.sliceWidget("Red").node
+    from StrokeLesionSegLib.slicerbridge import edit_views
+
+    off = edit_views.world_to_xy(node, first.voxel_ras_mm)[2]
+    assert abs(off) < 1e-3, "the views jumped there"
+    assert (effect.actors.overlay.labels != 0).sum() == first.voxels
+    press("x")
+    assert one.editor.voxels("one").sum() == (probability(one) >= 0.5).sum() - first.voxels
+    second = effect.candidate()
+    assert second.id != first.id, "it goes on by itself"
+    press("a")
+    assert sorted(c.state for c in effect.reviewer.candidates) == ["accepted", "rejected"]
+    one.picture("LesionReview-3-decided")
+    effect.goTo(next(c for c in effect.reviewer.candidates if c.state == "rejected"))
+    press("u")
+    np.testing.assert_array_equal(one.editor.voxels("one"), probability(one) >= 0.5)
+    one.editor.undo()
+    one.until(lambda: "rejected" in {c.state for c in effect.reviewer.candidates})
+
+
+def test_a_finished_segment_is_not_touched(desk: Any) -> None:
+    one = ready(desk, "LesionBrush")
+    logic = one.slicer.vtkSlicerSegmentationsModuleLogic
+    segment = one.editor.segmentation.GetSegmentation().GetSegment("one")
+    logic.SetSegmentStatus(segment, logic.Completed)
+    xy = one.xy_of("Red", (9, 9, 8))
+    assert one.event(PRESS, "Red", xy)
+    assert not one.event(RELEASE, "Red", xy)
+    assert not one.editor.voxels("one").any()
+    assert "marked as completed" in one.text()
+
+
+@pytest.mark.parametrize("name", ["LesionBrush", "LesionClicks"])
+def test_a_hidden_segment_is_asked_about(desk: Any, name: str) -> None:
+    one = ready(desk, name)
+    xy = one.xy_of("Red", (9, 9, 8))
+    for answer in (one.scripted.NotConfirmed, one.scripted.ConfirmedWithDialog):
+        one.scripted.answer = answer
+        assert one.event(PRESS, "Red", xy), "button up went to the dialog: take the event"
+        one.event(RELEASE, "Red", xy)
+        assert not one.editor.voxels("one").any()
+        assert one.scripted.saves == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_missing_torch_leads_to_the_module(
+    desk: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from StrokeLesionSegLib.slicerbridge import edit_store
+    from StrokeLesionSegLib.slicerbridge.torch_setup import TorchState
+
+    monkeypatch.setattr(edit_store, "torch_state", lambda: TorchState(False))
+    one = desk(name)
+    chosen: list[str] = []
+    monkeypatch.setattr(one.slicer.util, "selectModule", chosen.append, raising=False)
+    one.activate()
+    assert "PyTorch" in one.text()
+    one.click(one.effect.readyButton)
+    assert chosen == ["StrokeLesionSeg"]
+    one.picture(f"{name}-0-torch")
+
+
+def test_a_failing_model_is_told_and_the_cursor_comes_back(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from StrokeLesionSegLib.errors import InputError
+
+    one = desk("StrokeLesion")
+    one.activate()
+
+    def fail(*_: Any) -> None:
+        raise InputError("model", "the weights are damaged", "Install the model again")
+
+    monkeypatch.setattr(one.effect.store, "open", fail)
+    monkeypatch.setattr(
+        one.effect.store,
+        "readiness",
+        lambda *_: types.SimpleNamespace(kind="session", text="", button="Look"),
+    )
+    one.effect.onReadyButton()
+    assert "damaged" in one.text()
+
+
+def test_every_key_is_in_the_help(desk: Any) -> None:
+    for name in NAMES:
+        one = desk(name)
+        text = one.effect.helpText()
+        for key, _call in one.effect.shortcuts():
+            assert f"<b>{key}" in text, f"{name}: {key}"
+
+
+def test_registration_names_files_that_slicers_loader_finds(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As qSlicerSegmentEditorScriptedEffect: package by the folder, class by the file."""
+    import effect_stand_in
+
+    package = effect_stand_in.install(slicer, monkeypatch)
+
+    class FakeScripted:
+        def __init__(self, parent: Any) -> None:
+            self.name = self.title = ""
+
+        def setPythonSource(self, path: str) -> None:
+            assert Path(path).is_file()
+            assert "\\" not in path
+            module = sys.modules[Path(path).parent.name]
+            self.python = getattr(module, Path(path).stem)(self)
+
+        def self(self) -> Any:
+            return self.python
+
+    effects = types.ModuleType("qSlicerSegmentationsEditorEffectsPythonQt")
+    effects.qSlicerSegmentEditorScriptedEffect = FakeScripted  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, effects.__name__, effects)
+    effect_stand_in.registered.clear()
+    package.registerEffects()
+    assert [e.name for e in effect_stand_in.registered] == list(NAMES)
+    for scripted in effect_stand_in.registered:
+        assert scripted.title
+        icon = effect_stand_in.raw(scripted.python.icon())
+        assert not icon.isNull()
+        assert icon.availableSizes()[0].width() == 48
+        assert scripted.python.clone().name == scripted.name
+        scripted.python.cleanup()
