@@ -8,7 +8,6 @@ from StrokeLesionSegLib.slicerbridge.edit_views import jump
 from . import widgets
 from .base import LesionEffect
 
-STATES = {"open": "open", "accepted": "lesion", "rejected": "no lesion"}
 # While the volume is being worked out, the list is made anew every so many pulses.
 LOOK_EVERY = 8
 
@@ -165,12 +164,13 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         self.showList()
 
     def showList(self):
+        states = {"open": _("open"), "accepted": _("lesion"), "rejected": _("no lesion")}
         rows = []
         for c in self.reviewer.candidates:
             place = ", ".join(f"{v:.0f}" for v in c.centroid_ras_mm)
             rows.append(
                 (
-                    _(STATES[c.state]),
+                    states[c.state],
                     f"{c.volume_ml:.2f}",
                     f"{c.mean_probability:.2f}",
                     f"{c.doubt:.2f}",

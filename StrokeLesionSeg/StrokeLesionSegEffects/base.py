@@ -45,6 +45,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self.lastView = None  # slice widget that the mouse or the wheel was in last
         self._isActive = False
         self._built = False
+        self._pulses = 0
         self._shortcuts = []
         self._resting = []
         self._timers = []
@@ -200,9 +201,9 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         text = ready.text
         if self.entry is not None and self.entry.session.warnings:
             text += " " + " ".join(self.entry.session.warnings)
-        self.statusLabel.setText(widgets.asHtml(self.problem or _(text), bool(self.problem)))
+        self.statusLabel.setText(widgets.asHtml(self.problem or text, bool(self.problem)))
         self.readyButton.setVisible(bool(ready.button))
-        self.readyButton.setText(_(ready.button))
+        self.readyButton.setText(ready.button)
         self.setReady(ready.kind == "ready")
         index = ["none", "overlay", "beside"].index(_mirror.how)
         self.mirrorBox.setCurrentIndex(index)
@@ -280,7 +281,10 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
     def _onPulse(self):
         if self.isSceneClosing():
             return
-        self.refresh()
+        self._pulses += 1
+        # Without a session, what is missing is looked for on disk: once a second is enough.
+        if self.entry is not None or self._pulses % 5 == 0:
+            self.refresh()
         if self.entry is not None:
             self.pulse()
 

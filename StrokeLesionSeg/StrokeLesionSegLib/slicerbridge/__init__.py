@@ -21,6 +21,16 @@
 ``panel_tasks``    its part for installations, system check, report and batch
 ``logic``          segment, threshold, measure, report; callable from a script
 ``panel``          what the panel says and allows in each state; no Qt
+``edit_target``    what an edit belongs to: segment and grid, remembered
+``edit_store``     the editing session of a source volume, shared by the Segment Editor effects
+``edit_write``     voxels into a segment through Slicer's masking, overwriting and undo
+``edit_views``     slice views and the edited grid; overlays and the brush's outline
+``edit_regions``   slice, slab or ROI as a region of the session
+``edit_stroke``    a stroke of the lesion brush
+``edit_clicks``    clicks and the work that they cause
+``edit_points``    clicks as markups
+``edit_review``    going through the candidates
+``edit_mirror``    the mirrored scan above the image or beside it
 ``i18n``           texts in the language of Slicer
 ``selftest``       the scenario that runs in Slicer and, without its desktop, in the tests
 =================  ==========================================================================

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from . import edit_write
 from .edit_store import Entry, SessionStore
 from .edit_target import Box, EditTarget, is_empty
+from .i18n import tr as _
 
 
 class ClickWork:
@@ -46,9 +47,9 @@ class ClickWork:
         if refusal:
             raise edit_write.CannotEdit(refusal)
         if not edit_grid.inside(local):
-            raise edit_write.CannotEdit("The click is outside the image.")
+            raise edit_write.CannotEdit(_("The click is outside the image."))
         if not session.takes_clicks:
-            raise edit_write.CannotEdit("This model takes no clicks. Use the Lesion Brush.")
+            raise edit_write.CannotEdit(_("This model takes no clicks. Use the Lesion Brush."))
         index = int(np.rint(edit_grid.local_to_index(local)[axis]))
         session.predict_visible(axis, index)
         self._snapshot()
@@ -61,7 +62,7 @@ class ClickWork:
     def move(self, click_id: int, local: Any) -> None:
         """Move a click. Raises ``CannotEdit``; ``KeyError`` if there is none of that id."""
         if not self.entry.edit_grid.inside(local):
-            raise edit_write.CannotEdit("The click is outside the image.")
+            raise edit_write.CannotEdit(_("The click is outside the image."))
         self._snapshot()
         edit_write.begin(self.effect, self.target)
         moved = self.entry.session.move_click(click_id, local)

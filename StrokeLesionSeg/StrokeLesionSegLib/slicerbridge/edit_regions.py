@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .edit_target import Box, EditGrid
 from .edit_views import ViewPlane
 from .edit_write import CannotEdit
+from .i18n import tr as _
 
 if TYPE_CHECKING:
     from ..editing import Region
@@ -35,10 +36,10 @@ def region_of(
         return WHOLE
     if kind == "roi":
         if roi_node is None:
-            raise CannotEdit("Choose a region of interest first, or make one in Markups.")
+            raise CannotEdit(_("Choose a region of interest first, or make one in Markups."))
         return Region.roi(roi_to_local(roi_node, edit_grid), roi_node.GetSize())
     if plane is None:
-        raise CannotEdit("No slice view shows this segmentation.")
+        raise CannotEdit(_("No slice view shows this segmentation."))
     thickness = millimetres if kind == "slab" else 0.0
     if plane.axis is None:
         return Region.plane(plane.origin, plane.normal, thickness)

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from .edit_target import EditGrid, EditTarget, resampled, volume_of_image
+from .i18n import tr as _
 from .results import (
     PROBABILITY_ROLE,
     TAG,
@@ -86,12 +87,12 @@ class SessionStore:
         """What the effect's panel has to say now; cheap."""
         editor = effect.parameterSetNode()
         if editor is None or editor.GetSegmentationNode() is None:
-            return Readiness("segment", "Choose or make a segmentation first.")
+            return Readiness("segment", _("Choose or make a segmentation first."))
         if editor.GetSourceVolumeNode() is None:
-            return Readiness("source", "Choose the T1-weighted image as source volume first.")
+            return Readiness("source", _("Choose the T1-weighted image as source volume first."))
         target = EditTarget.selected(editor)
         if target is None:
-            return Readiness("segment", "Add or select a segment first.")
+            return Readiness("segment", _("Add or select a segment first."))
         entry = self.find(effect)
         if entry is not None:
             refusal = target.refusal()
@@ -99,36 +100,41 @@ class SessionStore:
                 return Readiness("segment", refusal)
             session = entry.session
             if session.complete:
-                return Readiness("ready", "The probability of the whole volume is known.")
+                return Readiness("ready", _("The probability of the whole volume is known."))
             share = int(100 * session.fraction_done)
-            return Readiness(
-                "ready", f"Working in the background: {share} % of the volume is known."
-            )
+            text = _("Working in the background: {share} % of the volume is known.")
+            return Readiness("ready", text.format(share=share))
         if not torch_state().installed:
             return Readiness(
                 "torch",
-                "PyTorch, which runs the model, is not installed in this Slicer yet. The module "
-                "'Stroke Lesion Segmentation' installs it after asking.",
-                "Open the module's set-up",
+                _(
+                    "PyTorch, which runs the model, is not installed in this Slicer yet. The "
+                    "module 'Stroke Lesion Segmentation' installs it after asking."
+                ),
+                _("Open the module's set-up"),
             )
         if not _has_model():
             return Readiness(
                 "model",
-                "No model is installed. The module 'Stroke Lesion Segmentation' installs one "
-                "from a file (section Advanced).",
-                "Open the module's set-up",
+                _(
+                    "No model is installed. The module 'Stroke Lesion Segmentation' installs one "
+                    "from a file (section Advanced)."
+                ),
+                _("Open the module's set-up"),
             )
         if map_for(editor) is not None:
             return Readiness(
                 "session",
-                "A probability map of this volume is in the scene. Load the model to use it.",
-                "Load the model",
+                _("A probability map of this volume is in the scene. Load the model to use it."),
+                _("Load the model"),
             )
         return Readiness(
             "session",
-            "There is no lesion probability for this volume yet. It is made here, slice by slice, "
-            "while you work.",
-            "Look for lesions",
+            _(
+                "There is no lesion probability for this volume yet. It is made here, slice by "
+                "slice, while you work."
+            ),
+            _("Look for lesions"),
         )
 
     # -- opening and closing -----------------------------------------------------------------------
@@ -149,14 +155,14 @@ class SessionStore:
         editor = effect.parameterSetNode()
         image = _source_image(effect)
         if image is None:
-            raise ValueError("choose a source volume first")
+            raise ValueError(_("Choose a source volume first."))
         segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
         edit_grid = EditGrid.from_image(image, segmentation)
         if np.ptp(volume_of_image(image, edit_grid).array) == 0:
             raise InputError(
                 source.GetName(),
-                "the source volume does not overlap the segmentation's geometry",
-                "Choose the image that the segmentation was made on as source volume",
+                _("the source volume does not overlap the segmentation's geometry"),
+                _("Choose the image that the segmentation was made on as source volume"),
             )
         made = _provenance(segmentation, source)
         map_node = map_for(editor)

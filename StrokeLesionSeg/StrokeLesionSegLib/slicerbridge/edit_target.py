@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images.volume import Grid, Volume
+from .i18n import tr as _
 from .results import finished
 from .volumes import affine_from_node, node_by_id
 
@@ -51,12 +52,12 @@ class EditTarget:
         """Why the segment must not be changed now; empty if it may be."""
         segment = self.segment
         if segment is None:
-            return "The segment was removed."
+            return _("The segment was removed.")
         if finished(segment):
-            return (
-                f"The segment '{segment.GetName()}' is marked as completed. Set its status back "
-                "to 'In progress' in the list of segments to edit it."
-            )
+            return _(
+                "The segment '{name}' is marked as completed. Set its status back to 'In "
+                "progress' in the list of segments to edit it."
+            ).format(name=segment.GetName())
         return ""
 
     def stamp(self) -> int:

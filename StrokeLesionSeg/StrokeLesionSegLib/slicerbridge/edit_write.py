@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .edit_target import Box, EditGrid, EditTarget, empty_image, is_empty, voxels_of_image
+from .i18n import tr as _
 
 
 class CannotEdit(Exception):
@@ -148,7 +149,7 @@ def _call(effect: Any, target: EditTarget, image: Any, mode: str) -> None:
 
     node = target.node
     if node is None or target.segment is None:
-        raise CannotEdit("The segment was removed.")
+        raise CannotEdit(_("The segment was removed."))
     image.Modified()
     wanted = getattr(slicer.qSlicerSegmentEditorAbstractEffect, mode)
     with _selected(effect.parameterSetNode(), target):
