@@ -100,20 +100,46 @@ def test_a_known_affine_is_found(
     np.testing.assert_array_equal(found.matrix[3], [0, 0, 0, 1])
 
 
+def with_cavity(volume: Volume, to_mni: np.ndarray, size_ml: float) -> Volume:
+    """A dark ellipsoid of ``size_ml`` (in MNI space) in the left middle cerebral territory."""
+    radii = np.array([24.0, 55.0, 34.0])
+    radii *= (1000 * size_ml / (4 / 3 * np.pi * radii.prod())) ** (1 / 3)
+    k, j, i = np.indices(volume.array.shape, sparse=True)
+    to_mni = to_mni @ volume.affine
+    distance = sum(
+        ((to_mni[n, 0] * i + to_mni[n, 1] * j + to_mni[n, 2] * k + to_mni[n, 3] - c) / r) ** 2
+        for n, (c, r) in enumerate(zip((-40, -10, 15), radii, strict=True))
+    )
+    return volume.with_array(np.where(distance < 1, 0.15 * volume.array, volume.array))
+
+
+HEAD = affine((8, -5, 5), (0.92, 0.92, 0.92), (10, 10, -10))
+
+
 def test_a_large_cavity_does_not_pull_the_brain_along() -> None:
-    to_native = affine((8, -5, 5), (0.92, 0.92, 0.92), (10, 10, -10))
-    volume = subject(True, to_native, (2, 2, 2))
-    k, j, i = np.indices(volume.array.shape)
-    native = np.stack([i, j, k, np.ones_like(i)], axis=-1) @ volume.affine.T
-    mni = native @ np.linalg.inv(to_native).T
-    inside = (((mni[..., :3] - [-40, -10, 15]) / [24, 55, 34]) ** 2).sum(axis=-1) < 1
-    cavity_ml = inside.sum() * 8 / 1000
-    assert cavity_ml > 100
-    array = volume.array.copy()
-    array[inside] *= 0.15
-    found = align_to_mni(volume.with_array(array))
+    volume = with_cavity(subject(True, HEAD, (2, 2, 2)), np.linalg.inv(HEAD), 240)
+    found = align_to_mni(volume)
     assert found.ok, found.reason
-    assert error_mm(found, to_native) < 3.0
+    assert error_mm(found, HEAD) < 3.0
+
+
+@pytest.mark.parametrize("skull", [True, False])
+@pytest.mark.parametrize("size_ml", [200, 350])
+def test_a_cavity_does_not_make_a_good_pose_look_bad(skull: bool, size_ml: float) -> None:
+    """And makes no bad one look good: front for back, and half the size."""
+    from StrokeLesionSegLib.images import alignment_start as start
+
+    whole = subject(skull, HEAD, (2, 2, 2))
+    hollow = with_cavity(whole, np.linalg.inv(HEAD), size_ml)
+    smooth = [start.smooth_copy(start.reduce_scan(v)) for v in (whole, hollow)]
+    good, with_hole = (start.healthy_similarity(s, HEAD) for s in smooth)
+    assert good > 0.95
+    assert with_hole > good - 0.04
+    about = np.eye(4)
+    about[:3, 3] = start.CENTRE_MM
+    for wrong in (affine((0, 0, 180)), np.diag([0.7, 0.7, 0.7, 1.0])):
+        pose = HEAD @ about @ wrong @ np.linalg.inv(about)
+        assert max(start.healthy_similarity(s, pose) for s in smooth) < 0.7
 
 
 def test_every_axis_order_and_repetition_gives_the_same_matrix() -> None:
@@ -259,3 +285,24 @@ def test_real_scans_are_aligned(shared_data: Path, name: str) -> None:
         moved = ndimage.affine_transform(filled, index[:3, :3], index[:3, 3], mask.shape, order=1)
         dice = 2 * np.sum(mask & (moved > 0.5)) / (mask.sum() + (moved > 0.5).sum())
         assert dice > 0.9
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    "name", ["heads/uih1_T1w.nii.gz", "brains/ds002748_sub-02_T1w_brain.nii.gz"]
+)
+def test_a_third_of_the_left_hemisphere_may_be_gone(shared_data: Path, name: str) -> None:
+    """300 mL in a real scan: the alignment is that of the whole brain, and is accepted. With axes
+    that are labelled wrongly it is refused, as without the cavity."""
+    from StrokeLesionSegLib.images import read_scan
+
+    volume = read_scan(shared_data / "t1" / name).volume
+    whole = align_to_mni(volume)
+    hollow = with_cavity(volume, whole.matrix, 300)
+    found = align_to_mni(hollow)
+    assert found.ok, found.reason
+    assert found.similarity > 0.8
+    assert error_mm(found, np.linalg.inv(whole.matrix)) < 4.0
+    turned = Volume(hollow.array, np.diag([-1.0, -1.0, 1.0, 1.0]) @ hollow.affine)
+    refused = align_to_mni(turned)
+    assert not refused.ok, refused.similarity

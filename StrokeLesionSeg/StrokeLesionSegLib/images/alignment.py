@@ -18,6 +18,7 @@ from .alignment_start import (
     CENTRE_MM,
     fit_quality,
     healthy_mask,
+    healthy_similarity,
     reduce_scan,
     search_starts,
     smooth_copy,
@@ -29,7 +30,7 @@ from .volume import Volume
 _REFINED = 2
 _CONVINCING = 0.76
 
-# Bounds of a success. Scans reach a similarity of 0.8 to 0.95, with a cavity of 100 mL 0.76. Axes
+# Bounds of a success. Scans reach a similarity of 0.84 to 0.95, with a cavity of 300 mL too. Axes
 # with wrong labels (front for back), phantoms, noise, half a head, inverted contrast: 0.70 at most.
 _MIN_SIMILARITY = 0.73
 _MIN_OVERLAP = 0.75
@@ -47,8 +48,9 @@ class Alignment:
     ok: whether overlap, similarity and the matrix are within the bounds of a success.
     reason: one sentence that says why ``ok`` is false; empty if it is true.
     overlap: Dice of tissue in the moved scan and the template's brain, near the brain; 0 to 1.
-    similarity: correlation with the template within the brain, -1 to 1, over the 85 % of it that
-        agree best (a large lesion does not make a good alignment look bad).
+    similarity: correlation with the template within the brain, -1 to 1, without what looks like a
+        cavity, and over the 85 % of the rest that agree best: a large lesion does not make a good
+        alignment look bad.
     seconds: time it took.
     """
 
@@ -92,7 +94,7 @@ def align_to_mni(
     smooth = smooth_copy(reduced)
     starts = [(fit_quality(smooth, start)[1], start) for start in search_starts(reduced, check)]
     starts.sort(key=lambda item: -item[0])
-    best, overlap, similarity = np.eye(4), 0.0, -1.0
+    best, overlap, fit, similarity = np.eye(4), 0.0, -1.0, -1.0
     for before, start in starts[:_REFINED]:
         # Nobody has to say whether the skull is there: the template that fits better goes first.
         for skull in sorted((False, True), key=lambda s: -fit_quality(smooth, start, s)[1]):
@@ -104,8 +106,9 @@ def align_to_mni(
                 break
         if not sound:
             pose, quality = start, fit_quality(smooth, start)
-        if quality[1] > similarity:
-            best, (overlap, similarity) = pose, quality
+        if quality[1] > fit:
+            best, (overlap, fit) = pose, quality
+            similarity = healthy_similarity(smooth, best)
         if similarity >= _CONVINCING:
             break
     return result(np.linalg.inv(best), _verdict(best, overlap, similarity), overlap, similarity)

@@ -39,6 +39,8 @@ _KEPT = 0.85
 _MISFIT = 0.2
 _MISFIT_SIGMA_MM = 5.0
 _MOST_EXCLUDED = 0.3
+# The same for the verdict, where only what is darker than it should be counts as a lesion.
+_MOST_HOLLOW = 0.35
 
 
 @dataclass(frozen=True)
@@ -175,9 +177,14 @@ def correlation(a: NDArray, b: NDArray) -> float:
 
 def line_fit(values: NDArray, seen: NDArray) -> NDArray[np.float64]:
     """``seen`` minus its best linear prediction from ``values``."""
-    values, seen = values - values.mean(), seen - seen.mean()
+    return seen - seen.mean() - slope(values, seen) * (values - values.mean())
+
+
+def slope(values: NDArray, seen: NDArray) -> float:
+    """Of the line that predicts ``seen`` from ``values`` best; 0 if the latter are constant."""
+    values = values - values.mean()
     power = float(values @ values)
-    return seen - values * (float(values @ seen) / power if power > 1e-12 else 0.0)
+    return float(values @ (seen - seen.mean())) / power if power > 1e-12 else 0.0
 
 
 def robust_correlation(values: NDArray, seen: NDArray) -> float:
@@ -214,6 +221,41 @@ def fit_quality(
     tissue = seen > max(0.5 * float(np.median(seen[brain])), 1e-3)
     overlap = 2.0 * float((tissue & brain).sum()) / max(1.0, float(tissue.sum() + brain.sum()))
     return overlap, similarity
+
+
+def healthy_similarity(smooth: Volume, to_native: NDArray) -> float:
+    """Robust correlation within the brain, without what looks like a cavity; -1 to 1.
+
+    A cavity is a compact part of the brain, at most 35 % of it, that is darker than the template
+    and the rest of the scan predict. Leaving it out helps no scan that lies wrongly: there, as much
+    is too bright as too dark. ``smooth`` and ``to_native`` as in :func:`fit_quality`.
+    """
+    from scipy import ndimage
+
+    every, step_mm = 2, 4.0  # of the template's 2 mm grid
+    points, values, brain = _points(False, every, 2.0)
+    points, values = points[brain], values[brain]
+    seen = sample(smooth.array, smooth.affine, points @ to_native[:3, :3].T + to_native[:3, 3])
+    grid = target(False).mask[(slice(None, None, every),) * 3]
+    place = np.nonzero(grid)
+    place = tuple(axis[brain] for axis in place)
+
+    def spread(of: NDArray) -> NDArray[np.float32]:
+        volume = np.zeros(grid.shape, dtype=np.float32)
+        volume[place] = of
+        return ndimage.gaussian_filter(volume, _MISFIT_SIGMA_MM / step_mm)[place]
+
+    weight = spread(np.ones_like(values))
+    kept = np.ones(values.shape, dtype=bool)
+    for _ in range(3):  # the line through the healthy part moves once the cavity is out
+        misfit = (
+            seen
+            - seen[kept].mean()
+            - slope(values[kept], seen[kept]) * (values - values[kept].mean())
+        )
+        misfit = spread(misfit) / weight
+        kept = misfit >= min(-_MISFIT, float(np.quantile(misfit, _MOST_HOLLOW)))
+    return robust_correlation(values[kept], seen[kept])
 
 
 def healthy_mask(smooth: Volume, to_native: NDArray, skull: bool) -> NDArray[np.bool_]:
