@@ -361,17 +361,23 @@ def cohort_section(part: Row) -> list[str]:
     return table((f"{result['scans']} scans, {result['cores']} cores", ""), rows)
 
 
-def flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
-    """Nested figures as (dotted name, value) pairs."""
-    if isinstance(value, dict):
-        return [pair for k, v in value.items() for pair in flat(v, f"{name}.{k}" if name else k)]
-    if isinstance(value, list) and any(isinstance(v, (dict, list)) for v in value):
-        return [pair for n, v in enumerate(value) for pair in flat(v, f"{name}[{n}]")]
-    return [(name, f"{value:.4g}" if isinstance(value, float) else value)]
-
-
 def interactive_section(part: Row) -> list[str]:
-    return table(("", ""), flat(part["result"]))
+    result = part["result"]
+    rows = [
+        (
+            name,
+            "" if row["target_ms"] is None else f"{row['target_ms']:g}",
+            f"{row['median_ms']:.1f}",
+            f"{row['p95_ms']:.1f}",
+            row["n"],
+        )
+        for name, row in result["rows"].items()
+    ]
+    peak = result["peak_memory_mb"]
+    lines = table(("ms", "target", "median", "95 %", "n"), rows)
+    if peak is not None:
+        lines += ["", f"Peak memory of the process: {peak:.0f} MB."]
+    return lines
 
 
 SECTIONS = (
