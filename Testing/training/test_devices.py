@@ -206,13 +206,14 @@ def torchrun(arguments: list[str], processes: int = 2) -> None:
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_share_a_recipe(cache: Cache, tmp_path: Path) -> None:
     """Without a learning rate nothing moves: what two processes measured must be what one does."""
     folder = Path(cache.images.filename).parent
@@ -236,6 +237,7 @@ def test_two_processes_share_a_recipe(cache: Cache, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_fit_one_network(cache: Cache, tmp_path: Path) -> None:
     folder = Path(cache.images.filename).parent
     run = tmp_path / "run"
@@ -282,6 +284,7 @@ def test_the_pool_is_renewed_and_depends_on_the_step_alone(cache: Cache) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_fit_on_simulated_scans_alone(tmp_path: Path) -> None:
     """Procedural lesions on nilearn's template: the same weights for the same seed."""
     weights = []

@@ -276,6 +276,67 @@ def test_rows_run_resume_and_fill_the_table(cache: Cache, tmp_path: Path) -> Non
     assert "say nothing about the systems" in table
     with pytest.raises(InputError, match="unknown row C1"):
         run_rows(["C1"], cache, tmp_path / "r", **options)
+    # Sentences by hand: for these data only.
+    comments = tmp_path / "m" / "smoke" / "comments.yaml"
+    comments.write_text(f"fingerprint: {cache.fingerprint}\nrows: {{A9: Because of that.}}\n")
+    assert "<br>**Because of that.** |" in build_table(tmp_path / "m")
+    comments.write_text("fingerprint: other\nrows: {A9: Because of that.}\n")
+    assert "Because" not in build_table(tmp_path / "m")
+    # The runs of a row as figures, those of two rows by their manifests alone.
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+    from stroketrain.figures.of_runs import panel_of_row, sweep
+
+    where = (tmp_path / "m", "smoke", tmp_path / "figures")
+    paths = panel_of_row(cache, "A9", tmp_path / "r" / "smoke", *where, seed=0)
+    paths += sweep("B13", *where)
+    assert [p.name for p in paths] == [
+        "panel_A9.png", "panel_A9.svg", "sweep_B13.png", "sweep_B13.svg"
+    ]  # fmt: skip
+    with Image.open(paths[0]) as image:
+        assert image.width > image.height  # T1, truth and two networks, in three scans
+        assert len(image.convert("RGB").getcolors(10**6)) > 50
+
+
+def test_every_nth_training_and_the_rest(cache: Cache, tmp_path: Path) -> None:
+    options = {"budget": "smoke", "manifests": tmp_path / "m", "devices": Devices("cpu")}
+    first = run_rows(["A9"], cache, tmp_path / "r", shard=(0, 2), **options)
+    assert (first, "1 runs" in build_table(tmp_path / "m")) == (1, True)
+    assert run_rows(["A9"], cache, tmp_path / "r", shard=(1, 2), **options) == 1
+    assert run_rows(["A9"], cache, tmp_path / "r", **options) == 0
+    assert "stem minus block_input" in build_table(tmp_path / "m")
+    for wrong in ("2/2", "1", "a/b"):
+        rows = ["experiments", "run", "A6", "--shard", wrong, "--cache", str(tmp_path)]
+        assert cli.main(rows) == 2
+
+
+def test_the_small_budget_costs_the_same_for_every_batch() -> None:
+    rows = load_rows()
+    recipes = [budgeted(rows["B6"], v, "small") for v in rows["B6"].variants.values()]
+    assert [r.batch for r in recipes] == [10, 100, 200]
+    assert len({r.batch * r.steps_per_epoch for r in recipes}) == 1
+    assert budgeted(rows["A13"], {}, "small").evaluate_step == 1  # a window of 20 slices
+    assert len(budgeted(rows["B6"], {}, "small").scored) < 60
+    slabs = budgeted(rows["B13"], rows["B13"].variants["3D"], "small")
+    flat = budgeted(rows["B13"], rows["B13"].variants["2D"], "small")
+    assert slabs.batch * slabs.depth * slabs.steps_per_epoch == pytest.approx(
+        flat.batch * flat.steps_per_epoch, rel=0.1
+    )
+
+
+def test_splits_are_compared_over_the_subjects_that_both_tested(
+    cache: Cache, tmp_path: Path
+) -> None:
+    """Twelve subjects: all are tested by slice, two of them by the first fold of subjects."""
+    options = {"budget": "smoke", "manifests": tmp_path / "m", "devices": Devices("cpu")}
+    run_rows(["B12"], cache, tmp_path / "r", **options)
+    (row,) = [line for line in build_table(tmp_path / "m").splitlines() if "| B12 |" in line]
+    assert "split by slice minus by subject, subjects: " in row
+    assert "split by subject minus by site, subjects: " in row
+    manifests = [json.loads(p.read_text()) for p in (tmp_path / "m/smoke").glob("cs230-*.json")]
+    assert {m["split"]["by"]: m["split"]["fold"] for m in manifests} == dict.fromkeys(
+        ("slice", "subject", "site"), 0
+    )
 
 
 def test_paired_differences() -> None:

@@ -116,6 +116,25 @@ def test_options_of_the_loss_do_what_they_say() -> None:
     assert float(plain._entropy(logits, mask, 0)) == pytest.approx(float(each.mean()), rel=1e-5)
 
 
+def test_compilation_is_of_the_forward_pass_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names in checkpoints stay the same: a run may be compiled in one part and not in another."""
+    asked: list[torch.nn.Module] = []
+
+    def compiled(network: torch.nn.Module, **options: object) -> object:
+        asked.append(network)
+        return lambda x: network(x) + 1
+
+    plain = LesionModule(SPEC, 10)
+    monkeypatch.setattr(torch, "compile", compiled)
+    module = LesionModule(SPEC, 10, compiled=True)
+    assert asked == [module.network]
+    x = torch.zeros(1, 4, 16, 16)
+    module.eval()
+    torch.testing.assert_close(module._forward[0](x), module.network(x) + 1)
+    assert module.state_dict().keys() == plain.state_dict().keys()
+    assert plain._forward[0] is plain.network
+
+
 def test_the_average_of_the_weights_follows_them() -> None:
     slow, fast = (LesionModule(SPEC, 10, ema=decay) for decay in (0.9, 0.1))
     for module in (slow, fast):

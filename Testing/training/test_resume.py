@@ -93,7 +93,7 @@ def drive(folder: Path, kills: list[int], arguments: list[str]) -> list[int]:
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -101,6 +101,7 @@ def drive(folder: Path, kills: list[int], arguments: list[str]) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("kind", ["fit", "preset"])
 def test_killed_runs_end_with_the_same_weights(cache: Path, tmp_path: Path, kind: str) -> None:

@@ -59,14 +59,16 @@ class Cache:
         return Cache(nothing, nothing, [], hashlib.sha256(b"").hexdigest())
 
     def sessions(self, most: int) -> Cache:
-        """The first ``most`` sessions of every subject; copies nothing. The fingerprint is one of
-        its own, made of this one and the names that are kept."""
-        seen: dict[str, int] = {}
-        chosen = []
+        """The ``most`` sessions with the largest lesions of every subject; copies nothing. The
+        fingerprint is one of its own, made of this one and the names that are kept."""
+        of_subject: dict[str, list[int]] = {}
         for n, scan in enumerate(self.scans):
-            seen[scan["subject"]] = seen.get(scan["subject"], 0) + 1
-            if seen[scan["subject"]] <= most:
-                chosen.append(n)
+            of_subject.setdefault(str(scan["subject"]), []).append(n)
+        chosen = []
+        for numbers in of_subject.values():
+            numbers.sort(key=lambda n: -float(self.scans[n].get("volume_ml", 0)))
+            chosen += numbers[:most]
+        chosen.sort()
         if len(chosen) == len(self):
             return self
         names = " ".join(str(self.scans[n]["name"]) for n in chosen)

@@ -16,10 +16,12 @@ from .run import MANIFESTS, read_index
 BUDGET_WORDS = {
     "smoke": "**Smoke budget**: a few steps of tiny networks on slices at a quarter of the "
     "resolution. It shows that every row runs; the numbers say nothing about the systems.",
-    "small": "**Small budget**: networks with a quarter of the channels on slices averaged down by "
-    "4 (58 x 49 pixels of 4 mm), at most 10 short epochs, every fourth slice scored but for rows "
-    "with a window. Three seeds, each with its own fold of five: other subjects are held out. "
-    "Differences between systems can be seen; the level is far below what full training gives.",
+    "small": "**Small budget**: of each subject the three sessions with the largest lesions; "
+    "slices averaged down by 8 (29 x 24 pixels of 8 mm, a pixel being lesion if any part of it "
+    "is); where a recipe has no window of its own the 100 central ones, of which every fourth is "
+    "scored; networks with a quarter of the channels; 10 to 20 short epochs. Three seeds, each "
+    "with its own fold of five: other subjects are held out. Differences between systems can be "
+    "seen; the level says nothing about full training.",
     "full": "**Full budget**: networks, resolution and length as in the papers.",
 }
 

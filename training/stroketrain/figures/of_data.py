@@ -50,7 +50,8 @@ def sample(cache: Cache, out: Path) -> list[Path]:
         vmax=255,
     )
     shown.add_contours(_nifti(mask.astype(np.float32)), levels=[0.5], colors=COLOURS[1])
-    figure.suptitle(name, y=1.02, fontsize=9)
+    # Above nilearn's black ground, which fills the whole figure.
+    figure.text(0.5, 1.01, name, ha="center", va="bottom", fontsize=9)
     return save(figure, out, "sample")
 
 
@@ -64,20 +65,26 @@ def overlap(cache: Cache, out: Path) -> list[Path]:
     for mask in cache.masks:
         mean += mask
     mean *= 100 / len(cache)
-    figure = plt.figure(figsize=(9, 2.6))
-    plotting.plot_stat_map(
-        _nifti(mean),
-        bg_img=load_mni152_template(resolution=1),
+    top = float(mean.max()) or 1.0
+    figure = plt.figure(figsize=(9, 2.2))
+    shown = plotting.plot_anat(
+        load_mni152_template(resolution=1),
         display_mode="z",
         cut_coords=[-30, -15, 0, 15, 30, 45],
-        threshold=float(mean.max()) * 0.02 + 1e-6,
-        cmap="inferno",
-        vmin=0,
-        vmax=float(mean.max()),
-        symmetric_cbar=False,
         figure=figure,
-        title=f"lesion in % of {len(cache)} scans",
+        axes=(0, 0, 0.93, 1),
+        draw_cross=False,
+        colorbar=False,
+        black_bg=True,
     )
+    # From half a scan on: every voxel that any lesion covers.
+    shown.add_overlay(_nifti(mean), threshold=50 / len(cache), cmap="inferno", vmin=0, vmax=top)
+    # A bar of our own: nilearn's writes the threshold across its zero.
+    scale = plt.cm.ScalarMappable(plt.Normalize(0, top), "inferno")
+    bar = figure.colorbar(scale, cax=figure.add_axes((0.945, 0.2, 0.012, 0.6)))
+    bar.set_label("% of scans", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    figure.text(0.0, 1.01, f"lesion in {len(cache)} scans", ha="left", va="bottom", fontsize=9)
     return save(figure, out, "overlap")
 
 
@@ -93,8 +100,13 @@ def profile(cache: Cache, out: Path) -> list[Path]:
     for colour, (name, (a, b)) in zip(COLOURS, (*spans, stack), strict=False):
         label = f"{name}: {share[a:b].sum():.0f} %"
         axes.axvspan(a, b - 1, color=colour, alpha=0.2, label=label)
-    axes.set(xlabel="axial slice z (1 mm)", ylabel="% of all lesion voxels", xlim=(0, len(share)))
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(
+        xlabel="axial slice z (1 mm, from below)",
+        ylabel="% of all lesion voxels",
+        xlim=(0, len(share)),
+        ylim=(0, None),
+    )
+    axes.legend(frameon=False, fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return save(figure, out, "profile")
 
 
@@ -103,22 +115,37 @@ def receptive(cache: Cache, out: Path) -> list[Path]:
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(6, 2.8))
     diameters = lesion_diameters(cache)
-    axes.hist(diameters, bins=np.arange(0, 160, 4), color="0.75", label="lesions in slices")
-    for colour, (name, spec) in zip(
-        COLOURS,
-        (
-            ("CS230, 1 convolution", {"name": "cs230"}),
-            ("CS230, 3 convolutions", {"name": "cs230", "convs_per_stage": 3}),
-            ("residual U-Net", {"name": "residual_unet"}),
-            ("U-Net", {"name": "unet"}),
-        ),
-        strict=False,
+    bins = np.arange(0, 160, 4)
+    weights = np.full(len(diameters), 100 / max(1, len(diameters)))
+    axes.hist(diameters, bins=bins, weights=weights, color="0.75")
+    top = float(axes.get_ylim()[1])
+    for line, (colour, (name, spec)) in enumerate(
+        zip(
+            COLOURS,
+            (
+                ("CS230, 1 convolution", {"name": "cs230"}),
+                ("CS230, 3 convolutions", {"name": "cs230", "convs_per_stage": 3}),
+                ("residual U-Net", {"name": "residual_unet"}),
+                ("U-Net", {"name": "unet"}),
+            ),
+            strict=False,
+        )
     ):
         with torch.device("meta"):
             size = encoder_receptive_field(build_network(spec)).size
-        axes.axvline(size, color=colour, label=f"{name}: {size} mm")
-    axes.set(xlabel="diameter, receptive field (mm)", ylabel="lesions")
-    axes.legend(frameon=False, fontsize=8)
+        axes.axvline(size, color=colour)
+        # Beside its line, each a little lower than the one before, so that none is crossed out.
+        beside = {"ha": "left"} if size < 90 else {"ha": "right"}
+        axes.text(
+            size + (1.5 if size < 90 else -1.5), top * (0.97 - 0.1 * line), f"{name}: {size} mm",
+            color=colour, fontsize=8, va="top", bbox={"fc": "white", "ec": "none", "pad": 0.5},
+            **beside,
+        )  # fmt: skip
+    axes.set(
+        xlabel="diameter of lesions in axial slices (grey), receptive field (lines), mm",
+        ylabel="% of lesions",
+        xlim=(0, 148),
+    )
     return save(figure, out, "receptive")
 
 

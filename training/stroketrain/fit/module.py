@@ -20,6 +20,7 @@ from ..data.augment import augment
 from ..data.resident import ResidentCache
 from ..data.slices import PATCH, VIEWS
 from .clicks import simulate_guidance
+from .devices import seed_step
 
 
 def initialise(network: torch.nn.Module) -> None:
@@ -154,8 +155,7 @@ class LesionModule(L.LightningModule):
         # would have drawn.
         step_seed = int(self.hparams["seed"]) * 1_000_003 + self.global_step
         step_seed += 500_000_003 * self.global_rank
-        torch.manual_seed(step_seed)
-        g = Generator(self.device).manual_seed(step_seed)
+        g = seed_step(step_seed, self.device)
         image, mask = self.training_inputs(batch, g)
         x = self._inputs(g, image, mask, step_seed).contiguous(memory_format=self.layout)
         logits = self._forward[0](x).float()

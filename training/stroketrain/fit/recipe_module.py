@@ -17,7 +17,7 @@ from ..data.resident import ResidentCache
 from ..losses import build_loss, cascade_loss
 from ..metrics import PixelCurves, probability_of, scan_scores, summarise_scans
 from ..schedules import rate_factor
-from .devices import gather
+from .devices import gather, seed_step
 from .recipe import Recipe
 
 
@@ -85,8 +85,7 @@ class RecipeModule(L.LightningModule):
         # Seeded by the step, dropout's generator too: a resumed run draws what an unbroken one
         # would have drawn.
         step_seed = self.seed * 1_000_003 + self.global_step + 500_000_003 * self.global_rank
-        torch.manual_seed(step_seed)
-        g = Generator(self.device).manual_seed(step_seed)
+        g = seed_step(step_seed, self.device)
         image, mask = self.training_inputs(batch, g)
         if isinstance(self.network, Cascade):
             loss = cascade_loss(g, self.network, image, mask, self.loss)
