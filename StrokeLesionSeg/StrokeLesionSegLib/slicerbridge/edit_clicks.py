@@ -34,6 +34,7 @@ class ClickWork:
         self._before: NDArray[np.uint8] | None = None  # answer before the action
         self._positive: tuple[float, float, float] | None = None
         self._take_whole = False
+        self._held: NDArray[np.uint8] | None = None  # the segment before, if it takes a lesion
 
     # -- actions ------------------------------------------------------------------------------
 
@@ -150,6 +151,8 @@ class ClickWork:
         if seed is not None and answer[seed]:
             held = edit_write.segment_voxels(self.target, edit_grid, whole) != 0
             self._take_whole = not bool((held & _piece(answer != 0, seed)).any())
+        if self._take_whole:
+            self._held = edit_write.segment_voxels(self.target, edit_grid)
         return (whole, answer) if self._take_whole else (box, mask)
 
     def _apply(self, box: Box, mask: NDArray[np.uint8]) -> None:
@@ -188,8 +191,11 @@ class ClickWork:
         seed = None if is_empty(box) else self._in_box(self._positive, box)
         if seed is None or not mask[seed]:
             return
+        lesion = _piece(np.asarray(mask) != 0, seed)
+        if self._held is None or self._held[box][lesion].any():
+            return  # in other slices the segment had some of it: what is missing was left out
         wanted = edit_write.segment_voxels(self.target, self.entry.edit_grid, box) != 0
-        wanted |= _piece(np.asarray(mask) != 0, seed)
+        wanted |= lesion
         edit_write.become(self.effect, self.target, self.entry.edit_grid, box, wanted)
 
     def _in_box(self, local: Any, box: Box) -> tuple[int, ...] | None:
