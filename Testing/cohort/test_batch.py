@@ -349,6 +349,30 @@ def test_a_list_with_subjects(tmp_path: Path, out: Path) -> None:
     assert source.is_dir()
 
 
+def test_a_list_names_the_series_of_a_dicom_folder(tmp_path: Path, out: Path) -> None:
+    uids = ["1.2.826.0.1.3680043.10.511.9.1", "1.2.826.0.1.3680043.10.511.9.2"]
+    for number, uid in enumerate(uids):
+        folder = tmp_path / "in" / "patient"
+        cli_support.write_dicom_series(folder, uid=uid, shift=50.0 * number)
+    assert support.batch(tmp_path / "in", out) == 3
+    (record,) = support.records(out)
+    assert "2 usable series" in record["error"]
+    assert record["error"].endswith(
+        "Name the series in a list: path, subject, session, SeriesInstanceUID."
+    )
+    path = tmp_path / "list.tsv"
+    origins = []
+    for uid in (*uids, uids[1]):
+        path.write_text(f"path\tsubject\tsession\tseries\nin/patient\tP1\t\t{uid}\n")
+        assert support.batch(path, tmp_path / "listed") == 0
+        side = json.loads(next((tmp_path / "listed").rglob("*_mask.json")).read_text())
+        assert side["source"]["series"] == uid
+        origins.append(side["source"]["affine_ijk_to_ras_mm"][0][3])
+    assert origins[0] != origins[1]
+    # Another series is other input; the same one is not done again.
+    assert [r["series"] for r in support.records(tmp_path / "listed")] == uids
+
+
 def test_pages_for_the_group_and_for_every_scan(
     tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

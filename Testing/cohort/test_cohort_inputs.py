@@ -238,13 +238,15 @@ def test_lists(tmp_path: Path) -> None:
     csv = tmp_path / "list.csv"
     csv.write_text("data/x.nii.gz,7\n")
     assert find_scans(csv).scans[0].stem == "sub-7"
+    csv.write_text("data/x.nii.gz,,,1.2.3\ndata/y.nii.gz,7\n")
+    assert [s.series for s in find_scans(csv).scans] == ["1.2.3", None]
 
 
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
         ("a.nii\na.nii\n", "line 2 names a.nii again"),
-        ("a.nii\tb\tc\td\n", "line 1 has 4 columns"),
+        ("a.nii\tb\tc\td\te\n", "line 1 has 5 columns"),
         ("a.nii\0\n", "binary"),
         ("# nothing\n", "no T1-weighted scans"),
     ],

@@ -227,6 +227,7 @@ class _Plan:
             same = unchanged(found.path, record.get("input") or {})
             if not same and options.resume and not _came_from(record, ledger.runs, here):
                 _refuse_foreign(found, record, ledger.runs, source, settings.out)
+            same = same and record.get("series") == found.series
             if not options.resume or not same or record["settings"] != settings.digest:
                 self.to_do.append(found)
             elif record["state"] == FAILED:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
@@ -44,11 +44,13 @@ class FoundScan:
     path: absolute path of the file or DICOM folder.
     relative: what it is called in tables and ledger: relative to the input, with ``/``.
     entities: subject, session and so on, distinct within the cohort.
+    series: SeriesInstanceUID to take from a DICOM folder that holds several; None takes the one.
     """
 
     path: Path
     relative: str
     entities: Entities
+    series: str | None = None
 
     @property
     def stem(self) -> str:
@@ -84,7 +86,12 @@ def find_scans(source: Path, *, leave_out: Path | None = None) -> Cohort:
         raise InputError(source, "there is no such file or folder", "Check the path")
     if not source.is_dir():
         if source.name.lower().endswith(_LISTS):
-            return _cohort(source, read_list(source), [])
+            listed = read_list(source)
+            cohort = _cohort(source, [line[:3] for line in listed], [])
+            scans = (
+                replace(s, series=line[3]) for s, line in zip(cohort.scans, listed, strict=True)
+            )
+            return Cohort(tuple(scans), cohort.passed_over)
         return _cohort(source, [(source, source.name, None)], [])
     try:
         os.listdir(source)
@@ -212,16 +219,19 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def read_list(path: Path) -> list[tuple[Path, str, Entities | None]]:
-    """The scans named in a text file: (absolute path, path as given, entities if given).
+def read_list(path: Path) -> list[tuple[Path, str, Entities | None, str | None]]:
+    """The scans named in a text file: (absolute path, path as given, entities, DICOM series).
 
     One path a line, relative ones from the list's own folder; empty lines and lines that begin
-    with ``#`` are skipped. Subject and session may follow after tabs. A first line that begins
-    with ``path`` is taken as a heading. In ``.csv`` files commas take the place of tabs.
+    with ``#`` are skipped. Subject, session and SeriesInstanceUID may follow after tabs; what is
+    not given is None. A first line that begins with ``path`` is taken as a heading. In ``.csv``
+    files commas take the place of tabs.
 
     Raises ``InputError`` if the list cannot be read, names a scan twice, or has more columns.
     """
-    remedy = "Give one path a line, optionally followed by subject and session after tabs"
+    remedy = (
+        "Give one path a line, optionally followed by subject, session and DICOM series after tabs"
+    )
     try:
         # Names that are not UTF-8 come through as the file system itself treats them.
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
@@ -230,13 +240,13 @@ def read_list(path: Path) -> list[tuple[Path, str, Entities | None]]:
     if "\0" in text:
         raise InputError(path, "is not a list of paths but a binary file", remedy)
     separator = "," if path.name.lower().endswith(".csv") else "\t"
-    found: list[tuple[Path, str, Entities | None]] = []
+    found: list[tuple[Path, str, Entities | None, str | None]] = []
     seen: set[Path] = set()
     for number, line in enumerate(text.splitlines(), start=1):
         cells = [cell.strip() for cell in line.split(separator)]
         if not cells[0] or cells[0].startswith("#") or (number == 1 and cells[0] == "path"):
             continue
-        if len(cells) > 3:
+        if len(cells) > 4:
             raise InputError(path, f"line {number} has {len(cells)} columns", remedy)
         scan = Path(os.path.abspath(path.parent / Path(cells[0]).expanduser()))
         if scan in seen:
@@ -249,5 +259,6 @@ def read_list(path: Path) -> list[tuple[Path, str, Entities | None]]:
                 label(cells[1].removeprefix("sub-")),
                 label(session.removeprefix("ses-")) if session else "",
             )
-        found.append((scan, Path(cells[0]).as_posix(), entities))
+        series = cells[3] if len(cells) > 3 and cells[3] else None
+        found.append((scan, Path(cells[0]).as_posix(), entities, series))
     return found

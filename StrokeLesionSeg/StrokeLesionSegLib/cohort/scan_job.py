@@ -163,7 +163,7 @@ def prepare(
     check_source(found.path)
     try:
         before = fingerprint(found.path)
-        scan = read_scan(found.path)
+        scan = read_scan(found.path, series=found.series)
         after = quick_look(found.path)
     except OSError as error:
         raise InputError(
@@ -329,8 +329,11 @@ def failure(
         raise error
     record = _record(found, settings, FAILED, seconds)
     if isinstance(error, InputError):
+        remedy = error.remedy
+        if "--series" in remedy:  # an option of "segment": here each scan may need another
+            remedy = "Name the series in a list: path, subject, session, SeriesInstanceUID"
         # Without the path, which is another on every machine: "source" says which scan it is.
-        text = f"{error.cause}. {error.remedy}.".replace(f"{found.path.parent}{os.sep}", "")
+        text = f"{error.cause}. {remedy}.".replace(f"{found.path.parent}{os.sep}", "")
         record["error"] = " ".join(text.split())
     elif isinstance(error, MemoryError) or "memory" in str(error).lower():
         record["error"] = "there is not enough memory for this scan. Use --views axial."
@@ -385,6 +388,7 @@ def _record(found: FoundScan, settings: Settings, state: str, seconds: float) ->
         "session": found.entities.session,
         "folder": found.entities.folder.as_posix(),
         "source": found.relative,
+        "series": found.series,
         "state": state,
         "settings": settings.digest,
         "model_sha256": settings.manifest["sha256"],

@@ -14,8 +14,8 @@ from ..errors import InputError
 
 #: Deflate cannot shrink further than 1032 : 1 (zlib's technical notes).
 DEFLATE_LIMIT = 1032
-#: A whole DICOM file, inflated; one with a head at .25 mm has half of it.
-MOST_INFLATED_BYTES = 1 << 30
+#: A whole DICOM file, inflated; one with a head at .4 mm has half of it.
+MOST_INFLATED_BYTES = 1 << 29
 _COPY_AGAIN = "Copy or download it again"
 _BLOCK = 1 << 18
 
