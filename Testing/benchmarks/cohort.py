@@ -34,7 +34,7 @@ from typing import Any
 from stages import LIB_ROOT, REPOSITORY, machine
 
 sys.path.insert(0, str(LIB_ROOT))
-sys.path[:0] = [str(REPOSITORY / "Testing" / part) for part in ("cohort", "engine")]
+sys.path[:0] = [str(REPOSITORY / "Testing" / part) for part in ("cohort", "engine", ".")]
 
 STAGES = ("read", "align", "canonical", "window", "network", "back", "clean", "write", "report")
 # The allocator and the caches have settled by then.

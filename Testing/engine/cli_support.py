@@ -20,13 +20,13 @@ def write_tiny_model(home: Path, name: str = "tiny", **changes: Any) -> Path:
     Its probabilities are near one half everywhere, so a threshold of 0.3 finds lesions surely.
     """
     import torch
+    from model_manifest import CHANNELS, model_manifest
     from StrokeLesionSegLib.models import write_model
     from StrokeLesionSegLib.networks import build_network
 
-    channels = ["t1", "click_positive", "click_negative", "previous_probability"]
     spec = {
         "name": "residual_unet",
-        "in_channels": len(channels),
+        "in_channels": len(CHANNELS),
         "skip": "stem",
         "filters": [4, 4, 8, 8, 8],
     }
@@ -34,35 +34,7 @@ def write_tiny_model(home: Path, name: str = "tiny", **changes: Any) -> Path:
     torch.manual_seed(7)
     network = build_network(spec)
     torch.random.set_rng_state(state)
-    manifest = {
-        "schema": 1,
-        "name": name,
-        "version": "0.0.1",
-        "title": "Random weights for tests",
-        "description": "Finds nothing sensible.",
-        "license": "Apache-2.0",
-        "intended_use": "Tests only.",
-        "created": "2026-01-01",
-        "network": spec,
-        "channels": channels,
-        "contrast": "T1w",
-        "labels": {"1": "stroke lesion"},
-        "preprocessing": {
-            "grid": "mni152-2009a-1mm",
-            "window_percentiles": [0.5, 99.5],
-            "pad_multiple": 16,
-            "brain_mask_margin_mm": None,
-        },
-        "inference": {
-            "threshold": 0.5,
-            "hysteresis": None,
-            "min_volume_ml": 0.0,
-            "views": "axial",
-        },
-        "training": {},
-        "metrics": {},
-        **changes,
-    }
+    manifest = model_manifest(name, spec, version="0.0.1", **changes)
     folder = home / "models" / name
     write_model(folder, manifest, network.state_dict())
     return folder

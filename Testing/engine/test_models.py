@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_manifest import model_manifest
 from StrokeLesionSegLib import models
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import install as install_module
@@ -25,36 +26,9 @@ SPEC = {"name": "residual_unet", "in_channels": 4, "filters": [4, 8, 16], "skip"
 
 
 def manifest_dict(name: str = "tiny", **changes):
-    content = {
-        "schema": 1,
-        "name": name,
-        "version": "1.0",
-        "title": "Tiny",
-        "description": "For the tests.",
-        "license": "Apache-2.0",
-        "intended_use": "Tests only.",
-        "created": "2026-01-31",
-        "network": dict(SPEC),
-        "channels": ["t1", "click_positive", "click_negative", "previous_probability"],
-        "contrast": "T1w",
-        "labels": {"1": "stroke lesion"},
-        "preprocessing": {
-            "grid": "mni152-2009a-1mm",
-            "window_percentiles": [0.5, 99.5],
-            "pad_multiple": 16,
-            "brain_mask_margin_mm": None,
-        },
-        "inference": {
-            "threshold": 0.5,
-            "hysteresis": None,
-            "min_volume_ml": 0.05,
-            "views": "axial",
-        },
-        "training": {"commit": "0" * 40},
-        "metrics": {},
-    }
-    content.update(changes)
-    return content
+    inference = {"threshold": 0.5, "hysteresis": None, "min_volume_ml": 0.05, "views": "axial"}
+    own = {"inference": inference, "training": {"commit": "0" * 40}}
+    return model_manifest(name, SPEC, **{**own, **changes})
 
 
 def trained_network(seed: int = 0):

@@ -12,6 +12,7 @@ from pathlib import Path
 def write_fluid_model(directory: Path, name: str = "fluid") -> None:
     """Write the model to ``directory/name``."""
     import torch
+    from model_manifest import model_manifest
     from StrokeLesionSegLib.models import write_model
     from StrokeLesionSegLib.networks import build_network
 
@@ -33,32 +34,10 @@ def write_fluid_model(directory: Path, name: str = "fluid") -> None:
                 convolution.weight[channel, channel, 1, 1] = 1.0
         network.head.weight[0, :, 0, 0] = torch.tensor([50.0, -160.0])
         network.head.bias.fill_(-3.0)
-    manifest = {
-        "schema": 1,
-        "name": name,
-        "version": "1.0",
-        "title": "Fluid, for tests",
-        "description": "Weights set by hand; marks what is as dark as fluid.",
-        "license": "Apache-2.0",
-        "intended_use": "Tests only.",
-        "created": "2026-01-01",
-        "network": spec,
-        "channels": ["t1", "click_positive", "click_negative", "previous_probability"],
-        "contrast": "T1w",
-        "labels": {"1": "stroke lesion"},
-        "preprocessing": {
-            "grid": "mni152-2009a-1mm",
-            "window_percentiles": [0.5, 99.5],
-            "pad_multiple": 16,
-            "brain_mask_margin_mm": None,
-        },
-        "inference": {
-            "threshold": 0.5,
-            "hysteresis": None,
-            "min_volume_ml": 1.0,
-            "views": "axial",
-        },
-        "training": {},
-        "metrics": {},
-    }
+    manifest = model_manifest(
+        name,
+        spec,
+        description="Weights set by hand; marks what is as dark as fluid.",
+        inference={"threshold": 0.5, "hysteresis": None, "min_volume_ml": 1.0, "views": "axial"},
+    )
     write_model(directory / name, manifest, network.state_dict(), "float32")
