@@ -190,21 +190,25 @@ def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], Settings]:
         model=str(tmp_path / "tiny"),
         views=("axial", "axial+flips"),
         view_scans=2,
-        robot_scans=0,
+        robot_scans=1,
+        noise_mm=(3.0,),
         threads=1,
     )
     return cases, settings
 
 
-def test_from_scans_to_a_page_and_on_from_there(tmp_path: Path) -> None:
+def test_from_scans_to_a_page_and_on_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stroketrain.bench.run.CLICKS", 2)
     cases, settings = _small_bench(tmp_path)
     said: list[str] = []
     assert run(cases, settings, say=said.append) == []
-    assert len(said) == 5
+    assert len(said) == 6
     model = load_model(settings.model)
     results = settings.out / "models" / measure.key_of(model)
     files = {p: p.stat().st_mtime_ns for p in results.rglob("*.json")}
-    assert len(files) == 10
+    assert len(files) == 11
     assert run(cases, settings, say=said.append) == []
     assert {p: p.stat().st_mtime_ns for p in results.rglob("*.json")} == files
 
@@ -213,6 +217,9 @@ def test_from_scans_to_a_page_and_on_from_there(tmp_path: Path) -> None:
     assert [r["kind"] for r in rows] == ["cavity", "faint", "healthy"]
     assert len(more) == 2
     assert more[0]["passes"] == ["axial", "axial, flipped i"]
+    clicked = summary.robot_figures(rows)["3 mm"]
+    assert [f["n"] for f in clicked] == [1, 1, 1]
+    assert all(0 <= f["value"] <= 1 for f in clicked)
     # The brain of the template is 1.7 to 2 litres; each bin's sums are mL.
     assert 1500 < sum(rows[0]["calibration"]["volume_ml"]) < 2200
     assert sum(rows[0]["calibration"]["lesion_ml"]) == pytest.approx(36 * 0.216)

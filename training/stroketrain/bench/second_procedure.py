@@ -7,8 +7,7 @@ a signed distance map; intensities are carried over by optimal transport between
 cavity's towards the fluid of the same head's ventricles); the gliotic rim follows a distance
 transform; edges are joined in the gradient domain (a Poisson equation in a thin band); old lesions
 draw fluid spaces towards them; and the scanner has polynomial shading, a cut spectrum and its own
-noise. NumPy, SciPy and SimpleITK only. Written before the results of any training were known; no
-setting here was chosen by looking at a model's answers.
+noise. NumPy, SciPy and SimpleITK only. No setting here was chosen by looking at a model's answers.
 
 Arrays are (K, J, I) on the MNI152 grid, 1 mm, RAS axes.
 """
