@@ -168,8 +168,8 @@ def panel(
     figure, axes = plt.subplots(
         len(chosen), len(columns), figsize=(2 * len(columns), 2.3 * len(chosen)), squeeze=False
     )
-    for column, title in enumerate(columns):
-        axes[0][column].set_title(title, fontsize=8)
+    for column, heading in enumerate(columns):
+        axes[0][column].set_title(heading, fontsize=8)
     modules = []
     for folder, (_, run) in zip(folders, runs, strict=True):
         module = RecipeModule(Recipe(**run["recipe"]), cache, 1)
