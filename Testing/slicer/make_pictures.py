@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,19 @@ class Views:
             if not factory.IsDisplayableManagerRegistered(name):
                 factory.RegisterDisplayableManager(name)
 
-    def slice(self, orientation: str, point: tuple[float, float, float], volume: Any) -> np.ndarray:
-        """One slice view with everything that is shown in it, (H, W, 3) uint8."""
+    def slice(
+        self,
+        orientation: str,
+        point: tuple[float, float, float],
+        volume: Any,
+        draw: Callable[[Any, Any], None] | None = None,
+        width_mm: float = 0.0,
+    ) -> np.ndarray:
+        """One slice view with everything that is shown in it, (H, W, 3) uint8.
+
+        ``draw(renderer, slice_node)`` may add actors of its own. ``width_mm``: shown around
+        ``point``; 0 shows the whole slice.
+        """
         slicer, vtk = self.slicer, self.vtk
         logic = slicer.vtkMRMLSliceLogic()
         logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
@@ -70,6 +82,9 @@ class Views:
         composite.SetForegroundOpacity(template.GetForegroundOpacity())
         logic.FitSliceToAll(self.size, self.size)
         node.JumpSliceByOffsetting(*point)
+        if width_mm:
+            node.SetFieldOfView(width_mm, width_mm, node.GetFieldOfView()[2])
+            node.JumpSliceByCentering(*point)
         window = self._window()
         renderer = window.GetRenderers().GetFirstRenderer()
         mapper = vtk.vtkImageMapper()
@@ -85,6 +100,8 @@ class Views:
         group = self._slices.InstantiateDisplayableManagers(renderer)
         group.SetMRMLDisplayableNode(node)
         self._windows.append((group, logic))
+        if draw is not None:
+            draw(renderer, node)
         return self._grab(window)
 
     def three_d(self, brain: Any, azimuth: float) -> np.ndarray:
