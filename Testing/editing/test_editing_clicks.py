@@ -23,7 +23,7 @@ from editing_support import (
 from numpy.typing import NDArray
 from StrokeLesionSegLib.editing import EditingSession
 from StrokeLesionSegLib.editing.clicks import OBEYED_MM
-from StrokeLesionSegLib.editing.guidance import Disk, Tissue, correction, level, onward
+from StrokeLesionSegLib.editing.guidance import Disk, Tissue, carried_on, correction, level, onward
 from StrokeLesionSegLib.errors import InputError
 
 
@@ -388,7 +388,8 @@ def test_a_correction_goes_on_only_in_like_tissue_that_is_still_wrong() -> None:
     before = np.zeros((40, 40), np.float32)
     t1 = np.full((40, 40), 0.8, np.float32)
     t1[10:20, 10:22] = 0.4
-    tissue = Tissue.of(np.full(50, 0.4, np.float32))
+    tissue = Tissue.of(t1, corrected)
+    assert tissue.contrast == pytest.approx(-0.4)
     disk = onward(corrected, before, t1, tissue, True)
     assert disk is not None
     assert disk.positive
@@ -402,6 +403,35 @@ def test_a_correction_goes_on_only_in_like_tissue_that_is_still_wrong() -> None:
     thin = t1.copy()
     thin[12:] = 0.8
     assert onward(corrected, before, thin, tissue, True) is None
+
+
+def test_a_correction_ends_where_the_network_only_obeys() -> None:
+    rows, columns = np.ogrid[:60, :60]
+    disk = Disk(30, 30, True, False)
+    lesion = ((rows - 30) / 6) ** 2 + ((columns - 32) / 11) ** 2 < 1
+    assert carried_on(lesion, lesion, disk)
+    # Smaller than the disk is an answer of its own, too.
+    small = (rows - 30) ** 2 + (columns - 30) ** 2 < 12
+    assert carried_on(small, small, disk)
+    mere = disk.mask((60, 60))
+    assert not carried_on(mere, mere, disk)
+    elsewhere = (rows - 20) ** 2 + (columns - 20) ** 2 < 40
+    assert not carried_on(lesion, elsewhere, disk)
+    assert not carried_on(np.zeros((60, 60), bool), lesion, disk)
+
+
+def test_a_correction_ends_where_the_tissue_has_no_edge() -> None:
+    rows, columns = np.ogrid[:60, :60]
+    lesion = (rows - 30) ** 2 + (columns - 30) ** 2 < 64
+    t1 = np.where(lesion, 0.3, 0.8).astype(np.float32)
+    tissue = Tissue.of(t1, lesion)
+    assert tissue.stands_out(t1, lesion)
+    assert tissue.stands_out(np.where(lesion, 0.5, 0.8).astype(np.float32), lesion)
+    assert not tissue.stands_out(np.where(lesion, 0.7, 0.8).astype(np.float32), lesion)
+    assert not tissue.stands_out(np.where(lesion, 1.0, 0.8).astype(np.float32), lesion)
+    # What had no edge where it was clicked need not have one further on.
+    even = np.full((60, 60), 0.8, np.float32)
+    assert Tissue.of(even, lesion).stands_out(even, lesion)
 
 
 def test_disks_are_those_of_the_training() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..inference.views import VIEW_AXES
 from .background import Background
 from .brush import footprint
-from .guidance import DISK_RADIUS, Disk, Tissue, channels, correction, level, onward
+from .guidance import DISK_RADIUS, Disk, Tissue, carried_on, channels, correction, level, onward
 from .planes import Plane
 from .regions import along, true_box, whole_box
 from .scan import EditedScan, to_canonical_grid
@@ -28,10 +28,12 @@ from .visible import on_slice, predict_slice, slice_box
 OBEYED_MM = 2.0
 # Answers kept for when a click is moved or removed (60 KB each).
 _KEPT_ANSWERS = 400
-# A correction goes no further than this, and no further than its width times the second.
+# A correction goes no further than this, and no further to either side than its own width allows:
+# half of it for what is added (lesions are about as deep as wide, and a network that was trained to
+# obey would go on beyond their end), all of it for what is taken away.
 _FURTHEST_MM = 40.0
-_WIDTHS = 1.5
-_GRACE_MM = 5.0
+_WIDTHS = {True: 0.5, False: 1.0}
+_GRACE_MM = 1.0
 # A starting mask is handed on as sure, but not beyond doubt.
 _SURE, _BLUR_MM = 0.9, 1.0
 
@@ -347,13 +349,16 @@ class Guided:
             or old.positive == disk.positive
             or np.hypot(old.row - disk.row, old.column - disk.column) > 2 * DISK_RADIUS
         ]
-        yield self._correct(view, first, disk)
-        corrected = self._turned(view, first, before, click.positive)
+        self._disks[key].append(disk)
+        answer, accepted = self._asked(view, first, before)
+        yield self._paste(view, first, accepted, answer)
+        corrected = accepted & _turned(answer, before, click.positive)
         area = int(corrected.sum())
         if not area:
             return
-        tissue = Tissue.of(plane.sample(scan.background.t1)[corrected])
-        furthest = min(_FURTHEST_MM, _GRACE_MM + _WIDTHS * 2 * np.sqrt(area / np.pi))
+        tissue = Tissue.of(plane.sample(scan.background.t1), corrected)
+        width = 2 * np.sqrt(area / np.pi)
+        furthest = min(_FURTHEST_MM, _GRACE_MM + _WIDTHS[click.positive] * width)
         for direction in (1, -1):
             yield from self._carry(view, first, direction, corrected, tissue, click, furthest)
 
@@ -384,10 +389,15 @@ class Guided:
                 for old in self._disks.get((view, index), [])
             ):
                 return
-            yield self._correct(view, index, disk)
-            corrected = self._turned(view, index, before, click.positive)
-            if not corrected.any():
+            disks = self._disks.setdefault((view, index), [])
+            disks.append(disk)
+            answer, accepted = self._asked(view, index, before)
+            turned = accepted & _turned(answer, before, click.positive)
+            if not carried_on(turned, corrected, disk) or not tissue.stands_out(t1, turned):
+                disks.remove(disk)
                 return
+            yield self._paste(view, index, accepted, answer)
+            corrected = turned
 
     def _wait_for(self, view: str) -> Iterator[Box]:
         """Predict what clicks in this view build on, unless single slices of it will do."""
@@ -397,12 +407,6 @@ class Guided:
         while (todo := background.next_slices(None, 1)) is not None:
             background.run(*todo)
             yield EMPTY
-
-    def _turned(
-        self, view: str, index: int, before: NDArray[np.float32], positive: bool
-    ) -> NDArray[np.bool_]:
-        now = self._field(view, index)
-        return (now >= 0.5) & (before < 0.5) if positive else (now < 0.5) & (before >= 0.5)
 
     def _field(self, view: str, index: int) -> NDArray[np.float32]:
         """A canonical slice of the field, cut at one half, as its plane shows it."""
@@ -420,27 +424,19 @@ class Guided:
             field[here] = np.where(influence[there] != 0, value.astype(np.float32), field[here])
         return field
 
-    def _correct(self, view: str, index: int, disk: Disk) -> Box:
-        """Add a disk to a canonical slice and take up the answer; the native box that changed."""
-        background = self.scan.background
-        key = (view, index)
-        disks = self._disks.setdefault(key, [])
-        disks.append(disk)
-        plane = background.plane(view, index)
-        before = self._field(view, index)
+    def _asked(
+        self, view: str, index: int, before: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The network's answer to the disks of a canonical slice, and where it counts."""
+        plane = self.scan.background.plane(view, index)
         answer = self._answer(view, index, plane)
         marks = {sign: np.zeros(plane.shape, bool) for sign in (True, False)}
-        for each in disks:
-            marks[each.positive] |= each.mask(plane.shape)
+        for disk in self._disks[(view, index)]:
+            marks[disk.positive] |= disk.mask(plane.shape)
         corrected = correction(answer, before, marks[True], marks[False])
         searched = np.zeros(plane.shape, bool)
         searched[plane.wanted] = True
-        corrected &= searched
-        # What this slice's disks have corrected before has the newest answer now.
-        if key in self._own:
-            corrected |= self._own[key]
-        self._own[key] = corrected
-        return self._paste(plane, view, index, corrected, answer)
+        return answer, corrected & searched
 
     def _answer(self, view: str, index: int, plane: Plane) -> NDArray[np.float32]:
         background, network = self.scan.background, self.scan.network
@@ -464,13 +460,13 @@ class Guided:
         return answer.astype(np.float32)
 
     def _paste(
-        self,
-        plane: Plane,
-        view: str,
-        index: int,
-        corrected: NDArray[np.bool_],
-        answer: NDArray[np.float32],
+        self, view: str, index: int, corrected: NDArray[np.bool_], answer: NDArray[np.float32]
     ) -> Box:
+        """Take up an answer where it counts; the native box that has changed."""
+        plane = self.scan.background.plane(view, index)
+        # What this slice's disks have corrected before has the newest answer now.
+        corrected = corrected | self._own.get((view, index), False)
+        self._own[(view, index)] = corrected
         rows, columns = corrected.any(axis=1).nonzero()[0], corrected.any(axis=0).nonzero()[0]
         if not rows.size:
             return EMPTY
@@ -490,6 +486,15 @@ class Guided:
         box = intersect(parts, whole_box(self._influence.shape))
         self._reached = join(self._reached, box)
         return self.scan.native.parts.native_box(box)
+
+
+def _turned(
+    answer: NDArray[np.float32], before: NDArray[np.float32], positive: bool
+) -> NDArray[np.bool_]:
+    """Where an answer turns no into yes, or, for negative clicks, yes into no."""
+    if positive:
+        return (answer >= 0.5) & (before < 0.5)
+    return (answer < 0.5) & (before >= 0.5)
 
 
 def _on(disks: list[Disk], plane: Plane) -> list[Disk]:

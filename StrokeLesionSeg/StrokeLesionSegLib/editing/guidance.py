@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .regions import plane_box
+
 #: Pixels of 1 mm; the radius that the networks are trained with.
 DISK_RADIUS = 5
 # A probability that moves by more belongs to the correction, though it crosses no threshold.
@@ -20,6 +22,14 @@ _SMALLEST_SHARE = 0.3
 # Tissue counts as alike within so many (robust) standard deviations, of at least this size.
 _ALIKE = 3.0
 _LEAST_DEVIATION = 0.04
+# The edge of a correction: between these distances in mm from it; a contrast worth the name; and
+# how much of it there has to be in a slice further on.
+_RING = (2, 6)
+_LEAST_CONTRAST = 0.05
+_CONTRAST_SHARE = 0.5
+# Intersection over union with the slice before, and with the disk that asked for it.
+_SMALLEST_OVERLAP = 0.4
+_MERE_DISK = 0.85
 
 
 @dataclass(frozen=True)
@@ -102,19 +112,68 @@ def _touching(pieces: NDArray[np.bool_], disks: NDArray[np.bool_]) -> NDArray[np
 
 @dataclass(frozen=True)
 class Tissue:
-    """What the tissue of a correction looks like in the windowed T1."""
+    """What the tissue of a correction looks like in the windowed T1.
+
+    Attributes
+    ----------
+    middle, deviation: median, and robust standard deviation. contrast: the median against that of
+        what is around it.
+    """
 
     middle: float
     deviation: float
+    contrast: float
 
     @classmethod
-    def of(cls, values: NDArray[np.float32]) -> Tissue:
+    def of(cls, t1: NDArray[np.float32], corrected: NDArray[np.bool_]) -> Tissue:
+        """The tissue where ``corrected`` is true (somewhere, in a plane ``t1``)."""
+        values = t1[corrected]
         middle = float(np.median(values))
         deviation = 1.4826 * float(np.median(np.abs(values - middle)))
-        return cls(middle, max(deviation, _LEAST_DEVIATION))
+        return cls(middle, max(deviation, _LEAST_DEVIATION), _contrast(t1, corrected))
 
     def alike(self, values: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which values this tissue may have."""
         return np.abs(values - self.middle) <= _ALIKE * self.deviation
+
+    def stands_out(self, t1: NDArray[np.float32], corrected: NDArray[np.bool_]) -> bool:
+        """Whether ``corrected`` differs from its surroundings as it did where it was clicked.
+
+        A network that has learned to obey marks whatever it is told to; a lesion has an edge.
+        Tissue that did not stand out there need not here.
+        """
+        if abs(self.contrast) < _LEAST_CONTRAST:
+            return True
+        return _contrast(t1, corrected) / self.contrast >= _CONTRAST_SHARE
+
+
+def _contrast(t1: NDArray[np.float32], inside: NDArray[np.bool_]) -> float:
+    from scipy.ndimage import distance_transform_edt
+
+    rows, columns = plane_box(inside, _RING[1] + 1)
+    near, t1 = inside[rows, columns], t1[rows, columns]
+    distance = distance_transform_edt(~near)
+    ring = (distance > _RING[0]) & (distance <= _RING[1]) & (t1 > 0)
+    if not ring.any():
+        return 0.0
+    return float(np.median(t1[near]) - np.median(t1[ring]))
+
+
+def carried_on(corrected: NDArray[np.bool_], before: NDArray[np.bool_], disk: Disk) -> bool:
+    """Whether an answer follows the tissue: it fits that of the slice before, and is no mere disk.
+
+    ``corrected`` and ``before`` (rows, columns): what was corrected here and in the last slice.
+    """
+    return (
+        corrected.any()
+        and _overlap(corrected, before) >= _SMALLEST_OVERLAP
+        and _overlap(corrected, disk.mask(corrected.shape)) <= _MERE_DISK
+    )
+
+
+def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Intersection over union."""
+    return int((a & b).sum()) / max(1, int((a | b).sum()))
 
 
 def onward(
@@ -137,8 +196,7 @@ def onward(
     area = int(left.sum())
     if area < max(_SMALLEST_AREA, _SMALLEST_SHARE * int(corrected.sum())):
         return None
-    there = np.nonzero(left.any(axis=1))[0], np.nonzero(left.any(axis=0))[0]
-    box = tuple(slice(int(n[0]), int(n[-1]) + 1) for n in there)
+    box = plane_box(left, 0)
     depth = distance_transform_edt(np.pad(left[box], 1))[1:-1, 1:-1]
     if depth.max() < _SMALLEST_RADIUS:
         return None

@@ -172,6 +172,15 @@ def true_box(mask: NDArray[np.bool_]) -> Box:
     return parts[0], parts[1], parts[2]
 
 
+def plane_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
+    """The rows and columns that hold the true pixels, and ``margin`` around; some must be true."""
+    parts = []
+    for axis, size in enumerate(mask.shape):
+        there = np.flatnonzero(mask.any(axis=1 - axis))
+        parts.append(slice(max(0, int(there[0]) - margin), min(size, int(there[-1]) + 1 + margin)))
+    return parts[0], parts[1]
+
+
 def _between(
     slope_ijk: NDArray[np.float64], start: float, reach: float, shape: tuple[int, int, int]
 ) -> Box:
