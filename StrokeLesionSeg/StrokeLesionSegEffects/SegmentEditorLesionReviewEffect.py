@@ -223,7 +223,6 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
             self.actors.layoutChanged()
             phase = self._phase % 10
             overlay.set_color(1, (1.0, 0.9, 0.2), 0.25 + 0.06 * min(phase, 10 - phase))
-            overlay.changed()
             self.actors.render()
 
     def probabilityChanged(self, box):

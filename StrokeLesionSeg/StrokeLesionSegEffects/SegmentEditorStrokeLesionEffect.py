@@ -247,7 +247,6 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         overlay.set_color(
             1, tuple(color[n] for n in range(3)), 0.4 + 0.08 * min(self._phase, 10 - self._phase)
         )
-        overlay.changed()
         self.actors.render()
         if self._dirty:
             self.previewTimer.start()

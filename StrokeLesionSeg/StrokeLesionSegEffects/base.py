@@ -205,7 +205,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self.readyButton.setVisible(bool(ready.button))
         self.readyButton.setText(ready.button)
         self.setReady(ready.kind == "ready")
-        index = ["none", "overlay", "beside"].index(_mirror.how)
+        index = ["none", "overlay", "beside"].index(_mirror.look())
         self.mirrorBox.setCurrentIndex(index)
         self.mirrorBox.setEnabled(self.entry is not None)
 
@@ -217,6 +217,12 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         if kind in ("torch", "model"):
             slicer.util.selectModule("StrokeLesionSeg")
             return
+        self.statusLabel.setText(
+            widgets.asHtml(
+                _("Loading the model and aligning the scan; this takes some seconds ...")
+            )
+        )
+        slicer.app.processEvents()
         with self.action(True):
             self.store.open(self.scriptedEffect)
         self.refresh()

@@ -173,11 +173,36 @@ def test_a_view_along_an_oblique_grid_knows_its_slice(slicer: Any) -> None:
     assert edit_views.axis_of_view(plane, bench.grid) == plane.axis
 
 
-def test_an_overlay_shows_the_voxels_that_lie_there(slicer: Any) -> None:
+def warped(slicer: Any, node: Any) -> None:
+    """Put a node under a warp of a few millimetres."""
+    import vtk
+
+    warp = vtk.vtkThinPlateSplineTransform()
+    places = [
+        (-60, -60, -20),
+        (60, -60, 0),
+        (-60, 60, 20),
+        (60, 60, 90),
+        (0, 0, 140),
+        (-20, 10, 60),
+    ]
+    for points, shift in ((vtk.vtkPoints(), 0.0), (vtk.vtkPoints(), 4.0)):
+        for n, (x, y, z) in enumerate(places):
+            points.InsertNextPoint(x + shift * (n % 2), y - shift * (n % 3), z + shift)
+        (warp.SetTargetLandmarks if shift else warp.SetSourceLandmarks)(points)
+    warp.SetBasisToR()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "warp")
+    transform.SetAndObserveTransformToParent(warp)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+
+
+@pytest.mark.parametrize("put_under", [moved, warped], ids=["linear", "warp"])
+def test_an_overlay_shows_the_voxels_that_lie_there(slicer: Any, put_under: Any) -> None:
     from vtk.util.numpy_support import vtk_to_numpy
 
     bench = Bench(slicer, AFFINES["oblique, thick"])
-    moved(slicer, bench.editor.segmentation)
+    put_under(slicer, bench.editor.segmentation)
+    assert (bench.grid.world_to_index_matrix() is None) == (put_under is warped)
     overlay = edit_views.Overlay(bench.grid)
     overlay.labels[6:9, 8:11, 10:13] = 1
     overlay.changed()
@@ -821,6 +846,11 @@ def test_the_mirror_image_comes_and_goes(slicer: Any) -> None:
     ]
     assert after == before
     assert nodes["Yellow"].GetOrientation() == "Sagittal"
+    # The mirrored scan is deleted while it is shown.
+    view.show("overlay", bench.entry)
+    slicer.mrmlScene.RemoveNode(edit_mirror.mirrored_node(bench.entry))
+    assert view.look() == "none"
+    assert all(not c.GetForegroundVolumeID() for c in composites)
 
 
 def test_an_editor_of_another_segmentation_has_no_session(slicer: Any) -> None:

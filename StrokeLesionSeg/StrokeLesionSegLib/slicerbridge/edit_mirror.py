@@ -44,6 +44,13 @@ class MirrorView:
         self.how = "none"
         self._before: list[tuple[str, dict[str, Any]]] = []
         self._layout: int | None = None
+        self._shown = ""
+
+    def look(self) -> str:
+        """``how``, after the views were put back if the mirrored scan is gone from the scene."""
+        if self.how != "none" and node_by_id(self._shown) is None:
+            self.restore()
+        return self.how
 
     def show(self, how: str, entry: Entry | None, opacity: float = 0.5) -> None:
         """Change to ``how``: "none", "overlay" or "beside"."""
@@ -51,6 +58,7 @@ class MirrorView:
         if how == "none" or entry is None:
             return
         node = mirrored_node(entry)
+        self._shown = node.GetID()
         for composite in _composites():
             self._remember(composite)
         if how == "overlay":
@@ -108,7 +116,8 @@ class MirrorView:
             node = node_by_id(node_id)
             if node is not None:
                 for name, value in kept.items():
-                    getattr(node, name)(value)
+                    gone = name.endswith("VolumeID") and node_by_id(value) is None
+                    getattr(node, name)(None if gone else value)
         self._before = []
         self.how = "none"
 

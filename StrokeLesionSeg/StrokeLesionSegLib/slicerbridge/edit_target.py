@@ -135,6 +135,21 @@ class EditGrid:
         index = np.rint(self.local_to_index(local))
         return bool((index >= 0).all() and (index < self.grid.shape).all())
 
+    def world_to_index_matrix(self) -> NDArray[np.float64] | None:
+        """4x4, scene RAS mm to (i, j, k); None if the segmentation lies under a warp."""
+        import vtk
+
+        node = self.node
+        parent = node.GetParentTransformNode() if node is not None else None
+        if parent is None:
+            return np.linalg.inv(self.grid.affine)
+        if not parent.IsTransformToWorldLinear():
+            return None
+        matrix = vtk.vtkMatrix4x4()
+        parent.GetMatrixTransformFromWorld(matrix)
+        from_world = [[matrix.GetElement(r, c) for c in range(4)] for r in range(4)]
+        return np.linalg.inv(self.grid.affine) @ np.array(from_world)
+
     def world_to_index_transform(self) -> Any:
         """``vtkGeneralTransform``, scene RAS mm to (i, j, k) of the edited grid."""
         import vtk
