@@ -49,17 +49,18 @@ BUDGETS: dict[str, dict[str, Any]] = {
         # The CS230 network is five times as quick as the others.
         "slices_per_epoch": {"cs230": 4000, "others": 1200},
         "epochs_times": 2,
+        "epochs_of": {"cs230": 20},
         "networks": {
             "unet": {"filters": [8, 16, 32, 64, 128]},
             "residual_unet": {"filters": [8, 16, 32, 64, 128]},
             "residual_unet_25d": {"filters": [8, 16, 32, 64, 128]},
             "residual_unet_3d": {"filters": [8, 16, 32, 64]},
-            "cs230": {"hidden": [256, 64]},
+            "cs230": {},
             "cascade": {"filters": [8, 16, 32, 64], "mask_filters": [8, 16, 32], "crop": [32, 32]},
         },
         "recipe": {
             "frame": {"shrink": 8},
-            "epochs": 20,
+            "epochs": 10,
             "patience": 30,
             "depth": 16,
             "evaluate_step": 4,
@@ -161,7 +162,8 @@ def budgeted(row: Row, variant: Mapping[str, Any], budget: str) -> Recipe:
     over["network"] = {**over.get("network", {}), **wanted.get("network", {})}
     over["network"]["name"] = name
     longest = plain.epochs * limits.get("epochs_times", 1)
-    over["epochs"] = min(limits["recipe"].get("epochs", longest), longest)
+    most = limits.get("epochs_of", {}).get(name, limits["recipe"].get("epochs", longest))
+    over["epochs"] = min(most, longest)
     if "slices" in limits and plain.window is None:
         for key in ("window", "evaluate_window"):
             if key not in asked:
