@@ -777,6 +777,12 @@ def test_the_real_session_obeys_clicks_and_paints_what_the_map_says(
     bench.editor.undo()
     assert bench.store.follow(bench.entry, bench.target)
     assert len(bench.session.clicks) == 1
+    bench.editor.undo()
+    assert bench.store.follow(bench.entry, bench.target)
+    assert bench.session.clicks == ()
+    bench.target.segment.SetTag(results.TAG + edit_store.STATE_TAG, '{"version": 99}')
+    assert bench.store.follow(bench.entry, bench.target)
+    assert bench.session.clicks == ()
 
 
 def test_unusable_sources_are_told(

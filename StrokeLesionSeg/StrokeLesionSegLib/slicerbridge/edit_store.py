@@ -8,7 +8,7 @@ undo and redo, which restore tags, take them along.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,10 @@ class Entry:
     state_of: EditTarget | None = None
     state_text: str = ""
     map_kept: bool = False
+    blank: dict[str, Any] = field(default_factory=dict)  # no clicks, nothing decided
+
+    def __post_init__(self) -> None:
+        self.blank = self.session.to_state()
 
 
 class SessionStore:
@@ -210,9 +214,9 @@ class SessionStore:
         if entry.state_of == target and entry.state_text == text:
             return False
         try:
-            entry.session.restore(json.loads(text) if text else {})
+            entry.session.restore(json.loads(text) if text else entry.blank)
         except (InputError, ValueError, KeyError, TypeError):
-            entry.session.restore({})
+            entry.session.restore(entry.blank)
         entry.state_of, entry.state_text = target, text
         return True
 
