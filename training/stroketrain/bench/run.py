@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.lesions import read_sidecar, write_sidecar
 from StrokeLesionSegLib.models import load_model
 
@@ -97,6 +98,8 @@ def do(job: Job, settings: Settings) -> str | None:
         else:
             for noise in settings.noise_mm:
                 click(scan, model, results, job.views[0], noise, CLICKS, settings.threads)
+    except InputError as error:  # without its path, which is this machine's
+        return f"{job.what} {job.case.name}: {error.cause}"
     except Exception as error:  # one scan must not end an hour's work; the report counts these
         where = traceback.extract_tb(error.__traceback__)[-1]
         return f"{job.what} {job.case.name}: {error!r} ({Path(where.filename).name}:{where.lineno})"
