@@ -163,10 +163,24 @@ def open_scan(
     if probability is not None:
         _adopt(scan, np.asarray(probability, dtype=np.float32))
     else:
-        # The first call of a network is slow (its kernels are chosen): not when someone waits.
-        plane = background.plane("axial", (ready.box[0].start + ready.box[0].stop) // 2)
-        network(plane.sample(ready.array)[None])
+        _warm_up(scan)
     return scan
+
+
+def _warm_up(scan: EditedScan) -> None:
+    """Call the network once for every size of plane that is to be expected.
+
+    The first call of each size is slow (its kernels are chosen): not when someone waits.
+    """
+    box = scan.background.box
+    planes = [scan.background.plane("axial", (box[0].start + box[0].stop) // 2)]
+    for axis, size in enumerate(scan.grid.shape):
+        plane = scan.slice_plane(axis, size // 2)
+        if plane is not None and plane.shape not in [p.shape for p in planes]:
+            planes.append(plane)
+    for plane in planes:
+        scan.network(plane.sample(scan.background.t1)[None])
+    scan.network.calls = 0  # what it has measured so far says nothing of the calls to come
 
 
 def to_canonical_grid(scan: EditedScan, array: NDArray[np.float32]) -> NDArray[np.float32]:
