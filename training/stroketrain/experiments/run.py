@@ -74,11 +74,8 @@ def run_rows(
     """
     rows = load_rows(rows_folder)
     folder = manifests / budget
-    index = read_index(folder)
-    if index["data"].get("fingerprint") != cache.fingerprint:
-        index["rows"] = {}
     simulated = [s["simulation"] for s in cache.scans if "simulation" in s]
-    index["data"] = {
+    data = {
         "fingerprint": cache.fingerprint,
         "scans": len(cache),
         "subjects": len({s["subject"] for s in cache.scans}),
@@ -86,7 +83,9 @@ def run_rows(
         "simulated": len(simulated),
         "heads": len({r["person"] for r in simulated}),
     }
-    done = number = 0
+    done = 0
+    # A training's number is that of its first row, so that no two processes do it.
+    numbers: dict[str, int] = {}
     small = cache
     for name in chosen_rows(names, rows_folder):
         row = rows[name]
@@ -97,7 +96,7 @@ def run_rows(
             entry["facts"] += FACTS[fact](cache)
         for run in runs_of(row, budget, cache.fingerprint):
             target = folder / f"{run.key}.json"
-            number += 1
+            number = numbers.setdefault(run.key, len(numbers))
             if not target.is_file() and number % shard[1] == shard[0]:
                 # Each seed has its own fold: test subjects differ between seeds, and are the same
                 # for every variant, so that scans can be paired.
@@ -127,6 +126,11 @@ def run_rows(
             entry["runs"].append(
                 {"variant": run.variant, "by": run.by, "seed": run.seed, "key": run.key}
             )
+        # Read again: another process may have written its rows in the meantime.
+        index = read_index(folder)
+        if index["data"].get("fingerprint") != cache.fingerprint:
+            index["rows"] = {}
+        index["data"] = data
         index["rows"][name] = entry
         _write(folder / INDEX, index, indent=1)
         say(f"{name} done: {len(entry['runs'])} trainings, {len(entry['facts'])} facts")
