@@ -234,6 +234,7 @@ class MapSession:
     def to_state(self) -> dict[str, Any]:
         return {
             "clicks": [[c.id, list(c.ras_mm), c.positive, c.axis] for c in self._clicks],
+            "from_mask": self._start is not None,
             "states": {str(k): v for k, v in self._states.items()},
         }
 

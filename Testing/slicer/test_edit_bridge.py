@@ -462,6 +462,13 @@ def test_a_segment_made_by_hand_is_the_starting_point(slicer: Any) -> None:
     finish(work)
     away = bench.distance((8, 8, 10)) <= BALL_MM
     np.testing.assert_array_equal(bench.now()["one"], bench.before["one"] & ~away)
+    # Another segment starts from the model again; back here, from the segment as it is now.
+    bench.editor.select("two")
+    two = edit_target.EditTarget.selected(bench.editor.node)
+    assert bench.store.follow(bench.entry, two)
+    np.testing.assert_array_equal(bench.session.guided_mask(0.5)[1], bench.probability >= 0.5)
+    assert bench.store.follow(bench.entry, bench.target)
+    np.testing.assert_array_equal(bench.session.guided_mask(0.5)[1], bench.now()["one"])
 
 
 # -- state in the scene -------------------------------------------------------------------------

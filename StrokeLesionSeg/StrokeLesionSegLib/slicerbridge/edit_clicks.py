@@ -90,7 +90,12 @@ class ClickWork:
     def start_from_segment(self) -> int:
         """Let clicks correct the segment as it is now; returns its voxels. Voxels stay."""
         mask = edit_write.segment_voxels(self.target, self.entry.edit_grid)
+        refusal = self.target.refusal()
+        if refusal:
+            raise edit_write.CannotEdit(refusal)
         self.entry.session.start_from(mask)
+        self.entry.started = True
+        self.store.keep_state(self.entry, self.target)
         self.working = False
         return int(np.count_nonzero(mask))
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import InputError
 from .edit_target import EditGrid, EditTarget, resampled, volume_of_image
+from .edit_write import segment_voxels
 from .i18n import tr as _
 from .results import (
     PROBABILITY_ROLE,
@@ -60,6 +61,7 @@ class Entry:
     state_of: EditTarget | None = None
     state_text: str = ""
     map_kept: bool = False
+    started: bool = False  # clicks correct the segment instead of the model
     blank: dict[str, Any] = field(default_factory=dict)  # no clicks, nothing decided
 
     def __post_init__(self) -> None:
@@ -214,9 +216,18 @@ class SessionStore:
         if entry.state_of == target and entry.state_text == text:
             return False
         try:
-            entry.session.restore(json.loads(text) if text else entry.blank)
+            state = json.loads(text) if text else entry.blank
+            entry.session.restore(state)
         except (InputError, ValueError, KeyError, TypeError):
-            entry.session.restore(entry.blank)
+            state = entry.blank
+            entry.session.restore(state)
+        # The starting mask itself is not kept: the segment as it is now takes its place.
+        started = bool(state.get("from_mask"))
+        other = started and entry.state_of != target
+        if entry.session.takes_clicks and (started != entry.started or other):
+            start = segment_voxels(target, entry.edit_grid) if started else None
+            entry.session.start_from(start)
+            entry.started = started
         entry.state_of, entry.state_text = target, text
         return True
 
