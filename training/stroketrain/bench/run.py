@@ -138,6 +138,10 @@ def stages(cases: list[BenchCase], settings: Settings) -> Iterator[tuple[str, li
         yield "other model", [Job("predict", c, settings.other, (main,)) for c in chosen]
 
 
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def run(
     cases: list[BenchCase],
     settings: Settings,
@@ -145,7 +149,7 @@ def run(
     workers: int = 1,
     minutes: float | None = None,
     only_scans: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = _say,
 ) -> list[str]:
     """Do all that is not done yet; returns what went wrong, a line each.
 
