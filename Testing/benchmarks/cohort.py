@@ -12,6 +12,8 @@ brains, linked again and again until there are ``--scans`` of them) in a process
 With ``--bad`` the twenty unusable files of the tests are mixed in, the batch is run twice, and the
 exit code, states and reasons are compared with what ``docs/cohorts.md`` promises.
 
+With ``--write`` the tables of ``docs/scaling.md`` are made from the figures.
+
 Linux only (CPU affinity, /proc). Options after ``--`` go to ``batch``.
 """
 
@@ -49,6 +51,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep the derivative there")
     parser.add_argument("--bad", action="store_true", help="mix in unusable files; run twice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="put the tables into that page")
     parser.add_argument("options", nargs="*", help="of batch, after --")
     arguments = parser.parse_args()
 
@@ -79,6 +82,8 @@ def main() -> int:
                   f"reason, exit code 3; the second time in {again['wall_s']:.1f} s")  # fmt: skip
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.write:
+        write_tables(arguments.write, figures)
     return 0
 
 
@@ -179,6 +184,9 @@ def summarise(measured: dict[str, Any], out: Path, cores: int) -> dict[str, Any]
             if any(name in t for t in timings)
         },
         "memory": memory_figures(measured["memory"], ends),
+        "ledger_kb_per_scan": round(
+            statistics.mean(len(json.dumps(r)) + 1 for r in records) / 1e3, 2
+        ),
         "input_mb_per_scan": round(statistics.mean(r["input"]["size"] for r in records) / 1e6, 2),
         "output_mb_per_scan": {
             name: round(sum(values) / len(records) / 1e6, 3) for name, values in sizes.items()
@@ -226,6 +234,69 @@ def show(figures: dict[str, Any]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
         print(f"{name.ljust(width)}  {value}")
+
+
+def write_tables(page: Path, figures: dict[str, Any]) -> None:
+    """Put the figures, and what they mean for 100,000 scans, between the marks of ``page``."""
+    text = page.read_text(encoding="utf-8")
+    for name, rows in (("measured", measured_rows(figures)), ("plan", plan_rows(figures))):
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(begin)
+        _, _, after = rest.partition(end)
+        table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        text = f"{before}{begin}{table}{end}{after}"
+    page.write_text(text, encoding="utf-8")
+
+
+def measured_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    memory, out = figures["memory"], figures["output_mb_per_scan"]
+    stages = ", ".join(f"{name} {value}" for name, value in figures["stages_s"].items())
+    return [
+        ("measured", f"{figures['scans']} scans on {figures['cores']} CPUs"),
+        ("---", "---"),
+        ("machine", figures["machine"]),
+        ("network busy, of the wall time after the first scan (goal: 85 %)",
+         f"{100 * figures['network_share']:.1f} %"),
+        ("processor time used, of what there was", f"{100 * figures['cpu_share']:.0f} %"),
+        ("processor seconds for a scan", f"{figures['cpu_s_per_scan']:.1f}"),
+        ("seconds for a scan", f"{figures['seconds_per_scan']:.2f}"),
+        ("scans an hour", f"{figures['scans_per_hour']:,}"),
+        ("stages beside each other, median s", stages),
+        ("largest resident memory", f"{memory['peak_mb']:,} MB"),
+        ("growth after the tenth scan, for 100 scans",
+         f"{memory['growth_mb_per_100_scans']} MB" if "growth_mb_per_100_scans" in memory
+         else "too few scans"),
+        ("a scan on the disk, compressed", f"{figures['input_mb_per_scan']:.1f} MB"),
+        ("its results", f"{sum(out.values()):.1f} MB, of which the probability map is "
+                        f"{out['probseg.nii.gz']:.1f} MB"),
+        ("its record in the ledger", f"{figures['ledger_kb_per_scan']:.1f} kB"),
+    ]  # fmt: skip
+
+
+def plan_rows(figures: dict[str, Any], scans: int = 100_000) -> list[tuple[str, str, str]]:
+    out = figures["output_mb_per_scan"]
+    total, given = sum(out.values()), figures["input_mb_per_scan"]
+    rest, ledger = total - out["probseg.nii.gz"], figures["ledger_kb_per_scan"]
+    seconds, wall = figures["cpu_s_per_scan"], figures["seconds_per_scan"]
+    core_hours = seconds * scans / 3600
+    hours = core_hours / 80 / figures["cpu_share"]
+    return [
+        ("", "for a scan", f"for {scans:,} scans"),
+        ("---", "---", "---"),
+        ("input", f"{given:.1f} MB", f"{given * scans / 1e3:,.0f} GB"),
+        ("output", f"{total:.1f} MB", f"{total * scans / 1e3:,.0f} GB"),
+        ("output without the probability maps", f"{rest:.2f} MB", f"{rest * scans / 1e3:,.0f} GB"),
+        ("`logs/scans.jsonl`", f"{ledger:.1f} kB", f"{ledger * scans / 1e3:,.0f} MB"),
+        ("files", str(len(out)), f"{len(out) * scans:,} (check the quota of inodes)"),
+        ("processor time", f"{seconds:.1f} s", f"{core_hours:,.0f} core hours"),
+        (f"wall time on {figures['cores']} cores", f"{wall:.2f} s",
+         f"{wall * scans / 86400:.1f} days"),
+        ("wall time on 80 cores", "", f"{hours:.1f} hours"),
+        ("reading and writing on 80 cores", "",
+         f"{(given + total) * scans / hours / 3600:.0f} MB/s together"),
+        ("cost at 0.05 USD for a core hour", f"{seconds / 3600 * 0.05:.5f} USD",
+         f"{core_hours * 0.05:,.0f} USD, without storage"),
+    ]  # fmt: skip
 
 
 def check_bad(measured: dict[str, Any], bad: list[str], scans: int, *, skipped: int) -> None:

@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.timeout(60 * KILLS + 240)
+@pytest.mark.timeout(120 * KILLS + 600)
 def test_kills_at_random_moments(tmp_path: Path) -> None:
     source = support.write_cohort(tmp_path / "in", SCANS)
     chance = random.Random(int(os.environ.get("STROKE_LESION_SEG_SEED", "17")))
@@ -52,7 +52,7 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
             assert {stem: now.get(stem) for stem in known} == known
             mid_work += 0 < len(now) < SCANS
             support.check_complete(out)
-        code, error = support.finished(support.start(source, out))
+        code, error = support.finished(support.start(source, out), timeout=600)
         assert (code, error) == (0, "")
         support.check_complete(out)
         records = support.records(out)
