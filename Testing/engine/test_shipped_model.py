@@ -21,11 +21,6 @@ pytestmark = pytest.mark.skipif(
     not any((shipped_models_directory() or Path()).glob("*/manifest.json")),
     reason="this checkout ships no model",
 )
-# The geometry of these copies is right (test_canonical, test_alignment); this model is just not
-# steady yet under the blur of resampling. "strict" makes the better one that follows say so.
-NOT_STEADY = pytest.mark.xfail(
-    strict=True, reason="the first model reaches a Dice of .70 (thick) and .46 to .49 (oblique)"
-)
 AS_IT_LIES = SegmentOptions(align="none")
 
 
@@ -63,6 +58,7 @@ def run(image: nib.Nifti1Image, model: LoadedModel, options: SegmentOptions) -> 
         result.probability.array,
         volume.affine,
         threshold=settings["threshold"],
+        hysteresis=settings["hysteresis"],
         min_volume_ml=settings["min_volume_ml"],
     )
     return nib.Nifti1Image(found.mask.transpose(2, 1, 0), image.affine)
@@ -89,7 +85,7 @@ def back_on(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> np.ndarray:
 def test_finds_the_stroke_of_the_demo(stroke, model: LoadedModel) -> None:
     image, truth = stroke
     found = np.asarray(run(image, model, SegmentOptions()).dataobj) > 0
-    assert dice(found, truth) > 0.6  # .72 in bfloat16; other number formats differ a little
+    assert dice(found, truth) > 0.75  # .82 in bfloat16; other number formats differ a little
 
 
 def test_any_of_48_orientations_gives_the_same_lesion(stroke, model: LoadedModel) -> None:
@@ -110,7 +106,6 @@ def test_any_of_48_orientations_gives_the_same_lesion(stroke, model: LoadedModel
             assert dice(np.asarray(there.dataobj) > 0, expected) >= 0.99, (axes, flips)
 
 
-@NOT_STEADY
 def test_thick_slices_keep_the_lesion(stroke, model: LoadedModel) -> None:
     image, _ = stroke
     whole = np.asarray(run(image, model, AS_IT_LIES).dataobj) > 0
@@ -124,7 +119,6 @@ def test_thick_slices_keep_the_lesion(stroke, model: LoadedModel) -> None:
     assert dice(back_on(image, mask), whole) >= 0.85
 
 
-@NOT_STEADY
 @pytest.mark.parametrize("align", ["none", "auto"])
 def test_an_oblique_copy_keeps_the_lesion(stroke, model: LoadedModel, align: str) -> None:
     from nilearn.image import resample_img
