@@ -342,8 +342,12 @@ def test_the_brush_erases_where_the_model_finds_none(desk: Any) -> None:
     xy = one.xy_of("Red", (9, 14, 8))
     one.event(PRESS, "Red", xy)
     one.event(RELEASE, "Red", xy)
+    from StrokeLesionSegLib.slicerbridge import edit_views
+
+    # The grid of this scene is RAS at 1 mm from 0: indices are places.
+    x, y, z = edit_views.xy_to_world(one.layout.sliceWidget("Red").node, xy)
     k, j, i = np.ogrid[:20, :24, :28]
-    ball = (k - 9) ** 2 + (j - 14) ** 2 + (i - 8) ** 2 <= 25
+    ball = (k - z) ** 2 + (j - y) ** 2 + (i - x) ** 2 <= 25
     np.testing.assert_array_equal(
         everything & ~one.editor.voxels("one"), ball & (probability(one) < 0.5)
     )

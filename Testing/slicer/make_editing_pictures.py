@@ -11,10 +11,12 @@ into FOLDER (default: docs/pictures). Needs EGL and Qt, as ``make_pictures.py`` 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,7 @@ class Reader:
         self.editor = editor_stand_in.Editor(slicer, volume, segmentation)
         self.segment_id = name
         self.clicks = self.keys = 0
+        self.spent = 0.0  # seconds of the effects, without the reader's thinking
         self.steps: list[dict[str, Any]] = []
 
     def effect(self, name: str) -> Any:
@@ -90,19 +93,26 @@ class Reader:
         mask = self.voxels()
         return float(2 * (mask & self.truth).sum() / max(1, mask.sum() + self.truth.sum()))
 
-    def note(self, what: str, started: float) -> None:
+    def do(self, call: Callable[[], Any]) -> None:
+        """Let an effect act, and count its time."""
+        started = time.perf_counter()
+        call()
+        self.spent += time.perf_counter() - started
+
+    def note(self, what: str) -> None:
         """Write down what was done and how good the segment is now."""
         self.steps.append(
             {
                 "step": what,
                 "clicks": self.clicks,
                 "keys": self.keys,
-                "seconds": round(time.perf_counter() - started, 2),
+                "seconds": round(self.spent, 2),
                 "dice": round(self.dice(), 3),
                 "ml": round(float(self.voxels().sum()) / 1000, 2),
             }
         )
         self.clicks = self.keys = 0
+        self.spent = 0.0
         print(self.steps[-1], flush=True)
 
     def worst_error(self) -> tuple[tuple[int, ...], bool]:
@@ -240,12 +250,11 @@ def main() -> None:
     fill.updatePreview()
     print(f"the volume is known after {time.perf_counter() - started:.1f} s", flush=True)
     fill.options.grab().save(str(folder / "editing-panel-fill.png"))
-    started = time.perf_counter()
     reader.clicks += 2  # effect, Apply
-    fill.onApply()
+    reader.do(fill.onApply)
     fill.deactivate()
     fill.options.close()
-    reader.note("Stroke Lesion: Apply", started)
+    reader.note("Stroke Lesion: Apply")
 
     def local(index: tuple[int, ...]) -> tuple[float, float, float]:
         x, y, z = entry.edit_grid.index_to_local(index)
@@ -256,9 +265,8 @@ def main() -> None:
 
     # 2. Review: every candidate once.
     review = reader.effect("LesionReview")
-    started = time.perf_counter()
     reader.clicks += 1
-    review.onNext()
+    reader.do(review.onNext)
     reader.keys += 1
     shown = False
     for _turn in range(20):
@@ -273,15 +281,14 @@ def main() -> None:
             point = candidate.voxel_ras_mm
             pictures = [views.slice(o, point, volume, overlay_of(review)) for o in orientations]
             save(folder, "2-review", pictures)
-        (review.onAccept if lesion else review.onReject)()
+        reader.do(review.onAccept if lesion else review.onReject)
         reader.keys += 1
     review.deactivate()
     review.options.close()
-    reader.note("Lesion Review: decide", started)
+    reader.note("Lesion Review: decide")
 
     # 3. Clicks where the mask is most wrong.
     clicks = reader.effect("LesionClicks")
-    started = time.perf_counter()
     reader.clicks += 1
     for number in range(4):
         index, positive = reader.worst_error()
@@ -293,12 +300,12 @@ def main() -> None:
         widget = layout.sliceWidget("Red")
         widget.node.JumpSliceByOffsetting(*place)
         x, y, _off = edit_views.world_to_xy(widget.node, place)
-        clicks.onClick(widget, (x, y), positive)
+        reader.do(functools.partial(clicks.onClick, widget, (x, y), positive))
         reader.clicks += 1
         if number == 0:
             now = [views.slice("Axial", place, volume, markers(entry), NEAR_MM)]
         while clicks.work is not None and clicks.work.working:
-            clicks.onStep()
+            reader.do(clicks.onStep)
         if number == 0:
             through = [views.slice("Coronal", place, volume, markers(entry), NEAR_MM)]
             save(folder, "3-clicks", before + now + through)
@@ -306,11 +313,10 @@ def main() -> None:
     clicks.options.grab().save(str(folder / "editing-panel-clicks.png"))
     clicks.deactivate()
     clicks.options.close()
-    reader.note("Lesion Clicks: correct", started)
+    reader.note("Lesion Clicks: correct")
 
     # 4. The brush along what is still missing or too much.
     brush = reader.effect("LesionBrush")
-    started = time.perf_counter()
     reader.clicks += 1
     brush.onRelative(False)
     brush.scriptedEffect.setCommonParameter("BrushAbsoluteDiameter", 16.0)
@@ -325,12 +331,12 @@ def main() -> None:
         x, y, _off = edit_views.world_to_xy(widget.node, place)
         brush._mouse = (widget, (x, y))
         before_dice = reader.dice()
-        brush.beginStroke(not positive)
+        reader.do(functools.partial(brush.beginStroke, not positive))
         if number == 0:
             drawn = overlay_of(brush, (place, 8.0))
             save(folder, "4-brush", [views.slice("Axial", place, volume, drawn, NEAR_MM)])
             brush.options.grab().save(str(folder / "editing-panel-brush.png"))
-        brush.endStroke()
+        reader.do(brush.endStroke)
         reader.clicks += 1
         if reader.dice() < before_dice:
             reader.editor.undo()
@@ -338,7 +344,7 @@ def main() -> None:
             break
     brush.deactivate()
     brush.options.close()
-    reader.note("Lesion Brush: touch up", started)
+    reader.note("Lesion Brush: touch up")
     save(folder, "5-right", [views.slice(o, middle, volume) for o in orientations])
     result = {"seed": arguments.seed, "lesion_ml": float(truth.sum()) / 1000, "steps": reader.steps}
     text = json.dumps(result, indent=2) + "\n"

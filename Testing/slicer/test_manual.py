@@ -11,7 +11,7 @@ from StrokeLesionSegLib.slicerbridge import panel, process, torch_setup, verdict
 from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
 from StrokeLesionSegLib.slicerbridge.run import RunParameters
 
-PAGES = ("slicer.md", "offline.md", "troubleshooting.md", "complaints.md")
+PAGES = ("slicer.md", "editing.md", "offline.md", "troubleshooting.md", "complaints.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
