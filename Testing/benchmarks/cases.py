@@ -52,7 +52,6 @@ PEERS = [
     Case("nnunet-2d", "nnU-Net v2 2d, without flips", ("nnunet-2d",), True, 3),
     Case("nnunet-2d-flips", "nnU-Net v2 2d", ("nnunet-2d-flips",), True, 2),
     Case("nnunet-3d", "nnU-Net v2 3d_fullres, without flips", ("nnunet-3d",), True, 2),
-    Case("nnunet-3d-flips", "nnU-Net v2 3d_fullres", ("nnunet-3d-flips",), True, 1),
     Case("monai-2d", "MONAI 2D UNet, SliceInferer", ("monai-2d",), True),
     Case(
         "monai-2d-cropped",
@@ -61,6 +60,7 @@ PEERS = [
         True,
     ),
     Case("monai-3d", "MONAI 3D residual UNet, sliding window", ("monai-3d",), True, 3),
+    Case("nnunet-3d-flips", "nnU-Net v2 3d_fullres", ("nnunet-3d-flips",), True, 1),
 ]
 CASES = [*_ours(), *PEERS]
 

@@ -33,6 +33,7 @@ def write_report(bench: Path, repository: Path, *, readme: bool) -> None:
     parts = {file.stem: json.loads(file.read_text()) for file in sorted(bench.glob("[a-z]*.json"))}
     text = results_text(side, parts, summarise(read_lines(bench / "side-cuda.jsonl")))
     target = repository / "Testing" / "benchmarks" / "RESULTS.md"
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
     print(f"wrote {target.relative_to(repository)}")
     docs = repository / "docs"
