@@ -12,6 +12,7 @@ from StrokeLesionSegLib.slicerbridge.edit_views import (
 
 from . import widgets
 from .base import (
+    DOUBLE,
     KEY,
     LEAVE,
     MOVE,
@@ -202,6 +203,8 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
             self._mouse = None
             self.updateCircles()
             return False
+        if eventId == DOUBLE:
+            return True
         xy = callerInteractor.GetEventPosition()
         if eventId == PRESS:
             erase = otherKey(callerInteractor)

@@ -12,7 +12,7 @@ from StrokeLesionSegLib.slicerbridge.edit_views import (
 )
 
 from . import widgets
-from .base import MOVE, PRESS, RELEASE, LesionEffect, exceptModifiers, otherKey
+from .base import DOUBLE, MOVE, PRESS, RELEASE, LesionEffect, exceptModifiers, otherKey
 
 STEP_MS = 15
 
@@ -260,6 +260,8 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
             return False
         if eventId == RELEASE and self._pressed:
             self._pressed = False
+            return True
+        if eventId == DOUBLE:
             return True
         if eventId != PRESS:
             return False

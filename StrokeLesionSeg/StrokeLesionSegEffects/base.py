@@ -376,6 +376,8 @@ def otherKey(interactor):
 
 PRESS = vtk.vtkCommand.LeftButtonPressEvent
 RELEASE = vtk.vtkCommand.LeftButtonReleaseEvent
+# Two quick presses would also maximize the view.
+DOUBLE = vtk.vtkCommand.LeftButtonDoubleClickEvent
 MOVE = vtk.vtkCommand.MouseMoveEvent
 LEAVE = vtk.vtkCommand.LeaveEvent
 ENTER = vtk.vtkCommand.EnterEvent

@@ -329,6 +329,7 @@ def test_a_stroke_by_view_events(desk: Any) -> None:
     for keys in ({"shift": 1}, {"control": 1}, {"alt": 1, "control": 1}, {"alt": 1, "shift": 1}):
         assert not one.event(PRESS, "Red", end, **keys), f"{keys} belongs to Slicer"
     assert one.effect.stroke is None
+    assert one.event("LeftButtonDoubleClickEvent", "Red", end), "no maximizing while painting"
 
 
 def test_the_brush_erases_where_the_model_finds_none(desk: Any) -> None:
@@ -411,6 +412,7 @@ def test_clicks_by_view_events(desk: Any) -> None:
     one.until(lambda: not one.effect.work.working)
     assert session.clicks == ()
     assert not one.event(PRESS, "Red", xy, shift=1)
+    assert one.event("LeftButtonDoubleClickEvent", "Red", xy)
 
 
 def test_points_are_hidden_while_another_effect_works(desk: Any) -> None:
