@@ -331,8 +331,8 @@ def test_splits_are_compared_over_the_subjects_that_both_tested(
     options = {"budget": "smoke", "manifests": tmp_path / "m", "devices": Devices("cpu")}
     run_rows(["B12"], cache, tmp_path / "r", **options)
     (row,) = [line for line in build_table(tmp_path / "m").splitlines() if "| B12 |" in line]
-    assert "split by slice minus by subject, subjects: " in row
-    assert "split by subject minus by site, subjects: " in row
+    assert "w = 100, split by slice minus by subject, subjects: " in row
+    assert "best configuration, split by subject minus by site, subjects: " in row
     manifests = [json.loads(p.read_text()) for p in (tmp_path / "m/smoke").glob("cs230-*.json")]
     assert {m["split"]["by"]: m["split"]["fold"] for m in manifests} == dict.fromkeys(
         ("slice", "subject", "site"), 0

@@ -112,7 +112,9 @@ def row_lines(row: Row, entry: dict[str, Any], folder: Path) -> list[str]:
             a, b = results.get((variant, first)), results.get((variant, second))
             if a and b:
                 values = [subject_values(r, row.metric) for r in (a, b)]
-                lines.append(f"split by {first} minus by {second}, subjects: {paired(*values)}")
+                lines.append(
+                    f"{variant}, split by {first} minus by {second}, subjects: {paired(*values)}"
+                )
     return lines
 
 

@@ -62,7 +62,7 @@ def runs_of_row(
     row = rows[row_name]
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for run in entry["runs"]:
-        name = run["variant"] if len(row.splits) == 1 else f"split by {run['by']}"
+        name = run["variant"] if len(row.splits) == 1 else f"{run['variant']}, by {run['by']}"
         path = manifests / budget / f"{run['key']}.json"
         if path.is_file():
             manifest = json.loads(path.read_text(encoding="utf-8"))
