@@ -108,7 +108,10 @@ def test_stored_weights_are_the_state_dict_without_counters(tmp_path):
     state = network.state_dict()
     assert set(stored) == {n for n in state if not n.endswith("num_batches_tracked")}
     for name, tensor in stored.items():
-        assert torch.equal(tensor, state[name].half())
+        # Statistics of normalisation outgrow half precision.
+        exact = name.endswith(("running_mean", "running_var"))
+        assert torch.equal(tensor, state[name] if exact else state[name].half())
+        assert tensor.dtype == (torch.float32 if exact else torch.float16)
     raw = manifest.weights_path.read_bytes()
     assert manifest.weights["sha256"] == hashlib.sha256(raw).hexdigest()
     assert manifest.weights["bytes"] == len(raw)

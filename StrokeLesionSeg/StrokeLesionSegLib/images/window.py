@@ -38,8 +38,8 @@ def window_range(
     ``low_of``: "foreground", or "volume" to take the low one of all voxels, background included.
     That one does not move when resampling or thick slices blur the edge of the brain: each blurred
     edge fills the gap between air and tissue with values that the foreground's low percentile
-    follows. NaN and infinity are ignored. An affine change of the intensities (positive slope) changes
-    the range in the same way. Raises ``ValueError`` if the percentiles are not
+    follows. NaN and infinity are ignored. An affine change of the intensities (positive slope)
+    changes the range in the same way. Raises ``ValueError`` if the percentiles are not
     0 <= low < high <= 100, ``low_of`` is neither word, no voxel is finite, or all finite voxels
     are equal.
     """

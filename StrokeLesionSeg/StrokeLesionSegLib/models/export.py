@@ -33,8 +33,9 @@ def write_model(
     ``manifest`` is the content of schema 1 without ``weights``, which is filled in here.
     ``state_dict`` is that of the network ``manifest["network"]``; floating tensors are stored as
     ``dtype`` (``float16``, ``bfloat16`` or ``float32``), the running statistics of normalisation
-    layers as float32; counters of batch normalisation are left out. The weights are in place before the manifest is, so that a reader of an interrupted run
-    sees a wrong checksum and never wrong weights.
+    layers as float32; counters of batch normalisation are left out. The weights are in place
+    before the manifest is, so that a reader of an interrupted run sees a wrong checksum and never
+    wrong weights.
 
     Returns the manifest as a reader gets it. Raises ``InputError`` if the manifest makes no
     sense, ``ValueError`` if the tensors do not fit the network, are not finite or overflow
