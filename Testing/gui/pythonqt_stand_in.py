@@ -8,9 +8,11 @@ for PythonQt. It stays an offscreen smoke test: Slicer's own widgets are not her
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import inspect
 import os
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,12 @@ os.environ.setdefault("PYSIDE6_OPTION_PYTHON_ENUM", "0x03")
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+if sys.version_info < (3, 12):
+    # PySide6 counts on an immortal None, which Python has from 3.12 on: before that, each of its
+    # calls takes a reference from None (-1.0 a call with PySide6 6.12), until Python aborts.
+    for _constant in (None, True, False):
+        ctypes.c_ssize_t.from_address(id(_constant)).value += 1 << 40
 
 
 def plain(value: Any) -> Any:

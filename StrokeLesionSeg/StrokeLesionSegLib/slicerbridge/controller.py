@@ -46,7 +46,7 @@ class PanelController(PanelResults, PanelTasks):
         self._last_log: tuple[str, ...] = ()
         self._applied: tuple[float, float, str] | None = None
         self._step_open = self._kept_apart = self._filling = self._syncing = False
-        self._apply_due = False
+        self._apply_due = self._polls_often = False
         self._volume_id: str | None = None
         self._overlay_shown = ("none", 0.0)
         self._observed: list[tuple[Any, int]] = []
@@ -400,7 +400,9 @@ class PanelController(PanelResults, PanelTasks):
         if not tasks and run is None:
             self._poll.stop()
         busy = self._report is not None or (run is not None and run.working)
-        self._poll.setInterval(_BUSY_POLL_MS if busy else _POLL_MS)
+        if busy != self._polls_often:  # setting it starts the timer's interval again
+            self._polls_often = busy
+            self._poll.setInterval(_BUSY_POLL_MS if busy else _POLL_MS)
 
     def _after_run(self) -> None:
         run, self.run = self.run, None
