@@ -105,12 +105,15 @@ class WorkCounter:
         # Shapes without numbers: counting costs no time and no memory.
         self._blank = copy.deepcopy(network).to("meta").float().eval()
         self.parameters = sum(p.numel() for p in network.parameters())
-        self.shapes: Counter[tuple[int, ...]] = Counter()
-        # A copy of the network, as the engine makes it, keeps the hook.
-        network.register_forward_pre_hook(self._seen)
+        shapes: Counter[tuple[int, ...]] = Counter()
+        self.shapes = shapes
 
-    def _seen(self, module: Any, inputs: tuple[Any, ...]) -> None:
-        self.shapes[tuple(inputs[0].shape)] += 1
+        # A copy of the network, as the engine makes it, keeps the hook; a method would be copied
+        # with its object, and count there.
+        def seen(module: Any, inputs: tuple[Any, ...]) -> None:
+            shapes[tuple(inputs[0].shape)] += 1
+
+        network.register_forward_pre_hook(seen)
 
     @property
     def calls(self) -> int:

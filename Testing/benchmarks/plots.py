@@ -26,6 +26,8 @@ def plot_side(rows: dict[str, Row], path: Path) -> None:
     axes.set_yticks(range(len(shown)), labels, fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     # Room for the figures beside the longest bar.
     axes.set_xlim(min(values) / 2, max(values) * 2.5)
     for place, value in enumerate(values):

@@ -17,7 +17,8 @@ README_ROWS = (
     "ours axial float32",
     "ours triplanar-flips bfloat16",
     "monai-2d",
-    "monai-3d",
+    "monai-2d-wide",
+    "monai-3d-wide",
     "nnunet-2d",
     "nnunet-3d",
     "nnunet-3d-flips",
@@ -235,7 +236,8 @@ def results_text(side: dict[str, Row], parts: dict[str, Row], gpu: dict[str, Row
             "GMAC a second as a share of the best square matrix product of that format "
             "(`peak.py`). *Times ours*: against axial, brain box, bfloat16, and the same in "
             "float32. nnU-Net: one fold, its own planner's plans for 655 T1s like ATLAS R2.0, its "
-            "own predictor; it flips by default.",
+            "own predictor; it flips by default. MONAI: two residual units a level; in "
+            "brackets the feature maps at full and lowest resolution, ours has 16 to 256.",
             "",
             side_table(side, peak),
             "",
