@@ -160,7 +160,7 @@ def fill_slab(bench: Bench) -> tuple[str, np.ndarray]:
     inside = region_voxels(region, bench.grid)
     edit_write.replace(bench.effect, bench.target, bench.grid, inside, box, mask)
     slab = np.zeros(bench.probability.shape, bool)
-    slab[8:11] = True
+    slab[np.abs(np.arange(20) - 9) * bench.grid.grid.spacing[2] <= 1.5] = True
     return "set", np.where(slab, bench.probability >= 0.4, bench.before["one"])
 
 
