@@ -40,7 +40,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
             "evaluate_window": [60, 100],
         },
     },
-    # Differences between systems can be seen; all rows in about 40 minutes of one core.
+    # Differences between systems can be seen; all rows in about an hour of one core.
     "small": {
         "seeds": [0, 1, 2],
         "scans": 200,

@@ -19,7 +19,7 @@ BUDGET_WORDS = {
     "small": "**Small budget**: of each subject the three sessions with the largest lesions; "
     "slices averaged down by 8 (29 x 24 pixels of 8 mm, a pixel being lesion if any part of it "
     "is); where a recipe has no window of its own the 100 central ones, of which every fourth is "
-    "scored; networks with a quarter of the channels; 10 to 20 short epochs. Three seeds, each "
+    "scored; networks with a quarter of the channels; 10 to 12 short epochs. Three seeds, each "
     "with its own fold of five: other subjects are held out. Differences between systems can be "
     "seen; the level says nothing about full training.",
     "full": "**Full budget**: networks, resolution and length as in the papers.",
