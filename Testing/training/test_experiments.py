@@ -190,7 +190,8 @@ def test_full_budget_is_the_papers_recipe() -> None:
     assert weight_one.batch == 100
     assert weight_one.network["hidden"] == [32, 16]
     assert budgeted(rows["B11"], {}, "full").epochs == 60
-    assert budgeted(rows["B11"], {}, "small").epochs == BUDGETS["small"]["recipe"]["epochs"]
+    assert budgeted(rows["B11"], {}, "small").epochs == BUDGETS["small"]["epochs_of"]["cs230"]
+    assert budgeted(rows["A13"], {}, "small").epochs == BUDGETS["small"]["recipe"]["epochs"]
 
 
 TINY = {
@@ -314,7 +315,9 @@ def test_the_small_budget_costs_the_same_for_every_batch() -> None:
     rows = load_rows()
     recipes = [budgeted(rows["B6"], v, "small") for v in rows["B6"].variants.values()]
     assert [r.batch for r in recipes] == [10, 100, 200]
-    assert len({r.batch * r.steps_per_epoch for r in recipes}) == 1
+    # As near as whole batches allow.
+    seen = [r.batch * r.steps_per_epoch for r in recipes]
+    assert max(seen) <= 1.05 * min(seen)
     assert budgeted(rows["A13"], {}, "small").evaluate_step == 1  # a window of 20 slices
     assert len(budgeted(rows["B6"], {}, "small").scored) < 60
     slabs = budgeted(rows["B13"], rows["B13"].variants["3D"], "small")
