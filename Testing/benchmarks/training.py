@@ -150,6 +150,7 @@ def monai_transforms(size: tuple[int, int]) -> Any:
             T.RandGaussianSmoothd("image", prob=0.4, sigma_x=(0.4, 1.6), sigma_y=(0.4, 1.6)),
             T.RandGaussianNoised("image", prob=0.7, std=0.05),
             T.RandScaleIntensityd("image", factors=(-0.15, 0.12), prob=1.0),
+            T.SelectItemsd(keys),  # without the record of what was done
         ]
     )
 
