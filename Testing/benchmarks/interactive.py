@@ -24,6 +24,7 @@ from StrokeLesionSegLib.inference.device import prepare_environment  # noqa: E40
 prepare_environment()
 
 import numpy as np  # noqa: E402
+from measuring import cpu_name  # noqa: E402
 from StrokeLesionSegLib.editing import EditingSession, Region  # noqa: E402
 from StrokeLesionSegLib.images import Alignment, Volume, align_to_mni  # noqa: E402
 from StrokeLesionSegLib.inference import SegmentOptions  # noqa: E402
@@ -232,15 +233,7 @@ def machine() -> str:
 
     import torch
 
-    name = "processor unknown"
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return f"{name}, {os.cpu_count()} CPUs, torch {torch.__version__}"
+    return f"{cpu_name()}, {os.cpu_count()} CPUs, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measuring import cpu_name
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIB_ROOT = REPOSITORY / "StrokeLesionSeg"
 sys.path.insert(0, str(LIB_ROOT))
@@ -94,16 +96,8 @@ def machine() -> str:
     """Processor, cores and versions in one line."""
     from StrokeLesionSegLib.pipeline import software_versions
 
-    name = "processor unknown"
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
     versions = software_versions()
-    return f"{name}, {os.cpu_count()} CPUs, " + ", ".join(
+    return f"{cpu_name()}, {os.cpu_count()} CPUs, " + ", ".join(
         f"{package} {versions[package]}" for package in ("Python", "torch", "SimpleITK")
     )
 

@@ -190,10 +190,8 @@ def slope(values: NDArray, seen: NDArray) -> float:
 def robust_correlation(values: NDArray, seen: NDArray) -> float:
     """Correlation without the part that disagrees most: a large cavity must not decide."""
     misfit = np.abs(line_fit(values, seen))
-    kept = (
-        misfit
-        <= np.partition(misfit, int(_KEPT * (misfit.size - 1)))[int(_KEPT * (misfit.size - 1))]
-    )
+    last = int(_KEPT * (misfit.size - 1))
+    kept = misfit <= np.partition(misfit, last)[last]
     return correlation(values[kept], seen[kept])
 
 
