@@ -33,6 +33,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             "nothing changes before Apply.<p>"
             '<ul style="margin: 0">'
             "<li><b>Threshold:</b> lesion probability from which a voxel is taken."
+            "<li><b>Must reach:</b> a lesion is kept only if it has this probability somewhere."
             "<li><b>Region:</b> the whole volume, the slice of the view that you used last, a "
             "slab around it, or a region of interest. What the segment has outside of the "
             "region stays."
@@ -50,6 +51,17 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel is taken.")
         )
         add(_("Threshold:"), self.thresholdSlider)
+        self.sureSlider = widgets.slider(
+            0.05,
+            0.99,
+            0.01,
+            2,
+            _(
+                "A lesion is kept only if its probability is this high somewhere; below the "
+                "threshold it keeps all. Judged once the whole volume is known."
+            ),
+        )
+        add(_("Must reach:"), self.sureSlider)
         self.regionBox = widgets.choice(
             [
                 (_("Whole volume"), "whole"),
@@ -73,7 +85,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.roiSelector.setToolTip(_("A box in any direction. Make one here or in Markups."))
         self.roiLabel = add(_("Region of interest:"), self.roiSelector)
         self.smallestSlider = widgets.slider(
-            0, 5, 0.05, 2, _("Pieces smaller than this are left out."), " mL"
+            0, 5, 0.05, 2, _("Lesions smaller than this are left out."), " mL"
         )
         add(_("Smallest lesion:"), self.smallestSlider)
         self.largestCheck = widgets.check(
@@ -90,7 +102,12 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.applyButton = widgets.button(_("Apply"), _("Fill the selected segment."))
         self.scriptedEffect.addOptionsWidget(widgets.row([self.cancelButton, self.applyButton]))
         self.addMirrorRow()
-        for slider in (self.thresholdSlider, self.slabSlider, self.smallestSlider):
+        for slider in (
+            self.thresholdSlider,
+            self.sureSlider,
+            self.slabSlider,
+            self.smallestSlider,
+        ):
             slider.connect("valueChanged(double)", self.updateMRMLFromGUI)
         self.regionBox.connect("activated(int)", self.updateMRMLFromGUI)
         self.modeBox.connect("activated(int)", self.updateMRMLFromGUI)
@@ -101,20 +118,21 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def setMRMLDefaults(self):
         default = self.scriptedEffect.setParameterDefault
-        default("Threshold", 0.0)  # the model's own, once it is known
+        default("Threshold", 0.0)  # 0 and -1: the model's own, once it is known
+        default("Sure", 0.0)
         default("Region", "whole")
         default("SlabMm", 10.0)
-        default("SmallestMl", 0.0)
+        default("SmallestMl", -1.0)
         default("LargestOnly", 0)
         default("Mode", "replace")
 
     def updateGUIFromMRML(self):
         effect = self.scriptedEffect
         quietly = widgets.setQuietly
-        threshold = effect.doubleParameter("Threshold") or 0.5
+        threshold, sure, _largest, smallest, _mode = self.settings()
         quietly(self.thresholdSlider, self.thresholdSlider.setValue, threshold)
+        quietly(self.sureSlider, self.sureSlider.setValue, sure)
         quietly(self.slabSlider, self.slabSlider.setValue, effect.doubleParameter("SlabMm"))
-        smallest = effect.doubleParameter("SmallestMl")
         quietly(self.smallestSlider, self.smallestSlider.setValue, smallest)
         region = effect.parameter("Region")
         self.regionBox.setCurrentIndex(max(0, self.regionBox.findData(region)))
@@ -136,11 +154,18 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def updateMRMLFromGUI(self, *_args):
         effect = self.scriptedEffect
         node = effect.parameterSetNode()
+        threshold, sure, _largest, smallest, _mode = self.settings()
         wasModifying = node.StartModify()
         try:
-            effect.setParameter("Threshold", float(self.thresholdSlider.value))
+            # What the user has not moved stays the model's own.
+            for name, slider, shown in (
+                ("Threshold", self.thresholdSlider, threshold),
+                ("Sure", self.sureSlider, sure),
+                ("SmallestMl", self.smallestSlider, smallest),
+            ):
+                if abs(slider.value - shown) > 1e-6:
+                    effect.setParameter(name, float(slider.value))
             effect.setParameter("SlabMm", float(self.slabSlider.value))
-            effect.setParameter("SmallestMl", float(self.smallestSlider.value))
             effect.setParameter("Region", self.regionBox.itemData(self.regionBox.currentIndex))
             effect.setParameter("Mode", self.modeBox.itemData(self.modeBox.currentIndex))
             effect.setParameter("LargestOnly", 1 if self.largestCheck.checked else 0)
@@ -164,8 +189,13 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def sessionOpened(self):
         effect = self.scriptedEffect
+        session = self.entry.session
         if not effect.doubleParameter("Threshold"):
-            effect.setParameter("Threshold", float(self.entry.session.threshold))
+            effect.setParameter("Threshold", float(session.threshold))
+        if not effect.doubleParameter("Sure"):
+            effect.setParameter("Sure", float(session.sure or session.threshold))
+        if effect.doubleParameter("SmallestMl") < 0:
+            effect.setParameter("SmallestMl", float(session.min_volume_ml))
         self.actors.newOverlay(self.entry.edit_grid)
         self._shownBox = None
         for viewWidget in self.actors.visibleWidgets():
@@ -181,12 +211,14 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         LesionEffect.deactivate(self)
 
     def settings(self):
-        """(threshold, only the largest, smallest mL, mode) as they are now."""
+        """(threshold, must reach, only the largest, smallest mL, mode) as they are now."""
         effect = self.scriptedEffect
+        threshold = effect.doubleParameter("Threshold") or 0.5
         return (
-            effect.doubleParameter("Threshold") or 0.5,
+            threshold,
+            effect.doubleParameter("Sure") or threshold,
             bool(effect.integerParameter("LargestOnly")),
-            effect.doubleParameter("SmallestMl"),
+            max(0.0, effect.doubleParameter("SmallestMl")),
             effect.parameter("Mode"),
         )
 
@@ -213,9 +245,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             return
         self._dirty = False
         with self.action():
-            threshold, largest, smallest, _mode = self.settings()
-            region = self.region()
-            box, mask = find(self.entry, region, threshold, largest, smallest)
+            region, settings = self.region(), self.settings()
+            box, mask = find(self.entry, region, settings)
             self._found = (region, box, mask)
             if not is_empty(self._shownBox):
                 overlay.labels[self._shownBox] = 0
@@ -320,20 +351,20 @@ def isKnown(entry, region):
     return bool(entry.session.known(region.box(entry.edit_grid.grid)).all())
 
 
-def find(entry, region, threshold, largest, smallest):
+def find(entry, region, settings):
     """(box, mask) of what the model finds in a region; one voxel type for all callers."""
+    threshold, sure, largest, smallest, _mode = settings
     # Keywords are fine here: this is our own Python, not a Qt call.
     return entry.session.mask(
-        threshold, region=region, largest_only=largest, min_volume_ml=smallest
+        threshold, region=region, largest_only=largest, min_volume_ml=smallest, sure=sure
     )
 
 
 def fill(effect, entry, target, settings, region):
     """Fill a segment, as one step for undo. Raises ``CannotEdit``."""
-    threshold, largest, smallest, mode = settings
-    box, mask = find(entry, region, threshold, largest, smallest)
+    box, mask = find(entry, region, settings)
     edit_write.begin(effect, target)
-    if mode == "add":
+    if settings[-1] == "add":
         edit_write.add(effect, target, entry.edit_grid, box, mask)
     else:
         inside = region_voxels(region, entry.edit_grid)

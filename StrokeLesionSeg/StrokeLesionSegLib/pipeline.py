@@ -82,7 +82,8 @@ class CleanUp:
     ----------
     threshold: probability from which on a voxel is lesion, in (0, 1).
     hysteresis: second threshold: the lower of the two bounds the lesions, the higher one must be
-        reached somewhere in each; 0 switches it off.
+        reached somewhere in each; 0 switches it off. A ``threshold`` given without it bounds the
+        lesions, and the higher one of the model's two must be reached as long as it is above.
     min_volume_ml: components smaller than this are dropped, in mL.
     """
 
@@ -92,9 +93,16 @@ class CleanUp:
 
     def resolve(self, recommended: Mapping[str, Any]) -> dict[str, Any]:
         """Keyword arguments of ``find_lesions``."""
+        threshold = _first(recommended.get("threshold"), 0.5)
+        hysteresis = _first(self.hysteresis, recommended.get("hysteresis"), 0.0) or None
+        if self.threshold is not None:
+            if self.hysteresis is None and hysteresis is not None:
+                highest = max(threshold, hysteresis)
+                hysteresis = highest if highest > self.threshold else None
+            threshold = self.threshold
         return {
-            "threshold": _first(self.threshold, recommended.get("threshold"), 0.5),
-            "hysteresis": _first(self.hysteresis, recommended.get("hysteresis"), 0.0) or None,
+            "threshold": threshold,
+            "hysteresis": hysteresis,
             "min_volume_ml": _first(self.min_volume_ml, recommended.get("min_volume_ml"), 0.0),
         }
 

@@ -163,6 +163,29 @@ def test_largest_piece_and_smallest_volume(name: str) -> None:
     assert WHOLE.kind == "whole"
 
 
+def test_pieces_that_never_reach_the_second_bound_go() -> None:
+    session, values = with_map("ras", seed=4)
+    threshold, sure = (float(np.quantile(values, q)) for q in (0.97, 0.999))
+    labels, count = ndimage.label(values >= np.float32(threshold), np.ones((3, 3, 3)))
+    reached = np.setdiff1d(np.unique(labels[values >= np.float32(sure)]), [0])
+    assert 1 < len(reached) < count
+    wanted = np.isin(labels, reached)
+    np.testing.assert_array_equal(spread(session, session.mask(threshold, sure=sure)), wanted)
+    # Below the threshold the second bound asks for nothing.
+    everything = spread(session, session.mask(threshold, sure=threshold / 2))
+    np.testing.assert_array_equal(everything, labels > 0)
+    # A slice shows what the whole volume will have there, however small the piece is in it.
+    volume = float(np.median(np.bincount(labels[wanted])[reached])) * session.grid.voxel_volume_ml
+    whole = spread(session, session.mask(threshold, sure=sure, min_volume_ml=volume))
+    assert 0 < whole.sum() < wanted.sum()
+    for index in np.unique(np.argwhere(wanted)[:, 0]):
+        region = Region.slice(0, int(index))
+        shown = session.mask(threshold, sure=sure, min_volume_ml=volume, region=region)
+        np.testing.assert_array_equal(spread(session, shown)[index], whole[index])
+    with pytest.raises(ValueError, match="above 0"):
+        session.mask(threshold, sure=0.0)
+
+
 # --- brush
 
 

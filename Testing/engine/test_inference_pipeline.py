@@ -326,3 +326,25 @@ def test_an_image_without_contrast_is_an_input_error(array):
     volume = Volume(array.astype(np.float32), np.eye(4))
     with pytest.raises(InputError, match="constant"):
         segment_volume(volume, model(), WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("recommended", "given", "expected"),
+    [
+        ((0.1, 0.7), (None, None), (0.1, 0.7)),
+        ((0.1, 0.7), (0.3, None), (0.3, 0.7)),  # the bound moves, what must be reached stays
+        ((0.1, 0.7), (0.8, None), (0.8, None)),
+        ((0.1, 0.7), (0.3, 0.0), (0.3, None)),
+        ((0.1, 0.7), (0.3, 0.2), (0.3, 0.2)),
+        ((0.1, 0.7), (None, 0.9), (0.1, 0.9)),
+        ((0.5, 0.3), (None, None), (0.5, 0.3)),  # the same pair the other way round
+        ((0.5, 0.3), (0.4, None), (0.4, 0.5)),
+        ((0.5, None), (0.2, None), (0.2, None)),
+        ((None, None), (None, None), (0.5, None)),
+    ],
+)
+def test_thresholds_given_and_recommended(recommended, given, expected):
+    from StrokeLesionSegLib.pipeline import CleanUp
+
+    found = CleanUp(*given).resolve({"threshold": recommended[0], "hysteresis": recommended[1]})
+    assert (found["threshold"], found["hysteresis"]) == expected

@@ -247,7 +247,9 @@ def main() -> None:
     while entry.session.work(500.0) is not None:
         pass
     fill.refresh()
+    fill.updateGUIFromMRML()  # as the editor does when a parameter changes
     fill.updatePreview()
+    fill.options.adjustSize()
     print(f"the volume is known after {time.perf_counter() - started:.1f} s", flush=True)
     fill.options.grab().save(str(folder / "editing-panel-fill.png"))
     reader.clicks += 2  # effect, Apply

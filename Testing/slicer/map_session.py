@@ -23,6 +23,8 @@ class MapSession:
 
     takes_clicks = True
     threshold = 0.5
+    sure = None
+    min_volume_ml = 0.0
     warnings: tuple[str, ...] = ()
     alignment = None
 
@@ -93,6 +95,7 @@ class MapSession:
         region: Any = WHOLE,
         largest_only: bool = False,
         min_volume_ml: float = 0.0,
+        sure: float | None = None,
     ) -> Any:
         box = region.box(self.grid)
         mask = self._now()[box] >= threshold
@@ -102,6 +105,8 @@ class MapSession:
         labels, count = ndimage.label(mask, FULL)
         sizes = np.bincount(labels.ravel(), minlength=count + 1)
         keep = sizes * self.grid.voxel_volume_ml >= min_volume_ml
+        if sure is not None:
+            keep &= np.isin(np.arange(count + 1), labels[self._now()[box] >= sure])
         if largest_only and count:
             keep &= sizes == sizes[1:].max()
         keep[0] = False

@@ -158,18 +158,29 @@ def test_the_slider_gives_what_the_engine_gives(slicer: Any) -> None:
             assert ours.mean_probability == pytest.approx(theirs.mean_probability)
 
 
-def test_a_second_threshold_counts_only_below_the_first(slicer: Any) -> None:
+def test_a_second_threshold_has_to_be_reached(slicer: Any) -> None:
     from StrokeLesionSegLib.lesions import find_lesions
 
-    node, sliders = make_thresholder(slicer, Provenance(hysteresis=0.35))
+    # One of the two blobs has its peak below the second threshold.
+    _node, sliders = make_thresholder(slicer)
+    peaks = sorted(x.peak_probability for x in sliders.apply(0.3, 0.0).lesion_map.lesions)
+    second = (peaks[0] + peaks[1]) / 2
+    node, sliders = make_thresholder(slicer, Provenance(hysteresis=second))
     probability = blob_volume(node)
-    for value, second in ((0.5, 0.35), (0.3, None), (0.6, 0.35)):
+    counts = []
+    for value in (0.3, 0.5, peaks[0] - 0.01, (second + peaks[1]) / 2, 0.4):
         sliders.begin()
-        sliders.apply(value, 0.0)
+        found = sliders.apply(value, 0.0)
         expected = find_lesions(
-            probability.array, probability.affine, threshold=value, hysteresis=second
+            probability.array,
+            probability.affine,
+            threshold=value,
+            hysteresis=second if second > value else None,
         )
         np.testing.assert_array_equal(voxels(sliders, node), expected.mask)
+        np.testing.assert_array_equal(sliders.found().patch.full(), expected.mask)
+        counts.append(len(found.lesion_map.lesions))
+    assert counts == [1, 1, 1, 1, 1]
 
 
 def test_undo_and_redo_give_back_every_voxel(slicer: Any) -> None:

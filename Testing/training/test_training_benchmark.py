@@ -14,8 +14,12 @@ pytest.importorskip("monai")
 
 @pytest.mark.slow
 def test_three_pipelines_in_one_run(
-    repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    repository: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.syspath_prepend(str(repository / "Testing" / "benchmarks"))
     file = repository / "Testing" / "benchmarks" / "training.py"
     loaded = importlib.util.spec_from_file_location("training_benchmark", file)
     assert loaded

@@ -14,11 +14,17 @@ _LEAST_SHARE = 0.03
 
 
 def keep_pieces(
-    mask: NDArray[np.bool_], voxel_ml: float, *, largest_only: bool, min_volume_ml: float
+    mask: NDArray[np.bool_],
+    voxel_ml: float,
+    *,
+    largest_only: bool = False,
+    min_volume_ml: float = 0.0,
+    sure: tuple[NDArray[np.floating], float] | None = None,
 ) -> NDArray[np.bool_]:
     """``mask`` without pieces (26 neighbours) below a volume, or with the largest one alone.
 
-    Of equally large ones the first in memory stays.
+    ``sure`` is (values of the mask's shape, bound): pieces without a value of at least the bound
+    go too. Of equally large pieces the first in memory stays.
     """
     from ..lesions.find import label_components
 
@@ -30,9 +36,13 @@ def keep_pieces(
     sizes[0] = 0
     # As in find_lesions: "20 voxels of 0.001 mL are 0.02 mL", whatever the rounding.
     keep = sizes * voxel_ml >= max(min_volume_ml, 0.0) * (1 - 1e-6)
+    if sure is not None:
+        reached = np.zeros(len(sizes), bool)
+        reached[labels[sure[0][box] >= sure[1]]] = True
+        keep &= reached
     keep[0] = False
     if largest_only:
-        only = int(np.argmax(sizes))
+        only = int(np.argmax(np.where(keep, sizes, 0)))
         keep[:] = np.arange(len(sizes)) == only if keep[only] else False
     result = np.zeros_like(mask)
     result[box] = keep[labels]

@@ -163,13 +163,9 @@ def along(slope_ijk: NDArray[np.float64], start: float, box: Box) -> NDArray[np.
 
 def true_box(mask: NDArray[np.bool_]) -> Box:
     """The smallest box that holds all true voxels; ``EMPTY`` if there are none."""
-    parts = []
-    for axis in range(3):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not there.size:
-            return EMPTY
-        parts.append(slice(int(there[0]), int(there[-1]) + 1))
-    return parts[0], parts[1], parts[2]
+    from ..lesions.find import bounding_box
+
+    return bounding_box(mask) or EMPTY
 
 
 def plane_box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:

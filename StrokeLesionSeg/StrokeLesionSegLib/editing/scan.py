@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,8 @@ class EditedScan:
     ----------
     volume: as it was given. grid: its grid, the native one. canonical: on the canonical grid
         (its array is windowed). network, background, native: see there. alignment: as in
-        ``Prediction``. threshold: the model's own. multiple: what planes are padded to.
+        ``Prediction``. threshold, sure, min_volume_ml: the model's own, see ``EditingSession``.
+        multiple: what planes are padded to.
     """
 
     volume: Volume
@@ -47,6 +48,8 @@ class EditedScan:
     native: NativeMap
     alignment: Alignment | None
     threshold: float
+    sure: float | None
+    min_volume_ml: float
     multiple: int
     flip_axes: tuple[str, ...]
     to_index: NDArray[np.float64]
@@ -155,7 +158,7 @@ def open_scan(
         background,
         native,
         ready.found,
-        float(manifest.inference.get("threshold") or 0.5),
+        *_operating_point(manifest.inference),
         multiple,
         flip_axes,
         np.linalg.inv(volume.grid.affine),
@@ -165,6 +168,15 @@ def open_scan(
     else:
         _warm_up(scan)
     return scan
+
+
+def _operating_point(inference: Mapping[str, Any]) -> tuple[float, float | None, float]:
+    """Bound of a lesion, probability that it has to reach or None, smallest mL: as in batches."""
+    threshold = float(inference.get("threshold") or 0.5)
+    second = inference.get("hysteresis")
+    # As in find_lesions, the lower of the two is the bound.
+    low, high = sorted((threshold, threshold if second is None else float(second)))
+    return low, high if high > low else None, float(inference.get("min_volume_ml") or 0.0)
 
 
 def _warm_up(scan: EditedScan) -> None:

@@ -21,7 +21,7 @@ from .pieces import keep_pieces
 from .regions import WHOLE, Region
 from .review import Review, check_verdicts
 from .scan import EditedScan, open_scan
-from .types import EMPTY, Box, Candidate, Click, extents, intersect, is_empty
+from .types import EMPTY, Box, Candidate, Click, extents, intersect, is_empty, within
 from .visible import predict_plane, predict_slice
 from .worker import Worker
 
@@ -51,7 +51,9 @@ class EditingSession:
     Attributes
     ----------
     grid: the native grid.
-    threshold: the model's own threshold, a good start for a slider.
+    threshold, sure, min_volume_ml: the model's own bound of a lesion, the probability that it has
+        to reach somewhere (None: no more than the threshold), and its smallest volume in mL; good
+        starts for sliders.
     alignment: native RAS mm to MNI RAS mm; None if none was wanted. One with ``ok`` false was not
         used.
     takes_clicks: whether the model has the channels for clicks.
@@ -59,6 +61,8 @@ class EditingSession:
 
     grid: Grid
     threshold: float
+    sure: float | None
+    min_volume_ml: float
     alignment: Alignment | None
     takes_clicks: bool
 
@@ -70,7 +74,9 @@ class EditingSession:
         self._mirrored: NDArray[np.float32] | None = None
         self._next_click = 1  # the id of a click that was taken back is not given again
         self.grid = scan.grid
-        self.threshold = scan.threshold
+        self._kept: tuple[tuple[float, float | None, float], NDArray[np.bool_]] | None = None
+        self.threshold, self.sure = scan.threshold, scan.sure
+        self.min_volume_ml = scan.min_volume_ml
         self.alignment = scan.alignment
         self.takes_clicks = scan.network.takes_clicks
 
@@ -200,32 +206,56 @@ class EditingSession:
         region: Region = WHOLE,
         largest_only: bool = False,
         min_volume_ml: float = 0.0,
+        sure: float | None = None,
     ) -> Piece:
         """Voxels of at least ``threshold``, as far as they are known (see ``known``).
 
         The box is that of the region or smaller, and empty if there is no voxel that could be
-        above the threshold; outside of it there is no lesion. ``largest_only`` keeps the largest
-        connected piece (26 neighbours), ``min_volume_ml`` the pieces of at least that volume, both
-        judged within the region. Raises ``ValueError`` for a threshold outside (0, 1].
+        above the threshold; outside of it there is no lesion. Pieces have 26 neighbours.
+        ``min_volume_ml`` keeps the pieces of at least that volume, ``sure`` those that reach that
+        probability somewhere; both are judged over the whole scan, so that a slice shows what the
+        whole volume will have, and not at all for a part of a scan that is not complete yet.
+        ``largest_only`` keeps the largest piece within the region. With the model's own
+        ``threshold``, ``sure`` and ``min_volume_ml`` the whole volume is the automatic mask.
+        Raises ``ValueError`` for a threshold or ``sure`` outside (0, 1].
         """
-        if not 0 < threshold <= 1:
-            raise ValueError(f"a threshold must be above 0 and at most 1, not {threshold}")
+        for value in (threshold, threshold if sure is None else sure):
+            if not 0 < value <= 1:
+                raise ValueError(f"a threshold must be above 0 and at most 1, not {value}")
         native = self._scan.native
         box = intersect(region.box(self.grid), native.searched)
         if is_empty(box):
             return EMPTY, np.zeros((0, 0, 0), np.uint8)
         if np.prod(extents(box)) < _SMALL:
             native.refresh(box)
-        marked = native.values[box] >= threshold
+        selective = min_volume_ml > 0 or (sure is not None and sure > threshold)
+        if selective and (native.complete or box == native.searched):
+            marked = self._judged(threshold, sure, min_volume_ml)[within(box, native.searched)]
+        else:
+            marked = native.values[box] >= threshold
         allowed = region.mask(self.grid, box)
         if allowed is not None:
-            marked &= allowed
-        if largest_only or min_volume_ml > 0:
-            voxel_ml = self.grid.voxel_volume_ml
-            marked = keep_pieces(
-                marked, voxel_ml, largest_only=largest_only, min_volume_ml=min_volume_ml
-            )
-        return box, marked.view(np.uint8)
+            marked = marked & allowed
+        if largest_only:
+            marked = keep_pieces(marked, self.grid.voxel_volume_ml, largest_only=True)
+        return box, np.ascontiguousarray(marked).view(np.uint8)
+
+    def _judged(
+        self, threshold: float, sure: float | None, min_volume_ml: float
+    ) -> NDArray[np.bool_]:
+        """The pieces that stay, on all that was searched; kept for the next slice or region."""
+        native, wanted = self._scan.native, (threshold, sure, min_volume_ml)
+        if self._kept is not None and self._kept[0] == wanted:
+            return self._kept[1]
+        values = native.values[native.searched]
+        marked = keep_pieces(
+            values >= threshold,
+            self.grid.voxel_volume_ml,
+            min_volume_ml=min_volume_ml,
+            sure=None if sure is None else (values, sure),
+        )
+        self._kept = (wanted, marked) if native.complete else None
+        return marked
 
     # --- brush ---------------------------------------------------------------------------------
 

@@ -174,10 +174,14 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
     plane = mask.any(axis=0)
     if not plane.any():
         return None
-    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
-    inner = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    slabs = np.flatnonzero(mask[(slice(None), *inner)].any(axis=(1, 2)))
-    return slice(slabs[0], slabs[-1] + 1), *inner
+    inner = (_span(plane.any(axis=1)), _span(plane.any(axis=0)))
+    return _span(mask[(slice(None), *inner)].any(axis=(1, 2))), *inner
+
+
+def _span(line: NDArray[np.bool_]) -> slice:
+    """From the first to the last true element."""
+    there = np.flatnonzero(line)
+    return slice(int(there[0]), int(there[-1]) + 1)
 
 
 def label_components(mask: NDArray[np.bool_], connectivity: int) -> NDArray[np.int32]:

@@ -100,7 +100,7 @@ class Report:
         # The settings that made the segment, not those of measuring it.
         parameters = {
             "threshold": made.threshold,
-            "hysteresis": made.hysteresis,
+            "hysteresis": made.must_reach,
             "min_volume_ml": made.min_volume_ml,
         }
         content = report_content(

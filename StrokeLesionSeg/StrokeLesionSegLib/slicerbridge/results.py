@@ -34,13 +34,19 @@ class Provenance:
     version: str = ""
     checksum: str = ""
     threshold: float = 0.5
-    hysteresis: float | None = None
+    hysteresis: float | None = None  # has to be reached somewhere in a lesion, see must_reach
     min_volume_ml: float = 0.0
     views: str = ""
     date: str = ""
     dropped: str = ""  # voxels of lesions that a reader left out, as ``measure.seeds_to_text``
     to_mni: NDArray[np.float64] | None = field(default=None, compare=False)
     alignment: str = ""  # overlap and similarity of the alignment, two numbers
+
+    @property
+    def must_reach(self) -> float | None:
+        """``hysteresis`` of ``find_lesions``: the second threshold while it is above the first."""
+        second = self.hysteresis
+        return second if second is not None and second > self.threshold else None
 
     def tags(self) -> dict[str, str]:
         """As strings, by tag name without the prefix."""
@@ -97,6 +103,16 @@ class Patch:
         shifted = tuple(n + first for n, first in zip(index, self.start, strict=True))
         flat = np.ravel_multi_index(shifted, self.grid.shape)
         return f"{zlib.crc32(flat.astype('<i8').tobytes()):08x}-{len(flat)}"
+
+    def trimmed(self) -> Patch:
+        """Cut to the voxels that are set; this patch if there are none."""
+        from ..lesions.find import bounding_box
+
+        box = bounding_box(self.mask != 0)
+        if box is None:
+            return self
+        k, j, i = (first + part.start for first, part in zip(self.start, box, strict=True))
+        return Patch(np.ascontiguousarray(self.mask[box]), (k, j, i), self.grid)
 
     def full(self) -> NDArray[np.uint8]:
         """The mask on the whole grid, (K, J, I)."""
@@ -229,7 +245,7 @@ def set_segment_voxels(segmentation_node: Any, segment_id: str, patch: Patch) ->
         logic.ClearSegment(segmentation_node, segment_id)
     if not patch.mask.any():
         return
-    image = oriented_image(patch)
+    image = oriented_image(patch.trimmed())  # Slicer's time grows with the image's extent
     if not logic.SetBinaryLabelmapToSegment(
         image, segmentation_node, segment_id, logic.MODE_REPLACE
     ):

@@ -360,12 +360,15 @@ def provenance_of(sidecar: dict[str, Any]) -> Provenance:
     to_mni = None
     if alignment.get("ok") and alignment.get("matrix_ras_mm_to_mni_mm"):
         to_mni = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
+    # The slider bounds the lesions, so the lower of two thresholds is its value.
+    first = float(used.get("threshold") or 0.5)
+    low, high = sorted((first, float(used.get("hysteresis") or first)))
     return Provenance(
         model=str(model.get("name", "")),
         version=str(model.get("version", "")),
         checksum=str(model.get("sha256", "")),
-        threshold=float(used.get("threshold") or 0.5),
-        hysteresis=used.get("hysteresis"),
+        threshold=low,
+        hysteresis=high if high > low else None,
         min_volume_ml=float(used.get("min_volume_ml") or 0.0),
         views=str((sidecar.get("options") or {}).get("views", "")),
         to_mni=to_mni,
@@ -381,7 +384,7 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
     made = provenance_of(sidecar)
     probability = read_scratch(scratch / "probability.nii", grid.shape)
     kept = ProbabilityMap(Volume(probability, grid.affine), made.to_mni)
-    found = kept.lesions(made.threshold, made.min_volume_ml, made.hysteresis)
+    found = kept.lesions(made.threshold, made.min_volume_ml, made.must_reach)
     # From now on the sliders make the mask: they have to make the one that the engine made.
     mask = read_scratch(scratch / "mask.nii", grid.shape)
     if not np.array_equal(found.patch.full(), mask):

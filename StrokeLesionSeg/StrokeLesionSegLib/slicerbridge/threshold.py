@@ -62,10 +62,13 @@ class ProbabilityMap:
         to_mni: NDArray[np.float64] | None = None,
         floor: float = SHOWN_FROM,
     ) -> None:
+        from ..lesions.find import bounding_box
+
         self.volume = volume
         self.to_mni = to_mni
         self.floor = floor
-        self._box = _box_above(volume.array, floor)
+        # One voxel where there is nothing.
+        self._box = bounding_box(volume.array >= floor) or (slice(0, 1),) * 3
         self._cropped = np.ascontiguousarray(volume.array[self._box])
 
     def lesions(
@@ -90,7 +93,7 @@ class ProbabilityMap:
         start = np.array([s.start for s in box])
         affine = self.volume.affine.copy()
         affine[:3, 3] = (affine @ np.array([*start[::-1], 1.0]))[:3]
-        # The box must not decide what is left and right of the whole scan.
+        # What is left and right is decided by the whole scan, not by the box.
         middle = (np.array(self.volume.array.shape[::-1]) - 1) / 2
         midline_x = self.volume.affine[0, :3] @ middle + self.volume.affine[0, 3]
         found = find_lesions(
@@ -161,25 +164,6 @@ def peaks(
     return found
 
 
-def _box_above(array: NDArray[np.generic], floor: float) -> tuple[slice, slice, slice]:
-    """A box that holds all voxels of at least ``floor`` and shares its centre with the array.
-
-    Without an alignment to MNI, left and right are told by the middle of the scan; a box with the
-    same middle gives the same sides.
-    """
-    above = array >= floor
-    plane = above.any(axis=0)
-    profiles = (above.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0))
-    box = []
-    for profile in profiles:
-        where = np.flatnonzero(profile)
-        size = len(profile)
-        middle = (size - 1) // 2
-        margin = min(int(where[0]), size - 1 - int(where[-1])) if len(where) else middle
-        box.append(slice(margin, size - margin))
-    return tuple(box)  # type: ignore[return-value]
-
-
 class Thresholder:
     """Keeps one segment in step with threshold, smallest lesion and dropped lesions.
 
@@ -246,12 +230,8 @@ class Thresholder:
     def found(self) -> Found:
         """What the settings of the segment find now; writes nothing."""
         kept = Provenance.from_segment(self.segment)
-        second = kept.hysteresis
         return self.probability.lesions(
-            kept.threshold,
-            kept.min_volume_ml,
-            second if second is not None and second < kept.threshold else None,
-            seeds_from_text(kept.dropped),
+            kept.threshold, kept.min_volume_ml, kept.must_reach, seeds_from_text(kept.dropped)
         )
 
     def apply(
@@ -262,8 +242,8 @@ class Thresholder:
     ) -> Found:
         """Write the mask of these settings into the segment, and return what was found.
 
-        As on the command line, the second threshold that a model may recommend counts only as
-        long as it is below the first.
+        As on the command line, the second threshold that a model may recommend has to be reached
+        somewhere in a lesion as long as it is above the first, which bounds the lesions.
         """
         segment = self.segment
         if segment is None:
@@ -277,12 +257,8 @@ class Thresholder:
             dropped=seeds_to_text(dropped),
             date="",
         )
-        second = after.hysteresis
         found = self.probability.lesions(
-            after.threshold,
-            after.min_volume_ml,
-            second if second is not None and second < threshold else None,
-            dropped,
+            after.threshold, after.min_volume_ml, after.must_reach, dropped
         )
         write_segment(self.segmentation_node, self.segment_id, found.patch, after)
         return found

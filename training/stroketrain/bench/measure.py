@@ -213,8 +213,7 @@ def click(
 ) -> dict[str, Any]:
     """The robot user on a scan, starting from the prediction that is kept; ``robot-<noise>.json``.
 
-    Its Dice at 0 clicks is at the model's own threshold, without the smallest volume: that is what
-    the editing session shows.
+    Its Dice at 0 clicks is that of the automatic mask.
     """
     from StrokeLesionSegLib.editing import EditingSession
 

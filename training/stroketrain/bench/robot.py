@@ -21,10 +21,13 @@ def robot_clicks(
 ) -> list[float]:
     """Dice after 0, 1, ..., ``n`` clicks: n + 1 values.
 
-    Each click goes to the thickest place of the largest connected error, missed or false, of what
-    the session marks, as a person clicks into the middle of what is wrong; it is made in an axial
-    slice. Between clicks the session works until it is done (``refine_more`` is None). If nothing
-    is wrong any more the last value is repeated.
+    The mask that is corrected begins as the automatic one: the session's own threshold, second
+    threshold and smallest volume. Each click goes to the thickest place of its largest connected
+    error, missed or false, as a person clicks into the middle of what is wrong; it is made in an
+    axial slice. Between clicks the session works until it is done (``refine_more`` is None), and
+    the mask changes as the effect Lesion Clicks changes a segment: where the session's answer
+    changes, and by a whole lesion if a positive click lies in one of which the mask has nothing.
+    If nothing is wrong any more the last value is repeated.
 
     Parameters
     ----------
@@ -43,7 +46,7 @@ def robot_clicks(
     while session.work(1000.0) is not None:
         pass
     axial = _axial_axis(session.grid.affine)
-    marked = _marked(session)
+    answer, marked = _answer(session), automatic_mask(session)
     dice = [_dice(marked, wanted)]
     for _ in range(n):
         place = largest_error(marked, wanted, session.grid.spacing[::-1])
@@ -62,7 +65,14 @@ def robot_clicks(
         session.refine_visible()
         while session.refine_more(1000.0) is not None:
             pass
-        marked = _marked(session)
+        before, answer = answer, _answer(session)
+        seed = tuple(int(n) for n in np.rint(index[::-1]))
+        if wanted[place] and answer[seed]:
+            lesion = _piece(answer, seed)
+            if not (lesion & marked).any():
+                marked |= lesion
+        changed = answer != before
+        marked[changed] = answer[changed]
         dice.append(_dice(marked, wanted))
     return dice
 
@@ -104,11 +114,33 @@ def _axial_axis(affine: NDArray[np.float64]) -> int:
     return 2 - int(np.argmax(np.abs(columns[2])))
 
 
-def _marked(session: EditingSession) -> NDArray[np.bool_]:
-    box, mask = session.guided_mask()
+def automatic_mask(session: EditingSession) -> NDArray[np.bool_]:
+    """What an automatic run gives: (K, J, I) on the session's grid."""
+    box, mask = session.mask(
+        session.threshold, sure=session.sure, min_volume_ml=session.min_volume_ml
+    )
+    return _spread(session, box, mask)
+
+
+def _answer(session: EditingSession) -> NDArray[np.bool_]:
+    """What model and clicks say together, whatever the mask that is corrected."""
+    return _spread(session, *session.guided_mask())
+
+
+def _spread(
+    session: EditingSession, box: tuple[slice, ...], mask: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
     whole = np.zeros(session.grid.shape, bool)
     whole[box] = mask != 0
     return whole
+
+
+def _piece(mask: NDArray[np.bool_], seed: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The connected piece (26 neighbours) that holds the voxel ``seed``."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    return np.asarray(labels == labels[seed])
 
 
 def _dice(marked: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float:
