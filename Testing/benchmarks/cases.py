@@ -52,14 +52,20 @@ PEERS = [
     Case("nnunet-2d", "nnU-Net v2 2d, without flips", ("nnunet-2d",), True, 3),
     Case("nnunet-2d-flips", "nnU-Net v2 2d", ("nnunet-2d-flips",), True, 2),
     Case("nnunet-3d", "nnU-Net v2 3d_fullres, without flips", ("nnunet-3d",), True, 2),
-    Case("monai-2d", "MONAI 2D UNet (16 to 256), SliceInferer", ("monai-2d",), True),
+    Case("monai-2d", "MONAI 2D residual UNet (16 to 256), SliceInferer", ("monai-2d",), True),
+    Case("monai-2d-plain", "MONAI 2D UNet (16 to 256), SliceInferer", ("monai-2d-plain",), True),
     Case(
         "monai-2d-cropped",
-        "MONAI 2D UNet (16 to 256), SliceInferer, foreground box",
+        "MONAI 2D residual UNet (16 to 256), SliceInferer, foreground box",
         ("monai-2d-cropped",),
         True,
     ),
-    Case("monai-2d-wide", "MONAI 2D UNet (32 to 512), SliceInferer", ("monai-2d-wide",), True),
+    Case(
+        "monai-2d-wide",
+        "MONAI 2D residual UNet (32 to 512), SliceInferer",
+        ("monai-2d-wide",),
+        True,
+    ),
     Case("monai-3d", "MONAI 3D residual UNet (16 to 256), sliding window", ("monai-3d",), True, 3),
     Case(
         "monai-3d-wide",
@@ -78,6 +84,7 @@ BARS = [
     ("nnunet-3d", REFERENCE, 10.0),
     ("nnunet-2d", REFERENCE, 2.0),
     ("monai-2d", REFERENCE, 1.0),
+    ("monai-2d-plain", REFERENCE, 1.0),
     ("monai-2d-wide", REFERENCE, 1.0),
     ("nnunet-3d", "ours triplanar-flips bfloat16", 1.0),
 ]

@@ -24,7 +24,8 @@ from measuring import STARTED, WorkCounter, peak_mb, since_start, synchronize, v
 
 CASES = (
     *("nnunet-3d", "nnunet-3d-flips", "nnunet-2d", "nnunet-2d-flips"),
-    *("monai-3d", "monai-3d-wide", "monai-2d", "monai-2d-wide", "monai-2d-cropped"),
+    *("monai-3d", "monai-3d-wide"),
+    *("monai-2d", "monai-2d-wide", "monai-2d-cropped", "monai-2d-plain"),
 )
 ATLAS_SCANS = 655
 MNI_SHAPE = (189, 233, 197)
@@ -191,7 +192,7 @@ def monai(case: str, path: Path, device: str, folder: Path) -> dict[str, Any]:
         out_channels=2,
         channels=(32, 64, 128, 256, 512) if case.endswith("wide") else (16, 32, 64, 128, 256),
         strides=(2, 2, 2, 2),
-        num_res_units=2,
+        num_res_units=0 if case.endswith("plain") else 2,
     ).eval()
     counter = WorkCounter(network)
     network.to(device)

@@ -16,6 +16,7 @@ README_ROWS = (
     "ours axial bfloat16",
     "ours axial float32",
     "ours triplanar-flips bfloat16",
+    "monai-2d-plain",
     "monai-2d",
     "monai-2d-wide",
     "monai-3d-wide",

@@ -86,15 +86,14 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return 2 * int((a & b).sum()) / (int(a.sum()) + int(b.sum()))
 
 
-@pytest.mark.parametrize(("precision", "least"), [("float32", 0.999), ("auto", 0.99)])
+@pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_the_fast_way_finds_the_same_mask(
     model: LoadedModel,
     scan: tuple[NDArray[np.float32], Box],
     plain: NDArray[np.float32],
     precision: str,
-    least: float,
 ) -> None:
-    """Float32 differs by rounding only; half the digits are another matter, and have a bound."""
+    """Float32 differs by rounding only, bfloat16 by little more: its stem is in float32."""
     array, box = scan
     prepared = prepare_network(
         model.network,
@@ -106,6 +105,6 @@ def test_the_fast_way_finds_the_same_mask(
     fast = predict_volume(array, prepared, box=box).mean[box]
     threshold = model.manifest.inference["threshold"]
     assert (plain >= threshold).sum() > 5000  # there is a stroke to compare
-    assert dice(plain >= threshold, fast >= threshold) >= least
+    assert dice(plain >= threshold, fast >= threshold) >= 0.999
     if prepared.precision == "float32":
         assert np.abs(plain - fast).max() < 1e-3
