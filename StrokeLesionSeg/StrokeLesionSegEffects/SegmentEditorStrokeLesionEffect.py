@@ -10,6 +10,9 @@ from StrokeLesionSegLib.slicerbridge.edit_target import is_empty
 from . import widgets
 from .base import ENTER, MOVE, LesionEffect
 
+# Where the sliders of probabilities begin; a lesion that has to reach so little is always kept.
+LEAST = 0.05
+
 
 class SegmentEditorStrokeLesionEffect(LesionEffect):
     """Threshold on the lesion probability: whole volume, visible slice, slab or ROI."""
@@ -48,11 +51,11 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.addStatusRow()
         add = self.scriptedEffect.addLabeledOptionsWidget
         self.thresholdSlider = widgets.slider(
-            0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel is taken.")
+            LEAST, 0.95, 0.01, 2, _("Lesion probability from which a voxel is taken.")
         )
         add(_("Threshold:"), self.thresholdSlider)
         self.sureSlider = widgets.slider(
-            0.05,
+            LEAST,
             0.99,
             0.01,
             2,
@@ -193,7 +196,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if not effect.doubleParameter("Threshold"):
             effect.setParameter("Threshold", float(session.threshold))
         if not effect.doubleParameter("Sure"):
-            effect.setParameter("Sure", float(session.sure or session.threshold))
+            effect.setParameter("Sure", float(session.sure or LEAST))
         if effect.doubleParameter("SmallestMl") < 0:
             effect.setParameter("SmallestMl", float(session.min_volume_ml))
         self.actors.newOverlay(self.entry.edit_grid)
@@ -213,10 +216,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def settings(self):
         """(threshold, must reach, only the largest, smallest mL, mode) as they are now."""
         effect = self.scriptedEffect
-        threshold = effect.doubleParameter("Threshold") or 0.5
         return (
-            threshold,
-            effect.doubleParameter("Sure") or threshold,
+            effect.doubleParameter("Threshold") or 0.5,
+            effect.doubleParameter("Sure") or LEAST,
             bool(effect.integerParameter("LargestOnly")),
             max(0.0, effect.doubleParameter("SmallestMl")),
             effect.parameter("Mode"),

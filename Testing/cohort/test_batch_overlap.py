@@ -10,6 +10,7 @@ from pathlib import Path
 import cohort_support as support
 import pytest
 from StrokeLesionSegLib.cohort import local, scan_job
+from StrokeLesionSegLib.inference import device
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -68,8 +69,11 @@ def test_few_scans_are_in_memory_at_a_time(
 
     monkeypatch.setattr(local, "prepare", preparing)
     monkeypatch.setattr(local, "predict", counting)
+    given_back: list[int] = []
+    monkeypatch.setattr(device, "release_freed_memory", lambda: given_back.append(1))
     assert support.batch(source, out) == 0
     assert len(prepared) == 12
+    assert len(given_back) == 12 // local._TRIM_EVERY
     # One just read, one waiting, one in the network, one waiting, one being written.
     assert max(most) <= 5
 

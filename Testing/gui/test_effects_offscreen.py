@@ -234,6 +234,35 @@ def test_the_preview_shows_what_apply_does(desk: Any) -> None:
     assert not one.editor.voxels("one").any()
 
 
+def test_it_begins_as_an_automatic_run_ends(desk: Any) -> None:
+    """The model's own bound, what a lesion must reach, and smallest volume; then the user's."""
+    from scipy import ndimage
+
+    one: Desk = desk("StrokeLesion")
+    one.activate()
+    labels, count = ndimage.label(probability(one) >= 0.3)
+    assert count == 2
+    peaks = [float(probability(one)[labels == n].max()) for n in (1, 2)]
+    session = blobs(one)
+    session.threshold, session.sure, session.min_volume_ml = 0.3, sum(peaks) / 2, 0.25
+    one.prepare(session)
+    one.effect.refresh()
+    one.effect.updateGUIFromMRML()  # as the editor does when a parameter changes
+    one.settle(0.1)
+    raw = one.stand_in.raw
+    sliders = (one.effect.thresholdSlider, one.effect.sureSlider, one.effect.smallestSlider)
+    expected = (0.3, round(session.sure, 2), 0.25)
+    assert [raw(slider).value for slider in sliders] == pytest.approx(expected, abs=0.006)
+    surest = labels == 1 + int(np.argmax(peaks))
+    np.testing.assert_array_equal(one.effect.actors.overlay.labels != 0, surest)
+    raw(one.effect.sureSlider).setValue(0.05)
+    one.settle(0.1)
+    np.testing.assert_array_equal(one.effect.actors.overlay.labels != 0, labels > 0)
+    # What was not moved is still the model's own.
+    assert one.scripted.doubleParameter("Threshold") == pytest.approx(0.3)
+    assert one.scripted.doubleParameter("SmallestMl") == pytest.approx(0.25)
+
+
 @pytest.mark.parametrize("kind", ["slice", "slab", "roi"])
 def test_apply_in_a_region(desk: Any, kind: str) -> None:
     one = ready(desk, "StrokeLesion")
