@@ -147,10 +147,11 @@ def budgeted(row: Row, variant: Mapping[str, Any], budget: str) -> Recipe:
     touches what the row is about.
 
     A key that the row or its variant sets itself wins over the budget's, but for ``epochs``, of
-    which the smaller counts; ``epochs_asked`` bounds them where a row names them. ``slices_per_epoch`` bounds the slices of an epoch, so that batches of
-    any size cost the same and see as much; ``epochs_times`` makes up for it, where a recipe has few
-    epochs. ``slices`` are those that recipes of all slices get; where the slices to be scored are
-    those of a recipe's own window, every one of them is.
+    which the smaller counts; ``epochs_asked`` bounds them where a row names them.
+    ``slices_per_epoch`` bounds the slices of an epoch, so that batches of any size cost the same
+    and see as much; ``epochs_times`` makes up for it, where a recipe has few epochs. ``slices`` are
+    those that recipes of all slices get; where the slices to be scored are those of a recipe's own
+    window, every one of them is.
     """
     if budget not in BUDGETS:
         raise InputError("--budget", f"unknown budget {budget!r}", f"use {', '.join(BUDGETS)}")
