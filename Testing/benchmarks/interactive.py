@@ -125,7 +125,7 @@ def measure(
 
     def show(session: EditingSession, axis: int, number: int) -> None:
         session.predict_visible(axis, number)
-        session.mask(session.threshold, region=Region.slice(axis, number))
+        found(session, session.threshold, region=Region.slice(axis, number))
 
     def opened() -> EditingSession:
         return EditingSession.open(volume, model, options=options, alignment=alignment)
@@ -172,10 +172,10 @@ def measure(
 
     for threshold in np.linspace(0.1, 0.95, 30):
         preview = "threshold preview of the whole volume"
-        timed(preview, lambda t=threshold: session.mask(float(t)))
+        timed(preview, lambda t=threshold: found(session, float(t)))
         timed(
             "the same, largest piece only",
-            lambda t=threshold: session.mask(float(t), largest_only=True),
+            lambda t=threshold: found(session, float(t), largest_only=True),
         )
     for _ in range(60):
         centre = lesion + random.uniform(-12, 12, 3)
@@ -198,6 +198,11 @@ def measure(
         carry(session)
     timed("mirrored scan", session.mirrored)
     return times
+
+
+def found(session: EditingSession, threshold: float, **more: Any) -> Any:
+    """What Stroke Lesion shows: what the model asks of a lesion is asked here, too."""
+    return session.mask(threshold, sure=session.sure, min_volume_ml=session.min_volume_ml, **more)
 
 
 def carry(session: EditingSession) -> None:
