@@ -35,9 +35,6 @@ _Item = TypeVar("_Item")
 
 # By how much the network's threads are nicer than the others: a third of their share of a core.
 _NICER = 5
-# After so many scans, freed memory goes back to the system: pages are fetched again at the cost of
-# about .2 s, and resident memory stays where it is.
-_TRIM_EVERY = 8
 # How often a thread that waits looks whether all is to end.
 _LOOK_S = 0.1
 # Each holds a scan of its own in memory.
@@ -93,7 +90,6 @@ class _Line:
         self._broken = threading.Event()
         self._error: BaseException | None = None
         self._busy: list[tuple[float, float]] = []
-        self._written = 0
         self._before: queue.Queue[tuple[FoundScan, Prepared | BaseException] | None]
         self._before = queue.Queue(1)
         self._after: queue.Queue[Callable[[], dict[str, Any]] | None] = queue.Queue(1)
@@ -205,10 +201,8 @@ class _Line:
             with self._turn:
                 if not self._broken.is_set():
                     self._keep(record)
-                self._written += 1
-                full = self._written % _TRIM_EVERY == 0
-            if full:
-                release_freed_memory()
+            # The gaps that a scan leaves in three threads' heaps fit no later scan exactly.
+            release_freed_memory()
 
 
 def _put(line: queue.Queue[_Item], item: _Item, unless: threading.Event) -> None:
