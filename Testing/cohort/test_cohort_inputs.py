@@ -135,7 +135,27 @@ def test_dicom_folders_are_scans(tmp_path: Path) -> None:
         file.rename(file.with_suffix(""))
     make(tmp_path / "p3", "broken.dcm")
     assert set(stems(tmp_path)) == {"p1/s1", "p2", "p3"}
-    assert stems(tmp_path / "p2") == {"p2": "sub-P2"}
+    (found,) = stems(tmp_path / "p2").values()
+    assert found.startswith("sub-dicom")
+
+
+def test_names_of_dicom_folders_stay_out_of_the_labels(tmp_path: Path) -> None:
+    """They are often the patients'; BIDS entities and what the user says in a list are kept."""
+    import cli_support
+
+    folders = ("DOE_JANE/T1", "DOE_JOHN/T1", "sub-07/ses-2/dicom")
+    for number, folder in enumerate(folders):
+        cli_support.write_dicom_series(tmp_path / "in" / folder, uid=f"1.2.3.{number}", slices=2)
+    found = stems(tmp_path / "in")
+    assert found.pop("sub-07/ses-2/dicom") == "sub-07_ses-2"
+    assert len(set(found.values())) == 2
+    assert all(re.fullmatch("sub-dicom[0-9a-f]{8}", stem) for stem in found.values())
+    assert stems(tmp_path / "in").items() >= found.items()
+    listed = tmp_path / "list.tsv"
+    listed.write_text("in/DOE_JANE/T1\t12\nin/DOE_JOHN/T1\nin/DOE_JIM/IM1.dcm\nin/DOE_JOAN/T1\n")
+    first, *rest = stems(listed).values()
+    assert first == "sub-12"
+    assert not [stem for stem in rest if "DOE" in stem.upper()]
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,49 @@ def test_one_folder_per_case(shelf):
     assert [c.scores["dice"] for c in flat.cases] == [1, 1]
 
 
+def test_masks_of_single_lesions_are_united(shelf):
+    """ATLAS R1.1: LesionSmooth, LesionSmooth_1 and so on; the T1 beside them is no reference."""
+    for start in ("truth/Site1/031768/t01/031768", "truth/c0008/c0008s0011t01/c0008s0011t01"):
+        shelf.put(f"{start}_LesionSmooth_stx.nii.gz", [(1, 1, 1)])
+        shelf.put(f"{start}_LesionSmooth_1_stx.nii.gz", [(1, 1, 3)])
+        shelf.put(f"{start}_LesionSmooth_2_stx.nii.gz", [(1, 1, 5)])
+    shelf.put("truth/Site1/031768/t01/031768_t1w_deface_stx.nii.gz", [(0, 0, 0)])
+    shelf.put("truth/c0008/c0008s0011t01/c0008s0011t01_t1w_stx.nii.gz", [(0, 0, 0)])
+    for name in ("Site1/031768/t01/031768", "c0008/c0008s0011t01/c0008s0011t01"):
+        shelf.put(f"pred/{name}_pred.nii.gz", [(1, 1, 1), (1, 1, 3), (1, 1, 5)])
+    result = shelf.score()
+    assert result.problems == ()
+    assert [(c.scores["dice"], c.scores["n_truth"], len(c.more)) for c in result.cases] == [
+        (1, 3, 2),
+        (1, 3, 2),
+    ]
+
+
+def test_another_grid_among_united_masks_is_an_error(shelf):
+    shelf.put("truth/a_LesionSmooth_stx.nii")
+    shelf.put("truth/a_LesionSmooth_1_stx.nii", shape=(4, 5, 7))
+    shelf.put("pred/a.nii")
+    (problem,) = shelf.score().problems
+    assert "LesionSmooth" in problem.where
+    assert "shape" in problem.cause
+
+
+def test_names_that_are_given_decide_last_and_never_twice(shelf):
+    shelf.put("truth/site1/p-07_lesion.nii")
+    shelf.put("pred/sub-Site1P07_label-lesion_mask.nii.gz")
+    assert shelf.score().cases == ()
+
+    def names(place):
+        return (f"sub-{''.join(w.title() for w in place.replace('-', '/').split('/'))}",)
+
+    (case,) = shelf.score(names_of=names).cases
+    assert case.case == "site1/p-07"
+    shelf.put("truth/site1/p/07_lesion.nii")  # the same name: nobody can say which
+    result = shelf.score(names_of=names)
+    assert result.cases == ()
+    assert len(result.problems) == 3
+
+
 def test_a_brain_mask_beside_the_lesion_mask_is_passed_over(shelf):
     shelf.put("truth/sub-a/sub-a_desc-brain_mask.nii.gz", [(0, 0, 0)])
     shelf.put("truth/sub-a/sub-a_label-lesion_desc-T1lesion_mask.nii.gz")

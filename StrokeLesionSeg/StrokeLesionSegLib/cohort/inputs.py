@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..outputs import split_name
-from .naming import Entities, entities_of, label, tell_apart
+from .naming import Entities, dicom_entities_of, entities_of, label, tell_apart
 
 _IMAGES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # Images that cannot be read are named with the reason, not passed over in silence. The second
@@ -115,12 +115,21 @@ def _cohort(
             + (f" ({len(passed_over)} images are something else)" if passed_over else ""),
             "Give a folder with NIfTI, NRRD, MetaImage or DICOM files, a BIDS data set, or a list",
         )
-    named = [(relative, given or entities_of(relative)) for _, relative, given in found]
+    named = [
+        (relative, given or (entities_of if _is_image(path) else dicom_entities_of)(relative))
+        for path, relative, given in found
+    ]
     scans = [
         FoundScan(path, relative, entities)
         for (path, relative, _), entities in zip(found, tell_apart(named), strict=True)
     ]
     return Cohort(tuple(scans), tuple(passed_over))
+
+
+def _is_image(path: Path) -> bool:
+    """Whether ``path`` is an image file by its name, not a DICOM folder or file."""
+    name = path.name.lower()
+    return name.endswith((*_IMAGES, *_UNREADABLE)) and not path.is_dir()
 
 
 def _relative(path: Path, source: Path) -> str:

@@ -92,6 +92,19 @@ def entities_of(relative: str) -> Entities:
     return Entities(text if 0 < len(text) <= _LONGEST_LABEL else label(text, relative))
 
 
+def dicom_entities_of(relative: str) -> Entities:
+    """The entities of a DICOM folder from its path relative to the input folder.
+
+    Such folders are often called what the patient is called. BIDS entities and ATLAS folders
+    count, as they do for files; of other names only a checksum goes into the label.
+    """
+    entities = entities_of(relative)
+    parts = PurePath(relative).parts
+    if any("sub" in dict(_pairs(part)) for part in parts) or _atlas(parts) is not None:
+        return entities
+    return Entities(f"dicom{_digest(relative)}")
+
+
 def _pairs(name: str) -> list[tuple[str, str]]:
     found = (_PAIR.match(piece) for piece in name.split("_"))
     return [(match[1], match[2]) for match in found if match]

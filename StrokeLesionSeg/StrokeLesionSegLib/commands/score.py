@@ -109,6 +109,7 @@ def _score_folders(arguments: argparse.Namespace) -> None:
                 arguments.truth,
                 arguments.scorer,
                 read=_read,
+                names_of=_names_of,
                 progress=reporter,
             )
         if outputs is not None:
@@ -159,17 +160,32 @@ def _write(result: FolderScores, arguments: argparse.Namespace, outputs: OutputS
         {
             "case": case.case,
             "pred": _below(case.pred, arguments.prediction),
-            "truth": _below(case.truth, arguments.truth),
+            "truth": " ".join(_below(t, arguments.truth) for t in (case.truth, *case.more)),
             **case.scores,
         }
         for case in result.cases
     ]
     write_rows(outputs.staged(cases), ("case", "pred", "truth", *measures), rows)
     lines = [{"measure": name, **values} for name, values in result.summary["metrics"].items()]
+    lines += _lesion_free_rows(result)
     write_rows(outputs.staged(summary), ("measure", *_SUMMARY), lines)
     versions = {"name": "StrokeLesionSeg", "version": __version__}
     write_sidecar(outputs.staged(whole), {"software": versions, **_content(result)})
     outputs.commit()
+
+
+def _lesion_free_rows(result: FolderScores) -> list[dict[str, Any]]:
+    """The lesion-free references among the cases, and the share of them left exactly empty."""
+    free = result.summary["lesion_free"]
+    return [{"measure": "lesion_free_exactly_empty", "n": free["n"],
+             "mean": free["share_exactly_empty"]}]  # fmt: skip
+
+
+def _names_of(place: str) -> tuple[str, ...]:
+    """What ``batch`` calls a scan that lies where a reference does: as a file, or of DICOM."""
+    from ..cohort.naming import dicom_entities_of, entities_of
+
+    return entities_of(f"{place}.nii.gz").stem, dicom_entities_of(place).stem
 
 
 def _below(file: Path, folder: Path) -> str:

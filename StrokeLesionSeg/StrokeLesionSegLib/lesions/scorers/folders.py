@@ -23,6 +23,10 @@ _MASK_WORDS = {
 }
 _SOFT_WORDS = {"probseg", "probability", "prob", "probabilities", "soft", "softmap"}
 _OTHER_WORDS = {"t1w", "t1", "t2w", "t2", "flair", "dwi", "adc", "spread", "uncertainty"}
+# Last words that say what was done to an image; the word before them says what it is.
+_DONE_WORDS = {"stx", "deface", "defaced"}
+# ATLAS R1.x: one mask for each lesion, LesionSmooth_stx, LesionSmooth_1_stx and so on.
+_PER_LESION = "lesionsmooth"
 # BIDS entities that tell scans apart; space, desc, label, res and den only describe a derivative.
 _IDENTITY = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part")
 _ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+.]+)\Z")
@@ -43,12 +47,16 @@ class Image(Protocol):
 
 @dataclass(frozen=True)
 class CaseScore:
-    """The scores of one case, ``score_case``'s dict, with the files that it came from."""
+    """The scores of one case, ``score_case``'s dict, with the files that it came from.
+
+    ``more`` are further reference masks, of other lesions, that were united with ``truth``.
+    """
 
     case: str
     pred: Path
     truth: Path
     scores: dict[str, float]
+    more: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,9 @@ class _File:
     key: str  # which scan, with the folder it lies in
     stem: str  # which scan, by the file's name alone
     about_lesions: bool
+    place: str = ""  # path below the folder without the words for masks, where a scan would lie
+    per_lesion: bool = False  # one lesion of several; the others lie beside it
+    more: tuple[Path, ...] = ()
 
 
 def score_folders(
@@ -84,6 +95,7 @@ def score_folders(
     scorer: str,
     *,
     read: Callable[[Path], Image],
+    names_of: Callable[[str], Iterable[str]] = lambda place: (),
     progress: Callable[[str, int, int], None] | None = None,
     seed: int = 0,
 ) -> FolderScores:
@@ -91,12 +103,16 @@ def score_folders(
 
     Both may also be single files. Folders are searched through. Files belong together if their
     BIDS entities (sub, ses, acq, run, ...) agree, else if their names do once words such as
-    ``_mask`` or ``_pred`` are taken off the end. ``*_probseg`` and the like are the soft maps of
-    ``isles2026``; T1w images and other companions are passed over.
+    ``_mask`` or ``_pred`` are taken off the end, else if ``names_of`` says so. ``*_probseg`` and
+    the like are the soft maps of ``isles2026``; T1w images and other companions are passed over.
+    Several ``LesionSmooth`` masks of one scan (ATLAS R1.1, R1.2) are united.
 
     Parameters
     ----------
     read: reads one image; ``InputError`` from it counts against that case only.
+    names_of: what the program that predicted may have called a scan (``sub-Site1P07``), from the
+        place where the reference lies (``site1/p-07``: below ``truth_dir``, without the words for
+        masks).
     progress: called as ``progress("score", done, total)``.
     seed: of the bootstrap.
 
@@ -112,17 +128,17 @@ def score_folders(
     metrics_of(scorer)
     pred_dir, truth_dir = Path(pred_dir), Path(truth_dir)
     problems: list[InputError] = []
-    pairs = _pair_up(pred_dir, truth_dir, problems)
+    pairs = _pair_up(pred_dir, truth_dir, problems, names_of)
     cases = []
-    for done, (case, pred, truth, soft) in enumerate(pairs):
+    for done, (case, pred, truth, more, soft) in enumerate(pairs):
         if progress:
             progress("score", done, len(pairs))
         try:
-            scores = _score_files(pred, truth, soft, scorer, read)
+            scores = _score_files(pred, (truth, *more), soft, scorer, read)
         except InputError as error:
             problems.append(error)
         else:
-            cases.append(CaseScore(case, pred, truth, scores))
+            cases.append(CaseScore(case, pred, truth, scores, more))
     if progress:
         progress("score", len(pairs), len(pairs))
     summary = summarise_scores([c.scores for c in cases], scorer, seed=seed)
@@ -131,11 +147,21 @@ def score_folders(
 
 
 def _score_files(
-    pred: Path, truth: Path, soft: Path | None, scorer: str, read: Callable[[Path], Image]
+    pred: Path,
+    truths: Sequence[Path],
+    soft: Path | None,
+    scorer: str,
+    read: Callable[[Path], Image],
 ) -> dict[str, float]:
     from . import score_case
 
+    truth = truths[0]
     reference = read(truth)
+    true_array = reference.array
+    for path in truths[1:]:
+        further = read(path)
+        _same_grid(path, further, truth, reference)
+        true_array = (true_array > 0) | (further.array > 0)
     prediction = read(pred)
     _same_grid(pred, prediction, truth, reference)
     probabilities = None
@@ -144,9 +170,7 @@ def _score_files(
         _same_grid(soft, image, truth, reference)
         probabilities = image.array
     try:
-        return score_case(
-            prediction.array, reference.array, reference.affine, scorer, probabilities
-        )
+        return score_case(prediction.array, true_array, reference.affine, scorer, probabilities)
     except ValueError as error:
         raise InputError(pred, f"cannot be scored: {error}", "Give a binary lesion mask") from error
 
@@ -179,6 +203,10 @@ def _classify(path: Path, root: Path) -> _File | None:
     if stem is None or path.name.startswith("."):
         return None
     parts = stem.split("_")
+    while len(parts) > 1 and parts[-1].lower() in _DONE_WORDS:
+        parts = parts[:-1]
+    if len(parts) > 1 and parts[-1].isdecimal() and parts[-2].lower() == _PER_LESION:
+        parts = parts[:-1]
     entities = dict(m.groups() for m in map(_ENTITY.match, parts) if m)
     about = any("lesion" in v.lower() for v in (*entities.values(), parts[-1]))
     about = about or entities.get("label") == "L"
@@ -190,7 +218,7 @@ def _classify(path: Path, root: Path) -> _File | None:
         # A BIDS name ends in its suffix, so anything but a mask's is another kind of image.
         role = "other"
     if "sub" in entities:
-        key = "_".join(f"{e}-{entities[e]}" for e in _IDENTITY if e in entities)
+        key = _identity(entities)
         return _File(path, role, key, key, about)
     words = parts
     known = _MASK_WORDS | _SOFT_WORDS
@@ -199,7 +227,11 @@ def _classify(path: Path, root: Path) -> _File | None:
     stem = "_".join(words)
     folder = path.parent.relative_to(root).as_posix()
     key = "/".join(p for p in (folder if folder != "." else "", stem) if p)
-    return _File(path, role, key, stem or path.parent.name, about)
+    return _File(path, role, key, stem or path.parent.name, about, key, last == _PER_LESION)
+
+
+def _identity(entities: dict[str, str]) -> str:
+    return "_".join(f"{e}-{entities[e]}" for e in _IDENTITY if e in entities)
 
 
 def _collect(root: Path, what: str) -> list[_File]:
@@ -224,6 +256,8 @@ def _one_per_scan(
         # A tissue or brain mask may lie beside the lesion mask of the same scan.
         if len(group) > 1:
             group = [f for f in group if f.about_lesions] or group
+        if len(group) > 1 and all(f.per_lesion for f in group):
+            group = [replace(group[0], more=tuple(f.path for f in group[1:]))]
         if len(group) == 1:
             chosen[key] = group[0]
         elif problems is not None:
@@ -237,15 +271,18 @@ def _one_per_scan(
 
 
 def _pair_up(
-    pred_dir: Path, truth_dir: Path, problems: list[InputError]
-) -> list[tuple[str, Path, Path, Path | None]]:
-    """Case name, prediction, reference and soft map of every case that has the first two."""
+    pred_dir: Path,
+    truth_dir: Path,
+    problems: list[InputError],
+    names_of: Callable[[str], Iterable[str]],
+) -> list[tuple[str, Path, Path, tuple[Path, ...], Path | None]]:
+    """Case name, prediction, references and soft map of every case that has these but the last."""
     pred_files = _collect(pred_dir, "prediction")
     truth_files = [f for f in _collect(truth_dir, "reference") if f.role == "mask"]
     if not truth_files:
         raise InputError(truth_dir, "there is no reference mask in it", "Check the folder")
     if pred_dir.is_file() and truth_dir.is_file():
-        return [(_stem(truth_dir.name) or truth_dir.name, pred_dir, truth_dir, None)]
+        return [(_stem(truth_dir.name) or truth_dir.name, pred_dir, truth_dir, (), None)]
     ambiguous = len(problems)
     truths = _one_per_scan(truth_files, problems, lambda f: f.key)
     preds = _one_per_scan((f for f in pred_files if f.role == "mask"), problems, lambda f: f.key)
@@ -263,6 +300,7 @@ def _pair_up(
     for stem, truth in rest_truths.items():
         if stem in rest_preds:
             partner[truth.key] = rest_preds[stem]
+    _pair_by_given_names(truths, preds, partner, names_of)
 
     pairs = []
     used = set()
@@ -274,13 +312,38 @@ def _pair_up(
             continue
         used.add(pred.key)
         soft = softs.get(pred.key)
-        pairs.append((key, pred.path, truth.path, soft.path if soft else None))
+        pairs.append((key, pred.path, truth.path, truth.more, soft.path if soft else None))
     for key, pred in sorted(preds.items()):
         if key not in used:
             problems.append(
                 InputError(pred.path, f"no reference of {key} found", "Add it, or take this away")
             )
     return pairs
+
+
+def _pair_by_given_names(
+    truths: dict[str, _File],
+    preds: dict[str, _File],
+    partner: dict[str, _File],
+    names_of: Callable[[str], Iterable[str]],
+) -> None:
+    """Add to ``partner`` what ``names_of`` tells, where it tells one reference for a prediction."""
+    used = {file.key for file in partner.values()}
+    # Letter case tells no two predictions apart: on some file systems it does not tell files.
+    free = {key.casefold(): file for key, file in preds.items() if key not in used}
+    wanted: dict[str, list[str]] = {}
+    for key, truth in truths.items():
+        if key not in partner and truth.place:
+            names = {_name_key(name).casefold() for name in names_of(truth.place)}
+            for name in names & free.keys():
+                wanted.setdefault(name, []).append(key)
+    for name, keys in wanted.items():
+        if len(keys) == 1:
+            partner[keys[0]] = free[name]
+
+
+def _name_key(name: str) -> str:
+    return _identity(dict(m.groups() for m in map(_ENTITY.match, name.split("_")) if m))
 
 
 # --------------------------------------------------------------------------------------- summary
