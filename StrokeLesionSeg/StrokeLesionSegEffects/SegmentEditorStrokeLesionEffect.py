@@ -1,5 +1,6 @@
 """Stroke Lesion: fills the selected segment from the model, with a preview that pulses."""
 
+import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -256,7 +257,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
                 overlay.labels[box] = mask
             self._shownBox = box
             overlay.changed()
-            voxels = int((mask != 0).sum())
+            voxels = int(np.count_nonzero(mask))
             volume = voxels * self.entry.edit_grid.grid.voxel_volume_ml
             text = _("{ml:.2f} mL in {voxels} voxels").format(ml=volume, voxels=voxels)
             if not self.entry.session.complete:

@@ -10,7 +10,7 @@ from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.slicerbridge.edit_mirror import MirrorView
-from StrokeLesionSegLib.slicerbridge.edit_store import shared_store
+from StrokeLesionSegLib.slicerbridge.edit_store import Opening, shared_store
 from StrokeLesionSegLib.slicerbridge.edit_target import EditTarget
 from StrokeLesionSegLib.slicerbridge.edit_views import view_plane
 from StrokeLesionSegLib.slicerbridge.edit_write import CannotEdit
@@ -49,9 +49,11 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self._shortcuts = []
         self._resting = []
         self._timers = []
+        self.opening = None  # a session on its way
         self.pulseTimer = self._timer(PULSE_MS, False, self._onPulse)
         self.workTimer = self._timer(WORK_MS, False, self._onWork)
         self.restTimer = self._timer(REST_MS, True, self._onRest)
+        self.openTimer = self._timer(WORK_MS, False, self._onOpen)
 
     def _timer(self, milliseconds, single, call):
         timer = qt.QTimer()
@@ -85,6 +87,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         for timer, _call in self._timers:
             timer.stop()
         self._resting = []
+        self._giveUpOpening()
         self._removeShortcuts()
         self.actors.clear()
         self.sessionClosed()
@@ -198,12 +201,14 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
 
     def showStatus(self):
         ready = self.store.readiness(self.scriptedEffect)
-        text = ready.text
+        text, button = ready.text, ready.button
+        if self.opening is not None:
+            text, button = self.opening.text, _("Cancel")
         if self.entry is not None and self.entry.session.warnings:
             text += " " + " ".join(self.entry.session.warnings)
         self.statusLabel.setText(widgets.asHtml(self.problem or text, bool(self.problem)))
-        self.readyButton.setVisible(bool(ready.button))
-        self.readyButton.setText(ready.button)
+        self.readyButton.setVisible(bool(button))
+        self.readyButton.setText(button)
         self.setReady(ready.kind == "ready")
         index = ["none", "overlay", "beside"].index(_mirror.look())
         self.mirrorBox.setCurrentIndex(index)
@@ -213,19 +218,40 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         """Enable what needs a session and an editable segment."""
 
     def onReadyButton(self):
+        if self.opening is not None:
+            self._giveUpOpening()
+            self.showStatus()
+            return
         kind = self.store.readiness(self.scriptedEffect).kind
         if kind in ("torch", "model"):
             slicer.util.selectModule("StrokeLesionSeg")
             return
-        self.statusLabel.setText(
-            widgets.asHtml(
-                _("Loading the model and aligning the scan; this takes some seconds ...")
-            )
-        )
+        self.statusLabel.setText(widgets.asHtml(_("Loading the model ...")))
         slicer.app.processEvents()
         with self.action(True):
-            self.store.open(self.scriptedEffect)
+            self.opening = Opening(self.store, self.scriptedEffect)
+            self.openTimer.start()
+        self.showStatus()
+
+    def openSession(self):
+        """Open the session and wait for it, for scripts; raises as the store does."""
+        self.store.open(self.scriptedEffect)
         self.refresh()
+
+    def _onOpen(self):
+        working = False
+        with self.action():
+            working = self.opening is not None and self.opening.poll()
+        if not working or self.isSceneClosing():
+            self._giveUpOpening()
+            self.refresh()
+        self.showStatus()
+
+    def _giveUpOpening(self):
+        self.openTimer.stop()
+        if self.opening is not None:
+            self.opening.cancel()
+        self.opening = None
 
     def onMirror(self, index):
         how = ["none", "overlay", "beside"][index]

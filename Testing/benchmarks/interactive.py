@@ -127,6 +127,17 @@ def measure(
         session.predict_visible(axis, number)
         found(session, session.threshold, region=Region.slice(axis, number))
 
+    def scrolled(session: EditingSession, axis: int, number: int) -> None:
+        # What the effect does when scrolling rests: the slice, then the preview of all that is
+        # known, with the settings that Apply will have, brought to the views' overlay.
+        session.predict_visible(axis, number)
+        box, mask = found(session, session.threshold)
+        overlay[...] = 0
+        overlay[box] = mask
+        np.count_nonzero(mask)
+
+    overlay = np.zeros(SHAPE, np.uint8)
+
     def opened() -> EditingSession:
         return EditingSession.open(volume, model, options=options, alignment=alignment)
 
@@ -163,7 +174,7 @@ def measure(
             if count % 4 == 0:
                 place += 1
                 scroll = "background: scrolling to a new slice meanwhile"
-                timed(scroll, lambda s=session, a=axis, p=place: show(s, a, p))
+                timed(scroll, lambda s=session, a=axis, p=place: scrolled(s, a, p))
                 times["background: scrolling, worst wait for a piece included"].append(
                     seconds + times[scroll][-1]
                 )
@@ -210,8 +221,11 @@ def carry(session: EditingSession) -> None:
         pass
 
 
-def make_scan(degrees: float) -> tuple[Volume, np.ndarray]:
-    """The template with a hole, on sagittal slices; and 4x4 from the scan's RAS mm to its own."""
+def make_scan(degrees: float, size: float = 1.0) -> tuple[Volume, np.ndarray]:
+    """The template with a hole, on sagittal slices; and 4x4 from the scan's RAS mm to its own.
+
+    ``size`` is that of the voxels in mm; the scan holds as much of the head with any.
+    """
     from nilearn.datasets import load_mni152_template
     from StrokeLesionSegLib.images.resample import gather
 
@@ -225,10 +239,12 @@ def make_scan(degrees: float) -> tuple[Volume, np.ndarray]:
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     affine = np.array([[0, 0, 1.0, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+    affine[:3, :3] *= size
+    shape = tuple(round(n / size) for n in SHAPE)
     middle = np.array([0.0, -18.0, 8.0])
-    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(SHAPE[::-1]) - 1) / 2)
+    affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape[::-1]) - 1) / 2)
     matrix = np.linalg.inv(template.affine) @ turn @ affine
-    scan = gather(array, matrix[:3, :3], matrix[:3, 3], SHAPE, 0.0)
+    scan = gather(array, matrix[:3, :3], matrix[:3, 3], shape, 0.0)
     return Volume(scan, affine), turn
 
 

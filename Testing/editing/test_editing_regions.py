@@ -186,6 +186,35 @@ def test_pieces_that_never_reach_the_second_bound_go() -> None:
         session.mask(threshold, sure=0.0)
 
 
+def test_pieces_are_judged_once_all_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preview while the background works costs a comparison, not a search for pieces."""
+    from StrokeLesionSegLib.editing import session as module
+
+    session = EditingSession.open(head("ras"), random_model(), options=PLAIN)
+    for _ in range(3):
+        session.work(1.0)
+    assert not session.complete
+    searches: list[int] = []
+    real = module.keep_pieces
+    monkeypatch.setattr(module, "keep_pieces", lambda *a, **k: searches.append(1) or real(*a, **k))
+    wanted = {"sure": 0.9, "min_volume_ml": 0.01, "largest_only": True}
+    plain = spread(session, session.mask(0.2))
+    np.testing.assert_array_equal(spread(session, session.mask(0.2, **wanted)), plain)
+    assert plain.any()
+    assert not searches
+    finish(session)
+    values = np.array(session.probability)
+    threshold, sure = (float(np.quantile(values, q)) for q in (0.97, 0.999))
+    session.mask(threshold, sure=sure)
+    session.mask(threshold, sure=sure, region=Region.slice(0, 5))
+    assert len(searches) == 1, "the answer is kept for the next slice"
+    # An answer that the network gives anew is judged anew.
+    candidate = max(session.candidates(threshold), key=lambda c: c.voxels)
+    session.rerun(candidate.id)
+    session.mask(threshold, sure=sure)
+    assert len(searches) == 2
+
+
 # --- brush
 
 

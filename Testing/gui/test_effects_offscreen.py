@@ -533,6 +533,58 @@ def test_missing_torch_leads_to_the_module(
     one.picture(f"{name}-0-torch")
 
 
+def test_opening_shows_its_steps_and_can_be_cancelled(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    from StrokeLesionSegLib.errors import Cancelled
+
+    one = desk("StrokeLesion")
+    one.activate()
+    effect, store, go = one.effect, one.effect.store, threading.Event()
+    entry = one.prepare(blobs(one))
+    store.forget()
+
+    class Plan:
+        source_id = one.editor.volume.GetID()
+
+        def open(self, progress: Any, cancel: Any) -> Any:
+            progress("align", 0, 0)
+            while not go.wait(0.005):
+                if cancel():
+                    raise Cancelled("told so")
+            return entry.session
+
+    monkeypatch.setattr(store, "plan", lambda *_: Plan())
+    monkeypatch.setattr(store, "add", lambda plan, session: store._entries.append(entry))
+    ready = types.SimpleNamespace(kind="session", text="offer", button="Look")
+    monkeypatch.setattr(store, "readiness", lambda *_: ready)
+    effect.showStatus()
+    button = one.stand_in.raw(effect.readyButton)
+    one.click(button)
+    one.until(lambda: "Aligning" in one.text())
+    assert button.text() == "Cancel"
+    thread = effect.opening._thread
+    one.click(button)
+    assert (effect.opening, button.text()) == (None, "Look")
+    one.until(lambda: not thread.is_alive())
+    one.settle(0.05)
+    assert effect.entry is None
+    # Nor does it come after the effect was left.
+    one.click(button)
+    thread = effect.opening._thread
+    effect.deactivate()
+    one.until(lambda: not thread.is_alive())
+    assert not effect.openTimer.isActive()
+    one.activate()
+    assert effect.entry is None
+    go.set()
+    one.click(button)
+    one.until(lambda: effect.entry is entry)
+    assert effect.opening is None
+
+
 def test_a_failing_model_is_told_and_the_cursor_comes_back(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,7 +596,7 @@ def test_a_failing_model_is_told_and_the_cursor_comes_back(
     def fail(*_: Any) -> None:
         raise InputError("model", "the weights are damaged", "Install the model again")
 
-    monkeypatch.setattr(one.effect.store, "open", fail)
+    monkeypatch.setattr(one.effect.store, "plan", fail)
     monkeypatch.setattr(
         one.effect.store,
         "readiness",

@@ -74,7 +74,7 @@ class EditingSession:
         self._mirrored: NDArray[np.float32] | None = None
         self._next_click = 1  # the id of a click that was taken back is not given again
         self.grid = scan.grid
-        self._kept: tuple[tuple[float, float | None, float], NDArray[np.bool_]] | None = None
+        self._kept: tuple[tuple[float | None, ...], NDArray[np.bool_]] | None = None
         self.threshold, self.sure = scan.threshold, scan.sure
         self.min_volume_ml = scan.min_volume_ml
         self.alignment = scan.alignment
@@ -214,9 +214,10 @@ class EditingSession:
         above the threshold; outside of it there is no lesion. Pieces have 26 neighbours.
         ``min_volume_ml`` keeps the pieces of at least that volume, ``sure`` those that reach that
         probability somewhere; both are judged over the whole scan, so that a slice shows what the
-        whole volume will have, and not at all for a part of a scan that is not complete yet.
-        ``largest_only`` keeps the largest piece within the region. With the model's own
-        ``threshold``, ``sure`` and ``min_volume_ml`` the whole volume is the automatic mask.
+        whole volume will have. ``largest_only`` keeps the largest piece within the region. Pieces
+        of a scan that is not complete yet are not judged, nor is the largest one of all of it
+        looked for: they change with every slice, and a viewer scrolls meanwhile. With the model's
+        own ``threshold``, ``sure`` and ``min_volume_ml`` the whole volume is the automatic mask.
         Raises ``ValueError`` for a threshold or ``sure`` outside (0, 1].
         """
         for value in (threshold, threshold if sure is None else sure):
@@ -229,14 +230,14 @@ class EditingSession:
         if np.prod(extents(box)) < _SMALL:
             native.refresh(box)
         selective = min_volume_ml > 0 or (sure is not None and sure > threshold)
-        if selective and (native.complete or box == native.searched):
+        if selective and native.complete:
             marked = self._judged(threshold, sure, min_volume_ml)[within(box, native.searched)]
         else:
             marked = native.values[box] >= threshold
         allowed = region.mask(self.grid, box)
         if allowed is not None:
             marked = marked & allowed
-        if largest_only:
+        if largest_only and (native.complete or box != native.searched):
             marked = keep_pieces(marked, self.grid.voxel_volume_ml, largest_only=True)
         return box, np.ascontiguousarray(marked).view(np.uint8)
 
@@ -244,7 +245,8 @@ class EditingSession:
         self, threshold: float, sure: float | None, min_volume_ml: float
     ) -> NDArray[np.bool_]:
         """The pieces that stay, on all that was searched; kept for the next slice or region."""
-        native, wanted = self._scan.native, (threshold, sure, min_volume_ml)
+        native = self._scan.native
+        wanted = (threshold, sure, min_volume_ml, self._scan.background.version)
         if self._kept is not None and self._kept[0] == wanted:
             return self._kept[1]
         values = native.values[native.searched]
@@ -254,7 +256,7 @@ class EditingSession:
             min_volume_ml=min_volume_ml,
             sure=None if sure is None else (values, sure),
         )
-        self._kept = (wanted, marked) if native.complete else None
+        self._kept = (wanted, marked)
         return marked
 
     # --- brush ---------------------------------------------------------------------------------

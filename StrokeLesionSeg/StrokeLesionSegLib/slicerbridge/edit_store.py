@@ -8,6 +8,7 @@ undo and redo, which restore tags, take them along.
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from ..errors import InputError
 from .edit_target import EditGrid, EditTarget, resampled, volume_of_image
 from .edit_write import segment_voxels
 from .i18n import tr as _
+from .process import WORKERS_TURN_S
 from .results import (
     PROBABILITY_ROLE,
     TAG,
@@ -27,8 +29,9 @@ from .results import (
     maps_of,
     same_parent,
 )
+from .run import STAGE_NAMES
 from .torch_setup import torch_state
-from .volumes import affine_from_node
+from .volumes import affine_from_node, node_by_id
 
 if TYPE_CHECKING:
     from ..editing import EditingSession
@@ -66,6 +69,67 @@ class Entry:
 
     def __post_init__(self) -> None:
         self.blank = self.session.to_state()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a session needs, taken from the scene: ``open`` may run in any thread."""
+
+    arguments: dict[str, Any]
+    edit_grid: EditGrid
+    key: tuple[Any, ...]
+    source_id: str
+
+    def open(self, progress: Any = None, cancel: Any = None) -> EditingSession:
+        """The session; touches no node. Raises as ``EditingSession.open``."""
+        from ..editing import EditingSession
+
+        return EditingSession.open(**self.arguments, progress=progress, cancel=cancel)
+
+
+class Opening:
+    """A session that is opened in a thread while Slicer goes on; a timer calls ``poll``.
+
+    Slicer's main thread keeps Python's lock, so that each poll gives the thread a short turn; the
+    alignment, which takes the seconds, works without the lock.
+    """
+
+    def __init__(self, store: SessionStore, effect: Any, model: str = "") -> None:
+        self._store, self._plan = store, store.plan(effect, model)
+        self._stage, self._cancelled = "", False
+        self._session: EditingSession | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def text(self) -> str:
+        """What it is doing, for the panel."""
+        return STAGE_NAMES.get(self._stage, _("Preparing the model")) + " ..."
+
+    def poll(self) -> bool:
+        """True while it works; then the store has the session. Raises what the work raised."""
+        self._thread.join(WORKERS_TURN_S)
+        if self._thread.is_alive():
+            return not self._cancelled
+        if self._error is not None:
+            raise self._error
+        if not self._cancelled and node_by_id(self._plan.source_id) is not None:
+            self._store.add(self._plan, session=self._session)
+        return False
+
+    def cancel(self) -> None:
+        """Give it up; the thread ends by itself."""
+        self._cancelled = True
+
+    def _run(self) -> None:
+        try:
+            self._session = self._plan.open(self._progress, lambda: self._cancelled)
+        except BaseException as error:  # told to the thread that polls
+            self._error = error
+
+    def _progress(self, stage: str, _done: int, _total: int) -> None:
+        self._stage = stage
 
 
 class SessionStore:
@@ -151,10 +215,10 @@ class SessionStore:
         Raises ``InputError`` for an unusable image or model, ``Cancelled``, and ``ValueError`` if
         there is no source volume.
         """
-        entry = self.find(effect)
-        if entry is not None:
-            return entry
-        from ..editing import EditingSession
+        return self.find(effect) or self.add(self.plan(effect, model), progress, cancel)
+
+    def plan(self, effect: Any, model: str = "") -> Plan:
+        """What ``open`` reads from the scene, and the loaded model; raises as ``open`` does."""
         from ..inference import SegmentOptions
         from ..models import find_model, load_model
 
@@ -178,16 +242,22 @@ class SessionStore:
             find_model(name or None)
         except InputError:
             name = ""  # the model that made the segment is not on this computer
-        session = EditingSession.open(
-            volume_of_image(image, edit_grid),
-            load_model(name or None),
-            options=SegmentOptions(views=made.views or "axial"),
-            alignment=_alignment(made, segmentation, source),
-            probability=known,
-            progress=progress,
-            cancel=cancel,
-        )
-        entry = Entry(session, edit_grid, _key(editor), source.GetID(), map_kept=known is not None)
+        arguments = {
+            "volume": volume_of_image(image, edit_grid),
+            "model": load_model(name or None),
+            "options": SegmentOptions(views=made.views or "axial"),
+            "alignment": _alignment(made, segmentation, source),
+            "probability": known,
+        }
+        return Plan(arguments, edit_grid, _key(editor), source.GetID())
+
+    def add(
+        self, plan: Plan, progress: Any = None, cancel: Any = None, session: Any = None
+    ) -> Entry:
+        """The session of a plan, opened unless it is given, as an entry from now on."""
+        session = session or plan.open(progress, cancel)
+        known = plan.arguments["probability"] is not None
+        entry = Entry(session, plan.edit_grid, plan.key, plan.source_id, map_kept=known)
         self._entries = [*self._entries[1 - _KEPT :], entry]
         self._observe_scene()
         return entry
