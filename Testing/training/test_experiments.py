@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from stroketrain.data.splits import make_split
 from stroketrain.experiments.facts import FACTS
 from stroketrain.experiments.plan import BUDGETS, budgeted, load_rows, runs_of
 from stroketrain.experiments.run import run_rows
-from stroketrain.experiments.table import build_table, paired
+from stroketrain.experiments.table import build_table, paired, result_line, runs_id
 from stroketrain.fit.devices import Devices
 from stroketrain.fit.recipe import Recipe, load_recipe, merge, preset_names
 from stroketrain.fit.recipe_run import run_recipe
@@ -252,7 +253,10 @@ def test_a_network_learns_and_exports(folder: Path, tmp_path: Path) -> None:
     assert json.loads((model / "manifest.json").read_text())["network"]["filters"] == [8, 16, 16]
 
 
-def test_rows_run_resume_and_fill_the_table(cache: Cache, tmp_path: Path) -> None:
+def test_rows_run_resume_and_fill_the_table(
+    cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = replace(cache, layout="r1.1")
     options = {"budget": "smoke", "manifests": tmp_path / "m", "devices": Devices("cpu")}
     names = ["A6", "A9", "B2", "B13"]
     lines: list[str] = []
@@ -271,19 +275,30 @@ def test_rows_run_resume_and_fill_the_table(cache: Cache, tmp_path: Path) -> Non
     assert "12 scans of 12 subjects from 4 sites, as read from an ATLAS tree" in table
     index_file = tmp_path / "m" / "smoke" / "index.json"
     index = json.loads(index_file.read_text())
-    index["data"].update(simulated=12, heads=3)
+    for entry in index["rows"].values():
+        entry["data"].update(simulated=12, heads=3)
     index_file.write_text(json.dumps(index))
     assert "12 of them simulated strokes on 3 heads" in build_table(tmp_path / "m")
+    assert "| R1.1, 12 scans, 12 simulated, `abababab` |" in build_table(tmp_path / "m")
+    # Another tree for some rows: the others stay, each with its data.
+    other = replace(cache, fingerprint="cd" * 32, layout="r2.0")
+    run_rows(["A6"], other, tmp_path / "r", **options)
+    table = build_table(tmp_path / "m")
+    assert "| R2.0, 12 scans, `cdcdcdcd` |" in table
+    assert "| R1.1, 12 scans, 12 simulated, `abababab` (the paper: R2.0) |" in table
+    assert "stem minus block_input" in table
     assert "Smoke budget" in table
     assert "say nothing about the systems" in table
     with pytest.raises(InputError, match="unknown row C1"):
         run_rows(["C1"], cache, tmp_path / "r", **options)
-    # Sentences by hand: for these data only.
+    # Sentences by hand: for these runs only.
     comments = tmp_path / "m" / "smoke" / "comments.yaml"
-    comments.write_text(f"fingerprint: {cache.fingerprint}\nrows: {{A9: Because of that.}}\n")
+    now = runs_id(json.loads(index_file.read_text())["rows"]["A9"])
+    comments.write_text(f"A9: {{runs: '{now}', text: Because of that.}}\n")
     assert "<br>**Because of that.** |" in build_table(tmp_path / "m")
-    comments.write_text("fingerprint: other\nrows: {A9: Because of that.}\n")
+    comments.write_text("A9: {runs: 01234567, text: Because of that.}\n")
     assert "Because" not in build_table(tmp_path / "m")
+    assert now in capsys.readouterr().out
     # The runs of a row as figures, those of two rows by their manifests alone.
     pytest.importorskip("matplotlib")
     from PIL import Image
@@ -341,6 +356,44 @@ def test_splits_are_compared_over_the_subjects_that_both_tested(
     assert {m["split"]["by"]: m["split"]["fold"] for m in manifests} == dict.fromkeys(
         ("slice", "subject", "site"), 0
     )
+
+
+def test_gap_and_swing_are_of_the_rows_metric() -> None:
+    result = {
+        "scores": {
+            "train": {"slice_dice": 0.5, "volume_dice": 0.9},
+            "val": {"slice_dice": 0.3, "volume_dice": 0.1},
+            "test": {"slice_dice": 0.25},
+        },
+        "history": [
+            {"slice_dice": 0.4, "volume_dice": 0.8},
+            {"slice_dice": 0.3, "volume_dice": 0.2},
+        ],
+        "test_scans": {"a": {"subject": "a", "slice_dice": 0.25, "tp": 1, "fn": 1}},
+    }
+    text = result_line([result], "slice_dice", ["train_val_gap", "swing"])
+    assert "gap in slice_dice from training to validation 0.200" in text
+    assert "swing of slice_dice 0.250" in text
+
+
+def test_a_run_that_had_stopped_early_or_ended_does_not_go_on(cache: Cache, tmp_path: Path) -> None:
+    """A rate of nought never improves: patience 1 stops after the second epoch of nine."""
+    still = {**TINY, "epochs": 9, "patience": 1, "optimizer": {"lr": 0.0}, "evaluate_scans": 1}
+    recipe = load_recipe("residual_unet_paper", still)
+    split = make_split(cache.scans, seed=0)
+    first = run_recipe(recipe, cache, split, tmp_path, devices=Devices("cpu"))
+    assert first["epochs"] < 9
+    assert first["recipe"]["optimizer"]["lr"] == 0.0
+    checkpoint = tmp_path / "checkpoints/last.ckpt"
+    written = checkpoint.stat().st_mtime_ns
+    assert run_recipe(recipe, cache, split, tmp_path, devices=Devices("cpu")) == first
+    assert checkpoint.stat().st_mtime_ns == written
+    (tmp_path / "result.json").unlink()  # killed between the last epoch and the scores
+    again = run_recipe(recipe, cache, split, tmp_path, devices=Devices("cpu"))
+    assert [again[k] for k in ("epochs", "steps", "scores")] == [
+        first[k] for k in ("epochs", "steps", "scores")
+    ]
+    assert again["seconds"] > 0.5 * first["seconds"]  # those before the kill count
 
 
 def test_paired_differences() -> None:

@@ -134,6 +134,17 @@ def test_schedules() -> None:
         rate_factor({"name": "two_stage", "power": 1}, 0)
 
 
+def test_losses_reckon_in_float32() -> None:
+    """A batch's sums in bfloat16 lose what a few pixels add."""
+    g = torch.Generator().manual_seed(0)
+    coarse = torch.randn(4, 1, 64, 64, generator=g).bfloat16()
+    mask = (torch.rand(4, 1, 64, 64, generator=g) > 0.97).float()
+    for name in ("dice", "tversky", "weighted_ce", "dice_ce"):
+        loss = build_loss({"name": name})
+        assert float(loss(coarse, mask)) == float(loss(coarse.float(), mask))
+        assert float(loss((coarse, coarse), mask)) == float(loss((coarse.float(),) * 2, mask))
+
+
 def test_relative_swing() -> None:
     assert relative_swing([0.1, 0.5, 0.4, 0.45]) == pytest.approx(0.8)
     assert relative_swing([0.1, 0.5, 0.4, 0.45], last=3) == pytest.approx(0.2)
@@ -181,6 +192,10 @@ def test_volume_slice_and_pooled_differ_and_are_named() -> None:
         scan_scores(none.astype(float), none),
         scan_scores(small.astype(float), none),
     ]
+    quick = scan_scores(big.astype(float), small, lesionwise=False)
+    whole = scan_scores(big.astype(float), small)
+    assert quick == {k: v for k, v in whole.items() if not k.startswith("lesion_f1")}
+    assert "lesion_f1_isles2022" not in summarise_scans([quick])
     found = summarise_scans(rows)
     assert (found["scans"], found["lesion_free"]) == (4, 2)
     assert found["volume_dice"] == pytest.approx(0.5)

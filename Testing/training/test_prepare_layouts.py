@@ -75,6 +75,16 @@ def test_r1_tree_is_simulated_and_prepared(quick_simulator, drawn, tmp_path: Pat
     assert not opened.masks[1].any()
     assert opened.scans[0]["metadata"]["INDI Subject ID"] == "031101"
     assert opened.scans[0]["simulation"]["kind"] == "cavity"
+    assert opened.layout == "r1.1"
+    # A mask that is moved has as many voxels as before, and is another data set.
+    file = next(tree.rglob("031101_LesionSmooth_stx*"))
+    mask = nib.load(file)
+    moved = np.roll(np.asanyarray(mask.dataobj), 2, axis=0)
+    nib.save(nib.Nifti1Image(moved, mask.affine, mask.header), file)
+    assert cli.main(["prepare", str(tree), str(tmp_path / "moved")]) == 0
+    other = Cache.open(tmp_path / "moved")
+    assert [s["volume_ml"] for s in other.scans] == [s["volume_ml"] for s in opened.scans]
+    assert other.fingerprint != opened.fingerprint
     report = json.loads((cache / "report.json").read_text())
     assert (report["layout"], report["found"], report["used"]) == ("r1.1", 3, 2)
     assert "031301" in report["skipped"][0]["path"]

@@ -45,6 +45,15 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
 }
 
 
+class _InFloat32(DeepSupervisionLoss):
+    """Under mixed precision logits come as bfloat16, whose sums over a batch are coarse."""
+
+    def forward(self, input: Tensor | tuple[Tensor, ...], target: Tensor) -> Tensor:
+        if isinstance(input, tuple):
+            return super().forward([level.float() for level in input], target)
+        return super().forward(input.float(), target)
+
+
 def build_loss(spec: Mapping[str, Any]) -> nn.Module:
     """The loss that ``spec`` names: ``{"name": "tversky", "a": 0.3, "b": 0.7}``.
 
@@ -59,7 +68,7 @@ def build_loss(spec: Mapping[str, Any]) -> nn.Module:
     if name not in LOSSES:
         raise InputError("loss", f"unknown loss {name!r}", f"use {', '.join(LOSSES)}")
     try:
-        return DeepSupervisionLoss(LOSSES[name](**options))
+        return _InFloat32(LOSSES[name](**options))
     except TypeError as error:
         raise InputError("loss", f"{name}: {error}", "see losses.py") from error
 
@@ -71,10 +80,10 @@ def cascade_loss(
     box of slices that have one, ``pixels`` for the mask within true boxes, shaken a little so that
     it learns to live with boxes that are not exact."""
     boxes, found = true_boxes(mask)
-    loss = F.binary_cross_entropy_with_logits(network.slice_logits(x), found.float())
+    loss = F.binary_cross_entropy_with_logits(network.slice_logits(x).float(), found.float())
     if not bool(found.any()):
         return loss
-    loss = loss + F.smooth_l1_loss(network.boxes(x)[found], boxes[found], beta=0.1)
+    loss = loss + F.smooth_l1_loss(network.boxes(x)[found].float(), boxes[found], beta=0.1)
     noise = torch.rand(boxes.shape, generator=g, device=g.device).to(boxes.device) - 0.5
     shaken = (boxes + 0.2 * noise * boxes[:, 2:].repeat(1, 2)).clamp(0.02, 1.0)
     crops = network.cut(torch.cat([x, mask], dim=1)[found], shaken[found])

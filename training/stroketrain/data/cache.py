@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ class Cache:
     images: (N, 189, 233, 197) uint8, the windowed T1 in 0..255, MNI grid (k, j, i).
     masks: same shape, uint8 0/1.
     scans: one dict per scan: name, subject, session, site, volume_ml, and what the simulator knew.
-    fingerprint: SHA-256 over names and voxels' sizes and sums; names the data in every manifest.
+    fingerprint: SHA-256 over names and voxels, made by ``prepare``; names the data in every
+        manifest. (Caches of before version 0.2 have one over names and sums of voxels.)
+    layout: of the tree it was prepared from, "r2.0" and so on; empty where that is not known.
     shrink: whole factor by which the slices were averaged down (``shrunk``); 1 as prepared.
     """
 
@@ -36,6 +38,7 @@ class Cache:
     scans: list[dict[str, Any]]
     fingerprint: str
     shrink: int = 1
+    layout: str = ""
 
     @staticmethod
     def open(folder: Path) -> Cache:
@@ -47,7 +50,13 @@ class Cache:
         images = np.load(folder / "images.npy", mmap_mode="r")
         masks = np.load(folder / "masks.npy", mmap_mode="r")
         n = len(meta["scans"])  # scans that were left out have left empty room at the end
-        return Cache(images[:n], masks[:n], meta["scans"], meta["fingerprint"])
+        return Cache(
+            images[:n],
+            masks[:n],
+            meta["scans"],
+            meta["fingerprint"],
+            layout=meta.get("layout", ""),
+        )
 
     def __len__(self) -> int:
         return len(self.scans)
@@ -78,6 +87,7 @@ class Cache:
             [self.scans[n] for n in chosen],
             hashlib.sha256(f"{self.fingerprint} {names}".encode()).hexdigest(),
             self.shrink,
+            self.layout,
         )
 
     def shrunk(self, factor: int) -> Cache:
@@ -96,7 +106,7 @@ class Cache:
             ]
             small[0][number] = np.round(blocks[0].mean(axis=(2, 4), dtype=np.float32))
             small[1][number] = blocks[1].max(axis=(2, 4))
-        return Cache(small[0], small[1], self.scans, self.fingerprint, self.shrink * factor)
+        return replace(self, images=small[0], masks=small[1], shrink=self.shrink * factor)
 
 
 class _Chosen:
@@ -143,6 +153,7 @@ def join_caches(caches: Sequence[Cache]) -> Cache:
         _Joined([c.masks for c in caches]),  # type: ignore[arg-type]
         [scan for c in caches for scan in c.scans],
         hashlib.sha256(prints.encode()).hexdigest(),
+        layout=" + ".join(sorted({c.layout for c in caches if c.layout})),
     )
 
 
@@ -194,8 +205,9 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
             continue
         n = len(entries)
         images[n], masks[n] = read.image, read.mask
-        sums = f"{int(read.image.sum())} {int(read.mask.sum())}"
-        digest.update(f"{scan.name} {sums}\n".encode())
+        digest.update(f"{scan.name}\n".encode())
+        for volume in (read.image, read.mask):
+            digest.update(np.ascontiguousarray(volume).data)
         entry: dict[str, Any] = {
             "name": scan.name,
             "subject": scan.subject,

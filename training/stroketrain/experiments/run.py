@@ -22,11 +22,29 @@ INDEX = "index.json"
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Which manifests belong to which row; empty before the first run."""
+    """Which manifests belong to which row, and which data each row was run on; empty before the
+    first run."""
     path = folder / INDEX
     if not path.is_file():
-        return {"data": {}, "rows": {}}
-    return json.loads(path.read_text(encoding="utf-8"))
+        return {"rows": {}}
+    index = json.loads(path.read_text(encoding="utf-8"))
+    for entry in index["rows"].values():  # one for all rows, in indices of earlier versions
+        entry.setdefault("data", index.get("data", {}))
+    return {"rows": index["rows"]}
+
+
+def describe_data(cache: Cache) -> dict[str, Any]:
+    """What the table says of the data of a row."""
+    simulated = [s["simulation"] for s in cache.scans if "simulation" in s]
+    return {
+        "fingerprint": cache.fingerprint,
+        "release": cache.layout,
+        "scans": len(cache),
+        "subjects": len({s["subject"] for s in cache.scans}),
+        "sites": len({s["site"] for s in cache.scans}),
+        "simulated": len(simulated),
+        "heads": len({r["person"] for r in simulated}),
+    }
 
 
 def _write(path: Path, content: Any, indent: int | None = None) -> None:
@@ -68,28 +86,20 @@ def run_rows(
 
     Trainings lie in ``out/<budget>/<key>`` and are not repeated: a run that was killed goes on
     where it was, one that is shared by several rows is done once. Manifests and an index go to
-    ``manifests/<budget>``, which ``table`` reads. Another data set than last time starts the
-    index anew, since numbers from two data sets have no place in one table. ``shard`` (i, n) does
+    ``manifests/<budget>``, which ``table`` reads; each row keeps which data it was run on, so that
+    rows on R1.1 can stand beside rows on R2.0. ``shard`` (i, n) does
     every n-th training only: several processes, on a device each, then do all of them.
     """
     rows = load_rows(rows_folder)
     folder = manifests / budget
-    simulated = [s["simulation"] for s in cache.scans if "simulation" in s]
-    data = {
-        "fingerprint": cache.fingerprint,
-        "scans": len(cache),
-        "subjects": len({s["subject"] for s in cache.scans}),
-        "sites": len({s["site"] for s in cache.scans}),
-        "simulated": len(simulated),
-        "heads": len({r["person"] for r in simulated}),
-    }
+    data = describe_data(cache)
     done = 0
     # A training's number is that of its first row, so that no two processes do it.
     numbers: dict[str, int] = {}
     small = cache
     for name in chosen_rows(names, rows_folder):
         row = rows[name]
-        entry: dict[str, Any] = {"facts": [], "runs": []}
+        entry: dict[str, Any] = {"data": data, "facts": [], "runs": []}
         for fact in row.facts:
             if fact not in FACTS:
                 raise InputError(f"row {name}", f"unknown fact {fact!r}", f"use {', '.join(FACTS)}")
@@ -128,9 +138,6 @@ def run_rows(
             )
         # Read again: another process may have written its rows in the meantime.
         index = read_index(folder)
-        if index["data"].get("fingerprint") != cache.fingerprint:
-            index["rows"] = {}
-        index["data"] = data
         index["rows"][name] = entry
         _write(folder / INDEX, index, indent=1)
         say(f"{name} done: {len(entry['runs'])} trainings, {len(entry['facts'])} facts")

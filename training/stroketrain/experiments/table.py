@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import yaml
 from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
 
+from ..schedules import relative_swing
 from .plan import BUDGETS, ROWS, Row, load_rows
 from .run import MANIFESTS, read_index
 
@@ -38,8 +41,19 @@ def subject_values(results: list[dict[str, Any]], metric: str) -> dict[str, floa
     return {subject: float(np.mean(v)) for subject, v in sorted(values.items())}
 
 
-def _mean_of(results: list[dict[str, Any]], key: str) -> str:
-    if key in ("swing", "train_val_gap", "seconds", "parameters"):
+def _gap(result: dict[str, Any], metric: str) -> float | None:
+    train, val = (result["scores"][part].get(metric) for part in ("train", "val"))
+    return None if train is None or val is None else train - val
+
+
+def _mean_of(results: list[dict[str, Any]], key: str, metric: str = "") -> str:
+    if key == "train_val_gap":
+        found = [_gap(r, metric) for r in results]
+        key = f"gap in {metric} from training to validation"
+    elif key == "swing":
+        found = [relative_swing([h.get(metric) or 0.0 for h in r["history"]]) for r in results]
+        key = f"swing of {metric}"
+    elif key in ("seconds", "parameters"):
         found = [r.get(key) for r in results]
     else:
         found = [r["scores"]["test"].get(key) for r in results]
@@ -63,7 +77,7 @@ def result_line(results: list[dict[str, Any]], metric: str, show: list[str]) -> 
             text = f"{_mean_of(results, metric)} over slices, by subject{text.removeprefix(metric)}"
     else:
         text = _mean_of(results, metric)
-    return ", ".join([text, *(_mean_of(results, key) for key in show)])
+    return ", ".join([text, *(_mean_of(results, key, metric) for key in show)])
 
 
 def paired(a: dict[str, float], b: dict[str, float]) -> str:
@@ -118,14 +132,59 @@ def row_lines(row: Row, entry: dict[str, Any], folder: Path) -> list[str]:
     return lines
 
 
-def read_comments(manifests: Path, budget: str, fingerprint: str) -> dict[str, str]:
+def runs_id(entry: dict[str, Any]) -> str:
+    """Names the data and the trainings that a row's result is made of, in eight digits."""
+    what = [entry["data"].get("fingerprint"), sorted(run["key"] for run in entry["runs"])]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
+
+
+def read_comments(
+    manifests: Path, budget: str, rows: dict[str, Any], say: Callable[[str], None] = print
+) -> dict[str, str]:
     """Sentences by row from ``comments.yaml`` beside the manifests, written by hand: why a result
-    differs from the paper's. Those about other data are left out."""
+    differs from the paper's. ``B12: {runs: 0123abcd, text: ...}``; one about other runs or data
+    than those of the index (``rows``) is left out, and ``say`` gets the id to be put there."""
     path = manifests / budget / "comments.yaml"
     if not path.is_file():
         return {}
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content["rows"] if content["fingerprint"] == fingerprint else {}
+    found = {}
+    for name, comment in (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).items():
+        if name not in rows:
+            continue
+        now = runs_id(rows[name])
+        if isinstance(comment, dict) and str(comment.get("runs")) == now:
+            found[name] = str(comment["text"]).strip()
+        else:
+            say(f"{path}: the sentence on {name} is about other runs than now ({now}); left out")
+    return found
+
+
+def _data(row: Row, entry: dict[str, Any] | None) -> str:
+    """The release and the scans that a row was run on, and the paper's release if another."""
+    if entry is None:
+        return "-"
+    data = entry["data"]
+    release = (data.get("release") or "layout unknown").upper()
+    text = f"{release}, {data['scans']} scans"
+    if data["simulated"]:
+        text += f", {data['simulated']} simulated"
+    text += f", `{data['fingerprint'][:8]}`"
+    return text if release == row.data.upper() else f"{text} (the paper: {row.data.upper()})"
+
+
+def _data_lines(rows: dict[str, Any]) -> list[str]:
+    """One line for each data set that rows were run on."""
+    lines: dict[str, str] = {}
+    for entry in rows.values():
+        data = entry["data"]
+        origin = "as read from an ATLAS tree"
+        if data["simulated"]:
+            origin = f"{data['simulated']} of them simulated strokes on {data['heads']} heads"
+        lines[data["fingerprint"]] = (
+            f"Data `{data['fingerprint'][:8]}`: {data['scans']} scans of {data['subjects']} "
+            f"subjects from {data['sites']} sites, {origin}."
+        )
+    return list(lines.values())
 
 
 def _ran(row: Row, entry: dict[str, Any], folder: Path) -> str:
@@ -153,7 +212,8 @@ def build_table(manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> str:
         "`training/experiments/manifests`; not edited by hand. The rows are those of the two "
         "papers (A: residual U-Net on ATLAS R2.0, B: CS230 network on ATLAS R1.1). Numbers are "
         "means over test subjects with bootstrap 95 % intervals. `volume_dice` counts scans with "
-        "lesion, `slice_dice` slices whose prediction or truth is non-empty.",
+        "lesion, `slice_dice` slices whose prediction or truth is non-empty. The column `data` has "
+        "the release's layout, and the paper's where that was another.",
     ]
     budgets = [b for b in reversed(BUDGETS) if read_index(manifests / b)["rows"]]
     if not budgets:
@@ -161,24 +221,17 @@ def build_table(manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> str:
     for budget in budgets:
         folder = manifests / budget
         index = read_index(folder)
-        data = index["data"]
-        comments = read_comments(manifests, budget, data["fingerprint"])
-        origin = "as read from an ATLAS tree"
-        if data["simulated"]:
-            origin = f"{data['simulated']} of them simulated strokes on {data['heads']} heads"
+        comments = read_comments(manifests, budget, index["rows"])
         parts += [
             "",
             f"## Budget {budget}",
             "",
             BUDGET_WORDS[budget],
             "",
-            f"Data: {data['scans']} scans of {data['subjects']} subjects from {data['sites']} "
-            f"sites, {origin}; fingerprint `{data['fingerprint'][:12]}`. One tree served all "
-            "rows, whichever release the paper "
-            "used.",
+            *_data_lines(index["rows"]),
             "",
-            "| row | what | split | what ran | result | the paper |",
-            "|---|---|---|---|---|---|",
+            "| row | what | data | split | what ran | result | the paper |",
+            "|---|---|---|---|---|---|---|",
         ]
         for name, row in rows.items():
             entry = index["rows"].get(name)
@@ -186,12 +239,12 @@ def build_table(manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> str:
             if row.note:
                 lines = [*lines, f"*{row.note}*"]
             if entry and name in comments:
-                lines = [*lines, f"**{comments[name].strip()}**"]
+                lines = [*lines, f"**{comments[name]}**"]
             ran = _ran(row, entry, folder) if entry else "-"
             split = ", ".join(row.splits) if row.preset else "-"
             parts.append(
-                f"| {name} | {row.title} | {split} | {ran} | {_cell(lines)} | "
-                f"{row.paper.strip().replace('|', '/')} |"
+                f"| {name} | {row.title} | {_data(row, entry)} | {split} | {ran} | "
+                f"{_cell(lines)} | {row.paper.strip().replace('|', '/')} |"
             )
     return "\n".join(parts) + "\n"
 

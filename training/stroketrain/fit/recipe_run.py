@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,6 @@ from ..data.cache import Cache
 from ..data.planes import PlaneBatches, SlabBatches, Unit, units_of
 from ..data.splits import PARTS, Split
 from ..metrics import PixelCurves, scan_scores, summarise_scans
-from ..schedules import relative_swing
 from .checkpoints import Snapshot, WholeCheckpointIO
 from .devices import Deal, Devices, place
 from .recipe import Recipe
@@ -95,6 +93,13 @@ class _Epoch(Callback):
         self.stream.epoch = trainer.current_epoch
 
 
+class _Stopping(EarlyStopping):
+    """Stops a run again that had stopped when it was killed: Lightning forgets that it had."""
+
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
 def _trainer(
     recipe: Recipe,
     out: Path,
@@ -139,7 +144,8 @@ def run_recipe(
     Goes on from ``out/checkpoints/last.ckpt`` if a run was killed: it is written after every epoch
     and every ``save_seconds`` in between. Writes ``result.json`` (the manifest: recipe, seed,
     split, data's fingerprint, commit, history, scores of every part) and ``weights.safetensors``;
-    returns the manifest. With the same seed on a CPU the same result, killed on the way or not.
+    returns the manifest. With the same seed on a CPU the same result, killed on the way or not. A
+    run that has its ``result.json`` already is not touched: that is returned.
 
     ``cache`` may have been shrunk by what the recipe asks for, see ``Cache.shrunk``; ``resident``
     is that of ``devices.place``, ``logger`` "csv" or "tensorboard". Of several processes the first
@@ -151,8 +157,19 @@ def run_recipe(
     # Dozens of runs in a row: what Lightning says about the machine each time buries the results.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     L.seed_everything(seed, workers=True, verbose=False)
-    started = time.time()
     out.mkdir(parents=True, exist_ok=True)
+    parts = {part: len(split.parts[part]) for part in PARTS}
+    asked = {
+        "recipe": recipe.as_dict(),
+        "seed": seed,
+        "split": {"by": split.by, "seed": split.seed, "fold": split.fold, "scans": parts},
+        "data": {"fingerprint": cache.fingerprint, "scans": len(cache)},
+    }
+    finished = out / "result.json"
+    if finished.is_file():
+        known = json.loads(finished.read_text(encoding="utf-8"))
+        if all(known.get(key) == value for key, value in json.loads(json.dumps(asked)).items()):
+            return known
     train_units = units_of(cache, split, "train", recipe.slices)
     stream = _batches(recipe, cache, train_units, seed)
     sick = lambda n: float(cache.scans[n].get("volume_ml", 0)) > 0  # noqa: E731
@@ -177,7 +194,7 @@ def run_recipe(
     callbacks: list[Callback] = [
         best,
         ModelCheckpoint(folder, "last", enable_version_counter=False),
-        EarlyStopping("val/volume_dice", mode="max", patience=recipe.patience),
+        _Stopping("val/volume_dice", mode="max", patience=recipe.patience),
         _Epoch(stream, cache, resident),
         Snapshot(resume, save_seconds),
         Deal(stream, watched),
@@ -205,28 +222,15 @@ def run_recipe(
     scores, scans = _score(module, scored)
     state = {k: v.contiguous().cpu() for k, v in module.network.state_dict().items()}
     save_file(state, str(out / "weights.safetensors"))
-    gap = scores["train"]["volume_dice"] - scores["val"]["volume_dice"]
     result = {
-        "recipe": recipe.as_dict(),
-        "network": module.spec,
         "parameters": count_parameters(module.network),
-        "seed": seed,
-        "split": {
-            "by": split.by,
-            "seed": split.seed,
-            "fold": split.fold,
-            "scans": {part: len(split.parts[part]) for part in PARTS},
-        },
-        "data": {"fingerprint": cache.fingerprint, "scans": len(cache)},
         "epochs": len(module.history),
         "steps": trainer.global_step,
         "planned_steps": steps,
         "history": module.history,
-        "swing": relative_swing([row["volume_dice"] for row in module.history]),
-        "train_val_gap": gap,
         "scores": scores,
         "test_scans": scans,
-        "seconds": round(time.time() - started, 1),
+        "seconds": round(module.seconds, 1),
         "device": str(trainer.strategy.root_device),
         "processes": trainer.world_size,
         "precision": precision,
@@ -234,10 +238,11 @@ def run_recipe(
         # Without the local version (the build): the device stands beside it.
         "torch": str(torch.__version__).split("+")[0],
     }
-    result = tidy(result)
+    # A rate of 1e-5 must not be rounded away.
+    result = {**asked, "network": module.spec, **tidy(result)}
     temporary = out / ".result.json"
     temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    temporary.rename(out / "result.json")
+    temporary.rename(finished)
     # What export reads: the network and how it came about.
     run = {k: v for k, v in result.items() if k not in ("history", "test_scans")}
     (out / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")
