@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.images.volume import Volume
-from StrokeLesionSegLib.slicerbridge import volumes
+from StrokeLesionSegLib.slicerbridge import results, threshold, volumes
 
 
 def _oblique() -> np.ndarray:
@@ -54,3 +54,21 @@ def blob_volume(node: Any) -> Volume:
     two = 0.95 - np.sqrt((k - 12) ** 2 + (j - 16) ** 2 + (i - 21) ** 2) / 7
     probability = np.clip(np.maximum(one, two), 0, 1).astype(np.float32)
     return Volume(probability, grid.affine)
+
+
+def make_thresholder(
+    slicer: Any, provenance: results.Provenance | None = None, affine: np.ndarray | None = None
+) -> Any:
+    """(the volume node, the sliders of a segment that was made from two blobs)."""
+    node = head_node(slicer, affine)
+    made = threshold.ProbabilityMap(blob_volume(node))
+    segmentation = results.add_segmentation(node)
+    patch = made.lesions(0.5, 0.0).patch
+    segment_id = results.add_segment(segmentation, patch, provenance or results.Provenance())
+    return node, threshold.Thresholder(segmentation, segment_id, node, made)
+
+
+def voxels(thresholder: Any, node: Any) -> np.ndarray:
+    """The mask of the sliders' segment on the whole grid of the volume node."""
+    found = results.read_segment(thresholder.segmentation_node, thresholder.segment_id, node)
+    return found.full()

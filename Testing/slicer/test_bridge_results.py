@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bridge_scenes import AFFINES, blob_volume, head_node
+from bridge_scenes import AFFINES, blob_volume, head_node, make_thresholder, voxels
 from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.slicerbridge import results, terminology, threshold, volumes
 from StrokeLesionSegLib.slicerbridge.results import Patch, Provenance
@@ -122,22 +122,6 @@ def test_overlay_has_colours_and_follows_the_transform(slicer: Any) -> None:
 
 
 # -- the sliders ----------------------------------------------------------------------------
-
-
-def make_thresholder(slicer: Any, provenance: Provenance | None = None) -> Any:
-    node = head_node(slicer)
-    probability = blob_volume(node)
-    segmentation = results.add_segmentation(node)
-    made = threshold.ProbabilityMap(probability)
-    provenance = provenance or Provenance()
-    patch = made.lesions(0.5, 0.0).patch
-    segment_id = results.add_segment(segmentation, patch, provenance)
-    return node, threshold.Thresholder(segmentation, segment_id, node, made)
-
-
-def voxels(thresholder: Any, node: Any) -> np.ndarray:
-    found = results.read_segment(thresholder.segmentation_node, thresholder.segment_id, node)
-    return found.full()
 
 
 def test_the_slider_gives_what_the_engine_gives(slicer: Any) -> None:

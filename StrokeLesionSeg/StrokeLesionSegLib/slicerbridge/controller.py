@@ -339,7 +339,8 @@ class PanelController(PanelResults, PanelTasks):
         if running:
             ui.progressBar.value = int(100 * self.run.fraction)
             ui.stageLabel.text = self.run.stage_text
-        has_spread = result and maps_of(self._segmentation())[1] is not None
+        segmentation = self._segmentation()
+        has_spread = maps_of(segmentation, newest_segment(segmentation))[1] is not None
         for widget in (ui.thresholdSlider, ui.minimumVolumeSpinBox, ui.lesionTable, ui.editButton):
             widget.enabled = shown.result_enabled
         ui.reportButton.enabled = shown.result_enabled and self._report is None

@@ -49,6 +49,7 @@ class BridgeLogic:
         segmentation = results.segmentation_node
         segmentation.SetAttribute(SEGMENT_ATTRIBUTE, results.segment_id)
         volume_node = self.volume_of(segmentation)
+        self._let_go()
         # An earlier result's undo history ends here: it belongs to another segment.
         self._thresholders[segmentation.GetID()] = Thresholder(
             segmentation, results.segment_id, volume_node, results.probability
@@ -112,9 +113,10 @@ class BridgeLogic:
             and kept.segment_id == segment_id
         ):
             return kept
-        probability_node, _ = maps_of(segmentation_node)
+        probability_node, _ = maps_of(segmentation_node, segment_id)
         if probability_node is None:
             raise ValueError("the probability map was removed: segment the image again")
+        self._let_go()
         made = Thresholder.from_nodes(
             segmentation_node, segment_id, self.volume_of(segmentation_node), probability_node
         )
@@ -156,31 +158,32 @@ class BridgeLogic:
         return sliders.kept_apart
 
     def undo(self, segmentation_node: Any, redo: bool = False) -> Provenance | None:
-        """Take the last step of the sliders back, or make it again; its settings, or None."""
+        """Take the last step of the sliders back, or make it again; its settings, or None.
+
+        Nothing but the segment of the sliders changes. Raises ``ValueError`` if that was corrected
+        by hand or finished since, or is gone.
+        """
         sliders = self.thresholder(segmentation_node)
         if not (sliders.redo() if redo else sliders.undo()):
             return None
-        segmentation = segmentation_node.GetSegmentation()
-        if sliders.segment is None:  # the step had begun a new segment
-            last = segmentation.GetNthSegmentID(segmentation.GetNumberOfSegments() - 1)
-            sliders.segment_id = last
-            segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, last)
+        segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
         return Provenance.from_segment(sliders.segment)
 
     def measure(self, segmentation_node: Any, segment_id: str | None = None) -> list[Row]:
         """Measure a segment as it is now, edited or not, and fill the scene's table with it."""
         segment_id = segment_id or self.segment_id(segmentation_node)
         volume_node = self.volume_of(segmentation_node)
-        probability = self._probability(segmentation_node)
+        probability = self._probability(segmentation_node, segment_id)
         rows = measure_segment(segmentation_node, segment_id, volume_node, probability)
         add_table(rows, volume_node, segmentation_node)
         return rows
 
-    def _probability(self, segmentation_node: Any) -> ProbabilityMap | None:
+    def _probability(self, segmentation_node: Any, segment_id: str) -> ProbabilityMap | None:
+        """That of the run that made the segment, which need not be the newest."""
         kept = self._thresholders.get(segmentation_node.GetID())
-        if kept is not None:
+        if kept is not None and kept.segment_id == segment_id:
             return kept.probability
-        node = maps_of(segmentation_node)[0]
+        node = maps_of(segmentation_node, segment_id)[0]
         return None if node is None else ProbabilityMap(volume_from_node(node))
 
     def report(
@@ -202,8 +205,8 @@ class BridgeLogic:
             segmentation_node,
             segment_id,
             self.volume_of(segmentation_node),
-            self._probability(segmentation_node),
-            maps_of(segmentation_node)[1],
+            self._probability(segmentation_node, segment_id),
+            maps_of(segmentation_node, segment_id)[1],
             Path(folder),
         )
         made.start()
@@ -224,6 +227,12 @@ class BridgeLogic:
     def tabulate(self, segmentation_node: Any, rows: list[Row]) -> Any:
         """Put rows into the scene's table of a segmentation; returns the table node."""
         return add_table(rows, self.volume_of(segmentation_node), segmentation_node)
+
+    def _let_go(self) -> None:
+        """Of segmentations that were removed from the scene, with their maps."""
+        for key, kept in list(self._thresholders.items()):
+            if node_by_id(key) is not kept.segmentation_node:
+                del self._thresholders[key]
 
     def forget(self) -> None:
         """Let go of everything, when the scene closes."""

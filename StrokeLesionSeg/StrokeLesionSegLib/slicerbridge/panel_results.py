@@ -88,7 +88,8 @@ class PanelResults:
     def _show_overlay(self) -> None:
         parameters = self.parameters
         self._overlay_shown = (parameters.overlay, parameters.overlayOpacity)
-        probability, spread = maps_of(self._segmentation())
+        shown = self._segmentation()
+        probability, spread = maps_of(shown, newest_segment(shown))
         node = {"probability": probability, "spread": spread}.get(parameters.overlay)
         show_overlay(node, parameters.overlayOpacity)
 
@@ -149,7 +150,13 @@ class PanelResults:
             return
         self._stop_applying()
         self._close_step()
-        made = self.logic.undo(node, redo)
+        try:
+            made = self.logic.undo(node, redo)
+        except ValueError as error:
+            self._problem = str(error)
+            self.refresh()
+            return
+        self._problem = ""
         if made is None:
             return
         self._kept_apart = False

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from ..images.volume import Grid, Volume
 from .terminology import INFARCT, load_terminology, set_term
-from .volumes import add_volume_node, affine_from_node, matrix_from_affine, node_by_id
+from .volumes import (
+    add_volume_node,
+    affine_from_matrix,
+    affine_from_node,
+    matrix_from_affine,
+    node_by_id,
+)
 
 TAG = "StrokeLesionSeg."
 PROBABILITY_ROLE = "StrokeLesionSeg.probability"
@@ -194,9 +200,16 @@ def place_beside(node: Any, other: Any) -> None:
 
 
 def add_segment(
-    segmentation_node: Any, patch: Patch, provenance: Provenance, name: str = SEGMENT_NAME
+    segmentation_node: Any,
+    patch: Patch,
+    provenance: Provenance,
+    name: str = SEGMENT_NAME,
+    segment_id: str = "",
 ) -> str:
-    """Add a segment of its own for a new result and return its id; nothing is overwritten."""
+    """Add a segment of its own for a new result and return its id; nothing is overwritten.
+
+    ``segment_id``: the id that it should have, if it is free.
+    """
     import slicer
 
     segmentation = segmentation_node.GetSegmentation()
@@ -207,7 +220,7 @@ def add_segment(
     while unique in taken:
         count += 1
         unique = f"{name} {count}"
-    segment_id = segmentation.AddEmptySegment("", unique)
+    segment_id = segmentation.AddEmptySegment(segment_id, unique)
     segment = segmentation.GetSegment(segment_id)
     set_term(segment, INFARCT)
     write_segment(segmentation_node, segment_id, patch, provenance)
@@ -269,37 +282,68 @@ def oriented_image(patch: Patch) -> Any:
 
 def read_segment(segmentation_node: Any, segment_id: str, volume_node: Any) -> Patch:
     """The segment's voxels on the volume's grid, whatever the segment's own geometry is."""
-    import slicer
     import slicer.util
-    from vtk.util.numpy_support import vtk_to_numpy
 
-    dimensions = volume_node.GetImageData().GetDimensions()
-    grid = Grid(tuple(dimensions[::-1]), affine_from_node(volume_node))
-    image = slicer.vtkOrientedImageData()
-    together = same_parent(segmentation_node, volume_node)
-    if together and segmentation_node.GetBinaryLabelmapRepresentation(segment_id, image):
-        extent = image.GetExtent()
-        if extent[1] < extent[0] or extent[3] < extent[2] or extent[5] < extent[4]:
-            return Patch(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), grid)
-        import vtk
-
-        matrix = vtk.vtkMatrix4x4()
-        image.GetImageToWorldMatrix(matrix)
-        affine = np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
-        inside = min(extent[::2]) >= 0 and all(
-            last < size for last, size in zip(extent[1::2], dimensions, strict=True)
-        )
-        if inside and Grid(grid.shape, affine).same_as(grid):
-            shape = (
-                extent[5] - extent[4] + 1,
-                extent[3] - extent[2] + 1,
-                extent[1] - extent[0] + 1,
-            )
-            voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
-            mask = (voxels != 0).astype(np.uint8)
-            return Patch(mask, (extent[4], extent[2], extent[0]), grid)
+    grid = Grid(
+        tuple(volume_node.GetImageData().GetDimensions()[::-1]), affine_from_node(volume_node)
+    )
+    if same_parent(segmentation_node, volume_node):
+        patch = _labelmap(segmentation_node, segment_id, grid)
+        if patch is not None:
+            return patch
     array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume_node)
     return Patch((np.asarray(array) != 0).astype(np.uint8), (0, 0, 0), grid)
+
+
+def read_own(segmentation_node: Any, segment_id: str, volume_node: Any) -> Patch:
+    """The segment's voxels on the grid that the segmentation was made on.
+
+    As ``read_segment``, but wherever image or segmentation were moved to since.
+    """
+    grid = _reference_grid(segmentation_node)
+    patch = _labelmap(segmentation_node, segment_id, grid) if grid is not None else None
+    return patch or read_segment(segmentation_node, segment_id, volume_node)
+
+
+def _labelmap(segmentation_node: Any, segment_id: str, grid: Grid) -> Patch | None:
+    """The labelmap as it is kept, without transforms; None if it does not lie on ``grid``."""
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    image = slicer.vtkOrientedImageData()
+    if not segmentation_node.GetBinaryLabelmapRepresentation(segment_id, image):
+        return None
+    extent = image.GetExtent()
+    if extent[1] < extent[0] or extent[3] < extent[2] or extent[5] < extent[4]:
+        return Patch(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), grid)
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    inside = min(extent[::2]) >= 0 and all(
+        last < size for last, size in zip(extent[1::2], grid.shape[::-1], strict=True)
+    )
+    if not inside or not Grid(grid.shape, affine_from_matrix(matrix)).same_as(grid):
+        return None
+    shape = (extent[5] - extent[4] + 1, extent[3] - extent[2] + 1, extent[1] - extent[0] + 1)
+    voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)
+    return Patch((voxels != 0).astype(np.uint8), (extent[4], extent[2], extent[0]), grid)
+
+
+def _reference_grid(segmentation_node: Any) -> Grid | None:
+    """The grid of the image that a segmentation was made from, as the segmentation keeps it."""
+    import slicer
+    import vtk
+
+    converter = slicer.vtkSegmentationConverter
+    text = segmentation_node.GetSegmentation().GetConversionParameter(
+        converter.GetReferenceImageGeometryParameterName()
+    )
+    image = slicer.vtkOrientedImageData()
+    if not text or not converter.DeserializeImageGeometry(text, image, False):
+        return None
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    return Grid(tuple(image.GetDimensions()[::-1]), affine_from_matrix(matrix))
 
 
 def finished(segment: Any) -> bool:
@@ -313,10 +357,13 @@ def finished(segment: Any) -> bool:
 def edited(segmentation_node: Any, segment_id: str, volume_node: Any) -> bool:
     """True if the voxels are no longer those that we wrote last: somebody worked on them."""
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    return changed(segment, read_own(segmentation_node, segment_id, volume_node))
+
+
+def changed(segment: Any, patch: Patch) -> bool:
+    """True if ``patch``, what ``read_own`` found, is not what we wrote into the segment last."""
     written = get_tag(segment, "Written")
-    if not written:
-        return True
-    return read_segment(segmentation_node, segment_id, volume_node).checksum() != written
+    return not written or patch.checksum() != written
 
 
 # -- probability and uncertainty ---------------------------------------------------------------
@@ -369,12 +416,21 @@ def color_node(kind: str) -> Any:
 
 
 def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
-    """Show ``node`` above the image in every slice view; None shows nothing there."""
+    """Show ``node`` above the image in every slice view; None takes our own maps away again.
+
+    What somebody else shows there, such as another sequence, stays.
+    """
     import slicer.util
 
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-        composite.SetForegroundVolumeID(node.GetID() if node is not None else None)
-        composite.SetForegroundOpacity(opacity if node is not None else 0.0)
+        if node is not None:
+            composite.SetForegroundVolumeID(node.GetID())
+            composite.SetForegroundOpacity(opacity)
+            continue
+        shown = node_by_id(composite.GetForegroundVolumeID())
+        if shown is not None and shown.GetAttribute("StrokeLesionSeg"):
+            composite.SetForegroundVolumeID(None)
+            composite.SetForegroundOpacity(0.0)
 
 
 def show_background(volume_node: Any, fit: bool = False) -> None:
@@ -389,14 +445,28 @@ def show_background(volume_node: Any, fit: bool = False) -> None:
         layout.resetSliceViews()
 
 
-def maps_of(segmentation_node: Any) -> tuple[Any | None, Any | None]:
-    """The probability and the uncertainty that belong to a segmentation, as far as they exist."""
+def maps_of(segmentation_node: Any, segment_id: str = "") -> tuple[Any | None, Any | None]:
+    """The probability and the uncertainty of a segment, as far as they exist.
+
+    Without ``segment_id``, or for a segment that does not know its own: those of the newest run.
+    """
     if segmentation_node is None:
         return None, None
-    roles = (PROBABILITY_ROLE, SPREAD_ROLE)
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id) if segment_id else None
+    own = f".{segment_id}" if segment is not None and get_tag(segment, "OwnMaps") else ""
+    roles = (PROBABILITY_ROLE + own, SPREAD_ROLE + own)
     return tuple(  # type: ignore[return-value]
         node_by_id(segmentation_node.GetNodeReferenceID(role)) for role in roles
     )
+
+
+def set_maps(segmentation_node: Any, segment_id: str, maps: tuple[Any | None, Any | None]) -> None:
+    """Say which probability and uncertainty belong to a segment, in roles of its own: they are
+    saved with the scene and follow when it is merged into another."""
+    for role, node in zip((PROBABILITY_ROLE, SPREAD_ROLE), maps, strict=True):
+        node_id = node.GetID() if node is not None else None
+        segmentation_node.SetNodeReferenceID(f"{role}.{segment_id}", node_id)
+    segmentation_node.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "OwnMaps", "1")
 
 
 def jump_to(ras: tuple[float, float, float], volume_node: Any) -> tuple[float, float, float]:

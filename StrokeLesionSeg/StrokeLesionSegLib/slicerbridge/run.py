@@ -31,6 +31,7 @@ from .results import (
     add_segmentation,
     find_segmentation,
     same_parent,
+    set_maps,
 )
 from .scratch_files import read_scratch, write_scratch
 from .threshold import Found, ProbabilityMap
@@ -292,6 +293,7 @@ class SegmentationRun:
         self._added["segment"] = add_segment(
             segmentation, self._loaded["found"].patch, self._loaded["provenance"]
         )
+        set_maps(segmentation, self._added["segment"], (self._added["probability"], spread))
 
     def _finish(self) -> None:
         sidecar = self._loaded["sidecar"]

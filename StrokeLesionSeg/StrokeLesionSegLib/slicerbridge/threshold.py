@@ -7,6 +7,7 @@ overwritten: the sliders then make a new one.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,20 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.volume import Volume
+from ..images.volume import Grid, Volume
+from .i18n import tr as _
 from .results import (
     SHOWN_FROM,
     Patch,
     Provenance,
     add_segment,
-    edited,
+    changed,
     finished,
-    read_segment,
+    maps_of,
+    read_own,
+    set_maps,
     write_segment,
 )
 from .volumes import volume_from_node
 
 Seed = tuple[int, int, int]
+UNDO_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -164,10 +169,31 @@ def peaks(
     return found
 
 
+@dataclass(frozen=True)
+class _State:
+    """One segment as it was: ``bits`` are the packed voxels of ``shape`` at ``start``."""
+
+    segment_id: str
+    name: str
+    bits: NDArray[np.uint8]
+    shape: tuple[int, ...]
+    start: tuple[int, int, int]
+    grid: Grid
+    made: Provenance
+
+    @property
+    def patch(self) -> Patch:
+        count = int(np.prod(self.shape))
+        return Patch(
+            np.unpackbits(self.bits, count=count).reshape(self.shape), self.start, self.grid
+        )
+
+
 class Thresholder:
     """Keeps one segment in step with threshold, smallest lesion and dropped lesions.
 
-    Undo and redo are Slicer's own (``vtkSegmentationHistory``), one step per ``begin()``.
+    Undo and redo change nothing but this segment, one step per ``begin()``. (Slicer's own
+    ``vtkSegmentationHistory`` would take back what was done to all other segments, too.)
     """
 
     def __init__(
@@ -177,16 +203,13 @@ class Thresholder:
         volume_node: Any,
         probability: ProbabilityMap,
     ) -> None:
-        import slicer
-
         self.segmentation_node = segmentation_node
         self.segment_id = segment_id
         self.volume_node = volume_node
         self.probability = probability
-        self.history = slicer.vtkSegmentationHistory()
-        self.history.SetSegmentation(segmentation_node.GetSegmentation())
-        self.history.SetMaximumNumberOfStates(20)
         self.kept_apart = False
+        self._past: deque[_State] = deque(maxlen=UNDO_STEPS)
+        self._future: list[_State] = []
 
     @classmethod
     def from_nodes(
@@ -217,15 +240,19 @@ class Thresholder:
         ``kept_apart`` says so; the old one stays as it is.
         """
         segment = self.segment
-        self.kept_apart = segment is not None and (
-            finished(segment) or edited(self.segmentation_node, self.segment_id, self.volume_node)
-        )
-        self.history.SaveState()
+        self.kept_apart = False
+        if segment is None:
+            return
+        patch = read_own(self.segmentation_node, self.segment_id, self.volume_node)
+        self.kept_apart = finished(segment) or changed(segment, patch)
+        self._past.append(self._state(patch))
+        self._future.clear()
         if self.kept_apart:
-            patch = read_segment(self.segmentation_node, self.segment_id, self.volume_node)
+            maps = maps_of(self.segmentation_node, self.segment_id)
             self.segment_id = add_segment(
                 self.segmentation_node, patch, Provenance.from_segment(segment)
             )
+            set_maps(self.segmentation_node, self.segment_id, maps)
 
     def found(self) -> Found:
         """What the settings of the segment find now; writes nothing."""
@@ -264,15 +291,61 @@ class Thresholder:
         return found
 
     def undo(self) -> bool:
-        """Back one step; False if there is none."""
-        possible = bool(self.history.IsRestorePreviousStateAvailable())
-        if possible:
-            self.history.RestorePreviousState()
-        return possible
+        """Back one step; False if there is none.
+
+        Raises ``ValueError`` if the segment was finished or edited by hand since: that would be
+        lost.
+        """
+        return self._go(self._past, self._future)
 
     def redo(self) -> bool:
-        """Forward one step; False if there is none."""
-        possible = bool(self.history.IsRestoreNextStateAvailable())
-        if possible:
-            self.history.RestoreNextState()
-        return possible
+        """Forward one step; False if there is none. Raises ``ValueError`` as ``undo``."""
+        return self._go(self._future, self._past)
+
+    def _go(self, source: Any, target: Any) -> bool:
+        segmentation = self.segmentation_node.GetSegmentation()
+        segment = self.segment
+        if not source or segment is None:
+            return False
+        patch = read_own(self.segmentation_node, self.segment_id, self.volume_node)
+        state, forward = source[-1], source is self._future
+        beside = forward and state.segment_id != self.segment_id  # the present one stays
+        if not beside and (finished(segment) or changed(segment, patch)):
+            raise ValueError(
+                _(
+                    "The segment was corrected by hand or finished since: undo and redo of the "
+                    "sliders would lose that, and were not done."
+                )
+            )
+        there = segmentation.GetSegment(state.segment_id)
+        if there is None and not forward:
+            source.clear()  # somebody deleted the segment that was kept: there is no way back
+            return False
+        target.append(self._state(patch))
+        source.pop()
+        if state.segment_id == self.segment_id:
+            write_segment(self.segmentation_node, self.segment_id, state.patch, state.made)
+            return True
+        maps = maps_of(self.segmentation_node, self.segment_id)
+        if not forward:  # the step had begun a segment of its own beside manual work
+            segmentation.RemoveSegment(self.segment_id)
+            self.segment_id = state.segment_id
+        else:
+            self.segment_id = add_segment(
+                self.segmentation_node, state.patch, state.made, state.name, state.segment_id
+            )
+            set_maps(self.segmentation_node, self.segment_id, maps)
+        return True
+
+    def _state(self, patch: Patch) -> _State:
+        segment, cut = self.segment, patch.trimmed()
+        assert segment is not None
+        return _State(
+            self.segment_id,
+            segment.GetName(),
+            np.packbits(cut.mask != 0),
+            cut.mask.shape,
+            cut.start,
+            cut.grid,
+            Provenance.from_segment(segment),
+        )

@@ -24,6 +24,11 @@ def affine_from_node(node: Any) -> NDArray[np.float64]:
 
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
+    return affine_from_matrix(matrix)
+
+
+def affine_from_matrix(matrix: Any) -> NDArray[np.float64]:
+    """4x4 float64 of a ``vtkMatrix4x4``."""
     return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
 
 

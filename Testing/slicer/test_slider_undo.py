@@ -1,0 +1,202 @@
+"""Undo of the sliders changes their own segment only; whose map is whose; hand work stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import vtk
+from bridge_scenes import AFFINES, blob_volume, head_node, make_thresholder, voxels
+from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.slicerbridge import results, volumes
+from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE, BridgeLogic
+from StrokeLesionSegLib.slicerbridge.results import Patch, Provenance
+
+
+def by_hand(slicer: Any, sliders: Any, node: Any, segment_id: str) -> np.ndarray:
+    """Paint a corner of a segment as the Segment Editor does; returns its mask."""
+    array = results.read_segment(sliders.segmentation_node, segment_id, node).full()
+    array[0:2, 0:3, 0:4] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        array, sliders.segmentation_node, segment_id, node
+    )
+    return array
+
+
+@pytest.mark.parametrize("name", list(AFFINES))
+def test_undo_leaves_all_other_segments_alone(slicer: Any, name: str) -> None:
+    node, sliders = make_thresholder(slicer, affine=AFFINES[name])
+    segmentation = sliders.segmentation_node
+    grid = volumes.volume_from_node(node).grid
+    one = Patch(np.ones((4, 4, 4), np.uint8), (6, 6, 6), grid)  # overlaps ours
+    other = results.add_segment(segmentation, one, Provenance(), "Other")
+    first = voxels(sliders, node)
+    tags = Provenance.from_segment(sliders.segment)
+    sliders.begin()
+    sliders.apply(0.3, 0.0)
+    low = voxels(sliders, node)
+    corrected = by_hand(slicer, sliders, node, other)
+    added = results.add_segment(segmentation, one, Provenance(), "Added since")
+    for step, expected in ((sliders.undo, first), (sliders.redo, low), (sliders.undo, first)):
+        assert step()
+        np.testing.assert_array_equal(voxels(sliders, node), expected)
+        np.testing.assert_array_equal(
+            results.read_segment(segmentation, other, node).full(), corrected
+        )
+        np.testing.assert_array_equal(
+            results.read_segment(segmentation, added, node).full(), one.full()
+        )
+    assert Provenance.from_segment(sliders.segment) == tags
+
+
+@pytest.mark.parametrize("how", ["edited", "completed"])
+def test_undo_is_refused_where_it_would_lose_hand_work(slicer: Any, how: str) -> None:
+    node, sliders = make_thresholder(slicer)
+    first = voxels(sliders, node)
+    sliders.begin()
+    sliders.apply(0.3, 0.0)
+    work = voxels(sliders, node)
+    if how == "edited":
+        work = by_hand(slicer, sliders, node, sliders.segment_id)
+    else:
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        logic.SetSegmentStatus(sliders.segment, logic.Completed)
+    with pytest.raises(ValueError, match="by hand or finished"):
+        sliders.undo()
+    np.testing.assert_array_equal(voxels(sliders, node), work)
+    # The sliders go on beside it, and their own steps can be taken back.
+    kept = sliders.segment_id
+    sliders.begin()
+    sliders.apply(0.6, 0.0)
+    assert sliders.undo()
+    assert sliders.segment_id == kept
+    np.testing.assert_array_equal(voxels(sliders, node), work)
+    assert not np.array_equal(first, work)
+
+
+def test_a_new_segment_of_the_sliders_goes_and_comes_back(slicer: Any) -> None:
+    """A step that began a segment beside hand work; segments of others come after it."""
+    node, sliders = make_thresholder(slicer)
+    segmentation, mine = sliders.segmentation_node, sliders.segment_id
+    results.set_maps(segmentation, mine, (node, None))
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, mine)
+    logic = BridgeLogic()
+    logic._thresholders[segmentation.GetID()] = sliders
+    work = by_hand(slicer, sliders, node, mine)
+    logic.threshold(segmentation, 0.3, 0.0, measure=False)
+    begun, low = logic.segment_id(segmentation), voxels(sliders, node)
+    assert begun != mine
+    grid = volumes.volume_from_node(node).grid
+    last = results.add_segment(
+        segmentation, Patch(np.ones((2, 2, 2), np.uint8), (1, 1, 1), grid), Provenance()
+    )
+    assert logic.undo(segmentation) is not None
+    assert logic.segment_id(segmentation) == mine != last
+    assert segmentation.GetSegmentation().GetSegment(begun) is None
+    np.testing.assert_array_equal(results.read_segment(segmentation, mine, node).full(), work)
+    # Hand work is where undo has arrived: going forward again must not need to change it.
+    again = logic.undo(segmentation, redo=True)
+    assert again is not None
+    assert again.threshold == pytest.approx(0.3)
+    assert logic.segment_id(segmentation) == begun
+    np.testing.assert_array_equal(voxels(sliders, node), low)
+    np.testing.assert_array_equal(results.read_segment(segmentation, mine, node).full(), work)
+    assert results.maps_of(segmentation, begun)[0] is node
+    segmentation.GetSegmentation().RemoveSegment(mine)
+    assert logic.undo(segmentation) is None, "there is nothing to go back to"
+    np.testing.assert_array_equal(voxels(sliders, node), low)
+
+
+@pytest.mark.parametrize("name", list(AFFINES))
+@pytest.mark.parametrize("how", ["moved", "hardened", "together"])
+def test_a_moved_image_is_no_edit(slicer: Any, how: str, name: str) -> None:
+    node, sliders = make_thresholder(slicer, affine=AFFINES[name])
+    segmentation = sliders.segmentation_node
+    before = results.read_own(segmentation, sliders.segment_id, node).full()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
+    turn = vtk.vtkTransform()
+    turn.Translate(7, -3, 2)
+    turn.RotateX(20)
+    transform.SetMatrixTransformToParent(turn.GetMatrix())
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    if how == "hardened":
+        node.HardenTransform()
+    elif how == "together":
+        segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    assert not results.edited(segmentation, sliders.segment_id, node)
+    sliders.begin()
+    assert not sliders.kept_apart
+    sliders.apply(0.3, 0.0)
+    assert sliders.undo()
+    after = results.read_own(segmentation, sliders.segment_id, node).full()
+    np.testing.assert_array_equal(after, before)
+    segment = sliders.segment
+    image = segment.GetRepresentation(
+        slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+    )
+    extent = image.GetExtent()
+    image.SetScalarComponentFromDouble(extent[0], extent[2], extent[4], 0, 1.0)
+    changed = not np.array_equal(
+        results.read_own(segmentation, sliders.segment_id, node).full(), before
+    )
+    assert results.edited(segmentation, sliders.segment_id, node) == changed
+
+
+def test_each_segment_keeps_the_map_of_its_own_run(slicer: Any, tmp_path: Any) -> None:
+    node = head_node(slicer)
+    segmentation = results.add_segmentation(node)
+    first = results.add_map(blob_volume(node), node, "probability")
+    half = Volume(blob_volume(node).array / 2, volumes.affine_from_node(node))
+    second = results.add_map(half, node, "probability")
+    patch = Patch(np.ones((3, 3, 3), np.uint8), (8, 8, 7), half.grid)
+    ids = []
+    for probability in (first, second):
+        segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, probability.GetID())
+        ids.append(results.add_segment(segmentation, patch, Provenance()))
+        results.set_maps(segmentation, ids[-1], (probability, None))
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, ids[1])
+    means = [BridgeLogic().measure(segmentation, i)[0].mean_probability for i in ids]
+    assert means[0] == pytest.approx(2 * means[1])
+    logic = BridgeLogic()
+    logic.thresholder(segmentation)  # its map is at hand, and is not the first segment's
+    assert logic.measure(segmentation, ids[0])[0].mean_probability == pytest.approx(means[0])
+    file = str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(file)
+    slicer.mrmlScene.Clear(0)
+    # Merged into a scene that has volumes already, so that the nodes get other IDs.
+    head_node(slicer, name="Another")
+    assert slicer.mrmlScene.ReadFromMRB(file, False)
+    segmentation = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
+    loaded = [BridgeLogic().measure(segmentation, i)[0].mean_probability for i in ids]
+    assert loaded == pytest.approx(means)
+    slicer.mrmlScene.RemoveNode(results.maps_of(segmentation, ids[0])[0])
+    assert results.maps_of(segmentation, ids[0])[0] is None, "not that of another run"
+
+
+def test_a_removed_segmentation_is_let_go(slicer: Any) -> None:
+    logic = BridgeLogic()
+    for _ in range(2):
+        node, sliders = make_thresholder(slicer)
+        segmentation = sliders.segmentation_node
+        segmentation.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
+        probability = results.add_map(blob_volume(node), node, "probability")
+        results.set_maps(segmentation, sliders.segment_id, (probability, None))
+        logic.thresholder(segmentation)
+        assert list(logic._thresholders) == [segmentation.GetID()]
+        slicer.mrmlScene.RemoveNode(segmentation)
+
+
+def test_the_users_own_fusion_stays(slicer: Any) -> None:
+    node = head_node(slicer)
+    flair = head_node(slicer, name="FLAIR")
+    ours = results.add_map(blob_volume(node), node, "probability")
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    for number, composite in enumerate(composites):
+        composite.SetForegroundVolumeID(ours.GetID() if number == 0 else flair.GetID())
+        composite.SetForegroundOpacity(0.7)
+    results.show_overlay(None)
+    assert not composites[0].GetForegroundVolumeID()
+    for composite in composites[1:]:
+        assert composite.GetForegroundVolumeID() == flair.GetID()
+        assert composite.GetForegroundOpacity() == pytest.approx(0.7)
