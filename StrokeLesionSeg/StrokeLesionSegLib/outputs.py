@@ -7,6 +7,7 @@ without its table, or half a file under a good name.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -118,6 +119,7 @@ class OutputSet:
                         _keep_copy(final, backup)
                     os.replace(staged, final)
                     done.append((final, backup))
+                sync_folder(folder)
         except BaseException as error:
             for final, backup in reversed(done):
                 if backup is None:
@@ -168,6 +170,16 @@ class OutputSet:
         for folder in self._staging.values():
             shutil.rmtree(folder, ignore_errors=True)
         self._staging.clear()
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in ``folder`` on the disk, where the system can say so (not Windows)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def os_input_error(error: OSError, where: str | os.PathLike[str]) -> InputError:

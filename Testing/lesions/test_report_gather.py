@@ -65,6 +65,7 @@ def gather(
     lesion: np.ndarray,
     *,
     matrix: np.ndarray | None = TO_MNI,
+    reason: str = "",
     path: Path = Path("/data/Doe, John/sub-01_T1w.nii.gz"),
     form: str = "nifti",
     **options: object,
@@ -74,7 +75,7 @@ def gather(
     )
     header = {"series": {"SeriesInstanceUID": "1.2.3.4", "SeriesDescription": "T1 Doe^John"}}
     scan = Scan(volume, path, form, header=header)
-    alignment = None if matrix is None else Alignment(matrix, True, "", 0.9, 0.8, 1.0)
+    alignment = None if matrix is None else Alignment(matrix, not reason, reason, 0.9, 0.8, 1.0)
     content = report_content(
         scan,
         found,
@@ -214,6 +215,26 @@ def test_regions_need_an_alignment() -> None:
     assert content.regions is None
     page = parse(scan_report(content))
     assert "Volumes by region need an alignment to MNI152" in page.one("div", "attention").text
+
+
+def test_a_failed_alignment_is_shown_and_not_used() -> None:
+    """The picture lies where the alignment put the scan; everything else where the scan lies."""
+    volume, lesion = phantom(-38.0)
+    good, _ = gather(volume, lesion)
+    failed, _ = gather(volume, lesion, reason="The overlap is too small.")
+    assert failed.space == "scan"
+    assert failed.brain is None
+    assert failed.tried is not None
+    assert good.tried is None
+    np.testing.assert_array_equal(failed.tried.t1, good.t1)
+    np.testing.assert_array_equal(failed.tried.brain, good.brain)
+    part = section(parse(scan_report(failed)), "Alignment to MNI152")
+    assert len(part.all("svg")) == 1
+    far = np.eye(4)
+    far[0, 3] = 1e4
+    for useless in (far, np.diag([1e-9, 1, 1, 1])):
+        content, _ = gather(volume, lesion, matrix=useless, reason="Nothing was found.")
+        assert content.tried is None
 
 
 def test_facts_of_the_run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -243,5 +244,44 @@ def test_thousands_of_scans() -> None:
     tree = parse(page)
     assert len(section(tree, "All scans").all("tr")) == 3001
     looked = section(tree, "To be looked at")
-    assert len(looked.all("tr")) == 201
     assert "The first 200 of 1000 scans" in looked.text
+    shown, folded = looked.all("table")
+    assert len(shown.all("tr")) == 201
+    assert len(folded.all("tr")) == 801
+    assert folded in looked.one("details").all("table")
+
+
+def test_the_reason_of_every_failure_is_on_the_page() -> None:
+    scans = [GroupScan(f"sub-{n}", "failed", reason=f"reason {n}.") for n in range(450)]
+    part = section(parse(group_report((), scans)), "Failed scans")
+    assert [r.children[1].text for r in part.all("tr") if r.children[0].text != "Scan"] == [
+        f"reason {n}." for n in range(450)
+    ]
+
+
+def test_what_the_reader_warned_of_is_to_be_looked_at() -> None:
+    engine = "The scan could not be aligned to MNI152 (No brain); it is segmented as it lies."
+    scans = (
+        GroupScan("odd", "done", aligned=True, warnings=("/data/Doe/x.nii: two orientations.",)),
+        GroupScan("fine", "done", aligned=True),
+        GroupScan("both", "done", aligned=False, alignment_reason="No brain", warnings=(engine,)),
+        GroupScan("broken", "failed", reason="Ends early.", warnings=("Odd header.",)),
+    )
+    rows = (row("odd", 5.0), row("fine", 5.0), row("both", 5.0))
+    page = parse(group_report(rows, scans))
+    looked = section(page, "To be looked at").all("tr")[1:]
+    assert [(r.children[0].text, r.children[1].text) for r in looked] == [
+        ("both", "The alignment to MNI152 failed: No brain. The scan was segmented as it lies."),
+        ("odd", "x.nii: two orientations."),
+    ]
+    assert "2 to be looked at" in section(page, "Summary").text
+
+
+def test_a_map_of_a_sample_says_so() -> None:
+    told = "spread evenly over the 2500 scans that are finished"
+    for group, sampled in ((2500, True), (12, False), (None, False)):
+        page = parse(group_report((), SCANS, frequency=replace(frequency(1.0), group=group)))
+        assert (told in section(page, "Where the lesions lie").text) is sampled
+    nothing = replace(frequency(1.0), scans=0)
+    page = parse(group_report((), SCANS, frequency=nothing))
+    assert "No scan is aligned" in section(page, "Where the lesions lie").text

@@ -16,6 +16,7 @@ from report_support import (
     SHAPE,
     Node,
     ball,
+    brain,
     cells,
     make_content,
     parse,
@@ -28,6 +29,7 @@ from StrokeLesionSegLib.lesions.report import (
     AlignmentFacts,
     RegionTable,
     RegionVolume,
+    TriedAlignment,
     scan_report,
     without_paths,
     write_scan_report,
@@ -251,6 +253,24 @@ def test_failed_alignment_and_what_else_is_suspicious() -> None:
     assert "failed and was not used: The brain was not found." in part.text
     assert not part.all("svg")
     assert "which is not aligned" in section(page, "Side-to-side comparison").text
+
+
+def test_a_failed_alignment_is_shown_where_it_put_the_scan() -> None:
+    moved = np.roll(make_content((LEFT,)).t1, 6, axis=2)
+    content = replace(
+        make_content((LEFT,), aligned=False),
+        alignment=AlignmentFacts(False, "The overlap is too small.", 0.4, 0.1),
+        tried=TriedAlignment(moved, brain(), AFFINE),
+    )
+    part = section(parse(scan_report(content)), "Alignment to MNI152")
+    assert "it was not used" in part.text
+    right = section(
+        parse(scan_report(replace(content, tried=TriedAlignment(content.t1, brain(), AFFINE)))),
+        "Alignment to MNI152",
+    )
+    drawn = [len(part.one("svg").all("path", "brain")) for part in (part, right)]
+    assert drawn[0] == drawn[1] > 0
+    assert not np.array_equal(picture(part.one("svg")), picture(right.one("svg")))
 
 
 def test_alignment_picture_has_the_brain() -> None:

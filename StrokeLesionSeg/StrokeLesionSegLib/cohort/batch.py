@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import re
 import secrets
 import shutil
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..outputs import os_input_error
+from ..outputs import os_input_error, sync_folder
 from ..pipeline import CleanUp, software_versions
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
 from .dataset import check_out, write_description, write_group_tables
@@ -23,12 +25,18 @@ from .index_page import INDEX_NAME, write_index
 from .inputs import FoundScan, find_scans
 from .ledger import DONE, FAILED, Ledger
 from .local import run_here
-from .lock import FolderLock
+from .lock import LOCK_NAME, STALE_S, FolderLock
 from .scan_job import ReportChoice, Settings, record_outputs, report_options
 
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
     from ..models import Manifest
+
+# As ``lesions.tables.write_text`` calls them.
+_TEMPORARY = re.compile(
+    r"\.(group_\w+\.\w+|index\.html|dataset_description\.json|README\.md|\.bidsignore"
+    r"|desc-lesions_stats\.json)\.[0-9a-f]{8}\.tmp"
+)
 
 #: Called after every scan with its record, how many are through, and how many there are.
 Progress = Callable[[Mapping[str, Any] | None, int, int], None]
@@ -113,6 +121,7 @@ def run_batch(
         write_description(out, source, settings.parameters)
         ledger.append(_run_record(settings, source, report, len(plan.to_do)))
         _clear_staging(out, plan.to_do)
+        _sweep(out)
 
         def keep(record: dict[str, Any]) -> None:
             ledger.append(record)
@@ -135,8 +144,11 @@ def run_batch(
             group = _group_records(cohort.scans, ledger, out)
             write_group_tables(out, group)
             ledger.append(_end_record(settings, report))
-        if plan.to_do or not (out / INDEX_NAME).is_file():
+        # Stale after a kill between the last scan and here.
+        if ledger.page_is_stale or not (out / INDEX_NAME).is_file():
             write_index(settings, manifest, group)
+            sync_folder(out)
+            ledger.append({"record": "page", "run": settings.run, "time": _now()})
     return report
 
 
@@ -281,6 +293,25 @@ def _clear_staging(out: Path, scans: list[FoundScan]) -> None:
                     shutil.rmtree(staging, ignore_errors=True)
 
 
+def _sweep(out: Path) -> None:
+    """Remove what a killed batch was writing for the group. Call with the folder's lock held."""
+    for file in out.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(file.name):
+            _remove_file(file)
+    # Probes of batches on other machines that wait for the lock are younger.
+    with contextlib.suppress(OSError):
+        now = (out / LOCK_NAME).stat().st_mtime
+        for file in (out / LOCK_NAME).parent.glob(".*.clock"):
+            if now - file.lstat().st_mtime > STALE_S:
+                _remove_file(file)
+
+
+def _remove_file(file: Path) -> None:
+    with contextlib.suppress(OSError):
+        if file.is_file() and not file.is_symlink():
+            file.unlink()
+
+
 def _run_record(
     settings: Settings, source: Path, report: BatchReport, to_do: int
 ) -> dict[str, Any]:
@@ -322,6 +353,7 @@ def _group_records(scans: tuple[FoundScan, ...], ledger: Ledger, out: Path) -> l
     kept = [
         record
         for stem, record in ledger.scans.items()
-        if stem in here or (record["state"] == DONE and record_outputs(record, out))
+        # A scan whose files were removed, and which was not done again, is not there.
+        if (record_outputs(record, out) if record["state"] == DONE else stem in here)
     ]
     return sorted(kept, key=lambda record: record["stem"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from ..models import Manifest
     from .scan_job import Settings
 
+_Record = Mapping[str, Any]
+
 INDEX_NAME = "index.html"
-#: The lesion frequency map reads every mask again; beyond so many scans it would take too long.
+#: The lesion frequency map reads masks again; of more scans than this it takes a sample.
 MOST_MAPPED = 1000
 
 
@@ -37,8 +40,9 @@ def write_index(
     records = list(records)
     done = [record for record in records if record["state"] == DONE]
     frequency = None
-    if 0 < len(done) <= MOST_MAPPED:
-        frequency = lesion_frequency(_masks(out, done))
+    if done:
+        mapped = done if len(done) <= MOST_MAPPED else _sample(done)
+        frequency = replace(lesion_frequency(_masks(out, mapped)), group=len(done))
     write_group_report(
         out / INDEX_NAME,
         read_table(out / "group_lesions.tsv"),
@@ -64,6 +68,11 @@ def _scan(record: Mapping[str, Any]) -> GroupScan:
     )
 
 
+def _sample(records: Sequence[_Record]) -> list[_Record]:
+    """``MOST_MAPPED`` of the records, spread evenly over them: the same ones every time."""
+    return [records[n * len(records) // MOST_MAPPED] for n in range(MOST_MAPPED)]
+
+
 def _masks(
     out: Path, records: Iterable[Mapping[str, Any]]
 ) -> Iterator[tuple[Volume, NDArray[np.float64] | None]]:
@@ -75,15 +84,22 @@ def _masks(
         try:
             mask = read_scan(f"{start}.nii.gz", allow_constant=True).volume
             alignment = read_sidecar(f"{start}.json").get("alignment")
-        except InputError:
+            to_mni = None if alignment is None else _matrix(alignment)
+        except (InputError, KeyError, TypeError, ValueError):
             continue
-        to_mni = None
-        if alignment is not None:
-            if alignment["ok"]:
-                to_mni = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
-        elif mask.grid.same_as(MNI_GRID):
+        if alignment is None and mask.grid.same_as(MNI_GRID):
             to_mni = np.eye(4)
         yield mask, to_mni
+
+
+def _matrix(alignment: Mapping[str, Any]) -> NDArray[np.float64] | None:
+    """The matrix of a sidecar's alignment, None if it failed; ``ValueError`` if it is none."""
+    if not alignment["ok"]:
+        return None
+    matrix = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.linalg.det(matrix):
+        raise ValueError("no matrix")
+    return matrix
 
 
 def _facts(settings: Settings) -> dict[str, str]:

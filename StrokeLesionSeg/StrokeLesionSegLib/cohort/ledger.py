@@ -6,8 +6,9 @@ any moment leaves at most one torn line at the end, which the next one cuts off.
 earlier batch stay: the file is also the audit trail. Text is the format because it can be read
 with any tool and is safe on network file systems, where SQLite is not.
 
-Three kinds of line: ``{"record": "run", ...}`` (settings, model, versions, host) when a batch
-begins, ``{"record": "scan", ...}`` when a scan ends, ``{"record": "end", ...}`` when a batch does.
+Four kinds of line: ``{"record": "run", ...}`` (settings, model, versions, host) when a batch
+begins, ``{"record": "scan", ...}`` when a scan ends, ``{"record": "end", ...}`` when a batch does,
+``{"record": "page", ...}`` when ``index.html`` tells all that is above.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO
 
 from ..errors import InputError
 from ..lesions.tables import to_json
-from ..outputs import os_input_error
+from ..outputs import os_input_error, sync_folder
 
 LEDGER_NAME = Path("logs", "scans.jsonl")
 DONE, FAILED = "done", "failed"
@@ -38,12 +39,14 @@ class LedgerContent:
     runs: all records of batches, by their ``run``.
     complete_bytes: length of the file up to the end of the last complete line.
     unreadable: number of complete lines that are no records.
+    page_is_stale: whether a scan was recorded after ``index.html`` was last written.
     """
 
     scans: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     complete_bytes: int = 0
     unreadable: int = 0
+    page_is_stale: bool = False
 
 
 def read_ledger(out: Path) -> LedgerContent:
@@ -77,6 +80,10 @@ def _take(line: bytes, content: LedgerContent) -> None:
             return
         if record["record"] == "scan" and record["state"] in (DONE, FAILED):
             content.scans[str(record["stem"])] = record
+            content.page_is_stale = True
+            return
+        if record["record"] == "page":
+            content.page_is_stale = False
             return
         if record["record"] == "end":
             return
@@ -86,7 +93,8 @@ def _take(line: bytes, content: LedgerContent) -> None:
 class Ledger:
     """The ledger of an output folder, open for writing. Call only with the folder's lock held.
 
-    ``scans`` and ``runs`` are as in ``LedgerContent`` and follow what is appended.
+    ``scans``, ``runs`` and ``page_is_stale`` are as in ``LedgerContent`` and follow what is
+    appended.
     """
 
     def __init__(self, out: Path) -> None:
@@ -95,11 +103,13 @@ class Ledger:
         content = read_ledger(out)
         self.scans, self.runs = content.scans, content.runs
         self.unreadable = content.unreadable
+        self.page_is_stale = content.page_is_stale
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream: BinaryIO = self.path.open("ab")
             if self._stream.tell() != content.complete_bytes:
                 self._stream.truncate(content.complete_bytes)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise os_input_error(error, self.path) from error
 
@@ -116,6 +126,9 @@ class Ledger:
             self.runs[record["run"]] = dict(record)
         elif record["record"] == "scan":
             self.scans[record["stem"]] = dict(record)
+            self.page_is_stale = True
+        elif record["record"] == "page":
+            self.page_is_stale = False
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

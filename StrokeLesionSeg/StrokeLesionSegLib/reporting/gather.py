@@ -18,6 +18,7 @@ from ..lesions.report import (
     Fact,
     RegionTable,
     ReportContent,
+    TriedAlignment,
     without_paths,
 )
 from ..outputs import split_name
@@ -140,6 +141,7 @@ def report_content(
         else AlignmentFacts(
             alignment.ok, alignment.reason, alignment.overlap, alignment.similarity
         ),
+        tried=_tried(scan.volume, alignment),
         regions=regions,
         warnings=tuple(notes),
         intended_use="" if manifest is None else manifest.intended_use,
@@ -165,6 +167,21 @@ def _display(
     if canonical.volume.array.shape != MNI_GRID.shape:
         raise ValueError("an aligned scan is not on the MNI grid")
     return canonical, "MNI152", mni_brain_mask().array > 0
+
+
+def _tried(volume: Volume, alignment: Alignment | None) -> TriedAlignment | None:
+    """Where an alignment that failed puts the scan; None if there is nothing to see."""
+    if alignment is None or alignment.ok or not np.isfinite(alignment.matrix).all():
+        return None
+    if abs(float(np.linalg.det(alignment.matrix))) < 1e-3:
+        return None
+    from ..images import mni_brain_mask, to_canonical
+
+    there = to_canonical(volume, alignment).volume
+    if not np.ptp(there.array) > 0:
+        return None
+    brain = mni_brain_mask().array > 0
+    return TriedAlignment(_grey(there.array, brain), brain, np.array(there.affine))
 
 
 def _on_display(volume: Volume, used: Alignment | None) -> NDArray[np.float32]:

@@ -39,6 +39,7 @@ from .content import (
     RegionTable,
     RegionVolume,
     ReportContent,
+    TriedAlignment,
 )
 from .group_page import group_report, write_group_report
 from .page import without_paths
@@ -55,6 +56,7 @@ __all__ = [
     "RegionTable",
     "RegionVolume",
     "ReportContent",
+    "TriedAlignment",
     "concerns",
     "group_report",
     "scan_report",

@@ -47,3 +47,10 @@ def concerns(
     if len(volumes_ml) > MANY_LESIONS:
         found.append(f"Many lesions: {len(volumes_ml)} (above {MANY_LESIONS}).")
     return found
+
+
+def further(warnings: Sequence[str], notes: Sequence[str]) -> list[str]:
+    """Those of a run's ``warnings`` that its ``notes`` (of ``concerns``) do not say already."""
+    # The engine words the failed alignment too.
+    failed = any("alignment to MNI152 failed" in note for note in notes)
+    return [w for w in warnings if not (failed and "could not be aligned" in w)]

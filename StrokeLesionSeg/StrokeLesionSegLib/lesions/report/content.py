@@ -35,6 +35,21 @@ class AlignmentFacts:
     similarity: float
 
 
+@dataclass(frozen=True, eq=False)
+class TriedAlignment:
+    """A scan where an alignment that failed puts it, for the eye; nothing was measured there.
+
+    Attributes
+    ----------
+    t1: (K, J, I) uint8, windowed T1. brain: (K, J, I) bool, the MNI brain.
+    affine: 4x4; (i, j, k, 1) to MNI RAS mm; diagonal and positive.
+    """
+
+    t1: NDArray[np.uint8]
+    brain: NDArray[np.bool_]
+    affine: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class RegionVolume:
     """The part of the lesions that lies in one region of an atlas.
@@ -94,6 +109,7 @@ class ReportContent:
     centres_mm: by label, the centre of mass in ``space``, where the crosshair is put.
     passes: names of the network's passes, of which ``spread`` is made; empty if not known.
     alignment: None if none was wanted.
+    tried: where an alignment that failed puts the scan; None if none failed.
     regions: None if no atlas was given or it could not be used.
     warnings: one sentence each.
     intended_use: the model's own statement of what it is for.
@@ -123,6 +139,7 @@ class ReportContent:
     parameters: Sequence[Fact] = ()
     versions: Sequence[Fact] = ()
     convention: str = RADIOLOGICAL
+    tried: TriedAlignment | None = None
 
     def __post_init__(self) -> None:
         shape = self.t1.shape
@@ -188,6 +205,8 @@ class FrequencyMap:
     affine: 4x4, (i, j, k, 1) to MNI RAS mm, axes along R, A, S.
     background: (K, J, I) uint8, the template to draw on.
     left_out: scans that are not in it because they were not aligned.
+    group: finished scans of the group, of which ``scans`` and ``left_out`` may be a sample; None
+        if they are all.
     """
 
     counts: NDArray[np.integer]
@@ -195,3 +214,4 @@ class FrequencyMap:
     affine: NDArray[np.float64]
     background: NDArray[np.uint8]
     left_out: int = 0
+    group: int | None = None

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .concerns import concerns
+from .concerns import concerns, further
 from .content import RADIOLOGICAL, FrequencyMap, GroupScan
 from .page import (
     Markup,
@@ -34,7 +34,7 @@ from .scan_pictures import convention_note
 
 #: Rows beyond this would make browsers slow; the table beside the page has them all.
 MOST_ROWS = 20_000
-#: Entries of each list at the top.
+#: Entries of each list at the top that are not folded away.
 MOST_LISTED = 200
 #: Upper bounds of the histogram's bins in mL; a first bin holds the scans without lesion.
 BINS_ML = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
@@ -45,13 +45,17 @@ _STATES = {"done": "done", "failed": "failed", "waiting": "waiting"}
 
 @dataclass(frozen=True)
 class _Result:
-    """One scan with what its lesions add up to; volumes in mL."""
+    """One scan with what its lesions add up to; volumes in mL.
+
+    ``notes`` make its result doubtful; ``warned`` is what else was odd about it.
+    """
 
     scan: GroupScan
     volumes: tuple[float, ...]
     left: float
     probability: float | None
     notes: tuple[str, ...]
+    warned: tuple[str, ...]
 
     @property
     def done(self) -> bool:
@@ -159,6 +163,7 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
                 aligned=scan.aligned,
                 alignment_reason=scan.alignment_reason,
             )
+        warned = further(scan.warnings, notes) if scan.state == "done" else []
         weighted = sum(v * p for v, p in zip(volumes, probabilities, strict=True))
         results.append(
             _Result(
@@ -167,6 +172,7 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
                 sum(volume * share for volume, share, _ in own),
                 weighted / total if total > 0 else None,
                 tuple(without_paths(note) for note in notes),
+                tuple(without_paths(warning) for warning in warned),
             )
         )
     return results
@@ -177,7 +183,7 @@ def _summary(results: Sequence[_Result]) -> Markup:
     failed = sum(r.scan.state == "failed" for r in results)
     waiting = sum(r.scan.state == "waiting" for r in results)
     found = [r for r in done if r.volumes]
-    suspicious = sum(bool(r.notes) for r in done)
+    suspicious = sum(bool(r.notes or r.warned) for r in done)
     sentence = f"{len(done)} of {_scans(len(results))} finished"
     sentence += f", {failed} failed" if failed else ""
     sentence += f", {waiting} not reached yet" if waiting else ""
@@ -210,21 +216,26 @@ def _failures(results: Sequence[_Result]) -> Markup | None:
 
 
 def _suspicious(results: Sequence[_Result]) -> Markup | None:
-    # Lesions that make a result doubtful come before scans that are merely empty.
+    # Lesions that make a result doubtful come before scans that are merely empty, or odd.
     doubtful = sorted(
-        (r for r in results if r.notes), key=lambda r: (not r.volumes, -len(r.notes), -r.total)
+        (r for r in results if r.notes or r.warned),
+        key=lambda r: (not r.notes, not r.volumes, -len(r.notes), -r.total),
     )
     if not doubtful:
         return None
-    rows = [[_link(r.scan), " ".join(r.notes)] for r in doubtful]
+    rows = [[_link(r.scan), " ".join((*r.notes, *r.warned))] for r in doubtful]
     return _listed("To be looked at", [("Scan", "text"), ("Why", "text")], rows)
 
 
 def _listed(title: str, columns: list[tuple[str, str]], rows: list[list[object]]) -> Markup:
-    caption = f"{_scans(len(rows))}."
-    if len(rows) > MOST_LISTED:
-        caption = f"The first {MOST_LISTED} of {_scans(len(rows))}; the table below has them all."
-    return section(title, table(columns, rows[:MOST_LISTED], caption, class_="names notes"))
+    if len(rows) <= MOST_LISTED:
+        return section(title, table(columns, rows, f"{_scans(len(rows))}.", class_="names notes"))
+    caption = f"The first {MOST_LISTED} of {_scans(len(rows))}; the others can be unfolded below."
+    shown = table(columns, rows[:MOST_LISTED], caption, class_="names notes")
+    others = rows[MOST_LISTED:MOST_ROWS]
+    told = f"The others, up to number {MOST_LISTED + len(others)}"
+    rest = table(columns, others, f"{told}.", class_="names notes")
+    return section(title, shown, element("details", element("summary", told), rest))
 
 
 def _histogram(results: Sequence[_Result]) -> Markup | None:
@@ -278,10 +289,12 @@ def volume_histogram(totals_ml: Sequence[float]) -> list[int]:
 
 
 def _map(frequency: FrequencyMap | None, convention: str) -> Markup | None:
-    if frequency is None or frequency.scans == 0:
-        return None
-    most = int(frequency.counts.max())
     heading = "Where the lesions lie"
+    if frequency is None or frequency.scans == 0:
+        if frequency is None or frequency.left_out == 0:
+            return None
+        return section(heading, paragraph("No scan is aligned to MNI152, so there is no map."))
+    most = int(frequency.counts.max())
     if most == 0:
         return section(heading, paragraph("No aligned scan has a lesion."))
     views = Views(convention, crop_box(frequency.background > 25, 2))
@@ -312,6 +325,9 @@ def _map(frequency: FrequencyMap | None, convention: str) -> Markup | None:
         f"({100 * most / frequency.scans:.0f} %). {convention_note(convention)} "
         "Numbers are z in MNI152, mm."
     )
+    sampled = frequency.scans + frequency.left_out
+    if frequency.group is not None and frequency.group > sampled:
+        caption += f" A sample, spread evenly over the {_scans(frequency.group)} that are finished."
     if frequency.left_out:
         caption += f" {_scans(frequency.left_out)} without alignment left out."
     return section(heading, figure(joined([scale, picture]), caption))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from .concerns import concerns
+from .concerns import concerns, further
 from .content import RADIOLOGICAL, ReportContent
 from .page import (
     Markup,
@@ -140,10 +140,9 @@ def _verdict(content: ReportContent) -> Markup:
         aligned=None if content.alignment is None else content.alignment.ok,
         alignment_reason="" if content.alignment is None else content.alignment.reason,
     )
-    # The empty result is said by the sentence above; the engine words the failed alignment too.
+    # The empty result is said by the sentence above.
     notes = [n for n in notes if n != "No lesion was found."]
-    said = "could not be aligned" if any("alignment to MNI152 failed" in n for n in notes) else "\n"
-    notes += [w for w in content.warnings if said not in w]
+    notes += further(content.warnings, notes)
     if summary.side_note:
         notes.append(f"{summary.side_note[0].upper()}{summary.side_note[1:]}.")
     return section(

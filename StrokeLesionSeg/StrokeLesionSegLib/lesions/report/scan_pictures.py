@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,24 @@ def side_figures(content: ReportContent) -> Markup | None:
 
 
 def alignment_figure(content: ReportContent) -> Markup | None:
-    """The outline of the MNI brain on the aligned scan."""
+    """The outline of the MNI brain on the scan as it was aligned, or as that was tried."""
+    caption = (
+        "The outline is the brain of the MNI152 template. It should run along the surface of the "
+        "brain, to within a few millimetres. "
+    )
+    if content.tried is not None:
+        tried = content.tried
+        nothing = np.zeros(tried.t1.shape, dtype=np.int32)
+        content = replace(
+            content,
+            t1=tried.t1,
+            brain=tried.brain,
+            affine=tried.affine,
+            labels=nothing,
+            spread=None,
+            space="MNI152",
+        )
+        caption += "This is the best place that was found for the scan; it was not used. "
     if content.brain is None:
         return None
     views = Views(content.convention, crop_box(content.brain, 14))
@@ -196,11 +214,7 @@ def alignment_figure(content: ReportContent) -> Markup | None:
     picture = sheet(
         cells, 3, "Six planes of the aligned scan with the outline of the MNI152 brain", shown=760
     )
-    caption = (
-        "The outline is the brain of the MNI152 template. It should run along the surface of the "
-        "brain, to within a few millimetres. " + convention_note(content.convention)
-    )
-    return figure(picture, caption, class_="narrow")
+    return figure(picture, caption + convention_note(content.convention), class_="narrow")
 
 
 def mirror(

@@ -1,0 +1,110 @@
+"""What kills and other people's hands leave in OUT, and what the next batch makes of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import cohort_support as support
+import numpy as np
+import pytest
+from StrokeLesionSegLib.cohort import batch, index_page
+from StrokeLesionSegLib.lesions import read_table
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def test_a_page_older_than_the_last_scan_is_written_again(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the record of the last scan and the page: nothing is left to do but that."""
+    source = support.write_cohort(tmp_path / "in", 1)
+    assert support.batch(source, out) == 0
+    support.write_cohort(source, 2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "write_index", killed)
+        assert support.batch(source, out) == 130
+    assert "sub-Case1" not in (out / "index.html").read_text(encoding="utf-8")
+    assert support.batch(source, out) == 0
+    assert len(support.records(out)) == 2
+    assert "sub-Case1" in (out / "index.html").read_text(encoding="utf-8")
+    written = (out / "index.html").stat().st_mtime_ns
+    assert support.batch(source, out) == 0
+    assert (out / "index.html").stat().st_mtime_ns == written
+
+
+def test_a_removed_table_is_no_trouble_for_a_batch_that_is_stopped(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 2)
+    assert support.batch(source, out) == 0
+    assert all(r["lesions"] for r in support.records(out))
+    next(out.rglob("sub-Case0_desc-lesions_stats.tsv")).unlink()
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "_run", stopped)
+        assert support.batch(source, out) == 130
+    assert [r["scan"] for r in read_table(out / "group_scans.tsv")] == ["sub-Case1"]
+    assert {r["scan"] for r in read_table(out / "group_lesions.tsv")} == {"sub-Case1"}
+    assert support.batch(source, out) == 0
+    assert len(read_table(out / "group_scans.tsv")) == 2
+
+
+def alignments() -> list[object]:
+    good = np.eye(4).tolist()
+    return [
+        "yes",
+        {},
+        {"ok": True},
+        {"ok": True, "matrix_ras_mm_to_mni_mm": None},
+        {"ok": True, "matrix_ras_mm_to_mni_mm": good[:3]},
+        {"ok": True, "matrix_ras_mm_to_mni_mm": [["a"] * 4] * 4},
+        {"ok": True, "matrix_ras_mm_to_mni_mm": np.zeros((4, 4)).tolist()},
+        {"ok": True, "matrix_ras_mm_to_mni_mm": good},
+    ]
+
+
+def test_an_edited_sidecar_is_left_out_of_the_map(tmp_path: Path, out: Path) -> None:
+    source = support.write_cohort(tmp_path / "in", 1)
+    assert support.batch(source, out) == 0
+    (record,) = support.records(out)
+    sidecar = next(out.rglob("*_mask.json"))
+    content = json.loads(sidecar.read_text())
+    found = []
+    for alignment in alignments():
+        sidecar.write_text(json.dumps({**content, "alignment": alignment}))
+        found.append(len(list(index_page._masks(out, [record]))))
+    assert found == [0, 0, 0, 0, 0, 0, 0, 1]
+
+
+def test_a_large_group_is_sampled_for_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_page, "MOST_MAPPED", 4)
+    records = [{"stem": str(n)} for n in range(10)]
+    assert [r["stem"] for r in index_page._sample(records)] == ["0", "2", "5", "7"]
+
+
+def test_leftovers_of_kills_are_swept_and_nothing_else(tmp_path: Path, out: Path) -> None:
+    source = support.write_cohort(tmp_path / "in", 1)
+    assert support.batch(source, out) == 0
+    ours = [".group_scans.tsv.0123abcd.tmp", ".index.html.0123abcd.tmp", "logs/.99aa.clock"]
+    others = [".group_scans.tsv.mine.tmp", ".notes.0123abcd.tmp", "logs/.young.clock"]
+    for name in (*ours, *others):
+        (out / name).write_text("x")
+    long_ago = time.time() - 3600
+    os.utime(out / "logs" / ".99aa.clock", (long_ago, long_ago))
+    assert support.batch(source, out) == 0
+    assert support.leftovers(out) == sorted(others)
