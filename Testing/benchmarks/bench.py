@@ -5,7 +5,8 @@
     make bench ARGS="--report --readme"          tables and plots again from what was measured
 
 Every measurement is a process of its own. Results are kept in ``bench/`` and a run that was
-interrupted goes on where it ended; ``--again`` measures anew. At the end come
+interrupted goes on where it ended, as long as model, volume and PyTorch are the same; ``--again``
+measures anew what ``--parts`` and ``--cases`` choose. At the end come
 ``Testing/benchmarks/RESULTS.md``, ``docs/benchmark.png`` and ``docs/benchmark-growth.png``, and
 with ``--readme`` the table between the markers of README.md.
 
@@ -16,6 +17,8 @@ to file), growth, contended, interactive, training, cohort.
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
 import json
 import os
 import statistics
@@ -27,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from cases import CASES, Case
-from measuring import Run, cpu_name, run_process, versions
+from measuring import Run, busy_share, cpu_name, run_process, versions
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
@@ -91,7 +94,11 @@ class Bench:
         if file.exists() and not self.options.again:
             say(f"{name}: measured already (--again measures anew)")
             return
+        if self.suffix and name not in ("peak", "training"):
+            say(f"{name}: of the CPU only")
+            return
         say(name)
+        before = facts()
         started = time.perf_counter()
         measure: Callable[[], dict[str, Any] | None] = getattr(self, name)
         try:
@@ -102,7 +109,7 @@ class Bench:
         if result is None:
             say(f"  {name}: nothing to measure here")
             return
-        whole = {**facts(), "seconds": round(time.perf_counter() - started, 1), **result}
+        whole = {**before, "seconds": round(time.perf_counter() - started, 1), **result}
         write_json(file, whole)
 
     # -------------------------------------------------------------- side by side
@@ -110,22 +117,33 @@ class Bench:
     def side(self) -> None:
         """Rounds over all cases, one process each, so that a slower hour hits all alike."""
         log = self.out / f"side{self.suffix}.jsonl"
-        if self.options.again:
-            log.unlink(missing_ok=True)
-        done = {(line["case"], line["round"]) for line in read_lines(log)}
         wanted = self.options.cases.split(",") if self.options.cases else [""]
-        cases = [case for case in CASES if any(word in case.name for word in wanted)]
+        cases = [
+            case
+            for case in CASES
+            if any(word in case.name for word in wanted) and (self.suffix or not case.gpu)
+        ]
+        if self.options.again:
+            drop_cases(log, {case.name for case in cases})
+        done = {
+            (line["case"], line["round"], json.dumps(line.get("key")))
+            for line in read_lines(log)
+            if "failed" not in line
+        }
         for number in range(self.options.rounds):
             for case in cases:
                 # The slowest run in the last rounds only: everything else is there before.
                 early = number < self.options.rounds - case.most
-                if early or (case.name, number) in done:
+                if early:
                     continue
                 if case.peer and not PEERS_PYTHON.exists():
                     say("  the peers' environment is missing: make .venv-peers/.stamp")
                     continue
-                result = self._one(case)
-                line = {"case": case.name, "round": number, **facts(), **result}
+                key = self.key(case.peer)
+                if (case.name, number, json.dumps(key)) in done:
+                    continue
+                line = {"case": case.name, "round": number, "key": key, **facts()}
+                line |= self._one(case)
                 with open(log, "a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
 
@@ -147,6 +165,19 @@ class Bench:
             f"{result['volume_s']:7.2f} s, {result['peak_mb']:5.0f} MB"
         )
         return {**result, "process_s": run.wall_s, "cpu_s": run.cpu_s}
+
+    @functools.cache  # noqa: B019 - one object, as long as the program
+    def key(self, peer: bool) -> dict[str, str]:
+        """What a result depends on besides the code: results with another key are not mixed."""
+        python = PEERS_PYTHON if peer else Path(sys.executable)
+        code = "from importlib.metadata import version; print(version('torch'))"
+        key = {
+            "torch": checked([python, "-c", code]).stdout.strip(),
+            "volume": hashlib.sha256(self.volume().read_bytes()).hexdigest()[:12],
+        }
+        if not peer:
+            key["model"] = model_name(self.options.model)
+        return key
 
     def volume(self) -> Path:
         """The one volume: MNI152 template with the simulated stroke of ``make demo``, as .npy."""
@@ -231,7 +262,7 @@ class Bench:
     def _script(self, name: str, *options: Any) -> dict[str, Any] | None:
         """Another benchmark of this folder, through its ``--json``; None if it is not there."""
         script = HERE / name
-        if not script.exists() or (self.options.device != "cpu" and name != "training.py"):
+        if not script.exists():
             return None
         file = self.out / f".{script.stem}.part.json"
         command = [sys.executable, script, *options, "--json", file]
@@ -256,6 +287,14 @@ def to_mni_grid(volume: Any) -> Any:
     return to_canonical(volume, lies_there).volume.array
 
 
+def model_name(name: str | None) -> str:
+    """Name and version of the model ``name``, None being the one that ships."""
+    from StrokeLesionSegLib.models import Manifest, find_model
+
+    manifest = Manifest.from_file(find_model(name))
+    return f"{manifest.name} {manifest.version}"
+
+
 def checked(command: list[Any]) -> Run:
     run = run_process(command)
     if run.code:
@@ -264,12 +303,13 @@ def checked(command: list[Any]) -> Run:
 
 
 def facts() -> dict[str, Any]:
-    """Where and when a result was measured."""
+    """Where and when a measurement starts, and how busy the machine is without it."""
     return {
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": cpu_name(),
         "cpus": os.cpu_count(),
-        "load_before": round(os.getloadavg()[0], 2),
+        # Not the load average, which still tells of the run before.
+        "busy_before": busy_share(),
         "versions_ours": versions("torch", "numpy", "SimpleITK"),
     }
 
@@ -278,6 +318,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+
+
+def drop_cases(log: Path, names: set[str]) -> None:
+    """Forget what was measured of these cases."""
+    kept = [line for line in read_lines(log) if line["case"] not in names]
+    part = log.with_suffix(".part")
+    part.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    part.replace(log)
 
 
 def write_json(path: Path, value: Any) -> None:

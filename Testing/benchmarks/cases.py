@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 #: What all ratios are to: axial slices, cropped to the brain, bfloat16.
 REFERENCE = "ours axial bfloat16"
+#: The same on a GPU, which computes in float16 by itself.
+REFERENCE_GPU = "ours axial float16"
 #: The same in float32: not every CPU has bfloat16.
 REFERENCE32 = "ours axial float32"
 
@@ -17,7 +19,7 @@ class Case:
     Attributes
     ----------
     name: in the results' file. title: in the table. arguments: of ``our_case.py`` or
-    ``peer_case.py``. peer: runs in the peers' environment. most: rounds at most.
+    ``peer_case.py``. peer: runs in the peers' environment. most: rounds at most. gpu: only there.
     """
 
     name: str
@@ -25,12 +27,13 @@ class Case:
     arguments: tuple[str, ...]
     peer: bool = False
     most: int = 99
+    gpu: bool = False
 
 
 def _ours() -> list[Case]:
     cases = []
     for crop in (True, False):
-        for precision in ("bfloat16", "float32"):
+        for precision in ("bfloat16", "float32", "float16"):
             for views, tta in (("axial", False), ("triplanar", False), ("triplanar", True)):
                 words = [views + (" with flips" if tta else "")]
                 name = ["ours", views + ("-flips" if tta else ""), precision]
@@ -44,7 +47,9 @@ def _ours() -> list[Case]:
                     name.append("full")
                     arguments.append("--full")
                 title = f"**ours**, {', '.join(words)}"
-                cases.append(Case(" ".join(name), title, tuple(arguments)))
+                gpu = precision == "float16"
+                if crop or not gpu:
+                    cases.append(Case(" ".join(name), title, tuple(arguments), gpu=gpu))
     return cases
 
 
@@ -88,3 +93,10 @@ BARS = [
     ("monai-2d-wide", REFERENCE, 1.0),
     ("nnunet-3d", "ours triplanar-flips bfloat16", 1.0),
 ]
+
+# What was asked of `segment` itself: file to file in s, on two cores, start-up included.
+FILE_TO_FILE = (("axial", "without alignment", 8.0), ("axial, aligned", "with alignment", 12.0))
+# Axial network, as a share of the best matrix product of its number format, at least.
+SHARE_OF_PEAK = 0.70
+# File to file beside a program that holds one of two cores, times that on one core, at most.
+CONTENDED = 1.2

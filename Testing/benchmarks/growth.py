@@ -1,11 +1,12 @@
 """How time and memory grow: with slices, voxels, lesions, scans and workers.
 
-    python Testing/benchmarks/growth.py [--only slices,voxels,lesions,scans,workers] [--json FILE]
+    python Testing/benchmarks/growth.py [--only slices,voxels,lesions,scans] [--json FILE]
 
 slices: seconds of the network on that many axial slices of the brain box. voxels: file to file for
 the same head at other voxel sizes, without alignment. lesions: threshold, components and
 measurements on a map with that many lesions. scans: ``batch`` over so many copies of one head, with
-alignment. workers: the same batch with several processes.
+alignment. workers: the same batch with several processes, the memory being that of all together.
+editing: what the user waits for while correcting a mask, by the voxels of the scan; medians.
 """
 
 from __future__ import annotations
@@ -186,6 +187,49 @@ def batch(folder: Path, count: int, *options: str) -> Row:
     }
 
 
+def editing(folder: Path) -> list[Row]:
+    """In this process: the actions of ``interactive.py`` on a scan of coarser and finer voxels."""
+    import numpy as np
+    from interactive import LESION_MM, found, make_scan
+    from StrokeLesionSegLib.editing import EditingSession, Region
+    from StrokeLesionSegLib.images import Alignment
+    from StrokeLesionSegLib.models import load_model
+
+    model = load_model()
+    rows = []
+    for size in (2.0, 1.0, 0.7):
+        volume, turn = make_scan(6, size)
+        # Known here, so that no registration is waited for.
+        session = EditingSession.open(
+            volume, model, alignment=Alignment(turn, True, "", 1.0, 1.0, 0.0)
+        )
+        lesion = (np.linalg.inv(turn) @ [*LESION_MM, 1.0])[:3]
+        index = np.rint(np.linalg.inv(volume.affine) @ [*lesion, 1.0])[2::-1].astype(int)
+
+        def show(axis: int, number: int, s: Any = session) -> None:
+            s.predict_visible(axis, number)
+            found(s, s.threshold, region=Region.slice(axis, number))
+
+        show(0, int(index[0]) - round(15 / size))  # the first one warms up
+        times: dict[str, list[float]] = {"slice": [], "threshold": [], "click": []}
+        for offset in (-12, -6, 6, 12):
+            for axis in range(3):
+                number = int(index[axis]) + round(offset / size)
+                times["slice"].append(seconds(lambda a=axis, n=number: show(a, n)))
+        while session.work(200.0) is not None:
+            pass
+        for threshold in np.linspace(0.1, 0.9, 9):
+            times["threshold"].append(seconds(lambda s=session, t=float(threshold): found(s, t)))
+        for axis in range(3):
+            for shift in (-6.0, 6.0):
+                click = session.add_click(lesion + shift, True, axis=axis)
+                times["click"].append(seconds(session.refine_visible))
+                session.remove_click(click.id)
+        medians = {f"{k}_ms": round(1000 * statistics.median(v), 1) for k, v in times.items()}
+        rows.append({"voxel_mm": size, "voxels": volume.array.size, **medians})
+    return rows
+
+
 def seconds(function: Callable[[], Any]) -> float:
     started = time.perf_counter()
     function()
@@ -193,7 +237,7 @@ def seconds(function: Callable[[], Any]) -> float:
 
 
 MEASURES = {"slices": slices, "voxels": voxels, "lesions": lesions, "scans": scans}
-MEASURES["workers"] = workers
+MEASURES |= {"workers": workers, "editing": editing}
 
 
 def main() -> int:

@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,7 +25,11 @@ STARTED = "STROKE_LESION_SEG_BENCH_STARTED"
 
 @dataclass(frozen=True)
 class Run:
-    """A finished process: exit code, wall and processor seconds, largest resident MB, output."""
+    """A finished process: exit code, wall and processor seconds, peak MB, output.
+
+    The peak is that of the process and all that it started, together: pages that several of them
+    share count once (Linux; elsewhere the largest single process).
+    """
 
     code: int
     wall_s: float
@@ -51,24 +57,93 @@ def run_process(
     env = {**os.environ, **(environment or {}), STARTED: repr(time.time())}
     started = time.perf_counter()
     # Files, not pipes: a pipe that nobody reads would stop the process.
-    import tempfile
-
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(line, env=env, stdout=out, stderr=err)
+        watch = MemoryWatch(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
+        # The system's own figure starts at the peak of the process that started this one.
+        resident = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+        peak = watch.stop() or resident
         out.seek(0)
         err.seek(0)
-        scale = 1 if sys.platform == "darwin" else 1024
         return Run(
             process.returncode,
             wall,
             usage.ru_utime + usage.ru_stime,
-            usage.ru_maxrss * scale / 1e6,
+            peak,
             out.read(),
             err.read(),
         )
+
+
+class MemoryWatch:
+    """Looks at the memory of a process and its descendants until told to stop (Linux)."""
+
+    def __init__(self, pid: int, every_s: float = 0.1) -> None:
+        self._pid, self._every, self._peak = pid, every_s, 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """Largest MB that was seen; 0 if nothing could be seen."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak
+
+    def _watch(self) -> None:
+        while not self._ended.wait(self._every):
+            family = descendants(self._pid)
+            if len(family) == 1:  # its own high-water mark, which misses nothing between looks
+                now = status_mb(f"/proc/{self._pid}/status", "VmHWM:")
+            else:
+                now = sum(status_mb(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in family)
+            self._peak = max(self._peak, now)
+
+
+def descendants(pid: int) -> list[int]:
+    """``pid`` and every process below it, from /proc; ``pid`` alone where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # The name, in brackets, may hold anything.
+            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            continue
+        children.setdefault(parent, []).append(int(entry.parent.name))
+    family = [pid]
+    for one in family:
+        family += children.get(one, [])
+    return family
+
+
+def status_mb(path: str, key: str) -> float:
+    """MB of the line that begins with ``key``; 0 if there is none (any more)."""
+    try:
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(key):
+                return int(line.split()[1]) * 1024 / 1e6
+    except OSError:
+        pass
+    return 0.0
+
+
+def busy_share(seconds: float = 1.0) -> float | None:
+    """Share of all CPUs' time that something used in the next ``seconds``; None without /proc."""
+
+    def ticks() -> tuple[int, int]:
+        values = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return sum(values) - values[3] - values[4], sum(values)  # idle, waiting for the disk
+
+    try:
+        busy, total = ticks()
+        time.sleep(seconds)
+        busy_after, total_after = ticks()
+    except OSError:
+        return None
+    return round((busy_after - busy) / max(1, total_after - total), 3)
 
 
 def since_start() -> float:
@@ -78,13 +153,9 @@ def since_start() -> float:
 
 def peak_mb() -> float:
     """Largest resident memory of this process so far in MB."""
-    try:
-        # getrusage would start from the peak of the process that started this one.
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    except OSError:
-        pass
+    # getrusage would start from the peak of the process that started this one.
+    if known := status_mb("/proc/self/status", "VmHWM:"):
+        return known
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -96,6 +167,27 @@ def synchronize(device: str) -> None:
         import torch
 
         torch.cuda.synchronize()
+
+
+def make_context(device: str) -> dict[str, Any]:
+    """Start the device before anything is timed; its facts, for the results (none for a CPU)."""
+    if device != "cuda":
+        return {}
+    import torch
+
+    torch.nn.functional.conv2d(*(torch.ones(1, 1, 8, 8, device=device) for _ in range(2)))
+    synchronize(device)
+    torch.cuda.reset_peak_memory_stats()
+    return {"gpu": torch.cuda.get_device_name()}
+
+
+def gpu_memory(device: str) -> dict[str, Any]:
+    """Largest MB of the GPU that tensors held; nothing for a CPU."""
+    if device != "cuda":
+        return {}
+    import torch
+
+    return {"gpu_peak_mb": torch.cuda.max_memory_allocated() / 1e6}
 
 
 class WorkCounter:

@@ -33,7 +33,7 @@ def main() -> None:
     prepare_environment()
     import numpy as np
     import torch
-    from measuring import WorkCounter, peak_mb, since_start, versions
+    from measuring import WorkCounter, gpu_memory, make_context, peak_mb, since_start, versions
     from StrokeLesionSegLib.images import MNI_GRID, Volume
     from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
     from StrokeLesionSegLib.models import load_model
@@ -50,12 +50,14 @@ def main() -> None:
         precision=arguments.precision,
         crop=not arguments.full,
     )
+    context = make_context(arguments.device)
     ready = since_start()
     started = time.perf_counter()
     prediction = segment_volume(volume, model, options)
     find_in(prediction, CleanUp().resolve(model.manifest.inference))
     whole = time.perf_counter() - started
-    peak = peak_mb()
+    # Before the work is counted, which runs the network once more.
+    peak, gpu = peak_mb(), gpu_memory(arguments.device)
     print(
         json.dumps(
             {
@@ -74,6 +76,8 @@ def main() -> None:
                 "model": f"{model.manifest.name} {model.manifest.version}",
                 "versions": versions("torch", "numpy", "SimpleITK"),
                 "torch_threads": torch.get_num_threads(),
+                **context,
+                **gpu,
             }
         )
     )

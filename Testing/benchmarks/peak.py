@@ -40,6 +40,8 @@ def main() -> None:
     arguments = parser.parse_args()
     formats = [torch.float32, torch.bfloat16]
     if arguments.device == "cuda":
+        # As the convolutions, which use TensorFloat-32 by PyTorch's own default.
+        torch.backends.cuda.matmul.allow_tf32 = True
         formats.append(torch.float16)
     with torch.inference_mode():
         rates = {

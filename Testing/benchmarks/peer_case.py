@@ -5,7 +5,8 @@
 Weights are random, which takes the same time. nnU-Net plans by its own planner for a data set
 like ATLAS R2.0 (655 T1s of 1 mm on the MNI152 grid, one lesion label) and predicts with its own
 nnUNetPredictor, preprocessing and export included. MONAI's networks run through MONAI's own
-inferers. Everything else is as these packages have it on a CPU: float32, their own threads.
+inferers. Everything else is as these packages have it: their own threads, float32; on a GPU
+nnU-Net computes in float16 (autocast) by itself.
 Prints one JSON line.
 """
 
@@ -20,7 +21,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measuring import STARTED, WorkCounter, peak_mb, since_start, synchronize, versions
+from measuring import (
+    STARTED,
+    WorkCounter,
+    gpu_memory,
+    make_context,
+    peak_mb,
+    since_start,
+    synchronize,
+    versions,
+)
 
 CASES = (
     *("nnunet-3d", "nnunet-3d-flips", "nnunet-2d", "nnunet-2d-flips"),
@@ -43,10 +53,13 @@ def main() -> None:
         print(json.dumps(measure(arguments.case, arguments.volume, arguments.device, Path(folder))))
 
 
-def finish(counter: WorkCounter, ready: float, network: float, whole: float, **facts: Any) -> dict:
+def finish(
+    counter: WorkCounter, ready: float, network: float, whole: float, device: str, **facts: Any
+) -> dict:
     import torch
 
     return {
+        **gpu_memory(device),
         "ready_s": ready,
         "network_s": network,
         "volume_s": whole,
@@ -120,6 +133,7 @@ def nnunet(case: str, path: Path, device: str, folder: Path) -> dict[str, Any]:
     timed = Timed(predictor.predict_sliding_window_return_logits, device)
     predictor.predict_sliding_window_return_logits = timed
     array = np.load(path)[None]
+    context = make_context(device)
     ready = since_start() - planning
     started = time.perf_counter()
     mask = predictor.predict_single_npy_array(
@@ -132,6 +146,9 @@ def nnunet(case: str, path: Path, device: str, folder: Path) -> dict[str, Any]:
         ready,
         timed.seconds,
         whole,
+        device,
+        **context,
+        precision="float16" if device == "cuda" else "float32",
         patch=[int(n) for n in configuration.patch_size],
         features=list(configuration.network_arch_init_kwargs["features_per_stage"]),
         versions=versions("torch", "nnunetv2", "dynamic_network_architectures", "numpy"),
@@ -197,6 +214,7 @@ def monai(case: str, path: Path, device: str, folder: Path) -> dict[str, Any]:
     counter = WorkCounter(network)
     network.to(device)
     array = np.load(path)
+    context = make_context(device)
     ready = since_start()
     started = time.perf_counter()
     box = tuple(slice(0, n) for n in array.shape)
@@ -219,7 +237,15 @@ def monai(case: str, path: Path, device: str, folder: Path) -> dict[str, Any]:
         mask = np.zeros(array.shape, np.uint8)
         mask[box] = logits[0].argmax(0).cpu().numpy()
     whole = time.perf_counter() - started
-    return finish(counter, ready, seconds, whole, versions=versions("torch", "monai", "numpy"))
+    return finish(
+        counter,
+        ready,
+        seconds,
+        whole,
+        device,
+        **context,
+        versions=versions("torch", "monai", "numpy"),
+    )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,9 @@ PANELS = (
     ("lesions", "lesions", "lesions", True, "threshold, components, measurements"),
     ("scans", "scans", "scans in a batch", False, "batch, start-up included"),
     ("workers", "workers", "workers", False, "batch of six scans"),
+    ("editing", "voxels", "million voxels of the scan", False, "editing, medians"),
 )
+EDITING = {"slice_ms": "slice on view", "threshold_ms": "threshold", "click_ms": "click"}
 
 
 def plot_growth(growth: dict[str, list[Row]], path: Path) -> None:
@@ -61,14 +63,19 @@ def plot_growth(growth: dict[str, list[Row]], path: Path) -> None:
     figure, all_axes = plt.subplots(1, len(panels), figsize=(2.7 * len(panels), 2.5), squeeze=False)
     for axes, (name, key, label, logarithmic, title) in zip(all_axes[0], panels, strict=True):
         rows = growth[name]
-        scale = 1e-6 if name == "voxels" else 1
+        scale = 1e-6 if key == "voxels" else 1
         x = [row[key] * scale for row in rows]
-        axes.plot(x, [row["seconds"] for row in rows], "o-", color=OURS, markersize=3)
+        if name == "editing":
+            for (what, told), style in zip(EDITING.items(), ("o-", "s--", "^:"), strict=True):
+                axes.plot(x, [row[what] for row in rows], style, markersize=3, label=told)
+            axes.legend(fontsize=7)
+        else:
+            axes.plot(x, [row["seconds"] for row in rows], "o-", color=OURS, markersize=3)
         axes.set_ylim(bottom=0)
         if logarithmic:
             axes.set_xscale("log")
         axes.set_xlabel(label, fontsize=8)
-        axes.set_ylabel("s", fontsize=8, color=OURS)
+        axes.set_ylabel("ms" if name == "editing" else "s", fontsize=8, color=OURS)
         axes.set_title(title, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.spines[["top"]].set_visible(False)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cases import BARS, CASES, REFERENCE, REFERENCE32, Case
+from cases import (
+    BARS,
+    CASES,
+    CONTENDED,
+    FILE_TO_FILE,
+    REFERENCE,
+    REFERENCE32,
+    REFERENCE_GPU,
+    SHARE_OF_PEAK,
+    Case,
+)
+from sections import SECTIONS, table
 
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 # Rows of the README; RESULTS.md has all of them.
@@ -55,10 +67,19 @@ def read_lines(path: Path) -> list[Row]:
 
 
 def summarise(lines: Iterable[Row]) -> dict[str, Row]:
-    """Medians over the rounds of each case, in the order of ``CASES``."""
+    """Medians over the rounds of each case, in the order of ``CASES``.
+
+    What was measured with another model, volume or PyTorch than the last results is left out.
+    """
+    peers = {case.name for case in CASES if case.peer}
+    good = [line for line in lines if "failed" not in line]
+    # Of the peers and of ours: each has its own PyTorch.
+    last = {line["case"] in peers: line.get("key", {}) for line in good}
+    volume = good[-1].get("key", {}).get("volume") if good else None
     by_case: dict[str, list[Row]] = {}
-    for line in lines:
-        if "failed" not in line:
+    for line in good:
+        key = line.get("key", {})
+        if key == last[line["case"] in peers] and key.get("volume") == volume:
             by_case.setdefault(line["case"], []).append(line)
     rows = {}
     for case in CASES:
@@ -68,7 +89,11 @@ def summarise(lines: Iterable[Row]) -> dict[str, Row]:
         row = dict(runs[-1])
         for key in ("network_s", "volume_s", "ready_s", "process_s"):
             row[key] = statistics.median(run[key] for run in runs)
-        row["peak_mb"] = max(run["peak_mb"] for run in runs)
+        for key in ("peak_mb", "gpu_peak_mb"):
+            if key in row:
+                row[key] = max(run[key] for run in runs)
+        busy = [run["busy_before"] for run in runs if run.get("busy_before") is not None]
+        row["busy_before"] = max(busy, default=None)
         row["runs"] = len(runs)
         row["range_s"] = [min(r["network_s"] for r in runs), max(r["network_s"] for r in runs)]
         row["title"] = case.title
@@ -90,20 +115,21 @@ def times_of(row: Row, reference: Row | None) -> str:
     return f"{ratio:.0f}" if ratio >= 20 else f"{ratio:.1f}" if ratio >= 2 else f"{ratio:.2f}"
 
 
-def side_table(rows: dict[str, Row], peak: Row | None, names: Iterable[str] | None = None) -> str:
-    reference, reference32 = rows.get(REFERENCE), rows.get(REFERENCE32)
+def side_table(rows: dict[str, Row], peak: Row | None, *, gpu: bool = False) -> str:
+    reference = rows.get(REFERENCE_GPU if gpu else REFERENCE)
+    reference32 = rows.get(REFERENCE32)
     lines = [
-        "| | format | network, s | volume to mask, s | ready after, s | peak MB | parameters, M "
-        "| GMAC | of the peak | times ours | times ours, float32 | runs |",
+        "| | format | network, s | volume to mask, s | ready after, s "
+        f"| peak MB{' of the GPU' * gpu} | parameters, M | GMAC | of the peak "
+        "| times ours | times ours, float32 | runs |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, row in rows.items():
-        if names is not None and name not in names:
-            continue
+    for row in rows.values():
         share = share_of_peak(row, peak)
+        memory = row.get("gpu_peak_mb", row["peak_mb"])
         lines.append(
             f"| {row['title']} | {row['precision']} | {row['network_s']:.2f} "
-            f"| {row['volume_s']:.2f} | {row['ready_s']:.1f} | {row['peak_mb']:.0f} "
+            f"| {row['volume_s']:.2f} | {row['ready_s']:.1f} | {memory:.0f} "
             f"| {row['parameters'] / 1e6:.1f} | {row['gmac']:.0f} "
             f"| {'-' if share is None else f'{share:.0%}'} "
             f"| {times_of(row, reference)} | {times_of(row, reference32)} | {row['runs']} |"
@@ -111,22 +137,81 @@ def side_table(rows: dict[str, Row], peak: Row | None, names: Iterable[str] | No
     return "\n".join(lines)
 
 
-def bars_table(rows: dict[str, Row]) -> str:
-    """The ratios that were asked for, and whether they hold."""
+@dataclass(frozen=True)
+class Bar:
+    """One thing that was asked for: what, the bound in words, what was measured, met or not."""
+
+    what: str
+    asked: str
+    measured: str
+    met: bool
+    note: str = ""
+
+
+def bars(side: dict[str, Row], parts: dict[str, Row]) -> list[Bar]:
+    """Everything that was asked for and has been measured."""
     titles = {case.name: case for case in CASES}
-    lines = ["| | times | at least | float32 against float32 |", "|---|--:|--:|--:|"]
+    found = []
     for slow, fast, least in BARS:
-        if slow not in rows or fast not in rows:
+        if slow not in side or fast not in side:
             continue
-        ratio = rows[slow]["network_s"] / rows[fast]["network_s"]
-        equal = rows.get(fast.replace("bfloat16", "float32"))
-        same = f"{rows[slow]['network_s'] / equal['network_s']:.2f}" if equal else "-"
-        verdict = f"{ratio:.2f}" if ratio >= least else f"{ratio:.2f} (**missed**)"
-        lines.append(
-            f"| {plain(titles[slow])} against {plain(titles[fast])}, bfloat16 "
-            f"| {verdict} | {least:g} | {same} |"
-        )
-    return "\n".join(lines)
+        ratio = side[slow]["network_s"] / side[fast]["network_s"]
+        equal = side.get(fast.replace("bfloat16", "float32"))
+        note = f"{side[slow]['network_s'] / equal['network_s']:.2f}" if equal else "-"
+        what = f"{plain(titles[fast])}, bfloat16, against {plain(titles[slow])}"
+        asked = f"at least {least:g} times as fast"
+        found.append(Bar(what, asked, f"{ratio:.2f} times", ratio >= least, note))
+    for name in (REFERENCE, REFERENCE32):
+        share = share_of_peak(side[name], parts.get("peak")) if name in side else None
+        if share is not None:
+            what = f"axial network, {side[name]['precision']}: share of the matrix-product peak"
+            asked, note = f"at least {SHARE_OF_PEAK:.0%}", ""
+            stages = side[name].get("stages_s", {})
+            if "prepare" in stages:
+                rest = side[name] | {"network_s": stages["network"] - stages["prepare"]}
+                note = f"{share_of_peak(rest, parts['peak']):.0%} without preparing the network"
+            found.append(Bar(what, asked, f"{share:.0%}", share >= SHARE_OF_PEAK, note))
+    stages = parts.get("stages", {}).get("result", {})
+    for name, title, most in FILE_TO_FILE:
+        if name in stages:
+            value, note = stages[name]["file_to_file_s"], ""
+            if other := stages.get(f"{name}, float32"):
+                note = f"{other['file_to_file_s']:.1f} s"
+            what = f"`segment`, file to file on two cores, {title}"
+            found.append(Bar(what, f"at most {most:g} s", f"{value:.1f} s", value <= most, note))
+    if "contended" in parts:
+        ratio = parts["contended"]["result"]["held_to_one_core"]["file_to_file_s"]
+        what = "`segment` beside a program on one of two cores, times that on one core"
+        found.append(Bar(what, f"at most {CONTENDED:g}", f"{ratio:.2f}", ratio <= CONTENDED))
+    return found
+
+
+def bars_table(side: dict[str, Row], parts: dict[str, Row]) -> str:
+    """The figures that were asked for, and whether they hold."""
+    rows = [
+        (bar.what, bar.asked, bar.measured, "yes" if bar.met else "**missed**", bar.note)
+        for bar in bars(side, parts)
+    ]
+    return "\n".join(table(("", "asked", "measured", "met", "ours in float32, and more"), rows))
+
+
+def verdict(side: dict[str, Row], parts: dict[str, Row]) -> str:
+    """One sentence: which of the things asked for hold, and by how much the others do not."""
+    all_bars = bars(side, parts)
+    missed = [bar for bar in all_bars if not bar.met]
+    if not missed:
+        return f"All {len(all_bars)} goals that were set beforehand and measured here are met."
+    told = "; ".join(f"{bar.what}: {bar.measured} ({bar.asked} asked)" for bar in missed)
+    return (
+        f"Of {len(all_bars)} goals that were set beforehand and measured here, "
+        f"{len(all_bars) - len(missed)} are met. **Missed**: {told}."
+    )
+
+
+def program(row: Row) -> str:
+    """Name of what has to be installed, as in the part size."""
+    case = row["case"]
+    return "nnU-Net" if case.startswith("nnunet") else "MONAI" if row["peer"] else "ours"
 
 
 def plain(case: Case) -> str:
@@ -135,38 +220,66 @@ def plain(case: Case) -> str:
 
 def where(rows: dict[str, Row]) -> str:
     one = next(iter(rows.values()))
+    gpu = f"{one['gpu']}, " if "gpu" in one else ""
+    models = sorted({r["model"] for r in rows.values() if "model" in r})
     peers = {k: v for r in rows.values() if r["peer"] for k, v in r["versions"].items()}
     packages = ", ".join(f"{n} {peers[n]}" for n in ("nnunetv2", "monai") if n in peers)
-    loads = [r["load_before"] for r in rows.values()]
-    return (
-        f"{one['cpu']}, {one['threads']} threads, torch {one['versions']['torch']}"
-        f"{'; ' + packages if packages else ''}; {one['when'][:10]}; load of the machine before "
-        f"the runs {min(loads)} to {max(loads)}."
+    busy = [r["busy_before"] for r in rows.values() if r.get("busy_before") is not None]
+    told = (
+        f"; processors busy with other things before a run: at most {max(busy):.0%}" if busy else ""
     )
+    return (
+        f"{gpu}{one['cpu']}, {one['threads']} threads, torch {one['versions']['torch']}"
+        f"{'; ' + packages if packages else ''}{'; model ' + ', '.join(models) if models else ''}"
+        f"; {one['when'][:10]}{told}. {runs_told(rows)}"
+    )
+
+
+def runs_told(rows: dict[str, Row]) -> str:
+    """How many runs the figures are of; single ones are named."""
+    single = [row["title"].replace("*", "") for row in rows.values() if row["runs"] == 1]
+    if len(single) == len(rows):
+        return "Every figure is of a single run."
+    most = max(row["runs"] for row in rows.values())
+    only = f", but a single run of: {'; '.join(single)}" if single else ""
+    return f"Medians of up to {most} runs{only}."
 
 
 def readme_text(side: dict[str, Row], parts: dict[str, Row]) -> str:
     """The block between the markers."""
     reference, reference32 = side.get(REFERENCE), side.get(REFERENCE32)
+    shown = [side[name] for name in README_ROWS if name in side]
     lines = [
-        "| one 1 mm volume (MNI152, stripped brain) | format | network, s | peak MB | times ours "
-        "| times ours, float32 |",
+        "| one 1 mm volume (MNI152, stripped brain) | format | network, s | volume to mask, s "
+        "| times ours | times ours, float32 |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    for name in README_ROWS:
-        if name in side:
-            row = side[name]
-            lines.append(
-                f"| {row['title']} | {row['precision']} | {row['network_s']:.1f} "
-                f"| {row['peak_mb']:.0f} | {times_of(row, reference)} "
-                f"| {times_of(row, reference32)} |"
-            )
-    lines += ["", where(side)]
+    for row in shown:
+        lines.append(
+            f"| {row['title']} | {row['precision']} | {row['network_s']:.1f} "
+            f"| {row['volume_s']:.1f} | {times_of(row, reference)} "
+            f"| {times_of(row, reference32)} |"
+        )
+    lines += ["", where(side), "", verdict(side, parts), ""]
+    sizes = parts.get("size", {}).get("programs", {})
+    lines += [
+        "| | ready after, s | peak MB | installed MB | parameters, M | GMAC | of the peak |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in shown:
+        share = share_of_peak(row, parts.get("peak"))
+        lines.append(
+            f"| {row['title']}, {row['precision']} | {row['ready_s']:.1f} | {row['peak_mb']:.0f} "
+            f"| {sizes.get(program(row), {}).get('mb', '-')} | {row['parameters'] / 1e6:.1f} "
+            f"| {row['gmac']:.0f} | {'-' if share is None else f'{share:.0%}'} |"
+        )
+    lines += [
+        "",
+        "*Ready after*: from the start of the process until the network could run. *Installed*: "
+        "with all that it needs, PyTorch included. *Of the peak*: multiply-accumulates a second, "
+        "as a share of this machine's best matrix product in that format.",
+    ]
     sentences = []
-    if "size" in parts:
-        sizes = parts["size"]["programs"]
-        told = ", ".join(f"{name} {value['mb']}" for name, value in sizes.items())
-        sentences.append(f"Installed MB, torch included: {told}.")
     if "stages" in parts:
         stages = parts["stages"]["result"]
         told = ", ".join(
@@ -195,12 +308,16 @@ def readme_text(side: dict[str, Row], parts: dict[str, Row]) -> str:
 
 
 def put_into_readme(path: Path, text: str) -> None:
-    """Replace what stands between the markers; without markers, put both at the end of "Speed".
+    """Replace what stands between the markers; without markers, put both at the end of "Speed";
+    without a file, write one with nothing else.
 
     Raises ``ValueError`` if README has neither.
     """
-    readme = path.read_text(encoding="utf-8")
     block = f"{BEGIN}\n{text}\n{END}"
+    if not path.exists():  # a trial, away from the checkout
+        path.write_text(f"{block}\n", encoding="utf-8")
+        return
+    readme = path.read_text(encoding="utf-8")
     if BEGIN in readme and END in readme:
         before, _, rest = readme.partition(BEGIN)
         readme = before + block + rest.partition(END)[2]
@@ -223,7 +340,8 @@ def results_text(side: dict[str, Row], parts: dict[str, Row], gpu: dict[str, Row
     ]
     peak = parts.get("peak")
     if side:
-        text += ["", where(side), "", "## One volume", ""]
+        text += ["", where(side), "", "## What was asked for", "", bars_table(side, parts)]
+        text += ["", verdict(side, parts), "", "## One volume", ""]
         text += [
             "The MNI152 template with the simulated stroke of `make demo`: 197 x 233 x 189 voxels "
             "of 1 mm, a stripped brain (a whole head takes nnU-Net about twice as long, since it "
@@ -242,9 +360,8 @@ def results_text(side: dict[str, Row], parts: dict[str, Row], gpu: dict[str, Row
             "",
             side_table(side, peak),
             "",
-            "### What was asked for",
-            "",
-            bars_table(side),
+            "`python Testing/benchmarks/our_case.py` and `peer_case.py`, by "
+            '`make bench ARGS="--parts side"`.',
         ]
         plans = {r["title"]: r for r in side.values() if r.get("patch")}
         if plans:
@@ -256,142 +373,35 @@ def results_text(side: dict[str, Row], parts: dict[str, Row], gpu: dict[str, Row
             "",
             where(gpu),
             "",
-            side_table(gpu, parts.get("peak-cuda")),
+            side_table(gpu, parts.get("peak-cuda"), gpu=True),
+            "",
+            '`make bench ARGS="--parts peak,side,training --device cuda"`.',
         ]
     for name, title, writer in SECTIONS:
-        if name in parts:
-            text += ["", f"## {title}", "", *writer(parts[name])]
-            if "command" in parts[name]:
-                text += ["", f"`{parts[name]['command']}`, {parts[name]['when'][:16]} UTC."]
+        text += section(parts, name, title, writer)
+        text += section(parts, f"{name}-cuda", f"{title}, on a GPU", writer)
     return "\n".join(text) + "\n"
+
+
+def section(
+    parts: dict[str, Row], name: str, title: str, writer: Callable[[Row], list[str]]
+) -> list[str]:
+    """Its lines, with the commands behind them; none if it was not measured."""
+    if name not in parts:
+        return []
+    part = parts[name]
+    arguments = f"--parts {name.removesuffix('-cuda')}"
+    if name.endswith("-cuda"):
+        arguments += " --device cuda"
+    commands = [f'`make bench ARGS="{arguments}"`']
+    if "command" in part:
+        commands.append(f"`{part['command']}`")
+    busy = part.get("busy_before")
+    told = "" if busy is None else f"; processors busy before it: {busy:.0%}"
+    ending = f"{', or '.join(commands)}, {part['when'][:16]} UTC{told}."
+    return ["", f"## {title}", "", *writer(part), "", ending]
 
 
 def plan_text(title: str, row: Row) -> str:
     patch = " x ".join(map(str, row["patch"]))
     return f"{title}: {row['items']} patches of {patch}, features {row['features']}"
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> list[str]:
-    names = list(header)
-    lines = [f"| {' | '.join(names)} |", f"|---|{'--:|' * (len(names) - 1)}"]
-    return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
-
-
-def peak_section(part: Row) -> list[str]:
-    rates = part["gmac_per_s"]
-    return table(
-        ("number format", "1e9 multiply-accumulates a second"),
-        [(name, f"{rate:.0f}") for name, rate in rates.items()],
-    )
-
-
-def size_section(part: Row) -> list[str]:
-    rows = [
-        (name, value["mb"], value["without_torch_mb"], value["packages"])
-        for name, value in part["programs"].items()
-    ]
-    return table(("", "MB", "without torch", "packages"), rows)
-
-
-def startup_section(part: Row) -> list[str]:
-    rows = [(name, f"{value:.2f}") for name, value in part["seconds_median"].items()]
-    return table(("", "s"), rows)
-
-
-def stages_section(part: Row) -> list[str]:
-    result = part["result"]
-    rows = {n: r for n, r in result.items() if isinstance(r, dict) and "stages" in r}
-    names = sorted({s for r in rows.values() for s in r["stages"]} - {"total"}, key=stage_order)
-    body = [
-        (
-            name,
-            *(f"{row['stages'].get(stage, 0):.2f}" for stage in names),
-            f"{row['file_to_file_s']:.2f}",
-            f"{row['cpu_s']:.2f}",
-            f"{row['peak_mb']:.0f}",
-        )
-        for name, row in rows.items()
-    ]
-    return table(("s", *names, "file to file", "CPU s", "peak MB"), body)
-
-
-def stage_order(name: str) -> int:
-    order = ("read", "model", "align", "canonical", "window", "prepare", "network", "back")
-    order += ("clean", "write")
-    return order.index(name) if name in order else len(order)
-
-
-def contended_section(part: Row) -> list[str]:
-    result = part["result"]
-    names = {"one of two": "two cores, one held by another program"}
-    body = [
-        (names.get(name, name), f"{row['file_to_file_s']:.2f}", f"{row['network_s']:.2f}")
-        for name, row in result["seconds_median"].items()
-    ]
-    ratio = result["held_to_one_core"]["file_to_file_s"]
-    said = f"{ratio:.2f} times one core; at most {result['bar']} was asked for."
-    return [*table(("`segment`", "file to file, s", "network, s"), body), "", said]
-
-
-def growth_section(part: Row) -> list[str]:
-    lines = ["![How time and memory grow](../../docs/benchmark-growth.png)"]
-    for name, rows in part["result"].items():
-        header = list(rows[0])
-        lines += ["", f"### {name.capitalize()}", ""]
-        lines += table(header, [[row.get(key, "-") for key in header] for row in rows])
-    return lines
-
-
-def training_section(part: Row) -> list[str]:
-    result = part["result"]
-    rates = result["images_per_second"]
-    rows = [(name, f"{rate:.1f}", f"{rate / rates['network']:.0%}") for name, rate in rates.items()]
-    head = f"Batches of {result['batch']}, {result['precision']}, {result['device']}."
-    return [head, "", *table(("", "images a second", "of the network alone"), rows)]
-
-
-def cohort_section(part: Row) -> list[str]:
-    result = part["result"]
-    memory = result["memory"]
-    share = result["network_share"]
-    rows = [
-        ("scans an hour", result["scans_per_hour"]),
-        ("seconds a scan, after the first", result["seconds_per_scan"]),
-        ("CPU seconds a scan", result["cpu_s_per_scan"]),
-        ("network busy", "-" if share is None else f"{share:.0%}"),
-        ("CPU time used", f"{result['cpu_share']:.0%}"),
-        ("peak MB", memory["peak_mb"]),
-    ]
-    return table((f"{result['scans']} scans, {result['cores']} cores", ""), rows)
-
-
-def interactive_section(part: Row) -> list[str]:
-    result = part["result"]
-    rows = [
-        (
-            name,
-            "" if row["target_ms"] is None else f"{row['target_ms']:g}",
-            f"{row['median_ms']:.1f}",
-            f"{row['p95_ms']:.1f}",
-            row["n"],
-        )
-        for name, row in result["rows"].items()
-    ]
-    peak = result["peak_memory_mb"]
-    lines = table(("ms", "target", "median", "95 %", "n"), rows)
-    if peak is not None:
-        lines += ["", f"Peak memory of the process: {peak:.0f} MB."]
-    return lines
-
-
-SECTIONS = (
-    ("peak", "The machine's peak", peak_section),
-    ("size", "Installed size", size_section),
-    ("startup", "Start-up", startup_section),
-    ("stages", "Where the time of `segment` goes", stages_section),
-    ("contended", "Beside another program", contended_section),
-    ("growth", "How it grows", growth_section),
-    ("interactive", "Interactive latencies", interactive_section),
-    ("training", "Training throughput", training_section),
-    ("cohort", "Cohort throughput", cohort_section),
-)

@@ -1,8 +1,10 @@
 """Seconds and memory of every stage of ``segment``, in one table: ``make bench``.
 
-Each row is run in processes of its own, as a user runs it: once from the command line for the time
-from file to file and the peak memory, start-up included, and ``--repeat`` times within a process
-for the median of each stage. Without ``--input`` the scan is the MNI152 template bundled with
+Each row is run ``--repeat`` times from the command line, as a user runs it, in processes of its
+own; what stands in the table is the run in the middle. The stages are those that its sidecar
+states, and "start-up" is what the process took besides: the interpreter, imports, documents, and
+its end; so each row adds up. "network" contains "prepare", which folds the network and checks its
+number format. Without ``--input`` the scan is the MNI152 template bundled with
 nilearn, moved and turned a little, as 1 mm int16 NIfTI, and the model is the default one; without
 any model, random weights of the same network, which take the same time. "CPU s" is the processor
 time of the command line, which a busy machine changes least.
@@ -21,13 +23,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import cpu_name
+from measuring import cpu_name, run_process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIB_ROOT = REPOSITORY / "StrokeLesionSeg"
 sys.path.insert(0, str(LIB_ROOT))
 
-STAGES = ("read", "align", "canonical", "window", "network", "back", "clean", "write")
+# Together with "start-up" they are the whole; "prepare" is a part of "network".
+STAGES = ("read", "model", "align", "canonical", "window", "network", "back", "clean", "write")
 # Name and arguments of each row.
 ROWS: dict[str, list[str]] = {
     "axial": ["--views", "axial", "--align", "none"],
@@ -44,13 +47,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--input", type=Path, metavar="SCAN", help="a T1 of your own")
     parser.add_argument("--model", metavar="NAME", help="default: the default model")
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs for the median")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each row")
     parser.add_argument("--rows", default=",".join(map(str, range(1, len(ROWS) + 1))))
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--measure-stages", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.measure_stages is not None:
-        return measure_stages(arguments.measure_stages)
 
     chosen = [list(ROWS)[int(number) - 1] for number in arguments.rows.split(",")]
     with tempfile.TemporaryDirectory(prefix="stroke-lesion-seg-bench-") as folder:
@@ -58,17 +58,20 @@ def main() -> int:
         scan = arguments.input or make_scan(work / "scan.nii.gz")
         environment = {**os.environ, "PYTHONPATH": str(LIB_ROOT)}
         model = arguments.model or default_model(work, environment)
-        print(f"{machine()}\nscan {scan.name}, model {model}, median of {arguments.repeat}\n")
+        print(
+            f"{machine()}\nscan {scan.name}, model {model}, the middle one of {arguments.repeat}\n"
+        )
         results = {"start-up": start_up(environment, arguments.repeat)}
         print("import and start-up, s: ", end="")
         print(", ".join(f"{name} {value:.2f}" for name, value in results["start-up"].items()))
         print()
-        header = ["s", *STAGES, "file to file", "CPU s", "peak MB"]
+        columns = ["start-up", *STAGES]
+        header = ["s", *columns, "file to file", "CPU s", "peak MB"]
         widths = [max(len(name) for name in chosen), *(max(len(h), 6) for h in header[1:])]
         print_row(header, widths)
         for name in chosen:
             results[name] = measure_row(scan, model, ROWS[name], work, environment, arguments)
-            cells = [f"{results[name]['stages'].get(stage, 0):.2f}" for stage in STAGES]
+            cells = [f"{results[name]['stages'].get(stage, 0):.2f}" for stage in columns]
             wall, cpu, peak = (results[name][k] for k in ("file_to_file_s", "cpu_s", "peak_mb"))
             print_row([name, *cells, f"{wall:.2f}", f"{cpu:.2f}", f"{peak:.0f}"], widths)
             print_note(results[name])
@@ -191,82 +194,28 @@ def measure_row(
     environment: dict[str, str],
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Command line from file to file, then the stages within one process."""
-    common = [str(scan), "-o", str(work / "mask.nii.gz"), "--model", model, "--overwrite", *row]
-    command = [sys.executable, "-m", "StrokeLesionSegLib", "segment", *common]
-    runs = [
-        run_whole([*command, "--progress", "none"], environment) for _ in range(arguments.repeat)
-    ]
-    walls, seconds, peaks = zip(*runs, strict=True)
-    output = subprocess.run(
-        [
-            sys.executable,
-            __file__,
-            "--measure-stages",
-            str(arguments.repeat),
-            *common,
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    inside = json.loads(output.splitlines()[-1])
+    """The command line from file to file: the run in the middle, and the largest peak."""
+    mask = work / "mask.nii.gz"
+    command: list[str | Path] = [sys.executable, "-m", "StrokeLesionSegLib", "segment", scan]
+    command += ["-o", mask, "--model", model, "--overwrite", "--progress", "none", *row]
+    runs = []
+    for _ in range(arguments.repeat):
+        run = run_process(command, environment)
+        if run.code:
+            raise SystemExit(f"segment failed: {run.stderr}")
+        sidecar = json.loads(mask.with_name("mask.json").read_text())
+        runs.append((run.wall_s, run, sidecar))
+    wall, middle, sidecar = sorted(runs, key=lambda r: r[0])[(len(runs) - 1) // 2]
+    stages = {name: s for name, s in sidecar["timings_s"].items() if name != "total"}
+    inside = sum(stages.get(name, 0.0) for name in STAGES)
     return {
-        "file_to_file_s": statistics.median(walls),
-        "cpu_s": statistics.median(seconds),
-        "peak_mb": max(peaks),
-        **inside,
+        "file_to_file_s": wall,
+        "cpu_s": middle.cpu_s,
+        "peak_mb": max(run.peak_mb for _, run, _ in runs),
+        "runs": len(runs),
+        "stages": {"start-up": wall - inside, **stages},
+        "details": sidecar["inference"],
     }
-
-
-def run_whole(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
-    """Run a command; returns wall time and processor time in s and largest resident MB."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    cpu = peak = float("nan")
-    if hasattr(os, "wait4"):
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        cpu = usage.ru_utime + usage.ru_stime
-        peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    else:  # Windows
-        process.wait()
-    wall = time.perf_counter() - started
-    assert process.stderr is not None
-    error = process.stderr.read().decode()
-    if process.returncode:
-        raise SystemExit(f"segment failed: {error}")
-    return wall, cpu, peak
-
-
-def measure_stages(rest: list[str]) -> int:
-    """In a process of its own: the pipeline ``rest[0]`` times; prints one JSON object."""
-    from StrokeLesionSegLib.cli import build_parser
-    from StrokeLesionSegLib.commands import options, segment
-    from StrokeLesionSegLib.pipeline import segment_file
-
-    repeat, *line = rest
-    arguments = build_parser().parse_args(["segment", *line])
-    options.prepare(arguments)
-    timings: list[dict[str, float]] = []
-    details: dict[str, Any] = {}
-    for _ in range(int(repeat)):
-        result = segment_file(
-            arguments.input,
-            segment.output_paths(arguments),
-            model=arguments.model,
-            options=options.segment_options(arguments),
-            clean=options.clean_up(arguments),
-            overwrite=True,
-        )
-        timings.append(result.timings)
-        details = result.prediction.details
-    stages = {name: statistics.median(t[name] for t in timings) for name in timings[0]}
-    print(json.dumps({"stages": stages, "details": details}))
-    return 0
 
 
 if __name__ == "__main__":

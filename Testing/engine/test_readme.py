@@ -12,7 +12,7 @@ from StrokeLesionSegLib.cli import EXIT_DEFECT, EXIT_INPUT, EXIT_OK, EXIT_STOPPE
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Options of make's own targets, and what every program has.
 OTHERS = {
-    *("--parts", "--input", "--help", "--version", "--resume"),
+    *("--parts", "--readme", "--input", "--help", "--version", "--resume"),
     *("--no-splash", "--no-main-window", "--python-script"),  # Slicer's own
 }
 
