@@ -191,9 +191,9 @@ def test_full_budget_is_the_papers_recipe() -> None:
     assert weight_one.batch == 100
     assert weight_one.network["hidden"] == [32, 16]
     assert budgeted(rows["B11"], {}, "full").epochs == 60
-    assert budgeted(rows["B11"], {}, "small").epochs == BUDGETS["small"]["epochs_asked"] == 60
+    assert budgeted(rows["B11"], {}, "small").epochs == BUDGETS["small"]["epochs_asked"] == 48
     assert budgeted(rows["B5"], {}, "small").epochs == BUDGETS["small"]["epochs_of"]["cs230"]
-    assert budgeted(rows["B3"], {}, "small").epochs == 40 > load_recipe("cs230_paper").epochs
+    assert budgeted(rows["B3"], {}, "small").epochs == 24 > load_recipe("cs230_paper").epochs
     assert budgeted(rows["A13"], {}, "small").epochs == BUDGETS["small"]["recipe"]["epochs"]
 
 

@@ -51,9 +51,9 @@ BUDGETS: dict[str, dict[str, Any]] = {
         "epochs_times": 2,
         "epochs_of": {"cs230": 12},
         # With w = 1 it marks next to nothing in 12 of them: rows that are about it get more.
-        "epochs_of_rows": {"B3": 40, "B8": 40, "B9": 40, "B10": 40},
+        "epochs_of_rows": {"B3": 24, "B8": 24, "B9": 24, "B10": 24},
         # What the rows that ask for a length of their own get.
-        "epochs_asked": 60,
+        "epochs_asked": 48,
         "networks": {
             "unet": {"filters": [8, 16, 32, 64, 128]},
             "residual_unet": {"filters": [8, 16, 32, 64, 128]},

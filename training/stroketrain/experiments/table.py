@@ -23,8 +23,8 @@ BUDGET_WORDS = {
     "slices averaged down by 8 (29 x 24 pixels of 8 mm, a pixel being lesion if any part of it "
     "is); where a recipe has no window of its own the 100 central ones, of which every fourth is "
     "scored; U-Nets with a quarter of the channels; 10 epochs of 1,200 slices; of "
-    "the CS230 network 12 epochs of 2,500 slices, 40 in the rows that are about w = 1 (B3, B8 to "
-    "B10), 60 of its best configuration (B11, B12). Three seeds, each with "
+    "the CS230 network 12 epochs of 2,500 slices, 24 in the rows that are about w = 1 (B3, B8 to "
+    "B10), 48 of its best configuration (B11, B12). Three seeds, each with "
     "its own fold of five: other subjects are held out. Differences between systems can be seen; "
     "the level says nothing about full training. `lesion_f1` is that of the slices scored, laid on "
     "one another as if they were neighbours.",
