@@ -24,6 +24,7 @@ from StrokeLesionSegLib.inference.precision import (
     choose_precision,
     compare,
     cpu_has_bfloat16,
+    deciding_thresholds,
     probe_crop,
 )
 
@@ -312,6 +313,49 @@ def test_small_differences_at_the_threshold_count_as_lesions_lost():
     assert check.max_difference < 0.05
     assert check.dice == 0
     assert not check.ok
+
+
+def test_masks_are_compared_where_the_model_decides():
+    """At .5 nothing is seen of a network that answers between .08 and .12."""
+    reference = np.full((1, 20, 20), 0.11, np.float32)
+    reduced = reference - 0.02
+    blind = compare("bfloat16", reference, reduced, 0.1)
+    assert blind.ok
+    assert blind.dice is None
+    check = compare("bfloat16", reference, reduced, 0.1, deciding_thresholds({"threshold": 0.1}))
+    assert check.dice == 0
+    assert not check.ok
+    reference[0, :10] = 0.8  # the lowest of the two counts
+    assert compare("bfloat16", reference, reduced + 0.69, 0.1, (0.1, 0.7)).dice < 0.7
+
+
+def test_thresholds_that_decide():
+    assert deciding_thresholds({"threshold": 0.7, "hysteresis": 0.1}) == (0.1, 0.7)
+    assert deciding_thresholds({"threshold": 0.3, "hysteresis": None}) == (0.3,)
+    assert deciding_thresholds({}) == (0.5,)
+
+
+@pytest.mark.parametrize("most", [512 << 20, 32 << 20])
+def test_old_glibc_takes_a_smaller_threshold(monkeypatch, most):
+    """It refuses a mapping threshold above 32 MB; trimming is set all the same."""
+    import ctypes
+    import types
+
+    done = []
+
+    def mallopt(option, value):
+        if option == device_module._M_MMAP_THRESHOLD and value > most:
+            return 0
+        done.append((option, value))
+        return 1
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: types.SimpleNamespace(mallopt=mallopt))
+    assert device_module.keep_freed_memory({})
+    assert done == [
+        (device_module._M_MMAP_THRESHOLD, most),
+        (device_module._M_TRIM_THRESHOLD, 512 << 20),
+    ]
 
 
 def test_probe_lies_in_the_box():

@@ -327,6 +327,42 @@ def test_a_gpu_without_memory_leaves_the_rest_to_the_cpu(monkeypatch):
     assert len(result.warnings) == 3
 
 
+@pytest.mark.parametrize(
+    ("requested", "then"), [("float32", "float32"), ("bfloat16", "bfloat16"), ("float16", "auto")]
+)
+def test_the_cpu_takes_over_in_the_format_asked_for_and_checks_it(monkeypatch, requested, then):
+    """Bfloat16 fails its check on the probe, and float32 is used with a warning."""
+    from StrokeLesionSegLib.inference import prepare as prepare_module
+
+    array, network = blob(), Logit()
+    prepared = prepare_network(
+        network, ["t1"], CPU, "float32", probe=array[8:10], thresholds=(0.1, 0.7)
+    )
+    object.__setattr__(prepared, "device", Device("mps", "pretended"))
+    object.__setattr__(prepared, "requested", requested)
+    asked = []
+    real = prepare_module.choose_precision
+
+    def choose(wanted, device):
+        asked.append(wanted)
+        return real("bfloat16" if wanted == "auto" else wanted, device)
+
+    def fails(name, high, low, seconds, thresholds):
+        assert thresholds == (0.1, 0.7)
+        return prepare_module.PrecisionCheck(name, 0.3, None, False, seconds)
+
+    def starving(batch):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(prepare_module, "choose_precision", choose)
+    monkeypatch.setattr(prepare_module, "compare", fails)
+    object.__setattr__(prepared, "probability", starving)
+    result = predict_volume(array, prepared, batch_size=1)
+    assert asked == [then]  # what the GPU had, or what a CPU takes instead
+    assert result.prepared.precision == "float32"
+    assert ("0.3 in probability" in result.warnings[-1]) == (requested != "float32")
+
+
 def test_too_little_memory_for_one_slice_is_said():
     with pytest.raises(InputError, match="single slice"):
         predict_canonical(blob(), Hungry(0, MemoryError()))

@@ -110,7 +110,7 @@ def open_scan(
     from ..images.brainbox import on_mni_grid
     from ..images.partial import NativeParts
     from ..inference import available_threads, before_network, choose_device, prepare_network
-    from ..inference.precision import probe_crop
+    from ..inference.precision import deciding_thresholds, probe_crop
     from ..inference.predict import PAD_MULTIPLE
     from ..inference.views import passes
 
@@ -136,6 +136,7 @@ def open_scan(
             choose_device(options.device),
             options.precision,
             probe=probe_crop(ready.array, ready.box),
+            thresholds=deciding_thresholds(manifest.inference),
         )
     network = SliceNetwork(prepared, threads)
     network.warnings[:0] = ready.warnings

@@ -28,6 +28,7 @@ _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # More than all activations of a batch, and than a volume.
 _KEPT_BYTES = 512 << 20
+_MOST_OF_OLD_GLIBC = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,11 @@ def keep_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
+    # glibc refuses a mapping threshold above a bound of its own (32 MB before 2.35).
+    kept = mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or mallopt(_M_MMAP_THRESHOLD, _MOST_OF_OLD_GLIBC)
+    # Trimming is another matter: freed blocks below the threshold should stay in any case.
+    trimmed = mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    return bool(kept and trimmed)
 
 
 def release_freed_memory() -> bool:

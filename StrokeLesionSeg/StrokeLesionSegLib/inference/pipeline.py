@@ -159,7 +159,7 @@ def run_network(
     cancel: Cancel | None = None,
 ) -> None:
     """The stage network of ``segment_volume``; its result stays on the canonical grid."""
-    from .precision import probe_crop
+    from .precision import deciding_thresholds, probe_crop
     from .prepare import prepare_network
 
     run = _Run(progress, cancel, ready.timings)
@@ -172,6 +172,7 @@ def run_network(
             choose_device(options.device),
             options.precision,
             probe=probe_crop(ready.array, ready.box),
+            thresholds=deciding_thresholds(model.manifest.inference),
         )
         run.timings["prepare"] = time.perf_counter() - started
         result = _predict(ready.array, ready.box, prepared, options, model, progress, cancel)

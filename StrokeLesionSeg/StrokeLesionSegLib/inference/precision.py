@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 #: A format is used only if its probabilities are at most this far from those of float32 ...
 MAX_DIFFERENCE = 0.05
-#: ... and the lesions in the probe, if there are any worth counting, have at least this Dice.
+#: ... and the masks of the probe have at least this Dice at each threshold that decides, where they
+#: hold enough to count. In a mask of 50 pixels one that changes costs .01 already.
 MIN_DICE = 0.98
 _MIN_LESION_PIXELS = 50
 
@@ -33,7 +35,8 @@ class PrecisionCheck:
     ----------
     precision: the format that was tried.
     max_difference: largest absolute difference of the probabilities; infinite if not finite.
-    dice: of the masks at 0.5; None if the crop holds (almost) no lesion.
+    dice: the lowest of the masks' at the thresholds; None if the crop holds (almost) no lesion.
+    thresholds: probabilities at which masks were compared.
     ok: within ``MAX_DIFFERENCE`` and ``MIN_DICE``.
     seconds: time of both runs.
     """
@@ -43,6 +46,7 @@ class PrecisionCheck:
     dice: float | None
     ok: bool
     seconds: float
+    thresholds: tuple[float, ...] = (0.5,)
 
 
 def torch_dtype(precision: str) -> torch.dtype:
@@ -117,17 +121,33 @@ def compare(
     reference: NDArray[np.float32],
     reduced: NDArray[np.float32],
     seconds: float,
+    thresholds: Sequence[float] = (0.5,),
 ) -> PrecisionCheck:
-    """Compare probabilities of ``precision`` with those of float32; both any one shape."""
+    """Compare probabilities of ``precision`` with those of float32; both any one shape.
+
+    ``thresholds`` are those at which the model decides; each mask is compared.
+    """
+    thresholds = tuple(thresholds)
     with np.errstate(invalid="ignore"):
         difference = float(np.abs(reference - reduced).max())
     if not np.isfinite(difference):
-        return PrecisionCheck(precision, float("inf"), None, False, seconds)
-    a, b = reference >= 0.5, reduced >= 0.5
-    pixels = int(a.sum()) + int(b.sum())
-    dice = 2.0 * int((a & b).sum()) / pixels if pixels >= 2 * _MIN_LESION_PIXELS else None
+        return PrecisionCheck(precision, float("inf"), None, False, seconds, thresholds)
+    found = []
+    for threshold in thresholds:
+        a, b = reference >= threshold, reduced >= threshold
+        pixels = int(a.sum()) + int(b.sum())
+        if pixels >= 2 * _MIN_LESION_PIXELS:
+            found.append(2.0 * int((a & b).sum()) / pixels)
+    dice = min(found, default=None)
     ok = difference <= MAX_DIFFERENCE and (dice is None or dice >= MIN_DICE)
-    return PrecisionCheck(precision, difference, dice, ok, seconds)
+    return PrecisionCheck(precision, difference, dice, ok, seconds, thresholds)
+
+
+def deciding_thresholds(inference: Mapping[str, Any]) -> tuple[float, ...]:
+    """Of a manifest's ``inference``: the threshold, and the second one if there is one."""
+    threshold = inference.get("threshold")
+    both = (0.5 if threshold is None else threshold, inference.get("hysteresis"))
+    return tuple(sorted({float(one) for one in both if one}))
 
 
 def probe_crop(array: NDArray[np.float32], box: tuple[slice, slice, slice], size: int = 80):

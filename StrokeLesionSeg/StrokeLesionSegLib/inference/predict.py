@@ -315,6 +315,7 @@ class _Runner:
                 f"Memory ran out on {device.name} even with a single slice; the CPU goes on."
             )
             self.prepared = on_cpu(self.prepared)
+            self.warnings += self.prepared.warnings
             self._limit = None
             return
         raise InputError(

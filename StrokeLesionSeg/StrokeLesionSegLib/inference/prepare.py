@@ -40,6 +40,7 @@ class PreparedNetwork:
     device, precision: where it runs and in which format; ``reason`` says why this format.
     check: comparison with float32; None if it runs in float32 anyway or was not compared.
     warnings: one sentence each.
+    requested, probe, thresholds: what ``prepare_network`` was given, to do it again elsewhere.
     width: feature maps at full resolution, for choosing the batch size.
     float32_stem: in bfloat16, the network's first block computes in float32, and so is its input.
         Eight bits are too few for T1 intensities and the weights that they meet: nearly all of
@@ -54,6 +55,9 @@ class PreparedNetwork:
     reason: str
     check: PrecisionCheck | None = None
     warnings: tuple[str, ...] = ()
+    requested: str = "auto"
+    probe: NDArray[np.float32] | None = None
+    thresholds: tuple[float, ...] = (0.5,)
     width: int = 32
     float32_stem: bool = False
     dtype: torch.dtype = field(init=False)
@@ -94,12 +98,14 @@ def prepare_network(
     device: Device,
     precision: str = "auto",
     probe: NDArray[np.float32] | None = None,
+    thresholds: Sequence[float] = (0.5,),
 ) -> PreparedNetwork:
     """Fold, convert and move ``network`` (float32, evaluation mode, on the CPU; left as it is).
 
     ``probe`` (N, H, W), float32 in [0, 1], is a crop of T1 slices: a format other than float32 is
     compared with float32 on it, and given up with a warning if they differ by more than
-    ``precision.MAX_DIFFERENCE``. H and W are cut to multiples of 16 here.
+    ``precision.MAX_DIFFERENCE``, or their masks at ``thresholds`` too much. H and W are cut to
+    multiples of 16 here.
 
     Raises ``InputError`` for a format that the device does not have, ``ValueError`` for channels
     without "t1".
@@ -133,6 +139,9 @@ def prepare_network(
             device,
             to,
             why,
+            requested=precision,
+            probe=probe,
+            thresholds=tuple(thresholds),
             width=width,
             float32_stem=exact_stem,
             **facts,  # type: ignore[arg-type]
@@ -147,7 +156,7 @@ def prepare_network(
     low = _run_probe(reduced, probe)
     exact = convert("float32", "float32")
     high = _run_probe(exact, probe)
-    check = compare(name, high, low, time.perf_counter() - started)
+    check = compare(name, high, low, time.perf_counter() - started, thresholds)
     if check.ok:
         return replace(reduced, check=check)
     warning = (
@@ -158,9 +167,15 @@ def prepare_network(
 
 
 def on_cpu(prepared: PreparedNetwork) -> PreparedNetwork:
-    """The same network on the CPU in the format that the CPU has, for when a GPU gives up."""
+    """The same network on the CPU, for when a GPU gives up; checked as it was there.
+
+    In the format that was asked for, if a CPU has it.
+    """
     device = Device("cpu", f"{prepared.device.name} ran out of memory")
-    return prepare_network(prepared.source, prepared.channels, device)
+    wanted = "auto" if prepared.requested == "float16" else prepared.requested
+    return prepare_network(
+        prepared.source, prepared.channels, device, wanted, prepared.probe, prepared.thresholds
+    )
 
 
 @contextmanager
