@@ -75,6 +75,24 @@ def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert support.states(tmp_path / "out") == {}
 
 
+@needs_distributed
+def test_a_scheduler_without_workers_is_said_and_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import distributed
+
+    monkeypatch.setattr(cluster, "_ASK_S", 0.1)
+    source = support.write_cohort(tmp_path / "in", 1)
+    with distributed.LocalCluster(
+        n_workers=0, processes=False, dashboard_address=None, protocol="tcp"
+    ) as alone:
+        chosen = options(scheduler=alone.scheduler_address, worker_timeout=0.3)
+        with pytest.raises(InputError, match="has had no workers"):
+            run_batch(source, tmp_path / "out", chosen)
+    assert "no workers; waiting" in caplog.text
+    assert support.states(tmp_path / "out") == {}
+
+
 def test_without_distributed_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,12 @@ from pathlib import Path
 import cohort_support as support
 import numpy as np
 import pytest
-from StrokeLesionSegLib.cohort import batch, index_page
+from StrokeLesionSegLib.cohort import BatchOptions, batch, index_page, run_batch
+from StrokeLesionSegLib.cohort.lock import LOCK_NAME
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.lesions import read_table
+from StrokeLesionSegLib.pipeline import CleanUp
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -62,6 +66,28 @@ def test_a_removed_table_is_no_trouble_for_a_batch_that_is_stopped(
     assert {r["scan"] for r in read_table(out / "group_lesions.tsv")} == {"sub-Case1"}
     assert support.batch(source, out) == 0
     assert len(read_table(out / "group_scans.tsv")) == 2
+
+
+def test_a_batch_that_has_lost_its_folder_stops_and_writes_no_more(
+    tmp_path: Path, out: Path
+) -> None:
+    """As after a long sleep on a share, when a batch of another machine has taken the lock."""
+    source = support.write_cohort(tmp_path / "in", 12)
+    owner = json.dumps({"run": "new", "pid": 1, "host": "another", "since": "now"})
+
+    def take_over(record: object, done: int, total: int) -> None:
+        if record is not None:
+            (out / LOCK_NAME).write_text(owner)
+
+    options = BatchOptions(
+        "tiny", SegmentOptions(align="none", precision="float32"), CleanUp(threshold=0.3)
+    )
+    with pytest.raises(InputError, match="another batch has taken over"):
+        run_batch(source, out, options, progress=take_over)
+    assert len(support.records(out)) == 1
+    assert support.records(out, "end") == []
+    assert not (out / "group_scans.tsv").exists()
+    assert (out / LOCK_NAME).read_text() == owner
 
 
 def alignments() -> list[object]:

@@ -7,10 +7,12 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from StrokeLesionSegLib.cohort import lock as lock_module
 from StrokeLesionSegLib.cohort.fingerprint import fingerprint, scan_files, unchanged
 from StrokeLesionSegLib.cohort.ledger import LEDGER_NAME, Ledger, read_ledger
 from StrokeLesionSegLib.cohort.lock import LOCK_NAME, STALE_S, FolderLock, read_owner
@@ -108,12 +110,15 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("age", "free"), [(0.0, False), (STALE_S + 30, True)])
-def test_the_heartbeat_decides_between_machines(tmp_path: Path, age: float, free: bool) -> None:
+def test_the_heartbeat_decides_between_machines(
+    tmp_path: Path, age: float, free: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / LOCK_NAME
     path.parent.mkdir()
     path.write_text(json.dumps({"run": "r", "pid": 1, "host": f"not-{platform.node()}"}))
     now = time.time() - age
     os.utime(path, (now, now))
+    monkeypatch.setattr(lock_module, "SETTLE_S", 0.0)
     if free:
         with FolderLock(tmp_path, "me"):
             pass
@@ -169,3 +174,51 @@ def test_fingerprints_of_folders_and_detached_headers(tmp_path: Path) -> None:
     (folder / "sub" / "1.dcm").rename(folder / "1.dcm")
     os.utime(folder / "1.dcm", (5, 5))
     assert not unchanged(folder, before)
+
+
+def write_owner(out: Path, run: str) -> str:
+    text = json.dumps({"run": run, "pid": 1, "host": f"not-{platform.node()}", "since": "now"})
+    (out / LOCK_NAME).write_text(text)
+    return text
+
+
+def test_a_batch_that_was_asleep_leaves_the_next_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "HEARTBEAT_S", 0.02)
+    with FolderLock(tmp_path, "old") as lock:
+        assert not lock.is_lost()
+        text = write_owner(tmp_path, "new")
+        time.sleep(0.1)
+        os.utime(tmp_path / LOCK_NAME, (1000, 1000))
+        time.sleep(0.1)
+        assert (tmp_path / LOCK_NAME).stat().st_mtime == 1000  # its heart beats for nobody else
+        with pytest.raises(InputError, match="taken over"):
+            lock.check()
+    assert (tmp_path / LOCK_NAME).read_text() == text
+
+
+def test_without_the_systems_locks_one_of_two_gets_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have seen an empty file before either writes its name."""
+    both = threading.Barrier(2, timeout=20)
+    monkeypatch.setattr(lock_module, "SETTLE_S", 0.3)
+    monkeypatch.setattr(lock_module, "_lock", lambda descriptor: both.wait() and None)
+    ended = threading.Barrier(2, timeout=20)
+    inside: list[str] = []
+
+    def enter(run: str) -> None:
+        try:
+            with FolderLock(tmp_path, run):
+                inside.append(run)
+                ended.wait()
+        except InputError:
+            ended.wait()
+
+    threads = [threading.Thread(target=enter, args=(run,)) for run in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(inside) == 1

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import Cancelled, InputError
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import CleanUp, software_versions
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
@@ -25,7 +25,7 @@ from .index_page import INDEX_NAME, write_index
 from .inputs import FoundScan, find_scans
 from .ledger import DONE, FAILED, Ledger
 from .local import run_here
-from .lock import LOCK_NAME, STALE_S, FolderLock
+from .lock import LOCK_NAME, STALE_S, FolderLock, taken_over
 from .scan_job import ReportChoice, Settings, record_outputs, report_options
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class BatchOptions:
     retry_failed: try again what failed before; else it counts as failed without another try.
     workers: processes on this machine; more than one needs dask.distributed.
     scheduler: address of a Dask scheduler, whose workers see the same paths; goes before workers.
+    worker_timeout: seconds that a scheduler may have no workers.
     dicom_seg: write DICOM Segmentation for scans that are DICOM; needs highdicom.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
     """
@@ -64,6 +65,7 @@ class BatchOptions:
     retry_failed: bool = False
     workers: int = 1
     scheduler: str | None = None
+    worker_timeout: float = 1800.0
     dicom_seg: bool = False
     report: ReportChoice | None = None
 
@@ -115,7 +117,7 @@ def run_batch(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_input_error(error, out) from error
-    with FolderLock(out, run), Ledger(out) as ledger:
+    with FolderLock(out, run) as lock, Ledger(out) as ledger:
         plan = _Plan(cohort.scans, settings, ledger, source, options)
         report = BatchReport(len(cohort.scans), 0, plan.skipped, plan.failed, cohort.passed_over)
         write_description(out, source, settings.parameters)
@@ -124,6 +126,7 @@ def run_batch(
         _sweep(out)
 
         def keep(record: dict[str, Any]) -> None:
+            lock.check()
             ledger.append(record)
             if record["state"] == DONE:
                 report.done += 1
@@ -139,11 +142,15 @@ def run_batch(
                 report.network_share = _run(plan.to_do, settings, options, keep)
                 # Workers that died have left theirs.
                 _clear_staging(out, plan.to_do)
+            lock.check()
+        except Cancelled:
+            raise taken_over(out) from None
         finally:
             report.seconds = time.perf_counter() - started
-            group = _group_records(cohort.scans, ledger, out)
-            write_group_tables(out, group)
-            ledger.append(_end_record(settings, report))
+            if not lock.is_lost():
+                group = _group_records(cohort.scans, ledger, out)
+                write_group_tables(out, group)
+                ledger.append(_end_record(settings, report))
         # Stale after a kill between the last scan and here.
         if ledger.page_is_stale or not (out / INDEX_NAME).is_file():
             write_index(settings, manifest, group)
@@ -201,7 +208,7 @@ def _run(
     """Do ``scans`` where the options say; the network's share of the time as in ``BatchReport``."""
     if options.scheduler is not None:
         with connected(options.scheduler) as client:
-            run_on(client, scans, settings, keep)
+            run_on(client, scans, settings, keep, options.worker_timeout)
     elif options.workers > 1:
         count = min(options.workers, len(scans))
         with local_workers(count) as client:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import Cancelled, InputError
 from .inputs import FoundScan
-from .lock import LOCK_NAME, read_owner
+from .lock import Superseded, taken_over
 from .scan_job import Settings, failure, finish, predict, prepare
 
 if TYPE_CHECKING:
@@ -30,6 +30,10 @@ Keep = Callable[[dict[str, Any]], None]
 
 # Tasks handed out ahead for each worker thread; the rest waits here, however many scans there are.
 _AHEAD = 3
+# How often a wait looks for finished tasks, and asks whether there are workers.
+_LOOK_S, _ASK_S = 0.05, 5.0
+
+_LOG = logging.getLogger(__name__)
 
 
 def require_distributed() -> None:
@@ -86,12 +90,17 @@ def connected(address: str) -> Iterator[distributed.Client]:
 
 
 def run_on(
-    client: distributed.Client, scans: Sequence[FoundScan], settings: Settings, keep: Keep
+    client: distributed.Client,
+    scans: Sequence[FoundScan],
+    settings: Settings,
+    keep: Keep,
+    worker_timeout: float = 1800.0,
 ) -> None:
     """Work on ``scans`` with the workers of ``client``; ``keep`` gets the record of each.
 
     A scan whose workers die again and again becomes a failure. Raises ``InputError`` if results
-    cannot be written or a worker has another version or model, and whatever ``keep`` raises.
+    cannot be written, a worker has another version or model, or there is no worker for
+    ``worker_timeout`` seconds, and whatever ``keep`` raises.
     """
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
@@ -111,7 +120,9 @@ def run_on(
 
     hand_out()
     try:
-        for future in completed:
+        while running:
+            _wait(completed, client, worker_timeout)
+            future = next(completed)
             found = running.pop(future.key)
             error = future.exception()
             if isinstance(error, KilledWorker):
@@ -125,6 +136,31 @@ def run_on(
     except BaseException:
         client.cancel(list(completed.futures), force=True)
         raise
+
+
+def _wait(completed: Any, client: distributed.Client, worker_timeout: float) -> None:
+    """Until a task has ended; says when there are no workers, ``InputError`` if none come."""
+    asked = time.monotonic()
+    alone: float | None = None
+    while not completed.has_ready():
+        time.sleep(_LOOK_S)
+        now = time.monotonic()
+        if now - asked < _ASK_S:
+            continue
+        asked = now
+        if client.nthreads():
+            alone = None
+        elif alone is None:
+            alone = now
+            _LOG.warning(
+                "the scheduler has no workers; waiting up to %.0f minutes", worker_timeout / 60
+            )
+        elif now - alone > worker_timeout:
+            raise InputError(
+                "--scheduler",
+                f"has had no workers for {worker_timeout / 60:.0f} minutes",
+                "Start some, or wait longer with --worker-timeout",
+            )
 
 
 def _killed(found: FoundScan) -> InputError:
@@ -145,15 +181,13 @@ def segment_task(found: FoundScan, settings: Settings) -> dict[str, Any]:
     prepare_environment()
     started = time.perf_counter()
     model = _model(settings.model, settings.manifest["sha256"], settings.version)
-    cancel = _Superseded(settings)
+    cancel = Superseded(settings.out, settings.run)
     try:
         prepared = prepare(found, settings, model, cancel)
         predict(prepared, settings, model, cancel)
         return finish(found, prepared, settings, model, cancel)
     except Cancelled:
-        raise InputError(
-            settings.out, "another batch has taken over the output folder", "Stop this one"
-        ) from None
+        raise taken_over(settings.out) from None
     except Exception as error:
         return failure(found, settings, error, time.perf_counter() - started)
 
@@ -173,27 +207,6 @@ def _model(name: str, sha256: str, version: str) -> LoadedModel:
             f"model {name}", "is another one on this worker", "Install the same on all workers"
         )
     return model
-
-
-class _Superseded:
-    """Asks now and then whether this batch still owns its output folder.
-
-    A worker outlives a coordinator that was killed; it must not write over what a later batch,
-    perhaps with other settings, has written.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._path = settings.out / LOCK_NAME
-        self._run = settings.run
-        self._asked = float("-inf")
-
-    def __call__(self) -> bool:
-        now = time.monotonic()
-        if now - self._asked < 1.0:
-            return False
-        self._asked = now
-        owner = read_owner(self._path)
-        return owner is not None and owner.get("run") != self._run
 
 
 def with_threads(settings: Settings, count: int) -> Settings:

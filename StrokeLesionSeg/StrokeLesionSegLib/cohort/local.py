@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import Cancelled
 from .inputs import FoundScan
+from .lock import Superseded
 from .scan_job import Prepared, Settings, failure, finish, predict, prepare
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def run_here(
 
     A scan that fails is a record too. Returns the share of the time between the first and the last
     end of the network in which it ran; None if it ran less than twice. Raises ``InputError`` if
-    the results cannot be written, and whatever ``keep`` raises; ``KeyboardInterrupt`` is passed on
-    after what was computed is safe.
+    the results cannot be written, ``Cancelled`` if another batch has taken over the folder, and
+    whatever ``keep`` raises; ``KeyboardInterrupt`` is passed on after what was computed is safe.
     """
     from ..inference import available_threads, choose_device
 
@@ -90,6 +91,7 @@ class _Line:
         self._broken = threading.Event()
         self._error: BaseException | None = None
         self._busy: list[tuple[float, float]] = []
+        self._superseded = Superseded(settings.out, settings.run)
         self._before: queue.Queue[tuple[FoundScan, Prepared | BaseException] | None]
         self._before = queue.Queue(1)
         self._after: queue.Queue[Callable[[], dict[str, Any]] | None] = queue.Queue(1)
@@ -180,7 +182,7 @@ class _Line:
     def _finishing(self, found: FoundScan, prepared: Prepared) -> Callable[[], dict[str, Any]]:
         def work() -> dict[str, Any]:
             try:
-                return finish(found, prepared, self._settings, self._model)
+                return finish(found, prepared, self._settings, self._model, self._superseded)
             except Exception as error:
                 seconds = time.perf_counter() - prepared.started
                 return failure(found, self._settings, error, seconds)

@@ -3,7 +3,9 @@
 ``logs/batch.lock`` says who works there. The operating system's lock on that file decides between
 processes of one machine, and goes away with its owner however that ends. Between machines, where
 a network file system may not carry such locks, the owner's heartbeat decides: it touches the file
-every few seconds, and a lock whose heart has stopped is taken over.
+every few seconds, and a lock whose heart has stopped is taken over. A batch that was only asleep
+finds another's name in the file when it wakes, and stops. Where only the name decides, it is
+written, and counts if it is still there a moment later.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import json
 import os
 import platform
 import threading
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ from ..outputs import os_input_error
 
 LOCK_NAME = Path("logs", "batch.lock")
 HEARTBEAT_S = 15.0
+#: How long a name has to stay in the file where the system's lock does not decide.
+SETTLE_S = 2.0
 #: A lock of another machine that was not touched for so long belongs to nobody.
 STALE_S = 120.0
 
@@ -60,10 +65,22 @@ class FolderLock:
         self._stop.set()
         if self._heart is not None:
             self._heart.join()
-        with contextlib.suppress(OSError):
-            # Emptied, not removed: another batch may have opened it and be about to lock it.
-            os.ftruncate(self._descriptor, 0)
+        owner = read_owner(self.path)
+        if owner is not None and owner.get("run") == self._run:
+            with contextlib.suppress(OSError):
+                # Emptied, not removed: another batch may have opened it and be about to lock it.
+                os.ftruncate(self._descriptor, 0)
         os.close(self._descriptor)  # gives the system's lock back
+
+    def check(self) -> None:
+        """Raise ``InputError`` if another batch has taken the folder over meanwhile."""
+        if self.is_lost():
+            raise taken_over(self.path.parent.parent)
+
+    def is_lost(self) -> bool:
+        """Whether another batch has written its name into the lock."""
+        owner = read_owner(self.path)
+        return owner is not None and owner.get("run") != self._run
 
     def _take(self) -> None:
         owner = read_owner(self.path)
@@ -91,6 +108,11 @@ class FolderLock:
             os.fsync(self._descriptor)
         except OSError as error:
             raise os_input_error(error, self.path) from error
+        if locked is None or (owner is not None and owner.get("host") != platform.node()):
+            time.sleep(SETTLE_S)
+            winner = read_owner(self.path)
+            if winner is None or winner.get("run") != self._run:
+                raise self._taken(winner)
 
     def _taken(self, owner: dict[str, Any] | None, note: str = "") -> InputError:
         who = "another batch"
@@ -118,9 +140,35 @@ class FolderLock:
                 probe.unlink()
 
     def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
+        while not self._stop.wait(HEARTBEAT_S) and not self.is_lost():
             with contextlib.suppress(OSError):
                 os.utime(self.path)
+
+
+class Superseded:
+    """Asks now and then whether the batch ``run`` still owns its output folder.
+
+    For those who do not hold the lock themselves: a worker outlives a coordinator that was killed;
+    it must not write over what a later batch, perhaps with other settings, has written.
+    """
+
+    def __init__(self, out: Path, run: str) -> None:
+        self._path = out / LOCK_NAME
+        self._run = run
+        self._asked = float("-inf")
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked < 1.0:
+            return False
+        self._asked = now
+        owner = read_owner(self._path)
+        return owner is not None and owner.get("run") != self._run
+
+
+def taken_over(out: Path) -> InputError:
+    """What a batch says that has lost its output folder."""
+    return InputError(out, "another batch has taken over the output folder", "Stop this one")
 
 
 def read_owner(path: Path) -> dict[str, Any] | None:

@@ -70,6 +70,13 @@ def add_parser(commands: Any) -> None:
         help="Dask scheduler, for example tcp://host:8786; its workers have to see the same paths",
     )
     parser.add_argument(
+        "--worker-timeout",
+        type=number(0.1, 100_000),
+        default=30.0,
+        metavar="MINUTES",
+        help="give up when the scheduler has no workers for so long (default: 30)",
+    )
+    parser.add_argument(
         "--dicom-seg",
         action="store_true",
         help="write the masks of DICOM scans as DICOM Segmentation too",
@@ -111,6 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
         retry_failed=arguments.retry_failed,
         workers=arguments.workers,
         scheduler=arguments.scheduler,
+        worker_timeout=60 * arguments.worker_timeout,
         dicom_seg=arguments.dicom_seg,
         report=pages,
     )
