@@ -62,10 +62,7 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
     def setupOptionsFrame(self):
         self.addStatusRow()
         add = self.scriptedEffect.addLabeledOptionsWidget
-        self.thresholdSlider = widgets.slider(
-            0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel is painted.")
-        )
-        add(_("Threshold:"), self.thresholdSlider)
+        self.addThresholdRow(_("Lesion probability from which a voxel is painted."))
         self.followCheck = widgets.check(
             _("Follow the first touch"),
             _("Take the probability where the stroke begins as bound, if that is lower."),
@@ -86,7 +83,6 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
         add(_("Diameter:"), widgets.row([self.relativeButton, self.diameterSlider]))
         self.scriptedEffect.addOptionsWidget(self.sphereCheck)
         self.addMirrorRow()
-        self.thresholdSlider.connect("valueChanged(double)", self.updateMRMLFromGUI)
         self.diameterSlider.connect("valueChanged(double)", self.onDiameter)
         self.relativeButton.connect("clicked(bool)", self.onRelative)
         for item in (self.followCheck, self.eraseButton, self.sphereCheck):
@@ -106,9 +102,8 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
         effect.setCommonParameterDefault("BrushSphere", 0)
 
     def updateGUIFromMRML(self):
-        effect, quietly = self.scriptedEffect, widgets.setQuietly
-        threshold = effect.doubleParameter("Threshold") or 0.5
-        quietly(self.thresholdSlider, self.thresholdSlider.setValue, threshold)
+        effect = self.scriptedEffect
+        self.showValues()
         self.followCheck.setChecked(bool(effect.integerParameter("Follow")))
         self.eraseButton.setChecked(bool(effect.integerParameter("Erase")))
         self.sphereCheck.setChecked(bool(effect.integerParameter("BrushSphere")))
@@ -129,7 +124,6 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
         node = effect.parameterSetNode()
         wasModifying = node.StartModify()
         try:
-            effect.setParameter("Threshold", float(self.thresholdSlider.value))
             effect.setParameter("Follow", 1 if self.followCheck.checked else 0)
             effect.setParameter("Erase", 1 if self.eraseButton.checked else 0)
             effect.setCommonParameter("BrushSphere", 1 if self.sphereCheck.checked else 0)
@@ -149,8 +143,6 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
         self.updateGUIFromMRML()
 
     def sessionOpened(self):
-        if not self.scriptedEffect.doubleParameter("Threshold"):
-            self.scriptedEffect.setParameter("Threshold", float(self.entry.session.threshold))
         self.actors.newOverlay(self.entry.edit_grid)
 
     def sessionClosed(self):
@@ -246,7 +238,7 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
         erase = bool(effect.integerParameter("Erase")) != otherMode
         brush = Brush(
             self.diameter() / 2,
-            effect.doubleParameter("Threshold") or 0.5,
+            self.threshold(),
             bool(effect.integerParameter("BrushSphere")),
             erase,
             bool(effect.integerParameter("Follow")),

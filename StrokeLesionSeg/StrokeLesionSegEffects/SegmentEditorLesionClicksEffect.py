@@ -63,10 +63,7 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
             _("Not lesion"), _("A click says: this is not lesion. With Alt: this is.")
         )
         add(_("A click says:"), widgets.row([self.lesionButton, self.otherButton]))
-        self.thresholdSlider = widgets.slider(
-            0.05, 0.95, 0.01, 2, _("Where the answer of model and clicks is cut.")
-        )
-        add(_("Threshold:"), self.thresholdSlider)
+        self.addThresholdRow(_("Where the answer of model and clicks is cut."))
         self.table = widgets.table(
             [_("Click"), _("Says"), _("R, A, S (mm)")], _("Choose a row to go there.")
         )
@@ -87,7 +84,6 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
         self.addMirrorRow()
         self.lesionButton.connect("clicked(bool)", lambda *_: self.setMode(True))
         self.otherButton.connect("clicked(bool)", lambda *_: self.setMode(False))
-        self.thresholdSlider.connect("valueChanged(double)", self.updateMRMLFromGUI)
         self.table.connect("cellClicked(int,int)", self.onRow)
         self.removeButton.connect("clicked()", self.onRemoveChosen)
         self.clearButton.connect("clicked()", self.onClear)
@@ -99,15 +95,14 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
 
     def updateGUIFromMRML(self):
         effect = self.scriptedEffect
-        threshold = effect.doubleParameter("Threshold") or 0.5
-        widgets.setQuietly(self.thresholdSlider, self.thresholdSlider.setValue, threshold)
+        self.showValues()
         positive = bool(effect.integerParameter("Positive"))
         self.lesionButton.setChecked(positive)
         self.otherButton.setChecked(not positive)
         self.refresh()
 
     def updateMRMLFromGUI(self, *_args):
-        self.scriptedEffect.setParameter("Threshold", float(self.thresholdSlider.value))
+        """Every widget here sets its own parameter."""
 
     def setMode(self, positive):
         self.scriptedEffect.setParameter("Positive", 1 if positive else 0)
@@ -122,24 +117,29 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
     # -- session and points -------------------------------------------------------------------
 
     def sessionOpened(self):
-        if not self.scriptedEffect.doubleParameter("Threshold"):
-            self.scriptedEffect.setParameter("Threshold", float(self.entry.session.threshold))
         if not self.entry.session.takes_clicks:
             self.problem = _("This model takes no clicks. Use the Lesion Brush.")
         self.showClicks()
 
     def sessionClosed(self):
         self.stepTimer.stop()
+        if self.work is not None and self.work.working and not self.isSceneClosing():
+            qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
+            try:
+                self.work.finish()
+            finally:
+                qt.QApplication.restoreOverrideCursor()
         self.work = None
+        self._told = []
         self.points.set_visible(self.pointsTarget, False)
         self.points.forget()
         self.pointsTarget = None
 
     def stateRestored(self):
-        self.stepTimer.stop()
         self.work = None
         self.workLabel.setText("")
         self.showClicks()
+        self.stepTimer.start()  # restored clicks are worked out before the next one is made
 
     def showClicks(self):
         """Points in the views and lines in the list, as the session has them."""
@@ -166,8 +166,7 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
             self.showStatus()
             return None
         self.store.follow(self.entry, target)
-        threshold = self.scriptedEffect.doubleParameter("Threshold") or 0.5
-        return ClickWork(self.scriptedEffect, self.store, self.entry, target, threshold)
+        return ClickWork(self.scriptedEffect, self.store, self.entry, target, self.threshold())
 
     def act(self, call):
         """Do an action with a ``ClickWork``, and go on with its work in the background."""
@@ -194,25 +193,39 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
         self.act(lambda work: work.click(local, positive, axis))
 
     def onStep(self):
-        work = self.work
-        if work is None or self.isSceneClosing():
+        work, entry = self.work, self.entry
+        if entry is None or self.isSceneClosing():
             self.stepTimer.stop()
             return
         more = False
         with self.action():
-            more = work.step(25.0)
+            if work is not None:
+                more = work.step(25.0)
+            elif entry.session.is_behind(self.threshold()):
+                more = entry.session.refine_more(25.0, self.threshold()) is not None
         if not more:
             self.stepTimer.stop()
+            if work is not None and work.working:  # it failed: nobody has to wait for it
+                entry.work = None
             self.workLabel.setText("")
             self.refresh()
 
+    def clicks(self):
+        """Those of the selected segment."""
+        target = self.target()
+        if self.entry is None or target is None:
+            return ()
+        if self.store.follow(self.entry, target):
+            self.stateRestored()
+        return self.entry.session.clicks
+
     def onRemoveLast(self):
-        clicks = self.entry.session.clicks if self.entry is not None else ()
+        clicks = self.clicks()
         if clicks:
             self.act(lambda work: work.remove(clicks[-1].id))
 
     def onRemoveChosen(self):
-        clicks = self.entry.session.clicks if self.entry is not None else ()
+        clicks = self.clicks()
         row = self.table.currentRow()
         if 0 <= row < len(clicks):
             self.act(lambda work: work.remove(clicks[row].id))
@@ -234,16 +247,18 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
     # The markups must not be changed while they tell of a change: the timer waits that long.
 
     def onPointMoved(self, clickId, local):
-        self._told.append((clickId, local))
+        self._told.append((self.pointsTarget, clickId, local))
         self.toldTimer.start()
 
     def onPointRemoved(self, clickId):
-        self._told.append((clickId, None))
+        self._told.append((self.pointsTarget, clickId, None))
         self.toldTimer.start()
 
     def onTold(self):
         told, self._told = self._told, []
-        for clickId, local in told:
+        for target, clickId, local in told:
+            if target != self.target():
+                continue  # the points are put back where the clicks are when they show again
             if local is None:
                 self.act(lambda work, i=clickId: work.remove(i))
             else:

@@ -56,14 +56,12 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
     def setupOptionsFrame(self):
         self.addStatusRow()
         add = self.scriptedEffect.addLabeledOptionsWidget
-        self.thresholdSlider = widgets.slider(
-            0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel counts.")
-        )
-        add(_("Threshold:"), self.thresholdSlider)
+        self.addThresholdRow(_("Lesion probability from which a voxel counts."))
         self.smallestSlider = widgets.slider(
             0, 5, 0.05, 2, _("Pieces smaller than this are not listed."), " mL"
         )
         add(_("Smallest lesion:"), self.smallestSlider)
+        self.bind(self.smallestSlider, "SmallestMl")
         self.table = widgets.table(
             [_("State"), _("mL"), _("Mean p"), _("Doubt"), _("R, A, S (mm)")],
             _("Most doubtful first. Choose a row to go there."),
@@ -84,8 +82,6 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         ):
             self.scriptedEffect.addOptionsWidget(widgets.row(items))
         self.addMirrorRow()
-        for slider in (self.thresholdSlider, self.smallestSlider):
-            slider.connect("valueChanged(double)", self.updateMRMLFromGUI)
         self.table.connect("cellClicked(int,int)", self.onRow)
         self.previousButton.connect("clicked()", self.onPrevious)
         self.nextButton.connect("clicked()", self.onNext)
@@ -100,17 +96,18 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         self.scriptedEffect.setParameterDefault("SmallestMl", 0.05)
 
     def updateGUIFromMRML(self):
-        effect, quietly = self.scriptedEffect, widgets.setQuietly
-        threshold = effect.doubleParameter("Threshold") or 0.5
-        quietly(self.thresholdSlider, self.thresholdSlider.setValue, threshold)
-        smallest = effect.doubleParameter("SmallestMl")
-        quietly(self.smallestSlider, self.smallestSlider.setValue, smallest)
+        self.showValues()
         self.refresh()
 
+    def showValues(self):
+        LesionEffect.showValues(self)
+        smallest = self.scriptedEffect.doubleParameter("SmallestMl")
+        widgets.setQuietly(self.smallestSlider, self.smallestSlider.setValue, smallest)
+
     def updateMRMLFromGUI(self, *_args):
-        effect = self.scriptedEffect
-        effect.setParameter("Threshold", float(self.thresholdSlider.value))
-        effect.setParameter("SmallestMl", float(self.smallestSlider.value))
+        """Every widget here sets its own parameter."""
+
+    def valueMoved(self):
         self._stale = True  # the next pulse makes the list anew
 
     def setReady(self, ready):
@@ -125,8 +122,6 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
     # -- list ---------------------------------------------------------------------------------
 
     def sessionOpened(self):
-        if not self.scriptedEffect.doubleParameter("Threshold"):
-            self.scriptedEffect.setParameter("Threshold", float(self.entry.session.threshold))
         overlay = self.actors.newOverlay(self.entry.edit_grid)
         overlay.set_color(1, (1.0, 0.9, 0.2), 0.5)
         self._shownBox = None
@@ -158,9 +153,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         self._stale = False
         effect = self.scriptedEffect
         with self.action():
-            self.reviewer.look(
-                effect.doubleParameter("Threshold") or 0.5, effect.doubleParameter("SmallestMl")
-            )
+            self.reviewer.look(self.threshold(), effect.doubleParameter("SmallestMl"))
         self.showList()
 
     def showList(self):

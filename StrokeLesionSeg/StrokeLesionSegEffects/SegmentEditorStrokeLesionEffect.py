@@ -51,10 +51,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def setupOptionsFrame(self):
         self.addStatusRow()
         add = self.scriptedEffect.addLabeledOptionsWidget
-        self.thresholdSlider = widgets.slider(
-            LEAST, 0.95, 0.01, 2, _("Lesion probability from which a voxel is taken.")
-        )
-        add(_("Threshold:"), self.thresholdSlider)
+        self.addThresholdRow(_("Lesion probability from which a voxel is taken."), LEAST)
         self.sureSlider = widgets.slider(
             LEAST,
             0.99,
@@ -106,13 +103,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.applyButton = widgets.button(_("Apply"), _("Fill the selected segment."))
         self.scriptedEffect.addOptionsWidget(widgets.row([self.cancelButton, self.applyButton]))
         self.addMirrorRow()
-        for slider in (
-            self.thresholdSlider,
-            self.sureSlider,
-            self.slabSlider,
-            self.smallestSlider,
-        ):
-            slider.connect("valueChanged(double)", self.updateMRMLFromGUI)
+        self.bind(self.sureSlider, "Sure")
+        self.bind(self.smallestSlider, "SmallestMl")
+        self.bind(self.slabSlider, "SlabMm")
         self.regionBox.connect("activated(int)", self.updateMRMLFromGUI)
         self.modeBox.connect("activated(int)", self.updateMRMLFromGUI)
         self.largestCheck.connect("clicked(bool)", self.updateMRMLFromGUI)
@@ -132,21 +125,30 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def updateGUIFromMRML(self):
         effect = self.scriptedEffect
-        quietly = widgets.setQuietly
-        threshold, sure, _largest, smallest, _mode = self.settings()
-        quietly(self.thresholdSlider, self.thresholdSlider.setValue, threshold)
-        quietly(self.sureSlider, self.sureSlider.setValue, sure)
-        quietly(self.slabSlider, self.slabSlider.setValue, effect.doubleParameter("SlabMm"))
-        quietly(self.smallestSlider, self.smallestSlider.setValue, smallest)
+        self.showValues()
         region = effect.parameter("Region")
         self.regionBox.setCurrentIndex(max(0, self.regionBox.findData(region)))
         self.modeBox.setCurrentIndex(max(0, self.modeBox.findData(effect.parameter("Mode"))))
         self.largestCheck.setChecked(bool(effect.integerParameter("LargestOnly")))
         node = effect.nodeReference("Roi")
-        quietly(self.roiSelector, self.roiSelector.setCurrentNode, node)
+        widgets.setQuietly(self.roiSelector, self.roiSelector.setCurrentNode, node)
         self.showRows(region)
         self.schedulePreview()
         self.refresh()
+
+    def showValues(self):
+        LesionEffect.showValues(self)
+        _threshold, sure, _largest, smallest, _mode = self.settings()
+        slab = self.scriptedEffect.doubleParameter("SlabMm")
+        for slider, value in (
+            (self.sureSlider, sure),
+            (self.smallestSlider, smallest),
+            (self.slabSlider, slab),
+        ):
+            widgets.setQuietly(slider, slider.setValue, value)
+
+    def valueMoved(self):
+        self.schedulePreview()
 
     def showRows(self, region):
         """Only the rows that the region needs."""
@@ -158,18 +160,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def updateMRMLFromGUI(self, *_args):
         effect = self.scriptedEffect
         node = effect.parameterSetNode()
-        threshold, sure, _largest, smallest, _mode = self.settings()
         wasModifying = node.StartModify()
         try:
-            # What the user has not moved stays the model's own.
-            for name, slider, shown in (
-                ("Threshold", self.thresholdSlider, threshold),
-                ("Sure", self.sureSlider, sure),
-                ("SmallestMl", self.smallestSlider, smallest),
-            ):
-                if abs(slider.value - shown) > 1e-6:
-                    effect.setParameter(name, float(slider.value))
-            effect.setParameter("SlabMm", float(self.slabSlider.value))
             effect.setParameter("Region", self.regionBox.itemData(self.regionBox.currentIndex))
             effect.setParameter("Mode", self.modeBox.itemData(self.modeBox.currentIndex))
             effect.setParameter("LargestOnly", 1 if self.largestCheck.checked else 0)
@@ -192,14 +184,6 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     # -- preview ------------------------------------------------------------------------------
 
     def sessionOpened(self):
-        effect = self.scriptedEffect
-        session = self.entry.session
-        if not effect.doubleParameter("Threshold"):
-            effect.setParameter("Threshold", float(session.threshold))
-        if not effect.doubleParameter("Sure"):
-            effect.setParameter("Sure", float(session.sure or LEAST))
-        if effect.doubleParameter("SmallestMl") < 0:
-            effect.setParameter("SmallestMl", float(session.min_volume_ml))
         self.actors.newOverlay(self.entry.edit_grid)
         self._shownBox = None
         for viewWidget in self.actors.visibleWidgets():
@@ -217,11 +201,17 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def settings(self):
         """(threshold, must reach, only the largest, smallest mL, mode) as they are now."""
         effect = self.scriptedEffect
+        session = self.entry.session if self.entry is not None else None
+        sure = effect.doubleParameter("Sure")
+        smallest = effect.doubleParameter("SmallestMl")
+        if session is not None:
+            sure = sure or session.sure
+            smallest = session.min_volume_ml if smallest < 0 else smallest
         return (
-            effect.doubleParameter("Threshold") or 0.5,
-            effect.doubleParameter("Sure") or LEAST,
+            self.threshold(),
+            sure or LEAST,
             bool(effect.integerParameter("LargestOnly")),
-            max(0.0, effect.doubleParameter("SmallestMl")),
+            max(0.0, smallest),
             effect.parameter("Mode"),
         )
 
@@ -274,9 +264,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if display is not None:
             color = display.GetSegmentColor(target.segment_id)
             self.actors.layoutChanged()
-            if self.previewed != (target, display.GetID()):
-                self.actors.hideSegment(display, target.segment_id)
-                self.previewed = (target, display.GetID())
+            self.actors.hideSegment(display, target.segment_id)
         self._phase = (self._phase + 1) % 10
         overlay.set_color(
             1, tuple(color[n] for n in range(3)), 0.4 + 0.08 * min(self._phase, 10 - self._phase)
@@ -284,8 +272,6 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.actors.render()
         if self._dirty:
             self.previewTimer.start()
-
-    previewed = None
 
     def viewMoved(self, viewWidget):
         if self.scriptedEffect.parameter("Region") in ("slice", "slab"):

@@ -166,6 +166,33 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self.scriptedEffect.addOptionsWidget(self.statusLabel)
         self.scriptedEffect.addOptionsWidget(self.readyButton)
 
+    def addThresholdRow(self, tip, low=0.05):
+        self.thresholdSlider = widgets.slider(low, 0.95, 0.01, 2, tip)
+        self.scriptedEffect.addLabeledOptionsWidget(_("Threshold:"), self.thresholdSlider)
+        self.bind(self.thresholdSlider, "Threshold")
+
+    def bind(self, slider, name):
+        """The slider sets the effect's parameter ``name`` when the user moves it, never before: a
+        parameter that is not set means the model's own value, also that of the next model."""
+        slider.connect("valueChanged(double)", lambda value: self.onSlider(name, value))
+
+    def onSlider(self, name, value):
+        self.scriptedEffect.setParameter(name, float(value))
+        self.valueMoved()
+
+    def valueMoved(self):
+        """The user has moved a slider."""
+
+    def threshold(self):
+        """As the user has set it, else the model's own."""
+        own = self.entry.session.threshold if self.entry is not None else 0.5
+        return self.scriptedEffect.doubleParameter("Threshold") or own
+
+    def showValues(self):
+        """Sliders as the parameters are, or the session's values where those are not set."""
+        slider = self.thresholdSlider
+        widgets.setQuietly(slider, slider.setValue, self.threshold())
+
     def addMirrorRow(self):
         """The other hemisphere for comparison."""
         self.mirrorBox = widgets.choice(
@@ -190,10 +217,14 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
                 self.sessionClosed()
             self.actors.clear()
             self.entry = entry
+            self.showValues()
             if entry is not None:
                 self.sessionOpened()
         target = self.target()
-        if entry is not None and target is not None and self.store.follow(entry, target):
+        # Clicks of a segment that was left are worked out to their end first.
+        busy = entry is not None and entry.work is not None and entry.work.target != target
+        known = entry is not None and target is not None and not busy
+        if known and self.store.follow(entry, target):
             self.stateRestored()
         if entry is not None and not entry.session.complete:
             self.workTimer.start()

@@ -13,6 +13,7 @@ class SliceActors:
         self._overlays = {}  # slice widget: OverlayActor
         self._circles = {}  # slice widget: CircleActor
         self._hidden = {}  # slice widget: (displayable manager, tag)
+        self._hiddenOf = None  # (id of the display node, id of the segment)
 
     def visibleWidgets(self):
         """The slice views that are visible and show this segmentation."""
@@ -71,9 +72,13 @@ class SliceActors:
 
     def hideSegment(self, displayNode, segmentId):
         """Don't draw a segment in the slice views while a preview stands for it; its visibility
-        stays. Not in all versions of Slicer."""
-        self._showSegments()
+        stays. To be called again when views may have come. Not in all versions of Slicer."""
+        if self._hiddenOf != (displayNode.GetID(), segmentId):
+            self._showSegments()
+            self._hiddenOf = (displayNode.GetID(), segmentId)
         for widget in self._overlays:
+            if widget in self._hidden:
+                continue
             manager = widget.sliceView().displayableManagerByClassName(
                 "vtkMRMLSegmentationsDisplayableManager2D"
             )
@@ -88,6 +93,7 @@ class SliceActors:
         for manager, tag in self._hidden.values():
             manager.RemoveCustomSegmentRenderer(tag)
         self._hidden = {}
+        self._hiddenOf = None
 
     # -- brush ----------------------------------------------------------------------------------
 

@@ -352,6 +352,24 @@ def test_state_goes_through_json_and_back() -> None:
 # --- one slice
 
 
+def test_restored_clicks_are_behind_until_they_are_worked_out() -> None:
+    session = opened()
+    assert not session.is_behind()
+    session.add_click(DARK[0], True, axis=0)
+    assert not session.is_behind(), "a new click is work that the segment waits for"
+    refine(session)
+    done = whole(session)
+    state = session.to_state()
+    session.restore(state)
+    assert session.is_behind()
+    assert (whole(session) != done).any()
+    refine(session)
+    assert not session.is_behind()
+    np.testing.assert_array_equal(whole(session), done)
+    assert session.is_behind(0.4)
+    assert not opened().is_behind(0.4)
+
+
 def test_levels_keep_the_side_of_the_threshold() -> None:
     values = np.random.default_rng(0).random(20_000).astype(np.float32)
     for threshold in (0.05, 0.3, 0.5, 0.8, 0.97, 1.0):

@@ -41,6 +41,8 @@ class Desk:
         self.scripted.addLabeledOptionsWidget = self.options.addLabeledOptionsWidget
         self.effect.setupOptionsFrame()
         self.effect.setMRMLDefaults()
+        node = self.editor.node
+        node.AddObserver(node.EffectParameterModified, lambda *_: self.effect.updateGUIFromMRML())
         self.options.resize(420, 700)
         self.options.show()
 
@@ -258,9 +260,47 @@ def test_it_begins_as_an_automatic_run_ends(desk: Any) -> None:
     raw(one.effect.sureSlider).setValue(0.05)
     one.settle(0.1)
     np.testing.assert_array_equal(one.effect.actors.overlay.labels != 0, labels > 0)
-    # What was not moved is still the model's own.
-    assert one.scripted.doubleParameter("Threshold") == pytest.approx(0.3)
-    assert one.scripted.doubleParameter("SmallestMl") == pytest.approx(0.25)
+    # What was not moved is the next model's own.
+    other = blobs(one)
+    other.threshold, other.sure, other.min_volume_ml = 0.4, 0.7, 0.5
+    one.prepare(other)
+    one.effect.refresh()
+    assert [raw(slider).value for slider in sliders] == pytest.approx((0.4, 0.05, 0.5))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sliders_keep_the_models_values_until_they_are_moved(desk: Any, name: str) -> None:
+    one: Desk = desk(name)
+    one.activate()
+    effect, raw = one.effect, one.stand_in.raw
+    # Whatever else is set before a session is there leaves the threshold alone.
+    effect.updateMRMLFromGUI()
+    if name == "LesionReview":
+        raw(effect.smallestSlider).setValue(0.3)
+    session = blobs(one)
+    session.threshold = 0.1
+    one.prepare(session)
+    effect.refresh()
+    assert raw(effect.thresholdSlider).value == pytest.approx(0.1)
+    assert effect.threshold() == pytest.approx(0.1)
+    if name == "LesionReview":
+        assert one.scripted.doubleParameter("SmallestMl") == pytest.approx(0.3)
+        assert raw(effect.smallestSlider).value == pytest.approx(0.3)
+    raw(effect.thresholdSlider).setValue(0.6)
+    assert effect.threshold() == pytest.approx(0.6)
+
+
+def test_the_segment_is_hidden_under_every_preview(desk: Any) -> None:
+    one = ready(desk, "StrokeLesion")
+    managers = [w.manager for w in one.layout.widgets.values()]
+    display = one.editor.segmentation.GetDisplayNode().GetID()
+    for _ in range(2):
+        one.until(lambda: all([*m.hidden.values()] == [(display, "one")] for m in managers))
+        one.effect.deactivate()
+        assert not any(m.hidden for m in managers)
+        one.activate()
+    one.editor.select("two")
+    one.until(lambda: all([*m.hidden.values()] == [(display, "two")] for m in managers))
 
 
 @pytest.mark.parametrize("kind", ["slice", "slab", "roi"])
@@ -442,6 +482,36 @@ def test_clicks_by_view_events(desk: Any) -> None:
     assert session.clicks == ()
     assert not one.event(PRESS, "Red", xy, shift=1)
     assert one.event("LeftButtonDoubleClickEvent", "Red", xy)
+
+
+@pytest.mark.parametrize("then", ["select", "click", "leave", "leave for good"])
+def test_a_click_is_worked_out_whatever_is_chosen_next(desk: Any, then: str) -> None:
+    """Another segment, a click in it at once, no effect at all: nothing stays half corrected."""
+    one = ready(desk, "LesionClicks")
+    effect, session = one.effect, one.effect.entry.session
+    xy = one.xy_of("Red", (3, 20, 24))
+    one.event(PRESS, "Red", xy)
+    one.event(RELEASE, "Red", xy)
+    place = session.clicks[0].ras_mm
+    assert effect.entry.work is not None
+    if then.startswith("leave"):
+        effect.deactivate()
+    else:
+        one.editor.select("two")
+    if then == "click":
+        other = one.xy_of("Red", (15, 4, 4))
+        one.event(PRESS, "Red", other)
+    if not then.startswith("leave"):
+        one.settle(0.1)
+        one.until(lambda: effect.entry.work is None)
+        # Then the list and the points are those of the segment that is chosen now.
+        one.until(lambda: len(session.clicks) == (then == "click"))
+        assert one.stand_in.raw(effect.table).rowCount() == len(session.clicks)
+    k, j, i = np.indices(probability(one).shape)
+    near = (i - place[0]) ** 2 + (j - place[1]) ** 2 + (k - place[2]) ** 2 <= 25
+    np.testing.assert_array_equal(one.editor.voxels("one")[near], True)
+    assert one.editor.voxels("two").any() == (then == "click")
+    assert not one.editor.voxels("two")[near].any()
 
 
 def test_points_are_hidden_while_another_effect_works(desk: Any) -> None:

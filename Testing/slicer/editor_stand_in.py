@@ -19,6 +19,25 @@ MODES = {
 }
 
 
+class Displayer:
+    """What hides a segment in vtkMRMLSegmentationsDisplayableManager2D."""
+
+    def __init__(self) -> None:
+        self.hidden: dict[int, tuple[str, str]] = {}
+        self._tag = 0
+
+    def AddCustomSegmentRenderer(self, display_id: str, segment_id: str) -> int:
+        self._tag += 1
+        self.hidden[self._tag] = (display_id, segment_id)
+        return self._tag
+
+    def GetCustomSegmentRendererTag(self, display_id: str, segment_id: str) -> int:
+        return next((t for t, of in self.hidden.items() if of == (display_id, segment_id)), 0)
+
+    def RemoveCustomSegmentRenderer(self, tag: int) -> None:
+        del self.hidden[tag]
+
+
 class SliceWidget:
     """qMRMLSliceWidget: one slice view over a real slice node, without a window."""
 
@@ -28,6 +47,7 @@ class SliceWidget:
         self.node = next(
             n for n in slicer.util.getNodesByClass("vtkMRMLSliceNode") if n.GetLayoutName() == name
         )
+        self.manager = Displayer()
         self.composite = next(
             n
             for n in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
@@ -51,7 +71,7 @@ class SliceWidget:
 
     def sliceView(self) -> Any:
         return types.SimpleNamespace(
-            displayableManagerByClassName=lambda name: None, scheduleRender=lambda: None
+            displayableManagerByClassName=lambda name: self.manager, scheduleRender=lambda: None
         )
 
 
@@ -121,7 +141,14 @@ class ScriptedEffect:
         if type(value) not in (str, int, float):
             raise TypeError(f"PythonQt takes str, int or float for {name}, not {value!r}")
         text = value if isinstance(value, str) else f"{value:g}"
-        self.parameterSetNode().SetAttribute(name, text)
+        node = self.parameterSetNode()
+        # Slicer tells all effects, and once only where StartModify has been called.
+        if node.GetAttribute(name) != text:
+            was = node.GetDisableModifiedEvent()
+            node.SetDisableModifiedEvent(True)
+            node.SetAttribute(name, text)
+            node.SetDisableModifiedEvent(was)
+            node.InvokeCustomModifiedEvent(node.EffectParameterModified)
 
     def nodeReference(self, name: str) -> Any:
         return self.parameterSetNode().GetNodeReference(f"{self.name}.{name}")

@@ -36,6 +36,8 @@ class MapSession:
         self._start: np.ndarray | None = None
         self._pieces: list[int] = []
         self._last: Click | None = None
+        self._behind = False
+        self._unworked: set[int] = set()  # slices in which restored clicks are not worked out
         self._states: dict[int, str] = {}
         self._parts: dict[int, np.ndarray] = {}
         self.visible: list[tuple[int, int]] = []
@@ -163,6 +165,10 @@ class MapSession:
         places = (self.grid.affine @ np.array([i, j, k, np.ones_like(i)]))[:3].T
         for click in self._clicks:
             ball = ((places - click.ras_mm) ** 2).sum(1) <= BALL_MM**2
+            if self._unworked:
+                near = ((places - click.ras_mm) ** 2).sum(1) <= 2.0**2
+                slices = np.indices(self.grid.shape)[click.axis].ravel()
+                ball &= near | ~np.isin(slices, list(self._unworked))
             out[ball.reshape(out.shape)] = click.positive
         return out
 
@@ -170,12 +176,20 @@ class MapSession:
         return self._piece(self._index(self._last.ras_mm)[self._last.axis], threshold)
 
     def refine_more(self, milliseconds: float = 30.0, threshold: float | None = None) -> Any:
-        return self._piece(self._pieces.pop(0), threshold) if self._pieces else None
+        if self._pieces:
+            self._unworked.discard(self._pieces[0])
+            return self._piece(self._pieces.pop(0), threshold)
+        self._behind = False
+        self._unworked.clear()
+        return None
 
     def _piece(self, index: int, threshold: float | None) -> Any:
         box = [slice(0, n) for n in self.grid.shape]
         box[self._last.axis] = slice(index, index + 1)
         return tuple(box), self._guided(threshold)[tuple(box)].astype(np.uint8)
+
+    def is_behind(self, threshold: float | None = None) -> bool:
+        return self._behind
 
     def guided_mask(self, threshold: float | None = None, box: Any = None) -> Any:
         box = box or tuple(slice(0, n) for n in self.grid.shape)
@@ -247,4 +261,8 @@ class MapSession:
         clicks = state.get("clicks", [])
         self._clicks = [Click(n, tuple(p), bool(s), a) for n, p, s, a in clicks]
         self._states = {int(k): v for k, v in state.get("states", {}).items()}
-        self._pieces = []
+        self._pieces, self._behind = [], bool(self._clicks)
+        if self._clicks:
+            self._last = self._clicks[-1]
+            self._pieces = list(range(self.grid.shape[self._last.axis]))
+        self._unworked = set(self._pieces)

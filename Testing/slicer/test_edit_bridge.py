@@ -421,8 +421,66 @@ def test_work_goes_on_in_its_own_segment(slicer: Any) -> None:
         bench.distance((14, 16, 24)) <= BALL_MM
     ).sum()
     bench.editor.segmentation.GetSegmentation().RemoveSegment("one")
-    work.working = True
+    bench.entry.work = work
     assert not work.step()
+    assert bench.entry.work is None
+
+
+def test_what_was_drawn_over_old_clicks_stays(slicer: Any) -> None:
+    """The clicks of a segment that was left, undone or loaded are in it already."""
+    bench = Bench(slicer)
+    two = edit_target.EditTarget(bench.target.segmentation_id, "two")
+    work = new_work(bench)
+    work.click(bench.grid.index_to_local((14, 16, 24)), True, 0)
+    finish(work)
+    drawn = bench.now()["one"]
+    rim = (14, 16, 20)  # of the click's ball, not next to the click
+    assert drawn[rim]
+    drawn[12:17, :, 20] = False
+    bench.editor.put("one", drawn)
+    assert bench.store.follow(bench.entry, two)
+    assert bench.store.follow(bench.entry, bench.target)
+    assert bench.session.is_behind()
+    work = new_work(bench)
+    work.click(bench.grid.index_to_local((4, 4, 24)), True, 0)
+    finish(work)
+    near = bench.distance((4, 4, 24)) <= BALL_MM
+    np.testing.assert_array_equal(bench.now()["one"], drawn | near)
+    # And after undo of a click.
+    bench.editor.undo()
+    bench.store.follow(bench.entry, bench.target)
+    work = new_work(bench)
+    work.click(bench.grid.index_to_local((4, 20, 4)), True, 0)
+    finish(work)
+    near = bench.distance((4, 20, 4)) <= BALL_MM
+    np.testing.assert_array_equal(bench.now()["one"], drawn | near)
+
+
+def test_two_quick_clicks_take_two_lesions_whole(slicer: Any) -> None:
+    bench = Bench(slicer)
+    lesion = bench.component(0.5, (9, 9, 8))
+    bench.editor.put("one", np.zeros(lesion.shape, bool))
+    first = new_work(bench)
+    first.click(bench.grid.index_to_local((9, 9, 8)), True, 0)
+    second = new_work(bench)
+    second.click(bench.grid.index_to_local((3, 20, 24)), True, 0)
+    assert not first.step()
+    finish(second)
+    np.testing.assert_array_equal(bench.now()["one"] & lesion, lesion)
+
+
+def test_another_segments_work_is_done_before_its_own(slicer: Any) -> None:
+    bench = Bench(slicer)
+    two = edit_target.EditTarget(bench.target.segmentation_id, "two")
+    work = new_work(bench)
+    work.click(bench.grid.index_to_local((14, 16, 24)), True, 0)
+    assert work.working
+    bench.store.follow(bench.entry, two)
+    assert bench.entry.work is None
+    assert bench.session.clicks == ()
+    ball = bench.distance((14, 16, 24)) <= BALL_MM
+    assert bench.now()["one"][ball].all()
+    np.testing.assert_array_equal(bench.now()["two"], bench.before["two"])
 
 
 def test_moving_removing_and_clearing_clicks(slicer: Any) -> None:

@@ -60,6 +60,7 @@ class Guided:
         self._starts = 0
         self._last: tuple[Click, bool] | None = None  # what was changed last; false if removed
         self._outdated: Box = EMPTY  # native: of results that were given up
+        self.behind = False  # clicks that had been worked out have to be worked out anew
         self._reset()
 
     # --- clicks
@@ -130,6 +131,7 @@ class Guided:
         self._disks: dict[tuple[str, int], list[Disk]] = {}
         self._own: dict[tuple[str, int], NDArray[np.bool_]] = {}
         self._queue = deque(self.clicks)
+        self.behind = bool(self.clicks)
         self._steps: Iterator[Box] | None = None
         if self._influence is not None and not is_empty(self._reached):
             self._influence[self._reached] = 0
@@ -306,6 +308,7 @@ class Guided:
                 break
         if not worked:
             if is_empty(self._outdated):
+                self.behind = False
                 return None
             # What clicks had changed before they were moved or taken back.
             changed, self._outdated = self._outdated, EMPTY

@@ -380,6 +380,16 @@ class EditingSession:
         self._guided.use_threshold(threshold)
         return self._guided.more(milliseconds)
 
+    def is_behind(self, threshold: float | None = None) -> bool:
+        """True while clicks that had been worked out are worked out anew by ``refine_more``.
+
+        So it is after ``restore``, with another ``threshold``, and after a click was moved or
+        removed. Who corrects a segment in which others may have drawn since lets ``refine_more``
+        come to its end before the next click, and leaves the segment as it is meanwhile.
+        """
+        self._guided.use_threshold(threshold)
+        return self._guided.behind
+
     def guided_mask(self, threshold: float | None = None, box: Box | None = None) -> Piece:
         """What clicks and model (or the starting mask) say together, as far as it is worked out.
 
@@ -514,6 +524,7 @@ class EditingSession:
         for click in clicks:
             self._guided.add(click)
             self._next_click = max(self._next_click, click.id + 1)
+        self._guided.redo()
         self._review.restore(verdicts)
 
     # --- helpers -------------------------------------------------------------------------------

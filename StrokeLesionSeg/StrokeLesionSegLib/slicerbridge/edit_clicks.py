@@ -7,11 +7,14 @@ segment holds nothing yet is taken whole, and the clicked voxels are as clicked.
 
 from __future__ import annotations
 
+import contextlib
+import time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from . import edit_write
 from .edit_store import Entry, SessionStore
 from .edit_target import Box, EditTarget, is_empty
@@ -30,11 +33,15 @@ class ClickWork:
     ) -> None:
         self.effect, self.store, self.entry, self.target = effect, store, entry, target
         self.threshold = threshold
-        self.working = False
         self._before: NDArray[np.uint8] | None = None  # answer before the action
         self._positive: tuple[float, float, float] | None = None
         self._take_whole = False
         self._held: NDArray[np.uint8] | None = None  # the segment before, if it takes a lesion
+
+    @property
+    def working(self) -> bool:
+        """Whether it is the work that is done for this session now."""
+        return self.entry.work is self
 
     # -- actions ------------------------------------------------------------------------------
 
@@ -96,7 +103,7 @@ class ClickWork:
         self.entry.session.start_from(mask)
         self.entry.started = True
         self.store.keep_state(self.entry, self.target)
-        self.working = False
+        self.entry.work = None
         return int(np.count_nonzero(mask))
 
     # -- work ---------------------------------------------------------------------------------
@@ -110,7 +117,7 @@ class ClickWork:
         if not self.working:
             return False
         if self.target.segment is None or self.store.follow(self.entry, self.target):
-            self.working = False
+            self.entry.work = None
             return False
         piece = self.entry.session.refine_more(milliseconds, self.threshold)
         if piece is None:
@@ -119,8 +126,27 @@ class ClickWork:
         self._apply(*piece)
         return True
 
+    def finish(self, seconds: float = 20.0) -> None:
+        """Do all that is left, at once: another segment or effect is about to take over."""
+        end = time.monotonic() + seconds
+        # What cannot be changed any more (a segment that was removed) stays as it is.
+        with contextlib.suppress(edit_write.CannotEdit, InputError, ValueError, RuntimeError):
+            while self.step(1000 * seconds) and time.monotonic() < end:
+                pass
+        if self.working:
+            self.entry.work = None
+
     def _snapshot(self) -> None:
-        session = self.entry.session
+        session, earlier = self.entry.session, self.entry.work
+        if earlier is not None and earlier.working:
+            if earlier.threshold != self.threshold or session.is_behind(self.threshold):
+                earlier.finish()
+            else:
+                earlier._finish()  # its neighbours come along with those of this one
+        # Restored clicks, and those of another threshold, are worked out anew without a change of
+        # the segment: it has them already, and what was drawn over them since.
+        while session.is_behind(self.threshold):
+            session.refine_more(1000.0, self.threshold)
         shape = self.entry.edit_grid.grid.shape
         box, mask = session.guided_mask(self.threshold)
         self._before = np.zeros(shape, np.uint8)
@@ -134,7 +160,7 @@ class ClickWork:
         if self._positive is not None:
             box, mask = self._with_slice(box, mask)
         self._apply(box, mask)
-        self.working = True
+        self.entry.work = self
 
     def _with_slice(self, box: Box, mask: NDArray[np.uint8]) -> tuple[Box, NDArray[np.uint8]]:
         """The click's whole slice, if the segment holds nothing of the lesion in it yet."""
@@ -189,7 +215,7 @@ class ClickWork:
 
     def _finish(self) -> None:
         """A lesion that was missing, through all slices."""
-        self.working = False
+        self.entry.work = None
         if self._positive is None or not self._take_whole:
             return
         box, mask = self.entry.session.guided_mask(self.threshold)

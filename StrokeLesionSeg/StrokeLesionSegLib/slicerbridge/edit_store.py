@@ -64,6 +64,7 @@ class Entry:
     state_of: EditTarget | None = None
     state_text: str = ""
     map_kept: bool = False
+    work: Any = None  # ClickWork that goes on in the session, with the clicks of its segment
     started: bool = False  # clicks correct the segment instead of the model
     blank: dict[str, Any] = field(default_factory=dict)  # no clicks, nothing decided
 
@@ -280,8 +281,11 @@ class SessionStore:
         """Bring the session's clicks and decisions in step with the segment's tag.
 
         Needed when another segment was selected, and after undo, redo or loading. Returns whether
-        anything changed. A tag that makes no sense is ignored.
+        anything changed. A tag that makes no sense is ignored. Work that goes on for another
+        segment is finished first.
         """
+        if entry.work is not None and entry.work.target != target:
+            entry.work.finish()
         text = get_tag(target.segment, STATE_TAG) if target.segment is not None else ""
         if entry.state_of == target and entry.state_text == text:
             return False
