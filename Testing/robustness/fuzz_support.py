@@ -22,7 +22,8 @@ CASES = int(os.environ.get("STROKE_LESION_SEG_FUZZ_CASES", "50"))
 MOST_SECONDS = 30.0
 VALUES = np.random.default_rng(0).integers(1, 99, (6, 7, 8)).astype(np.int16)
 
-# The same cases on every run of CI, which must not fail by chance; fresh ones everywhere else.
+# The same cases wherever CI is set, as CI services do: those runs must not fail by chance. Fresh
+# ones everywhere else.
 FUZZ = settings(
     max_examples=CASES,
     derandomize=bool(os.environ.get("CI")),

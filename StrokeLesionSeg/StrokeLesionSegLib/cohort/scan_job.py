@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import Cancelled, InputError
-from ..outputs import OutputSet, os_input_error
+from ..outputs import OutputSet, os_input_error, sync_folder
 from ..pipeline import (
     OutputPaths,
     SegmentResult,
@@ -308,7 +308,10 @@ def output_folder(found: FoundScan, out: Path) -> Path:
     """
     folder = out.joinpath(found.entities.folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in found.entities.folder.parents:
+                sync_folder(out / name)
     except OSError as error:
         raise os_input_error(error, folder) from error
     if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(out)):

@@ -207,7 +207,7 @@ def _classify(path: Path, root: Path) -> _File | None:
         parts = parts[:-1]
     if len(parts) > 1 and parts[-1].isdecimal() and parts[-2].lower() == _PER_LESION:
         parts = parts[:-1]
-    entities = dict(m.groups() for m in map(_ENTITY.match, parts) if m)
+    entities = _entities(parts)
     about = any("lesion" in v.lower() for v in (*entities.values(), parts[-1]))
     about = about or entities.get("label") == "L"
     last = parts[-1].lower()
@@ -228,6 +228,10 @@ def _classify(path: Path, root: Path) -> _File | None:
     folder = path.parent.relative_to(root).as_posix()
     key = "/".join(p for p in (folder if folder != "." else "", stem) if p)
     return _File(path, role, key, stem or path.parent.name, about, key, last == _PER_LESION)
+
+
+def _entities(parts: Iterable[str]) -> dict[str, str]:
+    return {m[1]: m[2] for m in map(_ENTITY.match, parts) if m}
 
 
 def _identity(entities: dict[str, str]) -> str:
@@ -343,7 +347,7 @@ def _pair_by_given_names(
 
 
 def _name_key(name: str) -> str:
-    return _identity(dict(m.groups() for m in map(_ENTITY.match, name.split("_")) if m))
+    return _identity(_entities(name.split("_")))
 
 
 # --------------------------------------------------------------------------------------- summary
