@@ -19,7 +19,7 @@ PEERS_CONSTRAINTS := Testing/benchmarks/peers-constraints.txt
 STAMP_PEERS := $(PEERS)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-cohort lint format clean package-list test-slicer-versions
+.PHONY: help demo test bench bench-cohort lint format clean package-list test-slicer-t1 test-slicer-versions
 
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
@@ -28,6 +28,7 @@ help:
 	@echo 'make bench-cohort  time a batch over real scans (ARGS="--scans 200 --bad")'
 	@echo 'make lint    check style with ruff          (make format puts it right)'
 	@echo 'make package-list          write the list of files that the Slicer extension packages'
+	@echo 'make test-slicer-t1        every T1 at hand through MRML, against the command line'
 	@echo 'make test-slicer-versions  the Slicer tests with several versions of its libraries'
 	@echo 'make clean   remove .venv, caches and the output of the demo'
 	@echo
@@ -94,6 +95,11 @@ $(STAMP_LINT): $(STAMP_VENV) constraints.txt
 # The list of the files that the extension packages, written from the tree.
 package-list:
 	@$(PYTHON) Testing/slicer/packaged_files.py
+
+# Each T1 of ../shared/data/t1, loaded through MRML, against the command line: voxel for voxel.
+test-slicer-t1: $(STAMP_TEST)
+	@STROKE_LESION_SEG_ALL_T1=1 $(PYTHON) -m pytest Testing/slicer/test_module_scenario.py \
+	  -k on_every_t1 -s $(ARGS)
 
 # The tests on Slicer's real libraries, with each version of them in an environment of its own.
 SLICER_CORE_VERSIONS ?= 5.11 5.12 5.13

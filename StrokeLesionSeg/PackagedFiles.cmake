@@ -125,6 +125,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/reporting/nearest.py
   StrokeLesionSegLib/resources.py
   StrokeLesionSegLib/slicerbridge/__init__.py
+  StrokeLesionSegLib/slicerbridge/background.py
   StrokeLesionSegLib/slicerbridge/batch.py
   StrokeLesionSegLib/slicerbridge/child.py
   StrokeLesionSegLib/slicerbridge/controller.py

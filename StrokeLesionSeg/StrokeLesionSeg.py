@@ -105,7 +105,7 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = StrokeLesionSegLogic()
-        self.controller = PanelController(self.ui, self.logic, qt, _)
+        self.controller = PanelController(self.ui, self.logic, qt)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onEndClose)
@@ -120,9 +120,11 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._chooseFirstScan()
         else:
             self.initializeParameterNode()
+        self.controller.checkDevice()
 
     def exit(self):
         """Nothing is disconnected: a run goes on meanwhile, and its result has to arrive."""
+        self.controller.leave()
 
     def cleanup(self):
         if self.controller:

@@ -77,6 +77,11 @@ class Panel:
         self.until(
             lambda: not controller._apply_due and controller._applied == controller._settings(), 30
         )
+        self.measured()
+
+    def measured(self) -> None:
+        """Wait until what a thread measures is shown."""
+        self.until(lambda: self.controller._work is None, 30)
 
     def picture(self, name: str) -> None:
         self.settle(0.05)
@@ -147,6 +152,7 @@ def test_each_state_says_what_to_do_next(panel: Panel) -> None:
     panel.picture("2-ready")
     transform = panel.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
     panel.parameters.inputVolume.SetAndObserveTransformNodeID(transform.GetID())
+    panel.settle(0.3)
     assert "under the transform 'Moved': the mask will follow it" in panel.text("verdictLabel")
     vector = panel.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "RGB")
     panel.slicer.util.updateVolumeFromArray(vector, np.zeros((9, 9, 9, 3), np.uint8))
@@ -185,7 +191,9 @@ def test_the_whole_panel_by_hand(ready: Panel) -> None:
     panel.controller._settle.start()
     panel.until(lambda: not panel.controller._step_open, 10)
     panel.click("undoButton")
+    panel.measured()
     np.testing.assert_array_equal(panel.mask(), first)
+    assert sum(row.volume_ml for row in panel.controller.rows) == pytest.approx(first.sum() / 1000)
     assert panel.parameters.threshold == pytest.approx(0.5)
     assert slider.spin.value() == pytest.approx(0.5)
     panel.click("redoButton")
@@ -263,6 +271,7 @@ def test_the_user_comes_back_after_editing_by_hand(panel: Panel) -> None:
     """Leaving for the Segment Editor and coming back measures what was made of the segment."""
     node, segmentation = result_of_a_script(panel)
     panel.parameters.inputVolume = node
+    panel.measured()
     assert len(panel.controller.rows) == 2
     segment_id = panel.widget.logic.segment_id(segmentation)
     mask = panel.mask()
@@ -272,13 +281,16 @@ def test_the_user_comes_back_after_editing_by_hand(panel: Panel) -> None:
     grid = results.read_segment(segmentation, segment_id, node).grid
     results.set_segment_voxels(segmentation, segment_id, results.Patch(left, (0, 0, 0), grid))
     panel.widget.enter()
+    panel.measured()
     assert 0 < left.sum() < mask.sum()
     total = sum(row.volume_ml for row in panel.controller.rows)
     assert total == pytest.approx(left.sum() / 1000)
 
 
-def test_the_gui_is_never_held_for_200_ms(ready: Panel) -> None:
-    """Between two turns of the event loop, from pressing Segment to moving the slider."""
+def test_the_gui_is_never_held_for_200_ms(
+    ready: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two turns of the event loop, from pressing Segment to the report."""
     panel = ready
     beats: list[tuple[float, float]] = []
     timer = panel.stand_in.QtCore.QTimer()
@@ -300,19 +312,46 @@ def test_the_gui_is_never_held_for_200_ms(ready: Panel) -> None:
     panel.click("segmentButton")
     panel.until(lambda: panel.controller.run is None, 240)
     panel.settle(0.2)
-    assert longest() < 0.2
+    held = {"a run": longest()}
     slider = panel.stand_in.raw(panel.ui.thresholdSlider)
-    for _attempt in range(3):  # other programs slow the memory down: the best of three counts
-        beats.clear()
-        for position in range(500, 250, -50):
-            slider.slider.setValue(position)
-            panel.settle(0.2)
+    for position in range(500, 250, -50):
+        slider.slider.setValue(position)
+        panel.settle(0.2)
+    panel.applied()
+    panel.settle(0.9)
+    held["the slider"] = longest()
+    checked = panel.stand_in.QtCore.Qt.CheckState
+    for state in (checked.Unchecked, checked.Checked):
+        item = panel.stand_in.raw(panel.ui.lesionTable).item(0, 0)
+        item.setCheckState(state)
+        panel.applied()
         panel.settle(0.9)
-        held = longest()
-        if held < 0.2:
-            break
-    # The aim is 200 ms; 207 to 217 ms were measured on a quiet machine. This only holds it there.
-    assert held < 0.4
+    held["a tick"] = longest()
+    for button in ("undoButton", "redoButton"):
+        panel.click(button)
+        panel.measured()
+        panel.settle(0.1)
+    held["undo"] = longest()
+    panel.widget.exit()
+    node = panel.parameters.segmentation
+    segment_id = panel.widget.logic.segment_id(node)
+    patch = results.read_segment(node, segment_id, panel.parameters.inputVolume)
+    patch.mask[: len(patch.mask) // 2] = 0
+    results.set_segment_voxels(node, segment_id, patch)
+    beats.clear()
+    panel.widget.enter()
+    panel.measured()
+    panel.settle(0.1)
+    held["coming back after editing"] = longest()
+    dialog = types.SimpleNamespace(getExistingDirectory=lambda *a: str(tmp_path))
+    monkeypatch.setattr(panel.controller.qt, "QFileDialog", dialog)
+    services = types.SimpleNamespace(openUrl=lambda url: None)
+    monkeypatch.setattr(panel.controller.qt, "QDesktopServices", services)
+    panel.click("reportButton")
+    panel.until(lambda: panel.controller._report is None, 120)
+    held["a report"] = longest()
+    print({what: f"{seconds * 1000:.0f} ms" for what, seconds in held.items()})
+    assert max(held.values()) < 0.2, held
 
 
 def test_cancel_leaves_the_scene_as_it_was(ready: Panel) -> None:
@@ -388,6 +427,7 @@ def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
     assert panel.parameters.segmentation is segmentation
     assert panel.parameters.threshold == pytest.approx(0.45)
     assert panel.parameters.minimumVolumeMl == pytest.approx(0.1)
+    panel.measured()
     rows = panel.controller.rows
     assert [row.side for row in rows] == ["left", "right"]
     panel.choose("overlay", "probability")
@@ -514,3 +554,50 @@ def test_a_no_installs_nothing(panel: Panel, monkeypatch: pytest.MonkeyPatch) ->
     assert not calls
     assert panel.controller.run is None
     assert "Nothing was changed" in panel.text("nextStepLabel")
+
+
+def test_a_batch_takes_the_sliders_of_the_models_own_result(ready: Panel) -> None:
+    panel = ready
+    assert panel.controller._sliders() == (None, None), "no result: the model's own"
+    _node, segmentation = result_of_a_script(panel)
+    panel.parameters.inputVolume = _node
+    panel.measured()
+    assert panel.controller._sliders() == (None, None), "made by another model"
+    logic = panel.widget.logic
+    segment = segmentation.GetSegmentation().GetSegment(logic.segment_id(segmentation))
+    segment.SetTag("StrokeLesionSeg.Model", "fluid")
+    assert panel.controller._sliders() == pytest.approx((0.45, 0.1))
+
+
+def test_hand_work_after_a_drag_is_not_undone(panel: Panel) -> None:
+    """Drag, correct in the Segment Editor, come back, press Undo: it is refused and said."""
+    node, segmentation = result_of_a_script(panel)
+    panel.parameters.inputVolume = node
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    panel.widget.exit()
+    segment_id = panel.widget.logic.segment_id(segmentation)
+    work = panel.mask()
+    work[:, :, : work.shape[2] // 2] = 0
+    panel.slicer.util.updateSegmentBinaryLabelmapFromArray(work, segmentation, segment_id, node)
+    panel.widget.enter()
+    panel.measured()
+    panel.click("undoButton")
+    assert "corrected by hand" in panel.text("nextStepLabel")
+    np.testing.assert_array_equal(panel.mask(), work)
+    assert panel.parameters.threshold == pytest.approx(0.3)
+
+
+def test_the_device_is_told_without_a_button(panel: Panel) -> None:
+    panel.widget.enter()
+    assert panel.controller._check is not None
+    panel.until(lambda: panel.controller._check is None, 120)
+    assert "Device: cpu" in panel.text("deviceReasonLabel")
+    panel.widget.enter()
+    assert panel.controller._check is None, "once in a session"
+
+
+def test_disabled_widgets_say_why(panel: Panel) -> None:
+    for name in ("undoButton", "redoButton", "editButton", "reportButton", "thresholdSlider"):
+        assert not panel.stand_in.raw(getattr(panel.ui, name)).isEnabled()
+        assert getattr(panel.ui, name).toolTip == "Segment an image first.", name

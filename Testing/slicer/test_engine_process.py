@@ -23,6 +23,8 @@ from StrokeLesionSegLib.slicerbridge.run import SegmentationRun
 
 psutil = pytest.importorskip("psutil")
 
+posix = pytest.mark.skipif(os.name == "nt", reason="no process groups")
+
 
 def script(text: str) -> EngineProcess:
     return EngineProcess([sys.executable, "-c", textwrap.dedent(text)], whole=True)
@@ -269,8 +271,10 @@ def test_a_program_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
     assert not process.scratch.exists()
 
 
-def test_the_child_ends_itself_when_its_parent_is_gone(tmp_path: Path) -> None:
-    """Slicer killed by force: the engine notices, removes its folder and goes."""
+@pytest.mark.parametrize("launcher", [False, pytest.param(True, marks=posix)])
+def test_the_child_ends_itself_when_its_parent_is_gone(tmp_path: Path, launcher: bool) -> None:
+    """Slicer killed by force: the engine notices, removes its folder and goes, with all that it
+    started; also where PythonSlicer, a launcher above it, leads the session."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     parent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -282,9 +286,10 @@ def test_the_child_ends_itself_when_its_parent_is_gone(tmp_path: Path) -> None:
         "import os; threading.Thread(target=child.watch, args=(int(os.environ[child.PARENT]), "
         "os.environ[child.SCRATCH], 0.1), daemon=True).start(); time.sleep(600)"
     )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, start_new_session=os.name != "nt"
-    )
+    command = [sys.executable, "-c", code]
+    if launcher:
+        command = ["sh", "-c", '"$0" "$@"; sleep 600', *command]
+    child = subprocess.Popen(command, env=environment, start_new_session=os.name != "nt")
     time.sleep(1.0)
     assert child.poll() is None
     parent.kill()

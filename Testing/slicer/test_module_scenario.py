@@ -177,6 +177,55 @@ def test_thresholds_do_not_start_the_engine(
     assert sum(r.volume_ml for r in first) > sum(r.volume_ml for r in second) > 0
 
 
+@pytest.mark.timeout(600)
+def test_the_shipped_model_from_run_to_report(
+    slicer: Any, simulated: sample.SimulatedStroke, tmp_path: Path
+) -> None:
+    """Its lesions end at one probability and have to reach another: the engine's mask follows
+    from its probability by both, and so does the segment at every position of the slider."""
+    from StrokeLesionSegLib.lesions import find_lesions
+    from StrokeLesionSegLib.models import Manifest, find_model
+
+    name = "stroke-t1-sim"
+    asks = Manifest.from_file(find_model(name)).inference
+    first, second = asks["threshold"], asks["hysteresis"]
+    assert 0 < first < second < 1
+    node, logic = add_volume_node(simulated.t1, "T1"), BridgeLogic()
+    parameters = RunParameters("axial", "none", "cpu", "float32", name)
+    segmentation = logic.segment(node, parameters, timeout_s=500)
+    segment_id = logic.segment_id(segmentation)
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    made = results.Provenance.from_segment(segment)
+    assert (made.threshold, made.hysteresis) == pytest.approx((first, second))
+    assert made.min_volume_ml == pytest.approx(asks["min_volume_ml"])
+    probability = volume_from_node(results.maps_of(segmentation, segment_id)[0])
+    masks = []
+    for value in (first, 0.4, 0.8):
+        if value != first:
+            logic.threshold(segmentation, value)
+        expected = find_lesions(
+            probability.array,
+            probability.affine,
+            threshold=value,
+            hysteresis=second if second > value else None,
+            min_volume_ml=made.min_volume_ml,
+        )
+        mask = results.read_segment(segmentation, segment_id, node).full()
+        np.testing.assert_array_equal(mask, expected.mask)
+        masks.append(mask)
+    assert masks[0].sum() > masks[1].sum() > 0
+    loose = find_lesions(
+        probability.array, probability.affine, threshold=first, min_volume_ml=made.min_volume_ml
+    )
+    print(f"{loose.mask.sum()} voxels by one threshold, {masks[0].sum()} by both")
+    logic.undo(segmentation)
+    page = logic.report(segmentation, tmp_path)
+    text = page.path.read_text(encoding="utf-8")
+    assert name in text
+    assert f"{masks[1].sum() / 1000:.1f}" in text
+    assert "corrected by hand" not in text
+
+
 @pytest.mark.shared
 def test_mrml_gives_the_mask_of_the_command_line(
     slicer: Any, model_home: Path, shared_data: Path, tmp_path: Path

@@ -299,3 +299,38 @@ def test_the_sample_is_offered_and_made_here(
     assert node.GetName() == source["nodeNames"]
     monkeypatch.setitem(sys.modules, "SampleData", None)
     assert not sample.register_sample("StrokeLesionSeg")
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"), [("2.3.1+cpu", False), ("1.13", False), ("2.4.0", True), ("2.10", True)]
+)
+def test_an_old_torch_is_told_and_not_replaced(
+    monkeypatch: pytest.MonkeyPatch, version: str, enough: bool
+) -> None:
+    monkeypatch.setattr(torch_setup.metadata, "version", lambda name: version)
+    state = torch_setup.torch_state()
+    assert (state.installed, state.too_old, state.version) == (enough, not enough, version)
+    asked: list[str] = []
+    if enough:
+        assert torch_setup.install_torch(lambda text: not asked.append(text), False) == state
+    else:
+        with pytest.raises(RuntimeError, match=r"2\.4 or newer is needed"):
+            torch_setup.install_torch(lambda text: not asked.append(text), False)
+    assert not asked
+
+
+def test_a_batch_gets_whole_paths_and_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The child works in a folder of its own, where a relative path means something else."""
+    from StrokeLesionSegLib.slicerbridge.batch import BatchParameters
+    from StrokeLesionSegLib.slicerbridge.run import RunParameters
+
+    (tmp_path / "scans").mkdir()
+    monkeypatch.chdir(tmp_path)
+    wanted = BatchParameters("scans", "out", run=RunParameters(threshold=0.3, min_volume_ml=0.2))
+    assert not wanted.problem()
+    arguments = wanted.arguments()
+    assert arguments[1:3] == [str(tmp_path / "scans"), str(tmp_path / "out")]
+    assert arguments[arguments.index("--threshold") + 1] == "0.3"
+    assert arguments[arguments.index("--min-volume") + 1] == "0.2"

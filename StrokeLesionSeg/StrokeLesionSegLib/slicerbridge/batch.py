@@ -44,8 +44,9 @@ class BatchParameters:
         """As arguments of the command line."""
         return [
             "batch",
-            self.source,
-            self.target,
+            # The child works in a folder of its own, where a relative path means something else.
+            str(Path(self.source).resolve()),
+            str(Path(self.target).resolve()),
             "--resume" if self.resume else "--no-resume",
             "--progress",
             "json",

@@ -45,7 +45,9 @@ def alive(pid: int) -> bool:
 def _leave(scratch: str | None) -> None:
     if scratch:
         shutil.rmtree(scratch, ignore_errors=True)
-    if os.name != "nt" and os.getpgid(0) == os.getpid():
+    # ``EngineProcess`` starts the child in a session of its own. Its leader need not be this
+    # Python: PythonSlicer is a launcher above it.
+    if os.name != "nt" and os.getpgid(0) == os.getsid(0):
         os.killpg(0, signal.SIGKILL)
     os._exit(3)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from . import batch, panel
+from .i18n import tr as _
 from .logic import newest_segment
 from .measure import Row, rows_of, total_text
 from .panel_results import PanelResults
@@ -28,6 +29,7 @@ _POLL_MS = 50
 # While a thread of ours works, which gets its turns by polling (see ``process``).
 _BUSY_POLL_MS = 5
 _APPLY_MS = 20
+_LOOK_MS = 100
 # A pause this long ends a step: until then, all changes of the sliders are one step for undo.
 _SETTLE_MS = 700
 
@@ -35,8 +37,8 @@ _SETTLE_MS = 700
 class PanelController(PanelResults, PanelTasks):
     """Drives the form ``ui`` (its widgets by name) for the parameter node of the scene."""
 
-    def __init__(self, ui: Any, logic: Any, qt: Any, tr: Callable[[str], str]) -> None:
-        self.ui, self.logic, self.qt, self.tr = ui, logic, qt, tr
+    def __init__(self, ui: Any, logic: Any, qt: Any) -> None:
+        self.ui, self.logic, self.qt = ui, logic, qt
         self.parameters: Any = None
         self.run: SegmentationRun | None = None
         self.rows: list[Row] = []
@@ -54,8 +56,18 @@ class PanelController(PanelResults, PanelTasks):
         self._poll = self._timer(_POLL_MS, self._on_poll, single=False)
         self._apply = self._timer(_APPLY_MS, self._apply_sliders)
         self._settle = self._timer(_SETTLE_MS, self._close_step)
+        self._look = self._timer(_LOOK_MS, self._judge)
         self._fill_choices()
         self._connect()
+        form = self.ui
+        self._tips = [
+            (widget, widget.toolTip)
+            for widget in (
+                *(form.thresholdSlider, form.minimumVolumeSpinBox, form.lesionTable),
+                *(form.undoButton, form.redoButton, form.editButton, form.reportButton),
+                *(form.overlayComboBox, form.overlayOpacitySlider),
+            )
+        ]
         self.ui.progressBar.visible = False
         self.ui.stageLabel.visible = False
         self.ui.batchProgressBar.visible = False
@@ -72,43 +84,42 @@ class PanelController(PanelResults, PanelTasks):
         return timer
 
     def _fill_choices(self) -> None:
-        tr = self.tr
         self._choices = {
             "views": (
                 self.ui.viewsComboBox,
                 [
-                    (tr("As the model recommends"), ""),
-                    (tr("Fast: axial slices"), "axial"),
-                    (tr("Accurate: three directions"), "triplanar"),
+                    (_("As the model recommends"), ""),
+                    (_("Fast: axial slices"), "axial"),
+                    (_("Accurate: three directions"), "triplanar"),
                 ],
             ),
             "align": (
                 self.ui.alignComboBox,
                 [
-                    (tr("Automatic"), "auto"),
-                    (tr("Always to MNI152"), "mni"),
-                    (tr("None: resample only"), "none"),
+                    (_("Automatic"), "auto"),
+                    (_("Always to MNI152"), "mni"),
+                    (_("None: resample only"), "none"),
                 ],
             ),
             "device": (
                 self.ui.deviceComboBox,
                 [
-                    (tr("Automatic"), "auto"),
-                    (tr("Processor (CPU)"), "cpu"),
-                    (tr("NVIDIA graphics (CUDA)"), "cuda"),
-                    (tr("Apple graphics (MPS)"), "mps"),
+                    (_("Automatic"), "auto"),
+                    (_("Processor (CPU)"), "cpu"),
+                    (_("NVIDIA graphics (CUDA)"), "cuda"),
+                    (_("Apple graphics (MPS)"), "mps"),
                 ],
             ),
             "precision": (
                 self.ui.precisionComboBox,
-                [(tr("Automatic"), "auto"), *((n, n) for n in ("float32", "bfloat16", "float16"))],
+                [(_("Automatic"), "auto"), *((n, n) for n in ("float32", "bfloat16", "float16"))],
             ),
             "overlay": (
                 self.ui.overlayComboBox,
                 [
-                    (tr("None"), "none"),
-                    (tr("Lesion probability"), "probability"),
-                    (tr("Uncertainty"), "spread"),
+                    (_("None"), "none"),
+                    (_("Lesion probability"), "probability"),
+                    (_("Uncertainty"), "spread"),
                 ],
             ),
             "model": (self.ui.modelComboBox, self._models()),
@@ -127,7 +138,7 @@ class PanelController(PanelResults, PanelTasks):
             self._problem = str(error)
             known = []
         self._has_model = bool(known)
-        return [(self.tr("Recommended"), ""), *known]
+        return [(_("Recommended"), ""), *known]
 
     def _guarded(self, action: Callable[..., None]) -> Callable[..., None]:
         """``action`` as a slot whose defects are told: Qt would print and swallow them."""
@@ -168,7 +179,7 @@ class PanelController(PanelResults, PanelTasks):
     def shutDown(self) -> None:
         """Stop timers and processes and let go of nodes; the widget is about to go."""
         self.cancel()
-        for timer in (self._poll, self._apply, self._settle):
+        for timer in (self._poll, self._apply, self._settle, self._look):
             timer.stop()
         self._stop_tasks()
         self._observe(None)
@@ -229,6 +240,11 @@ class PanelController(PanelResults, PanelTasks):
             self._read_rows()
         self.refresh()
 
+    def leave(self) -> None:
+        """The user goes to another module, maybe to correct the segment: the sliders' step ends."""
+        if self.parameters is not None and self.run is None:
+            self._close_step()
+
     def _settings(self) -> tuple[float, float, str]:
         p = self.parameters
         return (p.threshold, p.minimumVolumeMl, p.dropped)
@@ -240,7 +256,7 @@ class PanelController(PanelResults, PanelTasks):
             if name == "model" and wanted not in values:
                 # A scene from another computer: keep what it says, the run explains what to do.
                 values.append(wanted)
-                entries.append((self.tr("{name} (not installed)").format(name=wanted), wanted))
+                entries.append((_("{name} (not installed)").format(name=wanted), wanted))
                 combo.addItem(*entries[-1])
             index = values.index(wanted) if wanted in values else 0
             if combo.currentIndex != index:
@@ -301,6 +317,10 @@ class PanelController(PanelResults, PanelTasks):
                 self._observed.append((node, tag))
 
     def _on_volume_changed(self, caller: Any, event: Any) -> None:
+        # Other modules may change it many times a second, and each look goes through all voxels.
+        self._look.start()
+
+    def _judge(self) -> None:
         if self.parameters is not None:
             self._verdict = verdict(self.parameters.inputVolume)
             self.refresh()
@@ -346,29 +366,29 @@ class PanelController(PanelResults, PanelTasks):
         ui.reportButton.enabled = shown.result_enabled and self._report is None
         for widget in (ui.undoButton, ui.redoButton, ui.overlayComboBox, ui.overlayOpacitySlider):
             widget.enabled = shown.result_enabled
-        ui.editButton.toolTip = (
-            self.tr("Correct this segment by hand in the Segment Editor.")
-            if result
-            else shown.result_tooltip
-        )
+        for widget, tip in self._tips:
+            widget.toolTip = tip if shown.result_enabled else shown.result_tooltip
+        if shown.result_enabled and self._report is not None:
+            ui.reportButton.toolTip = _("A report is being written.")
         ui.totalLabel.text = total_text(self.rows) if result else ""
         if result and self.parameters.overlay == "spread" and not has_spread:
-            ui.totalLabel.text += self.tr(
+            ui.totalLabel.text += _(
                 " One view has no uncertainty: choose 'Accurate' and press Segment again."
             )
-        ui.torchLabel.text = (
-            self._torch.version if self._torch.installed else self.tr("not installed")
-        )
+        ui.torchLabel.text = self._torch.version if self._torch.installed else _("not installed")
+        if self._torch.too_old:
+            ui.torchLabel.text = _("{version}: too old").format(version=self._torch.version)
         ui.installTorchButton.enabled = not self._torch.installed
+        ui.offlineLabel.visible = not self._torch.installed
         ui.installTorchButton.toolTip = (
-            self.tr("PyTorch is installed already.")
+            _("PyTorch is installed already.")
             if self._torch.installed
-            else self.tr("Install PyTorch by the PyTorch extension. You are asked first.")
+            else _("Install PyTorch by the PyTorch extension. You are asked first.")
         )
 
     # -- actions: run ---------------------------------------------------------------------------
 
-    def _on_segment(self, *_: Any) -> None:
+    def _on_segment(self, *_args: Any) -> None:
         if self.run is not None and self.run.active:
             self.run.cancel()
             self._after_run()
@@ -396,11 +416,12 @@ class PanelController(PanelResults, PanelTasks):
                 self.ui.stageLabel.text = self.run.stage_text
             else:
                 self._after_run()
-        tasks = self._poll_tasks()
+        working = self._poll_work()
+        tasks = self._poll_tasks() or working
         run = self.run if self.run is not None and self.run.active else None
         if not tasks and run is None:
             self._poll.stop()
-        busy = self._report is not None or (run is not None and run.working)
+        busy = working or self._in_threads() or (run is not None and run.working)
         if busy != self._polls_often:  # setting it starts the timer's interval again
             self._polls_often = busy
             self._poll.setInterval(_BUSY_POLL_MS if busy else _POLL_MS)
@@ -425,6 +446,7 @@ class PanelController(PanelResults, PanelTasks):
             self._show_error(run.failure)
 
     def _take_results(self, results: Any) -> None:
+        self._stop_applying()  # that was for the result before
         self._warnings, self._kept_apart = results.warnings, False
         self._set(segmentation=results.segmentation_node)
         self._show_settings(results.provenance)
@@ -441,7 +463,7 @@ class PanelController(PanelResults, PanelTasks):
                 f"{failure.cause}\n\n{failure.remedy}", detailedText="\n".join(failure.lines)
             )
 
-    def _on_sample(self, *_: Any) -> None:
+    def _on_sample(self, *_args: Any) -> None:
         import slicer
 
         from .sample import add_sample

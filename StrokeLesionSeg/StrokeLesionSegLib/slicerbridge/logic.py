@@ -11,15 +11,16 @@ for row in logic.measure(segmentation):
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from .measure import Row, add_table, measure_segment, rows_of
+from .i18n import tr as _
+from .measure import Row, add_table, lesions_of_patch, measure_segment, rows_of
 from .report import Report
-from .results import Provenance, edited, maps_of
+from .results import Provenance, edited, maps_of, read_segment
 from .run import RunError, RunParameters, RunResults, SegmentationRun
-from .threshold import ProbabilityMap, Seed, Thresholder
+from .threshold import Found, ProbabilityMap, Seed, Thresholder
 from .volumes import node_by_id, volume_from_node
 
 SEGMENT_ATTRIBUTE = "StrokeLesionSeg.segment"
@@ -45,7 +46,7 @@ class BridgeLogic:
         if results is None:
             from .process import Failure
 
-            raise RunError(run.failure or Failure("The run was cancelled.", "", ()))
+            raise RunError(run.failure or Failure(_("The run was cancelled."), "", ()))
         segmentation = results.segmentation_node
         segmentation.SetAttribute(SEGMENT_ATTRIBUTE, results.segment_id)
         volume_node = self.volume_of(segmentation)
@@ -113,7 +114,7 @@ class BridgeLogic:
             and kept.segment_id == segment_id
         ):
             return kept
-        probability_node, _ = maps_of(segmentation_node, segment_id)
+        probability_node = maps_of(segmentation_node, segment_id)[0]
         if probability_node is None:
             raise ValueError("the probability map was removed: segment the image again")
         self._let_go()
@@ -132,19 +133,21 @@ class BridgeLogic:
         *,
         step: bool = True,
         measure: bool = True,
+        found: Found | None = None,
     ) -> list[Row]:
         """Set threshold, smallest lesion (mL) and dropped lesions of a result; no new run.
 
         ``step``: make it a step of its own for undo. ``measure``: fill the table, too (left out
-        while a slider moves). A segment that was finished or edited by hand is kept and a new one
-        takes its place. Returns the rows. Raises ``ValueError`` if the result is gone.
+        while a slider moves). ``found``: what ``search`` found with these settings. A segment
+        that was finished or edited by hand is kept and a new one takes its place. Returns the
+        rows. Raises ``ValueError`` if the result is gone.
         """
         sliders = self.thresholder(segmentation_node)
         if step:
             self.begin(segmentation_node)
         if min_volume_ml is None:
             min_volume_ml = Provenance.from_segment(sliders.segment).min_volume_ml
-        found = sliders.apply(threshold, min_volume_ml, dropped)
+        found = sliders.apply(threshold, min_volume_ml, dropped, found)
         rows = rows_of(found)
         if measure:
             self.tabulate(segmentation_node, rows)
@@ -214,15 +217,36 @@ class BridgeLogic:
             made.wait()
         return made
 
+    def search(
+        self,
+        segmentation_node: Any,
+        threshold: float,
+        min_volume_ml: float,
+        dropped: Iterable[Seed] = (),
+    ) -> Callable[[], Found]:
+        """The work of ``threshold`` that touches arrays only, for a thread."""
+        return self.thresholder(segmentation_node).search(threshold, min_volume_ml, dropped)
+
     def rows(self, segmentation_node: Any) -> list[Row]:
         """The lesions of a result for a list: dropped ones, too, unless it was edited by hand."""
+        return self.rows_later(segmentation_node)()
+
+    def rows_later(self, segmentation_node: Any) -> Callable[[], list[Row]]:
+        """As ``rows``: what touches arrays only, for a thread; nodes are read here."""
+        segment_id = self.segment_id(segmentation_node)
+        volume_node = self.volume_of(segmentation_node)
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
         try:
             sliders = self.thresholder(segmentation_node)
-        except ValueError:
-            return self.measure(segmentation_node)
-        if edited(segmentation_node, sliders.segment_id, sliders.volume_node):
-            return self.measure(segmentation_node)
-        return rows_of(sliders.found())
+        except ValueError:  # without its map there are no sliders, but a segment to measure
+            sliders = None
+        if sliders is not None and not edited(segmentation_node, segment_id, volume_node):
+            search = sliders.search()
+            return lambda: rows_of(search())
+        patch = read_segment(segmentation_node, segment_id, volume_node)
+        probability = None if sliders is None else sliders.probability
+        to_mni = Provenance.from_segment(segment).to_mni
+        return lambda: rows_of(lesions_of_patch(patch, to_mni, probability))
 
     def tabulate(self, segmentation_node: Any, rows: list[Row]) -> Any:
         """Put rows into the scene's table of a segmentation; returns the table node."""

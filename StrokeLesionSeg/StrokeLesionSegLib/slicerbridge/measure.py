@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .i18n import tr as _
-from .results import Provenance, place_beside, read_segment
+from .results import Patch, Provenance, place_beside, read_segment
 from .threshold import Found, ProbabilityMap, Seed, peaks
 
 TABLE_ROLE = "StrokeLesionSeg.table"
@@ -89,13 +90,20 @@ def lesions_of_segment(
     alignment that is kept in the segment's tags, if there is one. Raises ``ValueError`` if there
     is no such segment.
     """
-    from ..lesions import find_lesions
-
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     if segment is None:
         raise ValueError(f"there is no segment {segment_id}")
     to_mni = Provenance.from_segment(segment).to_mni
     patch = read_segment(segmentation_node, segment_id, volume_node)
+    return lesions_of_patch(patch, to_mni, probability)
+
+
+def lesions_of_patch(
+    patch: Patch, to_mni: NDArray[np.float64] | None, probability: ProbabilityMap | None
+) -> Found:
+    """As ``lesions_of_segment``, of voxels that were read before: touches arrays only."""
+    from ..lesions import find_lesions
+
     mask = patch.full()
     found = find_lesions(mask, patch.grid.affine, threshold=0.5, to_mni=to_mni)
     values = mask.astype(np.float32) if probability is None else probability.volume.array

@@ -85,7 +85,9 @@ def view(state: PanelState) -> PanelView:
         enabled,
         tooltip,
         state.has_result and not state.running,
-        "" if state.has_result else _("Segment an image first."),
+        _("Wait for the run to end, or cancel it.")
+        if state.running
+        else ("" if state.has_result else _("Segment an image first.")),
     )
 
 

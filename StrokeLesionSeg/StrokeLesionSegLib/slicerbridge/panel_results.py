@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 from . import panel
+from .background import Background
 from .logic import newest_segment
 from .measure import Row
 from .results import Provenance, jump_to, maps_of, show_overlay
@@ -21,7 +23,6 @@ class PanelResults:
     ui: Any
     logic: Any
     qt: Any
-    tr: Callable[[str], str]
     parameters: Any
     rows: list[Row]
     _apply: Any
@@ -33,6 +34,10 @@ class PanelResults:
     _step_open: bool
     _kept_apart: bool
     _filling: bool
+    _poll: Any
+    _searching: bool = False
+    _work: Background[Any] | None = None
+    _then: Callable[[Any], None] | None = None
 
     def refresh(self) -> None:
         raise NotImplementedError
@@ -53,18 +58,50 @@ class PanelResults:
             self._apply.start()
 
     def _stop_applying(self) -> None:
-        self._apply_due = False
+        self._apply_due = self._searching = False
+        self._work, self._then = None, None
         self._apply.stop()
 
     # -- table and overlay ------------------------------------------------------------------------
 
     def _read_rows(self) -> None:
+        """Fill the table with what is in the segment now, once that is measured in a thread."""
         node = self._segmentation()
+        self._searching = False
         try:
-            self._fill_table(self.logic.rows(node) if node is not None else [])
+            work = self.logic.rows_later(node) if node is not None else None
+        except ValueError as error:
+            self._problem, work = str(error), None
+        if work is None:
+            self._work, self._then = None, None
+            self._fill_table([])
+        else:
+            self._in_thread(work, functools.partial(self._show_rows, node))
+
+    def _show_rows(self, node: Any, rows: list[Row]) -> None:
+        if node is self._segmentation():
+            self._fill_table(rows)
+            self.logic.tabulate(node, rows)
+
+    def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """``then(work())``, with ``work`` in a thread; what was under way before is left."""
+        self._work, self._then = Background(work), then
+        self._poll.start()
+
+    def _poll_work(self, wait: bool = False) -> bool:
+        """Go on with what has come from the thread; True while it works."""
+        work, then = self._work, self._then
+        if work is None or then is None:
+            return False
+        if not wait and work.poll():
+            return True
+        self._work, self._then, self._searching = None, None, False
+        try:
+            then(work.result())
         except ValueError as error:
             self._problem = str(error)
-            self._fill_table([])
+        self.refresh()
+        return self._work is not None
 
     def _fill_table(self, rows: list[Row]) -> None:
         table, qt = self.ui.lesionTable, self.qt
@@ -100,6 +137,8 @@ class PanelResults:
         node = self._segmentation()
         if node is None or self._applied == self._settings():
             return
+        if self._searching:  # its end looks at the sliders again
+            return
         settings = self._settings()
         try:
             if not self._step_open:
@@ -108,20 +147,33 @@ class PanelResults:
                 self._apply_soon()  # the GUI gets a turn between saving and changing
                 return
             threshold, smallest, dropped = settings
-            rows = self.logic.threshold(
-                node, threshold, smallest, seeds_from_text(dropped), step=False, measure=False
-            )
+            values = (threshold, smallest, seeds_from_text(dropped))
+            work = self.logic.search(node, *values)
         except ValueError as error:
             self._problem = str(error)
-        else:
-            self._applied = settings
-            self._fill_table(rows)
+            self._settle.start()
+            self.refresh()
+            return
+        self._searching = True
+        self._in_thread(work, functools.partial(self._write_found, node, settings, values))
+
+    def _write_found(self, node: Any, settings: Any, values: Any, found: Any) -> None:
+        """The segment follows; if the sliders moved on meanwhile, so does the next search."""
+        if node is not self._segmentation():
+            return
+        rows = self.logic.threshold(node, *values, step=False, measure=False, found=found)
+        self._applied = settings
+        self._fill_table(rows)
         self._settle.start()
-        self.refresh()
+        if settings != self._settings():
+            self._apply_soon()
 
     def _close_step(self) -> None:
         """The hand rests: the next change is a step of its own, and the scene's table follows."""
         self._settle.stop()
+        if self._searching:
+            self._poll_work(wait=True)
+            self._settle.stop()
         if self._step_open:
             self._step_open = False
             node = self._segmentation()
@@ -148,8 +200,8 @@ class PanelResults:
         node = self._segmentation()
         if node is None:
             return
-        self._stop_applying()
         self._close_step()
+        self._stop_applying()
         try:
             made = self.logic.undo(node, redo)
         except ValueError as error:
@@ -162,21 +214,20 @@ class PanelResults:
         self._kept_apart = False
         self._show_settings(made)
         self._read_rows()
-        if self.rows:
-            self.logic.tabulate(node, self.rows)
         self.refresh()
 
     def _on_row(self, row: int, column: int) -> None:
         if 0 <= row < len(self.rows) and self.parameters.inputVolume is not None:
             jump_to(self.rows[row].centroid_ras_mm, self.parameters.inputVolume)
 
-    def _on_edit(self, *_: Any) -> None:
+    def _on_edit(self, *_args: Any) -> None:
         """Open the Segment Editor on this segment and image."""
         import slicer
 
         node = self._segmentation()
         if node is None:
             return
+        self._close_step()
         segment_id = newest_segment(node)
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor

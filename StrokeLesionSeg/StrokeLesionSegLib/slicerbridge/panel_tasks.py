@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import InputError
 from . import batch, panel, system_check
+from .background import Background
+from .i18n import tr as _
+from .logic import newest_segment
 from .process import EngineProcess
 from .report import Report
+from .results import Provenance
 from .run import RunParameters
 from .torch_setup import TorchDeclined, TorchState, install_torch, verify_arguments
 
@@ -23,7 +26,6 @@ class PanelTasks:
     ui: Any
     logic: Any
     qt: Any
-    tr: Callable[[str], str]
     parameters: Any
     _choices: dict[str, tuple[Any, list[tuple[str, str]]]]
     _poll: Any
@@ -31,9 +33,11 @@ class PanelTasks:
     _last_log: tuple[str, ...]
     _syncing: bool
     _torch: TorchState
+    _asked: bool = False
     _check: EngineProcess | None = None
     _batch: EngineProcess | None = None
     _report: Report | None = None
+    _install: Background[Any] | None = None
 
     def refresh(self) -> None:
         raise NotImplementedError
@@ -52,7 +56,12 @@ class PanelTasks:
             self._poll_batch()
         if self._report is not None and not self._report.poll():
             self._finish_report()
-        return bool(self._check or self._batch or self._report)
+        if self._install is not None and not self._install.poll():
+            self._finish_install()
+        return bool(self._check or self._batch or self._in_threads())
+
+    def _in_threads(self) -> bool:
+        return bool(self._report or self._install)
 
     def _stop_tasks(self) -> None:
         for process in (self._check, self._batch):
@@ -61,10 +70,10 @@ class PanelTasks:
 
     # -- report -----------------------------------------------------------------------------------
 
-    def _on_report(self, *_: Any) -> None:
+    def _on_report(self, *_args: Any) -> None:
         """Write the report of the segment as it is now, in a thread that touches arrays only."""
         node = self._segmentation()
-        folder = self.qt.QFileDialog.getExistingDirectory(None, self.tr("Folder for the report"))
+        folder = self.qt.QFileDialog.getExistingDirectory(None, _("Folder for the report"))
         if node is None or not folder:
             return
         try:
@@ -89,22 +98,28 @@ class PanelTasks:
 
     # -- actions: advanced --------------------------------------------------------------------
 
-    def _on_install_model(self, *_: Any) -> None:
+    def _on_install_model(self, *_args: Any) -> None:
         from ..models import install_model
 
         chosen = self.qt.QFileDialog.getOpenFileName(
-            None, self.tr("Install model from file"), "", self.tr("Models (*.zip)")
+            None, _("Install model from file"), "", _("Models (*.zip)")
         )
         path = chosen[0] if isinstance(chosen, tuple) else chosen
-        if not path:
+        if not path or self._install is not None:
             return
+        self._install = Background(lambda: install_model(path))  # reads and checks a large file
+        self._poll.start()
+        self.refresh()
+
+    def _finish_install(self) -> None:
+        install, self._install = self._install, None
+        assert install is not None
         try:
-            manifest = install_model(path)
+            manifest = install.result()
         except (InputError, OSError) as error:
             self._problem = str(error)
         else:
             self._problem = ""
-            name = manifest.name
             combo, _entries = self._choices["model"]
             entries = self._models()
             self._choices["model"] = (combo, entries)
@@ -113,10 +128,11 @@ class PanelTasks:
             for text, value in entries:
                 combo.addItem(text, value)
             self._syncing = False
-            self.parameters.model = name
+            if self.parameters is not None:
+                self.parameters.model = manifest.name
         self.refresh()
 
-    def _on_install_torch(self, *_: Any) -> None:
+    def _on_install_torch(self, *_args: Any) -> None:
         self._install_torch()
         self.refresh()
 
@@ -132,12 +148,18 @@ class PanelTasks:
         self._start_check()  # an import in a process of its own proves that it works
         return True
 
-    def _on_check(self, *_: Any) -> None:
+    def _on_check(self, *_args: Any) -> None:
         self._start_check()
+
+    def checkDevice(self) -> None:
+        """Once in a session: ask, in a process of its own, which device is used and why."""
+        if not self._asked and self._torch.installed:
+            self._start_check()
 
     def _start_check(self) -> None:
         if self._check is not None:
             return
+        self._asked = True
         self._check = EngineProcess(verify_arguments())
         try:
             self._check.start()
@@ -146,8 +168,8 @@ class PanelTasks:
             text = system_check.report_text(system_check.local_report(), None, str(error))
             self.ui.checkText.setPlainText(text)
             return
-        self.ui.checkText.setPlainText(self.tr("Asking the engine in its own process..."))
-        self.ui.deviceReasonLabel.text = self.tr("Asking...")
+        self.ui.checkText.setPlainText(_("Asking the engine in its own process..."))
+        self.ui.deviceReasonLabel.text = _("Asking...")
         self._poll.start()
 
     def _finish_check(self) -> None:
@@ -169,34 +191,49 @@ class PanelTasks:
         )
         process.close()
 
-    def _on_copy_check(self, *_: Any) -> None:
+    def _on_copy_check(self, *_args: Any) -> None:
         import slicer
 
         slicer.app.clipboard().setText(self.ui.checkText.plainText)
 
     # -- actions: batch -----------------------------------------------------------------------
 
-    def _on_batch(self, *_: Any) -> None:
+    def _on_batch(self, *_args: Any) -> None:
         if self._batch is not None:
             self._batch.cancel()
-            self._end_batch(self.tr("Stopped. Start again to go on where it was stopped."))
+            self._end_batch(_("Stopped. Start again to go on where it was stopped."))
             return
         p, ui = self.parameters, self.ui
         wanted = batch.BatchParameters(
             ui.batchInputPathLineEdit.currentPath,
             ui.batchOutputPathLineEdit.currentPath,
             bool(ui.batchResumeCheckBox.checked),
-            RunParameters(p.views, p.align, p.device, p.precision, p.model),
+            RunParameters(p.views, p.align, p.device, p.precision, p.model, *self._sliders()),
         )
         try:
             self._batch = batch.start_batch(wanted)
         except (ValueError, OSError) as error:
             ui.batchLabel.text = panel.as_html(str(error), strong=True)
             return
-        ui.batchButton.text = self.tr("Cancel batch")
+        ui.batchButton.text = _("Cancel batch")
         ui.batchProgressBar.visible = True
-        ui.batchLabel.text = self.tr("Looking for scans...")
+        ui.batchLabel.text = _("Looking for scans...")
         self._poll.start()
+
+    def _sliders(self) -> tuple[float | None, float | None]:
+        """Threshold and smallest lesion (mL) for a batch: those of the result that is shown, if it
+        is the chosen model's; without one the sliders mean nothing, and the model's own count."""
+        from ..models import find_model
+
+        node, p = self._segmentation(), self.parameters
+        if node is None:
+            return None, None
+        segment = node.GetSegmentation().GetSegment(newest_segment(node))
+        try:
+            same = find_model(p.model or None).name == Provenance.from_segment(segment).model
+        except InputError:
+            same = False  # the batch itself says what is wrong
+        return (p.threshold, p.minimumVolumeMl) if same else (None, None)
 
     def _poll_batch(self) -> None:
         process = self._batch
@@ -215,6 +252,6 @@ class PanelTasks:
         if self._batch is not None:
             self._batch.close()
         self._batch = None
-        self.ui.batchButton.text = self.tr("Start batch")
+        self.ui.batchButton.text = _("Start batch")
         self.ui.batchProgressBar.visible = False
         self.ui.batchLabel.text = panel.as_html(text)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
-from .measure import lesions_of_segment
+from .i18n import tr as _
+from .measure import lesions_of_patch
 from .process import WORKERS_TURN_S
-from .results import Provenance, edited
+from .results import Provenance, edited, read_segment
 from .threshold import ProbabilityMap
 from .volumes import affine_from_node, voxels_from_node
 
@@ -38,7 +39,8 @@ class Report:
         segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
         self._made = Provenance.from_segment(segment)
         self._by_hand = edited(segmentation_node, segment_id, volume_node)
-        self._found = lesions_of_segment(segmentation_node, segment_id, volume_node, probability)
+        self._patch = read_segment(segmentation_node, segment_id, volume_node)
+        self._probability = probability
         # Copies: the nodes may change or go while the page is made.
         self._voxels = np.array(voxels_from_node(volume_node))
         self._affine = affine_from_node(volume_node)
@@ -76,7 +78,8 @@ class Report:
         from ..pipeline import software_versions
         from ..reporting import report_content
 
-        made, found = self._made, self._found
+        made = self._made
+        found = lesions_of_patch(self._patch, made.to_mni, self._probability)
         scan = checked_scan(self._name, self._voxels, self._affine)
         alignment = None
         if made.to_mni is not None:
@@ -91,10 +94,12 @@ class Report:
             pass  # the model was removed since: the page says its name below
         warnings = []
         if self._by_hand:
-            warnings.append("The segment was corrected by hand after the network had made it.")
+            warnings.append(_("The segment was corrected by hand after the network had made it."))
         if manifest is None and made.model:
             warnings.append(
-                f"Made with the model {made.model} {made.version}, which is not installed any more."
+                _("Made with the model {model} {version}, which is not installed any more.").format(
+                    model=made.model, version=made.version
+                )
             )
         lesion_map = found.lesion_map
         # The settings that made the segment, not those of measuring it.

@@ -101,14 +101,11 @@ class Patch:
 
     def checksum(self) -> str:
         """The same for equal masks, wherever the patch was cut."""
-        inside = np.flatnonzero(self.mask)
-        if not len(inside):
+        cut = self.trimmed()
+        if not cut.mask.any():
             return "0"
-        index = np.unravel_index(inside, self.mask.shape)
-        # Rises in the whole grid as it does in the patch, so nothing has to be sorted.
-        shifted = tuple(n + first for n, first in zip(index, self.start, strict=True))
-        flat = np.ravel_multi_index(shifted, self.grid.shape)
-        return f"{zlib.crc32(flat.astype('<i8').tobytes()):08x}-{len(flat)}"
+        place = "-".join(map(str, (*cut.start, *cut.mask.shape)))
+        return f"{zlib.crc32(np.packbits(cut.mask != 0).tobytes()):08x}-{place}"
 
     def trimmed(self) -> Patch:
         """Cut to the voxels that are set; this patch if there are none."""

@@ -178,7 +178,7 @@ class SegmentationRun:
         node = node_by_id(self._volume_id)
         judged = verdict(node)
         if not judged.usable:
-            raise InputError(self._name, judged.text.rstrip("."), "Choose another volume")
+            raise InputError(self._name, judged.text.rstrip("."), _("Choose another volume"))
         self._began = time.monotonic()
         # Copied here, because the node may change or go while the worker writes.
         array = np.array(voxels_from_node(node))
@@ -219,17 +219,17 @@ class SegmentationRun:
             elif self.state == "adding":
                 if node_by_id(self._volume_id) is None:
                     self._end("cancelled")
-                elif self._steps:
-                    self._steps.pop(0)()
                 else:
-                    self._finish()
+                    self._steps.pop(0)()
+                    if not self._steps:
+                        self._finish()
         except InputError as error:
             self._fail(Failure(str(error), "", ()))
         except Exception as error:
             self._fail(
                 Failure(
-                    f"The results could not be used: {error}",
-                    "Nothing was overwritten. Try again, and report it if it comes back.",
+                    _("The results could not be used: {error}").format(error=error),
+                    _("Nothing was overwritten. Try again, and report it if it comes back."),
                     (type(error).__name__,),
                 )
             )
@@ -244,7 +244,7 @@ class SegmentationRun:
                 raise TimeoutError(f"no result within {timeout_s:g} s")
             time.sleep(0.02)
         if self.results is None:
-            raise RunError(self.failure or Failure("The run was cancelled.", "", ()))
+            raise RunError(self.failure or Failure(_("The run was cancelled."), "", ()))
         return self.results
 
     def cancel(self) -> None:
@@ -282,18 +282,39 @@ class SegmentationRun:
 
     def _add_segment(self) -> None:
         node = node_by_id(self._volume_id)
-        segmentation = node_by_id(self._segmentation_id) or find_segmentation(node)
+        segmentation: Any = node_by_id(self._segmentation_id) or find_segmentation(node)
         if segmentation is None or not same_parent(segmentation, node):
             # The image was moved since: its earlier segmentation stays where it is.
-            segmentation = add_segmentation(node)
-        segmentation.SetNodeReferenceID(PROBABILITY_ROLE, self._added["probability"].GetID())
-        spread = self._added.get("spread")
+            segmentation = self._added["new"] = add_segmentation(node)
+        kept = segmentation.GetSegmentation()
+        before = {kept.GetNthSegmentID(n) for n in range(kept.GetNumberOfSegments())}
+        try:
+            segment_id = add_segment(
+                segmentation, self._loaded["found"].patch, self._loaded["provenance"]
+            )
+        except Exception:
+            for n in reversed(range(kept.GetNumberOfSegments())):
+                if kept.GetNthSegmentID(n) not in before:
+                    kept.RemoveSegment(kept.GetNthSegmentID(n))
+            raise
+        probability, spread = self._added["probability"], self._added.get("spread")
+        segmentation.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
         segmentation.SetNodeReferenceID(SPREAD_ROLE, spread.GetID() if spread else None)
-        self._added["segmentation"] = segmentation
-        self._added["segment"] = add_segment(
-            segmentation, self._loaded["found"].patch, self._loaded["provenance"]
-        )
-        set_maps(segmentation, self._added["segment"], (self._added["probability"], spread))
+        set_maps(segmentation, segment_id, (probability, spread))
+        self._added["segmentation"], self._added["segment"] = segmentation, segment_id
+
+    def _take_away(self) -> None:
+        """What was added to the scene before the run was cancelled or failed."""
+        import slicer
+
+        for kind in ("probability", "spread", "new"):
+            node = self._added.get(kind)
+            # After the scene was closed, another node may have the ID.
+            if node is None or node_by_id(node.GetID()) is not node:
+                continue
+            for part in (node.GetDisplayNode(), node):
+                if part is not None:
+                    slicer.mrmlScene.RemoveNode(part)
 
     def _finish(self) -> None:
         sidecar = self._loaded["sidecar"]
@@ -318,10 +339,18 @@ class SegmentationRun:
 
     def _end(self, state: str) -> None:
         self.state = state
-        if self._process is not None:
-            self._process.cancel()
-            if not self._process.running and (self._worker is None or not self._worker.is_alive()):
-                self._process.close()
+        process, worker = self._process, self._worker
+        if process is not None:
+            if worker is not None:
+                worker.join(0.1)  # its turn: most often it is about to end
+            if worker is not None and worker.is_alive():
+                # It has files of the scratch folder open.
+                threading.Thread(target=_close_after, args=(worker, process), daemon=True).start()
+            else:
+                process.cancel()
+        if state != "done":
+            self._take_away()
+        self._added.clear()
         self._loaded.clear()
 
     def _reach(self, stage: str, part: float = 0.0) -> None:
@@ -353,6 +382,11 @@ class SegmentationRun:
         if self._worker_error is not None:
             raise self._worker_error
         return True
+
+
+def _close_after(worker: threading.Thread, process: EngineProcess) -> None:
+    worker.join()
+    process.cancel()
 
 
 def provenance_of(sidecar: dict[str, Any]) -> Provenance:

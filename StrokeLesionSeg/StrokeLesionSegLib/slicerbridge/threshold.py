@@ -8,7 +8,7 @@ overwritten: the sliders then make a new one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -210,6 +210,7 @@ class Thresholder:
         self.kept_apart = False
         self._past: deque[_State] = deque(maxlen=UNDO_STEPS)
         self._future: list[_State] = []
+        self._last: tuple[Any, Found] | None = None
 
     @classmethod
     def from_nodes(
@@ -256,39 +257,52 @@ class Thresholder:
 
     def found(self) -> Found:
         """What the settings of the segment find now; writes nothing."""
-        kept = Provenance.from_segment(self.segment)
-        return self.probability.lesions(
-            kept.threshold, kept.min_volume_ml, kept.must_reach, seeds_from_text(kept.dropped)
-        )
+        return self.search()()
+
+    def search(self, *settings: Any) -> Callable[[], Found]:
+        """The search for ``settings`` (threshold, smallest lesion in mL, dropped seeds), by
+        default those of the segment: a call that touches arrays only, for a thread."""
+        made = self._with(*settings) if settings else Provenance.from_segment(self.segment)
+        key = (made.threshold, made.min_volume_ml, made.must_reach, made.dropped)
+
+        def work() -> Found:
+            if self._last is None or self._last[0] != key:
+                seeds = seeds_from_text(made.dropped)
+                self._last = (key, self.probability.lesions(*key[:3], seeds))
+            return self._last[1]
+
+        return work
 
     def apply(
         self,
         threshold: float,
         min_volume_ml: float,
         dropped: Iterable[Seed] = (),
+        found: Found | None = None,
     ) -> Found:
         """Write the mask of these settings into the segment, and return what was found.
 
         As on the command line, the second threshold that a model may recommend has to be reached
         somewhere in a lesion as long as it is above the first, which bounds the lesions.
+        ``found``: what ``search`` found with the same settings.
         """
-        segment = self.segment
-        if segment is None:
-            raise ValueError("the segment was removed from the segmentation")
         dropped = tuple(dropped)
-        before = Provenance.from_segment(segment)
-        after = replace(
-            before,
-            threshold=threshold,
-            min_volume_ml=min_volume_ml,
+        made = self._with(threshold, min_volume_ml, dropped)
+        found = found or self.search(threshold, min_volume_ml, dropped)()
+        write_segment(self.segmentation_node, self.segment_id, found.patch, made)
+        return found
+
+    def _with(self, threshold: float, min_volume_ml: float, dropped: Iterable[Seed]) -> Provenance:
+        if self.segment is None:
+            raise ValueError("the segment was removed from the segmentation")
+        return replace(
+            Provenance.from_segment(self.segment),
+            # As the tags keep them, so that the segment finds the same by its tags.
+            threshold=float(f"{threshold:.6g}"),
+            min_volume_ml=float(f"{min_volume_ml:.6g}"),
             dropped=seeds_to_text(dropped),
             date="",
         )
-        found = self.probability.lesions(
-            after.threshold, after.min_volume_ml, after.must_reach, dropped
-        )
-        write_segment(self.segmentation_node, self.segment_id, found.patch, after)
-        return found
 
     def undo(self) -> bool:
         """Back one step; False if there is none.

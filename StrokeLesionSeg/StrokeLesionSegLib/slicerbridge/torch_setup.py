@@ -8,6 +8,7 @@ SimpleITK belong to Slicer: their versions are compared before and after.
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,6 +25,11 @@ NEEDS_EXTENSION = _(
     "2. Restart Slicer and press this button again.\n\n"
     "Without an internet connection: see the page 'Offline installation' of the manual."
 )
+TOO_OLD = _(
+    "PyTorch {version} is installed, {needed} or newer is needed.\n\n"
+    "Open the module 'PyTorch Utils' (category Utilities), uninstall PyTorch, restart Slicer and "
+    "press this button again. Nothing was changed."
+)
 CONSENT = _(
     "StrokeLesionSeg needs PyTorch, which is not installed in this Slicer yet.\n\n"
     "Slicer's PyTorch extension will download and install it into this Slicer only "
@@ -34,10 +40,15 @@ CONSENT = _(
 
 @dataclass(frozen=True)
 class TorchState:
-    """``installed`` says that a package is there, not that it loads: ``verify_command`` does."""
+    """``installed`` says that a package is there and new enough, not that it loads:
+    ``verify_arguments`` does. ``version`` is also that of one that is too old."""
 
     installed: bool
     version: str = ""
+
+    @property
+    def too_old(self) -> bool:
+        return bool(self.version) and not self.installed
 
 
 class TorchDeclined(Exception):
@@ -48,9 +59,15 @@ def torch_state() -> TorchState:
     """What is installed, without importing it (an imported torch cannot be repaired)."""
     importlib.invalidate_caches()
     try:
-        return TorchState(True, metadata.version("torch"))
+        version = metadata.version("torch")
     except metadata.PackageNotFoundError:
         return TorchState(False)
+    return TorchState(_numbers(version) >= _numbers(REQUIREMENT), version)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Major and minor version: (2, 4) of "2.4.1+cpu" and of ">=2.4"."""
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:2])
 
 
 def verify_arguments() -> list[str]:
@@ -81,6 +98,10 @@ def install_torch(confirm: Callable[[str], bool], testing: bool | None = None) -
     state = torch_state()
     if state.installed:
         return state
+    if state.too_old:  # not replaced from here: other extensions may need that one
+        raise RuntimeError(
+            TOO_OLD.format(version=state.version, needed=REQUIREMENT.removeprefix(">="))
+        )
     if _testing() if testing is None else testing:
         raise TorchDeclined(_("Nothing is installed in testing mode."))
     try:

@@ -1,0 +1,111 @@
+"""A run that is cancelled or fails leaves no nodes and no files, wherever it was."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from bridge_scenes import blob_volume, head_node
+from StrokeLesionSegLib.slicerbridge import results, run, threshold
+
+
+def about_to_add(slicer: Any, node: Any) -> run.SegmentationRun:
+    """A run whose engine has ended well; its results are to be added."""
+    made = run.SegmentationRun(node)
+    probability = blob_volume(node)
+    kept = threshold.ProbabilityMap(probability)
+    made._affine, made._shape = probability.affine, probability.array.shape
+    made._loaded = {
+        "sidecar": {},
+        "provenance": results.Provenance(),
+        "probability": probability.array,
+        "spread": probability.array / 4,
+        "map": kept,
+        "found": kept.lesions(0.5),
+    }
+    made.state = "reading"
+    made._start_worker(lambda: None)
+    return made
+
+
+def scene_of(slicer: Any) -> set[str]:
+    """The nodes of the scene, without colours and hierarchy, which a scene has once."""
+    once = ("vtkMRMLColorNode", "vtkMRMLSubjectHierarchyNode")
+    nodes = slicer.util.getNodesByClass("vtkMRMLNode")
+    return {n.GetID() for n in nodes if not any(map(n.IsA, once))}
+
+
+@pytest.mark.parametrize("polls", [1, 2, 3])
+def test_cancel_while_adding_leaves_no_nodes(slicer: Any, polls: int) -> None:
+    node = head_node(slicer)
+    before = scene_of(slicer)
+    made = about_to_add(slicer, node)
+    while made.state == "reading":
+        made.poll()
+    for _ in range(polls - 1):
+        assert made.poll()
+    made.cancel()
+    assert made.state == "cancelled"
+    assert scene_of(slicer) == before
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_an_error_while_adding_changes_nothing(
+    slicer: Any, earlier: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = head_node(slicer)
+    if earlier:
+        first = about_to_add(slicer, node)
+        while first.poll():
+            pass
+        assert first.state == "done"
+    before = scene_of(slicer)
+    segmentation = results.find_segmentation(node)
+    maps = results.maps_of(segmentation)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("Slicer did not accept the mask")
+
+    monkeypatch.setattr(results, "set_segment_voxels", broken)
+    made = about_to_add(slicer, node)
+    while made.poll():
+        pass
+    assert made.state == "failed"
+    assert made.failure is not None
+    assert "did not accept" in made.failure.cause
+    assert scene_of(slicer) == before
+    if earlier:
+        assert segmentation.GetSegmentation().GetNumberOfSegments() == 1
+        assert results.maps_of(segmentation) == maps
+        assert None not in maps
+
+
+def test_cancel_while_the_image_is_handed_over_leaves_no_files(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is closed before its folder is removed, and the folder does go."""
+    node, go = head_node(slicer), threading.Event()
+    wrote: list[bool] = []
+
+    def slow(path: Any, volume: Any) -> None:
+        go.wait(10)
+        path.write_bytes(np.zeros(10).tobytes())  # raises if the folder is gone
+        wrote.append(True)
+
+    monkeypatch.setattr(run, "write_scratch", slow)
+    made = run.SegmentationRun(node)
+    made.start()
+    scratch = made.scratch
+    assert scratch is not None
+    began = time.monotonic()
+    made.cancel()
+    assert time.monotonic() - began < 1.0
+    go.set()
+    end = time.monotonic() + 10
+    while scratch.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert wrote
+    assert not scratch.exists()
