@@ -63,6 +63,14 @@ def test_r2_indi_tree(tmp_path: Path) -> None:
     assert len(survey.lines()) == 3
 
 
+def test_folders_above_the_tree_say_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "test" / "ATLAS_2"
+    touch(root, *r2_names("Training/R001", "sub-r001s001"))
+    touch(root, *r2_names("Testing/R001", "sub-r001s002", mask=False))
+    assert [s.cohort for s in find_scans(root).scans] == ["training", "testing"]
+    assert [s.cohort for s in find_scans(root / "Testing").scans] == ["testing"]
+
+
 def test_r2_tidy_derivative_and_twins(tmp_path: Path) -> None:
     touch(
         tmp_path,
@@ -234,3 +242,13 @@ def test_a_broken_table_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None
     rows, failed = attach_metadata(tmp_path, find_scans(tmp_path).scans)
     assert rows == {}
     assert failed[0][0] == broken
+    with zipfile.ZipFile(broken, "w") as book:  # a cell that names a text which is not there
+        space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+        cell = f'<worksheet xmlns="{space}"><row><c r="A1" t="s"><v>7</v></c></row></worksheet>'
+        book.writestr("xl/worksheets/sheet1.xml", cell)
+    with pytest.raises(InputError, match="unreadable table"):
+        read_table(broken)
+    long = tmp_path / "y_MetaData.csv"
+    long.write_text("a\n" + "x" * 200_000)  # beyond what csv takes for one field
+    with pytest.raises(InputError, match="unreadable table"):
+        read_table(long)

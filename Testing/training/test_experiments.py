@@ -111,6 +111,28 @@ def test_paper_augmentation_moves_image_and_mask_alike() -> None:
     assert 8 < int((centre > 24).sum()) < 32
 
 
+def test_slabs_are_the_same_however_often_they_are_counted(cache: Cache) -> None:
+    units = units_of(cache, make_split(cache.scans, seed=0), "train", range(40, 120))
+    read: list[object] = []
+
+    class Counted:
+        shape = cache.masks.shape
+
+        def __getitem__(self, index: object) -> np.ndarray:
+            read.append(index)
+            return cache.masks[index]
+
+    counted = replace(cache, masks=Counted())
+    options = {"depth": 16, "batch": 2, "by_scan": False, "repeats": 2, "seed": 3}
+    stream = SlabBatches(counted, units, **options)
+    first = stream.batches(1)
+    once = len(read)
+    assert once == len(units)
+    assert len(stream) > 0
+    assert stream.batches(1) == first == SlabBatches(cache, units, **options).batches(1)
+    assert len(read) == once
+
+
 def test_batches_of_slices_and_of_scans(cache: Cache) -> None:
     split = make_split(cache.scans, seed=0)
     units = units_of(cache, split, "train", range(70, 90))
@@ -226,7 +248,9 @@ def test_a_run_is_repeatable_and_resumes_to_the_same_weights(cache: Cache, tmp_p
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_a_network_learns_and_exports(folder: Path, tmp_path: Path) -> None:
+def test_a_network_learns_and_exports(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Lesions of the toy data are a dark square: a small U-Net finds them in a minute."""
     over = {
         "network": {"filters": [8, 16, 16]},
@@ -250,8 +274,24 @@ def test_a_network_learns_and_exports(folder: Path, tmp_path: Path) -> None:
     assert result["recipe"]["schedule"]["name"] == "poly"
     assert result["data"]["fingerprint"] == "ab" * 32
     model = tmp_path / "model"
+    # As if it had been trained at full resolution.
+    record = json.loads((out / "run.json").read_text())
+    assert record["simulated_scans"] == 0
+    record["recipe"]["frame"]["shrink"] = 1
+    (out / "run.json").write_text(json.dumps(record))
     assert cli.main(["export", str(out), str(model), "--name", "toy"]) == 0
     assert json.loads((model / "manifest.json").read_text())["network"]["filters"] == [8, 16, 16]
+    # Of a run at half the resolution, or of a network that takes no slice alone, none is made.
+    record["recipe"]["frame"]["shrink"] = 2
+    (out / "run.json").write_text(json.dumps(record))
+    assert cli.main(["export", str(out), str(model), "--name", "toy"]) == 2
+    for name in ("cs230", "residual_unet_25d", "cascade"):
+        (out / "run.json").write_text(json.dumps({"network": {"name": name}}))
+        assert cli.main(["export", str(out), str(model), "--name", "toy"]) == 2
+    assert cli.main(["export", str(tmp_path / "none"), str(model), "--name", "toy"]) == 2
+    said = capsys.readouterr().err
+    for text in ("averaged down by 2", "cannot run cs230", "cannot run cascade", "no finished run"):
+        assert text in said
 
 
 def test_rows_run_resume_and_fill_the_table(
@@ -412,6 +452,7 @@ def test_facts_measure_the_data(cache: Cache) -> None:
     elsewhere = {"cs230_size", "sample_figure", "pipeline_figure"}  # slow, or in test_figures
     found = {name: fact(cache) for name, fact in FACTS.items() if name not in elsewhere}
     assert "12 labelled scans of 12 subjects from 4 sites, 1 lesion-free" in found["data_found"][0]
+    assert "; 3 without a mask" in FACTS["data_found"](replace(cache, unlabelled=3))[0]
     assert any("slice" in line and "12 / " in line for line in found["split_sizes"])
     assert any("7,765,409 parameters, 9.2 GMAC" in line for line in found["unet_sizes"])
     assert "identical" in found["frame_round_trip"][0]

@@ -16,6 +16,7 @@ from stroketrain.data.augment import augment, resampling_blur
 from stroketrain.data.cache import Cache
 from stroketrain.data.reading import WINDOW_LOW_OF
 from stroketrain.data.slices import PATCH, Sampling, SliceStream
+from stroketrain.data.splits import Split
 from stroketrain.fit.clicks import disks, simulate_guidance
 from stroketrain.fit.module import LesionModule
 
@@ -195,8 +196,38 @@ def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Pa
     assert cli.main(["evaluate", str(tree), "--model", str(model), "--out", str(out)]) == 0
     scores = json.loads(out.read_text())
     assert scores["summary"]["dice_all_lesioned"]["n"] == 2
+    assert set(scores["summary"]["scorers"]) == {"atlas2022", "isles2022", "isles2026"}
+    assert "pr_auc" in scores["summary"]["scorers"]["isles2026"]
+    assert "simulated strokes" in loaded.manifest.intended_use
     assert len(scores["cases"]) == 2
     assert 0 <= scores["cases"][0]["isles2022.dice"] <= 1
+    # One part of a split and one scorer; a split by slice parts no scan from another.
+    names = [case["name"] for case in scores["cases"]]
+    parts = {"train": {names[0]: None}, "val": {}, "test": {names[1]: None, "sub-gone_ses-1": None}}
+    file = tmp_path / "split.json"
+    Split("subject", 0, "", parts).save(file)
+    only = ["evaluate", str(tree), "--model", str(model), "--out", str(out), "--split", str(file)]
+    assert cli.main([*only, "--scorer", "atlas2022"]) == 0
+    scores = json.loads(out.read_text())
+    assert [case["name"] for case in scores["cases"]] == names[1:]
+    assert list(scores["summary"]["scorers"]) == ["atlas2022"]
+    assert cli.main([*only, "--part", "val"]) == 2
+    Split("slice", 0, "", parts).save(file)
+    assert cli.main(only) == 2
+
+
+def test_options_that_would_be_ignored_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", str(tmp_path), str(tmp_path / "r")]
+    preset = [*fit, "--preset", "unet_paper"]
+    for wrong in (["--simulate", "none"], ["--compile"], ["--lr", "0.1"]):
+        assert cli.main([*preset, *wrong]) == 2
+        assert f"{wrong[0]}: a preset does not take it" in capsys.readouterr().err
+    assert cli.main([*fit, "--lr-schedule", "poly"]) == 2
+    assert "add --preset" in capsys.readouterr().err
+    assert cli.main(preset) == 2  # there is no cache
+    assert "no finished cache" in capsys.readouterr().err
 
 
 def test_wrong_folders_get_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,6 +90,20 @@ def test_r1_tree_is_simulated_and_prepared(quick_simulator, drawn, tmp_path: Pat
     assert "031301" in report["skipped"][0]["path"]
 
 
+def test_unlabelled_scans_lie_in_testing(quick_simulator, tmp_path: Path) -> None:
+    tree, cache = tmp_path / "tree", tmp_path / "cache"
+    simulate = ["simulate", str(tree), "-n", "1", "--unlabelled", "2", "--kinds", "cavity"]
+    assert cli.main([*simulate, "--subjects", "3"]) == 0
+    testing = [p.name for p in sorted((tree / "ATLAS_2/Testing").rglob("*.nii.gz"))]
+    assert len(testing) == 2
+    assert all(name.endswith("_T1w.nii.gz") for name in testing)
+    assert cli.main([*simulate, "--subjects", "3"]) == 0  # nothing is left to be drawn
+    assert cli.main(["prepare", str(tree), str(cache)]) == 0
+    opened = Cache.open(cache)
+    assert (len(opened), opened.unlabelled) == (1, 2)
+    assert cli.main([*simulate, "--layout", "r1.1"]) == 2
+
+
 def test_native_tree_is_aligned_back(quick_simulator, drawn, tmp_path: Path) -> None:
     tree, cache = tmp_path / "tree", tmp_path / "cache"
     assert (
@@ -105,6 +119,11 @@ def test_native_tree_is_aligned_back(quick_simulator, drawn, tmp_path: Path) -> 
     assert opened.scans[0]["simulation"]["kind"] == "cavity"
     assert opened.scans[0]["metadata"]["CHRONICITY"] in ("chronic", "subacute")
     assert np.asarray(opened.scans[0]["to_mni"]).shape == (4, 4)
+    # Its volume is the one that it has in the scan's own space.
+    mask = nib.load(next(tree.rglob("*_label-lesion_*")))
+    voxels = np.count_nonzero(np.asanyarray(mask.dataobj) > 0)
+    own = voxels * abs(np.linalg.det(mask.affine[:3, :3])) / 1000
+    assert opened.scans[0]["volume_ml"] == pytest.approx(own, rel=1e-4)
     # A millimetre or two of alignment cost a box of 25 mm some of its overlap, a mirrored
     # orientation would cost all of it.
     assert dice(opened.masks[0] > 0, drawn[1] > 0) > 0.75

@@ -100,6 +100,9 @@ def test_round_trip_and_checks(tmp_path: Path) -> None:
     split = make_split(SCANS, "scan", seed=5, fingerprint="abc")
     split.save(file)
     assert Split.load(file, SCANS) == split
+    assert Split.load(file, SCANS, "abc") == split
+    with pytest.raises(InputError, match="made of other data"):
+        Split.load(file, SCANS, "abd")
     wrong = json.loads(file.read_text())
     name = next(n for n in wrong["parts"]["train"] if n == "sub-04_ses-1" or n == "sub-00_ses-1")
     twin = name.replace("ses-1", "ses-2")

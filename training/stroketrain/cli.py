@@ -36,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--layout", default="r2.0", choices=("r2.0", "r1.1", "r3.0"))
     p.add_argument("--subjects", type=int, help="subject names for the one procedural head")
+    p.add_argument("--unlabelled", type=int, default=0, help="so many further scans in Testing, "
+                   "without a mask (R2.0)")  # fmt: skip
     p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
 
     p = commands.add_parser("prepare", help="turn an ATLAS tree of any layout into a cache")
@@ -107,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--min-volume", type=float)
     p.add_argument("--views", default="axial", choices=("axial", "triplanar"))
     p.add_argument("--tta", action="store_true")
+    p.add_argument(
+        "--scorer", default="all", choices=("all", "atlas2022", "isles2022", "isles2026")
+    )
+    p.add_argument("--split", type=Path, help="score one part of this split alone")
+    p.add_argument("--part", default="test", choices=("train", "val", "test"), help="of --split")
     p.add_argument("--out", type=Path, help="JSON with every case")
 
     p = commands.add_parser("tune", help="choose thresholds and smallest lesion on a tree")
@@ -122,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--version", default="0.1.0")
     p.add_argument("--title", default="Residual U-Net (stem)")
     p.add_argument("--description", default="Chronic stroke lesions in T1-weighted MRI.")
+    p.add_argument("--channels", nargs="+", help="names of the input channels; default t1 (and "
+                   "clicks, where the network takes four)")  # fmt: skip
+    p.add_argument("--contrast", default="T1w", help="the MR contrast that it was trained on")
+    p.add_argument("--label", default="stroke lesion", help="what the mask marks")
     p.add_argument("--threshold", type=float, default=0.5)
     p.add_argument("--hysteresis", type=float, help="second threshold, see segment --hysteresis")
     p.add_argument("--min-volume", type=float, default=0.05)
@@ -129,6 +140,23 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--metrics", type=Path, help="JSON for the manifest's metrics field")
     p.add_argument("--default", action="store_true")
     return parser
+
+
+# Options of one kind of training that the other one would ignore.
+_NOT_FOR_PRESETS = (
+    "network", "steps", "minutes", "batch", "lr", "guided", "workers", "start", "also",
+    "positive_weight", "false_positive", "hard_share", "compile", "lesion_share", "ema",
+    "simulate", "pool", "turnover", "anatomies",
+)  # fmt: skip
+_FOR_PRESETS = ("override", "loss", "lr_schedule", "split")
+
+
+def _refuse(a: argparse.Namespace, names: Sequence[str], why: str, advice: str) -> None:
+    """Raises ``InputError`` for the first of the options that was given another value."""
+    plain = _parser().parse_args(["fit", "cache", "out"])
+    for name in names:
+        if getattr(a, name) != getattr(plain, name):
+            raise InputError(f"--{name.replace('_', '-')}", why, advice)
 
 
 def _run(a: argparse.Namespace) -> None:
@@ -148,6 +176,7 @@ def _run(a: argparse.Namespace) -> None:
             kinds=a.kinds,
             layout=a.layout,
             subjects=a.subjects,
+            unlabelled=a.unlabelled,
         )
         sick = sum(1 for r in records if r["volume_ml"] > 0)
         print(f"{len(records)} simulated scans in {a.out}, {sick} with lesions")
@@ -177,10 +206,12 @@ def _run(a: argparse.Namespace) -> None:
 
         bench(a)
     elif a.command == "fit" and a.preset:
+        _refuse(a, _NOT_FOR_PRESETS, "a preset does not take it", "use --override, see its README")
         from .fit.command import fit_preset
 
         fit_preset(a)
     elif a.command == "fit":
+        _refuse(a, _FOR_PRESETS, "it changes a preset, and none is given", "add --preset")
         import torch
 
         from .fit.command import runtime_options
@@ -227,7 +258,7 @@ def _run(a: argparse.Namespace) -> None:
     elif a.command == "evaluate":
         from StrokeLesionSegLib.models import load_model
 
-        from .evaluate import evaluate
+        from .evaluate import SCORER_NAMES, evaluate, part_of_split
 
         result = evaluate(
             load_model(a.model),
@@ -237,6 +268,8 @@ def _run(a: argparse.Namespace) -> None:
             views=a.views,
             tta=a.tta,
             out=a.out,
+            scorers=SCORER_NAMES if a.scorer == "all" else (a.scorer,),
+            names=part_of_split(a.split, a.part) if a.split else None,
         )
         print(json.dumps(result, indent=2))
     elif a.command == "tune":
@@ -267,6 +300,9 @@ def _run(a: argparse.Namespace) -> None:
             min_volume_ml=a.min_volume,
             training=json.loads(a.training.read_text()) if a.training else None,
             metrics=json.loads(a.metrics.read_text()) if a.metrics else None,
+            channels=a.channels,
+            contrast=a.contrast,
+            label=a.label,
             default=a.default,
         )
         print(a.out)

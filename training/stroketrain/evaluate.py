@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from StrokeLesionSegLib.models.load import LoadedModel
 from .data.atlas import AtlasScan, find_scans
 from .data.cache import simulation_records
 from .data.reading import unite_masks
+from .data.splits import Split
 
 SCORER_NAMES = ("atlas2022", "isles2022", "isles2026")
 
@@ -36,19 +37,42 @@ class Case:
     truth: np.ndarray
 
 
+def part_of_split(path: Path, part: str) -> set[str]:
+    """Names of the scans of one part of a split; ``InputError`` where it is by slice, of which no
+    scan is on one side."""
+    split = Split.read(path)
+    if split.by == "slice":
+        raise InputError(path, "a split by slice has every scan in every part", "use another")
+    if part not in split.parts:
+        raise InputError(path, f"it has no part {part}", "make a new one: stroketrain split")
+    return set(split.parts[part])
+
+
 def predict_tree(
-    model: LoadedModel, tree: Path, options: SegmentOptions, say: Callable[[str], None] = print
+    model: LoadedModel,
+    tree: Path,
+    options: SegmentOptions,
+    say: Callable[[str], None] = print,
+    names: set[str] | None = None,
 ) -> Iterable[Case]:
-    """Run the engine on every labelled scan of an ATLAS tree of any layout, one at a time."""
+    """Run the engine on every labelled scan of an ATLAS tree of any layout, one at a time; with
+    ``names`` on those alone, and ``InputError`` if none of them is there."""
     records = simulation_records(tree)
-    for scan in find_scans(tree).labelled:
+    scans = find_scans(tree).labelled
+    if names is not None:
+        scans = [scan for scan in scans if scan.name in names]
+        if not scans:
+            raise InputError(tree, "no scan of that part of the split", "use the split's own tree")
+        if len(scans) < len(names):
+            say(f"{len(names) - len(scans)} scans of that part are not in {tree}")
+    for scan in scans:
         try:
             volume = read_scan(scan.t1).volume
             truth = unite_masks(scan, volume).array
+            result = segment_volume(volume, model, options)
         except InputError as error:
             say(f"left out: {error}")
             continue
-        result = segment_volume(volume, model, options)
         record = records.get((scan.subject, scan.session), {})
         volume_ml = float(truth.sum()) * volume.grid.voxel_volume_ml
         kind = record.get("kind", "lesion" if truth.any() else "healthy")
@@ -57,9 +81,13 @@ def predict_tree(
 
 
 def score(
-    case: Case, threshold: float, min_volume_ml: float, hysteresis: float | None = None
+    case: Case,
+    threshold: float,
+    min_volume_ml: float,
+    hysteresis: float | None = None,
+    scorers: Sequence[str] = SCORER_NAMES,
 ) -> dict[str, Any]:
-    """All three scorers on one case, at one operating point."""
+    """The scorers on one case, at one operating point."""
     found = find_lesions(
         case.probability,
         case.affine,
@@ -73,7 +101,7 @@ def score(
         "volume_ml": case.volume_ml,
         "predicted_ml": float(found.mask.sum()) * abs(np.linalg.det(case.affine[:3, :3])) / 1000,
     }
-    for scorer in SCORER_NAMES:
+    for scorer in scorers:
         soft = case.probability if scorer == "isles2026" else None
         for key, value in score_case(found.mask, case.truth, case.affine, scorer, soft).items():
             row[f"{scorer}.{key}"] = value
@@ -90,16 +118,19 @@ def _mean(values: list[float]) -> dict[str, Any]:
     }
 
 
-def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Volume Dice by kind and size, lesion-wise F1, and the share of empty scans kept empty."""
+def summarise(rows: list[dict[str, Any]], scorers: Sequence[str] = SCORER_NAMES) -> dict[str, Any]:
+    """Volume Dice by kind and size, every metric of each scorer by its name over scans with lesion,
+    and the share of empty scans kept empty."""
     sick = [r for r in rows if r["volume_ml"] > 0]
     well = [r for r in rows if r["volume_ml"] == 0]
-    f1 = next(
-        (k for k in (rows[0] if rows else {}) if k.startswith("isles2022.") and "f1" in k), ""
-    )
 
     def dice(chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        return _mean([r["isles2022.dice"] for r in chosen])
+        return _mean([r[f"{scorers[0]}.dice"] for r in chosen])  # the same in all of them
+
+    def metric(name: str) -> dict[str, Any]:
+        return _mean([r[name] for r in sick if not np.isnan(r[name])])
+
+    found = list(rows[0]) if rows else []
 
     return {
         "dice_all_lesioned": dice(sick),
@@ -113,7 +144,14 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "dice_faint_above_1_ml": dice(
             [r for r in sick if r["kind"] == "faint" and r["volume_ml"] > 1]
         ),
-        "lesion_f1_isles2022": _mean([r[f1] for r in sick]) if f1 else None,
+        "scorers": {
+            scorer: {
+                name.removeprefix(f"{scorer}."): metric(name)
+                for name in found
+                if name.startswith(f"{scorer}.")
+            }
+            for scorer in scorers
+        },
         "healthy_exactly_empty": {
             "n": len(well),
             "share": round(float(np.mean([r["predicted_ml"] == 0 for r in well])), 4)
@@ -133,18 +171,21 @@ def evaluate(
     views: str = "axial",
     tta: bool = False,
     out: Path | None = None,
+    scorers: Sequence[str] = SCORER_NAMES,
+    names: set[str] | None = None,
 ) -> dict[str, Any]:
     """Predict and score a tree; writes ``out`` (JSON with every case) if given.
 
-    Threshold and smallest volume come from the model's manifest unless given.
+    Threshold and smallest volume come from the model's manifest unless given. ``names`` are the
+    scans to be scored, all without; see ``part_of_split``.
     """
     settings = model.manifest.inference
     threshold = settings["threshold"] if threshold is None else threshold
     smallest = settings.get("min_volume_ml", 0.0) if min_volume_ml is None else min_volume_ml
     options = SegmentOptions(views=views, tta=tta)
     rows = [
-        score(case, threshold, smallest, settings.get("hysteresis"))
-        for case in predict_tree(model, tree, options)
+        score(case, threshold, smallest, settings.get("hysteresis"), scorers)
+        for case in predict_tree(model, tree, options, names=names)
     ]
     result = {
         "model": model.manifest.name,
@@ -152,7 +193,7 @@ def evaluate(
         "min_volume_ml": smallest,
         "views": views,
         "tta": tta,
-        "summary": summarise(rows),
+        "summary": summarise(rows, scorers),
     }
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import write_model
 
 from .data.reading import WINDOW, WINDOW_LOW_OF
@@ -15,6 +16,55 @@ CHANNELS = {
     1: ["t1"],
     4: ["t1", "click_positive", "click_negative", "previous_probability"],
 }
+# What the engine runs: slice by slice, of any size.
+NETWORKS = ("unet", "residual_unet")
+
+
+def _read_run(run: Path) -> dict[str, Any]:
+    """The record of a finished run of a network that the engine can run; else ``InputError``."""
+    for name in ("run.json", "weights.safetensors"):
+        if not (run / name).is_file():
+            raise InputError(run, f"no finished run, {name} is missing", "let it run to its end")
+    record: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    name = record["network"]["name"]
+    if name not in NETWORKS:
+        raise InputError(
+            run,
+            f"the engine cannot run {name}: it gives a network one slice of any size at a time",
+            f"export a run of {' or '.join(NETWORKS)}",
+        )
+    shrink = record.get("recipe", {}).get("frame", {}).get("shrink", 1)
+    if shrink != 1:
+        raise InputError(
+            run,
+            f"trained on slices averaged down by {shrink}; the engine gives it whole ones",
+            "train with frame.shrink 1",
+        )
+    return record
+
+
+def _channels(record: dict[str, Any], asked: list[str] | None) -> list[str]:
+    count = int(record["network"].get("in_channels", 1))
+    names = asked or CHANNELS.get(count, [])
+    if len(names) != count:
+        raise InputError(
+            "--channels",
+            f"the network takes {count} channels and {len(names)} are named",
+            "name them in the order of training",
+        )
+    return names
+
+
+def _trained_on(record: dict[str, Any]) -> str:
+    """One sentence on where the training scans came from, as far as the run tells."""
+    scans, simulated = record.get("data", {}).get("scans"), record.get("simulated_scans")
+    if record.get("simulated") or (simulated and simulated == scans):
+        return "Trained on simulated strokes. "
+    if simulated is None:
+        return ""
+    if simulated:
+        return f"Trained on {scans} scans, {simulated} of them with simulated strokes. "
+    return f"Trained on {scans} scans, none of them simulated. "
 
 
 def export(
@@ -31,14 +81,21 @@ def export(
     training: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
     default: bool = False,
+    channels: list[str] | None = None,
+    contrast: str = "T1w",
+    label: str = "stroke lesion",
 ) -> Path:
     """Write ``manifest.json`` and ``weights.safetensors`` (float16) of a finished run into ``out``.
 
-    Raises ``InputError`` if the weights do not fit the run's network.
+    ``channels`` names the network's inputs in their order; those of one or four need no names.
+
+    Raises ``InputError`` for an unfinished run, a network that the engine cannot run, channels of
+    another number than it takes, and weights that do not fit it.
     """
     from safetensors.torch import load_file
 
-    record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    record = _read_run(run)
+    names = _channels(record, channels)
     state = load_file(str(run / "weights.safetensors"))
     manifest = {
         "schema": 1,
@@ -47,19 +104,19 @@ def export(
         "title": title,
         "description": description,
         "license": "Apache-2.0",
-        "intended_use": "Research on chronic stroke in T1-weighted MRI of adults. Trained on "
-        "simulated strokes. Not a medical device; not for diagnosis or treatment.",
+        "intended_use": f"Research on {label} in {contrast} MRI of adults. {_trained_on(record)}"
+        "Not a medical device; not for diagnosis or treatment.",
         "created": datetime.date.today().isoformat(),
         "network": record["network"],
-        "channels": CHANNELS[int(record["network"].get("in_channels", 1))],
-        "contrast": "T1w",
-        "labels": {"1": "stroke lesion"},
+        "channels": names,
+        "contrast": contrast,
+        "labels": {"1": label},
         "preprocessing": {
             "grid": "mni152-2009a-1mm",
             "window_percentiles": list(WINDOW),
             "window_low_of": WINDOW_LOW_OF,
-            "pad_multiple": 16,
-            "brain_mask_margin_mm": 5,
+            "pad_multiple": max(16, 2 ** (len(record["network"].get("filters", ())) - 1)),
+            "brain_mask_margin_mm": 3,
         },
         "inference": {
             "threshold": threshold,

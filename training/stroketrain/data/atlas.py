@@ -124,13 +124,15 @@ def _site(layout: str, t1: Path, subject: str) -> str:
     return code.group(1).upper() if code else ""
 
 
-def _scan(layout: str, t1: Path, found: re.Match[str], masks: list[Path]) -> AtlasScan:
+def _scan(root: Path, layout: str, t1: Path, found: re.Match[str], masks: list[Path]) -> AtlasScan:
     parts = found.groupdict()
     subject = parts["subject"] if layout in ("r2.0", "r3.0") else f"sub-{parts['subject']}"
     session = parts.get("session")
     if session is None:  # R1.1 names the time point by the folder alone.
         session = next((p for p in reversed(t1.parts[:-1]) if re.fullmatch(r"t\d+", p)), "t01")
-    cohort = "testing" if any(p.lower() in ("testing", "test") for p in t1.parts) else "training"
+    # Of the folders above the tree nothing follows: /data/test/ATLAS_2 holds Training as well.
+    inside = (root.name, *t1.relative_to(root).parts)
+    cohort = "testing" if any(p.lower() in ("testing", "test") for p in inside) else "training"
     site = _site(layout, t1, subject.removeprefix("sub-") if layout == "r1.2" else subject)
     return AtlasScan(subject, session, site, t1, tuple(masks), layout, cohort)
 
@@ -192,7 +194,7 @@ def find_scans(root: Path, layout: str = "auto") -> Survey:
     survey = Survey(layout)
     seen: dict[str, Path] = {}
     for t1, found in t1s[layout]:
-        scan = _scan(layout, t1, found, masks.pop((t1.parent, found["stem"]), []))
+        scan = _scan(root, layout, t1, found, masks.pop((t1.parent, found["stem"]), []))
         if scan.name in seen:
             survey.skipped.append((t1, f"the same scan as {seen[scan.name]}"))
             continue

@@ -30,6 +30,7 @@ class Cache:
     fingerprint: SHA-256 over names and voxels, made by ``prepare``; names the data in every
         manifest. (Caches of before version 0.2 have one over names and sums of voxels.)
     layout: of the tree it was prepared from, "r2.0" and so on; empty where that is not known.
+    unlabelled: how many scans without a mask the tree held beside these.
     shrink: whole factor by which the slices were averaged down (``shrunk``); 1 as prepared.
     """
 
@@ -39,6 +40,7 @@ class Cache:
     fingerprint: str
     shrink: int = 1
     layout: str = ""
+    unlabelled: int = 0
 
     @staticmethod
     def open(folder: Path) -> Cache:
@@ -56,6 +58,7 @@ class Cache:
             meta["scans"],
             meta["fingerprint"],
             layout=meta.get("layout", ""),
+            unlabelled=_unlabelled(folder),
         )
 
     def __len__(self) -> int:
@@ -88,6 +91,7 @@ class Cache:
             hashlib.sha256(f"{self.fingerprint} {names}".encode()).hexdigest(),
             self.shrink,
             self.layout,
+            self.unlabelled,
         )
 
     def shrunk(self, factor: int) -> Cache:
@@ -107,6 +111,13 @@ class Cache:
             small[0][number] = np.round(blocks[0].mean(axis=(2, 4), dtype=np.float32))
             small[1][number] = blocks[1].max(axis=(2, 4))
         return replace(self, images=small[0], masks=small[1], shrink=self.shrink * factor)
+
+
+def _unlabelled(folder: Path) -> int:
+    report = folder / "report.json"
+    if not report.is_file():
+        return 0
+    return len(json.loads(report.read_text(encoding="utf-8")).get("unlabelled", []))
 
 
 class _Chosen:
@@ -196,7 +207,9 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     entries: list[dict[str, Any]] = []
     skipped = [(str(path), reason) for path, reason in survey.skipped]
     digest = hashlib.sha256()
-    for scan in scans:
+    from tqdm import tqdm
+
+    for scan in tqdm(scans, "preparing", unit="scan", disable=None):  # on a terminal alone
         try:
             read = read_labelled(scan)
         except InputError as error:
@@ -213,7 +226,7 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
             "subject": scan.subject,
             "session": scan.session,
             "site": scan.site,
-            "volume_ml": float(read.mask.sum()) / 1000,
+            "volume_ml": read.volume_ml,
         }
         if read.to_mni is not None:
             entry["to_mni"] = read.to_mni.tolist()

@@ -27,7 +27,14 @@ def read_table(path: Path) -> list[dict[str, str]]:
         else:
             text = path.read_text(encoding="utf-8-sig", errors="replace")
             rows = list(csv.reader(text.splitlines()))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile, ElementTree.ParseError) as error:
+    except (
+        OSError,
+        LookupError,
+        ValueError,
+        csv.Error,
+        zipfile.BadZipFile,
+        ElementTree.ParseError,
+    ) as error:
         raise InputError(path, f"unreadable table ({error})", "open and save it again") from error
     if not rows:
         return []

@@ -199,6 +199,7 @@ class SlabBatches(PlaneBatches):
     def __init__(self, cache: Cache, units: Sequence[Unit], *, depth: int, **options: Any) -> None:
         super().__init__(cache, units, **options)
         self.depth = depth
+        self._lesion: dict[int, list[int]] = {}
 
     def batches(self, epoch: int) -> list[list[Unit]]:
         rng = np.random.default_rng((self.seed, epoch, 3))
@@ -211,7 +212,7 @@ class SlabBatches(PlaneBatches):
                 zs = sorted(spans[n])
                 low, high = zs[0], max(zs[0], zs[-1] + 1 - self.depth)
                 at = int(rng.integers(low, high + 1))
-                hit = [z for z in zs if self.cache.masks[n, z].any()]
+                hit = self._with_lesion(n, zs)
                 if hit and rng.random() < 0.5:
                     middle = hit[int(rng.integers(len(hit)))] - self.depth // 2
                     at = min(max(low, middle), high)
@@ -219,6 +220,12 @@ class SlabBatches(PlaneBatches):
         order = [starts[n] for n in rng.permutation(len(starts))]
         groups = [order[a : a + self.batch_size] for a in range(0, len(order), self.batch_size)]
         return groups[: self.limit] if self.limit else groups
+
+    def _with_lesion(self, n: int, zs: list[int]) -> list[int]:
+        """Those of a scan's slices that hold lesion; read once, not for every epoch and length."""
+        if n not in self._lesion:
+            self._lesion[n] = [z for z in zs if self.cache.masks[n, z].any()]
+        return self._lesion[n]
 
     def read(self, units: Sequence[Unit]) -> dict[str, Tensor]:
         slabs = [

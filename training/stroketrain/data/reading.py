@@ -29,11 +29,13 @@ _SAME_PLACE_MM = 0.25
 @dataclass(frozen=True)
 class Labelled:
     """A windowed T1 (189, 233, 197) uint8 in 0..255 with its mask, uint8 0/1, on the MNI grid;
-    ``to_mni`` is the 4x4 that was applied (native RAS mm to MNI RAS mm) or None."""
+    ``to_mni`` is the 4x4 that was applied (native RAS mm to MNI RAS mm) or None; ``volume_ml`` is
+    the lesion's volume in the scan's own space."""
 
     image: np.ndarray
     mask: np.ndarray
     to_mni: np.ndarray | None = None
+    volume_ml: float = 0.0
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -111,4 +113,5 @@ def read_labelled(scan: AtlasScan) -> Labelled:
         mask = to_canonical(soft).volume.array > 0.5
     window = window_range(array, *WINDOW, low_of=WINDOW_LOW_OF)
     image = np.round(apply_window(array, window) * 255).astype(np.uint8)
-    return Labelled(image, mask.astype(np.uint8), to_mni)
+    volume_ml = float(truth.array.sum()) * t1.grid.voxel_volume_ml
+    return Labelled(image, mask.astype(np.uint8), to_mni, volume_ml)

@@ -43,12 +43,25 @@ class Split:
         temporary.rename(path)
 
     @staticmethod
-    def load(path: Path, scans: Sequence[dict[str, Any]]) -> Split:
-        """Read a split and check it against the cache's scans; raises ``InputError``."""
+    def read(path: Path) -> Split:
+        """Read a split without any check of its scans; raises ``InputError``."""
         try:
-            split = Split(**json.loads(path.read_text(encoding="utf-8")))
+            return Split(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
             raise InputError(path, f"no split ({error})", "make one: stroketrain split") from error
+
+    @staticmethod
+    def load(path: Path, scans: Sequence[dict[str, Any]], fingerprint: str = "") -> Split:
+        """Read a split and check it against the cache's scans; raises ``InputError``, also where it
+        was made of other data than ``fingerprint`` names."""
+        split = Split.read(path)
+        if fingerprint and split.fingerprint and split.fingerprint != fingerprint:
+            raise InputError(
+                path,
+                f"it was made of other data ({split.fingerprint[:8]}) than these "
+                f"({fingerprint[:8]})",
+                "make a new one: stroketrain split",
+            )
         check_split(split, scans, path)
         return split
 

@@ -23,6 +23,8 @@ def experiments_parser(commands: Any) -> None:
     q.add_argument("--device", default="auto", choices=("auto", "cpu", "gpu", "mps"))
     q.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
     q.add_argument("--threads", type=int)
+    q.add_argument("--logger", default="csv", choices=("csv", "tensorboard"))
+    q.add_argument("--progress", action="store_true", help="a bar for every training")
     q.add_argument("--sessions", type=int, help="at most so many of a subject; default: budget's")
     q.add_argument("--shard", default="0/1", help="I/N: every N-th training, one device each")
 

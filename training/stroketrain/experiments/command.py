@@ -66,5 +66,7 @@ def run_command(a: argparse.Namespace) -> None:
             devices=Devices(a.device),
             precision=a.precision,
             shard=shard,
+            progress=a.progress,
+            logger=a.logger,
         )
         print(f"{done} trainings done; stroketrain experiments table makes the table")

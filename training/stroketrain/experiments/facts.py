@@ -27,7 +27,7 @@ def data_found(cache: Cache) -> list[str]:
     simulated = sum("simulation" in s for s in cache.scans)
     return [
         f"{len(cache)} labelled scans of {subjects} subjects from {len(sites)} sites, {free} "
-        f"lesion-free, {simulated} simulated"
+        f"lesion-free, {simulated} simulated; {cache.unlabelled} without a mask, for prediction"
     ]
 
 

@@ -80,6 +80,8 @@ def run_rows(
     devices: Devices | None = None,
     precision: str = "32-true",
     shard: tuple[int, int] = (0, 1),
+    progress: bool = False,
+    logger: str = "csv",
     say: Callable[[str], None] = print,
 ) -> int:
     """Run the rows on a cache; returns the number of trainings that were done now.
@@ -89,6 +91,7 @@ def run_rows(
     ``manifests/<budget>``, which ``table`` reads; each row keeps which data it was run on, so that
     rows on R1.1 can stand beside rows on R2.0. ``shard`` (i, n) does
     every n-th training only: several processes, on a device each, then do all of them.
+    ``progress`` and ``logger`` are those of ``run_recipe``.
     """
     rows = load_rows(rows_folder)
     folder = manifests / budget
@@ -125,6 +128,8 @@ def run_rows(
                     seed=run.seed,
                     devices=devices,
                     precision=precision,
+                    progress=progress,
+                    logger=logger,
                 )
                 _write(target, result)
                 if not keep_weights:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
 from StrokeLesionSegLib.networks import build_network, encoder_receptive_field
 
@@ -26,6 +27,8 @@ def _nifti(array: np.ndarray) -> object:
 def median_scan(cache: Cache) -> int:
     """The scan whose lesion volume is the median of those with lesion."""
     sick = [n for n, s in enumerate(cache.scans) if s["volume_ml"] > 0]
+    if not sick:
+        raise InputError("figures", "no scan of the cache has a lesion", "use another cache")
     return sorted(sick, key=lambda n: cache.scans[n]["volume_ml"])[len(sick) // 2]
 
 

@@ -155,15 +155,17 @@ def panel(
     runs = read_runs(folders)
     if names:
         runs = [(name, run) for name, (_, run) in zip(names, runs, strict=True)]
-    split = Split.load(folders[0] / "split.json", cache.scans)
-    tested = set(split.parts["test"])
+    tests = [Split.load(f / "split.json", cache.scans).parts["test"] for f in folders]
+    tested = {name for name in tests[0] if all(name in test for test in tests)}
     sick = [n for n, s in enumerate(cache.scans) if s["name"] in tested and s["volume_ml"] > 0]
     sick.sort(key=lambda n: cache.scans[n]["volume_ml"])
     # The middles of equal parts of the order by size.
     places = [(2 * n + 1) * len(sick) // (2 * scans) for n in range(scans)]
     chosen = list(dict.fromkeys(sick[n] for n in places)) if sick else []
     if not chosen:
-        raise InputError(folders[0], "no test scan with lesion", "use another split")
+        raise InputError(
+            folders[0], "no scan with lesion that every run has tested", "use runs of one split"
+        )
     columns = ["T1", "truth", *(name for name, _ in runs)]
     figure, axes = plt.subplots(
         len(chosen), len(columns), figsize=(2 * len(columns), 2.3 * len(chosen)), squeeze=False
@@ -176,7 +178,12 @@ def panel(
         module.network.load_state_dict(load_file(str(folder / "weights.safetensors")))
         modules.append(module.eval())
     for line, n in zip(axes, chosen, strict=True):
-        z = int(np.asarray(cache.masks[n]).sum(axis=(1, 2)).argmax())
+        lesion = np.asarray(cache.masks[n]).sum(axis=(1, 2))
+        for test in tests:  # of a split by slice, one of the slices that it has tested
+            chosen_slices = test[cache.scans[n]["name"]]
+            if chosen_slices is not None:
+                lesion[np.setdiff1d(np.arange(len(lesion)), chosen_slices)] = 0
+        z = int(lesion.argmax())
         image, truth = np.asarray(cache.images[n, z]), np.asarray(cache.masks[n, z])
         extent = (0, image.shape[1], 0, image.shape[0])
         for axis in line:

@@ -44,7 +44,7 @@ def fit_preset(a: argparse.Namespace) -> None:
     recipe = load_recipe(a.preset, over)
     cache = Cache.open(Path(a.cache))
     if a.split:
-        split = Split.load(a.split, cache.scans)
+        split = Split.load(a.split, cache.scans, cache.fingerprint)
     else:
         split = make_split(cache.scans, "subject", seed=a.seed, fingerprint=cache.fingerprint)
     a.out.mkdir(parents=True, exist_ok=True)

@@ -231,6 +231,7 @@ def run_recipe(
         "scores": scores,
         "test_scans": scans,
         "seconds": round(module.seconds, 1),
+        "simulated_scans": sum("simulation" in scan for scan in cache.scans),
         "device": str(trainer.strategy.root_device),
         "processes": trainer.world_size,
         "precision": precision,

@@ -242,6 +242,7 @@ def fit(
         "resident": module.resident is not None,
         "seconds": round(time.time() - started),
         "data": {"fingerprint": data.fingerprint, "scans": len(data)},
+        "simulated_scans": sum("simulation" in scan for scan in data.scans),
         "simulated": simulate and {"pool": simulate.pool, "turnover": simulate.turnover},
         "commit": commit_of_checkout(),
         # Without the local version (the build): the device stands beside it.

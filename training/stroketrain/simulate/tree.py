@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from StrokeLesionSegLib.errors import InputError
 
 from . import layouts
 from .cast import kind_of, load_cast
@@ -73,12 +74,18 @@ def _one(job: dict[str, Any]) -> dict[str, Any]:
     mask_path = folder / MASK_NAME.format(**names)
     record_path = folder / f"{job['subject']}_{job['session']}_simulation.json"
     layout = job["layout"]
-    # In R2.0 the mask is written last, elsewhere the record is.
-    if record_path.exists() and (layout != "r2.0" or mask_path.exists()):
+    # In R2.0 the mask is written last, elsewhere (and without a mask) the record is.
+    last_is_mask = layout == "r2.0" and job["labelled"]
+    if record_path.exists() and (not last_is_mask or mask_path.exists()):
         return json.loads(record_path.read_text())
     anatomy = _anatomy(job["person"], job["data"], job["cache"])
     g = Generator().manual_seed(job["seed"])
     t1, truth, record = simulate_scan(g, anatomy, _state["bank"], kind=job["kind"])
+    if not job["labelled"]:
+        _save(folder / T1_NAME.format(**names), t1)
+        entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
+        record_path.write_text(json.dumps(entry))
+        return entry
     if layout != "r2.0":
         if layout == "r1.1":
             layouts.write_r1(folder, job["subject"], t1, truth)
@@ -110,8 +117,11 @@ def plan_jobs(
     kinds: list[str] | None = None,
     layout: str = "r2.0",
     subjects: int | None = None,
+    unlabelled: int = 0,
 ) -> list[dict[str, Any]]:
     """One job per scan, people in turn; ``kinds`` are dealt in turn as well if given.
+
+    ``unlabelled`` further ones, under subject names of their own, lie in Testing without a mask.
 
     ``subjects`` deals the scans of a single person over so many subject names, at three sites.
     """
@@ -124,18 +134,24 @@ def plan_jobs(
         per_site[site] = per_site.get(site, 0) + 1
         number_of[file] = (site, per_site[site])
     turns = subjects or len(people)
-    for number in range(n):
+    for number in range(n + unlabelled):
         file = people[number % len(people)]
         site, subject = number_of[file]
         if subjects:
             site, subject = number % subjects % 3 + 1, number % subjects // 3 + 1
-        names = layouts.place(layout, site, subject, number // turns + 1)
+        labelled = number < n
+        names = layouts.place(
+            layout, site, subject if labelled else 900 + subject, number // turns + 1
+        )
+        if not labelled:
+            names["folder"] = names["folder"].replace("/Training/", "/Testing/")
         jobs.append(
             {
                 "person": file,
                 **names,
                 "folder": str(out / names["folder"]),
                 "layout": layout,
+                "labelled": labelled,
                 "data": str(data) if data else None,
                 "cache": str(cache),
                 "seed": seed * 1_000_003 + number,
@@ -157,6 +173,7 @@ def simulate_tree(
     kinds: list[str] | None = None,
     layout: str = "r2.0",
     subjects: int | None = None,
+    unlabelled: int = 0,
 ) -> list[dict[str, Any]]:
     """Write ``n`` simulated scans below ``out`` and return their records.
 
@@ -165,8 +182,11 @@ def simulate_tree(
     ``data`` is the folder with ``t1``, ``lesions`` and ``labels``; without it the person is
     nilearn's template and the lesions are procedural; ``subjects`` then gives that one head so many
     subject names, without which no split by subject can be tried. ``part`` picks people and masks
-    of the cast. Finished scans are kept, so a killed run goes on where it was.
+    of the cast. ``unlabelled`` further scans go without masks into R2.0's Testing. Finished scans
+    are kept, so a killed run goes on where it was.
     """
+    if unlabelled and layout != "r2.0":
+        raise InputError("--unlabelled", f"{layout} has no Testing folder here", "use r2.0")
     if data is not None and (data / "t1").is_dir():
         cast = load_cast()
         people = [f for f in cast["people"][part] if (data / f).exists()]
@@ -193,6 +213,7 @@ def simulate_tree(
         kinds=kinds,
         layout=layout,
         subjects=subjects if data is None else None,
+        unlabelled=unlabelled,
     )
     records: dict[int, dict[str, Any]] = {}
     from rich.progress import track
@@ -212,7 +233,7 @@ def simulate_tree(
                 records[futures[future]] = future.result()
     ordered = [records[number] for number in range(len(jobs))]
     if layout == "r2.0":
-        _write_descriptions(out, ordered)
+        _write_descriptions(out, ordered[:n])
     else:
         root = out / ("ATLAS_R1.1" if layout == "r1.1" else "ATLAS_3")
         (root / RECORDS).write_text(json.dumps(ordered, indent=0))
