@@ -170,6 +170,10 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
 
     def act(self, call):
         """Do an action with a ``ClickWork``, and go on with its work in the background."""
+        effect = self.scriptedEffect
+        if effect.confirmCurrentSegmentVisible() == effect.NotConfirmed:
+            self.showClicks()  # a point that was dragged goes back
+            return
         work = self.newWork()
         if work is None:
             return

@@ -31,7 +31,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         return "<html>" + _(
             "Look at what the model marks, the most doubtful first. All slice views jump there.<p>"
             '<ul style="margin: 0">'
-            "<li><b>n</b>, <b>p:</b> next, previous."
+            "<li><b>n:</b> next one that is open; <b>p:</b> the one before, decided or not."
             "<li><b>a:</b> accept, the segment holds it."
             "<li><b>x:</b> reject, it leaves the segment but stays listed."
             "<li><b>u:</b> take the decision back."
@@ -69,7 +69,9 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         self.scriptedEffect.addOptionsWidget(self.table)
         self.countLabel = widgets.label("")
         self.scriptedEffect.addOptionsWidget(self.countLabel)
-        self.previousButton = widgets.button(_("Previous"), _("Go to the previous one (p)."))
+        self.previousButton = widgets.button(
+            _("Previous"), _("Go to the one before, decided or not (p).")
+        )
         self.nextButton = widgets.button(_("Next"), _("Go to the next one that is open (n)."))
         self.acceptButton = widgets.button(_("Accept"), _("This is lesion (a)."))
         self.rejectButton = widgets.button(_("Reject"), _("This is no lesion (x)."))
@@ -237,11 +239,11 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
 
     def onNext(self):
         if self.reviewer is not None:
-            self.goTo(self.reviewer.next_open(self.current, 1))
+            self.goTo(self.reviewer.next_open(self.current))
 
     def onPrevious(self):
         if self.reviewer is not None:
-            self.goTo(self.reviewer.next_open(self.current, -1))
+            self.goTo(self.reviewer.previous(self.current))
 
     def decide(self, call, goOn, wait=False):
         """Do something with the candidate that is looked at; then go on to the next open one."""

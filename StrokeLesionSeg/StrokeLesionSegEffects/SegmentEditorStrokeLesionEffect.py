@@ -3,6 +3,7 @@
 import numpy as np
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from StrokeLesionSegLib.slicerbridge import edit_write
 from StrokeLesionSegLib.slicerbridge.edit_regions import region_of, region_voxels
@@ -110,8 +111,27 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.modeBox.connect("activated(int)", self.updateMRMLFromGUI)
         self.largestCheck.connect("clicked(bool)", self.updateMRMLFromGUI)
         self.roiSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateMRMLFromGUI)
+        self.roiSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onRoiAdded)
         self.applyButton.connect("clicked()", self.onApply)
         self.cancelButton.connect("clicked()", self.onCancel)
+
+    def onRoiAdded(self, roi):
+        """A new ROI has no size yet: a third of the image, in the middle of the last view."""
+        source = self.scriptedEffect.parameterSetNode().GetSourceVolumeNode()
+        if source is None or any(roi.GetSize()):
+            return
+        bounds = [0.0] * 6
+        source.GetRASBounds(bounds)
+        ends = [(bounds[2 * n], bounds[2 * n + 1]) for n in range(3)]
+        centre = [(low + high) / 2 for low, high in ends]
+        node = self.sliceNode(self.currentView())
+        if node is not None:
+            place = node.GetSliceToRAS()
+            centre = [
+                min(max(place.GetElement(n, 3), low), high) for n, (low, high) in enumerate(ends)
+            ]
+        roi.SetCenter(centre)
+        roi.SetSize([(high - low) / 3 for low, high in ends])
 
     def setMRMLDefaults(self):
         default = self.scriptedEffect.setParameterDefault
@@ -237,6 +257,17 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if self.entry is None or overlay is None:
             return
         self._dirty = False
+        roi = self.scriptedEffect.nodeReference("Roi")
+        events = (
+            []
+            if roi is None
+            else [
+                vtk.vtkCommand.ModifiedEvent,
+                roi.PointModifiedEvent,
+                roi.TransformModifiedEvent,
+            ]
+        )
+        self.observe("roi", roi, events, lambda *_: self.schedulePreview())
         with self.action():
             region, settings = self.region(), self.settings()
             box, mask = find(self.entry, region, settings)
@@ -283,6 +314,11 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             self.lastView = viewWidget
             self.viewMoved(viewWidget)
         return False
+
+    def workFailed(self):
+        if self._pending is not None:
+            self._pending = None
+            self.problem += " " + _("Nothing was applied.")
 
     def probabilityChanged(self, box):
         if box is None or not is_empty(box):

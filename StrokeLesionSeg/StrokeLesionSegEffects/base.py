@@ -50,6 +50,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self._resting = []
         self._timers = []
         self.opening = None  # a session on its way
+        self._observed = {}  # name: (node, tags)
         self.pulseTimer = self._timer(PULSE_MS, False, self._onPulse)
         self.workTimer = self._timer(WORK_MS, False, self._onWork)
         self.restTimer = self._timer(REST_MS, True, self._onRest)
@@ -88,6 +89,8 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             timer.stop()
         self._resting = []
         self._giveUpOpening()
+        for name in self._observed:
+            self.observe(name, None)
         self._removeShortcuts()
         self.actors.clear()
         self.sessionClosed()
@@ -142,6 +145,9 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
 
     def stateRestored(self):
         """Clicks and decisions changed: another segment was selected, or undo, or redo."""
+
+    def workFailed(self):
+        """The background has stopped; ``self.problem`` says why."""
 
     def probabilityChanged(self, box):
         """More is known in ``box``."""
@@ -217,6 +223,9 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
                 self.sessionClosed()
             self.actors.clear()
             self.entry = entry
+            node = None if entry is None else entry.edit_grid.node
+            moved = slicer.vtkMRMLTransformableNode.TransformModifiedEvent
+            self.observe("segmentation", node, [moved], self._onMoved)
             self.showValues()
             if entry is not None:
                 self.sessionOpened()
@@ -229,6 +238,21 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         if entry is not None and not entry.session.complete:
             self.workTimer.start()
         self.showStatus()
+
+    def observe(self, name, node, events=(), call=None):
+        """Watch a node in place of the former one of that name, until the effect is left."""
+        before, tags = self._observed.get(name, (None, []))
+        if node is before:
+            return
+        for tag in tags:
+            before.RemoveObserver(tag)
+        tags = [] if node is None else [node.AddObserver(event, call) for event in events]
+        self._observed[name] = (node, tags)
+
+    def _onMoved(self, *_args):
+        for viewWidget in self.actors.visibleWidgets():
+            self.actors.follow(viewWidget)
+            self.viewMoved(viewWidget)
 
     def showStatus(self):
         ready = self.store.readiness(self.scriptedEffect)
@@ -363,6 +387,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         except (InputError, ValueError, RuntimeError) as error:
             self.workTimer.stop()
             self.problem = str(error)
+            self.workFailed()
             self.showStatus()
             return
         if box is None:

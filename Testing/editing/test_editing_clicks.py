@@ -355,7 +355,7 @@ def test_state_goes_through_json_and_back() -> None:
 def test_restored_clicks_are_behind_until_they_are_worked_out() -> None:
     session = opened()
     assert not session.is_behind()
-    session.add_click(DARK[0], True, axis=0)
+    session.add_click(FAINT[0], True, axis=0)
     assert not session.is_behind(), "a new click is work that the segment waits for"
     refine(session)
     done = whole(session)

@@ -91,8 +91,15 @@ def test_verdicts_stay_with_the_pieces() -> None:
     assert [c.state for c in again] == ["rejected", "open", "accepted"]
     # What is rejected stays listed, and its mask stays at hand.
     assert session.candidate_mask(first.id)[1].sum() == first.voxels
-    higher = session.candidates(0.7)
-    assert [c.state for c in higher] == ["open", "accepted"]
+    # Also where the bounds leave it out; what is open goes then.
+    for bounds in ((0.65, 0.0), (0.5, 1e6)):
+        there = session.candidates(*bounds)
+        assert (first.id, "rejected") in [(c.id, c.state) for c in there]
+        assert session.candidate_mask(first.id)[1].sum() == first.voxels
+    assert [c.state for c in there] == ["rejected", "accepted"]
+    assert [c.state for c in session.candidates(0.5)] == ["rejected", "open", "accepted"]
+    session.take_back(first.id)
+    assert [c.state for c in session.candidates(0.7)] == ["open", "accepted"]
     assert session.take_back(third.id).state == "open"
     for attempt in (session.accept, session.reject, session.take_back, session.split):
         with pytest.raises(KeyError):
@@ -149,6 +156,18 @@ def test_joined_balls_are_split_where_they_touch() -> None:
     assert again[parts[1].id].state == "rejected"
     assert again[parts[0].id].state == "open"
     assert again[parts[0].id].voxels == parts[0].voxels
+    # Kept in the scene; and undo, which restores the state from before, joins them again.
+    state = json.loads(json.dumps(session.to_state()))
+    other, _ = with_balls("oblique", pair)
+    before = other.to_state()
+    for _ in range(2):
+        other.restore(state)
+        found = other.candidates(0.5)
+        assert sorted((c.voxels, c.state) for c in found) == sorted(
+            (c.voxels, c.state) for c in again.values()
+        )
+        other.restore(before)
+        assert len(other.candidates(0.5)) == 2
 
 
 def test_splitting_always_comes_to_an_end() -> None:

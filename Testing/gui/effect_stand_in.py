@@ -188,6 +188,7 @@ class NodeSelector(Thing):
 
 class _NodeCombo(QtWidgets.QComboBox):
     currentNodeChanged = QtCore.Signal(object)
+    nodeAddedByUser = QtCore.Signal(object)
 
     def __init__(self) -> None:
         super().__init__()

@@ -653,7 +653,7 @@ def test_decisions_can_be_taken_back_exactly(slicer: Any) -> None:
     assert len(order) == 2
     assert reviewer.next_open(None).id == order[0]
     assert reviewer.next_open(order[0]).id == order[1]
-    assert reviewer.next_open(order[0], -1).id == order[1]
+    assert reviewer.previous(order[0]).id == order[1]
     for first, second in (("accept", None), ("reject", None), ("accept", "reject")):
         getattr(reviewer, first)(order[0])
         assert reviewer.next_open(None).id == order[1]
@@ -917,6 +917,28 @@ def test_the_mirror_image_comes_and_goes(slicer: Any) -> None:
     ]
     assert after == before
     assert nodes["Yellow"].GetOrientation() == "Sagittal"
+    # Views that are turned anyhow.
+    matrices = {n: nodes[n].GetSliceToRAS() for n in ("Red", "Yellow")}
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    turn[:3, 3] = (3, 4, 5)
+    for name in matrices:
+        matrices[name].DeepCopy(volumes.matrix_from_affine(turn))
+        turn = turn @ turn
+        nodes[name].SetFieldOfView(70, 50, 1)
+        nodes[name].SetXYZOrigin(len(name), 2, 0)
+        nodes[name].UpdateMatrices()
+    kept = edit_mirror._placed(nodes["Yellow"])
+    view.show("beside", bench.entry)
+    shown = edit_mirror._placed(nodes["Yellow"])
+    for n in range(16):
+        assert shown[0].GetElement(n // 4, n % 4) == matrices["Red"].GetElement(n // 4, n % 4)
+    assert shown[1:] == edit_mirror._placed(nodes["Red"])[1:]
+    view.show("none", bench.entry)
+    back = edit_mirror._placed(nodes["Yellow"])
+    assert back[1:] == kept[1:]
+    for n in range(16):
+        assert back[0].GetElement(n // 4, n % 4) == kept[0].GetElement(n // 4, n % 4)
     # The mirrored scan is deleted while it is shown.
     view.show("overlay", bench.entry)
     slicer.mrmlScene.RemoveNode(edit_mirror.mirrored_node(bench.entry))

@@ -35,6 +35,8 @@ class Review:
         self._of: tuple[float, float] | None = None
         self._wanted: list[dict[str, Any]] = []  # restored verdicts that no piece has taken yet
         self._cuts: dict[int, int] = {}  # id of each part to the first part's id
+        self._places: list[list[float]] = []  # RAS mm in the pieces that were split, in order
+        self._to_cut: list[list[float]] = []  # of those, restored ones that are still to be made
 
     def candidates(self, threshold: float, min_volume_ml: float) -> tuple[Candidate, ...]:
         from ..lesions.find import label_components
@@ -57,7 +59,13 @@ class Review:
         for (place, mask), name in zip(found, names, strict=True):
             state = old[name].candidate.state if name in old else "open"
             self._add(name, place, mask, state)
+        # What has been decided stays listed, so that it can be taken back, whatever the bounds.
+        for name, piece in old.items():
+            judged = piece.candidate.state != "open" and name not in self._pieces
+            if judged and not any(_overlap(piece, *each) for each in found):
+                self._pieces[name] = piece
         self._cuts = {n: first for n, first in self._cuts.items() if n in self._pieces}
+        self._to_cut = [place for place in self._to_cut if not self._cut_at(place)]
         self._give_verdicts()
         self._of = (threshold, min_volume_ml)
         return self.listed()
@@ -74,12 +82,9 @@ class Review:
         overlaps = []
         for number, (box, mask) in enumerate(found):
             for name, piece in old.items():
-                shared = intersect(box, piece.candidate.box)
-                if is_empty(shared):
-                    continue
-                both = mask[within(shared, box)] & piece.mask[within(shared, piece.candidate.box)]
-                if both.any():
-                    overlaps.append((-int(both.sum()), name, number))
+                both = _overlap(piece, box, mask)
+                if both:
+                    overlaps.append((-both, name, number))
         names: dict[int, int] = {}
         for _, name, number in sorted(overlaps):
             if number not in names and name not in names.values():
@@ -105,6 +110,18 @@ class Review:
         return piece.candidate
 
     def split(self, name: int) -> tuple[Candidate, ...]:
+        place = list(self._pieces[name].candidate.voxel_ras_mm)
+        parts = self._split(name)
+        if len(parts) > 1:
+            self._places.append(place)
+        return parts
+
+    def _cut_at(self, place: list[float]) -> bool:
+        """Split the piece at a place again; False if there is none yet."""
+        name = self._at(place)
+        return name is not None and bool(self._split(name))
+
+    def _split(self, name: int) -> tuple[Candidate, ...]:
         piece = self._pieces[name]
         box = piece.candidate.box
         spacing = self.scan.grid.spacing[::-1]
@@ -164,39 +181,66 @@ class Review:
                 for c in sorted(judged, key=lambda c: c.id)
             ]
             + self._wanted,
+            "cuts": self._places,
         }
 
-    def restore(self, verdicts: list[dict[str, Any]]) -> None:
+    def restore(self, verdicts: list[dict[str, Any]], cuts: list[list[float]]) -> None:
         for piece in self._pieces.values():
             piece.candidate = replace(piece.candidate, state="open")
         self._wanted = verdicts
-        self._give_verdicts()
+        if cuts != self._places:  # ``candidates`` finds the pieces anew and cuts them again
+            self._places, self._to_cut, self._cuts = list(cuts), list(cuts), {}
+        else:
+            self._give_verdicts()
+
+    def _at(self, ras_mm: list[float]) -> int | None:
+        """The piece that holds the voxel at a place."""
+        kji = np.rint(self.scan.index_of(np.array(ras_mm))).astype(int)[::-1]
+        for name, piece in self._pieces.items():
+            box = piece.candidate.box
+            if all(part.start <= n < part.stop for n, part in zip(kji, box, strict=True)):
+                place = tuple(int(n) - part.start for n, part in zip(kji, box, strict=True))
+                if piece.mask[place]:
+                    return name
+        return None
 
     def _give_verdicts(self) -> None:
         left = []
         for verdict in self._wanted:
-            kji = np.rint(self.scan.index_of(np.array(verdict["ras_mm"]))).astype(int)[::-1]
-            for piece in self._pieces.values():
-                box = piece.candidate.box
-                if all(part.start <= n < part.stop for n, part in zip(kji, box, strict=True)):
-                    place = tuple(int(n) - part.start for n, part in zip(kji, box, strict=True))
-                    if piece.mask[place]:
-                        piece.candidate = replace(piece.candidate, state=verdict["state"])
-                        break
-            else:
+            name = self._at(verdict["ras_mm"])
+            if name is None:
                 left.append(verdict)
+            else:
+                self.judge(name, verdict["state"])
         self._wanted = left
+
+
+def check_places(value: Any) -> list[list[float]]:
+    """``value`` as places in RAS mm; raises ``ValueError`` if it is none."""
+    places = [[float(x) for x in each] for each in value]
+    if any(len(place) != 3 or not np.isfinite(place).all() for place in places):
+        raise ValueError("a place has three coordinates")
+    return places
 
 
 def check_verdicts(value: Any) -> list[dict[str, Any]]:
     """``value`` as restored verdicts; raises ``ValueError`` if it is none."""
-    result = []
-    for each in value:
-        place = [float(x) for x in each["ras_mm"]]
-        if len(place) != 3 or not np.isfinite(place).all() or each["state"] not in STATES:
-            raise ValueError("a verdict has three coordinates and a state")
-        result.append({"ras_mm": place, "state": str(each["state"])})
-    return result
+    places = check_places(each["ras_mm"] for each in value)
+    if any(each["state"] not in STATES for each in value):
+        raise ValueError("a verdict has a state")
+    return [
+        {"ras_mm": place, "state": str(each["state"])}
+        for place, each in zip(places, value, strict=True)
+    ]
+
+
+def _overlap(piece: _Piece, box: Box, mask: NDArray[np.bool_]) -> int:
+    """Voxels that a piece shares with another one."""
+    shared = intersect(box, piece.candidate.box)
+    if is_empty(shared):
+        return 0
+    both = mask[within(shared, box)] & piece.mask[within(shared, piece.candidate.box)]
+    return int(both.sum())
 
 
 def _objects(labels: NDArray[np.int32]) -> list[Box]:

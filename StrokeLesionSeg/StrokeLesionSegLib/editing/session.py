@@ -19,7 +19,7 @@ from .mirror import find_mirror_plane, mirror, mni_reflection, reflection
 from .native import NOTHING
 from .pieces import keep_pieces
 from .regions import WHOLE, Region
-from .review import Review, check_verdicts
+from .review import Review, check_places, check_verdicts
 from .scan import EditedScan, open_scan
 from .types import EMPTY, Box, Candidate, Click, extents, intersect, is_empty, within
 from .visible import predict_plane, predict_slice
@@ -407,8 +407,9 @@ class EditingSession:
         """The pieces of at least ``threshold`` and that volume, most doubtful first.
 
         Called again after the probability or the arguments have changed it finds the pieces anew;
-        one that lies mostly where an earlier one lay keeps its id and state. Rejected ones stay
-        in the list. Raises ``ValueError`` for a threshold outside (0, 1].
+        one that lies mostly where an earlier one lay keeps its id and state. Accepted and
+        rejected ones stay in the list, also where these arguments find nothing any more.
+        Raises ``ValueError`` for a threshold outside (0, 1].
         """
         if not 0 < threshold <= 1:
             raise ValueError(f"a threshold must be above 0 and at most 1, not {threshold}")
@@ -511,6 +512,7 @@ class EditingSession:
             if len({click.id for click in clicks}) != len(clicks):
                 raise ValueError("two clicks of one id")
             verdicts = check_verdicts(state["review"]["verdicts"])
+            cuts = check_places(state["review"].get("cuts", []))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 "saved editing state",
@@ -525,7 +527,7 @@ class EditingSession:
             self._guided.add(click)
             self._next_click = max(self._next_click, click.id + 1)
         self._guided.redo()
-        self._review.restore(verdicts)
+        self._review.restore(verdicts, cuts)
 
     # --- helpers -------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class MirrorView:
     def __init__(self) -> None:
         self.how = "none"
         self._before: list[tuple[str, dict[str, Any]]] = []
+        self._placed: list[tuple[str, tuple[Any, ...]]] = []  # of slice nodes
         self._layout: int | None = None
         self._shown = ""
 
@@ -79,10 +80,8 @@ class MirrorView:
         red, yellow = (_by_layout_name("vtkMRMLSliceNode", name) for name in ("Red", "Yellow"))
         left, right = (_by_layout_name("vtkMRMLSliceCompositeNode", n) for n in ("Red", "Yellow"))
         if red is not None and yellow is not None:
-            self._remember(yellow)
-            yellow.SetOrientation(red.GetOrientation())
-            yellow.SetSliceOffset(red.GetSliceOffset())
-            yellow.SetFieldOfView(*red.GetFieldOfView())
+            self._placed.append((yellow.GetID(), _placed(yellow)))
+            _place(yellow, _placed(red))
         if left is not None and right is not None:
             left.SetBackgroundVolumeID(entry.source_id)
             right.SetBackgroundVolumeID(node.GetID())
@@ -91,18 +90,12 @@ class MirrorView:
                 composite.SetLinkedControl(1)
 
     def _remember(self, node: Any) -> None:
-        if node.IsA("vtkMRMLSliceCompositeNode"):
-            kept = {
-                "SetBackgroundVolumeID": node.GetBackgroundVolumeID(),
-                "SetForegroundVolumeID": node.GetForegroundVolumeID(),
-                "SetForegroundOpacity": node.GetForegroundOpacity(),
-                "SetLinkedControl": node.GetLinkedControl(),
-            }
-        else:
-            kept = {
-                "SetOrientation": node.GetOrientation(),
-                "SetSliceOffset": node.GetSliceOffset(),
-            }
+        kept = {
+            "SetBackgroundVolumeID": node.GetBackgroundVolumeID(),
+            "SetForegroundVolumeID": node.GetForegroundVolumeID(),
+            "SetForegroundOpacity": node.GetForegroundOpacity(),
+            "SetLinkedControl": node.GetLinkedControl(),
+        }
         self._before.append((node.GetID(), kept))
 
     def restore(self) -> None:
@@ -118,8 +111,29 @@ class MirrorView:
                 for name, value in kept.items():
                     gone = name.endswith("VolumeID") and node_by_id(value) is None
                     getattr(node, name)(None if gone else value)
-        self._before = []
+        for node_id, placed in self._placed:
+            node = node_by_id(node_id)
+            if node is not None:
+                _place(node, placed)
+        self._before, self._placed = [], []
         self.how = "none"
+
+
+def _placed(slice_node: Any) -> tuple[Any, ...]:
+    """What a slice view shows, in any direction: plane, field of view, and its middle."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(slice_node.GetSliceToRAS())
+    return matrix, slice_node.GetFieldOfView(), slice_node.GetXYZOrigin()
+
+
+def _place(slice_node: Any, placed: tuple[Any, ...]) -> None:
+    matrix, field_of_view, origin = placed
+    slice_node.GetSliceToRAS().DeepCopy(matrix)
+    slice_node.SetFieldOfView(*field_of_view)
+    slice_node.SetXYZOrigin(*origin)
+    slice_node.UpdateMatrices()
 
 
 def _composites() -> list[Any]:

@@ -42,16 +42,24 @@ class Reviewer:
         """Find the candidates of these settings anew."""
         self._settings = (threshold, min_volume_ml)
         self.candidates = self.entry.session.candidates(threshold, min_volume_ml)
+        # A decision that Slicer's undo took back is no longer one.
+        still = {c.id for c in self.candidates if c.state != "open"}
+        self._changes = {n: change for n, change in self._changes.items() if n in still}
         return self.candidates
 
-    def next_open(self, current: int | None, step: int = 1) -> Candidate | None:
-        """The next candidate (or the one before, ``step`` -1) that is still open, else the next."""
+    def previous(self, current: int | None) -> Candidate | None:
+        """The candidate before, whatever was decided; the last one comes before the first."""
+        ids = [c.id for c in self.candidates]
+        return self.candidates[ids.index(current) - 1 if current in ids else -1] if ids else None
+
+    def next_open(self, current: int | None) -> Candidate | None:
+        """The next candidate that is still open, else the next."""
         count = len(self.candidates)
         if not count:
             return None
         ids = [c.id for c in self.candidates]
-        start = ids.index(current) if current in ids else (-1 if step > 0 else count)
-        order = [(start + step * (n + 1)) % count for n in range(count)]
+        start = ids.index(current) if current in ids else -1
+        order = [(start + n + 1) % count for n in range(count)]
         return next(
             (self.candidates[n] for n in order if self.candidates[n].state == "open"),
             self.candidates[order[0]],
@@ -68,6 +76,8 @@ class Reviewer:
     def take_back(self, candidate_id: int) -> None:
         """Make the candidate open again, with the voxels that the segment had before."""
         state = self._state(candidate_id)
+        if state == "open":
+            return
         change = self._changes.pop(candidate_id, None)
         edit_write.begin(self.effect, self.target)
         grid = self.entry.edit_grid
@@ -81,10 +91,10 @@ class Reviewer:
         self._done()
 
     def split(self, candidate_id: int) -> int:
-        """Cut a candidate in parts; returns their number."""
-        refusal = self.target.refusal()
-        if refusal:
-            raise edit_write.CannotEdit(refusal)
+        """Cut a candidate in parts; returns their number. One step for undo, as voxels are."""
+        if any(c.id == candidate_id and c.voxels < 2 for c in self.candidates):
+            return 1
+        edit_write.begin(self.effect, self.target)
         parts = self.entry.session.split(candidate_id)
         self._done()
         return len(parts)
