@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -397,6 +398,24 @@ def test_splits_are_compared_over_the_subjects_that_both_tested(
     assert {m["split"]["by"]: m["split"]["fold"] for m in manifests} == dict.fromkeys(
         ("slice", "subject", "site"), 0
     )
+
+
+def test_a_panel_shows_what_every_run_has_tested(cache: Cache, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from stroketrain.figures.of_runs import panel
+
+    run_rows(["B2"], cache, tmp_path / "r", budget="smoke", manifests=tmp_path / "m",
+             devices=Devices("cpu"))  # fmt: skip
+    (one,) = (tmp_path / "r" / "smoke").iterdir()
+    other = shutil.copytree(one, tmp_path / "other")
+    by_slice = make_split(cache.scans, "slice", seed=0)
+    by_slice.save(other / "split.json")
+    assert panel(cache, [one, other], tmp_path / "figures")[0].is_file()
+    split = make_split(cache.scans, "subject", seed=0, fold=0)
+    turned = {"train": split.parts["test"], "val": split.parts["val"], "test": split.parts["train"]}
+    replace(split, parts=turned).save(other / "split.json")
+    with pytest.raises(InputError, match="every run has tested"):
+        panel(cache, [one, other], tmp_path / "figures")
 
 
 def test_gap_and_swing_are_of_the_rows_metric() -> None:
