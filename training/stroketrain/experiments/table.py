@@ -167,12 +167,12 @@ def _data(row: Row, entry: dict[str, Any] | None) -> str:
     if entry is None:
         return "-"
     data = entry["data"]
-    release = (data.get("release") or "layout unknown").upper()
-    text = f"{release}, {data['scans']} scans"
+    release = data.get("release", "").upper()
+    text = ", ".join([*([release] if release else []), f"{data['scans']} scans"])
     if data["simulated"]:
         text += f", {data['simulated']} simulated"
     text += f", `{data['fingerprint'][:8]}`"
-    return text if release == row.data.upper() else f"{text} (the paper: {row.data.upper()})"
+    return text if release in ("", row.data.upper()) else f"{text} (the paper: {row.data.upper()})"
 
 
 def _data_lines(rows: dict[str, Any]) -> list[str]:
