@@ -384,6 +384,7 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     assert panel.slicer.mrmlScene.ReadFromMRB(file, True)
     panel.widget.enter()
     panel.settle(0.3)
+    panel.measured()
     assert panel.parameters.threshold == pytest.approx(0.3)
     np.testing.assert_array_equal(panel.mask(), mask)
     assert len(panel.controller.rows) == rows
