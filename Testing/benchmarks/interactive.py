@@ -254,7 +254,7 @@ def machine() -> str:
 
     import torch
 
-    return f"{cpu_name()}, {os.cpu_count()} CPUs, torch {torch.__version__}"
+    return f"{cpu_name()}, {os.cpu_count()} CPUs, torch {str(torch.__version__).split('+')[0]}"
 
 
 if __name__ == "__main__":

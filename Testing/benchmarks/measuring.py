@@ -248,7 +248,7 @@ def versions(*packages: str) -> dict[str, str]:
     found = {"Python": sys.version.split()[0]}
     for package in packages:
         try:
-            found[package] = metadata.version(package)
+            found[package] = metadata.version(package).split("+")[0]
         except metadata.PackageNotFoundError:
             continue
     return found

@@ -66,7 +66,7 @@ def torch_state() -> TorchState:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Major and minor version: (2, 4) of "2.4.1+cpu" and of ">=2.4"."""
+    """Major and minor version: (2, 4) of "2.4" with or without more behind it, and of ">=2.4"."""
     return tuple(int(n) for n in re.findall(r"\d+", version)[:2])
 
 
