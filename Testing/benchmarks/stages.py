@@ -101,7 +101,8 @@ def machine() -> str:
 
     versions = software_versions()
     return f"{cpu_name()}, {os.cpu_count()} CPUs, " + ", ".join(
-        f"{package} {versions[package].split('+')[0]}" for package in ("Python", "torch", "SimpleITK")
+        f"{package} {versions[package].split('+')[0]}"
+        for package in ("Python", "torch", "SimpleITK")
     )
 
 

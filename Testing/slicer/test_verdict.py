@@ -302,7 +302,8 @@ def test_the_sample_is_offered_and_made_here(
 
 
 @pytest.mark.parametrize(
-    ("version", "enough"), [("2.3.1+cu118", False), ("1.13", False), ("2.4.0", True), ("2.10", True)]
+    ("version", "enough"),
+    [("2.3.1+cu118", False), ("1.13", False), ("2.4.0", True), ("2.10", True)],
 )
 def test_an_old_torch_is_told_and_not_replaced(
     monkeypatch: pytest.MonkeyPatch, version: str, enough: bool
