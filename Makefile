@@ -98,7 +98,7 @@ package-list:
 
 # Each T1 of ../shared/data/t1, loaded through MRML, against the command line: voxel for voxel.
 test-slicer-t1: $(STAMP_TEST)
-	@STROKE_LESION_SEG_ALL_T1=1 $(PYTHON) -m pytest Testing/slicer/test_module_scenario.py \
+	@STROKE_LESION_SEG_ALL_T1=1 "$(VENV_PYTHON)" -m pytest Testing/slicer/test_module_scenario.py \
 	  -k on_every_t1 -s $(ARGS)
 
 # The tests on Slicer's real libraries, with each version of them in an environment of its own.
