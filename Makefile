@@ -24,7 +24,7 @@ STAMP_PEERS := $(PEERS)/.stamp
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
 	@echo 'make test    run the test suite             (ARGS="-k name" runs a part of it)'
-	@echo 'make bench   measure us beside nnU-Net and MONAI, half an hour (ARGS="--parts stages")'
+	@echo 'make bench   measure us beside nnU-Net and MONAI, 45 minutes (ARGS="--parts stages")'
 	@echo 'make bench-cohort  time a batch over real scans (ARGS="--scans 200 --bad")'
 	@echo 'make lint    check style with ruff          (make format puts it right)'
 	@echo 'make package-list          write the list of files that the Slicer extension packages'

@@ -1,6 +1,6 @@
 """Side by side with nnU-Net and MONAI, and everything else that a user may want in numbers.
 
-    make bench                                   all parts, about half an hour on two quiet cores
+    make bench                                   all parts, about 45 minutes on two quiet cores
     make bench ARGS="--parts side --rounds 1"    some of them
     make bench ARGS="--report --readme"          tables and plots again from what was measured
 
