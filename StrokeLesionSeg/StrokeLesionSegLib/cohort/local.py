@@ -36,6 +36,9 @@ _Item = TypeVar("_Item")
 
 # By how much the network's threads are nicer than the others: a third of their share of a core.
 _NICER = 5
+# Scans leave gaps in the heap that fit no later one exactly: after so many, what is free goes back
+# to the system. More often costs: every page that is needed again is zeroed first.
+_TRIM_EVERY = 16
 # How often a thread that waits looks whether all is to end.
 _LOOK_S = 0.1
 # Each holds a scan of its own in memory.
@@ -91,6 +94,7 @@ class _Line:
         self._broken = threading.Event()
         self._error: BaseException | None = None
         self._busy: list[tuple[float, float]] = []
+        self._written = 0
         self._superseded = Superseded(settings.out, settings.run)
         self._before: queue.Queue[tuple[FoundScan, Prepared | BaseException] | None]
         self._before = queue.Queue(1)
@@ -203,8 +207,10 @@ class _Line:
             with self._turn:
                 if not self._broken.is_set():
                     self._keep(record)
-            # The gaps that a scan leaves in three threads' heaps fit no later scan exactly.
-            release_freed_memory()
+                self._written += 1
+                full = self._written % _TRIM_EVERY == 0
+            if full:
+                release_freed_memory()
 
 
 def _put(line: queue.Queue[_Item], item: _Item, unless: threading.Event) -> None:

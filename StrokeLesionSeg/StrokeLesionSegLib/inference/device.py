@@ -25,7 +25,7 @@ THREADS_VARIABLE = "STROKE_LESION_SEG_THREADS"
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0"}
 
 # Numbers in glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 # More than all activations of a batch, and than a volume.
 _KEPT_BYTES = 512 << 20
 _MOST_OF_OLD_GLIBC = 32 << 20
@@ -226,6 +226,9 @@ def keep_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
+    # One heap for all threads: heaps of their own are cut into pieces of 64 MB, of which a volume
+    # fills a half, and gaps in one are of no use to another.
+    mallopt(_M_ARENA_MAX, 1)
     # glibc refuses a mapping threshold above a bound of its own (32 MB before 2.35).
     kept = mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or mallopt(_M_MMAP_THRESHOLD, _MOST_OF_OLD_GLIBC)
     # Trimming is another matter: freed blocks below the threshold should stay in any case.
