@@ -48,6 +48,8 @@ def test_cases_summary_and_json(
     assert cases[1]["pred"] == "sub-01/sub-01_label-lesion_mask.nii.gz"
     assert cases[1]["truth"] == "sub-01_label-L_desc-T1lesion_mask.nii.gz"
     summary = {row["measure"]: row for row in read_table(out / names[2])}
+    lesion_free = summary.pop("lesion_free_exactly_empty")
+    assert lesion_free["n"] == 0
     assert list(summary) == list(whole["summary"]["metrics"])
     assert summary["dice"]["n"] == 3
     assert summary["dice"]["mean"] == pytest.approx(0.5)
