@@ -306,3 +306,20 @@ def test_a_third_of_the_left_hemisphere_may_be_gone(shared_data: Path, name: str
     turned = Volume(hollow.array, np.diag([-1.0, -1.0, 1.0, 1.0]) @ hollow.affine)
     refused = align_to_mni(turned)
     assert not refused.ok, refused.similarity
+
+
+def test_an_alignment_leaves_nothing_behind() -> None:
+    """A batch of thousands of scans must not keep a megabyte of each."""
+    import gc
+    import weakref
+
+    class Never:
+        def __call__(self) -> bool:
+            return False
+
+    cancel = Never()
+    held = weakref.ref(cancel)
+    align_to_mni(subject(False, affine(), (2, 2, 2)), cancel=cancel)
+    del cancel
+    gc.collect()
+    assert held() is None

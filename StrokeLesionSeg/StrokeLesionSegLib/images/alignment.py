@@ -182,6 +182,9 @@ def _refine(
             # Too few overlapping samples: what has been reached so far is judged by its quality.
             if not stopped:
                 return
+        finally:
+            # The method holds the command, which holds the method: neither would ever be freed.
+            method.RemoveAllCommands()
         if stopped:
             raise stopped[0]
 
