@@ -26,21 +26,15 @@ def keep_pieces(
     ``sure`` is (values of the mask's shape, bound): pieces without a value of at least the bound
     go too. Of equally large pieces the first in memory stays.
     """
-    from ..lesions.find import label_components
+    from ..lesions.find import kept_components, label_components
 
     box = true_box(mask)
     if box[0].stop == 0:
         return mask
     labels = label_components(mask[box], connectivity=26)
     sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    # As in find_lesions: "20 voxels of 0.001 mL are 0.02 mL", whatever the rounding.
-    keep = sizes * voxel_ml >= max(min_volume_ml, 0.0) * (1 - 1e-6)
-    if sure is not None:
-        reached = np.zeros(len(sizes), bool)
-        reached[labels[sure[0][box] >= sure[1]]] = True
-        keep &= reached
-    keep[0] = False
+    reached = None if sure is None else labels[sure[0][box] >= sure[1]]
+    keep = kept_components(sizes, voxel_ml, min_volume_ml, reached)
     if largest_only:
         only = int(np.argmax(np.where(keep, sizes, 0)))
         keep[:] = np.arange(len(sizes)) == only if keep[only] else False

@@ -113,15 +113,9 @@ def find_lesions(
         inside = np.flatnonzero(cropped)
         owner = cropped.reshape(-1)[inside]
         sizes = np.bincount(owner)
-        keep = np.ones(len(sizes), dtype=bool)
-        if high > low:
-            keep[:] = False
-            keep[np.unique(cropped[probability[box] >= high])] = True
         voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
-        # The margin forgives the rounding of "20 voxels of 0.001 mL are 0.02 mL", also where the
-        # affine went through a float32 header (a relative error of up to 2e-7 in the volume).
-        keep &= sizes * voxel_ml >= min_volume_ml * (1 - 1e-6)
-        keep[0] = False
+        reached = cropped[probability[box] >= high] if high > low else None
+        keep = kept_components(sizes, voxel_ml, min_volume_ml, reached)
         # Written backwards, the first voxel of each component is what remains.
         first = np.zeros(len(sizes), dtype=np.int64)
         first[owner[::-1]] = inside[::-1]
@@ -182,6 +176,29 @@ def _span(line: NDArray[np.bool_]) -> slice:
     """From the first to the last true element."""
     there = np.flatnonzero(line)
     return slice(int(there[0]), int(there[-1]) + 1)
+
+
+def kept_components(
+    sizes: NDArray[np.integer],
+    voxel_ml: float,
+    min_volume_ml: float,
+    reached: NDArray[np.integer] | None = None,
+) -> NDArray[np.bool_]:
+    """Which components stay, by label; the background, label 0, never does.
+
+    sizes: voxels of each label. min_volume_ml: smaller ones go; one of exactly this volume stays.
+    reached: labels of the voxels that are above the second threshold, repeated or not; components
+        without any go. None: there is no second threshold.
+    """
+    # The margin forgives the rounding of "20 voxels of 0.001 mL are 0.02 mL", also where the
+    # affine went through a float32 header (a relative error of up to 2e-7 in the volume).
+    keep = sizes * voxel_ml >= max(min_volume_ml, 0.0) * (1 - 1e-6)
+    if reached is not None:
+        sure = np.zeros(len(sizes), dtype=bool)
+        sure[reached] = True
+        keep &= sure
+    keep[0] = False
+    return keep
 
 
 def label_components(mask: NDArray[np.bool_], connectivity: int) -> NDArray[np.int32]:
