@@ -22,11 +22,6 @@ from StrokeLesionSegLib.lesions import read_table
 pytestmark = pytest.mark.usefixtures("home")
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def test_a_bids_data_set_becomes_a_bids_derivative(tmp_path: Path, out: Path) -> None:
     source = tmp_path / "bids"
     for session in ("1", "2"):

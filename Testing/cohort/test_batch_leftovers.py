@@ -20,11 +20,6 @@ from StrokeLesionSegLib.pipeline import CleanUp
 pytestmark = pytest.mark.usefixtures("home")
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def test_a_page_older_than_the_last_scan_is_written_again(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,11 +15,6 @@ from StrokeLesionSegLib.inference import device
 pytestmark = pytest.mark.usefixtures("home")
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def test_the_next_scan_is_prepared_while_the_network_runs(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
