@@ -353,6 +353,7 @@ def test_old_glibc_takes_a_smaller_threshold(monkeypatch, most):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: types.SimpleNamespace(mallopt=mallopt))
     assert device_module.keep_freed_memory({})
     assert done == [
+        (device_module._M_ARENA_MAX, 1),
         (device_module._M_MMAP_THRESHOLD, most),
         (device_module._M_TRIM_THRESHOLD, 512 << 20),
     ]
