@@ -174,12 +174,12 @@ def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Pa
     run = tmp_path / "run"
     fit = ["fit", str(cache), str(run), "--network", json.dumps(SPEC), "--batch", "4"]
     more = ["--false-positive", "0.6", "--hard-share", "0.05", "--lesion-share", "0.9"]
-    more += ["--ema", "0.9", "--also", str(cache)]
+    more += ["--ema", "0.9", "--also", str(cache), "--paint", "0.5"]
     assert cli.main([*fit, *more, "--steps", "6", "--precision", "32-true"]) == 0
     record = json.loads((run / "run.json").read_text())
     assert record["steps"] == 6
     assert (record["false_positive"], record["hard_share"]) == (0.6, 0.05)
-    assert (record["lesion_share"], record["ema"]) == (0.9, 0.9)
+    assert (record["lesion_share"], record["ema"], record["paint"]) == (0.9, 0.9, 0.5)
     assert record["data"]["scans"] == 4  # the cache and, once more, the same beside it
     # Asked for again, a finished run does nothing.
     weights = (run / "weights.safetensors").read_bytes()

@@ -72,6 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--hard-share", type=float, default=0.0, help="worst pixels counted again (TopK)"
     )
+    p.add_argument(
+        "--paint", type=float, default=0.0, help="slices that get a lesion of random look painted"
+    )
     p.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     p.add_argument("--lesion-share", type=float, default=0.65, help="slices drawn with lesion")
     p.add_argument("--ema", type=float, default=0.995, help="decay of the averaged weights")
@@ -145,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 # Options of one kind of training that the other one would ignore.
 _NOT_FOR_PRESETS = (
     "network", "steps", "minutes", "batch", "lr", "guided", "workers", "start", "also",
-    "positive_weight", "false_positive", "hard_share", "compile", "lesion_share", "ema",
+    "positive_weight", "false_positive", "hard_share", "paint", "compile", "lesion_share", "ema",
     "simulate", "pool", "turnover", "anatomies",
 )  # fmt: skip
 _FOR_PRESETS = ("override", "loss", "lr_schedule", "split")
@@ -248,6 +251,7 @@ def _run(a: argparse.Namespace) -> None:
             also=a.also,
             false_positive=a.false_positive,
             hard_share=a.hard_share,
+            paint=a.paint,
             lesion_share=a.lesion_share,
             ema=a.ema,
             compiled=a.compile,

@@ -47,10 +47,10 @@ class Sampling:
 class SliceStream(IterableDataset[dict[str, Tensor]]):
     """A bounded stream of batches, the same for the same seed.
 
-    Each item: ``image`` (B, 1, H, W) uint8, ``mask`` (B, 1, H, W) uint8, ``mirror`` 1 if the last
-    axis is left-right (axial, coronal), else 0. With ``numbers_only`` it is ``places`` (B, 4) int64
-    (scan, slice, first row, first column) and ``axis`` instead of the pixels: for a
-    ``ResidentCache``, which cuts them out itself.
+    Each item: ``image`` (B, 1, H, W) uint8, ``mask`` (B, 1, H, W) uint8, ``places`` (B, 4) int64
+    (scan, slice, first row, first column), ``axis`` that the view steps through, and ``mirror`` 1
+    if the last axis is left-right (axial, coronal), else 0. With ``numbers_only`` it goes without
+    the pixels: for a ``ResidentCache``, which cuts them out itself.
 
     ``skip`` steps at its start are left out: those that a killed run has done. Of ``world``
     processes that share a run, each draws its own batches, by its ``rank``.
@@ -108,14 +108,18 @@ class SliceStream(IterableDataset[dict[str, Tensor]]):
     def batch(self, step: int) -> dict[str, Tensor]:
         """Batch number ``step``, whatever was drawn before it."""
         axis, places = self.places(step)
-        mirror = torch.tensor(int(axis < 2))
+        where = {
+            "places": torch.tensor(places),
+            "axis": torch.tensor(axis),
+            "mirror": torch.tensor(int(axis < 2)),
+        }
         if self.numbers_only:
-            return {"places": torch.tensor(places), "axis": torch.tensor(axis), "mirror": mirror}
+            return where
         pairs = [self._read(axis, place) for place in places]
         return {
             "image": torch.from_numpy(np.stack([p[0] for p in pairs])[:, None]),
             "mask": torch.from_numpy(np.stack([p[1] for p in pairs])[:, None]),
-            "mirror": mirror,
+            **where,
         }
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:

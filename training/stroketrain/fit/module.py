@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.augment import augment
+from ..data.paint import brain_patches, paint_lesions
 from ..data.resident import ResidentCache
 from ..data.slices import PATCH, VIEWS
 from .clicks import simulate_guidance
@@ -57,6 +58,7 @@ class LesionModule(L.LightningModule):
     hard_share: share of the pixels of a batch, the worst ones, whose cross entropy counts once more
         by itself (TopK loss); 0 for none. Most pixels are easy, and a false spot in a healthy slice
         would vanish in the mean.
+    paint: share of the slices into which a lesion of random look is painted (``data.paint``).
     compiled: run the training passes through ``torch.compile`` (needs a C++ compiler on a CPU);
         the first batch of each view then takes about a minute.
     ema: decay of the exponential moving average of the weights, which is what is kept.
@@ -73,6 +75,7 @@ class LesionModule(L.LightningModule):
         positive_weight: float = 10.0,
         false_positive: float = 0.5,
         hard_share: float = 0.0,
+        paint: float = 0.0,
         seed: int = 0,
         minutes: float | None = None,
         compiled: bool = False,
@@ -148,7 +151,12 @@ class LesionModule(L.LightningModule):
     def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
         """Augmented image in [0, 1] and mask of 0 and 1, (B, 1, H, W) float, on the device."""
         image, mask, mirror = self._cut(batch)
-        return augment(g, image.float() / 255.0, mask.float(), mirror=mirror)
+        image, mask = image.float() / 255.0, mask.float()
+        share = float(self.hparams["paint"])
+        if share:
+            brain = brain_patches(int(batch["axis"]), batch["places"], tuple(image.shape[-2:]))
+            image, mask = paint_lesions(g, image, mask, brain.to(image.device), share)
+        return augment(g, image, mask, mirror=mirror)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         # Seeded by the step, dropout's generator too: a resumed run draws what an unbroken one

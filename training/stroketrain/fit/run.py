@@ -134,6 +134,7 @@ def fit(
     positive_weight: float = 10.0,
     false_positive: float = 0.5,
     hard_share: float = 0.0,
+    paint: float = 0.0,
     lesion_share: float = 0.65,
     ema: float = 0.995,
     compiled: bool = False,
@@ -175,6 +176,7 @@ def fit(
         positive_weight=positive_weight,
         false_positive=false_positive,
         hard_share=hard_share,
+        paint=paint,
         ema=ema,
         compiled=compiled,
     )
@@ -234,6 +236,7 @@ def fit(
         "positive_weight": positive_weight,
         "false_positive": false_positive,
         "hard_share": hard_share,
+        "paint": paint,
         "lesion_share": lesion_share,
         "ema": ema,
         "started_from": start.name if start else None,

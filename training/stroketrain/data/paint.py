@@ -1,0 +1,150 @@
+"""Lesions of random look painted into 2D slices while training, on whatever device they are.
+
+A cache holds a few hundred scans, each with its lesions in their places and of the simulator's
+looks, and a network that sees a slice hundreds of times learns those by heart. Painting puts other
+shapes elsewhere, from hardly darker than the tissue around to black, with edges from sharp to
+vanishing, with and without a rim, and widens sulci and ventricles where nothing is to be marked. It
+is the idea of CarveMix (Zhang et al., MICCAI 2021) without its second scan: shapes are carried from
+slice to slice, looks are drawn.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from StrokeLesionSegLib.images import mni_brain_mask
+from torch import Generator, Tensor
+
+# Tissue is compared with the mean of 36 x 36 pixels around it, on an image shrunk by 4.
+_SHRINK, _LOCAL = 4, 9
+_SOFTEST = 8  # 3 x 3 means that an edge is blurred with at most
+
+
+@lru_cache(maxsize=4)
+def _template_brain(device: str) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(mni_brain_mask().array != 0)).to(device)
+
+
+def brain_patches(axis: int, places: Tensor, size: tuple[int, int]) -> Tensor:
+    """The template's brain in patches of slices along ``axis``, (B, 1, *size) float 0/1.
+
+    ``places`` (B, 4): scan, slice, first row, first column, as ``SliceStream`` gives them.
+    """
+    brain = _template_brain(str(places.device)).movedim(axis, 0)
+    _, at, row, column = places.view(-1, 4, 1, 1).unbind(dim=1)
+    rows = row + torch.arange(size[0], device=places.device).view(1, -1, 1)
+    columns = column + torch.arange(size[1], device=places.device).view(1, 1, -1)
+    return brain[at, rows, columns][:, None].float()
+
+
+def _numbers(g: Generator, like: Tensor, low: float, high: float) -> Tensor:
+    """One number for each image, (B, 1, 1, 1)."""
+    drawn = torch.rand(len(like), generator=g, device=g.device).to(like.device)
+    return (low + (high - low) * drawn).view(-1, 1, 1, 1)
+
+
+def _chosen(g: Generator, like: Tensor, share: float) -> Tensor:
+    return _numbers(g, like, 0.0, 1.0) < share
+
+
+def _field(g: Generator, like: Tensor, cells: int) -> Tensor:
+    """Smooth noise of zero mean and about unit variance, ``cells`` knots along each side."""
+    knots = torch.randn(len(like), 1, cells, cells, generator=g, device=g.device).to(like.device)
+    return F.interpolate(knots, like.shape[-2:], mode="bicubic", align_corners=True)
+
+
+def _blurred(x: Tensor, times: Tensor, most: int) -> Tensor:
+    """3 x 3 means, ``times`` (B, 1, 1, 1) of them, up to ``most``; eight are a Gaussian of 2.3
+    pixels. (The largest of ``times`` is not asked for: a GPU would be waited for.)"""
+    for n in range(most):
+        x = torch.where(times > n, F.avg_pool2d(x, 3, 1, 1), x)
+    return x
+
+
+def _local_mean(x: Tensor) -> Tensor:
+    small = F.avg_pool2d(F.avg_pool2d(x, _SHRINK, ceil_mode=True), _LOCAL, 1, _LOCAL // 2)
+    return F.interpolate(small, x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _procedural(g: Generator, brain: Tensor) -> Tensor:
+    """Ragged ellipses about a random place in the brain, (B, 1, H, W) in [0, 1]."""
+    h, w = brain.shape[-2:]
+    draw = torch.rand(brain.shape, generator=g, device=g.device).to(brain.device)
+    at = (draw * brain).flatten(1).argmax(dim=1)
+    rows = torch.arange(h, device=brain.device).view(1, 1, -1, 1) - (at // w).view(-1, 1, 1, 1)
+    columns = torch.arange(w, device=brain.device).view(1, 1, 1, -1) - (at % w).view(-1, 1, 1, 1)
+    radius = torch.exp(_numbers(g, brain, np.log(2.0), np.log(32.0)))
+    stretch = torch.exp(_numbers(g, brain, -0.7, 0.7))
+    angle = _numbers(g, brain, 0.0, np.pi)
+    c, s = torch.cos(angle), torch.sin(angle)
+    a = (c * rows + s * columns) / (radius * stretch)
+    b = (c * columns - s * rows) / (radius / stretch)
+    ragged = _field(g, brain, 12) * _numbers(g, brain, 0.05, 0.4)
+    ragged = ragged + _field(g, brain, 40) * _numbers(g, brain, 0.0, 0.25)
+    return (torch.sqrt(a**2 + b**2) + ragged < 1).float()
+
+
+def _carried(g: Generator, mask: Tensor) -> Tensor:
+    """The masks of the next images of the batch, turned, scaled and shifted."""
+    n = len(mask)
+    angle = _numbers(g, mask, -0.8, 0.8).flatten()
+    zoom = torch.exp(_numbers(g, mask, -0.5, 0.5)).flatten()
+    flip = torch.where(_chosen(g, mask, 0.5).flatten(), -1.0, 1.0)
+    theta = torch.zeros(n, 2, 3, device=mask.device)
+    theta[:, 0, 0], theta[:, 0, 1] = torch.cos(angle) * zoom * flip, -torch.sin(angle) * zoom
+    theta[:, 1, 0], theta[:, 1, 1] = torch.sin(angle) * zoom * flip, torch.cos(angle) * zoom
+    for row in (0, 1):
+        theta[:, row, 2] = _numbers(g, mask, -0.35, 0.35).flatten()
+    grid = F.affine_grid(theta, list(mask.shape), align_corners=False)
+    return F.grid_sample(mask.roll(1, 0), grid, "nearest", "zeros", align_corners=False)
+
+
+def widen_fluid(g: Generator, image: Tensor, brain: Tensor, share: float) -> Tensor:
+    """Grow what is dark inside the brain, unevenly, in ``share`` of the images: atrophy."""
+    darker = -F.max_pool2d(-image, 3, 1, 1)
+    amount = _numbers(g, image, 0.1, 0.9) * _chosen(g, image, share) * brain
+    return image + amount * torch.sigmoid(1.5 * _field(g, image, 4) + 1) * (darker - image)
+
+
+def paint_lesions(
+    g: Generator, image: Tensor, mask: Tensor, brain: Tensor, share: float
+) -> tuple[Tensor, Tensor]:
+    """Paint a lesion into ``share`` of the images; a third of all get wider fluid spaces first.
+
+    ``image`` (B, 1, H, W) float in [0, 1], ``mask`` and ``brain`` the same shape float 0/1. Lesions
+    lie inside of the brain, outside of lesions that are there, and of fluid in the images' own
+    ventricles and sulci but for its rim. Returns image and mask with what was painted.
+    """
+    image = image + (widen_fluid(g, image, brain, 0.33) - image) * (1 - mask)
+    local = _local_mean(image * brain) / _local_mean(brain).clamp_min(1e-3)
+    tissue = (F.avg_pool2d(image, 3, 1, 1) > 0.45 * local).float()
+    allowed = brain * (1 - mask) * F.max_pool2d(tissue, 3, 1, 1)
+
+    carried, drawn = _carried(g, mask), _procedural(g, brain)
+    shape = torch.where(_chosen(g, image, 0.4) & (carried.flatten(1).any(1).view(-1, 1, 1, 1)),
+                        carried, drawn)  # fmt: skip
+    shape = shape * allowed * _chosen(g, image, share)
+
+    edge = _numbers(g, image, 0.0, _SOFTEST + 1.0).floor()
+    soft = _blurred(shape, edge, _SOFTEST)
+    # The middle of a lesion is as far gone as it is; a slow field makes some of it come and go.
+    patchy = torch.sigmoid(3 * _field(g, image, 6) + _numbers(g, image, 0.0, 4.0))
+    soft = soft * torch.where(_chosen(g, image, 0.4), patchy, torch.ones_like(patchy)) * brain
+
+    cavity = _chosen(g, image, 0.5)
+    level = torch.where(
+        cavity, _numbers(g, image, 0.08, 0.5), _numbers(g, image, 0.55, 0.9)
+    )  # of the brightness around
+    kept = torch.where(cavity, _numbers(g, image, 0.0, 0.3), _numbers(g, image, 0.3, 1.0))
+    texture = 1 + _field(g, image, 50) * _numbers(g, image, 0.0, 0.15)
+    target = level * texture * (local + kept * (image - local))
+    # Fluid does not get brighter by a stroke.
+    target = torch.minimum(target, image)
+    rim = _blurred(shape, edge + 3, _SOFTEST + 3) * cavity * brain * _chosen(g, image, 0.6)
+    image = image * (1 - rim * (1 - _numbers(g, image, 0.6, 0.9)))
+    painted = image + soft * (target - image)
+    truth = (shape > 0.5) & (soft > 0.3)
+    return painted.clamp(0, 1), torch.maximum(mask, truth.to(mask.dtype))
