@@ -195,13 +195,13 @@ class SegmentEditorLesionBrushEffect(LesionEffect):
             self._mouse = None
             self.updateCircles()
             return False
-        if eventId == DOUBLE:
-            return True
         xy = callerInteractor.GetEventPosition()
-        if eventId == PRESS:
+        if eventId in (PRESS, DOUBLE):  # VTK sends the second of two quick presses as DOUBLE
             erase = otherKey(callerInteractor)
             if not erase and not exceptModifiers(callerInteractor):
-                return False
+                return eventId == DOUBLE
+            if eventId == DOUBLE and self.stroke is not None:
+                return True
             self._mouse, self.lastView = (viewWidget, xy), viewWidget
             self.beginStroke(erase)
             return True

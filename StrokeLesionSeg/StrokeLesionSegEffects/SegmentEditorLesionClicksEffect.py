@@ -157,6 +157,11 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
             rows.append((str(click.id), says, ", ".join(f"{v:.0f}" for v in click.ras_mm)))
         widgets.fill(self.table, rows)
 
+    def _onMoved(self, *args):
+        LesionEffect._onMoved(self, *args)
+        if not self.isSceneClosing():
+            self.points.follow()
+
     # -- actions ------------------------------------------------------------------------------
 
     def newWork(self):
@@ -210,7 +215,7 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
         if not more:
             self.stepTimer.stop()
             if work is not None and work.working:  # it failed: nobody has to wait for it
-                entry.work = None
+                work.stop()
             self.workLabel.setText("")
             self.refresh()
 
@@ -280,17 +285,18 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
         if eventId == RELEASE and self._pressed:
             self._pressed = False
             return True
-        if eventId == DOUBLE:
-            return True
-        if eventId != PRESS:
+        if eventId not in (PRESS, DOUBLE):
             return False
+        # The second of two quick presses: a click elsewhere, and never for maximizing the view.
+        again = eventId == DOUBLE
         other = otherKey(callerInteractor)
         if not other and not exceptModifiers(callerInteractor):
-            return False
+            return again
+        if again and self._pressed:
+            return True
         xy = callerInteractor.GetEventPosition()
-        near = None if self.entry is None else self.points.near(self.entry, node, xy)
-        if near is not None and not other:
-            return False  # the point is dragged: Markups does that
+        if not other and self.points.near(node, xy) is not None:
+            return again  # the point is dragged: Markups does that
         self.lastView = viewWidget
         # Button up belongs to us even if a dialog took it.
         self._pressed = self.confirmed()

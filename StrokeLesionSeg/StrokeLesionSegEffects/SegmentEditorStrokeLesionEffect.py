@@ -295,7 +295,10 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if display is not None:
             color = display.GetSegmentColor(target.segment_id)
             self.actors.layoutChanged()
-            self.actors.hideSegment(display, target.segment_id)
+            if self.replacesAll():
+                self.actors.hideSegment(display, target.segment_id)
+            else:
+                self.actors.showSegment()
         self._phase = (self._phase + 1) % 10
         overlay.set_color(
             1, tuple(color[n] for n in range(3)), 0.4 + 0.08 * min(self._phase, 10 - self._phase)
@@ -303,6 +306,11 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.actors.render()
         if self._dirty:
             self.previewTimer.start()
+
+    def replacesAll(self):
+        """Whether nothing stays of what the segment holds, so that the preview stands for it."""
+        effect = self.scriptedEffect
+        return effect.parameter("Region") == "whole" and effect.parameter("Mode") != "add"
 
     def viewMoved(self, viewWidget):
         if self.scriptedEffect.parameter("Region") in ("slice", "slab"):

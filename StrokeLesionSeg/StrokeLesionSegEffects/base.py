@@ -255,16 +255,17 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             self.viewMoved(viewWidget)
 
     def showStatus(self):
-        ready = self.store.readiness(self.scriptedEffect)
-        text, button = ready.text, ready.button
-        if self.opening is not None:
-            text, button = self.opening.text, _("Cancel")
+        if self.opening is not None:  # asked many times a second: don't look on the disk
+            text, button, ready = self.opening.text, _("Cancel"), False
+        else:
+            found = self.store.readiness(self.scriptedEffect)
+            text, button, ready = found.text, found.button, found.kind == "ready"
         if self.entry is not None and self.entry.session.warnings:
             text += " " + " ".join(self.entry.session.warnings)
         self.statusLabel.setText(widgets.asHtml(self.problem or text, bool(self.problem)))
         self.readyButton.setVisible(bool(button))
         self.readyButton.setText(button)
-        self.setReady(ready.kind == "ready")
+        self.setReady(ready)
         index = ["none", "overlay", "beside"].index(_mirror.look())
         self.mirrorBox.setCurrentIndex(index)
         self.mirrorBox.setEnabled(self.entry is not None)
@@ -426,6 +427,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             return
         for key, call in self.shortcuts():
             shortcut = qt.QShortcut(qt.QKeySequence(key), window)
+            shortcut.setAutoRepeat(False)  # a key that is held a little long decides once
             shortcut.connect("activated()", call)
             self._shortcuts.append((shortcut, call))
 

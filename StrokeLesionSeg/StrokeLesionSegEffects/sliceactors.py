@@ -40,7 +40,7 @@ class SliceActors:
         return self.overlay
 
     def clearOverlay(self):
-        self._showSegments()
+        self.showSegment()
         for widget, drawn in self._overlays.items():
             self._remove(widget, drawn.actor)
         self._overlays = {}
@@ -74,7 +74,7 @@ class SliceActors:
         """Don't draw a segment in the slice views while a preview stands for it; its visibility
         stays. To be called again when views may have come. Not in all versions of Slicer."""
         if self._hiddenOf != (displayNode.GetID(), segmentId):
-            self._showSegments()
+            self.showSegment()
             self._hiddenOf = (displayNode.GetID(), segmentId)
         for widget in self._overlays:
             if widget in self._hidden:
@@ -89,7 +89,8 @@ class SliceActors:
             tag = manager.AddCustomSegmentRenderer(displayNode.GetID(), segmentId)
             self._hidden[widget] = (manager, tag)
 
-    def _showSegments(self):
+    def showSegment(self):
+        """Draw the segment again that was hidden, if one was."""
         for manager, tag in self._hidden.values():
             manager.RemoveCustomSegmentRenderer(tag)
         self._hidden = {}

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 PRESS, RELEASE, MOVE = "LeftButtonPressEvent", "LeftButtonReleaseEvent", "MouseMoveEvent"
+DOUBLE = "LeftButtonDoubleClickEvent"
 
 
 class Desk:
@@ -302,6 +303,20 @@ def test_the_segment_is_hidden_under_every_preview(desk: Any) -> None:
         one.activate()
     one.editor.select("two")
     one.until(lambda: all([*m.hidden.values()] == [(display, "two")] for m in managers))
+    # What Apply leaves alone stays in the views.
+    mode, region = one.effect.modeBox, one.effect.regionBox
+    for box, value in ((mode, "add"), (region, "slice"), (region, "slab"), (region, "roi")):
+        choose(one, box, value)
+        one.until(lambda: not any(m.hidden for m in managers), 2)
+        choose(one, mode, "replace")
+        choose(one, region, "whole")
+        one.until(lambda: all([*m.hidden.values()] == [(display, "two")] for m in managers), 2)
+
+
+def choose(one: Desk, box: Any, value: str) -> None:
+    combo = one.stand_in.raw(box)
+    combo.setCurrentIndex(combo.findData(value))
+    combo.activated.emit(combo.currentIndex())
 
 
 @pytest.mark.parametrize("kind", ["slice", "slab", "roi"])
@@ -469,7 +484,14 @@ def test_a_stroke_by_view_events(desk: Any) -> None:
     for keys in ({"shift": 1}, {"control": 1}, {"alt": 1, "control": 1}, {"alt": 1, "shift": 1}):
         assert not one.event(PRESS, "Red", end, **keys), f"{keys} belongs to Slicer"
     assert one.effect.stroke is None
-    assert one.event("LeftButtonDoubleClickEvent", "Red", end), "no maximizing while painting"
+    # A quick second press comes as a double click: it paints as well, and maximizes no view.
+    one.editor.put("one", np.zeros(painted.shape, bool))
+    assert one.event(DOUBLE, "Red", start)
+    one.event(MOVE, "Red", end)
+    assert one.event(RELEASE, "Red", end)
+    np.testing.assert_array_equal(one.editor.voxels("one"), painted)
+    assert one.event(DOUBLE, "Red", end, shift=1), "no maximizing while painting"
+    assert one.effect.stroke is None
 
 
 def test_the_brush_erases_where_the_model_finds_none(desk: Any) -> None:
@@ -552,7 +574,43 @@ def test_clicks_by_view_events(desk: Any) -> None:
     one.until(lambda: not one.effect.work.working)
     assert session.clicks == ()
     assert not one.event(PRESS, "Red", xy, shift=1)
-    assert one.event("LeftButtonDoubleClickEvent", "Red", xy)
+    assert one.event(DOUBLE, "Red", xy, shift=1)
+    assert session.clicks == ()
+
+
+def test_clicks_in_the_next_slice_and_quick_ones(desk: Any) -> None:
+    one = ready(desk, "LesionClicks")
+    session = one.effect.entry.session
+    for count, index in enumerate((3, 4, 6), 1):
+        xy = one.xy_of("Red", (index, 20, 24))
+        assert one.event(PRESS, "Red", xy), f"slice {index}"
+        assert one.event(RELEASE, "Red", xy)
+        assert len(session.clicks) == count
+    # Two presses in one place are one click; in another place they are two.
+    assert one.event(DOUBLE, "Red", xy)
+    assert len(session.clicks) == 3
+    assert not one.event(RELEASE, "Red", xy)
+    other = (xy[0] + 40, xy[1])
+    assert one.event(DOUBLE, "Red", other)
+    assert one.event(RELEASE, "Red", other)
+    assert len(session.clicks) == 4
+    # A list of points that is locked takes no clicks.
+    (node,) = one.slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+    node.SetLocked(True)
+    assert one.event(PRESS, "Red", xy)
+    assert one.event(RELEASE, "Red", xy)
+    assert len(session.clicks) == 5
+
+
+def test_points_move_with_the_segmentation(desk: Any) -> None:
+    one = ready(desk, "LesionClicks")
+    xy = one.xy_of("Red", (3, 20, 24))
+    one.event(PRESS, "Red", xy)
+    transform = one.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "later")
+    (node,) = one.slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+    one.editor.volume.SetAndObserveTransformNodeID(transform.GetID())
+    one.editor.segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    assert node.GetTransformNodeID() == transform.GetID()
 
 
 @pytest.mark.parametrize("then", ["select", "click", "leave", "leave for good"])
@@ -604,6 +662,7 @@ def test_review_from_the_keyboard(desk: Any) -> None:
     one.editor.put("one", probability(one) >= 0.5)
     keys = {one.stand_in.raw(s).key().toString().lower(): s for s, _call in effect._shortcuts}
     assert sorted(keys) == ["a", "k", "n", "p", "s", "u", "x"]
+    assert not any(one.stand_in.raw(s).autoRepeat() for s in keys.values())
     # Taken by the editor and by the slice views.
     assert not set(keys) & set("qwzyi0123456789gtfbvr")
 
@@ -705,8 +764,12 @@ def test_opening_shows_its_steps_and_can_be_cancelled(
     monkeypatch.setattr(store, "plan", lambda *_: Plan())
     monkeypatch.setattr(store, "add", lambda plan, session: store._entries.append(entry))
     ready = types.SimpleNamespace(kind="session", text="offer", button="Look")
-    monkeypatch.setattr(store, "readiness", lambda *_: ready)
+    asked: list[bool] = []
+    monkeypatch.setattr(
+        store, "readiness", lambda *_: (asked.append(effect.opening is None), ready)[1]
+    )
     effect.showStatus()
+    assert asked
     button = one.stand_in.raw(effect.readyButton)
     one.click(button)
     one.until(lambda: "Aligning" in one.text())
@@ -729,6 +792,7 @@ def test_opening_shows_its_steps_and_can_be_cancelled(
     one.click(button)
     one.until(lambda: effect.entry is entry)
     assert effect.opening is None
+    assert all(asked), "while it opens, nothing is looked for on the disk"
 
 
 def test_a_failing_model_is_told_and_the_cursor_comes_back(

@@ -590,8 +590,8 @@ def test_points_are_shown_moved_deleted_and_saved(slicer: Any, tmp_path: Path) -
     node = LayoutManager(slicer).sliceWidget("Red").node
     node.JumpSliceByCentering(*place)
     x, y, _off = edit_views.world_to_xy(node, place)
-    assert points.near(bench.entry, node, (x + 3, y - 3)) == 1
-    assert points.near(bench.entry, node, (x + 30, y)) is None
+    assert points.near(node, (x + 3, y - 3)) == 1
+    assert points.near(node, (x + 30, y)) is None
     # Shown again they stay the same nodes and points, and tell nothing.
     points.show(bench.entry, bench.target)
     assert len(slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")) == 2
@@ -907,6 +907,9 @@ def test_the_mirror_image_comes_and_goes(slicer: Any) -> None:
     by_name = {c.GetLayoutName(): c for c in composites}
     assert by_name["Red"].GetBackgroundVolumeID() == bench.volume.GetID()
     assert by_name["Yellow"].GetBackgroundVolumeID() == node.GetID()
+    # Views that have the source volume nowhere get it as background when the layout changes.
+    assert by_name["Yellow"].GetForegroundVolumeID() == bench.volume.GetID()
+    assert by_name["Yellow"].GetForegroundOpacity() == 0
     nodes = {n.GetLayoutName(): n for n in slicer.util.getNodesByClass("vtkMRMLSliceNode")}
     assert nodes["Yellow"].GetOrientation() == nodes["Red"].GetOrientation()
     assert edit_mirror.mirrored_node(bench.entry) is node

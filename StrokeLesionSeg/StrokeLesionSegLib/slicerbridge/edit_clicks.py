@@ -17,8 +17,12 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from . import edit_write
 from .edit_store import Entry, SessionStore
-from .edit_target import Box, EditTarget, is_empty
+from .edit_target import Box, EditTarget, is_empty, joined
 from .i18n import tr as _
+
+# With a 3D surface shown, Slicer makes it anew at every change: the slices that follow the click's
+# own are then written together, every so many seconds.
+TOGETHER_S = 0.5
 
 
 class ClickWork:
@@ -37,6 +41,9 @@ class ClickWork:
         self._positive: tuple[float, float, float] | None = None
         self._take_whole = False
         self._held: NDArray[np.uint8] | None = None  # the segment before, if it takes a lesion
+        self._waiting: Box | None = None  # holds all that is still to be written
+        self._later: NDArray[np.uint8] | None = None  # 1 remove, 2 add, 0 leave alone
+        self._written = 0.0
 
     @property
     def working(self) -> bool:
@@ -96,14 +103,15 @@ class ClickWork:
 
     def start_from_segment(self) -> int:
         """Let clicks correct the segment as it is now; returns its voxels. Voxels stay."""
-        mask = edit_write.segment_voxels(self.target, self.entry.edit_grid)
         refusal = self.target.refusal()
         if refusal:
             raise edit_write.CannotEdit(refusal)
+        if self.entry.work is not None:
+            self.entry.work.stop()
+        mask = edit_write.segment_voxels(self.target, self.entry.edit_grid)
         self.entry.session.start_from(mask)
         self.entry.started = True
         self.store.keep_state(self.entry, self.target)
-        self.entry.work = None
         return int(np.count_nonzero(mask))
 
     # -- work ---------------------------------------------------------------------------------
@@ -123,7 +131,10 @@ class ClickWork:
         if piece is None:
             self._finish()
             return False
-        self._apply(*piece)
+        slow = self._redraws_3d()
+        self._apply(*piece, slow)
+        if not slow or time.monotonic() - self._written >= TOGETHER_S:
+            self._write_waiting()
         return True
 
     def finish(self, seconds: float = 20.0) -> None:
@@ -133,8 +144,15 @@ class ClickWork:
         with contextlib.suppress(edit_write.CannotEdit, InputError, ValueError, RuntimeError):
             while self.step(1000 * seconds) and time.monotonic() < end:
                 pass
-        if self.working:
-            self.entry.work = None
+        self.stop()
+
+    def stop(self) -> None:
+        """Do no more; what is worked out stays."""
+        if not self.working:
+            return
+        self.entry.work = None
+        with contextlib.suppress(edit_write.CannotEdit, ValueError, RuntimeError):
+            self._write_waiting()
 
     def _snapshot(self) -> None:
         session, earlier = self.entry.session, self.entry.work
@@ -186,16 +204,52 @@ class ClickWork:
             self._held = edit_write.segment_voxels(self.target, edit_grid)
         return (whole, answer) if self._take_whole else (box, mask)
 
-    def _apply(self, box: Box, mask: NDArray[np.uint8]) -> None:
+    def _apply(self, box: Box, mask: NDArray[np.uint8], later: bool = False) -> None:
+        """Correct the segment in a box as the answer there is now; ``later``: together with what
+        follows."""
         if is_empty(box) or self._before is None:
             return
         after, before = np.asarray(mask) != 0, self._before[box] != 0
         changed = after != before
-        wanted = edit_write.segment_voxels(self.target, self.entry.edit_grid, box) != 0
+        held = self._segment(box)
+        wanted = held.copy()
         wanted[changed] = after[changed]
         self._obey(box, after, wanted)
-        edit_write.become(self.effect, self.target, self.entry.edit_grid, box, wanted)
+        if later or self._waiting is not None:
+            if self._later is None:
+                self._later = np.zeros(self._before.shape, np.uint8)
+            self._later[box][wanted != held] = 1 + wanted[wanted != held].astype(np.uint8)
+            self._waiting = joined(self._waiting, box)
+        else:
+            self._write(box, wanted)
         self._before[box] = after
+
+    def _segment(self, box: Box) -> NDArray[np.bool_]:
+        """What the segment holds in a box, with what is still to be written."""
+        held = edit_write.segment_voxels(self.target, self.entry.edit_grid, box) != 0
+        if self._waiting is not None and self._later is not None:
+            later = self._later[box]
+            held[later != 0] = later[later != 0] == 2
+        return held
+
+    def _write(self, box: Box, wanted: NDArray[np.bool_]) -> None:
+        edit_write.become(self.effect, self.target, self.entry.edit_grid, box, wanted)
+        self._written = time.monotonic()
+
+    def _write_waiting(self) -> None:
+        if self._waiting is None or self._later is None:
+            return
+        box, wanted = self._waiting, self._segment(self._waiting)
+        self._waiting = None
+        self._later[box] = 0
+        self._write(box, wanted)
+
+    def _redraws_3d(self) -> bool:
+        """Whether every change of the segment costs a new surface."""
+        import slicer
+
+        name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+        return bool(self.target.node.GetSegmentation().ContainsRepresentation(name))
 
     def _obey(self, box: Box, after: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> None:
         """Take a lesion that was missing, and every clicked ball as clicked."""
@@ -216,6 +270,7 @@ class ClickWork:
     def _finish(self) -> None:
         """A lesion that was missing, through all slices."""
         self.entry.work = None
+        self._write_waiting()
         if self._positive is None or not self._take_whole:
             return
         box, mask = self.entry.session.guided_mask(self.threshold)

@@ -11,6 +11,7 @@ from .edit_store import Entry
 from .volumes import add_volume_node, node_by_id
 
 ROLE = "StrokeLesionSeg.mirrored"
+_MARK = "StrokeLesionSeg"
 
 
 def mirrored_node(entry: Entry) -> Any:
@@ -22,7 +23,7 @@ def mirrored_node(entry: Entry) -> Any:
     source = node_by_id(entry.source_id)
     volume = Volume(np.array(entry.session.mirrored()), entry.edit_grid.grid.affine)
     node = add_volume_node(volume, f"{source.GetName()} mirrored", like=segmentation)
-    node.SetAttribute("StrokeLesionSeg", "mirrored")
+    node.SetAttribute(_MARK, "mirrored")
     node.SetAttribute("StrokeLesionSeg.mirrorOf", entry.source_id)
     node.CreateDefaultDisplayNodes()
     shown, display = source.GetDisplayNode(), node.GetDisplayNode()
@@ -46,10 +47,12 @@ class MirrorView:
         self._placed: list[tuple[str, tuple[Any, ...]]] = []  # of slice nodes
         self._layout: int | None = None
         self._shown = ""
+        self._observed: Any = None  # scene
 
     def look(self) -> str:
         """``how``, after the views were put back if the mirrored scan is gone from the scene."""
-        if self.how != "none" and node_by_id(self._shown) is None:
+        node = node_by_id(self._shown) if self.how != "none" else None
+        if self.how != "none" and (node is None or node.GetAttribute(_MARK) != "mirrored"):
             self.restore()
         return self.how
 
@@ -58,6 +61,7 @@ class MirrorView:
         self.restore()
         if how == "none" or entry is None:
             return
+        self._observe_scene()
         node = mirrored_node(entry)
         self._shown = node.GetID()
         for composite in _composites():
@@ -85,6 +89,9 @@ class MirrorView:
         if left is not None and right is not None:
             left.SetBackgroundVolumeID(entry.source_id)
             right.SetBackgroundVolumeID(node.GetID())
+            # Unseen, but there: the Segment Editor puts the source volume in the background of
+            # views that have it nowhere, at every change of the layout.
+            right.SetForegroundVolumeID(entry.source_id)
             for composite in (left, right):
                 composite.SetForegroundOpacity(0.0)
                 composite.SetLinkedControl(1)
@@ -97,6 +104,19 @@ class MirrorView:
             "SetLinkedControl": node.GetLinkedControl(),
         }
         self._before.append((node.GetID(), kept))
+
+    def forget(self, *_: Any) -> None:
+        """Let go of what the views showed, when the scene closes: the next one has the same ids."""
+        self._before, self._placed, self._layout, self._shown = [], [], None, ""
+        self.how = "none"
+
+    def _observe_scene(self) -> None:
+        import slicer
+
+        scene = slicer.mrmlScene
+        if self._observed is not scene:
+            scene.AddObserver(scene.StartCloseEvent, self.forget)
+            self._observed = scene
 
     def restore(self) -> None:
         """Show what was shown before."""
@@ -115,8 +135,7 @@ class MirrorView:
             node = node_by_id(node_id)
             if node is not None:
                 _place(node, placed)
-        self._before, self._placed = [], []
-        self.how = "none"
+        self.forget()
 
 
 def _placed(slice_node: Any) -> tuple[Any, ...]:

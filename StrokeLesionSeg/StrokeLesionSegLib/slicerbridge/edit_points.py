@@ -13,7 +13,6 @@ import numpy as np
 
 from .edit_store import Entry
 from .edit_target import EditTarget
-from .edit_views import world_to_xy
 from .volumes import node_by_id
 
 _SEGMENT = "StrokeLesionSeg.clicksOf"
@@ -46,12 +45,16 @@ class ClickPoints:
 
     def show(self, entry: Entry, target: EditTarget) -> None:
         """Make the markups show the session's clicks, and watch them."""
-        self.forget()
+        shown = []
         for positive in (True, False):
             clicks = [c for c in entry.session.clicks if c.positive == positive]
-            node = self._node(target, positive, create=bool(clicks))
+            shown.append((self._node(target, positive, create=bool(clicks)), clicks))
+        # A new node changes the segmentation, which may have brought us here a second time.
+        self.forget()
+        for node, clicks in shown:
             if node is None:
                 continue
+            _put_under(node, target.node)
             self._busy = True
             try:
                 if _places(node) != [(c.id, c.ras_mm) for c in clicks]:
@@ -75,6 +78,11 @@ class ClickPoints:
             node.RemoveObserver(tag)
         self._observed = []
 
+    def follow(self) -> None:
+        """The segmentation was moved, or put under another transform: the points go with it."""
+        for node, _tag in self._observed:
+            _put_under(node, self._target.node)
+
     def set_visible(self, target: EditTarget | None, visible: bool) -> None:
         """Show or hide the points of a segment, such as when another effect is chosen."""
         for positive in (True, False):
@@ -82,16 +90,29 @@ class ClickPoints:
             if node is not None and node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility(visible)
 
-    def near(
-        self, entry: Entry, slice_node: Any, xy: tuple[float, float], pixels: float = 8.0
-    ) -> int | None:
-        """The id of the click that a view shows within so many pixels of a place, or None."""
+    def near(self, slice_node: Any, xy: tuple[float, float], pixels: float = 8.0) -> int | None:
+        """The id of the click whose point could be dragged in a view from so many pixels around a
+        place, or None: as Slicer picks points, those of other slices, locked and hidden ones not.
+        """
+        import vtk
+
+        to_xy = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(slice_node.GetXYToRAS(), to_xy)
         best, found = pixels, None
-        for click in entry.session.clicks:
-            x, y, off = world_to_xy(slice_node, entry.edit_grid.to_world(click.ras_mm))
-            distance = float(np.hypot(x - xy[0], y - xy[1]))
-            if distance <= best and abs(off) < 3.0:
-                best, found = distance, click.id
+        for node in {node for node, _tag in self._observed}:
+            if not _can_be_dragged(node, slice_node):
+                continue
+            for index, click_id in _clicks(node):
+                if not node.GetNthControlPointVisibility(index):
+                    continue
+                if node.GetNthControlPointLocked(index):
+                    continue
+                world = [0.0, 0.0, 0.0]
+                node.GetNthControlPointPositionWorld(index, world)
+                x, y, z = to_xy.MultiplyPoint((*world, 1.0))[:3]
+                distance = float(np.hypot(x - xy[0], y - xy[1]))
+                if distance <= best and -0.5 <= z < 0.5:  # slices, not mm
+                    best, found = distance, click_id
         return found
 
     def _node(self, target: EditTarget, positive: bool, create: bool = False) -> Any | None:
@@ -111,7 +132,6 @@ class ClickPoints:
         name = slicer.mrmlScene.GenerateUniqueName(f"{target.segment.GetName()}: {what}")
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
         node.SetAttribute(_SEGMENT, target.segment_id)
-        node.SetAndObserveTransformNodeID(segmentation.GetTransformNodeID())
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
         if display is not None:
@@ -148,13 +168,37 @@ class ClickPoints:
         return self._node(self._target, positive) is node
 
 
-def _places(node: Any) -> list[tuple[int, tuple[float, ...]]]:
-    """(click id, local RAS mm) of the control points that are clicks."""
+def _put_under(node: Any, segmentation: Any) -> None:
+    """Local places of the points are those of the segmentation: both lie under one transform."""
+    wanted = segmentation.GetTransformNodeID() if segmentation is not None else None
+    if segmentation is not None and (node.GetTransformNodeID() or None) != (wanted or None):
+        node.SetAndObserveTransformNodeID(wanted)
+
+
+def _can_be_dragged(node: Any, slice_node: Any) -> bool:
+    """Whether the user can take points of this list in a slice view."""
+    display = node.GetDisplayNode()
+    if node.GetScene() is None or node.GetLocked() or display is None:
+        return False
+    seen = display.GetVisibility() and display.GetVisibility2D()
+    return bool(seen and display.IsDisplayableInView(slice_node.GetID()))
+
+
+def _clicks(node: Any) -> list[tuple[int, int]]:
+    """(index, click id) of the control points that are clicks."""
     found = []
     for index in range(node.GetNumberOfControlPoints()):
         text = node.GetNthControlPointDescription(index) or ""
         if text.startswith(_PREFIX) and text[len(_PREFIX) :].lstrip("-").isdigit():
-            place = [0.0, 0.0, 0.0]
-            node.GetNthControlPointPosition(index, place)
-            found.append((int(text[len(_PREFIX) :]), tuple(place)))
+            found.append((index, int(text[len(_PREFIX) :])))
+    return found
+
+
+def _places(node: Any) -> list[tuple[int, tuple[float, ...]]]:
+    """(click id, local RAS mm) of the control points that are clicks."""
+    found = []
+    for index, click_id in _clicks(node):
+        place = [0.0, 0.0, 0.0]
+        node.GetNthControlPointPosition(index, place)
+        found.append((click_id, tuple(place)))
     return found

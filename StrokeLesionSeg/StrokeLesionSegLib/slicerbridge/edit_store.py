@@ -289,6 +289,7 @@ class SessionStore:
         text = get_tag(target.segment, STATE_TAG) if target.segment is not None else ""
         if entry.state_of == target and entry.state_text == text:
             return False
+        entry.work = None  # of clicks that were undone
         try:
             state = json.loads(text) if text else entry.blank
             entry.session.restore(state)
