@@ -23,7 +23,15 @@ from editing_support import (
 from numpy.typing import NDArray
 from StrokeLesionSegLib.editing import EditingSession
 from StrokeLesionSegLib.editing.clicks import OBEYED_MM
-from StrokeLesionSegLib.editing.guidance import Disk, Tissue, carried_on, correction, level, onward
+from StrokeLesionSegLib.editing.guidance import (
+    Disk,
+    Tissue,
+    carried_on,
+    correction,
+    level,
+    onward,
+    within_reach,
+)
 from StrokeLesionSegLib.errors import InputError
 
 
@@ -458,3 +466,56 @@ def test_disks_are_those_of_the_training() -> None:
     centres = torch.tensor([[9, 14]])
     wanted = clicks.disks(centres, (24, 30))[0].numpy()
     np.testing.assert_array_equal(Disk(9, 14, True, True).mask((24, 30)), wanted)
+
+
+def test_a_click_speaks_for_its_surroundings() -> None:
+    before, answer = np.full((9, 21), 0.8, np.float32), np.full((9, 21), 0.2, np.float32)
+    rows, columns = np.ogrid[:9, :21]
+
+    def squares(column: int, off: float = 0.0) -> NDArray:
+        return (rows - 4) ** 2 + (columns - column) ** 2 + off**2
+
+    # A click on the right, "not", takes what is nearer to it than to "lesion" on the left.
+    both = within_reach(answer, before, [(squares(4), True), (squares(16), False)])
+    np.testing.assert_array_equal(both[:, :10], before[:, :10])
+    np.testing.assert_array_equal(both[:, 10:], answer[:, 10:])
+    # The other way round, and with the second of two clicks in a slice far away.
+    clicks = [(squares(4), False), (squares(16, 50.0), True), (squares(16), True)]
+    turned = within_reach(before, answer, clicks)
+    np.testing.assert_array_equal(turned[:, :10], answer[:, :10])
+    np.testing.assert_array_equal(turned[:, 11:], before[:, 11:])
+    far = within_reach(before, answer, [(squares(4), False), (squares(16, 50.0), True)])
+    np.testing.assert_array_equal(far, answer)
+    # Nothing says otherwise: the answer as it is. So it is where both agree with the click.
+    np.testing.assert_array_equal(within_reach(answer, before, [(squares(4), False)]), answer)
+    agreed = within_reach(before, before * 1.1, [(squares(4), True), (squares(16), False)])
+    np.testing.assert_array_equal(agreed, before)
+
+
+@pytest.mark.parametrize("name", ["ras", "oblique"])
+def test_a_click_on_the_rim_leaves_the_clicked_middle(name: str) -> None:
+    """ "Not" beside "lesion" trims; it does not take what lies nearer to the click before."""
+    volume = head(name)
+    session = EditingSession.open(volume, listening_model(), options=PLAIN)
+    finish(session)
+    session.add_click(FAINT[0], True, axis=0)
+    refine(session)
+    kept = whole(session) & ball(volume, *FAINT)
+    rim = FAINT[0] + np.array([FAINT[1] - 1.0, 0.0, 0.0])
+    session.add_click(rim, False, axis=0)
+    box, mask = session.refine_visible()
+    at_once = whole(session)
+    at_once[box] = mask
+    refine(session)
+    ijk = np.indices(volume.array.shape)[::-1].reshape(3, -1)
+    ras = (volume.affine[:3, :3] @ ijk).T + volume.affine[:3, 3]
+    middle_mm, rim_mm = (
+        np.linalg.norm(ras - p, axis=1).reshape(kept.shape) for p in (FAINT[0], rim)
+    )
+    nearer = kept & (middle_mm + 1 < rim_mm) & (rim_mm > OBEYED_MM)
+    assert nearer.sum() > 0.3 * kept.sum()
+    for after in (at_once, whole(session)):
+        assert after[nearer].mean() > 0.98
+    taken = kept & (rim_mm + 1 < middle_mm)
+    assert taken.sum() > 20
+    assert whole(session)[taken].mean() < 0.5

@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from ..inference.views import VIEW_AXES
 from .background import Background
 from .brush import footprint
-from .guidance import DISK_RADIUS, Disk, Tissue, carried_on, channels, correction, level, onward
+from .guidance import (
+    DISK_RADIUS,
+    Disk,
+    Tissue,
+    carried_on,
+    channels,
+    correction,
+    level,
+    onward,
+    within_reach,
+)
 from .planes import Plane
 from .regions import along, true_box, whole_box
 from .scan import EditedScan, to_canonical_grid
@@ -128,6 +138,7 @@ class Guided:
         return box
 
     def _reset(self) -> None:
+        self._known: list[Click] = []  # those that had been made when the one at work was made
         self._disks: dict[tuple[str, int], list[Disk]] = {}
         self._own: dict[tuple[str, int], NDArray[np.bool_]] = {}
         self._queue = deque(self.clicks)
@@ -216,6 +227,10 @@ class Guided:
     def _cut(self) -> float:
         return self.threshold if self._start_soft is None else 0.5
 
+    def _place(self, click: Click) -> NDArray[np.float64]:
+        """Canonical ijk of a click."""
+        return self.scan.canonical_of(self.scan.index_of(np.array(click.ras_mm)))
+
     # --- at once
 
     def visible(self) -> tuple[Box, NDArray[np.uint8]]:
@@ -261,7 +276,7 @@ class Guided:
             return none
         disks = []
         for click in here:
-            place = plane.place(scan.canonical_of(scan.index_of(np.array(click.ras_mm))))
+            place = plane.place(self._place(click))
             disks.append(Disk(*(round(float(p)) for p in place[:2]), click.positive, True))
         disks = _on(disks, plane)
         if not disks:
@@ -272,14 +287,22 @@ class Guided:
         values = on_slice(scan, plane, answer, axis, index)
         values = np.where(values < 0, field, values)
         marks = {sign: np.zeros(field.shape, bool) for sign in (True, False)}
-        for click in here:
-            affine, ras = scan.grid.affine, click.ras_mm
-            square = sum(along(affine[n, :3], affine[n, 3] - ras[n], box) ** 2 for n in range(3))
-            marks[click.positive] |= square <= max(DISK_RADIUS**2, float(square.min()) + 1e-6)
+        squares = [self._squared_distance(click, box) for click in self.clicks]
+        for click, square in zip(self.clicks, squares, strict=True):
+            if click in here:
+                near = square <= max(DISK_RADIUS**2, float(square.min()) + 1e-6)
+                marks[click.positive] |= near
+        signs = [click.positive for click in self.clicks]
+        values = within_reach(values, field, zip(squares, signs, strict=True))
         flat = [np.squeeze(a, axis) for a in (values, field, marks[True], marks[False])]
         corrected = np.expand_dims(correction(*flat), axis)
         field[corrected] = values[corrected]
         return corrected
+
+    def _squared_distance(self, click: Click, box: Box) -> NDArray[np.float64]:
+        """Squared mm from a click to each native voxel of ``box``."""
+        affine, ras = self.scan.grid.affine, click.ras_mm
+        return sum(along(affine[n, :3], affine[n, 3] - ras[n], box) ** 2 for n in range(3))  # type: ignore[return-value]
 
     def _previous_on(self, plane: Plane, box: Box) -> NDArray[np.float32]:
         """The previous probability on a plane: starting mask, or the model without clicks."""
@@ -333,7 +356,8 @@ class Guided:
         view = scan.slice_view(click.axis)
         axis = VIEW_AXES[view]
         yield from self._wait_for(view)
-        place = scan.canonical_of(scan.index_of(np.array(click.ras_mm)))
+        self._known = self.clicks[: self.clicks.index(click) + 1]
+        place = self._place(click)
         first = round(float(place[2 - axis]))
         if not 0 <= first < scan.background.t1.shape[axis]:
             return
@@ -432,7 +456,10 @@ class Guided:
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """The network's answer to the disks of a canonical slice, and where it counts."""
         plane = self.scan.background.plane(view, index)
-        answer = self._answer(view, index, plane)
+        squares = [
+            (plane.squared_distance(self._place(click)), click.positive) for click in self._known
+        ]
+        answer = within_reach(self._answer(view, index, plane), before, squares)
         marks = {sign: np.zeros(plane.shape, bool) for sign in (True, False)}
         for disk in self._disks[(view, index)]:
             marks[disk.positive] |= disk.mask(plane.shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,32 @@ def correction(
     rises = (answer > before + _CHANGE) | ((answer >= 0.5) & (before < 0.5))
     falls = (answer < before - _CHANGE) | ((answer < 0.5) & (before >= 0.5))
     return _touching(rises, positive) | _touching(falls, negative)
+
+
+def within_reach(
+    answer: NDArray[np.float32],
+    before: NDArray[np.float32],
+    squares: Iterable[tuple[NDArray[np.floating], bool]],
+) -> NDArray[np.float32]:
+    """``answer``, with the old value where it contradicts the nearest click.
+
+    A click speaks for its surroundings: what lies nearer to one that says "lesion" is not taken
+    away by another that says "not", and the other way round. Without it a click on the rim of a
+    lesion, meant to trim it, often takes all of it.
+
+    ``answer`` and ``before`` of one shape, cut at one half; ``squares``: of each click the squared
+    distance in mm from every pixel (broadcast to that shape), and whether it says lesion.
+    """
+    nearest: dict[bool, NDArray[np.floating]] = {}
+    for square, positive in squares:
+        other = nearest.get(positive)
+        nearest[positive] = square if other is None else np.minimum(other, square)
+    if len(nearest) < 2:
+        return answer
+    was, now = before >= 0.5, answer >= 0.5
+    kept = was & ~now & (nearest[True] < nearest[False])
+    kept |= ~was & now & (nearest[False] < nearest[True])
+    return np.where(kept, before, answer)
 
 
 def _touching(pieces: NDArray[np.bool_], disks: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -76,6 +76,12 @@ class Plane:
         normal = np.cross(self.row, self.column)
         return np.stack([relative @ self.row, relative @ self.column, relative @ normal], axis=-1)
 
+    def squared_distance(self, ijk: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(rows, columns): squared mm from canonical ``ijk`` to each pixel."""
+        row, column, off = self.place(ijk)
+        rows, columns = np.ogrid[: self.shape[0], : self.shape[1]]
+        return (rows - row) ** 2 + (columns - column) ** 2 + off**2
+
 
 def view_of(direction_ijk: NDArray[np.float64]) -> str:
     """The view whose slices are most nearly at right angles to ``direction_ijk``."""
