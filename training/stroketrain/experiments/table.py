@@ -98,7 +98,8 @@ def paired(a: dict[str, float], b: dict[str, float]) -> str:
         return f"{text}; too few subjects for a Wilcoxon test to reach .05"
     if not difference.any():
         return f"{text}; no difference at all"
-    return f"{text}, Wilcoxon p = {wilcoxon(difference).pvalue:.3f}"
+    p = wilcoxon(difference).pvalue
+    return f"{text}, Wilcoxon p " + (f"= {p:.3f}" if p >= 0.0005 else "< 0.001")
 
 
 def _results(entry: dict[str, Any], folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
