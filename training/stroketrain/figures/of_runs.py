@@ -45,6 +45,7 @@ def curves(runs: list[tuple[str, dict[str, Any]]], out: Path) -> list[Path]:
                 trained = [r["train_loss"] for r in run["history"]]
                 axis.plot(epochs, trained, color=colour, linestyle="--")
             axis.set(title=key.replace("_", " "), xlabel="epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend(frameon=False, fontsize=6)
     figure.tight_layout()
     return save(figure, out, "curves")
@@ -90,6 +91,7 @@ def sweep(row_name: str, manifests: Path, budget: str, out: Path) -> list[Path]:
                 epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0
             )
             axis.set(title=key.replace("_", " ").replace("val ", "validation "), xlabel="epoch")
+            axis.xaxis.get_major_locator().set_params(integer=True)
     for axis, key in zip(axes, shown, strict=True):
         if "loss" not in key:
             axis.set_ylim(bottom=0)
