@@ -4,6 +4,8 @@ Thin on purpose: what happens is in ``StrokeLesionSegLib.slicerbridge``; here ar
 registration, its parameters, the widget that shows them, and the self test.
 """
 
+import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +29,7 @@ from slicer.util import VTKObservationMixin
 from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
 
 SEGMENTATION_CATEGORY = "Segmentation"
+PYTHON_NEEDED = (3, 10)
 
 
 class StrokeLesionSeg(ScriptedLoadableModule):
@@ -52,13 +55,40 @@ class StrokeLesionSeg(ScriptedLoadableModule):
 
 
 def registerWithSlicer():
-    """Offer sample data, terminology and Segment Editor effects once Slicer has started."""
-    from StrokeLesionSegLib.slicerbridge import sample, terminology
+    """Offer sample data, terminology and Segment Editor effects, each once in a session.
+
+    Called when Slicer has started, and with the panel: a module that was added to a running Slicer
+    sees no start. A step that fails keeps none of the others off and is tried again.
+    """
+    if sys.version_info < PYTHON_NEEDED:
+        return
+    done = getattr(slicer.modules, "strokeLesionSegRegistered", frozenset())
+    for step in (_registerSample, _loadTerminology, _registerEffects):
+        if step.__name__ in done:
+            continue
+        try:
+            step()
+        except Exception:
+            logging.exception("StrokeLesionSeg: %s failed", step.__name__)
+        else:
+            done = done | {step.__name__}
+    slicer.modules.strokeLesionSegRegistered = done
+
+
+def _registerSample():
+    from StrokeLesionSegLib.slicerbridge import sample
 
     icons = Path(__file__).parent / "Resources" / "Icons"
     sample.register_sample("StrokeLesionSeg", str(icons / "StrokeT1Simulated.png"))
+
+
+def _loadTerminology():
+    from StrokeLesionSegLib.slicerbridge import terminology
+
     terminology.load_terminology()
 
+
+def _registerEffects():
     import StrokeLesionSegEffects
 
     StrokeLesionSegEffects.registerEffects()
@@ -98,6 +128,10 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self):
         ScriptedLoadableModuleWidget.setup(self)
+        if sys.version_info < PYTHON_NEEDED:
+            self._showTooOld()
+            return
+        registerWithSlicer()
         from StrokeLesionSegLib.slicerbridge.controller import PanelController
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/StrokeLesionSeg.ui"))
@@ -113,7 +147,19 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndImportEvent, self.onEndClose)
         self.initializeParameterNode()
 
+    def _showTooOld(self):
+        """One line instead of the panel; there is no controller then."""
+        text = _(
+            "This module needs Slicer 5.10 or newer, or a Slicer with Python 3.10 or newer. "
+            "This Slicer has Python {version}."
+        )
+        label = qt.QLabel(text.format(version=sys.version.split()[0]))
+        label.wordWrap = True
+        self.layout.addWidget(label)
+
     def enter(self):
+        if not self.controller:
+            return
         node = self._parameterNode
         if node and node.parameterNode is self.logic.parameterNodeOfScene():
             self.controller.lookAgain()
@@ -124,7 +170,8 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self):
         """Nothing is disconnected: a run goes on meanwhile, and its result has to arrive."""
-        self.controller.leave()
+        if self.controller:
+            self.controller.leave()
 
     def cleanup(self):
         if self.controller:
@@ -221,6 +268,9 @@ class StrokeLesionSegTest(ScriptedLoadableModuleTest):
         self.test_StrokeLesionSegScenario()
 
     def test_StrokeLesionSegScenario(self):
+        if sys.version_info < PYTHON_NEEDED:
+            self.delayDisplay("Nothing is tried: this Slicer's Python is too old for the module")
+            return
         from StrokeLesionSegLib.models import list_models
         from StrokeLesionSegLib.slicerbridge import selftest, torch_setup
 

@@ -186,7 +186,8 @@ class MRMLWidget(QtWidgets.QWidget):
 class ModuleParent(QtWidgets.QWidget):
     """The area that Slicer hands to a module's widget."""
 
-    isEntered = QtCore.Property(bool, lambda self: True)
+    entered = True
+    isEntered = QtCore.Property(bool, lambda self: self.entered)
 
     def __init__(self) -> None:
         super().__init__()

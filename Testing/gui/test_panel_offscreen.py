@@ -530,17 +530,127 @@ def test_the_system_check_can_be_copied(panel: Panel) -> None:
     assert "Device: cpu" in panel.text("deviceReasonLabel")
 
 
-def test_a_no_installs_nothing(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_torch(panel: Panel, monkeypatch: pytest.MonkeyPatch, extension: Any) -> list[Any]:
+    """PyTorch is absent, and can be installed by ``extension``; the first entry says so."""
     from StrokeLesionSegLib.slicerbridge import controller, torch_setup
 
+    states = [torch_setup.TorchState(False)]
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
+    monkeypatch.setattr(torch_setup.shutil, "which", lambda name: f"/Slicer/bin/{name}")
+    for place in (controller, torch_setup):
+        monkeypatch.setattr(place, "torch_state", lambda: states[0])
+    monkeypatch.setattr(panel.slicer.app, "testingEnabled", lambda: False)
+    return states
+
+
+@pytest.mark.parametrize("closes_the_scene", [False, True])
+def test_slicer_is_used_while_pytorch_is_installed(
+    ready: Panel, monkeypatch: pytest.MonkeyPatch, closes_the_scene: bool
+) -> None:
+    """Slicer processes events at each line of pip: buttons are pressed, scenes closed."""
+    panel = ready
+    began: list[str] = []
+
+    def install() -> object:
+        began.append(panel.text("nextStepLabel"))
+        for name in ("segmentButton", "installTorchButton"):
+            assert not panel.stand_in.raw(getattr(panel.ui, name)).isEnabled(), name
+        panel.controller._on_segment()
+        panel.controller._on_install_torch()
+        assert panel.controller.run is None
+        if closes_the_scene:
+            panel.slicer.mrmlScene.Clear(0)
+        states[0] = type(states[0])(True, "2.9")
+        return object()
+
+    extension = types.ModuleType("PyTorchUtils")
+    logic = types.SimpleNamespace(installTorch=install)
+    extension.PyTorchUtilsLogic = lambda: logic  # type: ignore[attr-defined]
+    states = no_torch(panel, monkeypatch, extension)
+    monkeypatch.setattr(panel.slicer.util, "confirmOkCancelDisplay", lambda text: True)
+    panel.controller.lookAgain()
+    panel.click("segmentButton")
+    assert began == ["Installing PyTorch, this takes minutes..."]
+    if closes_the_scene:
+        assert panel.controller.run is None
+        assert "Choose a T1-weighted" in panel.text("nextStepLabel")
+    else:
+        assert panel.controller.run is not None
+        panel.controller.cancel()
+        assert panel.text("nextStepLabel") == "Press Segment."
+
+
+def test_a_run_that_ends_during_an_import_is_shown(ready: Panel) -> None:
+    """Segment, another module, a scene is added meanwhile; then back."""
+    panel = ready
+    for earlier in (False, True):
+        panel.click("segmentButton")
+        panel.widget.exit()
+        panel.window.entered = False
+        scene = panel.slicer.mrmlScene
+        scene.InvokeEvent(scene.StartImportEvent)
+        scene.InvokeEvent(scene.EndImportEvent)
+        assert panel.parameters is None
+        panel.until(lambda: panel.controller.run is None, 240)
+        panel.window.entered = True
+        panel.widget.enter()
+        panel.measured()
+        assert panel.parameters.segmentation is not None
+        assert panel.parameters.threshold == pytest.approx(0.5)
+        assert panel.controller.rows
+        if not earlier:  # the next run's sliders are those of its own segment
+            first = panel.mask()
+            panel.parameters.threshold = 0.3
+            panel.applied()
+            assert panel.mask().sum() > first.sum()
+    np.testing.assert_array_equal(panel.mask(), first)
+
+
+def test_the_panel_is_narrow(panel: Panel) -> None:
+    """With Advanced open, long names of models and scans, at the width that Slicer gives it."""
+    panel.ui.advancedCollapsibleButton.collapsed = False
+    panel.parameters.model = "a-model-of-another-computer-with-a-long-name"
+    panel.click("sampleButton")
+    panel.parameters.inputVolume.SetName("501: sag 3D T1 MPRAGE iso 1 mm after contrast, sharpened")
+    panel.stand_in.raw(panel.ui.inputSelector)._refill()
+    panel.settle()
+    panel.picture("8-advanced")
+    assert panel.window.minimumSizeHint().width() <= 400
+
+
+def test_models_that_are_no_longer_asked_for_leave_the_list(panel: Panel) -> None:
+    combo, entries = panel.controller._choices["model"]
+    there = list(entries)
+    for name in ("gone", "lost"):
+        panel.parameters.model = name
+        assert combo.currentText == f"{name} (not installed)"
+        assert len(entries) == len(there) + 1 == combo.count
+        assert panel.parameters.model == name
+    panel.parameters.model = "fluid"
+    assert entries == there
+    assert [combo.itemText(n) for n in range(combo.count)] == [text for text, _ in there]
+    assert panel.parameters.model == "fluid"
+    assert "fluid" in combo.currentText
+
+
+def test_an_old_python_is_told(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["StrokeLesionSeg"]
+    monkeypatch.setattr(module, "PYTHON_NEEDED", (4, 0))
+    window = panel.stand_in.ModuleParent()
+    widget = module.StrokeLesionSegWidget(panel.stand_in.proxy_of(window))
+    widget.setup()
+    (label,) = window.findChildren(panel.stand_in.QtWidgets.QLabel)
+    assert "needs Slicer 5.10 or newer" in label.text()
+    widget.enter()
+    widget.exit()
+    widget.cleanup()
+
+
+def test_a_no_installs_nothing(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     extension = types.ModuleType("PyTorchUtils")
     extension.PyTorchUtilsLogic = lambda: calls.append("installed")  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
-    absent = torch_setup.TorchState(False)
-    monkeypatch.setattr(controller, "torch_state", lambda: absent)
-    monkeypatch.setattr(torch_setup, "torch_state", lambda: absent)
-    monkeypatch.setattr(panel.slicer.app, "testingEnabled", lambda: False)
+    no_torch(panel, monkeypatch, extension)
     asked: list[str] = []
 
     def no(text: str) -> bool:

@@ -21,6 +21,9 @@ from typing import Any
 SOURCE_VARIABLE = "STROKE_LESION_SEG_SLICER_SOURCE"
 MODULE_FILE = Path(__file__).resolve().parents[2] / "StrokeLesionSeg" / "StrokeLesionSeg.py"
 
+# Opening the panel registers what is missing, for which there is no Segment Editor here.
+REGISTERED = frozenset({"_registerSample", "_loadTerminology", "_registerEffects"})
+
 
 def source_tree() -> Path | None:
     """The source tree of Slicer that is to be tried, if there is one."""
@@ -179,6 +182,7 @@ def install(qt: Any | None = None, ctk: Any | None = None) -> None:
 
     slicer.selfTests = {}
     slicer.modules.strokelesionseg = types.SimpleNamespace(path=str(MODULE_FILE))
+    slicer.modules.strokeLesionSegRegistered = REGISTERED
     for name, given in (("qt", qt), ("ctk", ctk)):
         if given is not None or name not in sys.modules:
             sys.modules[name] = given if given is not None else _names_only(name)

@@ -121,6 +121,26 @@ def test_overlay_has_colours_and_follows_the_transform(slicer: Any) -> None:
     assert all(not c.GetForegroundVolumeID() for c in composites)
 
 
+def test_colours_that_a_scene_was_saved_without_come_back(slicer: Any) -> None:
+    """Slicer 5.8 writes into a .mrml only the name of a colour node, and skips hidden ones' files:
+    such a scene comes back with empty colours."""
+    import vtk
+
+    node = results.color_node("probability")
+    assert not node.GetHideFromEditors()
+    size = node.GetColorTransferFunction().GetSize()
+    node.SetHideFromEditors(True)
+    node.SetAndObserveColorTransferFunction(vtk.vtkColorTransferFunction())
+    shown = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    results.show_overlay(shown)
+    assert node.GetColorTransferFunction().GetSize() == 0, "not ours"
+    shown.SetAttribute("StrokeLesionSeg", "probability")
+    results.show_overlay(shown)
+    assert node.GetColorTransferFunction().GetSize() == size > 2
+    assert not node.GetHideFromEditors()
+    assert results.color_node("probability") is node
+
+
 # -- the sliders ----------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,45 @@ def simulated() -> sample.SimulatedStroke:
 def test_the_whole_way_of_a_user(module: Any, slicer: Any) -> None:
     logic = module.StrokeLesionSegLogic()
     said: list[str] = []
+    node = logic.getParameterNode()
+    node.threshold, node.views, node.overlay = 0.35, "triplanar", "spread"
     selftest.run_scenario(logic, said.append, FAST, timeout_s=240)
     assert said[-1] == "All passed"
+    node = logic.getParameterNode()
+    assert (node.threshold, node.views, node.overlay, node.model) == (
+        0.35,
+        "triplanar",
+        "spread",
+        "",
+    )
+
+
+def test_one_registration_that_fails_keeps_no_other_off(
+    module: Any, slicer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(slicer.modules, "strokeLesionSegRegistered", frozenset())
+    done: list[str] = []
+    defect = [True]
+
+    def terms() -> None:
+        if defect.pop():
+            raise OSError("no such file")
+        done.append("terms")
+
+    from StrokeLesionSegLib.slicerbridge import terminology
+
+    effects = types.ModuleType("StrokeLesionSegEffects")
+    effects.registerEffects = lambda: done.append("effects")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "StrokeLesionSegEffects", effects)
+    monkeypatch.setattr(sample, "register_sample", lambda *_: done.append("sample"))
+    monkeypatch.setattr(terminology, "load_terminology", terms)
+    module.registerWithSlicer()
+    assert done == ["sample", "effects"]
+    assert "no such file" in caplog.text
+    defect.append(False)
+    for _ in range(2):
+        module.registerWithSlicer()
+    assert done == ["sample", "effects", "terms"], "each once in a session"
 
 
 def test_the_part_of_the_self_test_without_the_engine(module: Any, slicer: Any) -> None:

@@ -140,6 +140,7 @@ def test_the_methods_that_we_call_on_nodes_exist(tree: Path) -> None:
                 ours.add(item.name)
     python = {"Popen", "Thread", "TimeoutExpired", "TemporaryDirectory", "Generator", "WaitCursor"}
     python |= {"PackageNotFoundError", "SampleDataLogic", "SegmentStatisticsLogic"}
+    python |= {"CalledProcessError"}
     python |= {"PyTorchUtilsLogic", "OpenProcess", "CloseHandle", "WaitForSingleObject"}
     for file in our_files():
         for item in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -156,7 +157,7 @@ def test_the_form_uses_properties_that_the_node_selector_has(tree: Path) -> None
     form = ElementTree.parse(slicer_python.MODULE_FILE.parent / "Resources/UI/StrokeLesionSeg.ui")
     (selector,) = form.iterfind(".//widget[@class='qMRMLNodeComboBox']")
     used = {p.get("name") for p in selector.iterfind("property") if p.get("stdset") != "0"}
-    assert used - {"toolTip", "enabled"} <= known
+    assert used - {"toolTip", "enabled", "sizePolicy", "minimumSize"} <= known
 
 
 def test_the_sample_is_registered_with_the_real_sample_data_module(

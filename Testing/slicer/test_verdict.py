@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -127,6 +128,7 @@ def extension(monkeypatch: pytest.MonkeyPatch, install: Any) -> None:
     module = types.ModuleType("PyTorchUtils")
     module.PyTorchUtilsLogic = lambda: types.SimpleNamespace(installTorch=install)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "PyTorchUtils", module)
+    monkeypatch.setattr(torch_setup.shutil, "which", lambda name: f"/Slicer/bin/{name}")
 
 
 def test_an_installed_torch_is_left_alone() -> None:
@@ -155,27 +157,74 @@ def test_without_the_extension_it_says_how(monkeypatch: pytest.MonkeyPatch, no_t
 def test_a_yes_installs_and_watches_slicers_packages(
     monkeypatch: pytest.MonkeyPatch, no_torch: list[torch_setup.TorchState]
 ) -> None:
-    asked: list[dict[str, Any]] = []
+    asked: list[tuple[Any, ...]] = []
     versions = {"numpy": "2.0"}
 
-    def install(**arguments: Any) -> object:
-        asked.append(arguments)
+    def install(
+        askConfirmation: bool = True,
+        forceComputationBackend: str | None = None,
+        torchVersionRequirement: str | None = None,
+    ) -> object:
+        asked.append((askConfirmation, forceComputationBackend, torchVersionRequirement))
         no_torch[0] = torch_setup.TorchState(True, "2.9")
         return object()
 
     monkeypatch.setattr(torch_setup, "package_versions", lambda: dict(versions))
     extension(monkeypatch, install)
     assert torch_setup.install_torch(lambda text: True, testing=False).version == "2.9"
-    assert asked == [{"askConfirmation": False, "torchVersionRequirement": ">=2.4"}]
+    assert asked == [(False, None, ">=2.4")]
 
-    def meddle(**arguments: Any) -> object:
+    def meddle(askConfirmation: bool = True) -> object:  # an older extension
         versions["numpy"] = "1.0"
-        return install(**arguments)
+        return install(askConfirmation)
 
     no_torch[0] = torch_setup.TorchState(False)
     extension(monkeypatch, meddle)
     with pytest.raises(RuntimeError, match=r"numpy 2\.0 became 1\.0"):
         torch_setup.install_torch(lambda text: True, testing=False)
+
+
+@pytest.mark.parametrize(
+    ("error", "installed", "said"),
+    [
+        (
+            subprocess.CalledProcessError(3, ["x" * 500]),
+            False,
+            "pip ended with exit code 3",
+        ),
+        (ImportError("No module named 'light_the_torch'"), False, "light_the_torch"),
+        (ImportError("libcudart.so.12: cannot open"), True, "does not load: libcudart"),
+        (OSError("[WinError 126] c10.dll\nmore"), True, "does not load"),
+    ],
+)
+def test_a_failed_installation_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+    no_torch: list[torch_setup.TorchState],
+    error: Exception,
+    installed: bool,
+    said: str,
+) -> None:
+    def install() -> None:
+        no_torch[0] = torch_setup.TorchState(installed, "2.9")
+        raise error
+
+    extension(monkeypatch, install)
+    with pytest.raises(RuntimeError, match=said) as caught:
+        torch_setup.install_torch(lambda text: True, testing=False)
+    assert "'Offline installation'" in str(caught.value)
+    assert "xxx" not in str(caught.value)
+    assert caught.value.__cause__ is error
+
+
+def test_without_the_launcher_nobody_is_asked(
+    monkeypatch: pytest.MonkeyPatch, no_torch: list[torch_setup.TorchState]
+) -> None:
+    """The extension installs by PythonSlicer, which a Slicer of the system's Python lacks."""
+    extension(monkeypatch, lambda: pytest.fail("installed"))
+    monkeypatch.setattr(torch_setup.shutil, "which", lambda name: None)
+    with pytest.raises(RuntimeError, match="no PythonSlicer") as caught:
+        torch_setup.install_torch(lambda text: pytest.fail("asked"), testing=False)
+    assert f'"{sys.executable}" -m pip install "torch>=2.4"' in str(caught.value)
 
 
 # -- texts --------------------------------------------------------------------------------------
@@ -191,6 +240,7 @@ def test_every_state_of_the_panel_says_what_to_do() -> None:
         {"torch_installed": False},
         {},
         {"running": True},
+        {"installing": True},
         {"problem": "The disk is full. Free some space."},
         {"has_result": True},
         {"has_result": True, "kept_apart": True},
@@ -294,6 +344,8 @@ def test_the_sample_is_offered_and_made_here(
     assert sample.register_sample("StrokeLesionSeg")
     assert len(categories) == modern
     (source,) = sources
+    sample.register_sample("StrokeLesionSeg")
+    assert sources.pop() == source, "Sample Data knows by this that it has it"
     assert source["uris"].startswith("file:")
     (node,) = source["customDownloader"](source)
     assert node.GetName() == source["nodeNames"]

@@ -53,6 +53,7 @@ class PanelController(PanelResults, PanelTasks):
         self._overlay_shown = ("none", 0.0)
         self._observed: list[tuple[Any, int]] = []
         self._torch, self._has_model = torch_state(), True
+        self._missed_result = False
         self._poll = self._timer(_POLL_MS, self._on_poll, single=False)
         self._apply = self._timer(_APPLY_MS, self._apply_sliders)
         self._settle = self._timer(_SETTLE_MS, self._close_step)
@@ -211,7 +212,10 @@ class PanelController(PanelResults, PanelTasks):
         self._problem, self._warnings = "", ()
         self._sync_choices()
         self._applied = self._settings()
-        self._take_volume(keep_result=True)
+        # A run may have ended while there were no parameters to put its result into.
+        keep = self._segmentation() is not None and not self._missed_result
+        self._missed_result = False
+        self._take_volume(keep_result=keep)
         self.onParametersChanged()
 
     def onParametersChanged(self) -> None:
@@ -250,17 +254,23 @@ class PanelController(PanelResults, PanelTasks):
         return (p.threshold, p.minimumVolumeMl, p.dropped)
 
     def _sync_choices(self) -> None:
+        missing = _("{name} (not installed)")
         for name, (combo, entries) in self._choices.items():
             values = [value for _text, value in entries]
             wanted = getattr(self.parameters, name)
             if name == "model" and wanted not in values:
                 # A scene from another computer: keep what it says, the run explains what to do.
                 values.append(wanted)
-                entries.append((_("{name} (not installed)").format(name=wanted), wanted))
+                entries.append((missing.format(name=wanted), wanted))
                 combo.addItem(*entries[-1])
             index = values.index(wanted) if wanted in values else 0
             if combo.currentIndex != index:
                 combo.currentIndex = index
+            for old in reversed(range(len(entries))):  # what an earlier scene had asked for
+                text, value = entries[old]
+                if value != wanted and text == missing.format(name=value):
+                    del entries[old]
+                    combo.removeItem(old)
 
     def _on_choice(self, name: str, index: int) -> None:
         entries = self._choices[name][1]
@@ -341,6 +351,7 @@ class PanelController(PanelResults, PanelTasks):
                 self._torch.installed,
                 self._has_model,
                 running,
+                self._installing_torch,
                 has_result=result,
                 kept_apart=self._kept_apart,
                 problem=self._problem,
@@ -378,7 +389,7 @@ class PanelController(PanelResults, PanelTasks):
         ui.torchLabel.text = self._torch.version if self._torch.installed else _("not installed")
         if self._torch.too_old:
             ui.torchLabel.text = _("{version}: too old").format(version=self._torch.version)
-        ui.installTorchButton.enabled = not self._torch.installed
+        ui.installTorchButton.enabled = not (self._torch.installed or self._installing_torch)
         ui.offlineLabel.visible = not self._torch.installed
         ui.installTorchButton.toolTip = (
             _("PyTorch is installed already.")
@@ -394,9 +405,12 @@ class PanelController(PanelResults, PanelTasks):
             self._after_run()
             return
         self._problem, self._warnings = "", ()
-        if not torch_state().installed and not self._install_torch():
-            self.refresh()
-            return
+        if not torch_state().installed:
+            ready = self._install_torch()
+            self._judge()  # it took minutes, in which everything but this button could be used
+            if not ready or self.parameters is None or not self._verdict.usable:
+                self.refresh()
+                return
         self._close_step()
         p = self.parameters
         settings = RunParameters(p.views, p.align, p.device, p.precision, p.model)
@@ -441,6 +455,8 @@ class PanelController(PanelResults, PanelTasks):
             else:
                 if self.parameters is not None:
                     self._take_results(results)
+                else:
+                    self._missed_result = True
         self.refresh()
         if run.failure is not None:
             self._show_error(run.failure)

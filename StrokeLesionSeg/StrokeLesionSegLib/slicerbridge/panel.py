@@ -21,6 +21,7 @@ class PanelState:
     torch_installed: bool = True
     has_model: bool = True
     running: bool = False
+    installing: bool = False
     stage: str = ""
     fraction: float = 0.0
     has_result: bool = False
@@ -47,6 +48,9 @@ def view(state: PanelState) -> PanelView:
     if state.running:
         step = _("You can go on working in Slicer meanwhile. Cancel stops at once, leaves nothing.")
         tooltip = _("Stop the run. The scene stays as it is.")
+    elif state.installing:
+        enabled = False
+        step = tooltip = _("Installing PyTorch, this takes minutes...")
     elif not state.verdict.usable:
         enabled, tooltip = False, state.verdict.text
         # What went wrong elsewhere, such as an installation, has to be told without an image, too.

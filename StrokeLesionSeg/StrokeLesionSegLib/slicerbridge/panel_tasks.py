@@ -34,6 +34,7 @@ class PanelTasks:
     _syncing: bool
     _torch: TorchState
     _asked: bool = False
+    _installing_torch: bool = False
     _check: EngineProcess | None = None
     _batch: EngineProcess | None = None
     _report: Report | None = None
@@ -137,13 +138,26 @@ class PanelTasks:
         self.refresh()
 
     def _install_torch(self) -> bool:
+        """True if PyTorch was installed. Meanwhile Slicer goes on with its events, at each line
+        that pip prints: image, scene and panel may be others afterwards."""
         import slicer
 
+        if self._installing_torch:
+            return False
+
+        def confirm(text: str) -> bool:
+            agreed = bool(slicer.util.confirmOkCancelDisplay(text))
+            self.refresh()
+            return agreed
+
+        self._installing_torch = True
         try:
-            self._torch = install_torch(slicer.util.confirmOkCancelDisplay)
+            self._torch = install_torch(confirm)
         except (TorchDeclined, RuntimeError) as error:
             self._problem = str(error)
             return False
+        finally:
+            self._installing_torch = False
         self._problem = ""
         self._start_check()  # an import in a process of its own proves that it works
         return True
@@ -153,7 +167,7 @@ class PanelTasks:
 
     def checkDevice(self) -> None:
         """Once in a session: ask, in a process of its own, which device is used and why."""
-        if not self._asked and self._torch.installed:
+        if not self._asked and self._torch.installed and not self._installing_torch:
             self._start_check()
 
     def _start_check(self) -> None:

@@ -391,25 +391,39 @@ def add_map(volume: Volume, volume_node: Any, kind: str) -> Any:
 
 
 def color_node(kind: str) -> Any:
-    """Our colour scale for "probability" or "spread"; made once in a scene."""
+    """Our colour scale for "probability" or "spread"; made once in a scene, and filled again where
+    a scene was saved without it."""
     import slicer
     import slicer.util
-    import vtk
 
     name = {"probability": "Lesion probability", "spread": "Lesion uncertainty"}[kind]
-    for node in slicer.util.getNodesByClass("vtkMRMLProceduralColorNode"):
-        if node.GetName() == name:
-            return node
+    nodes = slicer.util.getNodesByClass("vtkMRMLProceduralColorNode")
+    named = [node for node in nodes if node.GetName() == name]
+    for node in named:
+        node.SetHideFromEditors(False)
+        if node.GetColorTransferFunction().GetSize() == 0:
+            _fill_colors(node, kind)
+    if named:
+        return named[0]
     node = slicer.vtkMRMLProceduralColorNode()
     node.SetName(name)
     node.SetType(slicer.vtkMRMLColorNode.User)
     node.SetAttribute("Category", "StrokeLesionSeg")
+    # Colour nodes are hidden at first, and Slicer's "Save" leaves hidden nodes out: the colours
+    # are in a file of their own, never in the .mrml.
+    node.SetHideFromEditors(False)
+    _fill_colors(node, kind)
+    return slicer.mrmlScene.AddNode(node)
+
+
+def _fill_colors(node: Any, kind: str) -> None:
+    import vtk
+
     transfer = vtk.vtkColorTransferFunction()
     top = 1.0 if kind == "probability" else 0.5
     for value, *rgb in _PROBABILITY_COLORS if kind == "probability" else _SPREAD_COLORS:
         transfer.AddRGBPoint(value * top, *rgb)
     node.SetAndObserveColorTransferFunction(transfer)
-    return slicer.mrmlScene.AddNode(node)
 
 
 def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
@@ -419,6 +433,9 @@ def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
     """
     import slicer.util
 
+    kind = node.GetAttribute("StrokeLesionSeg") if node is not None else None
+    if kind in ("probability", "spread"):
+        color_node(kind)  # a scene may come without the colours
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         if node is not None:
             composite.SetForegroundVolumeID(node.GetID())

@@ -118,9 +118,14 @@ def register_sample(category: str, thumbnail: str = "") -> bool:
         fileNames="StrokeT1Simulated.nrrd",
         nodeNames=NODE_NAME,
         thumbnailFileName=thumbnail,
-        customDownloader=lambda source=None: [add_sample()],
+        customDownloader=_make_sample,
     )
     return True
+
+
+def _make_sample(source: Any = None) -> list[Any]:
+    """For Sample Data: always the same function, by which it knows a source that it has."""
+    return [add_sample()]
 
 
 def _ellipsoid(

@@ -28,10 +28,24 @@ def run_scenario(
     parameters: RunParameters | None = None,
     timeout_s: float = 600.0,
 ) -> None:
-    """Run it in the scene that is open (which it clears); ``logic`` is the module's logic."""
+    """Run it in the scene that is open (which it clears); ``logic`` is the module's logic.
+
+    The module's settings are those from before in the end.
+    """
+    before = _parameters(_parameter_node(logic))
+    try:
+        _run_scenario(logic, say, parameters or RunParameters(), timeout_s)
+    finally:
+        node = _parameter_node(logic)  # the one that was loaded with the scene
+        for name, value in before.items():
+            setattr(node, name, value)
+
+
+def _run_scenario(
+    logic: Any, say: Callable[[str], Any], parameters: RunParameters, timeout_s: float
+) -> None:
     import slicer
 
-    parameters = parameters or RunParameters()
     say("Sample: making a simulated stroke T1")
     volume = sample.add_sample()
     say("Segment: in a process of its own")
@@ -68,7 +82,7 @@ def run_scenario(
     assert abs(left - (total - rows[0].volume_ml)) < 1e-6, "a dropped lesion is still there"
 
     say("Save and load the scene")
-    node = logic.getParameterNode() if hasattr(logic, "getParameterNode") else None
+    node = _parameter_node(logic)
     if node is not None:
         node.inputVolume, node.segmentation = volume, segmentation
         node.threshold, node.minimumVolumeMl = 0.2, 0.0
@@ -92,11 +106,10 @@ def run_scenario(
     loaded_rows = table_rows(segmentation.GetNodeReference(TABLE_ROLE))
     _same_tables(loaded_rows, kept_rows)
     if node is not None:
-        node = logic.getParameterNode()
+        node = _parameter_node(logic)
         assert node.inputVolume is volume
         assert node.segmentation is segmentation
         assert _parameters(node) == kept_parameters, "parameters changed"
-        node.model = parameters.model
     logic.threshold(segmentation, 0.2, 0.0)
     _same(_voxels(segmentation, segment_id, volume), low, "the slider after loading")
 
@@ -146,6 +159,11 @@ _PARAMETERS = (
     *("threshold", "minimumVolumeMl", "dropped", "views", "align", "device", "precision"),
     *("model", "overlay", "overlayOpacity"),
 )
+
+
+def _parameter_node(logic: Any) -> Any | None:
+    """The module's parameters, typed; None for a logic without the module."""
+    return logic.getParameterNode() if hasattr(logic, "getParameterNode") else None
 
 
 def _parameters(node: Any | None) -> dict[str, Any]:

@@ -8,13 +8,17 @@ SimpleITK belong to Slicer: their versions are compared before and after.
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from .i18n import tr as _
+from .process import python_executable
 
 REQUIREMENT = ">=2.4"
 _WATCHED = ("numpy", "SimpleITK", "scipy")
@@ -29,6 +33,25 @@ TOO_OLD = _(
     "PyTorch {version} is installed, {needed} or newer is needed.\n\n"
     "Open the module 'PyTorch Utils' (category Utilities), uninstall PyTorch, restart Slicer and "
     "press this button again. Nothing was changed."
+)
+NO_LAUNCHER = _(
+    "This Slicer has no PythonSlicer, which the PyTorch extension installs with. Instead, enter in "
+    "a terminal:\n\n"
+    '"{python}" -m pip install "torch{needed}"\n\n'
+    "Then restart Slicer. Without an internet connection: see the page 'Offline installation' of "
+    "the manual."
+)
+FAILED = _(
+    "PyTorch was not installed: {error}\n\n"
+    "Slicer's Python console says more. Check the internet connection "
+    "and the free space of the disk, and press this button again. Behind a firewall: see the page "
+    "'Offline installation' of the manual."
+)
+DOES_NOT_LOAD = _(
+    "PyTorch was installed but does not load: {error}\n\n"
+    "Restart Slicer. If the system check then fails, open the module 'PyTorch Utils' (category "
+    "Utilities), uninstall PyTorch and install it for the processor (cpu), or see the page "
+    "'Offline installation' of the manual."
 )
 CONSENT = _(
     "StrokeLesionSeg needs PyTorch, which is not installed in this Slicer yet.\n\n"
@@ -92,8 +115,8 @@ def install_torch(confirm: Callable[[str], bool], testing: bool | None = None) -
 
     Returns the state afterwards; an installed torch is left alone. Raises ``TorchDeclined`` after
     a no (here or in the extension's own question) and in testing mode, where the extension would
-    not ask; ``RuntimeError`` if the extension is missing or installed nothing, or if Slicer's own
-    packages were changed by it.
+    not ask; ``RuntimeError`` with what to do if the extension or PythonSlicer is missing, if
+    nothing was installed or it does not load, or if Slicer's own packages were changed by it.
     """
     state = torch_state()
     if state.installed:
@@ -108,15 +131,20 @@ def install_torch(confirm: Callable[[str], bool], testing: bool | None = None) -
         import PyTorchUtils
     except ImportError:
         raise RuntimeError(NEEDS_EXTENSION) from None
+    if shutil.which("PythonSlicer") is None:
+        raise RuntimeError(NO_LAUNCHER.format(python=_own_python(), needed=REQUIREMENT))
     if not confirm(CONSENT):
         raise TorchDeclined(_("PyTorch was not installed. Nothing was changed."))
     before = package_versions()
     logic: Any = PyTorchUtils.PyTorchUtilsLogic()
+    # Our question named size and place: the extension need not ask again.
+    wanted = {"askConfirmation": False, "torchVersionRequirement": REQUIREMENT}
+    known = inspect.signature(logic.installTorch).parameters  # an older one has fewer
     try:
-        # Our question named size and place: the extension need not ask again.
-        torch = logic.installTorch(askConfirmation=False, torchVersionRequirement=REQUIREMENT)
-    except TypeError:  # an older extension without these arguments
-        torch = logic.installTorch()
+        torch = logic.installTorch(**{n: value for n, value in wanted.items() if n in known})
+    except (subprocess.CalledProcessError, ImportError, OSError) as error:
+        text = DOES_NOT_LOAD if torch_state().installed else FAILED
+        raise RuntimeError(text.format(error=_in_short(error))) from error
     state = torch_state()
     if torch is None or not state.installed:
         raise RuntimeError(
@@ -138,6 +166,21 @@ def install_torch(confirm: Callable[[str], bool], testing: bool | None = None) -
             ).format(changes="; ".join(changed))
         )
     return state
+
+
+def _own_python() -> str:
+    """The interpreter that packages of this Slicer are installed with."""
+    try:
+        return python_executable()
+    except FileNotFoundError:
+        return "python3"
+
+
+def _in_short(error: Exception) -> str:
+    """One line about an error; that of a process would repeat its long command."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return _("pip ended with exit code {code}.").format(code=error.returncode)
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _testing() -> bool:
