@@ -644,6 +644,8 @@ def test_an_old_python_is_told(panel: Panel, monkeypatch: pytest.MonkeyPatch) ->
     widget.enter()
     widget.exit()
     widget.cleanup()
+    window.deleteLater()  # now, not when a thread collects garbage
+    panel.settle()
 
 
 def test_a_no_installs_nothing(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
