@@ -145,6 +145,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/panel.py
   StrokeLesionSegLib/slicerbridge/panel_results.py
   StrokeLesionSegLib/slicerbridge/panel_tasks.py
+  StrokeLesionSegLib/slicerbridge/patch.py
   StrokeLesionSegLib/slicerbridge/process.py
   StrokeLesionSegLib/slicerbridge/report.py
   StrokeLesionSegLib/slicerbridge/results.py

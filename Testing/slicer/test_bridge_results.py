@@ -355,3 +355,33 @@ def test_the_affine_of_the_file_counts_to_the_last_digit(slicer: Any, tmp_path: 
     np.testing.assert_array_equal(volumes.exact_affine(node), volumes.affine_from_node(node))
     (tmp_path / "scan.nii.gz").write_bytes(b"\x1f\x8bno gzip at all")
     np.testing.assert_array_equal(volumes.exact_affine(node), volumes.affine_from_node(node))
+
+
+def test_a_segment_shown_in_3d_follows_its_voxels(
+    slicer: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = head_node(slicer, AFFINES["RAS"])
+    grid = volumes.volume_from_node(node).grid
+    segmentation = results.add_segmentation(node)
+    mask = np.zeros((20, 24, 28), np.uint8)
+    mask[3:9, 5:12, 11:20] = 1
+    segment_id = results.add_segment(segmentation, Patch(mask, (0, 0, 0), grid), Provenance("m"))
+    assert segmentation.CreateClosedSurfaceRepresentation()
+    capfd.readouterr()
+    mask = np.roll(mask, 5, axis=0)
+    results.set_segment_voxels(segmentation, segment_id, Patch(mask, (0, 0, 0), grid))
+    surface = (
+        segmentation.GetSegmentation().GetSegment(segment_id).GetRepresentation("Closed surface")
+    )
+    low, high = np.array(surface.GetBounds()).reshape(3, 2).T
+    places = np.argwhere(mask)[:, ::-1]
+    ends = np.sort(
+        [(grid.affine[:3, :3] @ p) + grid.affine[:3, 3] for p in (places.min(0), places.max(0))],
+        axis=0,
+    )
+    np.testing.assert_allclose([low, high], ends, atol=2.5)
+    np.testing.assert_array_equal(results.read_segment(segmentation, segment_id, node).full(), mask)
+    results.set_segment_voxels(segmentation, segment_id, Patch(mask * 0, (0, 0, 0), grid))
+    assert not results.read_segment(segmentation, segment_id, node).full().any()
+    seen = capfd.readouterr()
+    assert "rror" not in seen.out + seen.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images.volume import Grid, Volume
+from .patch import Patch
 from .terminology import INFARCT, load_terminology, set_term
 from .volumes import (
     add_volume_node,
@@ -89,41 +89,6 @@ class Provenance:
             mni.reshape(4, 4) if mni.size == 16 else None,
             value["Alignment"],
         )
-
-
-@dataclass(frozen=True)
-class Patch:
-    """A 0/1 mask within a larger grid: ``mask`` (k, j, i) uint8 starts at ``start`` (k, j, i)."""
-
-    mask: NDArray[np.uint8]
-    start: tuple[int, int, int]
-    grid: Grid
-
-    def checksum(self) -> str:
-        """The same for equal masks, wherever the patch was cut."""
-        cut = self.trimmed()
-        if not cut.mask.any():
-            return "0"
-        place = "-".join(map(str, (*cut.start, *cut.mask.shape)))
-        return f"{zlib.crc32(np.packbits(cut.mask != 0).tobytes()):08x}-{place}"
-
-    def trimmed(self) -> Patch:
-        """Cut to the voxels that are set; this patch if there are none."""
-        from ..lesions.find import bounding_box
-
-        box = bounding_box(self.mask != 0)
-        if box is None:
-            return self
-        k, j, i = (first + part.start for first, part in zip(self.start, box, strict=True))
-        return Patch(np.ascontiguousarray(self.mask[box]), (k, j, i), self.grid)
-
-    def full(self) -> NDArray[np.uint8]:
-        """The mask on the whole grid, (K, J, I)."""
-        out = np.zeros(self.grid.shape, np.uint8)
-        k, j, i = self.start
-        dk, dj, di = self.mask.shape
-        out[k : k + dk, j : j + dj, i : i + di] = self.mask
-        return out
 
 
 # -- segments -------------------------------------------------------------------------------
@@ -248,18 +213,34 @@ def set_segment_voxels(segmentation_node: Any, segment_id: str, patch: Patch) ->
     import slicer
 
     logic = slicer.vtkSlicerSegmentationsModuleLogic
+    names = slicer.vtkSegmentationConverter
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    if segment.GetRepresentation(name) is not None:
-        # Replacing writes only where the new image has voxels: clear what lies elsewhere.
-        logic.ClearSegment(segmentation_node, segment_id)
-    if not patch.mask.any():
-        return
-    image = oriented_image(patch.trimmed())  # Slicer's time grows with the image's extent
+    before = segment.GetRepresentation(names.GetSegmentationBinaryLabelmapRepresentationName())
+    shown_in_3d = segment.GetRepresentation(names.GetSegmentationClosedSurfaceRepresentationName())
+    patch = patch.trimmed()  # Slicer's time grows with the image's extent
+    # Replacing writes only where the new image has voxels, and what lies elsewhere has to go.
+    if before is not None and shown_in_3d is not None and _same_grid(before, patch.grid):
+        # Clearing would make a surface of nothing first, and VTK an error of that.
+        patch = patch.grown(before.GetExtent())
+    else:
+        if before is not None:
+            logic.ClearSegment(segmentation_node, segment_id)
+        if not patch.mask.any():
+            return
+    image = oriented_image(patch)
     if not logic.SetBinaryLabelmapToSegment(
         image, segmentation_node, segment_id, logic.MODE_REPLACE
     ):
         raise RuntimeError("Slicer did not accept the mask")
+
+
+def _same_grid(image: Any, grid: Grid) -> bool:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    affine = [[matrix.GetElement(row, column) for column in range(4)] for row in range(4)]
+    return bool(np.allclose(affine, grid.affine, atol=1e-6))
 
 
 def oriented_image(patch: Patch) -> Any:
