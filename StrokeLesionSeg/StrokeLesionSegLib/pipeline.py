@@ -208,8 +208,8 @@ def segment_file(
             timings["model"] = time.perf_counter() - step
         from .inference import SegmentOptions, segment_volume
 
-        parameters = (clean or CleanUp()).resolve(loaded.manifest.inference)
         options = options or SegmentOptions()
+        parameters = (clean or CleanUp()).resolve(loaded.manifest.inference_of(options.views))
         prediction = segment_volume(scan.volume, loaded, options, progress=progress, cancel=cancel)
         timings.update(prediction.timings)
         _stop_if(cancel)

@@ -54,7 +54,7 @@ def main() -> None:
     ready = since_start()
     started = time.perf_counter()
     prediction = segment_volume(volume, model, options)
-    find_in(prediction, CleanUp().resolve(model.manifest.inference))
+    find_in(prediction, CleanUp().resolve(model.manifest.inference_of(options.views)))
     whole = time.perf_counter() - started
     # Before the work is counted, which runs the network once more.
     peak, gpu = peak_mb(), gpu_memory(arguments.device)

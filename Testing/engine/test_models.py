@@ -21,6 +21,7 @@ from StrokeLesionSegLib.models import install as install_module
 from StrokeLesionSegLib.models import store
 from StrokeLesionSegLib.models.load import load_directory
 from StrokeLesionSegLib.networks import build_network
+from StrokeLesionSegLib.pipeline import CleanUp
 
 SPEC = {"name": "residual_unet", "in_channels": 4, "filters": [4, 8, 16], "skip": "stem"}
 
@@ -199,6 +200,10 @@ def put(key, value):
         (put("inference.hysteresis", 1.5), "hysteresis"),
         (put("inference.min_volume_ml", -1), "min_volume_ml"),
         (put("inference.views", "coronal"), "views"),
+        (put("inference.of_views", {"coronal": {"threshold": 0.2}}), "of_views"),
+        (put("inference.of_views", {"triplanar": {"flip_axes": ["i"]}}), "of_views"),
+        (put("inference.of_views", {"triplanar": {"threshold": 0}}), "threshold"),
+        (put("inference.of_views", [1]), "of_views"),
         (put("weights.file", "../weights.safetensors"), "weights.file"),
         (put("weights.file", "weights.pt"), "weights.file"),
         (put("weights.sha256", "0" * 63), "sha256"),
@@ -225,6 +230,19 @@ def test_what_the_low_percentile_is_of_is_read_and_optional(tmp_path, low_of):
     content["preprocessing"]["window_low_of"] = low_of
     put_manifest(tmp_path / "m", content)
     assert models.Manifest.from_file(tmp_path / "m").preprocessing["window_low_of"] == low_of
+
+
+def test_views_may_have_an_operating_point_of_their_own(tmp_path):
+    write(tmp_path / "m")
+    content = manifest_of(tmp_path / "m")
+    content["inference"]["of_views"] = {"triplanar": {"threshold": 0.2, "hysteresis": 0.6}}
+    put_manifest(tmp_path / "m", content)
+    manifest = models.Manifest.from_file(tmp_path / "m")
+    assert manifest.inference_of("axial") == content["inference"]
+    three = manifest.inference_of("triplanar")
+    assert (three["threshold"], three["hysteresis"], three["min_volume_ml"]) == (0.2, 0.6, 0.05)
+    found = CleanUp().resolve(three)
+    assert found == {"threshold": 0.2, "hysteresis": 0.6, "min_volume_ml": 0.05}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 200_000, '"text"'])

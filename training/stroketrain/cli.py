@@ -139,11 +139,15 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--threshold", type=float, default=0.5)
     p.add_argument("--hysteresis", type=float, help="second threshold, see segment --hysteresis")
     p.add_argument("--min-volume", type=float, default=0.05)
+    p.add_argument("--triplanar", type=float, nargs=3, metavar=("P", "HIGH", "ML"),
+                   help="the same three with --views triplanar")  # fmt: skip
     p.add_argument("--training", type=Path, help="JSON to merge into the manifest's training field")
     p.add_argument("--metrics", type=Path, help="JSON for the manifest's metrics field")
     p.add_argument("--default", action="store_true")
     return parser
 
+
+_POINT = ("threshold", "hysteresis", "min_volume_ml")
 
 # Options of one kind of training that the other one would ignore.
 _NOT_FOR_PRESETS = (
@@ -302,6 +306,7 @@ def _run(a: argparse.Namespace) -> None:
             threshold=a.threshold,
             hysteresis=a.hysteresis,
             min_volume_ml=a.min_volume,
+            of_views=a.triplanar and {"triplanar": dict(zip(_POINT, a.triplanar, strict=True))},
             training=json.loads(a.training.read_text()) if a.training else None,
             metrics=json.loads(a.metrics.read_text()) if a.metrics else None,
             channels=a.channels,

@@ -179,7 +179,7 @@ def evaluate(
     Threshold and smallest volume come from the model's manifest unless given. ``names`` are the
     scans to be scored, all without; see ``part_of_split``.
     """
-    settings = model.manifest.inference
+    settings = model.manifest.inference_of(views)
     threshold = settings["threshold"] if threshold is None else threshold
     smallest = settings.get("min_volume_ml", 0.0) if min_volume_ml is None else min_volume_ml
     options = SegmentOptions(views=views, tta=tta)

@@ -78,6 +78,7 @@ def export(
     threshold: float = 0.5,
     hysteresis: float | None = None,
     min_volume_ml: float = 0.05,
+    of_views: dict[str, dict[str, float]] | None = None,
     training: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
     default: bool = False,
@@ -88,6 +89,7 @@ def export(
     """Write ``manifest.json`` and ``weights.safetensors`` (float16) of a finished run into ``out``.
 
     ``channels`` names the network's inputs in their order; those of one or four need no names.
+    ``of_views``: threshold, hysteresis and smallest volume where views want others.
 
     Raises ``InputError`` for an unfinished run, a network that the engine cannot run, channels of
     another number than it takes, and weights that do not fit it.
@@ -124,6 +126,7 @@ def export(
             "min_volume_ml": min_volume_ml,
             "views": "axial",
             "flip_axes": ["i"],
+            **({"of_views": of_views} if of_views else {}),
         },
         "training": {**record, **(training or {})},
         "metrics": metrics or {},

@@ -188,7 +188,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
             "sha256": manifest.weights["sha256"],
         },
         options=chosen,
-        clean=options.clean.resolve(manifest.inference),
+        clean=options.clean.resolve(manifest.inference_of(chosen.views)),
         dicom_seg=options.dicom_seg,
         report=options.report,
     )

@@ -136,7 +136,7 @@ def open_scan(
             choose_device(options.device),
             options.precision,
             probe=probe_crop(ready.array, ready.box),
-            thresholds=deciding_thresholds(manifest.inference),
+            thresholds=deciding_thresholds(manifest.inference_of(options.views)),
         )
     network = SliceNetwork(prepared, threads)
     network.warnings[:0] = ready.warnings
@@ -159,7 +159,7 @@ def open_scan(
         background,
         native,
         ready.found,
-        *_operating_point(manifest.inference),
+        *_operating_point(manifest.inference_of(options.views)),
         multiple,
         flip_axes,
         np.linalg.inv(volume.grid.affine),

@@ -172,7 +172,7 @@ def run_network(
             choose_device(options.device),
             options.precision,
             probe=probe_crop(ready.array, ready.box),
-            thresholds=deciding_thresholds(model.manifest.inference),
+            thresholds=deciding_thresholds(model.manifest.inference_of(options.views)),
         )
         run.timings["prepare"] = time.perf_counter() - started
         result = _predict(ready.array, ready.box, prepared, options, model, progress, cancel)

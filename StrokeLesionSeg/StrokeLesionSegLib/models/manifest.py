@@ -22,6 +22,7 @@ MAX_WEIGHT_BYTES = 1 << 30
 MAX_SPEC_CHARACTERS = 8192
 
 VIEWS = ("axial", "triplanar")
+_BY_VIEWS = {"threshold", "hysteresis", "min_volume_ml"}
 WEIGHT_DTYPES = ("float16", "bfloat16", "float32")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -46,7 +47,8 @@ class Manifest:
     preprocessing: ``grid``, ``window_percentiles`` (two percentiles), ``pad_multiple`` (pixels)
         and ``brain_mask_margin_mm`` (mm, or None for no brain mask).
     inference: ``threshold`` (probability), ``hysteresis`` (second threshold or None),
-        ``min_volume_ml`` (mL) and ``views``.
+        ``min_volume_ml`` (mL) and ``views``; ``of_views`` may hold other values of the first three
+        for some views, ``{"triplanar": {"hysteresis": 0.7}}``: see ``inference_of``.
     training, metrics: how it was made and how well it did; free-form.
     weights: ``file``, ``sha256``, ``bytes`` and ``dtype``.
     default: True for the model that is used when none is named.
@@ -81,6 +83,13 @@ class Manifest:
         if self.directory is None:
             raise ValueError("this manifest was not read from a directory")
         return self.directory / self.weights["file"]
+
+    def inference_of(self, views: str) -> dict[str, Any]:
+        """``inference`` with the values that hold for ``views``.
+
+        The mean of three views is rarely as sure as one of them: thresholds differ.
+        """
+        return {**self.inference, **self.inference.get("of_views", {}).get(views, {})}
 
     @classmethod
     def from_dict(
@@ -247,6 +256,16 @@ def _validate_preprocessing(content: Mapping[str, Any]) -> None:
 
 
 def _validate_inference(content: Mapping[str, Any]) -> None:
+    special = content.get("of_views", {})
+    if not isinstance(special, Mapping) or not all(
+        views in VIEWS and isinstance(own, Mapping) and own.keys() <= _BY_VIEWS
+        for views, own in special.items()
+    ):
+        raise ValueError(
+            f"manifest field inference.of_views must give {', '.join(sorted(_BY_VIEWS))} by views"
+        )
+    for own in special.values():
+        _validate_inference({**content, "of_views": {}, **own})
     if not _number(content.get("threshold"), 0, 1) or content["threshold"] == 0:
         raise ValueError("manifest field inference.threshold must be a probability above 0")
     hysteresis = content.get("hysteresis")

@@ -80,7 +80,7 @@ def run_command(a: argparse.Namespace) -> None:
     rows = collect(cases, a.out, key, view)
     if not rows:
         raise InputError(a.out, "no scan could be measured", "; ".join(problems[:2]) or "go on")
-    point = OperatingPoint.of(model, a.threshold, a.min_volume)
+    point = OperatingPoint.of(model, view, a.threshold, a.min_volume)
     others = {v: collect(cases, a.out, key, v) for v in settings.views[1:]}
     if other is not None:
         others[other.manifest.title or other.manifest.name] = collect(

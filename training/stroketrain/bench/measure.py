@@ -47,10 +47,13 @@ class OperatingPoint:
 
     @staticmethod
     def of(
-        model: LoadedModel, threshold: float | None = None, min_volume_ml: float | None = None
+        model: LoadedModel,
+        view: str = "axial",
+        threshold: float | None = None,
+        min_volume_ml: float | None = None,
     ) -> OperatingPoint:
-        """The model's own, from its manifest, but for what is given."""
-        own = model.manifest.inference
+        """The model's own for a view (``axial``, ``triplanar+flips``), but for what is given."""
+        own = model.manifest.inference_of(view.partition("+")[0])
         return OperatingPoint(
             float(own["threshold"] if threshold is None else threshold),
             own.get("hysteresis") if threshold is None else None,

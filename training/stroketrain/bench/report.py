@@ -241,7 +241,7 @@ def _robot(rows: list[Row]) -> list[str]:
     return [
         "## Robot user",
         "Clicks on the thickest place of the largest error, through the editing session; Dice "
-        "after n clicks. 0 clicks is the map at the model's threshold without a smallest volume.",
+        "after n clicks. 0 clicks is the automatic mask.",
         table(head, lines),
     ]
 

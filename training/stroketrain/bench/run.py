@@ -92,8 +92,8 @@ def do(job: Job, settings: Settings) -> str | None:
         results = settings.out / "models" / key_of(model) / job.case.name
         if job.what == "predict":
             predict(scan, model, list(job.views), results, settings.threads)
-            point = OperatingPoint.of(model, settings.threshold, settings.min_volume_ml)
             for view in job.views:
+                point = OperatingPoint.of(model, view, settings.threshold, settings.min_volume_ml)
                 score(scan, results, view, point)
         else:
             for noise in settings.noise_mm:
