@@ -19,6 +19,9 @@ PEERS_CONSTRAINTS := Testing/benchmarks/peers-constraints.txt
 STAMP_PEERS := $(PEERS)/.stamp
 
 .DEFAULT_GOAL := help
+# Text is UTF-8 whatever the locale: the drawing libraries reset it.
+export PYTHONUTF8 := 1
+
 .PHONY: help demo test bench bench-cohort lint format clean package-list test-slicer-t1 test-slicer-versions
 
 help:

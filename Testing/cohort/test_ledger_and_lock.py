@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from StrokeLesionSegLib.cohort import lock as lock_module
@@ -201,10 +202,12 @@ def test_a_batch_that_was_asleep_leaves_the_next_owner_alone(
 def test_without_the_systems_locks_one_of_two_gets_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both have seen an empty file before either writes its name."""
-    both = threading.Barrier(2, timeout=20)
-    monkeypatch.setattr(lock_module, "SETTLE_S", 0.3)
-    monkeypatch.setattr(lock_module, "_lock", lambda descriptor: both.wait() and None)
+    """Both have seen an empty file before either writes its name, and both names were written
+    before either looks whose has stayed (however slow the disk is)."""
+    both, written = threading.Barrier(2, timeout=20), threading.Barrier(2, timeout=20)
+    clock = SimpleNamespace(sleep=lambda seconds: written.wait())
+    monkeypatch.setattr(lock_module, "time", clock)
+    monkeypatch.setattr(lock_module, "_lock", lambda descriptor: (both.wait(), None)[1])
     ended = threading.Barrier(2, timeout=20)
     inside: list[str] = []
 

@@ -41,6 +41,7 @@ def model(network=None, channels=("t1",), **preprocessing):
             "brain_mask_margin_mm": None,
             **preprocessing,
         },
+        inference_of=lambda views: {"threshold": 0.5, "views": views},
         inference={"threshold": 0.5, "views": "axial"},
     )
     return SimpleNamespace(manifest=manifest, network=network or Logit(), directory=None)

@@ -44,7 +44,7 @@ def browse(page: Path, *arguments: str) -> tuple[str, str]:
             page.as_uri(),
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=240,
         check=False,
     )

@@ -92,7 +92,7 @@ def drive(folder: Path, kills: list[int], arguments: list[str]) -> list[int]:
         [sys.executable, "-c", DRIVER, str(folder), json.dumps(kills), *arguments],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=900,
         check=False,
     )
