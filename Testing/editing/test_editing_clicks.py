@@ -507,11 +507,8 @@ def test_a_click_on_the_rim_leaves_the_clicked_middle(name: str) -> None:
     at_once = whole(session)
     at_once[box] = mask
     refine(session)
-    ijk = np.indices(volume.array.shape)[::-1].reshape(3, -1)
-    ras = (volume.affine[:3, :3] @ ijk).T + volume.affine[:3, 3]
-    middle_mm, rim_mm = (
-        np.linalg.norm(ras - p, axis=1).reshape(kept.shape) for p in (FAINT[0], rim)
-    )
+    ras = places(volume.affine, volume.grid.shape)
+    middle_mm, rim_mm = (np.linalg.norm(ras - p, axis=-1) for p in (FAINT[0], rim))
     nearer = kept & (middle_mm + 1 < rim_mm) & (rim_mm > OBEYED_MM)
     assert nearer.sum() > 0.3 * kept.sum()
     for after in (at_once, whole(session)):

@@ -219,7 +219,7 @@ def set_segment_voxels(segmentation_node: Any, segment_id: str, patch: Patch) ->
     shown_in_3d = segment.GetRepresentation(names.GetSegmentationClosedSurfaceRepresentationName())
     patch = patch.trimmed()  # Slicer's time grows with the image's extent
     # Replacing writes only where the new image has voxels, and what lies elsewhere has to go.
-    if before is not None and shown_in_3d is not None and _same_grid(before, patch.grid):
+    if before is not None and shown_in_3d is not None and _lies_on(before, patch.grid):
         # Clearing would make a surface of nothing first, and VTK an error of that.
         patch = patch.grown(before.GetExtent())
     else:
@@ -234,13 +234,13 @@ def set_segment_voxels(segmentation_node: Any, segment_id: str, patch: Patch) ->
         raise RuntimeError("Slicer did not accept the mask")
 
 
-def _same_grid(image: Any, grid: Grid) -> bool:
+def _lies_on(image: Any, grid: Grid) -> bool:
+    """Whether the voxels of a ``vtkOrientedImageData`` are voxels of ``grid``."""
     import vtk
 
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    affine = [[matrix.GetElement(row, column) for column in range(4)] for row in range(4)]
-    return bool(np.allclose(affine, grid.affine, atol=1e-6))
+    return Grid(grid.shape, affine_from_matrix(matrix)).same_as(grid)
 
 
 def oriented_image(patch: Patch) -> Any:
@@ -286,7 +286,6 @@ def read_own(segmentation_node: Any, segment_id: str, volume_node: Any) -> Patch
 def _labelmap(segmentation_node: Any, segment_id: str, grid: Grid) -> Patch | None:
     """The labelmap as it is kept, without transforms; None if it does not lie on ``grid``."""
     import slicer
-    import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
     image = slicer.vtkOrientedImageData()
@@ -295,12 +294,10 @@ def _labelmap(segmentation_node: Any, segment_id: str, grid: Grid) -> Patch | No
     extent = image.GetExtent()
     if extent[1] < extent[0] or extent[3] < extent[2] or extent[5] < extent[4]:
         return Patch(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), grid)
-    matrix = vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(matrix)
     inside = min(extent[::2]) >= 0 and all(
         last < size for last, size in zip(extent[1::2], grid.shape[::-1], strict=True)
     )
-    if not inside or not Grid(grid.shape, affine_from_matrix(matrix)).same_as(grid):
+    if not inside or not _lies_on(image, grid):
         return None
     shape = (extent[5] - extent[4] + 1, extent[3] - extent[2] + 1, extent[1] - extent[0] + 1)
     voxels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(shape)

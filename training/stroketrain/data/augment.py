@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 
-def _draw(g: Generator, n: int, low: float, high: float, device: torch.device) -> Tensor:
+def draw(g: Generator, n: int, low: float, high: float, device: torch.device) -> Tensor:
+    """``n`` numbers from [low, high), drawn where the generator is."""
     return (low + (high - low) * torch.rand(n, generator=g, device=g.device)).to(device)
 
 
@@ -19,9 +20,9 @@ def resampling_blur(g: Generator, image: Tensor, share: float = 0.4) -> Tensor:
     thickness of about 1 to 4 mm leaves of a 1 mm image.
     """
     n, device = image.shape[0], image.device
-    sigma = _draw(g, n, 0.4, 1.6, device)
-    where = _draw(g, n, 0, 1, device)
-    chosen = _draw(g, n, 0, 1, device) < share
+    sigma = draw(g, n, 0.4, 1.6, device)
+    where = draw(g, n, 0, 1, device)
+    chosen = draw(g, n, 0, 1, device) < share
     steps = torch.arange(-4, 5, device=device, dtype=image.dtype)
     bell = torch.exp(-0.5 * (steps / sigma.view(-1, 1)) ** 2)
     bell = bell / bell.sum(dim=1, keepdim=True)
@@ -42,37 +43,37 @@ def augment(
     nearest neighbour. Only left and right are exchanged: a head upside down is nobody's head.
     """
     n, device = image.shape[0], image.device
-    angle = _draw(g, n, -degrees, degrees, device) * torch.pi / 180
-    zoom = _draw(g, n, 0.85, 1.18, device)
-    stretch = _draw(g, n, 0.94, 1.06, device)
+    angle = draw(g, n, -degrees, degrees, device) * torch.pi / 180
+    zoom = draw(g, n, 0.85, 1.18, device)
+    stretch = draw(g, n, 0.94, 1.06, device)
     h, w = image.shape[-2:]
     c, s = torch.cos(angle), torch.sin(angle)
     flip = torch.ones(n, device=device)
     if mirror:
-        flip = torch.where(_draw(g, n, 0, 1, device) < 0.5, -1.0, 1.0)
+        flip = torch.where(draw(g, n, 0, 1, device) < 0.5, -1.0, 1.0)
     theta = torch.zeros(n, 2, 3, device=device)
     theta[:, 0, 0] = c * zoom * stretch * flip
     theta[:, 0, 1] = -s * zoom * (h / w)
     theta[:, 1, 0] = s * zoom * (w / h) * flip
     theta[:, 1, 1] = c * zoom / stretch
-    theta[:, 0, 2] = _draw(g, n, -0.06, 0.06, device)
-    theta[:, 1, 2] = _draw(g, n, -0.06, 0.06, device)
+    theta[:, 0, 2] = draw(g, n, -0.06, 0.06, device)
+    theta[:, 1, 2] = draw(g, n, -0.06, 0.06, device)
     grid = F.affine_grid(theta, list(image.shape), align_corners=False)
     image = F.grid_sample(image, grid, "bilinear", "zeros", align_corners=False)
     mask = F.grid_sample(mask, grid, "nearest", "zeros", align_corners=False)
 
     some = (n, 1, 1, 1)
-    power = torch.exp(_draw(g, n, -0.35, 0.35, device)).view(some)
+    power = torch.exp(draw(g, n, -0.35, 0.35, device)).view(some)
     image = image.clamp(0, 1) ** power
     field = torch.randn(n, 1, 3, 3, generator=g, device=g.device).to(device)
     shading = F.interpolate(field, (h, w), mode="bilinear", align_corners=True)
-    image = image * torch.exp(shading * _draw(g, n, 0, 0.15, device).view(some))
+    image = image * torch.exp(shading * draw(g, n, 0, 0.15, device).view(some))
     blurred = F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
-    image = torch.lerp(image, blurred, _draw(g, n, -0.3, 0.9, device).clamp_min(0).view(some))
+    image = torch.lerp(image, blurred, draw(g, n, -0.3, 0.9, device).clamp_min(0).view(some))
     image = resampling_blur(g, image)
     noise = torch.randn(image.shape, generator=g, device=g.device).to(device)
-    image = image + noise * _draw(g, n, -0.02, 0.05, device).clamp_min(0).view(some)
-    gain = _draw(g, n, 0.85, 1.12, device).view(some)
+    image = image + noise * draw(g, n, -0.02, 0.05, device).clamp_min(0).view(some)
+    gain = draw(g, n, 0.85, 1.12, device).view(some)
     return (image * gain).clamp(0, 1), mask
 
 
@@ -85,8 +86,8 @@ def paper_augment(g: Generator, image: Tensor, mask: Tensor) -> tuple[Tensor, Te
     """
     n, device = image.shape[0], image.device
     h, w = image.shape[-2:]
-    angle = _draw(g, n, -15.0, 15.0, device) * torch.pi / 180
-    zoom = 1 / _draw(g, n, 0.9, 1.1, device)
+    angle = draw(g, n, -15.0, 15.0, device) * torch.pi / 180
+    zoom = 1 / draw(g, n, 0.9, 1.1, device)
     flips = torch.where(torch.rand(2, n, generator=g, device=g.device) < 0.5, -1.0, 1.0).to(device)
     c, s = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     theta = torch.zeros(n, 2, 3, device=device)

@@ -18,6 +18,9 @@ import torch.nn.functional as F
 from StrokeLesionSegLib.images import mni_brain_mask
 from torch import Generator, Tensor
 
+from .augment import draw
+from .resident import cut_patches
+
 # Tissue is compared with the mean of 36 x 36 pixels around it, on an image shrunk by 4.
 _SHRINK, _LOCAL = 4, 9
 _SOFTEST = 8  # 3 x 3 means that an edge is blurred with at most
@@ -33,17 +36,14 @@ def brain_patches(axis: int, places: Tensor, size: tuple[int, int]) -> Tensor:
 
     ``places`` (B, 4): scan, slice, first row, first column, as ``SliceStream`` gives them.
     """
-    brain = _template_brain(str(places.device)).movedim(axis, 0)
-    _, at, row, column = places.view(-1, 4, 1, 1).unbind(dim=1)
-    rows = row + torch.arange(size[0], device=places.device).view(1, -1, 1)
-    columns = column + torch.arange(size[1], device=places.device).view(1, 1, -1)
-    return brain[at, rows, columns][:, None].float()
+    brain = _template_brain(str(places.device))[None]
+    first = torch.tensor([0, 1, 1, 1], device=places.device)  # of one scan alone
+    return cut_patches(brain, axis, places * first, size).float()
 
 
 def _numbers(g: Generator, like: Tensor, low: float, high: float) -> Tensor:
     """One number for each image, (B, 1, 1, 1)."""
-    drawn = torch.rand(len(like), generator=g, device=g.device).to(like.device)
-    return (low + (high - low) * drawn).view(-1, 1, 1, 1)
+    return draw(g, len(like), low, high, like.device).view(-1, 1, 1, 1)
 
 
 def _chosen(g: Generator, like: Tensor, share: float) -> Tensor:

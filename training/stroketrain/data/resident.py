@@ -75,11 +75,20 @@ class ResidentCache:
     def patches(self, axis: int, places: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Patches of slices along ``axis`` (0 axial, 1 coronal, 2 sagittal), images and masks
         (B, 1, *size). ``places`` (B, 4): scan, slice, first row, first column."""
-        n, at, row, column = places.to(self.device).unbind(dim=1)
-        rows = row[:, None] + torch.arange(size[0], device=self.device)
-        columns = column[:, None] + torch.arange(size[1], device=self.device)
-        index = [at.view(-1, 1, 1)] * 3
-        rest = [a for a in range(3) if a != axis]
-        index[rest[0]], index[rest[1]] = rows[:, :, None], columns[:, None, :]
-        where = (n.view(-1, 1, 1), *index)
-        return self.images[where][:, None], self.masks[where][:, None]
+        where = places.to(self.device)
+        images, masks = (cut_patches(v, axis, where, size) for v in (self.images, self.masks))
+        return images, masks
+
+
+def cut_patches(volumes: Tensor, axis: int, places: Tensor, size: tuple[int, int]) -> Tensor:
+    """Patches (B, 1, *size) of slices along ``axis`` of ``volumes`` (N, K, J, I), on their device.
+
+    ``places`` (B, 4), there too: volume, slice, first row, first column.
+    """
+    n, at, row, column = places.unbind(dim=1)
+    rows = row[:, None] + torch.arange(size[0], device=places.device)
+    columns = column[:, None] + torch.arange(size[1], device=places.device)
+    index = [at.view(-1, 1, 1)] * 3
+    rest = [a for a in range(3) if a != axis]
+    index[rest[0]], index[rest[1]] = rows[:, :, None], columns[:, None, :]
+    return volumes[(n.view(-1, 1, 1), *index)][:, None]
