@@ -68,6 +68,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/window.py
   StrokeLesionSegLib/images/writing.py
   StrokeLesionSegLib/inference/__init__.py
+  StrokeLesionSegLib/inference/channels.py
   StrokeLesionSegLib/inference/device.py
   StrokeLesionSegLib/inference/fold.py
   StrokeLesionSegLib/inference/options.py

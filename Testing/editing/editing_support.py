@@ -16,6 +16,8 @@ from StrokeLesionSegLib.models import LoadedModel, Manifest, load_model, write_m
 from StrokeLesionSegLib.networks import build_network
 
 CHANNELS = ["t1", "click_positive", "click_negative", "previous_probability"]
+# Four inputs, or with neighbouring slices and the mirror image seven.
+CHANNELS += ["t1_minus_3mm", "t1_plus_3mm", "t1_mirror"]
 PLAIN = SegmentOptions(align="none", device="cpu", precision="float32", threads=1)
 # Half-axes of the head in mm, and the two lesions: centre, radius, darkness.
 HEAD = np.array([20.0, 24.0, 18.0])

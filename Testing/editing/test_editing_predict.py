@@ -132,6 +132,55 @@ def test_ends_there_aligned_and_masked_too() -> None:
     np.testing.assert_allclose(session.probability, wanted.probability.array, atol=1e-5)
 
 
+@pytest.mark.parametrize(("name", "options"), [("coronal, oblique", PLAIN), ("thick", TRIPLANAR)])
+@pytest.mark.parametrize("aligned", [False, True])
+def test_ends_there_with_neighbours_and_mirror_image(
+    name: str, options: SegmentOptions, aligned: bool
+) -> None:
+    volume, model = head(name), random_model(7)
+    found = an_alignment() if aligned else None
+    options = replace(options, align="auto" if aligned else "none")
+    wanted = segment_volume(volume, model, options, alignment=found).probability.array
+    without = segment_volume(volume, random_model(4), options, alignment=found)
+    assert np.abs(wanted - without.probability.array).max() > 0.05
+    session = EditingSession.open(volume, model, options=options, alignment=found)
+    session.predict_visible(1, volume.array.shape[1] // 2)
+    finish(session)
+    np.testing.assert_allclose(session.probability, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("degrees", [0, 17])
+@pytest.mark.parametrize("view", ["axial", "coronal", "sagittal"])
+def test_planes_beside_an_oblique_one(view: str, degrees: float) -> None:
+    """A network sees neighbours and mirror image of any plane, not of canonical slices alone."""
+    from scipy.ndimage import map_coordinates
+    from StrokeLesionSegLib.editing.planes import oblique_plane
+
+    rng = np.random.default_rng(1)
+    array = rng.random((40, 50, 45)).astype(np.float32)
+    axis = ("sagittal", "coronal", "axial").index(view)  # of ijk
+    normal = turned((axis + 1) % 3, degrees) @ np.eye(3)[axis]
+    box = (slice(2, 38), slice(3, 47), slice(4, 43))
+    plane = oblique_plane(np.array([21.3, 24.0, 19.6]), normal, box, 16)
+    assert plane is not None
+    assert plane.view == view
+    rows, columns = np.mgrid[: plane.shape[0], : plane.shape[1]]
+    at = plane.origin + rows[..., None] * plane.row + columns[..., None] * plane.column
+    for mm in (3, -2):
+        shifted = plane.shifted(mm)
+        # The normal was made to point up, forward or right.
+        assert normal[axis] > 0
+        kji = np.moveaxis(at + mm * normal, -1, 0)[::-1]
+        wanted = map_coordinates(array, kji, order=1)
+        inside = np.all([(c > 1) & (c < n - 2) for c, n in zip(kji, array.shape, strict=True)], 0)
+        assert inside.mean() > 0.3
+        np.testing.assert_allclose(shifted.sample(array)[inside], wanted[inside], atol=1e-4)
+    kji = np.moveaxis(at, -1, 0)[::-1]
+    wanted = map_coordinates(array[:, :, ::-1], kji, order=1)
+    inside = np.all([(c > 1) & (c < n - 2) for c, n in zip(kji, array.shape, strict=True)], 0)
+    np.testing.assert_allclose(plane.sample_mirrored(array)[inside], wanted[inside], atol=1e-4)
+
+
 def test_steps_are_short_and_go_near_first() -> None:
     volume = head("ras")
     session = EditingSession.open(volume, random_model(), options=PLAIN)

@@ -186,6 +186,7 @@ def put(key, value):
         (put("created", "yesterday"), "date"),
         (put("channels", []), "channels"),
         (put("channels", ["t1"]), "takes 4 channels but 1"),
+        (put("channels", ["t1", "t1_mirror", "t2", "flair"]), "no input channel 't2'"),
         (put("labels", {}), "labels"),
         (remove("network.name"), "no name"),
         (put("network.filters", [1] * 9000), "absurdly long"),

@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("cache", help="of stroketrain prepare; none with --simulate for its scans alone")
     p.add_argument("out", type=Path)
     p.add_argument("--network", default=DEFAULT_SPEC, help="the network's spec as JSON")
+    p.add_argument("--channels", nargs="+", help="names of the network's inputs in their order; "
+                   "those of one or four need none")  # fmt: skip
     p.add_argument("--steps", type=int, default=4000)
     p.add_argument("--minutes", type=float, help="stop, well annealed, after this wall time")
     p.add_argument("--batch", type=int, default=16)
@@ -259,6 +261,7 @@ def _run(a: argparse.Namespace) -> None:
             lesion_share=a.lesion_share,
             ema=a.ema,
             compiled=a.compile,
+            channels=a.channels,
             simulate=simulate,
             **runtime_options(a),
         )

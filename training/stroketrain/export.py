@@ -45,7 +45,7 @@ def _read_run(run: Path) -> dict[str, Any]:
 
 def _channels(record: dict[str, Any], asked: list[str] | None) -> list[str]:
     count = int(record["network"].get("in_channels", 1))
-    names = asked or CHANNELS.get(count, [])
+    names = asked or record.get("channels") or CHANNELS.get(count, [])
     if len(names) != count:
         raise InputError(
             "--channels",
@@ -88,7 +88,7 @@ def export(
 ) -> Path:
     """Write ``manifest.json`` and ``weights.safetensors`` (float16) of a finished run into ``out``.
 
-    ``channels`` names the network's inputs in their order; those of one or four need no names.
+    ``channels`` names the network's inputs in their order, where the run does not.
     ``of_views``: threshold, hysteresis and smallest volume where views want others.
 
     Raises ``InputError`` for an unfinished run, a network that the engine cannot run, channels of

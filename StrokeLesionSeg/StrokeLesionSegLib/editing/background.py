@@ -6,10 +6,12 @@ All arrays and boxes here are on the canonical grid.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..inference.channels import MIRROR, offset_mm
 from ..inference.views import VIEW_AXES, Pass
 from .network import SliceNetwork
 from .planes import Plane, canonical_plane
@@ -31,6 +33,7 @@ class Background:
         each voxel, 0 where none is.
     done: for each pass, one bool for each slice of the whole array along its axis; slices outside
         of the box count as done.
+    mirror: ``t1`` lies on the MNI grid, and the network is shown mirror images if it takes them.
     version: grows whenever finished slices are changed (by ``replace``).
     """
 
@@ -42,9 +45,13 @@ class Background:
         network: SliceNetwork,
         multiple: int,
         keep: NDArray[np.bool_] | None,
+        mirror: bool = False,
     ) -> None:
         self.t1, self.box, self.passes = t1, box, passes
         self.network = network
+        names = network.prepared.channels
+        self._offsets = {n: mm for n in names if (mm := offset_mm(n)) is not None}
+        self._mirror = mirror and MIRROR in names
         self.mean = np.zeros(t1.shape, np.float32)
         self.version = 0
         self._multiple = multiple
@@ -70,6 +77,33 @@ class Background:
     def plane(self, view: str, index: int) -> Plane:
         """The canonical slice ``index`` of a view as the network sees it."""
         return canonical_plane(self.t1.shape, self.box, view, index, self._multiple)
+
+    @property
+    def sees_neighbours(self) -> bool:
+        """Whether the network is shown neighbouring slices."""
+        return bool(self._offsets)
+
+    def beside(self, plane: Plane) -> dict[str, NDArray[np.float32]]:
+        """What the network is shown beside the T1 in ``plane``: (rows, columns) by channel."""
+        shown = {name: plane.shifted(mm).sample(self.t1) for name, mm in self._offsets.items()}
+        if self._mirror:
+            shown[MIRROR] = plane.sample_mirrored(self.t1)
+        return shown
+
+    def ask(
+        self,
+        planes: list[Plane],
+        guidance: dict[str, NDArray[np.float32]] | None = None,
+        flips: Sequence[int] = (),
+    ) -> NDArray[np.float32]:
+        """What the network says of planes of one shape, (N, rows, columns) float32.
+
+        ``guidance``: of the same shape, by channel.
+        """
+        t1 = np.stack([plane.sample(self.t1) for plane in planes])
+        beside = [self.beside(plane) for plane in planes]
+        further = {name: np.stack([one[name] for one in beside]) for name in beside[0]}
+        return self.network(t1, {**further, **(guidance or {})}, flips=flips)
 
     @property
     def complete(self) -> bool:
@@ -107,8 +141,7 @@ class Background:
         one = self.passes[number]
         axis = VIEW_AXES[one.view]
         planes = [self.plane(one.view, index) for index in indices]
-        t1 = np.stack([plane.sample(self.t1) for plane in planes])
-        values = self.network(t1, flips=one.flips)
+        values = self.ask(planes, flips=one.flips)
         for plane, index, value in zip(planes, indices, values, strict=True):
             self._add(number, index, value[plane.wanted])
         parts = list(self.box)
@@ -161,7 +194,7 @@ class Background:
             return plane, plane.sample(self.mean)
         key = (view, index)
         if key not in self._other:
-            values = self.network(plane.sample(self.t1)[None])[0]
+            values = self.ask([plane])[0]
             cut = np.zeros_like(values)
             cut[plane.wanted] = values[plane.wanted]
             if self._keep is not None:
@@ -177,7 +210,7 @@ class Background:
         """What the network says on any plane, (rows, columns); 0 outside of what is searched."""
         if plane.index is not None:
             return self.own_slice(plane.view, plane.index)[1]
-        values = self.network(plane.sample(self.t1)[None])[0]
+        values = self.ask([plane])[0]
         return self.cut(plane, values)
 
     def cut(self, plane: Plane, values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -44,6 +44,8 @@ _KEPT_ANSWERS = 400
 _FURTHEST_MM = 40.0
 _WIDTHS = {True: 0.5, False: 1.0}
 _GRACE_MM = 1.0
+# What was marked in a neighbouring slice is handed on as so probable; as in training.
+_HINT = 0.85
 # A starting mask is handed on as sure, but not beyond doubt.
 _SURE, _BLUR_MM = 0.9, 1.0
 
@@ -282,8 +284,7 @@ class Guided:
         if not disks:
             return none
         previous = self._previous_on(plane, box)
-        t1 = plane.sample(scan.background.t1)
-        answer = scan.network(t1[None], channels(plane.shape, disks, previous))[0]
+        answer = scan.background.ask([plane], channels(plane.shape, disks, previous))[0]
         values = on_slice(scan, plane, answer, axis, index)
         values = np.where(values < 0, field, values)
         marks = {sign: np.zeros(field.shape, bool) for sign in (True, False)}
@@ -418,7 +419,9 @@ class Guided:
                 return
             disks = self._disks.setdefault((view, index), [])
             disks.append(disk)
-            answer, accepted = self._asked(view, index, before)
+            # Networks that see neighbouring slices have learned to go on from a neighbour's answer.
+            hint = corrected if click.positive and background.sees_neighbours else None
+            answer, accepted = self._asked(view, index, before, hint)
             turned = accepted & _turned(answer, before, click.positive)
             if not carried_on(turned, corrected, disk) or not tissue.stands_out(t1, turned):
                 disks.remove(disk)
@@ -452,14 +455,21 @@ class Guided:
         return field
 
     def _asked(
-        self, view: str, index: int, before: NDArray[np.float32]
+        self,
+        view: str,
+        index: int,
+        before: NDArray[np.float32],
+        hint: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The network's answer to the disks of a canonical slice, and where it counts."""
+        """The network's answer to the disks of a canonical slice, and where it counts.
+
+        ``hint``: what was marked in the neighbouring slice that a correction comes from.
+        """
         plane = self.scan.background.plane(view, index)
         squares = [
             (plane.squared_distance(self._place(click)), click.positive) for click in self._known
         ]
-        answer = within_reach(self._answer(view, index, plane), before, squares)
+        answer = within_reach(self._answer(view, index, plane, hint), before, squares)
         marks = {sign: np.zeros(plane.shape, bool) for sign in (True, False)}
         for disk in self._disks[(view, index)]:
             marks[disk.positive] |= disk.mask(plane.shape)
@@ -468,12 +478,15 @@ class Guided:
         searched[plane.wanted] = True
         return answer, corrected & searched
 
-    def _answer(self, view: str, index: int, plane: Plane) -> NDArray[np.float32]:
-        background, network = self.scan.background, self.scan.network
+    def _answer(
+        self, view: str, index: int, plane: Plane, hint: NDArray[np.bool_] | None
+    ) -> NDArray[np.float32]:
+        background = self.scan.background
         disks = self._disks[(view, index)]
         key = (
             *(view, index, self._starts, background.version),
             tuple((d.row, d.column, d.positive) for d in disks),
+            b"" if hint is None else np.packbits(hint).tobytes(),
         )
         if key in self._answers:
             self._answers.move_to_end(key)
@@ -482,8 +495,10 @@ class Guided:
             previous = plane.sample(self._start_soft)
         else:
             previous = background.own_slice(view, index)[1]
-        t1 = plane.sample(background.t1)
-        answer = network(t1[None], channels(plane.shape, disks, previous))[0].astype(np.float16)
+        if hint is not None:
+            previous = np.maximum(previous, hint * np.float32(_HINT))
+        answer = background.ask([plane], channels(plane.shape, disks, previous))[0]
+        answer = answer.astype(np.float16)
         self._answers[key] = answer
         while len(self._answers) > _KEPT_ANSWERS:
             self._answers.popitem(last=False)

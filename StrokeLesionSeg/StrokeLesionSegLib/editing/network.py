@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..inference.channels import GUIDANCE, T1
 from ..inference.device import torch_threads
 from ..inference.prepare import PreparedNetwork, on_cpu, running
-
-GUIDANCE = ("click_positive", "click_negative", "previous_probability")
 
 
 class SliceNetwork:
@@ -45,8 +44,8 @@ class SliceNetwork:
     ) -> NDArray[np.float32]:
         """Probabilities (N, H, W) float32 of planes ``t1`` (N, H, W) in [0, 1].
 
-        ``guidance``: further channels by name, of the same shape. ``flips``: 0 for rows, 1 for
-        columns, mirrored before and after.
+        ``guidance``: further channels by name, of the same shape; those that are not given are
+        zeros. ``flips``: 0 for rows, 1 for columns, mirrored before and after.
         """
         started = time.perf_counter()
         try:
@@ -75,7 +74,7 @@ class SliceNetwork:
         axes = [1 + flip for flip in flips]
         with torch_threads(self.threads), running():
             batch = prepared.empty_batch(len(t1), *t1.shape[1:])
-            for name, planes in {"t1": t1, **guidance}.items():
+            for name, planes in {T1: t1, **guidance}.items():
                 planes = np.ascontiguousarray(np.flip(planes, axes) if axes else planes)
                 batch[:, prepared.channels.index(name)].copy_(torch.from_numpy(planes))
             values = prepared.probability(batch).numpy()

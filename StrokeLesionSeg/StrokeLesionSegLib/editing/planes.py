@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,25 @@ class Plane:
         inplane = [axis for axis in range(3) if axis != VIEW_AXES[self.view]]
         first, second = (round(float(self.origin[2 - axis])) for axis in inplane)
         return first, second
+
+    def shifted(self, mm: int) -> Plane:
+        """The parallel plane ``mm`` further on: superior, anterior or right of it, by its view."""
+        axis = 2 - VIEW_AXES[self.view]
+        normal = np.cross(self.row, self.column)
+        normal = normal * (np.sign(normal[axis]) / np.linalg.norm(normal))
+        index = None if self.index is None else self.index + mm
+        return replace(self, origin=self.origin + mm * normal, index=index)
+
+    def sample_mirrored(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As ``sample``, of the array with left and right (i) exchanged."""
+        if self.index is not None:
+            return self.sample(array[:, :, ::-1])
+        flip = np.array([-1.0, 1.0, 1.0])
+        origin = self.origin * flip
+        origin[0] += array.shape[2] - 1
+        return replace(self, origin=origin, row=self.row * flip, column=self.column * flip).sample(
+            array
+        )
 
     def place(self, ijk: NDArray[np.float64]) -> NDArray[np.float64]:
         """(..., 3) canonical ijk to (..., 3): row, column, and distance from the plane in mm."""

@@ -149,6 +149,7 @@ def open_scan(
         network,
         multiple,
         keep,
+        on_mni_grid(ready.canonical),
     )
     native = NativeMap(NativeParts(ready.canonical), volume.grid.shape, background)
     scan = EditedScan(
@@ -192,7 +193,7 @@ def _warm_up(scan: EditedScan) -> None:
         if plane is not None and plane.shape not in [p.shape for p in planes]:
             planes.append(plane)
     for plane in planes:
-        scan.network(plane.sample(scan.background.t1)[None])
+        scan.background.ask([plane])
     scan.network.calls = 0  # what it has measured so far says nothing of the calls to come
 
 

@@ -175,7 +175,7 @@ def run_network(
             thresholds=deciding_thresholds(model.manifest.inference_of(options.views)),
         )
         run.timings["prepare"] = time.perf_counter() - started
-        result = _predict(ready.array, ready.box, prepared, options, model, progress, cancel)
+        result = _predict(ready, prepared, options, model, progress, cancel)
         ready.warnings += [*prepared.warnings, *result.warnings]
     ready.prepared, ready.result = prepared, result
 
@@ -190,6 +190,7 @@ def after_network(
 ) -> Prediction:
     """The stage back of ``segment_volume``, which needs no torch: to the scan's own grid."""
     from ..images import from_canonical
+    from ..images.brainbox import on_mni_grid
 
     result, prepared, canonical = ready.result, ready.prepared, ready.canonical
     if result is None or prepared is None:
@@ -197,7 +198,7 @@ def after_network(
     run = _Run(progress, cancel, ready.timings)
     with run.stage("back"):
         margin = model.manifest.preprocessing.get("brain_mask_margin_mm")
-        masked = margin is not None and _on_mni_grid(canonical)
+        masked = margin is not None and on_mni_grid(canonical)
         if masked:
             _keep_brain((result.mean, result.spread), canonical, float(margin))
         probability = from_canonical(result.mean, canonical)
@@ -268,28 +269,23 @@ def _align(
     return known
 
 
-def _on_mni_grid(canonical: Canonical) -> bool:
-    from ..images import MNI_GRID
-
-    return canonical.alignment is not None or canonical.volume.grid.same_as(MNI_GRID)
-
-
 def _predict(
-    array: NDArray[np.float32],
-    box: Box,
+    ready: ReadyScan,
     prepared: PreparedNetwork,
     options: SegmentOptions,
     model: LoadedModel,
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> CanonicalPrediction:
+    from ..images.brainbox import on_mni_grid
     from .predict import PAD_MULTIPLE, predict_volume
 
     manifest = model.manifest
     return predict_volume(
-        array,
+        ready.array,
         prepared,
-        box=box,
+        box=ready.box,
+        mirror=on_mni_grid(ready.canonical),
         views=options.views,
         tta=options.tta,
         flip_axes=tuple(manifest.inference.get("flip_axes") or ("i",)),

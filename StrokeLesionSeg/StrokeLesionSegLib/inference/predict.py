@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, InputError
+from .channels import MIRROR, T1, offset_mm
 from .device import Device, choose_device
 from .prepare import PreparedNetwork, on_cpu, prepare_network, running
 from .views import Box, Pass, SliceStack, check_box, full_box, passes
@@ -103,6 +104,7 @@ def predict_volume(
     multiple: int = PAD_MULTIPLE,
     batch_size: int | None = None,
     guidance: Mapping[str, NDArray[np.floating]] | None = None,
+    mirror: bool = False,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> CanonicalPrediction:
@@ -117,6 +119,9 @@ def predict_volume(
     views: "axial" or "triplanar". tta: mirrored along ``flip_axes`` too, see ``views.passes``.
     batch_size: slices per call; None chooses.
     guidance: further channels by name, (K, J, I) each; channels that are not given are zero.
+        Those of neighbouring slices (``channels.offset_mm``) need not be given.
+    mirror: the array lies on the MNI grid, whose middle is the midsagittal plane, and a channel
+        for the mirror image is filled with it.
     progress: called with ("network", slices done, slices in all), never decreasing.
     cancel: asked before every batch.
 
@@ -129,7 +134,9 @@ def predict_volume(
     """
     array01 = np.ascontiguousarray(array01, dtype=np.float32)
     box = full_box(array01.shape) if box is None else check_box(box, array01.shape)
-    inputs = {"t1": array01, **_checked_guidance(guidance, prepared.channels, array01.shape)}
+    inputs = {T1: array01, **_checked_guidance(guidance, prepared.channels, array01.shape)}
+    if mirror and MIRROR in prepared.channels:
+        inputs[MIRROR] = array01[:, :, ::-1]
     todo = passes(views, tta, flip_axes)
     runner = _Runner(prepared, batch_size, progress, cancel)
     stacks = {p.view: SliceStack(array01.shape, box, p.view, multiple) for p in todo}
@@ -248,6 +255,7 @@ class _Runner:
     ):
         """Yield (indices, probabilities (slices, rows, columns) of the box) batch by batch."""
         planes = {name: stack.planes(array) for name, array in inputs.items()}
+        beside = _Beside(stack, inputs[T1], self.prepared.channels)
         batch: torch.Tensor | None = None
         position = 0
         while position < len(indices):
@@ -258,7 +266,9 @@ class _Runner:
             try:
                 if batch is None:
                     batch = self.prepared.empty_batch(size, *stack.size)
-                values = self._one_batch(one, stack, batch[: len(chosen)], chosen, planes)
+                used = batch[: len(chosen)]
+                beside.fill(used, chosen)
+                values = self._one_batch(one, stack, used, chosen, planes)
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -323,6 +333,31 @@ class _Runner:
         ) from error
 
 
+class _Beside:
+    """Fills the channels of planes that lie beside the slices, all slices of a view."""
+
+    def __init__(
+        self, stack: SliceStack, array: NDArray[np.float32], channels: Sequence[str]
+    ) -> None:
+        self._inside = stack.inside
+        self._planes = stack.all_planes(array)
+        self._first = stack.box[stack.axis].start
+        offsets = {n: offset_mm(name) for n, name in enumerate(channels)}
+        self._offsets = {n: mm for n, mm in offsets.items() if mm is not None}
+
+    def fill(self, batch: torch.Tensor, chosen: NDArray[np.intp]) -> None:
+        """``chosen``: numbers of the batch's slices within the box. Zeros beyond the array."""
+        import torch
+
+        for channel, mm in self._offsets.items():
+            numbers = chosen + self._first + mm
+            last = len(self._planes) - 1
+            there = (numbers >= 0) & (numbers <= last)
+            planes = self._planes[np.clip(numbers, 0, last)] * there[:, None, None]
+            target = batch[(slice(None), channel, *self._inside)]
+            target.copy_(torch.from_numpy(np.ascontiguousarray(planes, dtype=np.float32)))
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     import torch
 
@@ -348,7 +383,7 @@ def _checked_guidance(
 ) -> dict[str, NDArray[np.float32]]:
     checked = {}
     for name, array in (guidance or {}).items():
-        if name == "t1" or name not in channels:
+        if name == T1 or name not in channels or offset_mm(name) is not None:
             raise ValueError(f"the network has no guidance channel {name!r}: {tuple(channels)}")
         if array.shape != shape:
             raise ValueError(f"guidance {name!r} has shape {array.shape}, the volume {shape}")

@@ -135,6 +135,12 @@ class SliceStack:
         moved = np.moveaxis(array[self._selection()], self.axis, 0)
         return moved
 
+    def all_planes(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """As ``planes``, but of all slices of ``array``, those outside of the box too."""
+        parts = list(self._selection())
+        parts[self.axis] = slice(None)
+        return np.moveaxis(array[tuple(parts)], self.axis, 0)
+
     def _selection(self) -> tuple[slice, ...]:
         inplane = iter(self._plane)
         return tuple(self.box[axis] if axis == self.axis else next(inplane) for axis in range(3))

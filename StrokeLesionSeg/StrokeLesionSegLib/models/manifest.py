@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..inference.channels import known
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -199,6 +200,11 @@ def _validate(content: Any, where: str | os.PathLike[str]) -> None:
     channels = content["channels"]
     if not channels or not all(isinstance(c, str) and c for c in channels):
         raise refuse("manifest field channels must be a list of names")
+    unknown = [name for name in channels if not known(name)]
+    if unknown:
+        raise refuse(
+            f"this version knows no input channel {unknown[0]!r}", "Update StrokeLesionSeg"
+        )
     if not content["labels"] or not all(isinstance(v, str) for v in content["labels"].values()):
         raise refuse("manifest field labels must map label values to names")
     try:

@@ -14,7 +14,7 @@ def draw(g: Generator, n: int, low: float, high: float, device: torch.device) ->
 
 
 def resampling_blur(g: Generator, image: Tensor, share: float = 0.4) -> Tensor:
-    """Blur ``share`` of the images (B, 1, H, W) as thick or oblique slices do after resampling.
+    """Blur ``share`` of the images (B, C, H, W) as thick or oblique slices do after resampling.
 
     A Gaussian of .4 to 1.6 pixels along the rows, along the columns or along both: what a slice
     thickness of about 1 to 4 mm leaves of a 1 mm image.
@@ -35,12 +35,20 @@ def resampling_blur(g: Generator, image: Tensor, share: float = 0.4) -> Tensor:
 
 
 def augment(
-    g: Generator, image: Tensor, mask: Tensor, *, mirror: bool, degrees: float = 15.0
+    g: Generator,
+    image: Tensor,
+    mask: Tensor,
+    *,
+    mirror: bool,
+    degrees: float = 15.0,
+    mirrored: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Rotation, zoom, shift, left-right flip, then contrast, shading, blur and noise.
 
-    ``image`` (B, 1, H, W) float in [0, 1], ``mask`` the same shape float 0/1. The mask moves with
+    ``image`` (B, C, H, W) float in [0, 1], ``mask`` (B, M, H, W) float 0/1. The mask moves with
     nearest neighbour. Only left and right are exchanged: a head upside down is nobody's head.
+    All channels of one image move together and share their contrast and shading, but for the
+    channel ``mirrored``: it shows another place, whose shading is its own.
     """
     n, device = image.shape[0], image.device
     angle = draw(g, n, -degrees, degrees, device) * torch.pi / 180
@@ -58,15 +66,18 @@ def augment(
     theta[:, 1, 1] = c * zoom / stretch
     theta[:, 0, 2] = draw(g, n, -0.06, 0.06, device)
     theta[:, 1, 2] = draw(g, n, -0.06, 0.06, device)
-    grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+    grid = F.affine_grid(theta, [n, 1, h, w], align_corners=False)
     image = F.grid_sample(image, grid, "bilinear", "zeros", align_corners=False)
     mask = F.grid_sample(mask, grid, "nearest", "zeros", align_corners=False)
 
     some = (n, 1, 1, 1)
     power = torch.exp(draw(g, n, -0.35, 0.35, device)).view(some)
     image = image.clamp(0, 1) ** power
-    field = torch.randn(n, 1, 3, 3, generator=g, device=g.device).to(device)
+    fields = 1 if mirrored is None else 2
+    field = torch.randn(n, fields, 3, 3, generator=g, device=g.device).to(device)
     shading = F.interpolate(field, (h, w), mode="bilinear", align_corners=True)
+    if mirrored is not None:
+        shading = shading[:, [int(c == mirrored) for c in range(image.shape[1])]]
     image = image * torch.exp(shading * draw(g, n, 0, 0.15, device).view(some))
     blurred = F.avg_pool2d(image, 3, 1, 1, count_include_pad=False)
     image = torch.lerp(image, blurred, draw(g, n, -0.3, 0.9, device).clamp_min(0).view(some))

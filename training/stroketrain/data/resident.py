@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .cache import Cache
+from .neighbourhood import SLICE_ALONE, Planes
 
 # What stays free for the network, its gradients and its activations.
 _SHARE_OF_MEMORY = 0.6
@@ -72,23 +73,42 @@ class ResidentCache:
         zs = zs.clamp_max(self.shape[1] - 1)
         return tuple((a[n[:, None], zs] * inside)[:, None] for a in (self.images, self.masks))  # type: ignore[return-value]
 
-    def patches(self, axis: int, places: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Patches of slices along ``axis`` (0 axial, 1 coronal, 2 sagittal), images and masks
-        (B, 1, *size). ``places`` (B, 4): scan, slice, first row, first column."""
+    def patches(
+        self, axis: int, places: Tensor, size: tuple[int, int], planes: Planes = SLICE_ALONE
+    ) -> tuple[Tensor, Tensor]:
+        """Patches of slices along ``axis`` (0 axial, 1 coronal, 2 sagittal): images (B, P, *size)
+        and masks (B, M, *size) of ``planes``. ``places`` (B, 4): scan, slice, first row, first
+        column."""
         where = places.to(self.device)
-        images, masks = (cut_patches(v, axis, where, size) for v in (self.images, self.masks))
-        return images, masks
+        images = [
+            cut_patches(self.images, axis, where, size, offset, mirrored)
+            for offset, mirrored in planes.of_image()
+        ]
+        masks = [cut_patches(self.masks, axis, where, size, n) for n in (0, *planes.offsets)]
+        return torch.cat(images, dim=1), torch.cat(masks, dim=1)
 
 
-def cut_patches(volumes: Tensor, axis: int, places: Tensor, size: tuple[int, int]) -> Tensor:
+def cut_patches(
+    volumes: Tensor,
+    axis: int,
+    places: Tensor,
+    size: tuple[int, int],
+    offset: int = 0,
+    mirrored: bool = False,
+) -> Tensor:
     """Patches (B, 1, *size) of slices along ``axis`` of ``volumes`` (N, K, J, I), on their device.
 
-    ``places`` (B, 4), there too: volume, slice, first row, first column.
+    ``places`` (B, 4), there too: volume, slice, first row, first column. ``offset``: so many slices
+    further on (the last one beyond the end). ``mirrored``: of the volumes with left and right
+    exchanged.
     """
     n, at, row, column = places.unbind(dim=1)
+    at = (at + offset).clamp(0, volumes.shape[1 + axis] - 1)
     rows = row[:, None] + torch.arange(size[0], device=places.device)
     columns = column[:, None] + torch.arange(size[1], device=places.device)
     index = [at.view(-1, 1, 1)] * 3
     rest = [a for a in range(3) if a != axis]
     index[rest[0]], index[rest[1]] = rows[:, :, None], columns[:, None, :]
+    if mirrored:
+        index[2] = volumes.shape[3] - 1 - index[2]
     return volumes[(n.view(-1, 1, 1), *index)][:, None]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from .cache import Cache
+from .neighbourhood import SLICE_ALONE, Planes
 
 VIEWS = ("axial", "coronal", "sagittal")
 # Axis of the (K, J, I) volume that each view steps through.
@@ -47,7 +48,8 @@ class Sampling:
 class SliceStream(IterableDataset[dict[str, Tensor]]):
     """A bounded stream of batches, the same for the same seed.
 
-    Each item: ``image`` (B, 1, H, W) uint8, ``mask`` (B, 1, H, W) uint8, ``places`` (B, 4) int64
+    Each item: ``image`` (B, P, H, W) and ``mask`` (B, M, H, W) uint8, the slice itself first and
+    then what ``planes`` adds; ``places`` (B, 4) int64
     (scan, slice, first row, first column), ``axis`` that the view steps through, and ``mirror`` 1
     if the last axis is left-right (axial, coronal), else 0. With ``numbers_only`` it goes without
     the pixels: for a ``ResidentCache``, which cuts them out itself.
@@ -61,6 +63,7 @@ class SliceStream(IterableDataset[dict[str, Tensor]]):
         self.cache, self.sampling, self.steps = cache, sampling, steps
         self.seed, self.skip = seed, skip
         self.rank, self.world, self.numbers_only = 0, 1, False
+        self.planes: Planes = SLICE_ALONE
         # Which slices of each scan and view hold lesion; found once.
         self._lesion = [lesion_slices(np.asarray(m)) for m in cache.masks]
 
@@ -96,14 +99,26 @@ class SliceStream(IterableDataset[dict[str, Tensor]]):
         return axis, [self._place(rng, axis, scans) for _ in range(self.sampling.batch)]
 
     def _read(self, axis: int, place: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Image planes (P, H, W) and mask planes (M, H, W) of a place."""
         n, at, *corner = place
-        where: list[slice | int] = [slice(None)] * 3
-        where[axis] = at
         rest = [a for a in range(3) if a != axis]
-        for a, start, length in zip(rest, corner, PATCH[VIEWS[axis]], strict=True):
-            where[a] = slice(start, start + length)
-        index = (n, *where)
-        return np.asarray(self.cache.images[index]), np.asarray(self.cache.masks[index])
+
+        def cut(volumes: np.ndarray, offset: int, mirrored: bool = False) -> np.ndarray:
+            where: list[slice | int] = [slice(None)] * 3
+            last = volumes.shape[3] - 1
+            where[axis] = min(max(0, at + offset), volumes.shape[1 + axis] - 1)
+            if mirrored and axis == 2:
+                where[axis] = last - at
+            for a, start, length in zip(rest, corner, PATCH[VIEWS[axis]], strict=True):
+                where[a] = slice(start, start + length)
+                if mirrored and a == 2:
+                    where[a] = slice(last + 1 - start - length, last + 1 - start)
+            plane = np.asarray(volumes[(n, *where)])
+            return plane[:, ::-1] if mirrored and axis != 2 else plane
+
+        images = [cut(self.cache.images, *one) for one in self.planes.of_image()]
+        masks = [cut(self.cache.masks, offset) for offset in (0, *self.planes.offsets)]
+        return np.stack(images), np.stack(masks)
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Batch number ``step``, whatever was drawn before it."""
@@ -117,8 +132,8 @@ class SliceStream(IterableDataset[dict[str, Tensor]]):
             return where
         pairs = [self._read(axis, place) for place in places]
         return {
-            "image": torch.from_numpy(np.stack([p[0] for p in pairs])[:, None]),
-            "mask": torch.from_numpy(np.stack([p[1] for p in pairs])[:, None]),
+            "image": torch.from_numpy(np.stack([p[0] for p in pairs])),
+            "mask": torch.from_numpy(np.stack([p[1] for p in pairs])),
             **where,
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ import torch
 import torch.nn.functional as F
 from monai.losses import TverskyLoss
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import MNI_GRID
+from StrokeLesionSegLib.inference.channels import GUIDANCE, known
 from StrokeLesionSegLib.networks import build_network
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.augment import augment
+from ..data.neighbourhood import Planes, painted_mirror
 from ..data.paint import brain_patches, paint_lesions
 from ..data.resident import ResidentCache
 from ..data.slices import PATCH, VIEWS
-from .clicks import simulate_guidance
+from .clicks import neighbours_answer, simulate_guidance
 from .devices import seed_step
 
 
@@ -38,14 +42,41 @@ def initialise(network: torch.nn.Module) -> None:
             head.bias.fill_(-2.0)
 
 
+def named_channels(spec: dict[str, Any], asked: Sequence[str] | None) -> tuple[str, ...]:
+    """The names of a network's inputs; raises ``InputError`` for names that do not fit it."""
+    count = int(spec.get("in_channels", 1))
+    names = tuple(asked) if asked else {1: ("t1",), 4: ("t1", *GUIDANCE)}.get(count, ())
+    if len(names) != count or len(set(names)) != count or names[0] != "t1":
+        raise InputError(
+            "--channels",
+            f"the network takes {count} channels and {len(set(names))} are named",
+            "name each of them once, t1 first",
+        )
+    for name in names:
+        if not known(name):
+            raise InputError("--channels", f"no channel is called {name}", "see training/README.md")
+    return names
+
+
+def _levels(answer: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Logits at full resolution and, of a network with deep supervision, at lower ones."""
+    return answer if isinstance(answer, tuple) else (answer,)
+
+
 class LesionModule(L.LightningModule):
     """Trains any 2D network of the Lib on slice batches (``data.slices.SliceStream``).
 
     Parameters
     ----------
-    spec: the network's plain dict, see ``build_network``; four input channels switch guidance on.
+    spec: the network's plain dict, see ``build_network``.
+    channels: names of its inputs in their order, see ``inference.channels`` of the engine; those of
+        one or four inputs need no names. With the channels of clicks come guided batches.
     lr, weight_decay: of AdamW; the rate warms up over 3 percent of ``steps`` and falls as a cosine.
-    guided: share of batches that carry clicks and a previous probability.
+    guided: share of batches that carry clicks and a previous probability. Where there are
+        channels of neighbouring slices, the lesion in one of those stands beside the probability
+        in some of the slices, as when a correction is carried on from slice to slice.
+    mirror_missing: share of the slices whose mirror image is zeros, as for a scan that could not
+        be aligned.
     minutes: a budget of wall time; the schedule then follows whichever of steps and time is
         further on, so that a slow machine ends at a small rate too (and a run is not repeatable to
         the bit).
@@ -79,6 +110,8 @@ class LesionModule(L.LightningModule):
         seed: int = 0,
         minutes: float | None = None,
         compiled: bool = False,
+        channels: Sequence[str] | None = None,
+        mirror_missing: float = 0.15,
     ) -> None:
         super().__init__()
         # The scans on the training device; batches are then places in them.
@@ -97,7 +130,8 @@ class LesionModule(L.LightningModule):
         )
         # It takes no gradient, and distributed training would wait for one.
         self.average.requires_grad_(False)
-        self.channels = int(spec.get("in_channels", 1))
+        self.channels = named_channels(spec, channels)
+        self.planes = Planes.of_channels(self.channels)
         # Over the whole batch: slices without lesion then cost what they add, not a constant.
         self.region_loss = TverskyLoss(
             sigmoid=True,
@@ -109,54 +143,92 @@ class LesionModule(L.LightningModule):
         )
 
     def start_from(self, weights: Path) -> None:
-        """Begin with the weights of an earlier run (safetensors) instead of random ones."""
+        """Begin with the weights of an earlier run (safetensors) instead of random ones.
+
+        Channels behind those that its network had weigh nothing at first.
+        """
         from safetensors.torch import load_file
 
-        missing, unexpected = self.network.load_state_dict(load_file(str(weights)), strict=False)
+        state = load_file(str(weights))
+        for name, wanted in self.network.state_dict().items():
+            old = state.get(name)
+            if old is not None and old.ndim == wanted.ndim == 4 and old.shape != wanted.shape:
+                more = wanted.shape[1] - old.shape[1]
+                if more > 0 and old.shape[1] < self.network_inputs == wanted.shape[1]:
+                    state[name] = F.pad(old, (0, 0, 0, 0, 0, more))
+        try:
+            missing, unexpected = self.network.load_state_dict(state, strict=False)
+        except RuntimeError:
+            missing, unexpected = ["?"], []
         lost = [n for n in missing if not n.endswith("num_batches_tracked")]
         if lost or unexpected:
             raise InputError(weights, "its tensors do not fit the network", "name the same network")
         self.average.module.load_state_dict(self.network.state_dict())
 
     def _cut(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, bool]:
-        """The uint8 patches of a batch, which may hold their places alone, and whether they may be
+        """The uint8 planes of a batch, which may hold their places alone, and whether they may be
         mirrored."""
         mirror = bool(batch["mirror"])
         if self.resident is None:
             return batch["image"], batch["mask"], mirror
         axis = int(batch["axis"])
-        image, mask = self.resident.patches(axis, batch["places"], PATCH[VIEWS[axis]])
+        size = PATCH[VIEWS[axis]]
+        image, mask = self.resident.patches(axis, batch["places"], size, self.planes)
         return image, mask, mirror
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         # The two numbers of a batch decide about it on the host; a GPU would be waited for.
         return {k: v if v.ndim == 0 else v.to(device, non_blocking=True) for k, v in batch.items()}
 
+    @property
+    def network_inputs(self) -> int:
+        return len(self.channels)
+
+    def _assembled(self, image: Tensor, guidance: Sequence[Tensor] | None = None) -> Tensor:
+        """The network's input of image planes (B, P, H, W) and the guidance channels, or none."""
+        names = self.planes.names(self.channels)
+        parts = {name: image[:, n : n + 1] for n, name in enumerate(names)}
+        parts |= dict(zip(GUIDANCE, guidance or (), strict=guidance is not None))
+        empty = torch.zeros_like(image[:, :1])
+        return torch.cat([parts.get(name, empty) for name in self.channels], dim=1)
+
     def _inputs(self, g: Generator, image: Tensor, mask: Tensor, step_seed: int) -> Tensor:
-        if self.channels == 1:
-            return image
-        zeros = torch.zeros_like(image)
-        x = torch.cat([image, zeros, zeros, zeros], dim=1)
+        x = self._assembled(image)
+        if any(name not in self.channels for name in GUIDANCE):
+            return x
         decide = Generator().manual_seed(step_seed)
         if torch.rand((), generator=decide).item() >= self.hparams["guided"]:
             return x
         rounds = int(torch.randint(1, 5, (), generator=decide))
         with torch.no_grad():
-            probability = torch.sigmoid(self.network(x).float())
-            positive, negative = simulate_guidance(g, probability, mask, rounds)
+            probability = torch.sigmoid(_levels(self.network(x))[0].float())
+            positive, negative = simulate_guidance(g, probability, mask[:, :1], rounds)
         keep = torch.rand(len(image), generator=g, device=g.device) < 0.7
-        keep = keep.to(image.device).view(-1, 1, 1, 1)
-        return torch.cat([image, positive, negative, probability * keep], dim=1)
+        previous = probability * keep.to(image.device).view(-1, 1, 1, 1)
+        if mask.shape[1] > 1:
+            previous = torch.maximum(previous, neighbours_answer(g, mask[:, 1:]))
+        return self._assembled(image, (positive, negative, previous))
 
     def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
-        """Augmented image in [0, 1] and mask of 0 and 1, (B, 1, H, W) float, on the device."""
+        """Augmented image planes (B, P, H, W) in [0, 1] and masks (B, M, H, W) of 0 and 1, float,
+        on the device; the slice itself comes first."""
         image, mask, mirror = self._cut(batch)
         image, mask = image.float() / 255.0, mask.float()
+        axis, places = int(batch["axis"]), batch["places"]
+        offsets, near = self.planes.offsets, 1 + len(self.planes.offsets)
         share = float(self.hparams["paint"])
         if share:
-            brain = brain_patches(int(batch["axis"]), batch["places"], tuple(image.shape[-2:]))
-            image, mask = paint_lesions(g, image, mask, brain.to(image.device), share)
-        return augment(g, image, mask, mirror=mirror)
+            brain = brain_patches(axis, places, tuple(image.shape[-2:]), offsets).to(image.device)
+            painted, mask = paint_lesions(g, image[:, :near], mask, brain, share, offsets)
+            image = torch.cat([painted, image[:, near:]], dim=1)
+        if not self.planes.mirror:
+            return augment(g, image, mask, mirror=mirror)
+        other = painted_mirror(image[:, :1], image[:, near:], axis, places, MNI_GRID.shape[2])
+        image = torch.cat([image[:, :near], other], dim=1)
+        image, mask = augment(g, image, mask, mirror=mirror, mirrored=near)
+        there = torch.rand(len(image), generator=g, device=g.device).to(image.device)
+        there = (there >= self.hparams["mirror_missing"]).view(-1, 1, 1, 1)
+        return torch.cat([image[:, :near], image[:, near:] * there], dim=1), mask
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         # Seeded by the step, dropout's generator too: a resumed run draws what an unbroken one
@@ -166,14 +238,26 @@ class LesionModule(L.LightningModule):
         g = seed_step(step_seed, self.device)
         image, mask = self.training_inputs(batch, g)
         x = self._inputs(g, image, mask, step_seed).contiguous(memory_format=self.layout)
-        logits = self._forward[0](x).float()
-        loss = self.region_loss(logits, mask) + self._entropy(logits, mask, self.global_step)
+        mask = mask[:, :1]
+        answer = self._forward[0](x)
+        logits, loss = _levels(answer)[0].float(), self._loss(answer, mask)
         self.log("train/loss", loss, prog_bar=True)
         with torch.no_grad():
             guess = logits > 0
             wanted = mask > 0.5
             dice = 2 * (guess & wanted).sum() / (guess.sum() + wanted.sum()).clamp_min(1)
         self.log("train/batch_dice", dice, prog_bar=True)
+        return loss
+
+    def _loss(self, answer: Tensor | tuple[Tensor, ...], mask: Tensor) -> Tensor:
+        """Loss of logits (B, 1, H, W); with deep supervision each further level, half the size of
+        the one before, counts half of it, and a pixel there is lesion if any of its own is."""
+        loss, share = torch.zeros((), device=mask.device), 1.0
+        for logits in _levels(answer):
+            logits = logits.float()
+            wanted = F.adaptive_max_pool2d(mask, logits.shape[-2:])
+            one = self.region_loss(logits, wanted) + self._entropy(logits, wanted, self.global_step)
+            loss, share = loss + share * one, share / 2
         return loss
 
     def _entropy(self, logits: Tensor, mask: Tensor, step: int) -> Tensor:

@@ -138,6 +138,7 @@ def fit(
     lesion_share: float = 0.65,
     ema: float = 0.995,
     compiled: bool = False,
+    channels: Sequence[str] | None = None,
     devices: Devices | None = None,
     resident: str = "auto",
     simulate: Simulate | None = None,
@@ -179,6 +180,7 @@ def fit(
         paint=paint,
         ema=ema,
         compiled=compiled,
+        channels=channels,
     )
     if start is not None:
         module.start_from(start)
@@ -187,6 +189,7 @@ def fit(
     stream = SliceStream(data, sampling, steps, seed)
     if simulate is not None:
         stream = PoolStream(data, None, sampling, steps, seed)
+    stream.planes = module.planes
     anatomies = (simulate and simulate.anatomies) or out / "anatomies"
     # The pool lives in this process.
     loader = DataLoader(stream, batch_size=None, num_workers=0 if simulate else workers)
@@ -226,6 +229,7 @@ def fit(
     save_file(state, str(weights))
     record = {
         "network": spec,
+        "channels": list(module.channels),
         "steps": trainer.global_step,
         "planned_steps": steps,
         "batch": batch,
