@@ -43,6 +43,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/editing/review.py
   StrokeLesionSegLib/editing/scan.py
   StrokeLesionSegLib/editing/session.py
+  StrokeLesionSegLib/editing/spread.py
   StrokeLesionSegLib/editing/types.py
   StrokeLesionSegLib/editing/visible.py
   StrokeLesionSegLib/editing/worker.py

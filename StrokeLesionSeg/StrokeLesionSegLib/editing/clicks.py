@@ -31,6 +31,7 @@ from .guidance import (
 from .planes import Plane
 from .regions import along, true_box, whole_box
 from .scan import EditedScan, to_canonical_grid
+from .spread import Evidence, Spread, log_odds
 from .types import EMPTY, Box, Click, extents, intersect, is_empty, join, outside, within
 from .visible import on_slice, predict_slice, slice_box
 
@@ -46,6 +47,9 @@ _WIDTHS = {True: 0.5, False: 1.0}
 _GRACE_MM = 1.0
 # What was marked in a neighbouring slice is handed on as so probable; as in training.
 _HINT = 0.85
+# Changes of the log odds below this are none; and how much of them counts where the network has
+# answered to the clicks itself.
+_LEAST_PUSH, _IN_ANSWERS = 0.02, 0.5
 # A starting mask is handed on as sure, but not beyond doubt.
 _SURE, _BLUR_MM = 0.9, 1.0
 
@@ -70,6 +74,7 @@ class Guided:
         self._reached: Box = EMPTY  # canonical: where there is influence
         self._answers: OrderedDict[tuple, NDArray[np.float16]] = OrderedDict()
         self._starts = 0
+        self._kept_spread: tuple[tuple[Evidence, ...], Spread] | None = None
         self._last: tuple[Click, bool] | None = None  # what was changed last; false if removed
         self._outdated: Box = EMPTY  # native: of results that were given up
         self.behind = False  # clicks that had been worked out have to be worked out anew
@@ -137,7 +142,8 @@ class Guided:
             box = self.scan.native.parts.native_box(self._reached)
         for click in self.clicks:
             box = join(box, self._ball(click)[0])
-        return box
+        spread = self._spread().box
+        return box if is_empty(spread) else join(box, self.scan.native.parts.native_box(spread))
 
     def _reset(self) -> None:
         self._known: list[Click] = []  # those that had been made when the one at work was made
@@ -149,6 +155,7 @@ class Guided:
         if self._influence is not None and not is_empty(self._reached):
             self._influence[self._reached] = 0
         self._reached = EMPTY
+        self._told: dict[int, float] = {}  # weights of the clicks' spread, by their id
 
     def _ball(self, click: Click) -> tuple[Box, NDArray[np.bool_]]:
         """The native voxels that obey a click in any case: around it, and the nearest."""
@@ -206,22 +213,49 @@ class Guided:
             if np.prod(extents(box)) < 1_000_000:
                 native.refresh(box)
             result = level(native.values[box], self.threshold)
-        if self._influence is None or self._value is None or is_empty(self._reached):
-            return np.array(result)
-        shared = intersect(native.parts.native_box(self._reached), box)
-        if is_empty(shared):
-            return np.array(result)
         result = np.array(result)
-        needs = native.parts.canonical_box(shared)
-        influence = self._influence[needs]
-        if not influence.any():
+        spread = self._spread()
+        changed = join(self._reached, spread.box)
+        shared = EMPTY if is_empty(changed) else intersect(native.parts.native_box(changed), box)
+        if is_empty(shared):
             return result
-        there = native.parts.from_part(influence, shared) > 1e-3
-        base = level(self._source()[needs], self._cut())
-        field = np.where(influence != 0, self._value[needs].astype(np.float32), base)
+        needs = native.parts.canonical_box(shared)
+        push = spread.push(needs)
+        touched = np.abs(push) > _LEAST_PUSH
+        odds = log_odds(self._source()[needs], self._cut()) + push
+        if self._influence is not None and self._value is not None:
+            answered = self._influence[needs] != 0
+            touched |= answered
+            own = log_odds(self._value[needs].astype(np.float32), 0.5)
+            odds = np.where(answered, own + np.float32(_IN_ANSWERS) * push, odds)
+        field = 1 / (1 + np.exp(-odds))
+        there = native.parts.from_part(touched.astype(np.float32), shared) > 1e-3
         part = result[within(shared, box)]
         part[there] = native.parts.from_part(field, shared)[there]
         return result
+
+    def _spread(self) -> Spread:
+        """What the clicks that are at work, or have been, say of their surroundings."""
+        evidence = []
+        for click in self.clicks:
+            place = self._place(click)
+            evidence.append(Evidence(tuple(place), click.positive, self._odds_at(click)))
+        key = tuple(evidence)
+        if self._kept_spread is None or self._kept_spread[0] != key:
+            self._kept_spread = key, Spread(self.scan.background.t1, evidence)
+        return self._kept_spread[1]
+
+    def _odds_at(self, click: Click) -> float:
+        """The model's own log odds, or those of the starting mask, where a click lies."""
+        at = np.rint(self.scan.index_of(np.array(click.ras_mm))).astype(int)[::-1]
+        at = np.clip(at, 0, np.array(self.scan.grid.shape) - 1)
+        voxel = tuple(slice(int(n), int(n) + 1) for n in at)
+        if self.start is not None:
+            value = np.float32(_SURE if self.start[voxel].any() else 1 - _SURE)
+        else:
+            self.scan.native.refresh(voxel)  # type: ignore[arg-type]
+            value = self.scan.native.values[voxel].max()
+        return float(log_odds(value, self._cut()))
 
     def _source(self) -> NDArray[np.float32]:
         return self.scan.background.mean if self._start_soft is None else self._start_soft
@@ -260,6 +294,9 @@ class Guided:
             changed = join(changed, outside(true_box(corrected), box))
         for click in here:
             changed = join(changed, self._ball(click)[0])
+        spread = self._spread().box
+        if not is_empty(spread):
+            changed = join(changed, scan.native.parts.native_box(spread))
         changed = intersect(changed, box)
         if is_empty(changed):
             return nothing
@@ -352,8 +389,25 @@ class Guided:
 
     def _work_out(self, click: Click) -> Iterator[Box]:
         """Work out one click; yields the native boxes that have changed."""
-        scan = self.scan
         yield self._ball(click)[0]
+        yield from self._answered(click)
+        yield self._newly_spread()
+
+    def _newly_spread(self) -> Box:
+        """The native box in which clicks say something else of their surroundings than before."""
+        spread, told = self._spread(), self._told
+        self._told = {}
+        box = EMPTY
+        for number, click in enumerate(self.clicks):
+            weight = float(spread.weights[number])
+            if abs(weight - told.get(click.id, 0.0)) > 1e-3:
+                box = join(box, spread.box_of(number))
+            self._told[click.id] = weight
+        return EMPTY if is_empty(box) else self.scan.native.parts.native_box(box)
+
+    def _answered(self, click: Click) -> Iterator[Box]:
+        """Ask the network about the clicked slice, and carry its answer on."""
+        scan = self.scan
         view = scan.slice_view(click.axis)
         axis = VIEW_AXES[view]
         yield from self._wait_for(view)

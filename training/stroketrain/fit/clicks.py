@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 RADIUS = 5
+DEPTH = 8  # pixels from the rim of an error beyond which its middle is not looked for
 
 
 def disks(centres: Tensor, shape: tuple[int, int], radius: int = RADIUS) -> Tensor:
@@ -20,16 +21,17 @@ def disks(centres: Tensor, shape: tuple[int, int], radius: int = RADIUS) -> Tens
 def click_once(g: Generator, error: Tensor, marks: Tensor) -> Tensor:
     """Add one click per image where ``error`` (B, 1, H, W) bool is thickest; returns new ``marks``.
 
-    The point is drawn among the inner half of the error (after erosions), as a person clicks into
-    the middle of what is wrong rather than on its rim. All images at once, and nothing is read back
-    from the device.
+    The point is drawn among what is left of the error after up to ``DEPTH`` erosions, fewer in some
+    images than in others: a person clicks into the middle of what is wrong rather than on its rim,
+    more or less. All images at once, and nothing is read back from the device.
     """
-    inside = error.float()
-    core = inside
-    for _ in range(3):
+    core = error.float()
+    erosions = torch.rand(len(core), 1, 1, 1, generator=g, device=g.device).to(core.device)
+    erosions = 1 + erosions.sqrt() * DEPTH
+    for n in range(DEPTH):
         thinner = -F.max_pool2d(-core, 3, 1, 1)
         keep = thinner.flatten(1).amax(dim=1).view(-1, 1, 1, 1) > 0
-        core = torch.where(keep, thinner, core)
+        core = torch.where(keep & (n < erosions), thinner, core)
     # The highest of independent uniform numbers falls on each pixel of the core alike.
     draw = torch.rand(core.shape, generator=g, device=g.device).to(core.device) + 1e-3
     pick = (draw * core).flatten(1).argmax(dim=1)
@@ -55,13 +57,18 @@ def neighbours_answer(g: Generator, masks: Tensor, share: float = 0.35) -> Tenso
 
 
 def simulate_guidance(
-    g: Generator, probability: Tensor, truth: Tensor, rounds: int
+    g: Generator,
+    probability: Tensor,
+    truth: Tensor,
+    rounds: int,
+    earlier: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Positive and negative click maps after ``rounds`` clicks on the errors of ``probability``.
 
     All tensors (B, 1, H, W). Each round clicks the larger of missed and false area of each image.
+    ``earlier``: maps of clicks that have led to this ``probability``; they are kept.
     """
-    positive, negative = torch.zeros_like(probability), torch.zeros_like(probability)
+    positive, negative = earlier or (torch.zeros_like(probability), torch.zeros_like(probability))
     guess = probability > 0.5
     wanted = truth > 0.5
     for _ in range(rounds):

@@ -199,15 +199,22 @@ class LesionModule(L.LightningModule):
         decide = Generator().manual_seed(step_seed)
         if torch.rand((), generator=decide).item() >= self.hparams["guided"]:
             return x
-        rounds = int(torch.randint(1, 5, (), generator=decide))
+        first, more = (int(n) for n in torch.randint(0, 4, (2,), generator=decide))
         with torch.no_grad():
-            probability = torch.sigmoid(_levels(self.network(x))[0].float())
-            positive, negative = simulate_guidance(g, probability, mask[:, :1], rounds)
+            probability = self._probability(x)
+            clicks = simulate_guidance(g, probability, mask[:, :1], 1 + first)
+            if more > 1:
+                # Further clicks are made on what those have left wrong.
+                guess = self._probability(self._assembled(image, (*clicks, probability)))
+                clicks = simulate_guidance(g, guess, mask[:, :1], more - 1, clicks)
         keep = torch.rand(len(image), generator=g, device=g.device) < 0.7
         previous = probability * keep.to(image.device).view(-1, 1, 1, 1)
         if mask.shape[1] > 1:
             previous = torch.maximum(previous, neighbours_answer(g, mask[:, 1:]))
-        return self._assembled(image, (positive, negative, previous))
+        return self._assembled(image, (*clicks, previous))
+
+    def _probability(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(_levels(self.network(x))[0].float())
 
     def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
         """Augmented image planes (B, P, H, W) in [0, 1] and masks (B, M, H, W) of 0 and 1, float,
