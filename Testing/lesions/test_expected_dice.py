@@ -68,3 +68,31 @@ def test_what_does_not_fit_is_refused() -> None:
         expected_dice(p, p, np.zeros((3, 3, 4)))
     with pytest.raises(ValueError, match="floor"):
         expected_dice(p, p, floor=1.0)
+
+
+def test_an_empty_mask_doubts_every_piece_by_itself() -> None:
+    p = np.zeros((9, 10, 12), np.float32)
+    p[1, 1, 1:4] = 0.2, 0.4, 0.3  # one piece, and a corner of it
+    p[2, 2, 4] = 0.1
+    p[7, 8, 9] = 0.25
+    p[5, 5, 5] = 0.04  # below the floor
+    nothing = np.zeros_like(p)
+    assert expected_dice(p, nothing).value == pytest.approx(0.6 * 0.75)
+    spread = np.full_like(p, 0.05)
+    found = expected_dice(p, nothing, spread)
+    assert found.low == pytest.approx(0.55 * 0.7)
+    assert found.high == pytest.approx(0.65 * 0.8)
+    # With something marked the pieces count as volume.
+    mask = p >= 0.4
+    assert expected_dice(p, mask).value == pytest.approx(0.8 / (1 + 1.25))
+    # Against plain Python, piece after piece.
+    from scipy.ndimage import label
+
+    rng = np.random.default_rng(0)
+    sparse = np.where(rng.random((20, 21, 22)) < 0.02, rng.random((20, 21, 22)), 0)
+    labels, count = label(sparse >= 0.05, structure=np.ones((3, 3, 3)))
+    chance = 1.0
+    for n in range(1, count + 1):
+        chance *= 1 - float(sparse[labels == n].max())
+    assert count > 50
+    assert expected_dice(sparse, sparse > 1).value == pytest.approx(chance, rel=1e-4, abs=1e-12)

@@ -14,7 +14,7 @@ from StrokeLesionSegLib.images import Volume, write_volume
 from StrokeLesionSegLib.lesions import write_sidecar
 from StrokeLesionSegLib.models import load_model, write_model
 from StrokeLesionSegLib.networks import build_network
-from stroketrain.bench import measure, summary
+from stroketrain.bench import failures, measure, summary
 from stroketrain.bench.command import bench_parser
 from stroketrain.bench.plan import BenchCase, make_plan
 from stroketrain.bench.report import write_report
@@ -232,6 +232,33 @@ def test_from_scans_to_a_page_and_on_from_there(
     assert "![bench_reliability](bench_reliability.png)" in text
     figures = json.loads(page.with_suffix(".json").read_text())
     assert figures["all"]["targets"][0]["n"] == 1
+
+
+def test_a_picture_of_the_worst_scans(tmp_path: Path) -> None:
+    cases, settings = _small_bench(tmp_path)
+    assert run(cases, settings, say=lambda line: None) == []
+    model = load_model(settings.model)
+    key = measure.key_of(model)
+    rows = summary.collect(cases, settings.out, key, "axial")
+    rows.append({**rows[0], "kind": "faint", "dice": 0.1, "volume_ml": 100.0})
+    rows.append({**rows[0], "kind": "faint", "dice": 0.9, "volume_ml": 100.0})
+    rows.append({**rows[0], "kind": "faint", "dice": 0.2, "volume_ml": 100.0})
+    rows.append({**rows[-1], "kind": "healthy", "volume_ml": 0.0, "predicted_ml": 3.0})
+    chosen = [why for why, _ in failures.worst(rows)]
+    # The worst first, two of a kind; lesion-free scans that are empty are no failure.
+    assert [why for why in chosen if why.startswith("faint")] == [
+        "faint, 100.0 mL, Dice 0.10",
+        "faint, 100.0 mL, Dice 0.20",
+    ]
+    assert "no lesion, 3.0 mL marked" in chosen
+    point = measure.OperatingPoint.of(model, "axial")
+    picture = failures.plot_failures(rows, settings.out, key, "axial", point, tmp_path / "f.png")
+    assert picture is not None
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    t1, truth, mask, aspect = failures._slice(cases[0].name, settings.out, key, "axial", point)
+    assert t1.shape == truth.shape == mask.shape
+    assert aspect == pytest.approx(1.0, abs=0.5)
+    assert failures.plot_failures([], settings.out, key, "axial", point, tmp_path / "g.png") is None
 
 
 def test_a_broken_scan_costs_a_line(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .find import bounding_box, label_components
+
 #: Probabilities below this count as 0: a million voxels of brain at .001 are no missed litre.
 FLOOR = 0.05
 
@@ -47,8 +49,10 @@ def expected_dice(
         value = 2 sum(p over M) / (|M| + sum(p)),
 
     a ratio of expectations, also known as the soft Dice of the map with its own mask. An empty
-    mask is right if the scan is free of lesions; the chance of that is at most 1 less the highest
-    probability, which is the value then.
+    mask is right if the scan is free of lesions. Each connected piece (26 neighbours) of at least
+    ``floor`` may be one, with its highest probability, whatever the others are: the value is then
+    the chance that none is, the product of 1 less the highest probabilities; without any piece, 1
+    less the highest probability of all.
 
     With the spread s (``Prediction.spread``), ``agreement`` is sum(p^2) / sum(p^2 + s^2): the soft
     Dice of single passes with their mean if s is their standard deviation, and the p-weighted mean
@@ -75,11 +79,9 @@ def expected_dice(
     chosen = mask | (p >= floor)
     inside = mask[chosen]
     q = np.clip(p[chosen].astype(np.float64), 0.0, 1.0)
-    peak = float(q.max()) if q.size else 0.0
-    if not inside.any():
-        # Below the floor there may still be a highest probability worth saying.
-        peak = max(peak, float(p.max()) if p.size else 0.0)
-    value = _dice(q, q, inside, peak)
+    places = _peaks(p, chosen) if not inside.any() else np.zeros(0, np.int64)
+    peaks = np.clip(p.reshape(-1)[places].astype(np.float64), 0.0, 1.0)
+    value = _dice(q, q, inside, peaks)
     if spread_kji is None:
         return ExpectedDice(value, None, None, None)
     spread = np.asarray(spread_kji, dtype=np.float32)
@@ -87,21 +89,43 @@ def expected_dice(
         raise ValueError(f"a spread of shape {spread.shape} for a map of {p.shape}")
     s = np.nan_to_num(spread[chosen].astype(np.float64))
     less, more = np.clip(q - s, 0.0, 1.0), np.clip(q + s, 0.0, 1.0)
-    at_peak = float(s[int(q.argmax())]) if q.size else 0.0
-    low = _dice(less, more, inside, min(1.0, peak + at_peak))
-    high = _dice(more, less, inside, max(0.0, peak - at_peak))
+    at_peaks = np.nan_to_num(spread.reshape(-1)[places].astype(np.float64))
+    low = _dice(less, more, inside, np.minimum(1.0, peaks + at_peaks))
+    high = _dice(more, less, inside, np.maximum(0.0, peaks - at_peaks))
     squares = float((q**2).sum())
     total = squares + float((s**2).sum())
     return ExpectedDice(value, low, high, squares / total if total > 0 else 1.0)
 
 
+def _peaks(p: NDArray[np.float32], candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Where the pieces of ``candidates`` are highest, as places in the flat map; where the map is,
+    if there are none. Empty for an empty map."""
+    box = bounding_box(candidates)
+    if box is None:
+        return np.array([int(p.argmax())], np.int64) if p.size else np.zeros(0, np.int64)
+    labels = label_components(candidates[box], connectivity=26)
+    inside = np.flatnonzero(labels)
+    values, owner = p[box].reshape(-1)[inside], labels.reshape(-1)[inside]
+    # Of each piece the last in the order of its probabilities.
+    order = np.lexsort((values, owner))
+    last = order[np.append(np.flatnonzero(np.diff(owner[order])), len(order) - 1)]
+    offset = [part.start for part in box]
+    within = np.unravel_index(inside[last], labels.shape)
+    whole = tuple(w + o for w, o in zip(within, offset, strict=True))
+    return np.ravel_multi_index(whole, p.shape)
+
+
 def _dice(
-    within: NDArray[np.float64], beyond: NDArray[np.float64], inside: NDArray[np.bool_], peak: float
+    within: NDArray[np.float64],
+    beyond: NDArray[np.float64],
+    inside: NDArray[np.bool_],
+    peaks: NDArray[np.float64],
 ) -> float:
-    """Expected Dice if the truth has ``within`` in the mask and ``beyond`` outside of it."""
+    """Expected Dice if the truth has ``within`` in the mask and ``beyond`` outside of it; with an
+    empty mask, if each of ``peaks`` is the chance of a lesion."""
     size = int(np.count_nonzero(inside))
     if size == 0:
-        return 1.0 - peak
+        return float(np.prod(1.0 - peaks))
     overlap = float(within[inside].sum())
     value = 2 * overlap / (size + overlap + float(beyond[~inside].sum()))
     return value if math.isfinite(value) else 0.0

@@ -45,6 +45,7 @@ def run_command(a: argparse.Namespace) -> None:
     """Run the bench and write its page; raises ``InputError`` for unusable arguments."""
     from StrokeLesionSegLib.models import load_model
 
+    from .failures import plot_failures
     from .measure import OperatingPoint, key_of
     from .plan import SEED, plan_for
     from .report import write_report
@@ -101,7 +102,13 @@ def run_command(a: argparse.Namespace) -> None:
     pages = a.report or a.out / "BENCH.md"
     pages.parent.mkdir(parents=True, exist_ok=True)
     files = write_report(
-        pages, rows, facts=facts, others=others, problems=problems, pictures=a.pictures
+        pages,
+        rows,
+        facts=facts,
+        others=others,
+        problems=problems,
+        pictures=a.pictures,
+        failures=lambda path: plot_failures(rows, a.out, key, view, point, path),
     )
     for file in files:
         print(file)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,13 @@ def write_report(
     others: dict[str, list[Row]],
     problems: Sequence[str] = (),
     pictures: Path | None = None,
+    failures: Callable[[Path], Path | None] | None = None,
 ) -> list[Path]:
     """Write ``path`` (Markdown), ``path`` with .json, and the plots; returns all files.
 
     ``rows``: of the main model and view. ``facts``: what stands at the top, in order. ``others``:
     rows of other views and models by name, compared with ``rows`` scan by scan. ``pictures``: the
-    plots' folder, default that of ``path``.
+    plots' folder, default that of ``path``. ``failures`` draws the worst scans into a file.
     """
     pictures = pictures or path.parent
     pictures.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,8 @@ def write_report(
     ]
     if robot_figures(rows):
         plots.append(plot_clicks(rows, pictures / "bench_clicks.png"))
+    if failures is not None and (drawn := failures(pictures / "bench_failures.png")):
+        plots.append(drawn)
     parts = [
         "# Test bench",
         "Simulated strokes over real people; none of the people and lesion masks was used in "

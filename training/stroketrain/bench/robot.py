@@ -45,7 +45,7 @@ def robot_clicks(
         raise ValueError(f"a truth of shape {wanted.shape} on a grid of {session.grid.shape}")
     while session.work(1000.0) is not None:
         pass
-    axial = _axial_axis(session.grid.affine)
+    axial = axial_axis(session.grid.affine)
     answer, marked = _answer(session), automatic_mask(session)
     dice = [_dice(marked, wanted)]
     for _ in range(n):
@@ -108,7 +108,7 @@ def largest_error(
     return int(k) + box[0].start, int(j) + box[1].start, int(i) + box[2].start
 
 
-def _axial_axis(affine: NDArray[np.float64]) -> int:
+def axial_axis(affine: NDArray[np.float64]) -> int:
     """The array axis (0 k, 1 j, 2 i) that runs most nearly up and down."""
     columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return 2 - int(np.argmax(np.abs(columns[2])))

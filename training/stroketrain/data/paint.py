@@ -85,7 +85,7 @@ def _procedural(g: Generator, brain: Tensor, offsets: Sequence[int]) -> Tensor:
     at = (draw * brain).flatten(1).argmax(dim=1)
     rows = torch.arange(h, device=brain.device).view(1, 1, -1, 1) - (at // w).view(-1, 1, 1, 1)
     columns = torch.arange(w, device=brain.device).view(1, 1, 1, -1) - (at % w).view(-1, 1, 1, 1)
-    radius = torch.exp(_numbers(g, brain, np.log(2.0), np.log(32.0)))
+    radius = torch.exp(_numbers(g, brain, np.log(2.5), np.log(50.0)))
     stretch = torch.exp(_numbers(g, brain, -0.7, 0.7))
     angle = _numbers(g, brain, 0.0, np.pi)
     c, s = torch.cos(angle), torch.sin(angle)
@@ -184,9 +184,10 @@ def _painted(
     level = torch.where(
         cavity, _numbers(g, image, 0.08, 0.5), _numbers(g, image, 0.55, 0.9)
     )  # of the brightness around
-    kept = torch.where(cavity, _numbers(g, image, 0.0, 0.3), _numbers(g, image, 0.3, 1.0))
-    texture = 1 + _field(g, image, 50) * _numbers(g, image, 0.0, 0.15)
-    target = level * texture * (local + kept * (image - local))
+    kept = torch.where(cavity, _numbers(g, image, 0.0, 0.5), _numbers(g, image, 0.3, 1.0))
+    texture = 1 + _field(g, image, 50) * _numbers(g, image, 0.0, 0.25)
+    texture = texture + _field(g, image, 12) * _numbers(g, image, 0.0, 0.25)
+    target = level * texture.clamp_min(0) * (local + kept * (image - local))
     # Fluid does not get brighter by a stroke.
     target = torch.minimum(target, image)
     rim = _blurred(shape, edge + 3, _SOFTEST + 3) * cavity * brain * _chosen(g, image, 0.6)

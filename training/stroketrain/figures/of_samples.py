@@ -54,11 +54,11 @@ def samples(cache: Cache, out: Path, count: int = 50, seed: int = 0, dpi: int = 
     path = out / "samples.png"
     figure.savefig(path, dpi=dpi, bbox_inches="tight", facecolor="black")
     plt.close(figure)
-    _shrink(path)
+    shrink_png(path)
     return [path]
 
 
-def _shrink(path: Path, colours: int = 48) -> None:
+def shrink_png(path: Path, colours: int = 48) -> None:
     """The PNG with a palette: greys and one outline need no more, and it is a third as large."""
     from PIL import Image
 
