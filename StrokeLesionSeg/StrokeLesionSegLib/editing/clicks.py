@@ -251,11 +251,11 @@ class Guided:
         at = np.clip(at, 0, np.array(self.scan.grid.shape) - 1)
         voxel = tuple(slice(int(n), int(n) + 1) for n in at)
         if self.start is not None:
-            value = np.float32(_SURE if self.start[voxel].any() else 1 - _SURE)
+            value = np.array([_SURE if self.start[voxel].any() else 1 - _SURE], np.float32)
         else:
             self.scan.native.refresh(voxel)  # type: ignore[arg-type]
-            value = self.scan.native.values[voxel].max()
-        return float(log_odds(value, self._cut()))
+            value = self.scan.native.values[voxel].reshape(-1)
+        return float(log_odds(value, self._cut())[0])
 
     def _source(self) -> NDArray[np.float32]:
         return self.scan.background.mean if self._start_soft is None else self._start_soft
