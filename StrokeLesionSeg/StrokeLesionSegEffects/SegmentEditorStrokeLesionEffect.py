@@ -38,8 +38,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             "nothing changes before Apply.<p>"
             '<ul style="margin: 0">'
             "<li><b>Threshold:</b> lesion probability from which a voxel is taken."
-            "<li><b>Must reach:</b> a lesion is kept only if a core of it has this probability "
-            "(.05 mL)."
+            "<li><b>Must reach:</b> a lesion is kept only if it has this probability somewhere."
             "<li><b>Region:</b> the whole volume, the slice of the view that you used last, a "
             "slab around it, or a region of interest. What the segment has outside of the "
             "region stays."
@@ -60,7 +59,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             0.01,
             2,
             _(
-                "A lesion is kept only if a core of it (.05 mL) is as probable as this; below the "
+                "A lesion is kept only if its probability is this high somewhere; below the "
                 "threshold it keeps all. Judged once the whole volume is known."
             ),
         )

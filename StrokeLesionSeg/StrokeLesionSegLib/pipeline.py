@@ -82,9 +82,8 @@ class CleanUp:
     ----------
     threshold: probability from which on a voxel is lesion, in (0, 1).
     hysteresis: second threshold: the lower of the two bounds the lesions, the higher one must be
-        reached by a core of each (``find_lesions``); 0 switches it off. A ``threshold`` given
-        without it bounds the lesions, and the higher one of the model's two must be reached
-        as long as it is above.
+        reached somewhere in each; 0 switches it off. A ``threshold`` given without it bounds the
+        lesions, and the higher one of the model's two must be reached as long as it is above.
     min_volume_ml: components smaller than this are dropped, in mL.
     """
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from StrokeLesionSegLib.lesions.find import kept_components
 
 from .evaluate import Case
 
@@ -42,11 +41,10 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class _Components:
-    """The components of one case at one low threshold: sizes, overlaps, and the labels of the
-    voxels beyond each of ``HIGHS``."""
+    """The components of one case at one low threshold, each with size, peak and overlap."""
 
     sizes: np.ndarray
-    cores: dict[float, np.ndarray]
+    peaks: np.ndarray
     hits: np.ndarray
     truth: int
     voxel_ml: float
@@ -57,10 +55,11 @@ class _Components:
         labels, n = ndimage.label(case.probability >= low, np.ones((3, 3, 3)))
         inside = np.flatnonzero(labels)
         owner = labels.reshape(-1)[inside]
-        values = case.probability.reshape(-1)[inside]
+        peaks = np.zeros(n + 1)
+        np.maximum.at(peaks, owner, case.probability.reshape(-1)[inside])
         return _Components(
             sizes=np.bincount(owner, minlength=n + 1),
-            cores={high: owner[values >= high] for high in HIGHS if high > low},
+            peaks=peaks,
             hits=np.bincount(owner, weights=case.truth.reshape(-1)[inside] > 0, minlength=n + 1),
             truth=int((case.truth > 0).sum()),
             voxel_ml=abs(float(np.linalg.det(case.affine[:3, :3]))) / 1000,
@@ -68,7 +67,7 @@ class _Components:
 
     def result(self, high: float, smallest: float) -> tuple[float, bool]:
         """Volume Dice (1 where truth and mask are empty), and whether nothing is marked."""
-        keep = kept_components(self.sizes, self.voxel_ml, smallest, self.cores.get(high))
+        keep = (self.peaks >= high) & (self.sizes * self.voxel_ml >= smallest) & (self.sizes > 0)
         marked = int(self.sizes[keep].sum())
         if marked + self.truth == 0:
             return 1.0, True

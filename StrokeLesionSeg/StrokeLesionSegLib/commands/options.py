@@ -46,8 +46,8 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         type=number(0, 1),
         metavar="P",
         help="second threshold: the lower of the two bounds the lesions, the higher one has to be "
-        "reached by a core of each (.05 mL); 0 switches it off; if only --threshold is given, the "
-        "model's second threshold has to be reached as long as it is higher",
+        "reached somewhere in each; 0 switches it off; if only --threshold is given, the model's "
+        "second threshold has to be reached as long as it is higher",
     )
     found.add_argument(
         "--min-volume",

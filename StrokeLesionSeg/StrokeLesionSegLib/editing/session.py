@@ -52,7 +52,7 @@ class EditingSession:
     ----------
     grid: the native grid.
     threshold, sure, min_volume_ml: the model's own bound of a lesion, the probability that it has
-        to reach in a core (None: no more than the threshold), and its smallest volume in mL; good
+        to reach somewhere (None: no more than the threshold), and its smallest volume in mL; good
         starts for sliders.
     alignment: native RAS mm to MNI RAS mm; None if none was wanted. One with ``ok`` false was not
         used.
@@ -212,13 +212,12 @@ class EditingSession:
 
         The box is that of the region or smaller, and empty if there is no voxel that could be
         above the threshold; outside of it there is no lesion. Pieces have 26 neighbours.
-        ``min_volume_ml`` keeps the pieces of at least that volume, ``sure`` those with a core of
-        that probability (``find_lesions``); both are judged over the whole scan, so that a slice
-        shows what the whole volume will have. ``largest_only`` keeps the largest piece within the
-        region. Pieces of a scan that is not complete yet are not judged, nor is the largest one of
-        all of it looked for: they change with every slice, and a viewer scrolls meanwhile. With
-        the model's own ``threshold``, ``sure`` and ``min_volume_ml`` the whole volume is the
-        automatic mask.
+        ``min_volume_ml`` keeps the pieces of at least that volume, ``sure`` those that reach that
+        probability somewhere; both are judged over the whole scan, so that a slice shows what the
+        whole volume will have. ``largest_only`` keeps the largest piece within the region. Pieces
+        of a scan that is not complete yet are not judged, nor is the largest one of all of it
+        looked for: they change with every slice, and a viewer scrolls meanwhile. With the model's
+        own ``threshold``, ``sure`` and ``min_volume_ml`` the whole volume is the automatic mask.
         Raises ``ValueError`` for a threshold or ``sure`` outside (0, 1].
         """
         for value in (threshold, threshold if sure is None else sure):

@@ -10,10 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from .measure import Lesion, Summary, measure_lesions, summarise
 
-#: What a lesion has to hold beyond a second threshold, in mL: a single voxel's probability says
-#: little.
-CORE_ML = 0.05
-
 
 @dataclass(frozen=True, eq=False)
 class LesionMap:
@@ -80,8 +76,7 @@ def find_lesions(
     affine: 4x4, (i, j, k, 1) to native RAS mm.
     threshold: a voxel belongs to a lesion if its probability is at least this.
     hysteresis: a second threshold, below or above the first. The lower of the two then bounds
-        the lesions, and only components with a core of at least the higher one are kept: voxels
-        of ``CORE_ML`` together.
+        the lesions, and only components with a voxel of at least the higher one are kept.
     min_volume_ml: components smaller than this volume in mL are dropped; one of exactly this
         volume stays. Voxel volume is the affine's determinant.
     to_mni: 4x4, native RAS mm to MNI152 RAS mm; gives MNI centroids and decides sides.
@@ -192,15 +187,16 @@ def kept_components(
     """Which components stay, by label; the background, label 0, never does.
 
     sizes: voxels of each label. min_volume_ml: smaller ones go; one of exactly this volume stays.
-    reached: labels of the voxels that are above the second threshold; components with fewer than
-        a core takes (``find_lesions``) go. None: there is no second threshold.
+    reached: labels of the voxels that are above the second threshold, repeated or not; components
+        without any go. None: there is no second threshold.
     """
     # The margin forgives the rounding of "20 voxels of 0.001 mL are 0.02 mL", also where the
     # affine went through a float32 header (a relative error of up to 2e-7 in the volume).
     keep = sizes * voxel_ml >= max(min_volume_ml, 0.0) * (1 - 1e-6)
     if reached is not None:
-        core = np.bincount(reached, minlength=len(sizes))
-        keep &= core * voxel_ml >= CORE_ML * (1 - 1e-6)
+        sure = np.zeros(len(sizes), dtype=bool)
+        sure[reached] = True
+        keep &= sure
     keep[0] = False
     return keep
 

@@ -40,7 +40,7 @@ class Provenance:
     version: str = ""
     checksum: str = ""
     threshold: float = 0.5
-    hysteresis: float | None = None  # has to be reached by a core of a lesion, see must_reach
+    hysteresis: float | None = None  # has to be reached somewhere in a lesion, see must_reach
     min_volume_ml: float = 0.0
     views: str = ""
     date: str = ""

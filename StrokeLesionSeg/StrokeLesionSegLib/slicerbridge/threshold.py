@@ -283,7 +283,7 @@ class Thresholder:
         """Write the mask of these settings into the segment, and return what was found.
 
         As on the command line, the second threshold that a model may recommend has to be reached
-        by a core of a lesion as long as it is above the first, which bounds the lesions.
+        somewhere in a lesion as long as it is above the first, which bounds the lesions.
         ``found``: what ``search`` found with the same settings.
         """
         dropped = tuple(dropped)
