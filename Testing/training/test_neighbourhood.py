@@ -20,7 +20,6 @@ from stroketrain.data.neighbourhood import Planes, painted_mirror
 from stroketrain.data.paint import brain_patches, paint_lesions
 from stroketrain.data.resident import ResidentCache
 from stroketrain.data.slices import PATCH, VIEWS, Sampling, SliceStream
-from stroketrain.fit.clicks import neighbours_answer
 from stroketrain.fit.module import LesionModule, named_channels
 
 GUIDED = ["t1", "click_positive", "click_negative", "previous_probability"]
@@ -150,20 +149,6 @@ def test_augmentation_moves_all_planes_alike_but_shades_the_mirror_image_by_itse
     moved, mask = augment(torch.Generator().manual_seed(4), point, point[:, :3], mirror=True)
     assert torch.equal(mask[:, 0], mask[:, 2])
     assert float(((moved > 0.4).float()[:, :3] - mask).abs().mean()) < 0.02
-
-
-def test_a_neighbours_answer_is_about_its_lesion():
-    masks = torch.zeros(400, 2, 48, 48)
-    masks[:, :, 14:34, 14:34] = 1
-    answer = neighbours_answer(torch.Generator().manual_seed(0), masks)
-    given = answer.flatten(1).any(1)
-    assert 0.25 < float(given.float().mean()) < 0.45
-    areas = (answer[given] > 0).flatten(1).sum(1)
-    assert float(areas.min()) < 380
-    assert float(areas.max()) > 440
-    values = answer[answer > 0]
-    assert float(values.min()) > 0.69
-    assert float(values.max()) <= 1
 
 
 def test_further_channels_weigh_nothing_at_first(tmp_path: Path):

@@ -78,11 +78,6 @@ class Background:
         """The canonical slice ``index`` of a view as the network sees it."""
         return canonical_plane(self.t1.shape, self.box, view, index, self._multiple)
 
-    @property
-    def sees_neighbours(self) -> bool:
-        """Whether the network is shown neighbouring slices."""
-        return bool(self._offsets)
-
     def beside(self, plane: Plane) -> dict[str, NDArray[np.float32]]:
         """What the network is shown beside the T1 in ``plane``: (rows, columns) by channel."""
         shown = {name: plane.shifted(mm).sample(self.t1) for name, mm in self._offsets.items()}

@@ -45,8 +45,6 @@ _KEPT_ANSWERS = 400
 _FURTHEST_MM = 40.0
 _WIDTHS = {True: 0.5, False: 1.0}
 _GRACE_MM = 1.0
-# What was marked in a neighbouring slice is handed on as so probable; as in training.
-_HINT = 0.85
 # Changes of the log odds below this are none; and how much of them counts where the network has
 # answered to the clicks itself.
 _LEAST_PUSH, _IN_ANSWERS = 0.02, 0.5
@@ -473,9 +471,7 @@ class Guided:
                 return
             disks = self._disks.setdefault((view, index), [])
             disks.append(disk)
-            # Networks that see neighbouring slices have learned to go on from a neighbour's answer.
-            hint = corrected if click.positive and background.sees_neighbours else None
-            answer, accepted = self._asked(view, index, before, hint)
+            answer, accepted = self._asked(view, index, before)
             turned = accepted & _turned(answer, before, click.positive)
             if not carried_on(turned, corrected, disk) or not tissue.stands_out(t1, turned):
                 disks.remove(disk)
@@ -509,21 +505,14 @@ class Guided:
         return field
 
     def _asked(
-        self,
-        view: str,
-        index: int,
-        before: NDArray[np.float32],
-        hint: NDArray[np.bool_] | None = None,
+        self, view: str, index: int, before: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The network's answer to the disks of a canonical slice, and where it counts.
-
-        ``hint``: what was marked in the neighbouring slice that a correction comes from.
-        """
+        """The network's answer to the disks of a canonical slice, and where it counts."""
         plane = self.scan.background.plane(view, index)
         squares = [
             (plane.squared_distance(self._place(click)), click.positive) for click in self._known
         ]
-        answer = within_reach(self._answer(view, index, plane, hint), before, squares)
+        answer = within_reach(self._answer(view, index, plane), before, squares)
         marks = {sign: np.zeros(plane.shape, bool) for sign in (True, False)}
         for disk in self._disks[(view, index)]:
             marks[disk.positive] |= disk.mask(plane.shape)
@@ -532,15 +521,12 @@ class Guided:
         searched[plane.wanted] = True
         return answer, corrected & searched
 
-    def _answer(
-        self, view: str, index: int, plane: Plane, hint: NDArray[np.bool_] | None
-    ) -> NDArray[np.float32]:
+    def _answer(self, view: str, index: int, plane: Plane) -> NDArray[np.float32]:
         background = self.scan.background
         disks = self._disks[(view, index)]
         key = (
             *(view, index, self._starts, background.version),
             tuple((d.row, d.column, d.positive) for d in disks),
-            b"" if hint is None else np.packbits(hint).tobytes(),
         )
         if key in self._answers:
             self._answers.move_to_end(key)
@@ -549,8 +535,6 @@ class Guided:
             previous = plane.sample(self._start_soft)
         else:
             previous = background.own_slice(view, index)[1]
-        if hint is not None:
-            previous = np.maximum(previous, hint * np.float32(_HINT))
         answer = background.ask([plane], channels(plane.shape, disks, previous))[0]
         answer = answer.astype(np.float16)
         self._answers[key] = answer

@@ -41,21 +41,6 @@ def click_once(g: Generator, error: Tensor, marks: Tensor) -> Tensor:
     return torch.maximum(marks, clicked[:, None].to(marks.dtype))
 
 
-def neighbours_answer(g: Generator, masks: Tensor, share: float = 0.35) -> Tensor:
-    """The lesion of a neighbouring slice, somewhat off, in ``share`` of the slices; (B, 1, H, W).
-
-    ``masks`` (B, M, H, W) 0 or 1: of M neighbours, one of which is drawn. A correction that is
-    carried on through the slices hands its last answer on in this way, as a probability.
-    """
-    n, device = len(masks), masks.device
-    which = torch.randint(masks.shape[1], (n,), generator=g, device=g.device).to(device)
-    one = masks[torch.arange(n, device=device), which][:, None]
-    cut, there, sure = torch.rand(3, n, 1, 1, 1, generator=g, device=g.device).to(device)
-    # From grown by about 2 pixels to shrunk by as much.
-    one = (F.avg_pool2d(one, 5, 1, 2) > 0.1 + 0.8 * cut).to(masks.dtype)
-    return one * (0.7 + 0.3 * sure) * (there < share)
-
-
 def simulate_guidance(
     g: Generator,
     probability: Tensor,

@@ -24,7 +24,7 @@ from ..data.neighbourhood import Planes, painted_mirror
 from ..data.paint import brain_patches, paint_lesions
 from ..data.resident import ResidentCache
 from ..data.slices import PATCH, VIEWS
-from .clicks import neighbours_answer, simulate_guidance
+from .clicks import simulate_guidance
 from .devices import seed_step
 
 
@@ -72,9 +72,7 @@ class LesionModule(L.LightningModule):
     channels: names of its inputs in their order, see ``inference.channels`` of the engine; those of
         one or four inputs need no names. With the channels of clicks come guided batches.
     lr, weight_decay: of AdamW; the rate warms up over 3 percent of ``steps`` and falls as a cosine.
-    guided: share of batches that carry clicks and a previous probability. Where there are
-        channels of neighbouring slices, the lesion in one of those stands beside the probability
-        in some of the slices, as when a correction is carried on from slice to slice.
+    guided: share of batches that carry clicks and a previous probability.
     mirror_missing: share of the slices whose mirror image is zeros, as for a scan that could not
         be aligned.
     minutes: a budget of wall time; the schedule then follows whichever of steps and time is
@@ -209,8 +207,6 @@ class LesionModule(L.LightningModule):
                 clicks = simulate_guidance(g, guess, mask[:, :1], more - 1, clicks)
         keep = torch.rand(len(image), generator=g, device=g.device) < 0.7
         previous = probability * keep.to(image.device).view(-1, 1, 1, 1)
-        if mask.shape[1] > 1:
-            previous = torch.maximum(previous, neighbours_answer(g, mask[:, 1:]))
         return self._assembled(image, (*clicks, previous))
 
     def _probability(self, x: Tensor) -> Tensor:
