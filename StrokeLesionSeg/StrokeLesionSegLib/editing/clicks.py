@@ -48,6 +48,8 @@ _GRACE_MM = 1.0
 # Changes of the log odds below this are none; and how much of them counts where the network has
 # answered to the clicks itself.
 _LEAST_PUSH, _IN_ANSWERS = 0.02, 0.5
+# Pieces of results are of about so many voxels at most, if they are not of one answer.
+_PIECE_VOXELS = 200_000
 # A starting mask is handed on as sure, but not beyond doubt.
 _SURE, _BLUR_MM = 0.9, 1.0
 
@@ -361,6 +363,8 @@ class Guided:
                 break
             worked = True
             changed = join(changed, step)
+            if np.prod(extents(changed)) >= _PIECE_VOXELS:
+                break
             called = self.scan.network.calls - calls
             expected = self.scan.network.seconds if called else 0.0
             if (time.perf_counter() - started + expected) * 1000 > milliseconds:
@@ -389,7 +393,11 @@ class Guided:
         """Work out one click; yields the native boxes that have changed."""
         yield self._ball(click)[0]
         yield from self._answered(click)
-        yield self._newly_spread()
+        box = self._newly_spread()
+        # In slabs, so that no piece takes long.
+        each = max(1, _PIECE_VOXELS // max(1, int(np.prod(extents(box)[1:]))))
+        for first in range(box[0].start, box[0].stop, each):
+            yield slice(first, min(first + each, box[0].stop)), box[1], box[2]
 
     def _newly_spread(self) -> Box:
         """The native box in which clicks say something else of their surroundings than before."""
