@@ -63,7 +63,10 @@ def plot_failures(
         for wanted, colour in ((truth, "#ffd400"), (mask, "#ff3b30")):
             if wanted.any():
                 axis.contour(wanted, [0.5], colors=[colour], linewidths=1)
-        axis.set_title(f"{why}\n{row['procedure']} procedure", fontsize=7, color="white")
+        made = f"{row['procedure']} procedure"
+        if row["procedure"] == "none":
+            made = "an untouched scan"
+        axis.set_title(f"{why}\n{made}", fontsize=7, color="white")
     figure.tight_layout()
     figure.savefig(path, dpi=80, facecolor="black")
     pyplot().close(figure)
