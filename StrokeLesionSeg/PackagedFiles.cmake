@@ -69,7 +69,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/window.py
   StrokeLesionSegLib/images/writing.py
   StrokeLesionSegLib/inference/__init__.py
-  StrokeLesionSegLib/inference/channels.py
   StrokeLesionSegLib/inference/device.py
   StrokeLesionSegLib/inference/fold.py
   StrokeLesionSegLib/inference/options.py
@@ -100,6 +99,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/lesions/scorers/isles2026.py
   StrokeLesionSegLib/lesions/tables.py
   StrokeLesionSegLib/models/__init__.py
+  StrokeLesionSegLib/models/channels.py
   StrokeLesionSegLib/models/export.py
   StrokeLesionSegLib/models/install.py
   StrokeLesionSegLib/models/load.py

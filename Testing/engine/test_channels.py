@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from StrokeLesionSegLib.inference import predict_volume, prepare_network
-from StrokeLesionSegLib.inference.channels import known, offset_channel, offset_mm
 from StrokeLesionSegLib.inference.device import Device
 from StrokeLesionSegLib.inference.views import VIEW_AXES
+from StrokeLesionSegLib.models.channels import known, offset_channel, offset_mm
 from torch import nn
 
 CPU = Device("cpu", "test")

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.channels import MIRROR, offset_mm
 from ..inference.views import VIEW_AXES, Pass
+from ..models.channels import MIRROR, offset_mm
 from .network import SliceNetwork
 from .planes import Plane, canonical_plane
 from .types import Box

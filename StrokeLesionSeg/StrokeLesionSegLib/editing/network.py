@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inference.channels import GUIDANCE, T1
 from ..inference.device import torch_threads
 from ..inference.prepare import PreparedNetwork, on_cpu, running
+from ..models.channels import GUIDANCE, T1
 
 
 class SliceNetwork:

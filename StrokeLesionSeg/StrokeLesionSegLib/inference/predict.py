@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, InputError
-from .channels import MIRROR, T1, offset_mm
+from ..models.channels import MIRROR, T1, offset_mm
 from .device import Device, choose_device
 from .prepare import PreparedNetwork, on_cpu, prepare_network, running
 from .views import Box, Pass, SliceStack, check_box, full_box, passes
@@ -119,7 +119,7 @@ def predict_volume(
     views: "axial" or "triplanar". tta: mirrored along ``flip_axes`` too, see ``views.passes``.
     batch_size: slices per call; None chooses.
     guidance: further channels by name, (K, J, I) each; channels that are not given are zero.
-        Those of neighbouring slices (``channels.offset_mm``) need not be given.
+        Those of neighbouring slices (``models.channels``) need not be given.
     mirror: the array lies on the MNI grid, whose middle is the midsagittal plane, and a channel
         for the mirror image is filled with it.
     progress: called with ("network", slices done, slices in all), never decreasing.

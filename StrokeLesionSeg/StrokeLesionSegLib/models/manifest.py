@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..inference.channels import known
+from .channels import known
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from StrokeLesionSegLib.inference.channels import MIRROR, offset_mm
+from StrokeLesionSegLib.models.channels import MIRROR, offset_mm
 from torch import Tensor
 
 
@@ -25,7 +25,7 @@ class Planes:
 
     @staticmethod
     def of_channels(channels: Sequence[str]) -> Planes:
-        """What channels of these names (``inference.channels``) hold."""
+        """What channels of these names (``models.channels``) hold."""
         offsets = [offset_mm(name) for name in channels]
         return Planes(tuple(n for n in offsets if n is not None), MIRROR in channels)
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from monai.losses import TverskyLoss
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
-from StrokeLesionSegLib.inference.channels import GUIDANCE, known
+from StrokeLesionSegLib.models.channels import GUIDANCE, known
 from StrokeLesionSegLib.networks import build_network
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -69,7 +69,7 @@ class LesionModule(L.LightningModule):
     Parameters
     ----------
     spec: the network's plain dict, see ``build_network``.
-    channels: names of its inputs in their order, see ``inference.channels`` of the engine; those of
+    channels: names of its inputs in their order, see ``models.channels`` of the engine; those of
         one or four inputs need no names. With the channels of clicks come guided batches.
     lr, weight_decay: of AdamW; the rate warms up over 3 percent of ``steps`` and falls as a cosine.
     guided: share of batches that carry clicks and a previous probability.
