@@ -8,7 +8,7 @@ import torch
 from StrokeLesionSegLib.inference import predict_volume, prepare_network
 from StrokeLesionSegLib.inference.device import Device
 from StrokeLesionSegLib.inference.views import VIEW_AXES
-from StrokeLesionSegLib.models.channels import known, offset_channel, offset_mm
+from StrokeLesionSegLib.models.channels import known, offset_mm
 from torch import nn
 
 CPU = Device("cpu", "test")
@@ -96,5 +96,3 @@ def test_planes_beside_are_not_given_as_guidance():
 def test_names_of_channels(name, mm):
     assert offset_mm(name) == mm
     assert known(name) == (mm is not None or name in ("t1", "t1_mirror"))
-    if mm is not None:
-        assert offset_channel(mm) == name

@@ -183,7 +183,7 @@ def test_channels_that_do_not_fit_are_refused(names: list[str]):
 def test_guided_inputs_stand_in_their_channels():
     module = LesionModule(SPEC, 10, channels=CHANNELS, guided=1.0)
     image = torch.rand(3, 4, 32, 32)
-    mask = torch.zeros(3, 3, 32, 32)
+    mask = torch.zeros(3, 1, 32, 32)
     mask[:, :, 8:20, 8:20] = 1
     x = module._inputs(torch.Generator().manual_seed(0), image, mask, 0)
     assert x.shape == (3, 7, 32, 32)

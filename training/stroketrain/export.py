@@ -9,13 +9,10 @@ from typing import Any
 
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import write_model
+from StrokeLesionSegLib.models.channels import BY_NUMBER
 
 from .data.reading import WINDOW, WINDOW_LOW_OF
 
-CHANNELS = {
-    1: ["t1"],
-    4: ["t1", "click_positive", "click_negative", "previous_probability"],
-}
 # What the engine runs: slice by slice, of any size.
 NETWORKS = ("unet", "residual_unet")
 
@@ -45,7 +42,7 @@ def _read_run(run: Path) -> dict[str, Any]:
 
 def _channels(record: dict[str, Any], asked: list[str] | None) -> list[str]:
     count = int(record["network"].get("in_channels", 1))
-    names = asked or record.get("channels") or CHANNELS.get(count, [])
+    names = asked or record.get("channels") or list(BY_NUMBER.get(count, ()))
     if len(names) != count:
         raise InputError(
             "--channels",

@@ -14,6 +14,8 @@ T1 = "t1"
 #: zeros for a scan that does not lie on that grid.
 MIRROR = "t1_mirror"
 GUIDANCE = ("click_positive", "click_negative", "previous_probability")
+#: What a network of so many inputs takes, unless it is said otherwise.
+BY_NUMBER = {1: (T1,), 4: (T1, *GUIDANCE)}
 _OFFSET = re.compile(r"t1_(minus|plus)_([1-9][0-9]?)mm")
 
 
@@ -27,11 +29,6 @@ def offset_mm(channel: str) -> int | None:
     if not found:
         return None
     return int(found[2]) * (1 if found[1] == "plus" else -1)
-
-
-def offset_channel(mm: int) -> str:
-    """The name of the channel of the plane ``mm`` beside the slice."""
-    return f"t1_{'plus' if mm > 0 else 'minus'}_{abs(mm)}mm"
 
 
 def known(channel: str) -> bool:

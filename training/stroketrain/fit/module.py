@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from monai.losses import TverskyLoss
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
-from StrokeLesionSegLib.models.channels import GUIDANCE, known
+from StrokeLesionSegLib.models.channels import BY_NUMBER, GUIDANCE, known
 from StrokeLesionSegLib.networks import build_network
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -45,7 +45,7 @@ def initialise(network: torch.nn.Module) -> None:
 def named_channels(spec: dict[str, Any], asked: Sequence[str] | None) -> tuple[str, ...]:
     """The names of a network's inputs; raises ``InputError`` for names that do not fit it."""
     count = int(spec.get("in_channels", 1))
-    names = tuple(asked) if asked else {1: ("t1",), 4: ("t1", *GUIDANCE)}.get(count, ())
+    names = tuple(asked) if asked else BY_NUMBER.get(count, ())
     if len(names) != count or len(set(names)) != count or names[0] != "t1":
         raise InputError(
             "--channels",
@@ -152,15 +152,16 @@ class LesionModule(L.LightningModule):
             old = state.get(name)
             if old is not None and old.ndim == wanted.ndim == 4 and old.shape != wanted.shape:
                 more = wanted.shape[1] - old.shape[1]
-                if more > 0 and old.shape[1] < self.network_inputs == wanted.shape[1]:
+                if more > 0 and wanted.shape[1] == len(self.channels):
                     state[name] = F.pad(old, (0, 0, 0, 0, 0, more))
+        refusal = InputError(weights, "its tensors do not fit the network", "name the same network")
         try:
             missing, unexpected = self.network.load_state_dict(state, strict=False)
-        except RuntimeError:
-            missing, unexpected = ["?"], []
+        except RuntimeError as error:  # tensors of other shapes
+            raise refusal from error
         lost = [n for n in missing if not n.endswith("num_batches_tracked")]
         if lost or unexpected:
-            raise InputError(weights, "its tensors do not fit the network", "name the same network")
+            raise refusal
         self.average.module.load_state_dict(self.network.state_dict())
 
     def _cut(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, bool]:
@@ -177,10 +178,6 @@ class LesionModule(L.LightningModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         # The two numbers of a batch decide about it on the host; a GPU would be waited for.
         return {k: v if v.ndim == 0 else v.to(device, non_blocking=True) for k, v in batch.items()}
-
-    @property
-    def network_inputs(self) -> int:
-        return len(self.channels)
 
     def _assembled(self, image: Tensor, guidance: Sequence[Tensor] | None = None) -> Tensor:
         """The network's input of image planes (B, P, H, W) and the guidance channels, or none."""
@@ -200,11 +197,11 @@ class LesionModule(L.LightningModule):
         first, more = (int(n) for n in torch.randint(0, 4, (2,), generator=decide))
         with torch.no_grad():
             probability = self._probability(x)
-            clicks = simulate_guidance(g, probability, mask[:, :1], 1 + first)
+            clicks = simulate_guidance(g, probability, mask, 1 + first)
             if more > 1:
                 # Further clicks are made on what those have left wrong.
                 guess = self._probability(self._assembled(image, (*clicks, probability)))
-                clicks = simulate_guidance(g, guess, mask[:, :1], more - 1, clicks)
+                clicks = simulate_guidance(g, guess, mask, more - 1, clicks)
         keep = torch.rand(len(image), generator=g, device=g.device) < 0.7
         previous = probability * keep.to(image.device).view(-1, 1, 1, 1)
         return self._assembled(image, (*clicks, previous))
@@ -213,8 +210,8 @@ class LesionModule(L.LightningModule):
         return torch.sigmoid(_levels(self.network(x))[0].float())
 
     def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
-        """Augmented image planes (B, P, H, W) in [0, 1] and masks (B, M, H, W) of 0 and 1, float,
-        on the device; the slice itself comes first."""
+        """Augmented image planes (B, P, H, W) in [0, 1], the slice itself first, and its mask
+        (B, 1, H, W) of 0 and 1, float, on the device."""
         image, mask, mirror = self._cut(batch)
         image, mask = image.float() / 255.0, mask.float()
         axis, places = int(batch["axis"]), batch["places"]
@@ -224,6 +221,7 @@ class LesionModule(L.LightningModule):
             brain = brain_patches(axis, places, tuple(image.shape[-2:]), offsets).to(image.device)
             painted, mask = paint_lesions(g, image[:, :near], mask, brain, share, offsets)
             image = torch.cat([painted, image[:, near:]], dim=1)
+        mask = mask[:, :1]  # those of the neighbours were for painting
         if not self.planes.mirror:
             return augment(g, image, mask, mirror=mirror)
         other = painted_mirror(image[:, :1], image[:, near:], axis, places, MNI_GRID.shape[2])
@@ -241,7 +239,6 @@ class LesionModule(L.LightningModule):
         g = seed_step(step_seed, self.device)
         image, mask = self.training_inputs(batch, g)
         x = self._inputs(g, image, mask, step_seed).contiguous(memory_format=self.layout)
-        mask = mask[:, :1]
         answer = self._forward[0](x)
         logits, loss = _levels(answer)[0].float(), self._loss(answer, mask)
         self.log("train/loss", loss, prog_bar=True)
