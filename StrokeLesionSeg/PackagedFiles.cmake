@@ -33,7 +33,9 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/editing/background.py
   StrokeLesionSegLib/editing/brush.py
   StrokeLesionSegLib/editing/clicks.py
+  StrokeLesionSegLib/editing/clues.py
   StrokeLesionSegLib/editing/guidance.py
+  StrokeLesionSegLib/editing/judge.py
   StrokeLesionSegLib/editing/mirror.py
   StrokeLesionSegLib/editing/native.py
   StrokeLesionSegLib/editing/network.py
@@ -44,6 +46,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/editing/scan.py
   StrokeLesionSegLib/editing/session.py
   StrokeLesionSegLib/editing/spread.py
+  StrokeLesionSegLib/editing/surroundings.py
   StrokeLesionSegLib/editing/types.py
   StrokeLesionSegLib/editing/visible.py
   StrokeLesionSegLib/editing/worker.py
@@ -173,6 +176,7 @@ set(MODULE_PYTHON_SCRIPTS
   )
 
 set(MODULE_PYTHON_RESOURCES
+  StrokeLesionSegLib/editing/judge.safetensors
   StrokeLesionSegEffects/Icons/LesionBrush.png
   StrokeLesionSegEffects/Icons/LesionClicks.png
   StrokeLesionSegEffects/Icons/LesionReview.png

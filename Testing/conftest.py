@@ -35,3 +35,18 @@ def shared_data() -> Path:
     if not (folder / "t1").is_dir():
         pytest.skip(f"no openly licensed test data in {folder}")
     return folder
+
+
+@pytest.fixture
+def silent_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clicks without what was learned from heads: for phantoms, of which that knows nothing."""
+    import numpy as np
+    from StrokeLesionSegLib.editing.clues import CLUES
+    from StrokeLesionSegLib.editing.judge import Judge
+
+    n = len(CLUES)
+    shapes = {"weight1": (2, n), "weight2": (2, 2), "weight3": (1, 2), "mean": (n,)}
+    shapes |= {"bias1": (2,), "bias2": (2,), "bias3": (1,)}
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    silent = Judge(tensors | {"scale": np.ones(n, np.float32)})
+    monkeypatch.setattr(Judge, "shipped", lambda: silent)

@@ -34,6 +34,8 @@ from StrokeLesionSegLib.editing.guidance import (
 )
 from StrokeLesionSegLib.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("silent_judge")
+
 
 def opened(name: str = "ras", threshold: float = 0.5, **options) -> EditingSession:
     return EditingSession.open(

@@ -9,6 +9,8 @@ from StrokeLesionSegLib.editing import EditingSession
 from StrokeLesionSegLib.errors import InputError
 from stroketrain.bench.robot import largest_error, robot_clicks
 
+pytestmark = pytest.mark.usefixtures("silent_judge")
+
 
 def test_the_largest_error_is_clicked_in_its_middle() -> None:
     wanted, marked = np.zeros((20, 20, 30), bool), np.zeros((20, 20, 30), bool)

@@ -1,4 +1,4 @@
-"""``stroketrain``: simulate, prepare, split, fit, evaluate, bench, experiments, figures, export."""
+"""``stroketrain``: simulate, prepare, split, fit, tune, bench, clicks, experiments, export ..."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from StrokeLesionSegLib.errors import InputError
 from .bench.command import bench_parser
 from .experiments.arguments import experiments_parser
 from .figures.command import figures_parser
+from .judge.command import clicks_parser
 
 DEFAULT_SPEC = (
     '{"name": "residual_unet", "in_channels": 4, "filters": [16, 32, 64, 128, 256], '
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     experiments_parser(commands)
     figures_parser(commands)
     bench_parser(commands)
+    clicks_parser(commands)
 
     p = commands.add_parser("evaluate", help="score a model on an ATLAS tree")
     p.add_argument("tree", type=Path)
@@ -206,6 +208,10 @@ def _run(a: argparse.Namespace) -> None:
         from .experiments.command import run_command
 
         run_command(a)
+    elif a.command == "clicks":
+        from .judge.command import run_command as clicks
+
+        clicks(a)
     elif a.command == "figures":
         from .figures.command import run_command as draw
 

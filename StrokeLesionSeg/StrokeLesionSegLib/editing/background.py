@@ -33,6 +33,7 @@ class Background:
         each voxel, 0 where none is.
     done: for each pass, one bool for each slice of the whole array along its axis; slices outside
         of the box count as done.
+    keep: (K, J, I) bool, what may be lesion at all; None for everything.
     mirror: ``t1`` lies on the MNI grid, and the network is shown mirror images if it takes them.
     version: grows whenever finished slices are changed (by ``replace``).
     """
@@ -55,7 +56,7 @@ class Background:
         self.mean = np.zeros(t1.shape, np.float32)
         self.version = 0
         self._multiple = multiple
-        self._keep = keep
+        self.keep = keep
         self._other: OrderedDict[tuple[str, int], NDArray[np.float32]] = OrderedDict()
         self.done: list[NDArray[np.bool_]] = []
         signal = {one.view: self._signal(one.view) for one in passes}
@@ -148,8 +149,8 @@ class Background:
         axis = VIEW_AXES[one.view]
         inplane = [a for a in range(3) if a != axis]
         box = [self.box[a] for a in inplane]
-        if self._keep is not None:
-            values = values * np.moveaxis(self._keep, axis, 0)[(index, *box)]
+        if self.keep is not None:
+            values = values * np.moveaxis(self.keep, axis, 0)[(index, *box)]
         target = np.moveaxis(self.mean, axis, 0)[(index, *box)]
         # What each voxel of this slice holds already, by weight.
         before: NDArray[np.float32] | float = 0.0
@@ -192,9 +193,9 @@ class Background:
             values = self.ask([plane])[0]
             cut = np.zeros_like(values)
             cut[plane.wanted] = values[plane.wanted]
-            if self._keep is not None:
-                here, there = plane.window(np.moveaxis(self._keep, VIEW_AXES[view], 0).shape[1:])
-                cut[here] *= np.moveaxis(self._keep, VIEW_AXES[view], 0)[(index, *there)]
+            if self.keep is not None:
+                here, there = plane.window(np.moveaxis(self.keep, VIEW_AXES[view], 0).shape[1:])
+                cut[here] *= np.moveaxis(self.keep, VIEW_AXES[view], 0)[(index, *there)]
             self._other[key] = cut
             while len(self._other) > _KEPT_SLICES:
                 self._other.popitem(last=False)
@@ -218,9 +219,9 @@ class Background:
         inside = np.ones(plane.shape, bool)
         for place, part in zip(places, self.box, strict=True):
             inside &= (place >= part.start) & (place < part.stop)
-        if self._keep is not None:
-            clipped = [np.clip(p, 0, n - 1) for p, n in zip(places, self._keep.shape, strict=True)]
-            inside &= self._keep[clipped[0], clipped[1], clipped[2]]
+        if self.keep is not None:
+            clipped = [np.clip(p, 0, n - 1) for p, n in zip(places, self.keep.shape, strict=True)]
+            inside &= self.keep[clipped[0], clipped[1], clipped[2]]
         return values * inside
 
     def ensure(self, box: Box) -> Box | None:

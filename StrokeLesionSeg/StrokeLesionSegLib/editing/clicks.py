@@ -31,7 +31,8 @@ from .guidance import (
 from .planes import Plane
 from .regions import along, true_box, whole_box
 from .scan import EditedScan, to_canonical_grid
-from .spread import Evidence, Spread, log_odds
+from .spread import log_odds
+from .surroundings import Surroundings
 from .types import EMPTY, Box, Click, extents, intersect, is_empty, join, outside, within
 from .visible import on_slice, predict_slice, slice_box
 
@@ -45,9 +46,8 @@ _KEPT_ANSWERS = 400
 _FURTHEST_MM = 40.0
 _WIDTHS = {True: 0.5, False: 1.0}
 _GRACE_MM = 1.0
-# Changes of the log odds below this are none; and how much of them counts where the network has
-# answered to the clicks itself.
-_LEAST_PUSH, _IN_ANSWERS = 0.02, 0.5
+# Changes of the log odds below this are none.
+_LEAST_PUSH = 0.02
 # Pieces of results are of about so many voxels at most, if they are not of one answer.
 _PIECE_VOXELS = 200_000
 # A starting mask is handed on as sure, but not beyond doubt.
@@ -74,7 +74,13 @@ class Guided:
         self._reached: Box = EMPTY  # canonical: where there is influence
         self._answers: OrderedDict[tuple, NDArray[np.float16]] = OrderedDict()
         self._starts = 0
-        self._kept_spread: tuple[tuple[Evidence, ...], Spread] | None = None
+        self._around = Surroundings(
+            scan,
+            self._model_odds,
+            self._answered_odds,
+            self._odds_at,
+            lambda: (self._starts, self.threshold),
+        )
         self._last: tuple[Click, bool] | None = None  # what was changed last; false if removed
         self._outdated: Box = EMPTY  # native: of results that were given up
         self.behind = False  # clicks that had been worked out have to be worked out anew
@@ -137,13 +143,14 @@ class Guided:
 
     def _touched(self) -> Box:
         """The native box of all that clicks have changed."""
-        box = EMPTY
-        if not is_empty(self._reached):
-            box = self.scan.native.parts.native_box(self._reached)
+        box = self._native_box(join(self._reached, self.heard()))
         for click in self.clicks:
             box = join(box, self._ball(click)[0])
-        spread = self._spread().box
-        return box if is_empty(spread) else join(box, self.scan.native.parts.native_box(spread))
+        return box
+
+    def _native_box(self, box: Box) -> Box:
+        """The native box of a canonical one, which may be empty."""
+        return EMPTY if is_empty(box) else self.scan.native.parts.native_box(box)
 
     def _reset(self) -> None:
         self._known: list[Click] = []  # those that had been made when the one at work was made
@@ -155,14 +162,14 @@ class Guided:
         if self._influence is not None and not is_empty(self._reached):
             self._influence[self._reached] = 0
         self._reached = EMPTY
-        self._told: dict[int, float] = {}  # weights of the clicks' spread, by their id
+        self._told: dict[int, tuple[float, ...]] = {}  # what each click has said, by its id
 
     def _ball(self, click: Click) -> tuple[Box, NDArray[np.bool_]]:
         """The native voxels that obey a click in any case: around it, and the nearest."""
         grid = self.scan.grid
         ras = np.array(click.ras_mm)
         box, inside = footprint(grid, ras, OBEYED_MM, None)
-        nearest = np.rint(self.scan.index_of(ras)).astype(int)[::-1]
+        nearest = self._nearest(click)
         if not all(0 <= n < size for n, size in zip(nearest, grid.shape, strict=True)):
             return box, inside
         own = tuple(slice(int(n), int(n) + 1) for n in nearest)
@@ -171,6 +178,10 @@ class Guided:
         result[within(box, both)] = inside
         result[within(own, both)] = True  # type: ignore[arg-type]
         return both, result
+
+    def _nearest(self, click: Click) -> NDArray[np.int_]:
+        """Native (k, j, i) of the voxel that a click lies nearest to, on the grid or beyond it."""
+        return np.rint(self.scan.index_of(np.array(click.ras_mm))).astype(int)[::-1]
 
     # --- results on the native grid
 
@@ -214,41 +225,40 @@ class Guided:
                 native.refresh(box)
             result = level(native.values[box], self.threshold)
         result = np.array(result)
-        spread = self._spread()
-        changed = join(self._reached, spread.box)
-        shared = EMPTY if is_empty(changed) else intersect(native.parts.native_box(changed), box)
+        shared = intersect(self._native_box(join(self._reached, self.heard())), box)
         if is_empty(shared):
             return result
         needs = native.parts.canonical_box(shared)
-        push = spread.push(needs)
-        touched = np.abs(push) > _LEAST_PUSH
-        odds = log_odds(self._source()[needs], self._cut()) + push
-        if self._influence is not None and self._value is not None:
-            answered = self._influence[needs] != 0
-            touched |= answered
-            own = log_odds(self._value[needs].astype(np.float32), 0.5)
-            odds = np.where(answered, own + np.float32(_IN_ANSWERS) * push, odds)
+        odds, model = self._around.odds(self.clicks, needs)
+        touched = np.abs(odds - model) > _LEAST_PUSH
+        if self._influence is not None:
+            touched |= self._influence[needs] != 0
         field = 1 / (1 + np.exp(-odds))
         there = native.parts.from_part(touched.astype(np.float32), shared) > 1e-3
         part = result[within(shared, box)]
         part[there] = native.parts.from_part(field, shared)[there]
         return result
 
-    def _spread(self) -> Spread:
-        """What the clicks that are at work, or have been, say of their surroundings."""
-        evidence = []
-        for click in self.clicks:
-            place = self._place(click)
-            evidence.append(Evidence(tuple(place), click.positive, self._odds_at(click)))
-        key = tuple(evidence)
-        if self._kept_spread is None or self._kept_spread[0] != key:
-            self._kept_spread = key, Spread(self.scan.background.t1, evidence)
-        return self._kept_spread[1]
+    def heard(self) -> Box:
+        """The canonical box in which clicks say anything of their surroundings; may be empty."""
+        return self._around.reach(self.clicks)
+
+    def clues(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What speaks for and against lesion in a canonical box, see ``clues.clues``."""
+        return self._around.clues(self.clicks, box)
+
+    def _model_odds(self, box: Box) -> NDArray[np.float32]:
+        return log_odds(self._source()[box], self._cut())
+
+    def _answered_odds(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        if self._influence is None or self._value is None:
+            return np.zeros(extents(box), np.float32), np.zeros(extents(box), bool)
+        answered = self._influence[box] != 0
+        return log_odds(self._value[box].astype(np.float32), 0.5), answered
 
     def _odds_at(self, click: Click) -> float:
         """The model's own log odds, or those of the starting mask, where a click lies."""
-        at = np.rint(self.scan.index_of(np.array(click.ras_mm))).astype(int)[::-1]
-        at = np.clip(at, 0, np.array(self.scan.grid.shape) - 1)
+        at = np.clip(self._nearest(click), 0, np.array(self.scan.grid.shape) - 1)
         voxel = tuple(slice(int(n), int(n) + 1) for n in at)
         if self.start is not None:
             value = np.array([_SURE if self.start[voxel].any() else 1 - _SURE], np.float32)
@@ -294,10 +304,7 @@ class Guided:
             changed = join(changed, outside(true_box(corrected), box))
         for click in here:
             changed = join(changed, self._ball(click)[0])
-        spread = self._spread().box
-        if not is_empty(spread):
-            changed = join(changed, scan.native.parts.native_box(spread))
-        changed = intersect(changed, box)
+        changed = intersect(join(changed, self._native_box(self.heard())), box)
         if is_empty(changed):
             return nothing
         result = (field >= 0.5)[within(changed, box)]
@@ -374,7 +381,10 @@ class Guided:
                 self.behind = False
                 return None
             # What clicks had changed before they were moved or taken back.
-            changed, self._outdated = self._outdated, EMPTY
+            changed, *rest = _slabs(self._outdated)
+            self._outdated = (
+                EMPTY if not rest else (slice(rest[0][0].start, rest[-1][0].stop), *changed[1:])
+            )
         return changed, self.mask(changed)
 
     def _step(self) -> Box | None:
@@ -393,23 +403,17 @@ class Guided:
         """Work out one click; yields the native boxes that have changed."""
         yield self._ball(click)[0]
         yield from self._answered(click)
-        box = self._newly_spread()
-        # In slabs, so that no piece takes long.
-        each = max(1, _PIECE_VOXELS // max(1, int(np.prod(extents(box)[1:]))))
-        for first in range(box[0].start, box[0].stop, each):
-            yield slice(first, min(first + each, box[0].stop)), box[1], box[2]
+        yield from _slabs(self._newly_spread())
 
     def _newly_spread(self) -> Box:
         """The native box in which clicks say something else of their surroundings than before."""
-        spread, told = self._spread(), self._told
-        self._told = {}
+        told, self._told = self._told, self._around.says(self.clicks)
         box = EMPTY
-        for number, click in enumerate(self.clicks):
-            weight = float(spread.weights[number])
-            if abs(weight - told.get(click.id, 0.0)) > 1e-3:
-                box = join(box, spread.box_of(number))
-            self._told[click.id] = weight
-        return EMPTY if is_empty(box) else self.scan.native.parts.native_box(box)
+        for click in self.clicks:
+            old = told.get(click.id)
+            if old is None or not np.allclose(old, self._told[click.id], atol=1e-3):
+                box = join(box, self._around.reach([click]))
+        return self._native_box(box)
 
     def _answered(self, click: Click) -> Iterator[Box]:
         """Ask the network about the clicked slice, and carry its answer on."""
@@ -577,6 +581,13 @@ class Guided:
         box = intersect(parts, whole_box(self._influence.shape))
         self._reached = join(self._reached, box)
         return self.scan.native.parts.native_box(box)
+
+
+def _slabs(box: Box) -> list[Box]:
+    """``box`` in pieces, so that none takes long."""
+    each = max(1, _PIECE_VOXELS // max(1, int(np.prod(extents(box)[1:]))))
+    starts = range(box[0].start, box[0].stop, each)
+    return [(slice(n, min(n + each, box[0].stop)), box[1], box[2]) for n in starts]
 
 
 def _turned(

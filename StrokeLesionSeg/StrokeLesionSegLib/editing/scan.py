@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..images.volume import Grid, Volume
 from ..inference.options import SegmentOptions
 from .background import Background
+from .clues import Tissue
 from .native import NativeMap
 from .network import SliceNetwork
 from .planes import Plane, oblique_plane, view_of
@@ -37,7 +38,7 @@ class EditedScan:
     volume: as it was given. grid: its grid, the native one. canonical: on the canonical grid
         (its array is windowed). network, background, native: see there. alignment: as in
         ``Prediction``. threshold, sure, min_volume_ml: the model's own, see ``EditingSession``.
-        multiple: what planes are padded to.
+        multiple: what planes are padded to. tissue: for what clicks say of their surroundings.
     """
 
     volume: Volume
@@ -53,6 +54,7 @@ class EditedScan:
     multiple: int
     flip_axes: tuple[str, ...]
     to_index: NDArray[np.float64]
+    tissue: Tissue
 
     def index_of(self, ras_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """Native ijk (fractions) of a place in RAS mm."""
@@ -164,6 +166,7 @@ def open_scan(
         multiple,
         flip_axes,
         np.linalg.inv(volume.grid.affine),
+        Tissue(ready.array, on_mni_grid(ready.canonical)),
     )
     if probability is not None:
         _adopt(scan, np.asarray(probability, dtype=np.float32))

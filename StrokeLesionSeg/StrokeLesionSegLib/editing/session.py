@@ -401,6 +401,21 @@ class EditingSession:
             return self._guided.whole()
         return box, self._guided.mask(box)
 
+    def clues(self) -> tuple[Box, NDArray[np.float32], NDArray[np.float32]]:
+        """What speaks for and against lesion around the clicks, for learning to weigh it.
+
+        (box, clues, distance) on the canonical grid, where there is at least one click; see
+        ``clues.clues``.
+        """
+        box = self._guided.heard()
+        return box, *self._guided.clues(box)
+
+    def on_canonical_grid(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        """A native array (K, J, I) on the canonical grid, linear."""
+        from .scan import to_canonical_grid
+
+        return to_canonical_grid(self._scan, np.asarray(array, dtype=np.float32))
+
     # --- review --------------------------------------------------------------------------------
 
     def candidates(self, threshold: float, min_volume_ml: float = 0.0) -> tuple[Candidate, ...]:

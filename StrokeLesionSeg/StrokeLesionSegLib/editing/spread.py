@@ -117,13 +117,14 @@ class Spread:
                 (np.arange(part.start, part.stop) - middle) ** 2
                 for part, middle in zip(shared, self._places[number][::-1], strict=True)
             ]
-
-            def bell(scale: float, away: list[NDArray[np.float64]] = away) -> NDArray[np.float32]:
-                k, j, i = (np.exp(-a / (2 * scale**2)).astype(np.float32) for a in away)
-                return k[:, None, None] * j[:, None] * i
-
             unlike = blurred[within(shared, reached)] - np.float32(self._tissue[number])
-            far = bell(_FAR_MM) * np.exp(unlike**2 * np.float32(-1 / (2 * _ALIKE**2)))
-            added = np.float32(_SHARE) * far + np.float32(1 - _SHARE) * bell(_NEAR_MM)
+            far = _bell(away, _FAR_MM) * np.exp(unlike**2 * np.float32(-1 / (2 * _ALIKE**2)))
+            added = np.float32(_SHARE) * far + np.float32(1 - _SHARE) * _bell(away, _NEAR_MM)
             result[within(shared, box)] += np.float32(weight) * added
         return result
+
+
+def _bell(away: Sequence[NDArray[np.float64]], scale: float) -> NDArray[np.float32]:
+    """(K, J, I): a Gaussian of standard deviation ``scale``, of squared distances by axis."""
+    k, j, i = (np.exp(-a / (2 * scale**2)).astype(np.float32) for a in away)
+    return k[:, None, None] * j[:, None] * i

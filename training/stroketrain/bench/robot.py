@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ def robot_clicks(
     *,
     noise_mm: float = 0.0,
     rng: np.random.Generator,
+    watch: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Dice after 0, 1, ..., ``n`` clicks: n + 1 values.
 
@@ -36,6 +38,7 @@ def robot_clicks(
     noise_mm: standard deviation in mm of the distance by which a click misses its place within
         the slice, along each of its axes.
     rng: where the noise comes from; not used if there is none.
+    watch: called with the number of clicks so far once each of them has been worked out.
 
     Raises ``ValueError`` for a truth of another shape, ``InputError`` if the model takes no
     clicks.
@@ -74,6 +77,8 @@ def robot_clicks(
         changed = answer != before
         marked[changed] = answer[changed]
         dice.append(_dice(marked, wanted))
+        if watch is not None:
+            watch(len(dice) - 1)
     return dice
 
 
