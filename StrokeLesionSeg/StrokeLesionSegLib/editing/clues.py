@@ -120,7 +120,7 @@ class Connected:
         self.box = _reached(at, _whole(tissue.fine.shape), _GROWN_MM) or EMPTY
         size = extents(self.box)
         if not np.prod(size):
-            self.masks = np.zeros((3, *size), bool)
+            self.masks: NDArray[np.bool_] = np.zeros((3, *size), bool)
             self.logs = [float(np.log(0.01))] * 3
             return
         middle = tuple(
@@ -171,7 +171,7 @@ def clues(
     """
     shape = extents(box)
     far = np.float32(REACH_MM / 10)
-    out = {name: np.zeros(shape, np.float32) for name in CLUES}
+    out: dict[str, NDArray[np.float32]] = {name: np.zeros(shape, np.float32) for name in CLUES}
     out["model"] = model
     out["answer"] = np.where(answered, answer, np.float32(0))
     out["answered"] = answered.astype(np.float32)
