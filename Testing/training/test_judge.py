@@ -111,3 +111,16 @@ def test_what_is_no_record_is_refused(tmp_path, capsys, content):
     assert main(["clicks", "fit", str(tmp_path / "out.safetensors"), str(path)]) == 2
     assert "wrong.npz" in capsys.readouterr().err
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_what_cannot_be_done_is_said_at_once(tmp_path, capsys):
+    def told(*arguments: object) -> str:
+        assert main(["clicks", *map(str, arguments)]) == 2
+        return capsys.readouterr().err
+
+    one, out = tmp_path / "one.npz", tmp_path / "out.safetensors"
+    save([made(3), made(3, 2)], one)
+    assert "one scan" in told("fit", out, one)
+    assert "folder does not exist" in told("record", tmp_path / "no" / "clicks.npz", tmp_path)
+    assert "no part 2 of 2" in told("record", one, tmp_path, "--part", 2, "--parts", 2)
+    assert not out.exists()

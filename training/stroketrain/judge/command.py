@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import check_output
 
 
 def clicks_parser(commands: Any) -> None:
@@ -32,7 +33,11 @@ def clicks_parser(commands: Any) -> None:
 
 def run_command(a: argparse.Namespace) -> None:
     """Run one of the two steps; raises ``InputError`` for records that cannot be read."""
+    # Before minutes are spent: the result has to have a place.
+    check_output(a.out, overwrite=True)
     if a.step == "record":
+        if not 0 <= a.part < a.parts:
+            raise InputError("--part", f"there is no part {a.part} of {a.parts}", "count from 0")
         from StrokeLesionSegLib.models import load_model
 
         from ..data.cache import Cache
@@ -61,6 +66,10 @@ def run_command(a: argparse.Namespace) -> None:
             raise InputError(
                 path, "holds no records of clicks", "name what record wrote"
             ) from error
+    if len({r.scan for r in records}) < 2:
+        raise InputError(
+            a.records[0], "holds records of one scan", "record more: some are held out"
+        )
     tensors, result = fit(records, epochs=a.epochs, seed=a.seed)
     write_safetensors(a.out, tensors, {"held_out": json.dumps(result)})
     print(a.out)
