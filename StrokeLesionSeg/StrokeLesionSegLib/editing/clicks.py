@@ -29,7 +29,7 @@ from .guidance import (
     within_reach,
 )
 from .planes import Plane
-from .regions import along, true_box, whole_box
+from .regions import along, slabs, true_box, whole_box
 from .scan import EditedScan, to_canonical_grid
 from .spread import log_odds
 from .surroundings import Surroundings
@@ -46,8 +46,6 @@ _KEPT_ANSWERS = 400
 _FURTHEST_MM = 40.0
 _WIDTHS = {True: 0.5, False: 1.0}
 _GRACE_MM = 1.0
-# Changes of the log odds below this are none.
-_LEAST_PUSH = 0.02
 # Pieces of results are of about so many voxels at most, if they are not of one answer.
 _PIECE_VOXELS = 200_000
 # A starting mask is handed on as sure, but not beyond doubt.
@@ -229,10 +227,7 @@ class Guided:
         if is_empty(shared):
             return result
         needs = native.parts.canonical_box(shared)
-        odds, model = self._around.odds(self.clicks, needs)
-        touched = np.abs(odds - model) > _LEAST_PUSH
-        if self._influence is not None:
-            touched |= self._influence[needs] != 0
+        odds, touched = self._around.odds(self.clicks, needs)
         field = 1 / (1 + np.exp(-odds))
         there = native.parts.from_part(touched.astype(np.float32), shared) > 1e-3
         part = result[within(shared, box)]
@@ -243,9 +238,10 @@ class Guided:
         """The canonical box in which clicks say anything of their surroundings; may be empty."""
         return self._around.reach(self.clicks)
 
-    def clues(self, box: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What speaks for and against lesion in a canonical box, see ``clues.clues``."""
-        return self._around.clues(self.clicks, box)
+    def clues(self) -> tuple[Box, NDArray[np.float32], NDArray[np.float32]]:
+        """See ``EditingSession.clues``."""
+        box = self.heard()
+        return box, *self._around.clues(self.clicks, box)
 
     def _model_odds(self, box: Box) -> NDArray[np.float32]:
         return log_odds(self._source()[box], self._cut())
@@ -272,10 +268,6 @@ class Guided:
 
     def _cut(self) -> float:
         return self.threshold if self._start_soft is None else 0.5
-
-    def _place(self, click: Click) -> NDArray[np.float64]:
-        """Canonical ijk of a click."""
-        return self.scan.canonical_of(self.scan.index_of(np.array(click.ras_mm)))
 
     # --- at once
 
@@ -322,7 +314,7 @@ class Guided:
             return none
         disks = []
         for click in here:
-            place = plane.place(self._place(click))
+            place = plane.place(self.scan.place_of(click))
             disks.append(Disk(*(round(float(p)) for p in place[:2]), click.positive, True))
         disks = _on(disks, plane)
         if not disks:
@@ -381,7 +373,7 @@ class Guided:
                 self.behind = False
                 return None
             # What clicks had changed before they were moved or taken back.
-            changed, *rest = _slabs(self._outdated)
+            changed, *rest = slabs(self._outdated, _PIECE_VOXELS)
             self._outdated = (
                 EMPTY if not rest else (slice(rest[0][0].start, rest[-1][0].stop), *changed[1:])
             )
@@ -403,7 +395,7 @@ class Guided:
         """Work out one click; yields the native boxes that have changed."""
         yield self._ball(click)[0]
         yield from self._answered(click)
-        yield from _slabs(self._newly_spread())
+        yield from slabs(self._newly_spread(), _PIECE_VOXELS)
 
     def _newly_spread(self) -> Box:
         """The native box in which clicks say something else of their surroundings than before."""
@@ -422,7 +414,7 @@ class Guided:
         axis = VIEW_AXES[view]
         yield from self._wait_for(view)
         self._known = self.clicks[: self.clicks.index(click) + 1]
-        place = self._place(click)
+        place = self.scan.place_of(click)
         first = round(float(place[2 - axis]))
         if not 0 <= first < scan.background.t1.shape[axis]:
             return
@@ -522,7 +514,9 @@ class Guided:
         """The network's answer to the disks of a canonical slice, and where it counts."""
         plane = self.scan.background.plane(view, index)
         squares = [
-            (plane.squared_distance(self._place(click)), click.positive) for click in self._known
+            (plane.squared_distance(self.scan.place_of(click)), click.positive)
+            for click in self._known
+            for click in self._known
         ]
         answer = within_reach(self._answer(view, index, plane), before, squares)
         marks = {sign: np.zeros(plane.shape, bool) for sign in (True, False)}
@@ -581,13 +575,6 @@ class Guided:
         box = intersect(parts, whole_box(self._influence.shape))
         self._reached = join(self._reached, box)
         return self.scan.native.parts.native_box(box)
-
-
-def _slabs(box: Box) -> list[Box]:
-    """``box`` in pieces, so that none takes long."""
-    each = max(1, _PIECE_VOXELS // max(1, int(np.prod(extents(box)[1:]))))
-    starts = range(box[0].start, box[0].stop, each)
-    return [(slice(n, min(n + each, box[0].stop)), box[1], box[2]) for n in starts]
 
 
 def _turned(

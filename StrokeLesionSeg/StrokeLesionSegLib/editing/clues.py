@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from .regions import around, whole_box
 from .spread import Evidence, Spread
-from .types import EMPTY, Box, extents, intersect, is_empty, within
+from .types import Box, extents, intersect, is_empty, within
 
 #: What is said of each voxel, in this order.
 CLUES = (
@@ -116,8 +117,7 @@ class Connected:
         place: Sequence[float],
         model: Callable[[Box], NDArray[np.float32]],
     ) -> None:
-        at = np.array(place, np.float64)
-        self.box = _reached(at, _whole(tissue.fine.shape), _GROWN_MM) or EMPTY
+        self.box = around(place, _GROWN_MM, whole_box(tissue.fine.shape))
         size = extents(self.box)
         if not np.prod(size):
             self.masks: NDArray[np.bool_] = np.zeros((3, *size), bool)
@@ -125,7 +125,7 @@ class Connected:
             return
         middle = tuple(
             int(np.clip(round(float(p)) - part.start, 0, n - 1))
-            for p, part, n in zip(at[::-1], self.box, size, strict=True)
+            for p, part, n in zip(place[::-1], self.box, size, strict=True)
         )
         fine = tissue.fine[self.box]
         apart = np.abs(fine - fine[middle])
@@ -143,10 +143,6 @@ def _piece(mask: NDArray[np.bool_], place: tuple[int, ...]) -> NDArray[np.bool_]
         return np.zeros(mask.shape, bool)
     labels, _ = ndimage.label(mask)
     return np.asarray(labels == labels[place])
-
-
-def _whole(shape: tuple[int, ...]) -> Box:
-    return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
 
 
 def clues(
@@ -171,11 +167,12 @@ def clues(
     """
     shape = extents(box)
     far = np.float32(REACH_MM / 10)
-    out: dict[str, NDArray[np.float32]] = {name: np.zeros(shape, np.float32) for name in CLUES}
-    out["model"] = model
-    out["answer"] = np.where(answered, answer, np.float32(0))
-    out["answered"] = answered.astype(np.float32)
-    out["spread"] = spread.push(box)
+    stack = np.zeros((len(CLUES), *shape), np.float32)
+    out = dict(zip(CLUES, stack, strict=True))
+    out["model"][:] = model
+    out["answer"][answered] = answer[answered]
+    out["answered"][:] = answered
+    out["spread"][:] = spread.push(box)
     for name in ("to_positive", "to_second_positive", "to_negative"):
         out[name][:] = far
     out["positive_to_positive"][:] = far
@@ -183,12 +180,12 @@ def clues(
     places = np.array([e.place for e in evidence], np.float64).reshape(-1, 3)
     signs = np.array([e.positive for e in evidence], bool)
     here = tissue.fine[box]
-    out["relative"] = tissue.relative(box)
-    out["asymmetry"] = tissue.asymmetry(box)
+    out["relative"][:] = tissue.relative(box)
+    out["asymmetry"][:] = tissue.asymmetry(box)
     last = np.array(tissue.fine.shape) - 1
     for number, one in enumerate(evidence):
-        near = _reached(places[number], box)
-        if near is None:
+        near = around(places[number], REACH_MM, box)
+        if is_empty(near):
             continue
         part = within(near, box)
         distance = _distance(places[number], near) / np.float32(10)
@@ -242,26 +239,15 @@ def clues(
             }
         for name, value in said.items():
             np.copyto(out[name][part], np.asarray(value, np.float32), where=nearest)
-    out["unlike_positive"] = np.abs(out["above_positive"])
-    out["unlike_negative"] = np.abs(out["above_negative"])
+    np.abs(out["above_positive"], out=out["unlike_positive"])
+    np.abs(out["above_negative"], out=out["unlike_negative"])
     nearest_of_all = np.minimum(out["to_positive"], out["to_negative"]) * np.float32(10)
-    return np.stack([out[name] for name in CLUES]), nearest_of_all
+    return stack, nearest_of_all
 
 
-def reach_of(place: NDArray[np.float64], shape: tuple[int, ...]) -> Box:
+def reach_of(place: ArrayLike, shape: tuple[int, ...]) -> Box:
     """The box within reach of a place (ijk) in a volume of ``shape``; may be empty."""
-    return _reached(place, _whole(shape)) or EMPTY
-
-
-def _reached(place: NDArray[np.float64], box: Box, reach: int = REACH_MM) -> Box | None:
-    """The part of ``box`` within reach of a place (ijk); None if there is none."""
-    parts = []
-    for part, middle in zip(box, np.rint(place[::-1]).astype(int), strict=True):
-        start, stop = max(part.start, middle - reach), min(part.stop, middle + reach + 1)
-        if start >= stop:
-            return None
-        parts.append(slice(int(start), int(stop)))
-    return parts[0], parts[1], parts[2]
+    return around(place, REACH_MM, whole_box(shape))
 
 
 def _distance(place: NDArray[np.float64], box: Box) -> NDArray[np.float32]:

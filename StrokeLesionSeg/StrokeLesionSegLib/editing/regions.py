@@ -142,6 +142,20 @@ def whole_box(shape: Sequence[int]) -> Box:
     return k, j, i
 
 
+def around(place: ArrayLike, reach: int, box: Box) -> Box:
+    """The part of ``box`` that lies within ``reach`` voxels of the one at ``place`` (ijk), along
+    each axis; may be empty."""
+    k, j, i = np.rint(np.asarray(place, np.float64)[::-1]).astype(int).tolist()
+    return intersect([slice(n - reach, n + reach + 1) for n in (k, j, i)], box)
+
+
+def slabs(box: Box, voxels: int) -> list[Box]:
+    """``box`` cut along its first axis into pieces of at most so many voxels, if one layer is."""
+    each = max(1, voxels // max(1, int(np.prod(extents(box)[1:]))))
+    starts = range(box[0].start, box[0].stop, each)
+    return [(slice(n, min(n + each, box[0].stop)), box[1], box[2]) for n in starts]
+
+
 def check_slice(shape: Sequence[int], axis: int, index: int) -> None:
     """Raises ``ValueError`` unless the array has this axis and slice."""
     if axis not in (0, 1, 2) or not 0 <= index < shape[axis]:

@@ -17,6 +17,7 @@ from .native import NativeMap
 from .network import SliceNetwork
 from .planes import Plane, oblique_plane, view_of
 from .regions import whole_box
+from .types import Click
 
 if TYPE_CHECKING:
     from ..images import Alignment, Canonical
@@ -63,6 +64,10 @@ class EditedScan:
     def canonical_of(self, ijk: NDArray[np.float64]) -> NDArray[np.float64]:
         """Canonical ijk of native ijk, (3,) or (n, 3)."""
         return ijk @ self.native.parts.matrix.T + self.native.parts.offset
+
+    def place_of(self, click: Click) -> NDArray[np.float64]:
+        """Canonical ijk of a click, (3,)."""
+        return self.canonical_of(self.index_of(np.array(click.ras_mm)))
 
     def slice_normal(self, axis: int) -> NDArray[np.float64]:
         """Canonical direction across the native slices of array axis ``axis``."""

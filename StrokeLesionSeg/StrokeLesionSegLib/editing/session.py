@@ -407,8 +407,7 @@ class EditingSession:
         (box, clues, distance) on the canonical grid, where there is at least one click; see
         ``clues.clues``.
         """
-        box = self._guided.heard()
-        return box, *self._guided.clues(box)
+        return self._guided.clues()
 
     def on_canonical_grid(self, array: NDArray[Any]) -> NDArray[np.float32]:
         """A native array (K, J, I) on the canonical grid, linear."""

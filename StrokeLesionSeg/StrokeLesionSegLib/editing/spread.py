@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .regions import around, whole_box
 from .types import EMPTY, Box, intersect, is_empty, join, within
 
 # Log odds that a click stands for, those that the model may have at most, and the variance of a
@@ -86,13 +87,9 @@ class Spread:
 
     def box_of(self, number: int) -> Box:
         """Where evidence ``number`` adds anything, cut to the volume; may be empty."""
-        middle = np.rint(self._places[number][::-1]).astype(int)
-        parts = [
-            slice(max(0, int(m) - _REACH_MM), min(size, int(m) + _REACH_MM + 1))
-            for m, size in zip(middle, self._t1.shape, strict=True)
-        ]
-        box: Box = (parts[0], parts[1], parts[2])
-        return EMPTY if is_empty(box) or not self.weights[number] else box
+        if not self.weights[number]:
+            return EMPTY
+        return around(self._places[number], _REACH_MM, whole_box(self._t1.shape))
 
     @property
     def box(self) -> Box:

@@ -6,14 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..inference.views import VIEW_AXES
 from .clues import REACH_MM, Connected, clues, reach_of
 from .judge import Judge
+from .regions import slabs
 from .scan import EditedScan
 from .spread import Evidence, Spread
-from .types import EMPTY, Box, Click, extents, intersect, is_empty, join, within
+from .types import EMPTY, Box, Click, intersect, is_empty, join, within
 
 #: Log odds in a canonical box: of the model or the starting mask.
 Model = Callable[[Box], NDArray[np.float32]]
@@ -22,6 +23,7 @@ Answers = Callable[[Box], tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
 # Boxes are worked through in slabs of about so many voxels, of which each needs 200 bytes.
 _SLAB_VOXELS = 200_000
+_LEAST = 0.02  # changes of the log odds below this are none
 _KEPT = 32  # clicks' connections, of three masks of 230 KB
 
 
@@ -49,11 +51,8 @@ class Surroundings:
 
     def _evidence(self, clicks: Sequence[Click]) -> tuple[Evidence, ...]:
         return tuple(
-            Evidence(tuple(self._place(c)), c.positive, self._odds_before(c)) for c in clicks
+            Evidence(tuple(self.scan.place_of(c)), c.positive, self._odds_before(c)) for c in clicks
         )
-
-    def _place(self, click: Click) -> NDArray[np.float64]:
-        return self.scan.canonical_of(self.scan.index_of(np.array(click.ras_mm)))
 
     def _spread_of(self, evidence: tuple[Evidence, ...]) -> Spread:
         if self._spread is None or self._spread[0] != evidence:
@@ -63,7 +62,7 @@ class Surroundings:
     def _connected_of(self, one: Evidence, clicks: int) -> Connected:
         """Found anew only if the model's answer near the click changes."""
         background = self.scan.background
-        near = self._reach(np.array(one.place))
+        near = self._reach(one.place)
         done = [
             int(slices[near[VIEW_AXES[one_pass.view]]].sum())
             for one_pass, slices in zip(background.passes, background.done, strict=True)
@@ -75,52 +74,53 @@ class Surroundings:
                 self._connected.popitem(last=False)
         return self._connected[key]
 
-    def _reach(self, place: NDArray[np.float64]) -> Box:
+    def _reach(self, place: ArrayLike) -> Box:
         return reach_of(place, self.scan.background.t1.shape)
 
     def reach(self, clicks: Sequence[Click]) -> Box:
         """The canonical box in which any of the clicks says something; may be empty."""
         box = EMPTY
         for click in clicks:
-            box = join(box, self._reach(self._place(click)))
+            box = join(box, self._reach(self.scan.place_of(click)))
         return box
 
     def clues(
         self, clicks: Sequence[Click], box: Box
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """What speaks for and against lesion in a canonical box, see ``clues.clues``."""
-        evidence = self._evidence(clicks)
+        return self._clues(self._evidence(clicks), box, self._model(box), *self._answers(box))
+
+    def _clues(
+        self,
+        evidence: tuple[Evidence, ...],
+        box: Box,
+        model: NDArray[np.float32],
+        answer: NDArray[np.float32],
+        answered: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         joined = [self._connected_of(one, len(evidence)) for one in evidence]
-        return clues(
-            self.scan.tissue,
-            evidence,
-            joined,
-            self._spread_of(evidence),
-            box,
-            self._model(box),
-            *self._answers(box),
-        )
+        spread = self._spread_of(evidence)
+        return clues(self.scan.tissue, evidence, joined, spread, box, model, answer, answered)
 
     def odds(
         self, clicks: Sequence[Click], box: Box
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Log odds of lesion in a canonical box: by clicks and all, and by the model alone."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Log odds of lesion in a canonical box, and where clicks have made them what they are."""
+        evidence = self._evidence(clicks)
         model = self._model(box)
         answer, answered = self._answers(box)
         odds = np.where(answered, answer, model)
-        reach = [self._reach(self._place(click)) for click in clicks]
-        deep, *flat = extents(box)
-        thick = max(1, _SLAB_VOXELS // max(1, int(np.prod(flat))))
-        for first in range(box[0].start, box[0].start + deep, thick):
-            slab = slice(first, min(first + thick, box[0].stop)), box[1], box[2]
+        keep = self.scan.background.keep
+        for slab in slabs(box, _SLAB_VOXELS):
             part = EMPTY
-            for one in reach:
-                part = join(part, intersect(one, slab))
-            if not is_empty(part):
-                keep = self.scan.background.keep
-                where = None if keep is None else keep[part]
-                odds[within(part, box)] = Judge.shipped().odds(*self.clues(clicks, part), where)
-        return odds, model
+            for one in evidence:
+                part = join(part, intersect(self._reach(one.place), slab))
+            if is_empty(part):
+                continue
+            here = within(part, box)
+            said = self._clues(evidence, part, model[here], answer[here], answered[here])
+            odds[here] = Judge.shipped().odds(*said, None if keep is None else keep[part])
+        return odds, answered | (np.abs(odds - model) > _LEAST)
 
     def says(self, clicks: Sequence[Click]) -> dict[int, tuple[float, ...]]:
         """By click, what decides about its surroundings: the weight of its spread, and how far the

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from StrokeLesionSegLib.images import Volume, brain_mask_for, from_canonical
+from StrokeLesionSegLib.images import Volume, atomic_output, brain_mask_for, from_canonical
 from StrokeLesionSegLib.inference import (
     SegmentOptions,
     after_network,
@@ -122,15 +122,14 @@ def _save(path: Path, p: NDArray[np.float32], spread: NDArray[np.float32]) -> No
     high = where.max(axis=0) + 1 if len(where) else np.zeros(3, int)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     part = np.where(p[box] >= _LEAST, p[box], 0)
-    temporary = path.with_name(f".{path.name}")
-    np.savez_compressed(
-        temporary,
-        shape=np.array(p.shape),
-        low=low,
-        probability=part.astype(np.float16),
-        spread=np.where(part > 0, spread[box], 0).astype(np.float16),
-    )
-    temporary.replace(path)
+    with atomic_output(path, overwrite=True) as temporary:
+        np.savez_compressed(
+            temporary,
+            shape=np.array(p.shape),
+            low=low,
+            probability=part.astype(np.float16),
+            spread=np.where(part > 0, spread[box], 0).astype(np.float16),
+        )
 
 
 def load_maps(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from StrokeLesionSegLib.editing import EditingSession
 from StrokeLesionSegLib.editing.clues import CLUES, REACH_MM
-from StrokeLesionSegLib.images import MNI_GRID, Volume
+from StrokeLesionSegLib.images import MNI_GRID, Volume, atomic_output
 from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.models import LoadedModel
 
@@ -25,6 +25,11 @@ _DISPUTED, _ELSEWHERE = 3500, 1500
 _SMALLEST_ML = 0.8
 # One scan in so many is clicked carelessly, and one corrected from its own mask.
 _CARELESS, _CARELESS_MM, _CORRECTED = 3, 4.0, 4
+
+
+# The fields of a record, in their order.
+_ARRAYS = ("clues", "lesion", "weight", "distance")
+_NUMBERS = ("beyond", "clicks", "scan")
 
 
 @dataclass(frozen=True)
@@ -136,25 +141,16 @@ def collect(
 def save(records: Sequence[Record], path: Path) -> None:
     """Write ``records`` as .npz, whole or not at all."""
     lengths = [len(r.lesion) for r in records]
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    np.savez_compressed(
-        temporary,
-        lengths=np.array(lengths),
-        beyond=np.array([r.beyond for r in records]),
-        clicks=np.array([r.clicks for r in records]),
-        scan=np.array([r.scan for r in records]),
-        **{
-            name: np.concatenate([getattr(r, name) for r in records])
-            for name in ("clues", "lesion", "weight", "distance")
-        },
-    )
-    temporary.replace(path)
+    arrays = {n: np.array([getattr(r, n) for r in records]) for n in _NUMBERS}
+    arrays |= {n: np.concatenate([getattr(r, n) for r in records]) for n in _ARRAYS}
+    with atomic_output(path, overwrite=True) as temporary:
+        np.savez_compressed(temporary, lengths=np.array(lengths), **arrays)
 
 
 def load(path: Path) -> list[Record]:
     """The records of ``save``."""
     with np.load(path, allow_pickle=False) as data:
         ends = np.cumsum(data["lengths"])
-        arrays = [np.split(data[n], ends[:-1]) for n in ("clues", "lesion", "weight", "distance")]
-        numbers = [data[n].tolist() for n in ("beyond", "clicks", "scan")]
+        arrays = [np.split(data[n], ends[:-1]) for n in _ARRAYS]
+        numbers = [data[n].tolist() for n in _NUMBERS]
     return [Record(*row) for row in zip(*arrays, *numbers, strict=True)]

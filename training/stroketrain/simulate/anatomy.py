@@ -16,6 +16,7 @@ from StrokeLesionSegLib.images import (
     Volume,
     align_to_mni,
     apply_window,
+    atomic_output,
     mni_brain_mask,
     read_scan,
     to_canonical,
@@ -214,14 +215,13 @@ def cached_anatomy(path: Path, kind: str, cache: Path) -> Anatomy:
                 brain.reshape(MNI_GRID.shape).astype(bool),
             )
     anatomy = load_anatomy(path, kind)
-    temporary = kept.with_name(f".{kept.name}.tmp.npz")
-    np.savez_compressed(
-        temporary,
-        person=anatomy.person,
-        image=anatomy.image,
-        brain=np.packbits(anatomy.brain),
-    )
-    temporary.rename(kept)
+    with atomic_output(kept, overwrite=True) as temporary:
+        np.savez_compressed(
+            temporary,
+            person=anatomy.person,
+            image=anatomy.image,
+            brain=np.packbits(anatomy.brain),
+        )
     return anatomy
 
 
