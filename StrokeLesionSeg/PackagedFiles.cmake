@@ -52,25 +52,28 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/editing/worker.py
   StrokeLesionSegLib/errors.py
   StrokeLesionSegLib/images/__init__.py
-  StrokeLesionSegLib/images/alignment.py
-  StrokeLesionSegLib/images/alignment_start.py
-  StrokeLesionSegLib/images/bombs.py
-  StrokeLesionSegLib/images/brainbox.py
-  StrokeLesionSegLib/images/canonical.py
-  StrokeLesionSegLib/images/checks.py
-  StrokeLesionSegLib/images/dicom.py
-  StrokeLesionSegLib/images/dicom_seg.py
-  StrokeLesionSegLib/images/itk_formats.py
-  StrokeLesionSegLib/images/nifti.py
-  StrokeLesionSegLib/images/nifti_header.py
-  StrokeLesionSegLib/images/partial.py
-  StrokeLesionSegLib/images/reading.py
-  StrokeLesionSegLib/images/resample.py
-  StrokeLesionSegLib/images/scan.py
-  StrokeLesionSegLib/images/template.py
+  StrokeLesionSegLib/images/formats/__init__.py
+  StrokeLesionSegLib/images/formats/checks.py
+  StrokeLesionSegLib/images/formats/dicom.py
+  StrokeLesionSegLib/images/formats/dicom_seg.py
+  StrokeLesionSegLib/images/formats/itk_formats.py
+  StrokeLesionSegLib/images/formats/nifti.py
+  StrokeLesionSegLib/images/formats/nifti_header.py
+  StrokeLesionSegLib/images/formats/reading.py
+  StrokeLesionSegLib/images/formats/scan.py
+  StrokeLesionSegLib/images/formats/size_limits.py
+  StrokeLesionSegLib/images/formats/writing.py
+  StrokeLesionSegLib/images/space/__init__.py
+  StrokeLesionSegLib/images/space/alignment.py
+  StrokeLesionSegLib/images/space/brainbox.py
+  StrokeLesionSegLib/images/space/canonical.py
+  StrokeLesionSegLib/images/space/partial.py
+  StrokeLesionSegLib/images/space/registration.py
+  StrokeLesionSegLib/images/space/registration_start.py
+  StrokeLesionSegLib/images/space/resample.py
+  StrokeLesionSegLib/images/space/template.py
   StrokeLesionSegLib/images/volume.py
   StrokeLesionSegLib/images/window.py
-  StrokeLesionSegLib/images/writing.py
   StrokeLesionSegLib/inference/__init__.py
   StrokeLesionSegLib/inference/device.py
   StrokeLesionSegLib/inference/fold.py

@@ -171,7 +171,7 @@ def segment_file(
     tell = progress or (lambda stage, done, total: None)
     check_source(source)
     if paths.dicom_seg is not None:
-        from .images.dicom_seg import require_highdicom
+        from .images.formats.dicom_seg import require_highdicom
 
         require_highdicom()
     with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
@@ -312,7 +312,7 @@ def write_volumes(
         except OSError as error:
             raise os_input_error(error, path) from error
     if paths.dicom_seg is not None:
-        from .images.dicom_seg import write_dicom_seg
+        from .images.formats.dicom_seg import write_dicom_seg
 
         manifest = model.manifest
         algorithm = (f"StrokeLesionSeg {__version__}, {manifest.name}", manifest.version)

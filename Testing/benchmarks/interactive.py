@@ -227,7 +227,7 @@ def make_scan(degrees: float, size: float = 1.0) -> tuple[Volume, np.ndarray]:
     ``size`` is that of the voxels in mm; the scan holds as much of the head with any.
     """
     from nilearn.datasets import load_mni152_template
-    from StrokeLesionSegLib.images.resample import gather
+    from StrokeLesionSegLib.images.space.resample import gather
 
     template = load_mni152_template(resolution=1)
     array = np.ascontiguousarray(1000 * template.get_fdata(dtype=np.float32).T)

@@ -21,7 +21,7 @@ ALGORITHM = ("StrokeLesionSeg test", "1")
 
 
 def write(path: Path, mask: np.ndarray, source: Path) -> pydicom.Dataset:
-    from StrokeLesionSegLib.images.dicom_seg import write_dicom_seg
+    from StrokeLesionSegLib.images.formats.dicom_seg import write_dicom_seg
 
     write_dicom_seg(path, mask, read_scan(source), ALGORITHM)
     return pydicom.dcmread(path)
@@ -178,7 +178,7 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_without_highdicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from StrokeLesionSegLib.images import dicom_seg
+    from StrokeLesionSegLib.images.formats import dicom_seg
 
     monkeypatch.setattr(dicom_seg.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install highdicom"):

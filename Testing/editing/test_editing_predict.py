@@ -22,7 +22,7 @@ from nibabel.processing import resample_from_to
 from StrokeLesionSegLib.editing import EditingSession
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, from_canonical, to_canonical
-from StrokeLesionSegLib.images.partial import NativeParts
+from StrokeLesionSegLib.images.space.partial import NativeParts
 from StrokeLesionSegLib.inference import SegmentOptions, before_network, segment_volume
 
 TRIPLANAR = replace(PLAIN, views="triplanar", tta=True)

@@ -10,7 +10,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from StrokeLesionSegLib.errors import Cancelled
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume, align_to_mni, mni_brain_mask
-from StrokeLesionSegLib.images.template import template_brain, template_head, template_t1
+from StrokeLesionSegLib.images.space.template import template_brain, template_head, template_t1
 
 REVERSE = np.eye(4)[[2, 1, 0, 3]]  # (i, j, k, 1) to (k, j, i, 1) and back
 
@@ -127,7 +127,7 @@ def test_a_large_cavity_does_not_pull_the_brain_along() -> None:
 @pytest.mark.parametrize("size_ml", [200, 350])
 def test_a_cavity_does_not_make_a_good_pose_look_bad(skull: bool, size_ml: float) -> None:
     """And makes no bad one look good: front for back, and half the size."""
-    from StrokeLesionSegLib.images import alignment_start as start
+    from StrokeLesionSegLib.images.space import registration_start as start
 
     whole = subject(skull, HEAD, (2, 2, 2))
     hollow = with_cavity(whole, np.linalg.inv(HEAD), size_ml)
@@ -240,17 +240,17 @@ def test_it_can_be_cancelled_at_any_time(after: int) -> None:
 
 def test_the_hook_is_asked_during_the_refinement_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancelled inside SimpleITK's loop: the exception must come out of its C++ whole."""
-    from StrokeLesionSegLib.images import alignment
+    from StrokeLesionSegLib.images.space import registration
 
     refining = False
-    original = alignment._refine
+    original = registration._refine
 
     def watched(*arguments: object) -> np.ndarray:
         nonlocal refining
         refining = True
         return original(*arguments)
 
-    monkeypatch.setattr(alignment, "_refine", watched)
+    monkeypatch.setattr(registration, "_refine", watched)
     with pytest.raises(Cancelled):
         align_to_mni(subject(False, affine(), (4, 4, 4)), cancel=lambda: refining)
 

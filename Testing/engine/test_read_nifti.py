@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Scan, read_scan
-from StrokeLesionSegLib.images.nifti_header import quaternion
+from StrokeLesionSegLib.images.formats.nifti_header import quaternion
 
 SHAPE = (11, 7, 5)
 AFFINE = np.array([[0.9, 0, 0, -30.5], [0, 1.1, 0, 12.25], [0, 0, 2.5, -7], [0, 0, 0, 1.0]])

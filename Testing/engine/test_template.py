@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from StrokeLesionSegLib.images import MNI_GRID, mni_brain_mask
-from StrokeLesionSegLib.images.template import (
+from StrokeLesionSegLib.images.space.template import (
     template_brain,
     template_head,
     template_t1,

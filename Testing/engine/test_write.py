@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
-from StrokeLesionSegLib.images.writing import atomic_output
+from StrokeLesionSegLib.images.formats.writing import atomic_output
 
 AFFINE = np.array(
     [[-0.87, 0.1, 0.05, 90.5], [0.1, 0.86, -0.2, -70.25], [0.04, 0.17, 2.9, -33], [0, 0, 0, 1.0]]

@@ -153,7 +153,7 @@ class Views:
 
 def brain_surface(vtk: Any) -> Any:
     """A pale actor of the MNI152 brain where the sample has it, RAS mm."""
-    from StrokeLesionSegLib.images.template import template_brain
+    from StrokeLesionSegLib.images.space.template import template_brain
     from StrokeLesionSegLib.slicerbridge.sample import _SHIFT_MM
     from vtk.util.numpy_support import numpy_to_vtk
 

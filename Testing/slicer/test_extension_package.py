@@ -109,7 +109,7 @@ def test_every_file_is_listed_for_packaging() -> None:
 def test_what_has_to_be_there_is_found_by_the_list() -> None:
     scripts, resources = packaged_files.in_tree()
     assert "StrokeLesionSegLib/slicerbridge/run.py" in scripts
-    assert "StrokeLesionSegLib/images/nifti.py" in scripts
+    assert "StrokeLesionSegLib/images/formats/nifti.py" in scripts
     for name in (
         "Resources/UI/StrokeLesionSeg.ui",
         "Resources/Icons/StrokeLesionSeg.png",

@@ -170,7 +170,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
     if not _is_local(options):
         require_distributed()
     if options.dicom_seg:
-        from ..images.dicom_seg import require_highdicom
+        from ..images.formats.dicom_seg import require_highdicom
 
         require_highdicom()
     if options.report is not None:

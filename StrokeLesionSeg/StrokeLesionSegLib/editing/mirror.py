@@ -43,7 +43,7 @@ def mirror(volume: Volume, across: NDArray[np.float64]) -> NDArray[np.float32]:
 
     Beyond its field of view: 0, or its minimum if that is negative. NaN counts as 0.
     """
-    from ..images import resample
+    from ..images.space import resample
 
     array = np.asarray(volume.array, dtype=np.float32)
     if not np.isfinite(array.sum(dtype=np.float64)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.partial import NativeParts
+from ..images.space.partial import NativeParts
 from ..inference.views import VIEW_AXES
 from .background import Background
 from .types import Box, extents, intersect, is_empty

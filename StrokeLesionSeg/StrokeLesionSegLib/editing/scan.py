@@ -114,8 +114,8 @@ def open_scan(
 ) -> EditedScan:
     """Everything that comes before the first prediction; see ``EditingSession.open``."""
     from ..images import brain_mask_for
-    from ..images.brainbox import on_mni_grid
-    from ..images.partial import NativeParts
+    from ..images.space.brainbox import on_mni_grid
+    from ..images.space.partial import NativeParts
     from ..inference import available_threads, before_network, choose_device, prepare_network
     from ..inference.precision import deciding_thresholds, probe_crop
     from ..inference.predict import PAD_MULTIPLE

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ..images.brainbox import on_mni_grid
+from ..images.space.brainbox import on_mni_grid
 from ..images.volume import Grid, Volume
 from ..inference.options import SegmentOptions
 from .brush import floor_of, footprint

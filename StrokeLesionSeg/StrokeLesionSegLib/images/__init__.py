@@ -15,23 +15,23 @@ __getattr__, __dir__ = lazy_names(
     {
         "Grid": "volume",
         "Volume": "volume",
-        "Scan": "scan",
-        "read_scan": "reading",
-        "checked_scan": "checks",
-        "write_volume": "writing",
-        "atomic_output": "writing",
-        "check_output": "writing",
-        "Canonical": "canonical",
-        "to_canonical": "canonical",
-        "from_canonical": "canonical",
-        "Alignment": "alignment",
-        "align_to_mni": "alignment",
-        "MNI_GRID": "template",
-        "mni_brain_mask": "template",
+        "Scan": "formats.scan",
+        "read_scan": "formats.reading",
+        "checked_scan": "formats.checks",
+        "write_volume": "formats.writing",
+        "atomic_output": "formats.writing",
+        "check_output": "formats.writing",
+        "Canonical": "space.canonical",
+        "to_canonical": "space.canonical",
+        "from_canonical": "space.canonical",
+        "Alignment": "space.alignment",
+        "align_to_mni": "space.registration",
+        "MNI_GRID": "space.template",
+        "mni_brain_mask": "space.template",
         "window_range": "window",
         "apply_window": "window",
-        "brain_box": "brainbox",
-        "brain_mask_for": "brainbox",
+        "brain_box": "space.brainbox",
+        "brain_mask_for": "space.brainbox",
     },
 )
 
@@ -58,13 +58,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .alignment import Alignment, align_to_mni
-    from .brainbox import brain_box, brain_mask_for
-    from .canonical import Canonical, from_canonical, to_canonical
-    from .checks import checked_scan
-    from .reading import read_scan
-    from .scan import Scan
-    from .template import MNI_GRID, mni_brain_mask
+    from .formats.checks import checked_scan
+    from .formats.reading import read_scan
+    from .formats.scan import Scan
+    from .formats.writing import atomic_output, check_output, write_volume
+    from .space.alignment import Alignment
+    from .space.brainbox import brain_box, brain_mask_for
+    from .space.canonical import Canonical, from_canonical, to_canonical
+    from .space.registration import align_to_mni
+    from .space.template import MNI_GRID, mni_brain_mask
     from .volume import Grid, Volume
     from .window import apply_window, window_range
-    from .writing import atomic_output, check_output, write_volume

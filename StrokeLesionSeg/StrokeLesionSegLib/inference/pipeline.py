@@ -190,7 +190,7 @@ def after_network(
 ) -> Prediction:
     """The stage back of ``segment_volume``, which needs no torch: to the scan's own grid."""
     from ..images import from_canonical
-    from ..images.brainbox import on_mni_grid
+    from ..images.space.brainbox import on_mni_grid
 
     result, prepared, canonical = ready.result, ready.prepared, ready.canonical
     if result is None or prepared is None:
@@ -277,7 +277,7 @@ def _predict(
     progress: Progress | None,
     cancel: Cancel | None,
 ) -> CanonicalPrediction:
-    from ..images.brainbox import on_mni_grid
+    from ..images.space.brainbox import on_mni_grid
     from .predict import PAD_MULTIPLE, predict_volume
 
     manifest = model.manifest

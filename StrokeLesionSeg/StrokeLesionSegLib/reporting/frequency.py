@@ -25,7 +25,7 @@ def lesion_frequency(
     iterable may read one file after the other: one mask is held at a time. ``cancel`` is asked
     before each scan; ``Cancelled`` is raised when it returns true.
     """
-    from ..images.template import template_t1, upsample_linear
+    from ..images.space.template import template_t1, upsample_linear
 
     counts = np.zeros(MNI_GRID.shape, dtype=np.int32)
     scans = left_out = 0

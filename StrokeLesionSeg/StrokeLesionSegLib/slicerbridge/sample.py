@@ -40,7 +40,7 @@ def simulate(seed: int = 0) -> SimulatedStroke:
     """The simulated scan and where its lesions are; the same for the same ``seed``."""
     from scipy import ndimage
 
-    from ..images.template import MNI_GRID, template_brain, template_t1, upsample_linear
+    from ..images.space.template import MNI_GRID, template_brain, template_t1, upsample_linear
 
     random = np.random.default_rng(seed)
     coarse_brain = template_brain().array.astype(np.float32) / 255

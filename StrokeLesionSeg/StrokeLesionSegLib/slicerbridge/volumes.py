@@ -55,7 +55,7 @@ def exact_affine(node: Any) -> NDArray[np.float64]:
 
 def _nifti_affine(path: str) -> NDArray[np.float64] | None:
     """The affine that a NIfTI header states; None if it states none, or is not readable."""
-    from ..images.nifti_header import best_affine, header_shape, parse_header
+    from ..images.formats.nifti_header import best_affine, header_shape, parse_header
 
     try:
         with open(path, "rb") as file:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from .bombs import DEFLATE_LIMIT, check_deflated
+from ...errors import InputError
 from .checks import MAX_VOXELS, checked_scan
 from .itk_formats import LPS_TO_RAS, itk_reason
 from .scan import Scan
+from .size_limits import DEFLATE_LIMIT, check_deflated
 
 if TYPE_CHECKING:
     import pydicom

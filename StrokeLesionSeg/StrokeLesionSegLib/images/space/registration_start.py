@@ -14,10 +14,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..volume import Volume
+from ..window import apply_window, foreground_threshold, window_range
 from .canonical import nearest_ras
 from .template import template_brain, template_head, template_t1
-from .volume import Volume
-from .window import apply_window, foreground_threshold, window_range
 
 #: Voxel size of the reduced scan in mm.
 STEP_MM = 3.0

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ...errors import InputError
+from ..volume import Volume
 from .scan import Scan
-from .volume import Volume
 
 # More than a whole head at 0.25 mm; as float32 it takes 2 GB.
 MAX_VOXELS = 2**29

@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..errors import InputError
+from ... import __version__
+from ...errors import InputError
+from ..volume import Volume
 from .nifti_header import DATA_TYPES, HEADER_TYPES, quaternion
 from .scan import Scan
-from .volume import Volume
 
 # Masks and probability maps are mostly zeros: higher levels cost time and save next to nothing.
 _GZIP_LEVEL = 3

@@ -119,7 +119,7 @@ def deflated_bomb(folder: Path) -> Path:
     return folder
 
 
-def test_bombs_and_absurd_sizes(tmp_path: Path) -> None:
+def test_files_that_unpack_to_absurd_sizes(tmp_path: Path) -> None:
     def file(name: str, content: bytes) -> str:
         (tmp_path / name).write_bytes(content)
         return str(tmp_path / name)

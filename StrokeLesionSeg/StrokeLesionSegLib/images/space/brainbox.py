@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ..window import foreground_threshold
 from .canonical import Canonical
 from .template import MNI_GRID, mni_brain_mask, template_brain, upsample_linear
-from .window import foreground_threshold
 
 Box = tuple[slice, slice, slice]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..volume import Grid
 from . import resample
 from .canonical import Canonical, _centred_map, _index_map, _plan, grid_spacing, nearest_ras
-from .volume import Grid
 
 Box = tuple[slice, slice, slice]
 

@@ -10,7 +10,7 @@ import os
 import zlib
 from pathlib import Path
 
-from ..errors import InputError
+from ...errors import InputError
 
 #: Deflate cannot shrink further than 1032 : 1 (zlib's technical notes).
 DEFLATE_LIMIT = 1032

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import Cancelled
-from .alignment_start import (
+from ...errors import Cancelled
+from ..volume import Volume
+from .alignment import Alignment
+from .registration_start import (
     CENTRE_MM,
     fit_quality,
     healthy_mask,
@@ -24,7 +25,6 @@ from .alignment_start import (
     smooth_copy,
     target,
 )
-from .volume import Volume
 
 # Starts refined at most; the second only if the first did not convince.
 _REFINED = 2
@@ -36,30 +36,6 @@ _MIN_SIMILARITY = 0.73
 _MIN_OVERLAP = 0.75
 _SCALES = (0.65, 1.35)
 _MAX_ANISOTROPY = 1.6
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Where a scan lies in MNI152 space, and whether that can be trusted.
-
-    Attributes
-    ----------
-    matrix: 4x4 float64, native RAS mm to MNI RAS mm (identity if nothing could be found).
-    ok: whether overlap, similarity and the matrix are within the bounds of a success.
-    reason: one sentence that says why ``ok`` is false; empty if it is true.
-    overlap: Dice of tissue in the moved scan and the template's brain, near the brain; 0 to 1.
-    similarity: correlation with the template within the brain, -1 to 1, without what looks like a
-        cavity, and over the 85 % of the rest that agree best: a large lesion does not make a good
-        alignment look bad.
-    seconds: time it took.
-    """
-
-    matrix: NDArray[np.float64]
-    ok: bool
-    reason: str
-    overlap: float
-    similarity: float
-    seconds: float
 
 
 def align_to_mni(

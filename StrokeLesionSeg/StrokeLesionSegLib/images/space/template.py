@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..resources import resource_path
-from .volume import Grid, Volume
+from ...resources import resource_path
+from ..volume import Grid, Volume
 
 _ORIGIN_MM = (-98.0, -134.0, -72.0)
 

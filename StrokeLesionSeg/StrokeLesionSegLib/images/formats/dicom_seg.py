@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
-from ..errors import InputError
-from ..resources import resource_path
+from ... import __version__
+from ...errors import InputError
+from ...resources import resource_path
 from .scan import Scan
 
 if TYPE_CHECKING:

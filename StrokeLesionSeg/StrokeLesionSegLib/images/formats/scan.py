@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .volume import Volume
+from ..volume import Volume
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from .bombs import DEFLATE_LIMIT
+from ...errors import InputError
+from ..volume import Volume
 from .checks import check_affine, check_range, check_shape, nonfinite_warning
 from .nifti_header import best_affine, data_type, header_shape, parse_header
 from .scan import Scan
-from .volume import Volume
+from .size_limits import DEFLATE_LIMIT
 
 _BLOCK = 1 << 18  # bytes of output per step: stays in a core's cache
 _FEED = 1 << 16  # compressed bytes per step

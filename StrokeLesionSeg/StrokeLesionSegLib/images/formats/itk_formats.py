@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from .bombs import check_promise, data_file_below, path_below
+from ...errors import InputError
+from ..volume import Volume
 from .checks import MAX_VOXELS, SHEAR_COSINE, check_shape, checked_scan
 from .scan import Scan
-from .volume import Volume
+from .size_limits import check_promise, data_file_below, path_below
 
 if TYPE_CHECKING:
     import SimpleITK

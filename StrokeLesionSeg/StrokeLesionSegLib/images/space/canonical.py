@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..volume import Grid, Volume
 from . import resample
-from .volume import Grid, Volume
 
 if TYPE_CHECKING:
     from .alignment import Alignment
