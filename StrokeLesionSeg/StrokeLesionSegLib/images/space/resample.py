@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 32  # output planes per matrix product: the weights are banded, most of them are zero
 _POINT_UP_TO = 1.5  # a target voxel up to so many source voxels long is not averaged over
 
 
@@ -82,26 +81,27 @@ def cheapest_order(source: tuple[int, ...], target: tuple[int, ...]) -> list[int
 def apply_weights(
     array: NDArray[np.float32], weights: NDArray[np.float32], axis: int
 ) -> NDArray[np.float32]:
-    """Replaces ``axis`` of a 3D array by ``weights`` @ it; (target, source) weights are banded."""
+    """Replaces ``axis`` of a 3D array by ``weights`` @ it; (target, source) weights are banded.
+
+    Sparse, and so one addition after the other: a dense product adds in an order that depends on
+    the number of threads, and a cohort's workers would not write what a single process does.
+    """
+    from scipy.sparse import csr_array
+
     target, source = weights.shape
     if target == source and np.array_equal(weights, np.eye(target, dtype=np.float32)):
         return array
     shape = list(array.shape)
     shape[axis] = target
-    array = np.ascontiguousarray(array)
+    banded = csr_array(weights)
+    if axis == 0:
+        return (banded @ np.ascontiguousarray(array).reshape(source, -1)).reshape(shape)
     out = np.empty(shape, dtype=np.float32)
-    for first in range(0, target, _BLOCK):
-        rows = slice(first, min(first + _BLOCK, target))
-        used = np.flatnonzero(weights[rows].any(axis=0))
-        columns = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 1)
-        part = weights[rows, columns]
-        if axis == 0:
-            flat = array[columns].reshape(part.shape[1], -1)
-            np.matmul(part, flat, out=out[rows].reshape(part.shape[0], -1))
-        elif axis == 1:
-            np.matmul(part, array[:, columns], out=out[:, rows])
+    for plane, to in zip(array, out, strict=True):
+        if axis == 1:
+            to[:] = banded @ np.ascontiguousarray(plane)
         else:
-            np.matmul(array[:, :, columns], part.T, out=out[:, :, rows])
+            to[:] = (banded @ np.ascontiguousarray(plane.T)).T
     return out
 
 
