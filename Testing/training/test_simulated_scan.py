@@ -12,10 +12,10 @@ import torch
 
 pytest.importorskip("lightning")
 pytest.importorskip("nilearn")
+from StrokeLesionSegLib.learning.strokes.fields import dilate
 from stroketrain.simulate.anatomy import Anatomy, template_anatomy
 from stroketrain.simulate.appearance import TissueLevels, implant
 from stroketrain.simulate.cast import load_cast
-from stroketrain.simulate.fields import dilate
 from stroketrain.simulate.scan import simulate_scan
 from stroketrain.simulate.shapes import draw_volume_ml, ellipsoid
 from stroketrain.simulate.tree import simulate_tree

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from StrokeLesionSegLib.learning.strokes.fields import (
+    chance,
+    choose,
+    dilate,
+    gaussian,
+    identity_points,
+    noise_field,
+    uniform,
+)
 from torch import Generator, Tensor
-
-from .fields import chance, choose, dilate, gaussian, identity_points, noise_field, uniform
 
 
 def bias_field(g: Generator, shape: tuple[int, int, int]) -> Tensor:

@@ -7,10 +7,7 @@ it did before they existed. T1s are (K, J, I) float32 on the MNI grid.
 from __future__ import annotations
 
 import torch
-from torch import Generator, Tensor
-
-from .appearance import TissueLevels
-from .fields import (
+from StrokeLesionSegLib.learning.strokes.fields import (
     broad_gaussian,
     chance,
     choose,
@@ -20,6 +17,9 @@ from .fields import (
     noise_field,
     uniform,
 )
+from torch import Generator, Tensor
+
+from .appearance import TissueLevels
 from .shapes import blob, crop_box
 
 

@@ -22,9 +22,8 @@ from StrokeLesionSegLib.images import (
     to_canonical,
     window_range,
 )
+from StrokeLesionSegLib.learning.strokes.fields import gaussian, noise_field, uniform
 from torch import Generator, Tensor
-
-from .fields import gaussian, noise_field, uniform
 
 # Mean T1 intensity (white matter .85) and standard deviation of each tissue class.
 TISSUES: dict[str, tuple[float, float]] = {

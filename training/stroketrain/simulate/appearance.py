@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
-
-from .fields import (
+from StrokeLesionSegLib.learning.strokes.fields import (
     broad_gaussian,
     chance,
     choose,
@@ -21,6 +19,8 @@ from .fields import (
     noise_field,
     uniform,
 )
+from torch import Generator, Tensor
+
 from .shapes import blob, crop_box
 
 KINDS = ("cavity", "mixed", "faint")

@@ -7,15 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
-
-from . import appearance as look
-from . import shapes
-from .acquisition import acquire
-from .aftermath import apart, gliotic_halo, plaques, widen_sulci
-from .anatomy import Anatomy
-from .bank import MaskBank
-from .fields import (
+from StrokeLesionSegLib.learning.strokes.fields import (
     chance,
     choose,
     dilate,
@@ -25,6 +17,14 @@ from .fields import (
     uniform,
     warp_points,
 )
+from torch import Generator, Tensor
+
+from . import appearance as look
+from . import shapes
+from .acquisition import acquire
+from .aftermath import apart, gliotic_halo, plaques, widen_sulci
+from .anatomy import Anatomy
+from .bank import MaskBank
 
 # Lateral ventricles in voxels (k, j, i) of the MNI grid, left and right.
 _VENTRICLE = {"left": (92.0, 124.0, 82.0), "right": (92.0, 124.0, 114.0)}

@@ -9,9 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Generator, Tensor
-
-from .fields import (
+from StrokeLesionSegLib.learning.strokes.fields import (
     chance,
     choose,
     gaussian,
@@ -22,6 +20,7 @@ from .fields import (
     sample_at,
     uniform,
 )
+from torch import Generator, Tensor
 
 MEDIAN_ML, LOW_ML, HIGH_ML = 4.3, 0.14, 136.0
 _Z95 = 1.6449
