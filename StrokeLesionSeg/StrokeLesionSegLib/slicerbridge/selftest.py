@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from ..lesions import find_lesions
 from . import results, sample
 from .measure import TABLE_ROLE, segment_statistics, table_rows
 from .run import RunParameters
 from .threshold import seeds_to_text
+from .volumes import volume_from_node
 
 
 def run_scenario(
@@ -61,7 +63,7 @@ def _run_scenario(
     array = slicer.util.arrayFromVolume(probability)
     logic.threshold(segmentation, 0.2, 0.0)
     low = _voxels(segmentation, segment_id, volume)
-    _same(low, (array >= 0.2).astype(np.uint8), "the threshold gives the voxels above it")
+    _same(low, _by_engine(segmentation, segment_id), "the threshold gives what the engine finds")
     rows = logic.threshold(segmentation, 0.2, 0.5)
     if rows:
         assert min(row.volume_ml for row in rows) >= 0.5, "the smallest lesion is not respected"
@@ -130,7 +132,6 @@ def run_without_engine(logic: Any, say: Callable[[str], Any] = print) -> None:
     """
     from .logic import SEGMENT_ATTRIBUTE
     from .threshold import ProbabilityMap
-    from .volumes import volume_from_node
 
     say("Without the engine: sample, segment from grey values")
     volume = sample.add_sample()
@@ -186,6 +187,21 @@ def _same_tables(loaded: list[dict[str, Any]], kept: list[dict[str, Any]]) -> No
 
 def _voxels(segmentation: Any, segment_id: str, volume: Any) -> Any:
     return results.read_segment(segmentation, segment_id, volume).full()
+
+
+def _by_engine(segmentation: Any, segment_id: str) -> Any:
+    """The mask that the engine finds by itself with the operating point of a segment."""
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    made = results.Provenance.from_segment(segment)
+    probability = volume_from_node(results.maps_of(segmentation, segment_id)[0])
+    found = find_lesions(
+        probability.array,
+        probability.affine,
+        threshold=made.threshold,
+        hysteresis=made.must_reach,
+        min_volume_ml=made.min_volume_ml,
+    )
+    return found.mask
 
 
 def _same(a: Any, b: Any, what: str) -> None:
