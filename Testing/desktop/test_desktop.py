@@ -1,0 +1,73 @@
+"""The module and its effects in the desktop application, whose launcher SLICER names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MODULE = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
+SLICER = os.environ.get("SLICER", "")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SLICER, reason="SLICER does not name the launcher of a 3D Slicer"),
+]
+
+SELF_TEST = """
+import slicer
+slicer.util.selectModule("StrokeLesionSeg")
+import StrokeLesionSeg
+StrokeLesionSeg.StrokeLesionSegTest().runTest()
+print("all done")
+slicer.util.exit(0)
+"""
+
+EFFECTS = """
+import slicer
+import StrokeLesionSegEffects as effects
+from StrokeLesionSegLib.slicerbridge import sample
+
+volume = sample.add_sample()
+node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+node.GetSegmentation().AddEmptySegment("lesion")
+slicer.util.selectModule("SegmentEditor")
+editor = slicer.modules.SegmentEditorWidget.editor
+editor.setSegmentationNode(node)
+editor.setSourceVolumeNode(volume)
+for name in effects.EFFECT_NAMES:
+    editor.setActiveEffectByName(name)
+    slicer.app.processEvents()
+    active = editor.activeEffect()
+    assert active is not None and active.name == name, name
+editor.setActiveEffectByName("")
+print("all done")
+slicer.util.exit(0)
+"""
+
+
+def run_inside(code: str, home: Path) -> str:
+    """What Slicer prints that runs ``code`` with an empty profile of its own."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    ended = subprocess.run(
+        [SLICER, "--no-splash", "--testing", "--additional-module-paths", MODULE]
+        + ["--python-code", code],
+        env={**outside, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+    )
+    assert ended.returncode == 0, ended.stdout[-4000:]
+    assert "all done" in ended.stdout, ended.stdout[-4000:]
+    return ended.stdout
+
+
+@pytest.mark.parametrize("code", [SELF_TEST, EFFECTS], ids=["self test", "effects"])
+def test_it_runs_in_the_desktop_without_a_complaint(code: str, tmp_path: Path) -> None:
+    printed = run_inside(code, tmp_path)
+    assert "Traceback" not in printed, printed[-4000:]
