@@ -88,15 +88,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/lesions/expected.py
   StrokeLesionSegLib/lesions/find.py
   StrokeLesionSegLib/lesions/measure.py
-  StrokeLesionSegLib/lesions/report/__init__.py
-  StrokeLesionSegLib/lesions/report/concerns.py
-  StrokeLesionSegLib/lesions/report/content.py
-  StrokeLesionSegLib/lesions/report/contours.py
-  StrokeLesionSegLib/lesions/report/group_page.py
-  StrokeLesionSegLib/lesions/report/page.py
-  StrokeLesionSegLib/lesions/report/pictures.py
-  StrokeLesionSegLib/lesions/report/scan_page.py
-  StrokeLesionSegLib/lesions/report/scan_pictures.py
   StrokeLesionSegLib/lesions/scorers/__init__.py
   StrokeLesionSegLib/lesions/scorers/atlas2022.py
   StrokeLesionSegLib/lesions/scorers/common.py
@@ -126,11 +117,19 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/networks/unet.py
   StrokeLesionSegLib/outputs.py
   StrokeLesionSegLib/pipeline.py
-  StrokeLesionSegLib/reporting/__init__.py
-  StrokeLesionSegLib/reporting/atlas.py
-  StrokeLesionSegLib/reporting/frequency.py
-  StrokeLesionSegLib/reporting/gather.py
-  StrokeLesionSegLib/reporting/nearest.py
+  StrokeLesionSegLib/report/__init__.py
+  StrokeLesionSegLib/report/atlas.py
+  StrokeLesionSegLib/report/concerns.py
+  StrokeLesionSegLib/report/content.py
+  StrokeLesionSegLib/report/contours.py
+  StrokeLesionSegLib/report/frequency.py
+  StrokeLesionSegLib/report/gather.py
+  StrokeLesionSegLib/report/group_page.py
+  StrokeLesionSegLib/report/nearest.py
+  StrokeLesionSegLib/report/page.py
+  StrokeLesionSegLib/report/pictures.py
+  StrokeLesionSegLib/report/scan_page.py
+  StrokeLesionSegLib/report/scan_pictures.py
   StrokeLesionSegLib/resources.py
   StrokeLesionSegLib/slicerbridge/__init__.py
   StrokeLesionSegLib/slicerbridge/background.py

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .inference import Prediction, SegmentOptions
     from .lesions import LesionMap
     from .models import LoadedModel
-    from .reporting import ReportOptions
+    from .report import ReportOptions
 
 #: Called with the stage, what is done of it, and how much there is to do.
 Progress = Callable[[str, int, int], None]
@@ -364,8 +364,7 @@ def write_report(
 
     Raises ``InputError`` if it cannot be written.
     """
-    from .lesions.report import write_scan_report
-    from .reporting import report_content
+    from .report import report_content, write_scan_report
 
     step = time.perf_counter()
     content = report_content(

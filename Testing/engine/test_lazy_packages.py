@@ -20,7 +20,7 @@ PACKAGES = sorted(
 
 
 def test_there_are_such_packages() -> None:
-    assert {"cohort", "images", "inference", "reporting"} <= set(PACKAGES)
+    assert {"cohort", "images", "inference", "report"} <= set(PACKAGES)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

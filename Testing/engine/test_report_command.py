@@ -61,7 +61,7 @@ def test_report_is_written_with_the_rest(tmp_path: Path, capsys: pytest.CaptureF
 def test_nothing_is_left_when_the_report_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    from StrokeLesionSegLib.lesions.report import scan_page
+    from StrokeLesionSegLib.report import scan_page
 
     def no_space(path: Path, page: str, *, overwrite: bool) -> None:
         raise OSError(28, "No space left on device", str(path))

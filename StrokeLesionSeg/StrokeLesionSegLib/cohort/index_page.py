@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..lesions.report import RADIOLOGICAL, GroupScan, write_group_report
 from ..lesions.tables import read_sidecar, read_table
+from ..report import RADIOLOGICAL, GroupScan, write_group_report
 from .ledger import DONE
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def write_index(
 
     Raises ``InputError`` if it cannot be written.
     """
-    from ..reporting import lesion_frequency
+    from ..report import lesion_frequency
 
     out = settings.out
     records = list(records)

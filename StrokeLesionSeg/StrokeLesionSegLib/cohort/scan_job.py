@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ..images import Scan
     from ..inference import ReadyScan, SegmentOptions
     from ..models import LoadedModel
-    from ..reporting import ReportOptions
+    from ..report import ReportOptions
 
 Cancel = Callable[[], bool]
 
@@ -80,7 +80,7 @@ def report_options(choice: ReportChoice) -> ReportOptions:
 
     Raises ``InputError`` if the atlas cannot be used.
     """
-    from ..reporting import ReportOptions, read_atlas
+    from ..report import ReportOptions, read_atlas
 
     atlas = None if choice.atlas is None else read_atlas(choice.atlas, choice.atlas_labels)
     return ReportOptions(atlas, choice.convention, choice.show_paths)

@@ -11,7 +11,7 @@ from ..outputs import os_input_error
 from .options import path
 
 if TYPE_CHECKING:
-    from ..reporting import ReportOptions
+    from ..report import ReportOptions
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def report_options(arguments: argparse.Namespace) -> ReportOptions:
 
     Raises ``InputError`` if the atlas cannot be used, or if labels are given without one.
     """
-    from ..reporting import ReportOptions, read_atlas
+    from ..report import ReportOptions, read_atlas
 
     if arguments.atlas_labels is not None and arguments.atlas is None:
         raise InputError("--atlas-labels", "there is no atlas to name", "Add --atlas FILE")

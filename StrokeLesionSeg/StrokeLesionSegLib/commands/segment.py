@@ -122,7 +122,7 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
         arguments.dicom_seg,
     )
     if arguments.report is not None:
-        from ..reporting import report_path
+        from ..report import report_path
 
         paths = replace(paths, report=report_path(arguments.report, arguments.input))
     if arguments.no_table:

@@ -73,10 +73,9 @@ class Report:
     def _write(self) -> None:
         from ..images import Alignment, checked_scan
         from ..images.volume import Volume
-        from ..lesions.report import write_scan_report
         from ..models import Manifest, find_model
         from ..pipeline import software_versions
-        from ..reporting import report_content
+        from ..report import report_content, write_scan_report
 
         made = self._made
         found = lesions_of_patch(self._patch, made.to_mni, self._probability)

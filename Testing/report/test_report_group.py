@@ -11,13 +11,8 @@ import numpy as np
 import pytest
 from report_support import AFFINE, SHAPE, ball, brain, cells, parse, picture, section, titles
 from StrokeLesionSegLib.lesions import find_lesions, lesion_row, read_table, write_rows
-from StrokeLesionSegLib.lesions.report import (
-    FrequencyMap,
-    GroupScan,
-    group_report,
-    write_group_report,
-)
-from StrokeLesionSegLib.lesions.report.group_page import volume_histogram
+from StrokeLesionSegLib.report import FrequencyMap, GroupScan, group_report, write_group_report
+from StrokeLesionSegLib.report.group_page import volume_histogram
 from test_report_scan import HOSTILE, _walk, assert_alone, policy_of
 
 

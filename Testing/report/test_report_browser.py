@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_support import make_content, parse, section
-from StrokeLesionSegLib.lesions.report import group_report, scan_report
+from StrokeLesionSegLib.report import group_report, scan_report
 from test_report_group import ROWS, SCANS, frequency
 
 BROWSER = next(

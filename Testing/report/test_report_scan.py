@@ -25,7 +25,7 @@ from report_support import (
     titles,
 )
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.lesions.report import (
+from StrokeLesionSegLib.report import (
     AlignmentFacts,
     RegionTable,
     RegionVolume,
@@ -34,7 +34,7 @@ from StrokeLesionSegLib.lesions.report import (
     without_paths,
     write_scan_report,
 )
-from StrokeLesionSegLib.lesions.report.page import element
+from StrokeLesionSegLib.report.page import element
 
 LEFT, RIGHT = (-36.0, -12.0, 24.0), (36.0, -12.0, 24.0)
 HOSTILE = (

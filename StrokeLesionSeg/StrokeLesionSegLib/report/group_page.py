@@ -87,7 +87,7 @@ def write_group_report(
         ``left_share``, ``mean_probability`` and ``keep``, as in ``lesions.COLUMNS``; values may
         be text, as they are read from a TSV. Rows with ``keep`` false are not counted.
     scans: one for each scan, in the order of the table.
-    frequency: made by ``reporting.lesion_frequency``; None leaves the map out.
+    frequency: made by ``lesion_frequency``; None leaves the map out.
     facts: parameters, versions, model: printed at the end.
     intended_use: the model's statement.
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.images import MNI_GRID, Volume
-from StrokeLesionSegLib.reporting import lesion_frequency, read_atlas, region_table
-from StrokeLesionSegLib.reporting.atlas import Atlas, read_labels
+from StrokeLesionSegLib.report import lesion_frequency, read_atlas, region_table
+from StrokeLesionSegLib.report.atlas import Atlas, read_labels
 
 # Oblique, anisotropic, with the axes of the voxels in another order than RAS.
 _TURN = np.deg2rad(12)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from StrokeLesionSegLib.lesions.report.contours import outline_loops, outline_path
+from StrokeLesionSegLib.report.contours import outline_loops, outline_path
 
 
 def filled(loops: list[list[tuple[float, float]]], shape: tuple[int, int]) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..measure import Lesion, Summary
+from ..lesions.measure import Lesion, Summary
 
 RADIOLOGICAL, NEUROLOGICAL = "radiological", "neurological"
 CONVENTIONS = (RADIOLOGICAL, NEUROLOGICAL)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..measure import BOTH, Lesion
+from ..lesions.measure import BOTH, Lesion
 from .content import RADIOLOGICAL, ReportContent
 from .page import Markup, element, figure, joined, paragraph, section
 from .pictures import AXIAL, CORONAL, SAGITTAL, Box, Cell, Views, crop_box, legend, sheet

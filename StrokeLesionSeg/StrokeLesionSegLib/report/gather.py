@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..lesions.report import (
+from ..outputs import split_name
+from . import (
     RADIOLOGICAL,
     AlignmentFacts,
     Fact,
@@ -21,7 +22,6 @@ from ..lesions.report import (
     TriedAlignment,
     without_paths,
 )
-from ..outputs import split_name
 from .nearest import nearest_labels
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
-from ...resources import resource_path
-from ..tables import write_text
+from ..lesions.tables import write_text
+from ..resources import resource_path
 
 # Paths as operating systems write them: POSIX, Windows drive, Windows share.
 _PATH = re.compile(

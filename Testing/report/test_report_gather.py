@@ -10,9 +10,14 @@ import pytest
 from report_support import cells, parse, picture, section
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Scan, Volume
 from StrokeLesionSegLib.lesions import LesionMap, find_lesions
-from StrokeLesionSegLib.lesions.report import ReportContent, scan_report
-from StrokeLesionSegLib.reporting import ReportOptions, report_content, report_path
-from StrokeLesionSegLib.reporting.atlas import Atlas
+from StrokeLesionSegLib.report import (
+    ReportContent,
+    ReportOptions,
+    report_content,
+    report_path,
+    scan_report,
+)
+from StrokeLesionSegLib.report.atlas import Atlas
 
 # Posterior, inferior, right: as many sagittal T1s are stored. Oblique by 8 degrees, 2 x 2 x 2.5 mm.
 _A = np.deg2rad(8)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.lesions import find_lesions
-from StrokeLesionSegLib.lesions.report import AlignmentFacts, ReportContent
+from StrokeLesionSegLib.report import AlignmentFacts, ReportContent
 
 # A coarse grid over MNI space, axes along R, A, S.
 SHAPE = (63, 78, 66)

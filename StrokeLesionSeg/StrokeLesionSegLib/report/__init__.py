@@ -1,0 +1,111 @@
+"""Reports for people: one self-contained HTML page for each scan, one for a group of scans.
+
+The pages are made from plain data; ``report_content`` gathers it from a finished run:
+
+``write_scan_report(path, content)``
+    ``content`` is a ``ReportContent``: display arrays on one RAS grid, lesions, model, parameters.
+
+``write_group_report(path, rows, scans, *, title, frequency, facts, overwrite)``
+    ``path``
+        the page, for example ``OUT/index.html``; complete or not there at all.
+    ``rows``
+        the rows of ``group_lesions.tsv``: mappings, one for each LESION, with the columns of
+        ``lesions.COLUMNS`` (of which ``volume_ml``, ``left_share``, ``mean_probability`` and
+        ``keep`` are used) and the column ``scan``, equal to ``GroupScan.name``.
+    ``scans``
+        one ``GroupScan(name, state, ...)`` for each scan of the group, those that failed too, in
+        the order of the table. ``state`` is ``"done"``, ``"failed"`` or ``"waiting"``.
+    ``frequency``
+        ``FrequencyMap(counts, scans, affine, background)`` or None:
+        ``lesion_frequency(...)`` makes one from masks and their alignments.
+    ``facts``
+        mapping of short titles to text, printed at the end: parameters, versions, model.
+
+Pages hold no path of the host and no name but those they are given: hand over BIDS names, not
+patients' names. They are UTF-8, need no network (a Content-Security-Policy forbids it), and print
+on A4.
+
+Names are resolved on first use (PEP 562), so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ReportOptions": "gather",
+        "report_content": "gather",
+        "report_path": "gather",
+        "Atlas": "atlas",
+        "read_atlas": "atlas",
+        "region_table": "atlas",
+        "lesion_frequency": "frequency",
+        "CONVENTIONS": "content",
+        "NEUROLOGICAL": "content",
+        "RADIOLOGICAL": "content",
+        "AlignmentFacts": "content",
+        "Fact": "content",
+        "FrequencyMap": "content",
+        "GroupScan": "content",
+        "RegionTable": "content",
+        "RegionVolume": "content",
+        "ReportContent": "content",
+        "TriedAlignment": "content",
+        "group_report": "group_page",
+        "write_group_report": "group_page",
+        "without_paths": "page",
+        "scan_report": "scan_page",
+        "write_scan_report": "scan_page",
+    },
+)
+
+__all__ = [
+    "CONVENTIONS",
+    "NEUROLOGICAL",
+    "RADIOLOGICAL",
+    "AlignmentFacts",
+    "Atlas",
+    "Fact",
+    "FrequencyMap",
+    "GroupScan",
+    "RegionTable",
+    "RegionVolume",
+    "ReportContent",
+    "ReportOptions",
+    "TriedAlignment",
+    "group_report",
+    "lesion_frequency",
+    "read_atlas",
+    "region_table",
+    "report_content",
+    "report_path",
+    "scan_report",
+    "without_paths",
+    "write_group_report",
+    "write_scan_report",
+]
+
+if TYPE_CHECKING:
+    from .atlas import Atlas, read_atlas, region_table
+    from .content import (
+        CONVENTIONS,
+        NEUROLOGICAL,
+        RADIOLOGICAL,
+        AlignmentFacts,
+        Fact,
+        FrequencyMap,
+        GroupScan,
+        RegionTable,
+        RegionVolume,
+        ReportContent,
+        TriedAlignment,
+    )
+    from .frequency import lesion_frequency
+    from .gather import ReportOptions, report_content, report_path
+    from .group_page import group_report, write_group_report
+    from .page import without_paths
+    from .scan_page import scan_report, write_scan_report
