@@ -132,40 +132,46 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/report/scan_pictures.py
   StrokeLesionSegLib/resources.py
   StrokeLesionSegLib/slicerbridge/__init__.py
-  StrokeLesionSegLib/slicerbridge/background.py
-  StrokeLesionSegLib/slicerbridge/batch.py
-  StrokeLesionSegLib/slicerbridge/child.py
-  StrokeLesionSegLib/slicerbridge/controller.py
-  StrokeLesionSegLib/slicerbridge/edit_clicks.py
-  StrokeLesionSegLib/slicerbridge/edit_mirror.py
-  StrokeLesionSegLib/slicerbridge/edit_points.py
-  StrokeLesionSegLib/slicerbridge/edit_regions.py
-  StrokeLesionSegLib/slicerbridge/edit_review.py
-  StrokeLesionSegLib/slicerbridge/edit_store.py
-  StrokeLesionSegLib/slicerbridge/edit_stroke.py
-  StrokeLesionSegLib/slicerbridge/edit_target.py
-  StrokeLesionSegLib/slicerbridge/edit_views.py
-  StrokeLesionSegLib/slicerbridge/edit_write.py
+  StrokeLesionSegLib/slicerbridge/editor/__init__.py
+  StrokeLesionSegLib/slicerbridge/editor/clicks.py
+  StrokeLesionSegLib/slicerbridge/editor/mirror.py
+  StrokeLesionSegLib/slicerbridge/editor/points.py
+  StrokeLesionSegLib/slicerbridge/editor/regions.py
+  StrokeLesionSegLib/slicerbridge/editor/review.py
+  StrokeLesionSegLib/slicerbridge/editor/store.py
+  StrokeLesionSegLib/slicerbridge/editor/stroke.py
+  StrokeLesionSegLib/slicerbridge/editor/target.py
+  StrokeLesionSegLib/slicerbridge/editor/views.py
+  StrokeLesionSegLib/slicerbridge/editor/write.py
+  StrokeLesionSegLib/slicerbridge/engine/__init__.py
+  StrokeLesionSegLib/slicerbridge/engine/batch.py
+  StrokeLesionSegLib/slicerbridge/engine/child.py
+  StrokeLesionSegLib/slicerbridge/engine/polled_thread.py
+  StrokeLesionSegLib/slicerbridge/engine/process.py
+  StrokeLesionSegLib/slicerbridge/engine/run.py
+  StrokeLesionSegLib/slicerbridge/engine/scratch_files.py
+  StrokeLesionSegLib/slicerbridge/engine/system_check.py
+  StrokeLesionSegLib/slicerbridge/engine/torch_setup.py
   StrokeLesionSegLib/slicerbridge/i18n.py
-  StrokeLesionSegLib/slicerbridge/logic.py
-  StrokeLesionSegLib/slicerbridge/measure.py
-  StrokeLesionSegLib/slicerbridge/panel.py
-  StrokeLesionSegLib/slicerbridge/panel_results.py
-  StrokeLesionSegLib/slicerbridge/panel_tasks.py
-  StrokeLesionSegLib/slicerbridge/patch.py
-  StrokeLesionSegLib/slicerbridge/process.py
-  StrokeLesionSegLib/slicerbridge/report.py
-  StrokeLesionSegLib/slicerbridge/results.py
-  StrokeLesionSegLib/slicerbridge/run.py
-  StrokeLesionSegLib/slicerbridge/sample.py
-  StrokeLesionSegLib/slicerbridge/scratch_files.py
-  StrokeLesionSegLib/slicerbridge/selftest.py
-  StrokeLesionSegLib/slicerbridge/system_check.py
-  StrokeLesionSegLib/slicerbridge/terminology.py
-  StrokeLesionSegLib/slicerbridge/threshold.py
-  StrokeLesionSegLib/slicerbridge/torch_setup.py
-  StrokeLesionSegLib/slicerbridge/verdict.py
-  StrokeLesionSegLib/slicerbridge/volumes.py
+  StrokeLesionSegLib/slicerbridge/module/__init__.py
+  StrokeLesionSegLib/slicerbridge/module/controller.py
+  StrokeLesionSegLib/slicerbridge/module/logic.py
+  StrokeLesionSegLib/slicerbridge/module/measure.py
+  StrokeLesionSegLib/slicerbridge/module/panel_results.py
+  StrokeLesionSegLib/slicerbridge/module/panel_tasks.py
+  StrokeLesionSegLib/slicerbridge/module/panel_texts.py
+  StrokeLesionSegLib/slicerbridge/module/report.py
+  StrokeLesionSegLib/slicerbridge/module/sample.py
+  StrokeLesionSegLib/slicerbridge/module/selftest.py
+  StrokeLesionSegLib/slicerbridge/module/threshold.py
+  StrokeLesionSegLib/slicerbridge/scene/__init__.py
+  StrokeLesionSegLib/slicerbridge/scene/input_check.py
+  StrokeLesionSegLib/slicerbridge/scene/patch.py
+  StrokeLesionSegLib/slicerbridge/scene/probability_map.py
+  StrokeLesionSegLib/slicerbridge/scene/provenance.py
+  StrokeLesionSegLib/slicerbridge/scene/results.py
+  StrokeLesionSegLib/slicerbridge/scene/terminology.py
+  StrokeLesionSegLib/slicerbridge/scene/volumes.py
   StrokeLesionSegEffects/SegmentEditorLesionBrushEffect.py
   StrokeLesionSegEffects/SegmentEditorLesionClicksEffect.py
   StrokeLesionSegEffects/SegmentEditorLesionReviewEffect.py

@@ -26,7 +26,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
-from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
+from StrokeLesionSegLib.slicerbridge.module.logic import BridgeLogic
 
 SEGMENTATION_CATEGORY = "Segmentation"
 PYTHON_NEEDED = (3, 10)
@@ -76,14 +76,14 @@ def registerWithSlicer():
 
 
 def _registerSample():
-    from StrokeLesionSegLib.slicerbridge import sample
+    from StrokeLesionSegLib.slicerbridge.module import sample
 
     icons = Path(__file__).parent / "Resources" / "Icons"
     sample.register_sample("StrokeLesionSeg", str(icons / "StrokeT1Simulated.png"))
 
 
 def _loadTerminology():
-    from StrokeLesionSegLib.slicerbridge import terminology
+    from StrokeLesionSegLib.slicerbridge.scene import terminology
 
     terminology.load_terminology()
 
@@ -132,7 +132,7 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._showTooOld()
             return
         registerWithSlicer()
-        from StrokeLesionSegLib.slicerbridge.controller import PanelController
+        from StrokeLesionSegLib.slicerbridge.module.controller import PanelController
 
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/StrokeLesionSeg.ui"))
         self.layout.addWidget(uiWidget)
@@ -199,7 +199,7 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._chooseFirstScan()
 
     def _chooseFirstScan(self):
-        from StrokeLesionSegLib.slicerbridge.volumes import first_scan
+        from StrokeLesionSegLib.slicerbridge.scene.volumes import first_scan
 
         if not self._parameterNode.inputVolume:
             scan = first_scan()
@@ -272,7 +272,8 @@ class StrokeLesionSegTest(ScriptedLoadableModuleTest):
             self.delayDisplay("Nothing is tried: this Slicer's Python is too old for the module")
             return
         from StrokeLesionSegLib.models import list_models
-        from StrokeLesionSegLib.slicerbridge import selftest, torch_setup
+        from StrokeLesionSegLib.slicerbridge.engine import torch_setup
+        from StrokeLesionSegLib.slicerbridge.module import selftest
 
         logic = StrokeLesionSegLogic()
         if torch_setup.torch_state().installed and list_models([]):

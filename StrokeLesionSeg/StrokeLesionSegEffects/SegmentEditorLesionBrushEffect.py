@@ -1,9 +1,9 @@
 """Lesion Brush: paints only where the model finds lesion, erases only where it finds none."""
 
 from slicer.i18n import tr as _
-from StrokeLesionSegLib.slicerbridge.edit_stroke import Brush, Stroke
-from StrokeLesionSegLib.slicerbridge.edit_target import is_empty
-from StrokeLesionSegLib.slicerbridge.edit_views import (
+from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
+from StrokeLesionSegLib.slicerbridge.editor.target import is_empty
+from StrokeLesionSegLib.slicerbridge.editor.views import (
     brush_circle,
     pixel_size,
     view_plane,

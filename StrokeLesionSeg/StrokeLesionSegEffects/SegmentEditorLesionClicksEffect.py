@@ -2,9 +2,9 @@
 
 import qt
 from slicer.i18n import tr as _
-from StrokeLesionSegLib.slicerbridge.edit_clicks import ClickWork
-from StrokeLesionSegLib.slicerbridge.edit_points import ClickPoints
-from StrokeLesionSegLib.slicerbridge.edit_views import (
+from StrokeLesionSegLib.slicerbridge.editor.clicks import ClickWork
+from StrokeLesionSegLib.slicerbridge.editor.points import ClickPoints
+from StrokeLesionSegLib.slicerbridge.editor.views import (
     axis_of_view,
     jump,
     view_plane,

@@ -1,9 +1,9 @@
 """Lesion Review: the candidates in order of doubt, decided one by one from the keyboard."""
 
 from slicer.i18n import tr as _
-from StrokeLesionSegLib.slicerbridge.edit_review import Reviewer
-from StrokeLesionSegLib.slicerbridge.edit_target import is_empty
-from StrokeLesionSegLib.slicerbridge.edit_views import jump
+from StrokeLesionSegLib.slicerbridge.editor.review import Reviewer
+from StrokeLesionSegLib.slicerbridge.editor.target import is_empty
+from StrokeLesionSegLib.slicerbridge.editor.views import jump
 
 from . import widgets
 from .base import LesionEffect

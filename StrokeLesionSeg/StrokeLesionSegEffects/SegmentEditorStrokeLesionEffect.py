@@ -5,9 +5,9 @@ import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from StrokeLesionSegLib.slicerbridge import edit_write
-from StrokeLesionSegLib.slicerbridge.edit_regions import region_of, region_voxels
-from StrokeLesionSegLib.slicerbridge.edit_target import is_empty
+from StrokeLesionSegLib.slicerbridge.editor import write
+from StrokeLesionSegLib.slicerbridge.editor.regions import region_of, region_voxels
+from StrokeLesionSegLib.slicerbridge.editor.target import is_empty
 
 from . import widgets
 from .base import ENTER, MOVE, LesionEffect
@@ -347,7 +347,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         with self.action():
             refusal = target.refusal()
             if refusal:
-                raise edit_write.CannotEdit(refusal)
+                raise write.CannotEdit(refusal)
             self._pending = (self.entry, target, self.settings(), self.region())
             self._applyIfKnown()
         self.showStatus()
@@ -362,7 +362,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
         try:
             fill(self.scriptedEffect, entry, target, settings, region)
-        except edit_write.CannotEdit as error:
+        except write.CannotEdit as error:
             self.problem = str(error)
             self.showStatus()
             return
@@ -396,9 +396,9 @@ def find(entry, region, settings):
 def fill(effect, entry, target, settings, region):
     """Fill a segment, as one step for undo. Raises ``CannotEdit``."""
     box, mask = find(entry, region, settings)
-    edit_write.begin(effect, target)
+    write.begin(effect, target)
     if settings[-1] == "add":
-        edit_write.add(effect, target, entry.edit_grid, box, mask)
+        write.add(effect, target, entry.edit_grid, box, mask)
     else:
         inside = region_voxels(region, entry.edit_grid)
-        edit_write.replace(effect, target, entry.edit_grid, inside, box, mask)
+        write.replace(effect, target, entry.edit_grid, inside, box, mask)

@@ -2,7 +2,7 @@
 
 Slicer's loader takes the package from the folder of an effect's file and the class from the file's
 name, so all effects are imported here. What they do is in ``StrokeLesionSegLib.editing`` and
-``StrokeLesionSegLib.slicerbridge.edit_*``; here are widgets, view events and timers.
+``StrokeLesionSegLib.slicerbridge.editor``; here are widgets, view events and timers.
 """
 
 from .registration import EFFECT_NAMES, registerEffects

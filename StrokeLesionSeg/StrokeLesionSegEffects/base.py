@@ -9,11 +9,11 @@ import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 from StrokeLesionSegLib.errors import Cancelled, InputError
-from StrokeLesionSegLib.slicerbridge.edit_mirror import MirrorView
-from StrokeLesionSegLib.slicerbridge.edit_store import Opening, shared_store
-from StrokeLesionSegLib.slicerbridge.edit_target import EditTarget
-from StrokeLesionSegLib.slicerbridge.edit_views import view_plane
-from StrokeLesionSegLib.slicerbridge.edit_write import CannotEdit
+from StrokeLesionSegLib.slicerbridge.editor.mirror import MirrorView
+from StrokeLesionSegLib.slicerbridge.editor.store import Opening, shared_store
+from StrokeLesionSegLib.slicerbridge.editor.target import EditTarget
+from StrokeLesionSegLib.slicerbridge.editor.views import view_plane
+from StrokeLesionSegLib.slicerbridge.editor.write import CannotEdit
 
 from . import widgets
 from .registration import newEffect

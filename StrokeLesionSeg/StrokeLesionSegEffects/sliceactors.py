@@ -1,7 +1,7 @@
 """The effects' drawings in the slice views: the overlay of what is found, and the brush."""
 
 import slicer
-from StrokeLesionSegLib.slicerbridge.edit_views import CircleActor, Overlay, OverlayActor
+from StrokeLesionSegLib.slicerbridge.editor.views import CircleActor, Overlay, OverlayActor
 
 
 class SliceActors:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,15 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": set(),
     "slicerbridge": {"outputs", "pipeline", "report", "cohort", "cli", "editing", *PARTS},
+}
+# Rooms within a part: which others of the same part each may know.
+ROOMS = {
+    ("images", "formats"): set(),
+    ("images", "space"): set(),
+    ("slicerbridge", "scene"): set(),
+    ("slicerbridge", "engine"): {"scene"},
+    ("slicerbridge", "module"): {"scene", "engine"},
+    ("slicerbridge", "editor"): {"scene", "engine"},
 }
 SLICER_ONLY = {
     "slicer",
@@ -106,45 +116,83 @@ def test_the_walk_sees_imports(tmp_path: Path) -> None:
     assert {part_of(file) for file in lib_files()} >= {"images", "networks", "models", "lesions"}
 
 
-@pytest.mark.parametrize("path", lib_files(), ids=lambda p: str(p.relative_to(LIB)))
-def test_parts_know_only_what_they_may(path: Path) -> None:
-    part = part_of(path)
-    assert part in MAY_IMPORT, f"{path.name}: give this new part its place in MAY_IMPORT"
-    allowed = MAY_IMPORT[part] | EVERYWHERE | {part}
-    known_parts = {part_of(file) for file in lib_files()}
-    for module in imported_modules(path):
-        pieces = module.split(".")
-        if pieces[0] != NAME or len(pieces) < 2:
+def within_the_lib(path: Path) -> list[list[str]]:
+    """What a file imports of the Lib, as lists of names: ``["images", "space", "resample"]``."""
+    split = [module.split(".") for module in sorted(imported_modules(path))]
+    return [pieces[1:] for pieces in split if pieces[0] == NAME and len(pieces) > 1]
+
+
+def test_parts_know_only_what_they_may() -> None:
+    parts = {part_of(file) for file in lib_files()}
+    assert not parts - set(MAY_IMPORT), "give a new part its place in MAY_IMPORT"
+    wrong = []
+    for path in lib_files():
+        part = part_of(path)
+        allowed = MAY_IMPORT[part] | EVERYWHERE | {part}
+        for pieces in within_the_lib(path):
+            if pieces[0] in parts - allowed:
+                wrong.append(f"{path.relative_to(LIB)} must not import {'.'.join(pieces)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_rooms_of_a_part_know_only_what_they_may() -> None:
+    wrong = []
+    for path in lib_files():
+        room = path.relative_to(LIB).parent.parts
+        if room not in ROOMS:
             continue
-        if pieces[1] in known_parts:
-            assert pieces[1] in allowed, f"{path}: {part} must not import {module}"
+        rooms = {other[1] for other in ROOMS if other[0] == room[0]} - {room[1]}
+        for pieces in within_the_lib(path):
+            if pieces[0] == room[0] and set(pieces[1:2]) & (rooms - ROOMS[room]):
+                wrong.append(f"{path.relative_to(LIB)} must not import {'.'.join(pieces)}")
+    assert not wrong, "\n".join(wrong)
+    assert {path.relative_to(LIB).parent.parts for path in lib_files()} >= set(ROOMS)
 
 
-@pytest.mark.parametrize("path", lib_files(), ids=lambda p: str(p.relative_to(LIB)))
-def test_nothing_reaches_out_of_the_lib(path: Path) -> None:
-    found = roots(imported_modules(path))
-    assert "stroketrain" not in found, f"{path}: the engine must not know the training code"
-    if part_of(path) != "slicerbridge":
-        assert not found & SLICER_ONLY, (
-            f"{path}: only slicerbridge may import {found & SLICER_ONLY}"
+def test_no_modules_import_one_another() -> None:
+    """Neither at the top nor in functions nor for type checking; packages' own names aside."""
+    files = {
+        ".".join((NAME, *path.relative_to(LIB).with_suffix("").parts)): path
+        for path in lib_files()
+        if path.name != "__init__.py"
+    }
+    sorter: TopologicalSorter[str] = TopologicalSorter()
+    for name, path in files.items():
+        sorter.add(name, *(imported_modules(path) & set(files) - {name}))
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_nothing_reaches_out_of_the_lib() -> None:
+    wrong = []
+    for path in lib_files():
+        foreign = (
+            {"stroketrain"} if part_of(path) == "slicerbridge" else {"stroketrain", *SLICER_ONLY}
         )
+        for module in sorted(roots(imported_modules(path)) & foreign):
+            wrong.append(f"{path.relative_to(LIB)} must not import {module}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", lib_files(), ids=lambda p: str(p.relative_to(LIB)))
-def test_slow_and_optional_packages_are_imported_where_used(path: Path) -> None:
-    found = roots(imported_modules(path, top_only=True))
-    slow = found & NOT_AT_THE_TOP
-    if part_of(path) == "networks":
-        slow -= {"torch"}
-    if slow == {"torch"}:
-        # Modules that are nothing without torch may import it at their top, if their package
-        # imports them late; the subprocess test below holds that.
-        package = imported_modules(path.parent / "__init__.py", top_only=True)
-        own = ".".join((NAME, *path.relative_to(LIB).with_suffix("").parts))
-        assert own not in package, f"{own} imports torch at its top and its package imports it"
-        slow = set()
-    assert not slow, f"{path}: import {slow} inside the functions that use it"
-    assert not found & OPTIONAL, f"{path}: {found & OPTIONAL} is not there inside Slicer"
+def test_slow_and_optional_packages_are_imported_where_used() -> None:
+    wrong = []
+    for path in lib_files():
+        where = path.relative_to(LIB)
+        found = roots(imported_modules(path, top_only=True))
+        slow = found & NOT_AT_THE_TOP
+        if part_of(path) == "networks":
+            slow -= {"torch"}
+        if slow == {"torch"}:
+            # Modules that are nothing without torch may import it at their top, if their package
+            # imports them late; the subprocess test below holds that.
+            package = imported_modules(path.parent / "__init__.py", top_only=True)
+            if ".".join((NAME, *where.with_suffix("").parts)) not in package:
+                slow = set()
+        wrong += [f"{where}: import {name} inside the functions that use it" for name in slow]
+        wrong += [f"{where}: {name} is not there inside Slicer" for name in found & OPTIONAL]
+    assert not wrong, "\n".join(wrong)
 
 
 CHEAP = ["", ".images", ".models", ".lesions", ".inference", ".inference.device", ".pipeline"]

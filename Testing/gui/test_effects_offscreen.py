@@ -53,7 +53,12 @@ class Desk:
 
     def prepare(self, session: Any) -> Any:
         """Give the effect a session with known answers."""
-        from StrokeLesionSegLib.slicerbridge import edit_store, edit_target
+        from StrokeLesionSegLib.slicerbridge.editor import (
+            store as edit_store,
+        )
+        from StrokeLesionSegLib.slicerbridge.editor import (
+            target as edit_target,
+        )
 
         image = self.scripted.sourceVolumeImageData()
         grid = edit_target.EditGrid.from_image(image, self.editor.segmentation)
@@ -86,7 +91,7 @@ class Desk:
 
     def xy_of(self, view: str, index: tuple[int, int, int]) -> tuple[int, int]:
         """The pixel at which a view shows the voxel (k, j, i); the view jumps there."""
-        from StrokeLesionSegLib.slicerbridge import edit_views
+        from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
 
         grid = self.effect.entry.edit_grid
         world = grid.to_world(grid.index_to_local(index))
@@ -361,7 +366,7 @@ def test_apply_waits_for_the_background_and_remembers_its_segment(desk: Any) -> 
     one.until(lambda: bool(one.scripted.selected))
     np.testing.assert_array_equal(one.editor.voxels("one"), probability(one) >= 0.5)
     assert not one.editor.voxels("two").any()
-    from StrokeLesionSegLib.slicerbridge import results
+    from StrokeLesionSegLib.slicerbridge.scene import results
 
     one.until(lambda: results.maps_of(one.editor.segmentation)[0] is not None)
 
@@ -505,7 +510,7 @@ def test_the_brush_erases_where_the_model_finds_none(desk: Any) -> None:
     xy = one.xy_of("Red", (9, 14, 8))
     one.event(PRESS, "Red", xy)
     one.event(RELEASE, "Red", xy)
-    from StrokeLesionSegLib.slicerbridge import edit_views
+    from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
 
     # The grid of this scene is RAS at 1 mm from 0: indices are places.
     x, y, z = edit_views.xy_to_world(one.layout.sliceWidget("Red").node, xy)
@@ -672,7 +677,7 @@ def test_review_from_the_keyboard(desk: Any) -> None:
     press("n")
     first = effect.candidate()
     node = one.layout.sliceWidget("Red").node
-    from StrokeLesionSegLib.slicerbridge import edit_views
+    from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
 
     off = edit_views.world_to_xy(node, first.voxel_ras_mm)[2]
     assert abs(off) < 1e-3, "the views jumped there"
@@ -724,8 +729,8 @@ def test_a_hidden_segment_is_asked_about(desk: Any, name: str) -> None:
 def test_missing_torch_leads_to_the_module(
     desk: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from StrokeLesionSegLib.slicerbridge import edit_store
-    from StrokeLesionSegLib.slicerbridge.torch_setup import TorchState
+    from StrokeLesionSegLib.slicerbridge.editor import store as edit_store
+    from StrokeLesionSegLib.slicerbridge.engine.torch_setup import TorchState
 
     monkeypatch.setattr(edit_store, "torch_state", lambda: TorchState(False))
     one = desk(name)

@@ -20,7 +20,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from StrokeLesionSegLib.slicerbridge import results, sample
+from StrokeLesionSegLib.slicerbridge.module import sample
+from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 # The sample is the same every time, and making it takes seconds.
 simulated_once = functools.lru_cache(maxsize=1)(sample.simulate)
@@ -246,7 +249,7 @@ def test_a_scan_that_came_meanwhile_is_chosen(panel: Panel) -> None:
     """Loaded in another module, such as Sample Data; our own maps and label maps are not taken."""
     volume = simulated_once().t1
     panel.widget.exit()
-    from StrokeLesionSegLib.slicerbridge.volumes import add_volume_node
+    from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 
     add_volume_node(volume, "Labels", class_name="vtkMRMLLabelMapVolumeNode")
     add_volume_node(volume, "A map").SetAttribute("StrokeLesionSeg", "probability")
@@ -279,7 +282,7 @@ def test_the_user_comes_back_after_editing_by_hand(panel: Panel) -> None:
     left[:, :, mask.shape[2] // 2 :] = 0
     panel.widget.exit()
     grid = results.read_segment(segmentation, segment_id, node).grid
-    results.set_segment_voxels(segmentation, segment_id, results.Patch(left, (0, 0, 0), grid))
+    results.set_segment_voxels(segmentation, segment_id, Patch(left, (0, 0, 0), grid))
     panel.widget.enter()
     panel.measured()
     assert 0 < left.sum() < mask.sum()
@@ -401,8 +404,8 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
 def result_of_a_script(panel: Panel) -> tuple[Any, Any]:
     """The sample and a segmentation with two clean lesions, made without the panel."""
     from scipy import ndimage
-    from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE
-    from StrokeLesionSegLib.slicerbridge.threshold import ProbabilityMap
+    from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE
+    from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 
     node = sample.add_sample()
     truth = simulated_once().truth
@@ -412,7 +415,7 @@ def result_of_a_script(panel: Panel) -> tuple[Any, Any]:
     added = results.add_map(probability, node, "probability")
     segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, added.GetID())
     found = ProbabilityMap(probability).lesions(0.45, 0.1)
-    made = results.Provenance(model="by a script", threshold=0.45, min_volume_ml=0.1)
+    made = Provenance(model="by a script", threshold=0.45, min_volume_ml=0.1)
     segment_id = results.add_segment(segmentation, found.patch, made)
     segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
     return node, segmentation
@@ -488,7 +491,7 @@ def test_report_is_written_and_opened(
 
 def test_a_batch_from_the_panel(ready: Panel, tmp_path: Path) -> None:
     from StrokeLesionSegLib.images import write_volume
-    from StrokeLesionSegLib.slicerbridge.volumes import volume_from_node
+    from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
 
     panel = ready
     (tmp_path / "scans").mkdir()
@@ -532,7 +535,8 @@ def test_the_system_check_can_be_copied(panel: Panel) -> None:
 
 def no_torch(panel: Panel, monkeypatch: pytest.MonkeyPatch, extension: Any) -> list[Any]:
     """PyTorch is absent, and can be installed by ``extension``; the first entry says so."""
-    from StrokeLesionSegLib.slicerbridge import controller, torch_setup
+    from StrokeLesionSegLib.slicerbridge.engine import torch_setup
+    from StrokeLesionSegLib.slicerbridge.module import controller
 
     states = [torch_setup.TorchState(False)]
     monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.images.volume import Volume
-from StrokeLesionSegLib.slicerbridge import results, threshold, volumes
+from StrokeLesionSegLib.slicerbridge.module import threshold
+from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 def _oblique() -> np.ndarray:
@@ -57,14 +60,14 @@ def blob_volume(node: Any) -> Volume:
 
 
 def make_thresholder(
-    slicer: Any, provenance: results.Provenance | None = None, affine: np.ndarray | None = None
+    slicer: Any, provenance: Provenance | None = None, affine: np.ndarray | None = None
 ) -> Any:
     """(the volume node, the sliders of a segment that was made from two blobs)."""
     node = head_node(slicer, affine)
-    made = threshold.ProbabilityMap(blob_volume(node))
+    made = ProbabilityMap(blob_volume(node))
     segmentation = results.add_segmentation(node)
     patch = made.lesions(0.5, 0.0).patch
-    segment_id = results.add_segment(segmentation, patch, provenance or results.Provenance())
+    segment_id = results.add_segment(segmentation, patch, provenance or Provenance())
     return node, threshold.Thresholder(segmentation, segment_id, node, made)
 
 

@@ -245,10 +245,11 @@ class Editor:
 
     def put(self, segment_id: str, mask: np.ndarray) -> None:
         """Give a segment these voxels (K, J, I), past masking and history."""
-        from StrokeLesionSegLib.slicerbridge import results, volumes
+        from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+        from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
 
         grid = volumes.volume_from_node(self.volume).grid
-        patch = results.Patch(np.asarray(mask, np.uint8), (0, 0, 0), grid)
+        patch = Patch(np.asarray(mask, np.uint8), (0, 0, 0), grid)
         results.set_segment_voxels(self.segmentation, segment_id, patch)
 
     def voxels(self, segment_id: str) -> np.ndarray:

@@ -56,7 +56,7 @@ class Reader:
     def __init__(self, slicer: Any, package: Any, truth: np.ndarray, volume: Any) -> None:
         import editor_stand_in
         import effect_stand_in
-        from StrokeLesionSegLib.slicerbridge import results, terminology
+        from StrokeLesionSegLib.slicerbridge.scene import results, terminology
 
         self.slicer, self.package, self.stand_in = slicer, package, effect_stand_in
         self.truth = truth
@@ -139,7 +139,7 @@ class Reader:
 def markers(entry: Any) -> Any:
     """Draws the clicks as the markups would look."""
     import vtk
-    from StrokeLesionSegLib.slicerbridge import edit_views
+    from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
 
     def draw(renderer: Any, node: Any) -> None:
         for click in entry.session.clicks:
@@ -161,7 +161,7 @@ def markers(entry: Any) -> Any:
 
 def overlay_of(effect: Any, circle: tuple[Any, float] | None = None) -> Any:
     """Draws an effect's overlay, and the brush at (world, radius in mm)."""
-    from StrokeLesionSegLib.slicerbridge import edit_views
+    from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
 
     kept: list[Any] = []
 
@@ -227,7 +227,8 @@ def main() -> None:
     slicer = headless_slicer.start(tempfile.mkdtemp())
     import editor_stand_in
     import effect_stand_in
-    from StrokeLesionSegLib.slicerbridge import edit_views, sample
+    from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
+    from StrokeLesionSegLib.slicerbridge.module import sample
 
     package = effect_stand_in.install(slicer, Patches())
     volume = sample.add_sample(arguments.seed)

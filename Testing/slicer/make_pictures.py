@@ -154,7 +154,7 @@ class Views:
 def brain_surface(vtk: Any) -> Any:
     """A pale actor of the MNI152 brain where the sample has it, RAS mm."""
     from StrokeLesionSegLib.images.space.template import template_brain
-    from StrokeLesionSegLib.slicerbridge.sample import _SHIFT_MM
+    from StrokeLesionSegLib.slicerbridge.module.sample import _SHIFT_MM
     from vtk.util.numpy_support import numpy_to_vtk
 
     brain = template_brain()
@@ -211,10 +211,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     slicer = headless_slicer.start(tempfile.mkdtemp())
     from PIL import Image
-    from StrokeLesionSegLib.slicerbridge import results, sample
-    from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE, BridgeLogic
-    from StrokeLesionSegLib.slicerbridge.run import RunParameters
-    from StrokeLesionSegLib.slicerbridge.threshold import ProbabilityMap
+    from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
+    from StrokeLesionSegLib.slicerbridge.module import sample
+    from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
+    from StrokeLesionSegLib.slicerbridge.scene import results
+    from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
+    from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
     volume = sample.add_sample()
     panel = open_panel(slicer, folder)
@@ -225,7 +227,7 @@ def main() -> None:
         node = results.add_map(probability, volume, "probability")
         segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())
         found = ProbabilityMap(probability).lesions(0.5, 0.05)
-        segment_id = results.add_segment(segmentation, found.patch, results.Provenance())
+        segment_id = results.add_segment(segmentation, found.patch, Provenance())
         segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
     else:
         segmentation = BridgeLogic().segment(volume, RunParameters(model=arguments.model))

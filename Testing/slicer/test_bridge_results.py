@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node, make_thresholder, voxels
 from StrokeLesionSegLib.images.volume import Volume
-from StrokeLesionSegLib.slicerbridge import results, terminology, threshold, volumes
-from StrokeLesionSegLib.slicerbridge.results import Patch, Provenance
+from StrokeLesionSegLib.slicerbridge.module import threshold
+from StrokeLesionSegLib.slicerbridge.scene import results, terminology, volumes
+from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
+from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 @pytest.mark.parametrize("name", list(AFFINES))
@@ -282,7 +285,7 @@ def test_a_whole_head_follows_the_slider_within_200_ms(slicer: Any) -> None:
         array[z : z + 3, y : y + 4, x : x + 4] = 0.6
     node = volumes.add_volume_node(Volume(array, np.diag([1.0, 1, 1, 1])), "T1")
     segmentation = results.add_segmentation(node)
-    made = threshold.ProbabilityMap(Volume(array, np.eye(4)))
+    made = ProbabilityMap(Volume(array, np.eye(4)))
     patch = made.lesions(0.5, 0.05).patch
     sliders = threshold.Thresholder(
         segmentation, results.add_segment(segmentation, patch, Provenance()), node, made
@@ -307,7 +310,7 @@ def test_files_for_the_engine_keep_voxels_and_affine(tmp_path: Any, kind: str) -
     """The engine's reader and nibabel are the witnesses; the affine keeps double precision."""
     import nibabel
     from StrokeLesionSegLib.images import read_scan
-    from StrokeLesionSegLib.slicerbridge.scratch_files import read_scratch, write_scratch
+    from StrokeLesionSegLib.slicerbridge.engine.scratch_files import read_scratch, write_scratch
 
     rng = np.random.default_rng(0)
     array = (rng.random((6, 7, 8)) * 200).astype(kind)

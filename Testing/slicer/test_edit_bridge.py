@@ -16,20 +16,30 @@ from editor_stand_in import Editor, LayoutManager
 from map_session import BALL_MM, MapSession
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images.volume import Volume
-from StrokeLesionSegLib.slicerbridge import (
-    edit_mirror,
-    edit_points,
-    edit_store,
-    edit_target,
-    edit_views,
-    edit_write,
-    results,
-    volumes,
+from StrokeLesionSegLib.slicerbridge.editor import (
+    mirror as edit_mirror,
 )
-from StrokeLesionSegLib.slicerbridge.edit_clicks import ClickWork
-from StrokeLesionSegLib.slicerbridge.edit_regions import region_of, region_voxels
-from StrokeLesionSegLib.slicerbridge.edit_review import Reviewer
-from StrokeLesionSegLib.slicerbridge.edit_stroke import Brush, Stroke
+from StrokeLesionSegLib.slicerbridge.editor import (
+    points as edit_points,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    store as edit_store,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    target as edit_target,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    views as edit_views,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    write as edit_write,
+)
+from StrokeLesionSegLib.slicerbridge.editor.clicks import ClickWork
+from StrokeLesionSegLib.slicerbridge.editor.regions import region_of, region_voxels
+from StrokeLesionSegLib.slicerbridge.editor.review import Reviewer
+from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
+from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, get_tag
 from test_edit_voxels import Bench
 
 
@@ -540,7 +550,7 @@ def test_clicks_and_decisions_survive_the_segmentations_file(slicer: Any, tmp_pa
     reviewer = Reviewer(bench.effect, bench.store, bench.entry, bench.target)
     candidate = reviewer.look(0.5, 0.0)[0]
     reviewer.reject(candidate.id)
-    state = json.loads(results.get_tag(bench.target.segment, edit_store.STATE_TAG))
+    state = json.loads(get_tag(bench.target.segment, edit_store.STATE_TAG))
     path = str(tmp_path / "edited.seg.nrrd")
     saved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
     saved.SetFileName(path)
@@ -550,7 +560,7 @@ def test_clicks_and_decisions_survive_the_segmentations_file(slicer: Any, tmp_pa
     again = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "again")
     assert loaded.ReadData(again)
     segment = again.GetSegmentation().GetSegment("one")
-    assert json.loads(results.get_tag(segment, edit_store.STATE_TAG)) == state
+    assert json.loads(get_tag(segment, edit_store.STATE_TAG)) == state
     fresh = edit_store.Entry(
         MapSession(blob_volume(bench.volume)), bench.grid, bench.entry.key, bench.volume.GetID()
     )
@@ -560,7 +570,7 @@ def test_clicks_and_decisions_survive_the_segmentations_file(slicer: Any, tmp_pa
 
 def test_a_tag_that_makes_no_sense_is_ignored(slicer: Any) -> None:
     bench = Bench(slicer)
-    bench.target.segment.SetTag(results.TAG + edit_store.STATE_TAG, "{broken")
+    bench.target.segment.SetTag(TAG + edit_store.STATE_TAG, "{broken")
     assert bench.store.follow(bench.entry, bench.target)
     assert bench.session.clicks == ()
     assert not bench.store.follow(bench.entry, bench.target)
@@ -715,7 +725,7 @@ class WithoutParts:
 def test_readiness_names_what_is_missing(
     slicer: Any, monkeypatch: pytest.MonkeyPatch, model_home: Path
 ) -> None:
-    from StrokeLesionSegLib.slicerbridge.torch_setup import TorchState
+    from StrokeLesionSegLib.slicerbridge.engine.torch_setup import TorchState
 
     store = edit_store.SessionStore()
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode", "empty")
@@ -845,7 +855,7 @@ def test_the_real_session_obeys_clicks_and_paints_what_the_map_says(
     bench.editor.undo()
     assert bench.store.follow(bench.entry, bench.target)
     assert bench.session.clicks == ()
-    bench.target.segment.SetTag(results.TAG + edit_store.STATE_TAG, '{"version": 99}')
+    bench.target.segment.SetTag(TAG + edit_store.STATE_TAG, '{"version": 99}')
     assert bench.store.follow(bench.entry, bench.target)
     assert bench.session.clicks == ()
 

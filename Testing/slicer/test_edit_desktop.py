@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 from bridge_scenes import AFFINES
 from editor_stand_in import LayoutManager
-from StrokeLesionSegLib.slicerbridge import edit_clicks, edit_mirror, edit_points, edit_views
+from StrokeLesionSegLib.slicerbridge.editor import (
+    clicks as edit_clicks,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    mirror as edit_mirror,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    points as edit_points,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    views as edit_views,
+)
 from test_edit_bridge import finish, moved, new_work
 from test_edit_voxels import Bench
 

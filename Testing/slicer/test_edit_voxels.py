@@ -16,12 +16,21 @@ from bridge_scenes import AFFINES, blob_volume, head_node
 from editor_stand_in import Editor
 from map_session import BALL_MM, MapSession
 from StrokeLesionSegLib.editing import Region
-from StrokeLesionSegLib.slicerbridge import edit_store, edit_target, edit_write, volumes
-from StrokeLesionSegLib.slicerbridge.edit_clicks import ClickWork
-from StrokeLesionSegLib.slicerbridge.edit_regions import region_voxels
-from StrokeLesionSegLib.slicerbridge.edit_review import Reviewer
-from StrokeLesionSegLib.slicerbridge.edit_stroke import Brush, Stroke
-from StrokeLesionSegLib.slicerbridge.edit_views import view_plane
+from StrokeLesionSegLib.slicerbridge.editor import (
+    store as edit_store,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    target as edit_target,
+)
+from StrokeLesionSegLib.slicerbridge.editor import (
+    write as edit_write,
+)
+from StrokeLesionSegLib.slicerbridge.editor.clicks import ClickWork
+from StrokeLesionSegLib.slicerbridge.editor.regions import region_voxels
+from StrokeLesionSegLib.slicerbridge.editor.review import Reviewer
+from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
+from StrokeLesionSegLib.slicerbridge.editor.views import view_plane
+from StrokeLesionSegLib.slicerbridge.scene import volumes
 
 OBEYED_MM = 2.0
 RANGE = (300.0, 700.0)

@@ -12,14 +12,14 @@ import types
 from pathlib import Path
 
 import pytest
-from StrokeLesionSegLib.slicerbridge import process as process_module
-from StrokeLesionSegLib.slicerbridge.process import (
+from StrokeLesionSegLib.slicerbridge.engine import process as process_module
+from StrokeLesionSegLib.slicerbridge.engine.process import (
     EngineProcess,
     Progress,
     engine_environment,
     python_executable,
 )
-from StrokeLesionSegLib.slicerbridge.run import SegmentationRun
+from StrokeLesionSegLib.slicerbridge.engine.run import SegmentationRun
 
 psutil = pytest.importorskip("psutil")
 
@@ -282,7 +282,7 @@ def test_the_child_ends_itself_when_its_parent_is_gone(tmp_path: Path, launcher:
         {"STROKE_LESION_SEG_PARENT": str(parent.pid), "STROKE_LESION_SEG_SCRATCH": str(folder)}
     )
     code = (
-        "import threading, time; from StrokeLesionSegLib.slicerbridge import child; "
+        "import threading, time; from StrokeLesionSegLib.slicerbridge.engine import child; "
         "import os; threading.Thread(target=child.watch, args=(int(os.environ[child.PARENT]), "
         "os.environ[child.SCRATCH], 0.1), daemon=True).start(); time.sleep(600)"
     )

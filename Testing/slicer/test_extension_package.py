@@ -108,7 +108,7 @@ def test_every_file_is_listed_for_packaging() -> None:
 
 def test_what_has_to_be_there_is_found_by_the_list() -> None:
     scripts, resources = packaged_files.in_tree()
-    assert "StrokeLesionSegLib/slicerbridge/run.py" in scripts
+    assert "StrokeLesionSegLib/slicerbridge/engine/run.py" in scripts
     assert "StrokeLesionSegLib/images/formats/nifti.py" in scripts
     for name in (
         "Resources/UI/StrokeLesionSeg.ui",
@@ -190,7 +190,7 @@ def test_the_form_is_what_the_code_expects(repository: Path) -> None:
     assert top is not None
     assert top.get("class") == "qMRMLWidget"
     names = {w.get("name") for w in tree.iter("widget")}
-    bridge = repository / "StrokeLesionSeg" / "StrokeLesionSegLib" / "slicerbridge"
+    bridge = repository / "StrokeLesionSeg" / "StrokeLesionSegLib" / "slicerbridge" / "module"
     code = "".join((bridge / f"{n}.py").read_text("utf-8") for n in ("controller", "panel_tasks"))
     used = re.findall(r"\bui\.(\w+)", code)
     assert used
@@ -221,7 +221,7 @@ def test_nothing_foreign_is_imported_at_file_scope(repository: Path) -> None:
     """Reviewers of the index look for this in the module and what it imports at once."""
     module = repository / "StrokeLesionSeg"
     files = [module / "StrokeLesionSeg.py"]
-    files += sorted((module / "StrokeLesionSegLib" / "slicerbridge").glob("*.py"))
+    files += sorted((module / "StrokeLesionSegLib" / "slicerbridge").rglob("*.py"))
     for file in files:
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             names = []

@@ -12,7 +12,8 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from StrokeLesionSegLib.slicerbridge import run, sample
+from StrokeLesionSegLib.slicerbridge.engine import run
+from StrokeLesionSegLib.slicerbridge.module import sample
 
 FAST = {"model": "fluid", "align": "none", "precision": "float32", "device": "cpu"}
 

@@ -7,15 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node
-from StrokeLesionSegLib.slicerbridge import measure, results, threshold
+from StrokeLesionSegLib.slicerbridge.module import measure
+from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene.probability_map import (
+    ProbabilityMap,
+    seeds_from_text,
+    seeds_to_text,
+)
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 def scene(slicer: Any, affine: np.ndarray | None = None) -> tuple[Any, Any, str, Any]:
     node = head_node(slicer, affine)
-    made = threshold.ProbabilityMap(blob_volume(node))
+    made = ProbabilityMap(blob_volume(node))
     segmentation = results.add_segmentation(node)
     found = made.lesions(0.5)
-    segment_id = results.add_segment(segmentation, found.patch, results.Provenance())
+    segment_id = results.add_segment(segmentation, found.patch, Provenance())
     return node, segmentation, segment_id, made
 
 
@@ -73,14 +80,14 @@ def test_the_table_node_survives_a_scene_file(slicer: Any, tmp_path: Any) -> Non
                 assert float(row[name]) == pytest.approx(expected, rel=1e-5)
             else:
                 assert str(row[name]) == str(expected)
-    assert threshold.seeds_from_text(str(after[1]["Seed"])) == (rows[1].seed,)
+    assert seeds_from_text(str(after[1]["Seed"])) == (rows[1].seed,)
 
 
 def test_dropped_seeds_as_a_parameter() -> None:
     seeds = ((1, 2, 3), (40, 50, 60))
-    assert threshold.seeds_from_text(threshold.seeds_to_text(seeds)) == seeds
-    assert threshold.seeds_from_text("") == ()
-    assert threshold.seeds_from_text("1 2; x y z; 4 5 6") == ((4, 5, 6),)
+    assert seeds_from_text(seeds_to_text(seeds)) == seeds
+    assert seeds_from_text("") == ()
+    assert seeds_from_text("1 2; x y z; 4 5 6") == ((4, 5, 6),)
 
 
 def test_jump_goes_where_the_lesion_is_seen(slicer: Any) -> None:
@@ -106,16 +113,16 @@ def test_jump_goes_where_the_lesion_is_seen(slicer: Any) -> None:
 
 
 def test_a_report_of_the_segment_as_it_is(slicer: Any, tmp_path: Any) -> None:
-    from StrokeLesionSegLib.slicerbridge import sample
-    from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE, BridgeLogic
-    from StrokeLesionSegLib.slicerbridge.volumes import add_volume_node
+    from StrokeLesionSegLib.slicerbridge.module import sample
+    from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
+    from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 
     made = sample.simulate()
     node = add_volume_node(made.t1, "Scan: <1>")
     truth = made.truth.with_array(made.truth.array.astype(np.float32))
-    found = threshold.ProbabilityMap(truth).lesions(0.5)
+    found = ProbabilityMap(truth).lesions(0.5)
     segmentation = results.add_segmentation(node)
-    segment_id = results.add_segment(segmentation, found.patch, results.Provenance())
+    segment_id = results.add_segment(segmentation, found.patch, Provenance())
     segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
     folder = tmp_path / "Bericht für Ärzte"
     page = BridgeLogic().report(segmentation, folder)

@@ -7,9 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
-from StrokeLesionSegLib.slicerbridge import panel, process, torch_setup, verdict
-from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
-from StrokeLesionSegLib.slicerbridge.run import RunParameters
+from StrokeLesionSegLib.slicerbridge.engine import process, torch_setup
+from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
+from StrokeLesionSegLib.slicerbridge.module import panel_texts
+from StrokeLesionSegLib.slicerbridge.module.logic import BridgeLogic
+from StrokeLesionSegLib.slicerbridge.scene import input_check
 
 PAGES = ("slicer.md", "editing.md", "offline.md", "troubleshooting.md", "complaints.md")
 
@@ -63,10 +65,10 @@ def test_troubleshooting_quotes_what_is_really_said(repository: Path) -> None:
     ):
         assert words in text
         assert words in said
-    source = Path(verdict.__file__).read_text(encoding="utf-8")
+    source = Path(input_check.__file__).read_text(encoding="utf-8")
     for words in ("a colour or vector image", "a 4D image", "contrast unclear"):
         assert words in text
         assert words in source
-    empty = panel.PanelState(verdict.Verdict(True, "T1"), has_model=False)
-    assert "No model is installed" in panel.view(empty).next_step
+    empty = panel_texts.PanelState(input_check.Verdict(True, "T1"), has_model=False)
+    assert "No model is installed" in panel_texts.view(empty).next_step
     assert "No model is installed" in text

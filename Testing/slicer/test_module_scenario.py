@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.slicerbridge import results, sample, selftest
-from StrokeLesionSegLib.slicerbridge.logic import BridgeLogic
-from StrokeLesionSegLib.slicerbridge.process import EngineProcess
-from StrokeLesionSegLib.slicerbridge.run import RunError, RunParameters, SegmentationRun
-from StrokeLesionSegLib.slicerbridge.volumes import (
+from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess
+from StrokeLesionSegLib.slicerbridge.engine.run import RunError, RunParameters, SegmentationRun
+from StrokeLesionSegLib.slicerbridge.module import sample, selftest
+from StrokeLesionSegLib.slicerbridge.module.logic import BridgeLogic
+from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.volumes import (
     add_volume_node,
     affine_from_node,
     volume_from_node,
@@ -70,7 +72,7 @@ def test_one_registration_that_fails_keeps_no_other_off(
             raise OSError("no such file")
         done.append("terms")
 
-    from StrokeLesionSegLib.slicerbridge import terminology
+    from StrokeLesionSegLib.slicerbridge.scene import terminology
 
     effects = types.ModuleType("StrokeLesionSegEffects")
     effects.registerEffects = lambda: done.append("effects")  # type: ignore[attr-defined]
@@ -233,7 +235,7 @@ def test_the_shipped_model_from_run_to_report(
     segmentation = logic.segment(node, parameters, timeout_s=500)
     segment_id = logic.segment_id(segmentation)
     segment = segmentation.GetSegmentation().GetSegment(segment_id)
-    made = results.Provenance.from_segment(segment)
+    made = Provenance.from_segment(segment)
     assert (made.threshold, made.hysteresis) == pytest.approx((first, second))
     assert made.min_volume_ml == pytest.approx(asks["min_volume_ml"])
     probability = volume_from_node(results.maps_of(segmentation, segment_id)[0])
@@ -340,7 +342,7 @@ def on_grid(
 
 
 def environment() -> dict[str, str]:
-    from StrokeLesionSegLib.slicerbridge.process import engine_environment
+    from StrokeLesionSegLib.slicerbridge.engine.process import engine_environment
 
     return engine_environment()
 

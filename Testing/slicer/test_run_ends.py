@@ -9,18 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 from bridge_scenes import blob_volume, head_node
-from StrokeLesionSegLib.slicerbridge import results, run, threshold
+from StrokeLesionSegLib.slicerbridge.engine import run
+from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 def about_to_add(slicer: Any, node: Any) -> run.SegmentationRun:
     """A run whose engine has ended well; its results are to be added."""
     made = run.SegmentationRun(node)
     probability = blob_volume(node)
-    kept = threshold.ProbabilityMap(probability)
+    kept = ProbabilityMap(probability)
     made._affine, made._shape = probability.affine, probability.array.shape
     made._loaded = {
         "sidecar": {},
-        "provenance": results.Provenance(),
+        "provenance": Provenance(),
         "probability": probability.array,
         "spread": probability.array / 4,
         "map": kept,

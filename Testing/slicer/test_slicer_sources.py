@@ -21,7 +21,10 @@ import numpy as np
 import pytest
 import slicer_python
 from bridge_scenes import blob_volume, head_node
-from StrokeLesionSegLib.slicerbridge import measure, results, sample, threshold
+from StrokeLesionSegLib.slicerbridge.module import measure, sample
+from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 pytestmark = pytest.mark.skipif(
     slicer_python.source_tree() is None,
@@ -47,7 +50,7 @@ def module(slicer: Any, tree: Path) -> Any:
 
 
 def our_files() -> list[Path]:
-    return [slicer_python.MODULE_FILE, *sorted(BRIDGE.glob("*.py"))]
+    return [slicer_python.MODULE_FILE, *sorted(BRIDGE.rglob("*.py"))]
 
 
 def test_the_parameters_are_typed_and_bounded(module: Any, slicer: Any) -> None:
@@ -192,8 +195,8 @@ def test_slicers_segment_statistics_agree_with_the_table(
     node = head_node(slicer, np.diag([0.9, 1.1, 3.0, 1]))
     probability = blob_volume(node)
     segmentation = results.add_segmentation(node)
-    patch = threshold.ProbabilityMap(probability).lesions(0.5).patch
-    segment_id = results.add_segment(segmentation, patch, results.Provenance())
+    patch = ProbabilityMap(probability).lesions(0.5).patch
+    segment_id = results.add_segment(segmentation, patch, Provenance())
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     theirs = measure.segment_statistics(segmentation, segment_id, node)
     assert theirs is not None

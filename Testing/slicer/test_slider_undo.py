@@ -9,9 +9,10 @@ import pytest
 import vtk
 from bridge_scenes import AFFINES, blob_volume, head_node, make_thresholder, voxels
 from StrokeLesionSegLib.images.volume import Volume
-from StrokeLesionSegLib.slicerbridge import results, volumes
-from StrokeLesionSegLib.slicerbridge.logic import SEGMENT_ATTRIBUTE, BridgeLogic
-from StrokeLesionSegLib.slicerbridge.results import Patch, Provenance
+from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
+from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 def by_hand(slicer: Any, sliders: Any, node: Any, segment_id: str) -> np.ndarray:

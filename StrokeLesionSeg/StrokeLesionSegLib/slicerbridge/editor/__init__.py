@@ -1,0 +1,1 @@
+"""The Segment Editor effects below their widgets: target, session, clicks, strokes, review."""

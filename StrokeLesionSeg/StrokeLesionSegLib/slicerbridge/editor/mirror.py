@@ -1,0 +1,176 @@
+"""The same scan flipped across its mid-sagittal plane, above the image or beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...images.volume import Volume
+from ..scene.volumes import add_volume_node, node_by_id
+from .store import Entry
+
+ROLE = "StrokeLesionSeg.mirrored"
+_MARK = "StrokeLesionSeg"
+
+
+def mirrored_node(entry: Entry) -> Any:
+    """The mirrored scan as a volume node of the scene; made once for a segmentation."""
+    segmentation = entry.edit_grid.node
+    node = node_by_id(segmentation.GetNodeReferenceID(ROLE))
+    if node is not None and node.GetAttribute("StrokeLesionSeg.mirrorOf") == entry.source_id:
+        return node
+    source = node_by_id(entry.source_id)
+    volume = Volume(np.array(entry.session.mirrored()), entry.edit_grid.grid.affine)
+    node = add_volume_node(volume, f"{source.GetName()} mirrored", like=segmentation)
+    node.SetAttribute(_MARK, "mirrored")
+    node.SetAttribute("StrokeLesionSeg.mirrorOf", entry.source_id)
+    node.CreateDefaultDisplayNodes()
+    shown, display = source.GetDisplayNode(), node.GetDisplayNode()
+    if shown is not None and display is not None and shown.IsA("vtkMRMLScalarVolumeDisplayNode"):
+        display.AutoWindowLevelOff()
+        display.SetWindowLevelMinMax(shown.GetWindowLevelMin(), shown.GetWindowLevelMax())
+    segmentation.SetNodeReferenceID(ROLE, node.GetID())
+    return node
+
+
+class MirrorView:
+    """Shows the mirrored scan and puts back what the views showed before.
+
+    ``how``: "overlay" blends it over the image in all slice views; "beside" shows image and mirror
+    image side by side, scrolling together.
+    """
+
+    def __init__(self) -> None:
+        self.how = "none"
+        self._before: list[tuple[str, dict[str, Any]]] = []
+        self._placed: list[tuple[str, tuple[Any, ...]]] = []  # of slice nodes
+        self._layout: int | None = None
+        self._shown = ""
+        self._observed: Any = None  # scene
+
+    def look(self) -> str:
+        """``how``, after the views were put back if the mirrored scan is gone from the scene."""
+        node = node_by_id(self._shown) if self.how != "none" else None
+        if self.how != "none" and (node is None or node.GetAttribute(_MARK) != "mirrored"):
+            self.restore()
+        return self.how
+
+    def show(self, how: str, entry: Entry | None, opacity: float = 0.5) -> None:
+        """Change to ``how``: "none", "overlay" or "beside"."""
+        self.restore()
+        if how == "none" or entry is None:
+            return
+        self._observe_scene()
+        node = mirrored_node(entry)
+        self._shown = node.GetID()
+        for composite in _composites():
+            self._remember(composite)
+        if how == "overlay":
+            for composite in _composites():
+                composite.SetForegroundVolumeID(node.GetID())
+                composite.SetForegroundOpacity(opacity)
+        else:
+            self._beside(node, entry)
+        self.how = how
+
+    def _beside(self, node: Any, entry: Entry) -> None:
+        import slicer
+
+        layout = _first("vtkMRMLLayoutNode")
+        if layout is not None:
+            self._layout = layout.GetViewArrangement()
+            layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+        red, yellow = (_by_layout_name("vtkMRMLSliceNode", name) for name in ("Red", "Yellow"))
+        left, right = (_by_layout_name("vtkMRMLSliceCompositeNode", n) for n in ("Red", "Yellow"))
+        if red is not None and yellow is not None:
+            self._placed.append((yellow.GetID(), _placed(yellow)))
+            _place(yellow, _placed(red))
+        if left is not None and right is not None:
+            left.SetBackgroundVolumeID(entry.source_id)
+            right.SetBackgroundVolumeID(node.GetID())
+            # Unseen, but there: the Segment Editor puts the source volume in the background of
+            # views that have it nowhere, at every change of the layout.
+            right.SetForegroundVolumeID(entry.source_id)
+            for composite in (left, right):
+                composite.SetForegroundOpacity(0.0)
+                composite.SetLinkedControl(1)
+
+    def _remember(self, node: Any) -> None:
+        kept = {
+            "SetBackgroundVolumeID": node.GetBackgroundVolumeID(),
+            "SetForegroundVolumeID": node.GetForegroundVolumeID(),
+            "SetForegroundOpacity": node.GetForegroundOpacity(),
+            "SetLinkedControl": node.GetLinkedControl(),
+        }
+        self._before.append((node.GetID(), kept))
+
+    def forget(self, *_: Any) -> None:
+        """Let go of what the views showed, when the scene closes: the next one has the same ids."""
+        self._before, self._placed, self._layout, self._shown = [], [], None, ""
+        self.how = "none"
+
+    def _observe_scene(self) -> None:
+        import slicer
+
+        scene = slicer.mrmlScene
+        if self._observed is not scene:
+            scene.AddObserver(scene.StartCloseEvent, self.forget)
+            self._observed = scene
+
+    def restore(self) -> None:
+        """Show what was shown before."""
+        if self._layout is not None:
+            layout = _first("vtkMRMLLayoutNode")
+            if layout is not None:
+                layout.SetViewArrangement(self._layout)
+            self._layout = None
+        for node_id, kept in self._before:
+            node = node_by_id(node_id)
+            if node is not None:
+                for name, value in kept.items():
+                    gone = name.endswith("VolumeID") and node_by_id(value) is None
+                    getattr(node, name)(None if gone else value)
+        for node_id, placed in self._placed:
+            node = node_by_id(node_id)
+            if node is not None:
+                _place(node, placed)
+        self.forget()
+
+
+def _placed(slice_node: Any) -> tuple[Any, ...]:
+    """What a slice view shows, in any direction: plane, field of view, and its middle."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(slice_node.GetSliceToRAS())
+    return matrix, slice_node.GetFieldOfView(), slice_node.GetXYZOrigin()
+
+
+def _place(slice_node: Any, placed: tuple[Any, ...]) -> None:
+    matrix, field_of_view, origin = placed
+    slice_node.GetSliceToRAS().DeepCopy(matrix)
+    slice_node.SetFieldOfView(*field_of_view)
+    slice_node.SetXYZOrigin(*origin)
+    slice_node.UpdateMatrices()
+
+
+def _composites() -> list[Any]:
+    import slicer.util
+
+    return list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"))
+
+
+def _first(class_name: str) -> Any | None:
+    import slicer
+
+    return slicer.mrmlScene.GetFirstNodeByClass(class_name)
+
+
+def _by_layout_name(class_name: str, name: str) -> Any | None:
+    import slicer.util
+
+    for node in slicer.util.getNodesByClass(class_name):
+        if node.GetLayoutName() == name:
+            return node
+    return None

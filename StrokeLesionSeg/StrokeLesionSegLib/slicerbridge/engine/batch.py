@@ -1,0 +1,87 @@
+"""A run over a folder from the panel: arguments for the command line, and its progress in words."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..i18n import tr as _
+from .process import EngineProcess, Progress
+from .run import RunParameters
+
+
+def batch_available() -> bool:
+    """True if the installed command line can run over a folder."""
+    from ... import cli
+
+    return "batch" in getattr(cli, "COMMANDS", ())
+
+
+@dataclass(frozen=True)
+class BatchParameters:
+    """Folder in, folder out, and the parameters of each run."""
+
+    source: str
+    target: str
+    resume: bool = True
+    run: RunParameters = field(default_factory=RunParameters)
+
+    def problem(self) -> str:
+        """Why it cannot start, or nothing."""
+        if not self.source.strip():
+            return _("Choose the folder with the scans.")
+        if not os.path.isdir(self.source):
+            return _("There is no folder {folder}.").format(folder=self.source)
+        if not self.target.strip():
+            return _("Choose the folder for the results.")
+        source, target = Path(self.source).resolve(), Path(self.target).resolve()
+        if source == target:
+            return _("The results need a folder of their own.")
+        return ""
+
+    def arguments(self) -> list[str]:
+        """As arguments of the command line."""
+        return [
+            "batch",
+            # The child works in a folder of its own, where a relative path means something else.
+            str(Path(self.source).resolve()),
+            str(Path(self.target).resolve()),
+            "--resume" if self.resume else "--no-resume",
+            "--progress",
+            "json",
+            *self.run.arguments(),
+        ]
+
+
+def start_batch(parameters: BatchParameters) -> EngineProcess:
+    """Start it in a process of its own; raises ``ValueError`` with the problem, ``OSError``."""
+    problem = parameters.problem()
+    if problem:
+        raise ValueError(problem)
+    process = EngineProcess(parameters.arguments())
+    process.start()
+    return process
+
+
+def progress_text(event: Progress) -> str:
+    """One line for the panel."""
+    if event.total:
+        return _("{done} of {total} scans done").format(done=event.done, total=event.total)
+    return event.stage
+
+
+def result_text(result: dict[str, object] | None) -> str:
+    """The last line, from what the engine said at the end."""
+    if not result:
+        return _("Done.")
+    parts = [_("{count} done").format(count=result.get("done", 0))]
+    if result.get("skipped"):
+        parts.append(_("{count} were done before").format(count=result["skipped"]))
+    if result.get("failed"):
+        parts.append(_("{count} could not be used").format(count=result["failed"]))
+    text = _("{count} scans:").format(count=result.get("scans", 0)) + " " + ", ".join(parts) + "."
+    failures = result.get("failures")
+    if isinstance(failures, list) and failures:
+        text += "\n" + _("First of them: {error}").format(error=failures[0].get("error", ""))
+    return text

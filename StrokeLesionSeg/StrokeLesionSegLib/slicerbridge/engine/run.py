@@ -1,0 +1,439 @@
+"""One run: a volume node goes out, a segment, a probability and an uncertainty come back.
+
+A ``SegmentationRun`` is polled, from a QTimer or a loop. Each ``poll()`` does a small step in the
+main thread (a few nodes at most); files are written and read in a worker thread that touches
+arrays only. The scene may be closed at any time: what belongs to a node that is gone is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...images.volume import Grid, Volume
+from ..i18n import tr as _
+from ..scene.input_check import verdict
+from ..scene.probability_map import Found, ProbabilityMap
+from ..scene.provenance import Provenance
+from ..scene.results import (
+    PROBABILITY_ROLE,
+    SPREAD_ROLE,
+    add_map,
+    add_segment,
+    add_segmentation,
+    find_segmentation,
+    same_parent,
+    set_maps,
+)
+from ..scene.volumes import affine_from_node, exact_affine, node_by_id, voxels_from_node
+from .process import WORKERS_TURN_S, EngineProcess, Failure
+from .scratch_files import read_scratch, write_scratch
+
+# What each stage takes of a run on a CPU, roughly; the bar only has to move evenly.
+_SHARES = {
+    "export": 0.02,
+    "start": 0.06,
+    "read": 0.02,
+    "align": 0.2,
+    "canonical": 0.04,
+    "window": 0.02,
+    "network": 0.5,
+    "back": 0.06,
+    "clean": 0.02,
+    "write": 0.03,
+    "results": 0.03,
+}
+STAGE_NAMES = {
+    "export": _("Handing over the image"),
+    "start": _("Starting the engine"),
+    "read": _("Reading"),
+    "align": _("Aligning to the MNI brain"),
+    "canonical": _("Resampling"),
+    "window": _("Scaling intensities"),
+    "network": _("Looking for lesions"),
+    "back": _("Back to the grid of the image"),
+    "clean": _("Finding lesions"),
+    "write": _("Writing"),
+    "results": _("Showing the results"),
+}
+
+
+@dataclass(frozen=True)
+class RunParameters:
+    """How to run; None and empty strings mean what the model recommends."""
+
+    views: str = ""
+    align: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    model: str = ""
+    threshold: float | None = None
+    min_volume_ml: float | None = None
+    tta: bool = False
+
+    def arguments(self) -> list[str]:
+        """As arguments of the command line."""
+        arguments = ["--align", self.align, "--device", self.device, "--precision", self.precision]
+        if self.views:
+            arguments += ["--views", self.views]
+        if self.model:
+            arguments += ["--model", self.model]
+        if self.threshold is not None:
+            arguments += ["--threshold", f"{self.threshold:.6g}"]
+        if self.min_volume_ml is not None:
+            arguments += ["--min-volume", f"{self.min_volume_ml:.6g}"]
+        return arguments + (["--tta"] if self.tta else [])
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What a run left in the scene, and what it said about itself."""
+
+    segmentation_node: Any
+    segment_id: str
+    probability_node: Any
+    spread_node: Any | None
+    probability: ProbabilityMap
+    found: Found
+    provenance: Provenance
+    warnings: tuple[str, ...]
+    sidecar: dict[str, Any]
+    seconds: float
+
+
+class RunError(Exception):
+    """A run that ended without results; ``failure`` has cause, remedy and last lines."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+
+
+class SegmentationRun:
+    """Segments one volume node in a process of its own.
+
+    ``state`` goes "new", "exporting", "running", "reading", "adding", and ends as "done",
+    "failed" or "cancelled". ``results`` is set when done, ``failure`` when failed.
+    ``segmentation_node``: add the new segment there instead of to the volume's own segmentation.
+    """
+
+    def __init__(
+        self,
+        volume_node: Any,
+        parameters: RunParameters | None = None,
+        *,
+        segmentation_node: Any | None = None,
+        process: Callable[[list[str]], EngineProcess] = EngineProcess,
+    ) -> None:
+        self.parameters = parameters or RunParameters()
+        self.state = "new"
+        self.stage = "export"
+        self.fraction = 0.0
+        self.results: RunResults | None = None
+        self.failure: Failure | None = None
+        self._volume_id = volume_node.GetID()
+        self._name = volume_node.GetName() or self._volume_id
+        self._segmentation_id = None if segmentation_node is None else segmentation_node.GetID()
+        self._make_process = process
+        self._process: EngineProcess | None = None
+        self._worker: threading.Thread | None = None
+        self._worker_error: BaseException | None = None
+        self._loaded: dict[str, Any] = {}
+        self._steps: list[Callable[[], None]] = []
+        self._added: dict[str, Any] = {}
+        self._affine: NDArray[np.float64] = np.eye(4)
+        self._shape: tuple[int, int, int] = (0, 0, 0)
+        self._began = 0.0
+
+    # -- for the caller ---------------------------------------------------------------------
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("exporting", "running", "reading", "adding")
+
+    @property
+    def working(self) -> bool:
+        """True while a thread of this process works for it: it runs only while it is polled."""
+        return self.state in ("exporting", "reading")
+
+    @property
+    def stage_text(self) -> str:
+        return STAGE_NAMES.get(self.stage, self.stage)
+
+    @property
+    def scratch(self) -> Path | None:
+        return None if self._process is None else self._process.scratch
+
+    def start(self) -> None:
+        """Hand the image over; raises ``InputError`` if the node cannot be used."""
+        node = node_by_id(self._volume_id)
+        judged = verdict(node)
+        if not judged.usable:
+            raise InputError(self._name, judged.text.rstrip("."), _("Choose another volume"))
+        self._began = time.monotonic()
+        # Copied here, because the node may change or go while the worker writes.
+        array = np.array(voxels_from_node(node))
+        self._affine, self._shape = affine_from_node(node), array.shape  # type: ignore[assignment]
+        self._process = self._make_process([])
+        scratch = self._process.scratch
+        self._process.arguments += [
+            *("segment", str(scratch / "input.nii"), "-o", str(scratch / "mask.nii")),
+            *("--probability", str(scratch / "probability.nii")),
+            *("--spread", str(scratch / "spread.nii")),
+            *("--table", str(scratch / "lesions.tsv")),
+            *("--sidecar", str(scratch / "run.json")),
+            *("--progress", "json", "--overwrite"),
+            *self.parameters.arguments(),
+        ]
+        volume = Volume(array, exact_affine(node))
+        self._start_worker(lambda: write_scratch(scratch / "input.nii", volume))
+        self.state = "exporting"
+
+    def poll(self) -> bool:
+        """Do what can be done now, in some hundredths of a second; True while the run is active."""
+        try:
+            if self.state == "exporting" and self._worker_done():
+                assert self._process is not None
+                self._process.start()
+                self._reach("start")
+                self.state = "running"
+            elif self.state == "running":
+                self._poll_process()
+            elif self.state == "reading" and self._worker_done():
+                # A step each, so that the GUI is free in between.
+                self._steps = [
+                    lambda: self._add_map("probability"),
+                    lambda: self._add_map("spread"),
+                    self._add_segment,
+                ]
+                self.state = "adding"
+            elif self.state == "adding":
+                if node_by_id(self._volume_id) is None:
+                    self._end("cancelled")
+                else:
+                    self._steps.pop(0)()
+                    if not self._steps:
+                        self._finish()
+        except InputError as error:
+            self._fail(Failure(str(error), "", ()))
+        except Exception as error:
+            self._fail(
+                Failure(
+                    _("The results could not be used: {error}").format(error=error),
+                    _("Nothing was overwritten. Try again, and report it if it comes back."),
+                    (type(error).__name__,),
+                )
+            )
+        return self.active
+
+    def wait(self, timeout_s: float | None = None) -> RunResults:
+        """Poll until the end (for scripts); raises ``RunError`` or ``TimeoutError``."""
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.poll():
+            if end is not None and time.monotonic() > end:
+                self.cancel()
+                raise TimeoutError(f"no result within {timeout_s:g} s")
+            time.sleep(0.02)
+        if self.results is None:
+            raise RunError(self.failure or Failure(_("The run was cancelled."), "", ()))
+        return self.results
+
+    def cancel(self) -> None:
+        """End the engine and everything it started, and remove its files. May be called twice."""
+        if self.active:
+            self._end("cancelled")
+        elif self._process is not None and self.state == "cancelled":
+            self._process.poll()
+
+    # -- steps ------------------------------------------------------------------------------
+
+    def _poll_process(self) -> None:
+        process = self._process
+        assert process is not None
+        if node_by_id(self._volume_id) is None:  # the scene was closed meanwhile
+            self._end("cancelled")
+            return
+        for event in process.poll():
+            self._reach(event.stage, event.done / event.total if event.total else 0.0)
+        if process.running:
+            return
+        failure = process.failure({str(process.scratch / "input.nii"): self._name})
+        if failure is not None:
+            self._fail(failure)
+            return
+        scratch, grid, into = process.scratch, Grid(self._shape, self._affine), self._loaded
+        self._start_worker(lambda: into.update(_read_outputs(scratch, grid)))
+        self._reach("results")
+        self.state = "reading"
+
+    def _add_map(self, kind: str) -> None:
+        if kind in self._loaded:
+            node = node_by_id(self._volume_id)
+            self._added[kind] = add_map(Volume(self._loaded[kind], self._affine), node, kind)
+
+    def _add_segment(self) -> None:
+        node = node_by_id(self._volume_id)
+        segmentation: Any = node_by_id(self._segmentation_id) or find_segmentation(node)
+        if segmentation is None or not same_parent(segmentation, node):
+            # The image was moved since: its earlier segmentation stays where it is.
+            segmentation = self._added["new"] = add_segmentation(node)
+        kept = segmentation.GetSegmentation()
+        before = {kept.GetNthSegmentID(n) for n in range(kept.GetNumberOfSegments())}
+        try:
+            segment_id = add_segment(
+                segmentation, self._loaded["found"].patch, self._loaded["provenance"]
+            )
+        except Exception:
+            for n in reversed(range(kept.GetNumberOfSegments())):
+                if kept.GetNthSegmentID(n) not in before:
+                    kept.RemoveSegment(kept.GetNthSegmentID(n))
+            raise
+        probability, spread = self._added["probability"], self._added.get("spread")
+        segmentation.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
+        segmentation.SetNodeReferenceID(SPREAD_ROLE, spread.GetID() if spread else None)
+        set_maps(segmentation, segment_id, (probability, spread))
+        self._added["segmentation"], self._added["segment"] = segmentation, segment_id
+
+    def _take_away(self) -> None:
+        """What was added to the scene before the run was cancelled or failed."""
+        import slicer
+
+        for kind in ("probability", "spread", "new"):
+            node = self._added.get(kind)
+            # After the scene was closed, another node may have the ID.
+            if node is None or node_by_id(node.GetID()) is not node:
+                continue
+            for part in (node.GetDisplayNode(), node):
+                if part is not None:
+                    slicer.mrmlScene.RemoveNode(part)
+
+    def _finish(self) -> None:
+        sidecar = self._loaded["sidecar"]
+        self.results = RunResults(
+            self._added["segmentation"],
+            self._added["segment"],
+            self._added["probability"],
+            self._added.get("spread"),
+            self._loaded["map"],
+            self._loaded["found"],
+            self._loaded["provenance"],
+            tuple(map(str, sidecar.get("warnings") or ())),
+            sidecar,
+            time.monotonic() - self._began,
+        )
+        self.fraction = 1.0
+        self._end("done")
+
+    def _fail(self, failure: Failure) -> None:
+        self.failure = failure
+        self._end("failed")
+
+    def _end(self, state: str) -> None:
+        self.state = state
+        process, worker = self._process, self._worker
+        if process is not None:
+            if worker is not None:
+                worker.join(0.1)  # its turn: most often it is about to end
+            if worker is not None and worker.is_alive():
+                # It has files of the scratch folder open.
+                threading.Thread(target=_close_after, args=(worker, process), daemon=True).start()
+            else:
+                process.cancel()
+        if state != "done":
+            self._take_away()
+        self._added.clear()
+        self._loaded.clear()
+
+    def _reach(self, stage: str, part: float = 0.0) -> None:
+        names = list(_SHARES)
+        if stage in names:
+            before = sum(_SHARES[n] for n in names[: names.index(stage)])
+            # The engine may report a stage again; the bar never goes back.
+            self.fraction = max(self.fraction, before + _SHARES[stage] * min(1.0, part))
+        self.stage = stage
+
+    # -- worker -----------------------------------------------------------------------------
+
+    def _start_worker(self, work: Callable[[], Any]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._worker_error = error
+
+        self._worker_error = None
+        self._worker = threading.Thread(target=run, daemon=True)
+        self._worker.start()
+
+    def _worker_done(self) -> bool:
+        assert self._worker is not None
+        self._worker.join(WORKERS_TURN_S)
+        if self._worker.is_alive():
+            return False
+        if self._worker_error is not None:
+            raise self._worker_error
+        return True
+
+
+def _close_after(worker: threading.Thread, process: EngineProcess) -> None:
+    worker.join()
+    process.cancel()
+
+
+def provenance_of(sidecar: dict[str, Any]) -> Provenance:
+    """What the engine's sidecar says, for the segment's tags."""
+    model, used = sidecar.get("model") or {}, sidecar.get("parameters") or {}
+    alignment = sidecar.get("alignment") or {}
+    to_mni = None
+    if alignment.get("ok") and alignment.get("matrix_ras_mm_to_mni_mm"):
+        to_mni = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
+    # The slider bounds the lesions, so the lower of two thresholds is its value.
+    first = float(used.get("threshold") or 0.5)
+    low, high = sorted((first, float(used.get("hysteresis") or first)))
+    return Provenance(
+        model=str(model.get("name", "")),
+        version=str(model.get("version", "")),
+        checksum=str(model.get("sha256", "")),
+        threshold=low,
+        hysteresis=high if high > low else None,
+        min_volume_ml=float(used.get("min_volume_ml") or 0.0),
+        views=str((sidecar.get("options") or {}).get("views", "")),
+        to_mni=to_mni,
+        alignment=f"{alignment['overlap']:.4f} {alignment['similarity']:.4f}"
+        if to_mni is not None
+        else "",
+    )
+
+
+def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
+    """What a run wrote, ready for the scene; everything that takes time is done here."""
+    sidecar = json.loads((scratch / "run.json").read_text(encoding="utf-8"))
+    made = provenance_of(sidecar)
+    probability = read_scratch(scratch / "probability.nii", grid.shape)
+    kept = ProbabilityMap(Volume(probability, grid.affine), made.to_mni)
+    found = kept.lesions(made.threshold, made.min_volume_ml, made.must_reach)
+    # From now on the sliders make the mask: they have to make the one that the engine made.
+    mask = read_scratch(scratch / "mask.nii", grid.shape)
+    if not np.array_equal(found.patch.full(), mask):
+        raise ValueError("the engine's mask does not follow from its probability")
+    out = {
+        "sidecar": sidecar,
+        "provenance": made,
+        "probability": probability,
+        "map": kept,
+        "found": found,
+    }
+    if (scratch / "spread.nii").exists():
+        spread = read_scratch(scratch / "spread.nii", grid.shape)
+        if float(spread.max()) > 0:  # one view without flips has no spread
+            out["spread"] = spread
+    return out

@@ -1,0 +1,275 @@
+"""The module's logic, callable from a script: segment, threshold, measure, report. No GUI.
+
+from StrokeLesionSeg import StrokeLesionSegLogic
+logic = StrokeLesionSegLogic()
+segmentation = logic.segment(slicer.util.getNode("T1"))
+logic.threshold(segmentation, 0.4)
+for row in logic.measure(segmentation):
+    print(row.number, row.volume_ml, row.side)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ..engine.run import RunError, RunParameters, RunResults, SegmentationRun
+from ..i18n import tr as _
+from ..scene.probability_map import Found, ProbabilityMap, Seed
+from ..scene.provenance import Provenance
+from ..scene.results import edited, maps_of, read_segment
+from ..scene.volumes import node_by_id, volume_from_node
+from .measure import Row, add_table, lesions_of_patch, measure_segment, rows_of
+from .report import Report
+from .threshold import Thresholder
+
+SEGMENT_ATTRIBUTE = "StrokeLesionSeg.segment"
+
+
+class BridgeLogic:
+    """What the module can do, on nodes of the scene. Keeps no reference to nodes that are gone."""
+
+    def __init__(self) -> None:
+        self._thresholders: dict[str, Thresholder] = {}
+
+    # -- run ------------------------------------------------------------------------------------
+
+    def start(self, volume_node: Any, parameters: RunParameters | None = None) -> SegmentationRun:
+        """Start a run that the caller polls; raises ``InputError`` if the node is unusable."""
+        run = SegmentationRun(volume_node, parameters)
+        run.start()
+        return run
+
+    def accept(self, run: SegmentationRun) -> RunResults:
+        """Take over the results of a finished run: table and sliders. Raises ``RunError``."""
+        results = run.results
+        if results is None:
+            from ..engine.process import Failure
+
+            raise RunError(run.failure or Failure(_("The run was cancelled."), "", ()))
+        segmentation = results.segmentation_node
+        segmentation.SetAttribute(SEGMENT_ATTRIBUTE, results.segment_id)
+        volume_node = self.volume_of(segmentation)
+        self._let_go()
+        # An earlier result's undo history ends here: it belongs to another segment.
+        self._thresholders[segmentation.GetID()] = Thresholder(
+            segmentation, results.segment_id, volume_node, results.probability
+        )
+        self.tabulate(segmentation, rows_of(results.found))
+        return results
+
+    def segment(
+        self,
+        volume_node: Any,
+        parameters: RunParameters | None = None,
+        timeout_s: float | None = None,
+    ) -> Any:
+        """Segment a volume and return its segmentation node; waits, with the GUI kept alive.
+
+        Raises ``InputError`` for an unusable node, ``RunError`` with cause, remedy and last lines
+        if the engine fails, and ``TimeoutError``.
+        """
+        import slicer
+
+        run = self.start(volume_node, parameters)
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while run.poll():
+                if end is not None and time.monotonic() > end:
+                    raise TimeoutError(f"no result within {timeout_s:g} s")
+                slicer.app.processEvents()
+                time.sleep(0.02)
+        finally:
+            run.cancel()
+        return self.accept(run).segmentation_node
+
+    # -- results --------------------------------------------------------------------------------
+
+    def segment_id(self, segmentation_node: Any) -> str:
+        """The segment that the sliders belong to: the newest result. Raises ``ValueError``."""
+        segmentation = segmentation_node.GetSegmentation()
+        segment_id = segmentation_node.GetAttribute(SEGMENT_ATTRIBUTE) or ""
+        if not segment_id or segmentation.GetSegment(segment_id) is None:
+            raise ValueError(f"{segmentation_node.GetName()} holds no result of a run any more")
+        return str(segment_id)
+
+    def volume_of(self, segmentation_node: Any) -> Any:
+        """The image that a segmentation was made from. Raises ``ValueError`` if it is gone."""
+        import slicer
+
+        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+        node = segmentation_node.GetNodeReference(role)
+        if node is None:
+            raise ValueError(f"the image of {segmentation_node.GetName()} is not in the scene")
+        return node
+
+    def thresholder(self, segmentation_node: Any) -> Thresholder:
+        """The sliders of a segmentation, from the scene if need be. Raises ``ValueError``."""
+        key = segmentation_node.GetID()
+        segment_id = self.segment_id(segmentation_node)
+        kept = self._thresholders.get(key)
+        if (
+            kept is not None
+            and kept.segmentation_node is segmentation_node
+            and kept.segment_id == segment_id
+        ):
+            return kept
+        probability_node = maps_of(segmentation_node, segment_id)[0]
+        if probability_node is None:
+            raise ValueError("the probability map was removed: segment the image again")
+        self._let_go()
+        made = Thresholder.from_nodes(
+            segmentation_node, segment_id, self.volume_of(segmentation_node), probability_node
+        )
+        self._thresholders[key] = made
+        return made
+
+    def threshold(
+        self,
+        segmentation_node: Any,
+        threshold: float,
+        min_volume_ml: float | None = None,
+        dropped: Iterable[Seed] = (),
+        *,
+        step: bool = True,
+        measure: bool = True,
+        found: Found | None = None,
+    ) -> list[Row]:
+        """Set threshold, smallest lesion (mL) and dropped lesions of a result; no new run.
+
+        ``step``: make it a step of its own for undo. ``measure``: fill the table, too (left out
+        while a slider moves). ``found``: what ``search`` found with these settings. A segment
+        that was finished or edited by hand is kept and a new one takes its place. Returns the
+        rows. Raises ``ValueError`` if the result is gone.
+        """
+        sliders = self.thresholder(segmentation_node)
+        if step:
+            self.begin(segmentation_node)
+        if min_volume_ml is None:
+            min_volume_ml = Provenance.from_segment(sliders.segment).min_volume_ml
+        found = sliders.apply(threshold, min_volume_ml, dropped, found)
+        rows = rows_of(found)
+        if measure:
+            self.tabulate(segmentation_node, rows)
+        return rows
+
+    def begin(self, segmentation_node: Any) -> bool:
+        """Start a step for undo; True if manual work was set apart and a new segment begun."""
+        sliders = self.thresholder(segmentation_node)
+        sliders.begin()
+        segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
+        return sliders.kept_apart
+
+    def undo(self, segmentation_node: Any, redo: bool = False) -> Provenance | None:
+        """Take the last step of the sliders back, or make it again; its settings, or None.
+
+        Nothing but the segment of the sliders changes. Raises ``ValueError`` if that was corrected
+        by hand or finished since, or is gone.
+        """
+        sliders = self.thresholder(segmentation_node)
+        if not (sliders.redo() if redo else sliders.undo()):
+            return None
+        segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
+        return Provenance.from_segment(sliders.segment)
+
+    def measure(self, segmentation_node: Any, segment_id: str | None = None) -> list[Row]:
+        """Measure a segment as it is now, edited or not, and fill the scene's table with it."""
+        segment_id = segment_id or self.segment_id(segmentation_node)
+        volume_node = self.volume_of(segmentation_node)
+        probability = self._probability(segmentation_node, segment_id)
+        rows = measure_segment(segmentation_node, segment_id, volume_node, probability)
+        add_table(rows, volume_node, segmentation_node)
+        return rows
+
+    def _probability(self, segmentation_node: Any, segment_id: str) -> ProbabilityMap | None:
+        """That of the run that made the segment, which need not be the newest."""
+        kept = self._thresholders.get(segmentation_node.GetID())
+        if kept is not None and kept.segment_id == segment_id:
+            return kept.probability
+        node = maps_of(segmentation_node, segment_id)[0]
+        return None if node is None else ProbabilityMap(volume_from_node(node))
+
+    def report(
+        self,
+        segmentation_node: Any,
+        folder: str | Path,
+        segment_id: str | None = None,
+        *,
+        wait: bool = True,
+    ) -> Report:
+        """Write a report (one HTML page) of a segment as it is now into ``folder``.
+
+        ``wait``: return when it is written, and raise what went wrong (``InputError`` if it
+        cannot be written); otherwise the returned ``Report`` is polled. Nothing is written over:
+        the page gets a name of its own.
+        """
+        segment_id = segment_id or self.segment_id(segmentation_node)
+        made = Report(
+            segmentation_node,
+            segment_id,
+            self.volume_of(segmentation_node),
+            self._probability(segmentation_node, segment_id),
+            maps_of(segmentation_node, segment_id)[1],
+            Path(folder),
+        )
+        made.start()
+        if wait:
+            made.wait()
+        return made
+
+    def search(
+        self,
+        segmentation_node: Any,
+        threshold: float,
+        min_volume_ml: float,
+        dropped: Iterable[Seed] = (),
+    ) -> Callable[[], Found]:
+        """The work of ``threshold`` that touches arrays only, for a thread."""
+        return self.thresholder(segmentation_node).search(threshold, min_volume_ml, dropped)
+
+    def rows(self, segmentation_node: Any) -> list[Row]:
+        """The lesions of a result for a list: dropped ones, too, unless it was edited by hand."""
+        return self.rows_later(segmentation_node)()
+
+    def rows_later(self, segmentation_node: Any) -> Callable[[], list[Row]]:
+        """As ``rows``: what touches arrays only, for a thread; nodes are read here."""
+        segment_id = self.segment_id(segmentation_node)
+        volume_node = self.volume_of(segmentation_node)
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+        try:
+            sliders = self.thresholder(segmentation_node)
+        except ValueError:  # without its map there are no sliders, but a segment to measure
+            sliders = None
+        if sliders is not None and not edited(segmentation_node, segment_id, volume_node):
+            search = sliders.search()
+            return lambda: rows_of(search())
+        patch = read_segment(segmentation_node, segment_id, volume_node)
+        probability = None if sliders is None else sliders.probability
+        to_mni = Provenance.from_segment(segment).to_mni
+        return lambda: rows_of(lesions_of_patch(patch, to_mni, probability))
+
+    def tabulate(self, segmentation_node: Any, rows: list[Row]) -> Any:
+        """Put rows into the scene's table of a segmentation; returns the table node."""
+        return add_table(rows, self.volume_of(segmentation_node), segmentation_node)
+
+    def _let_go(self) -> None:
+        """Of segmentations that were removed from the scene, with their maps."""
+        for key, kept in list(self._thresholders.items()):
+            if node_by_id(key) is not kept.segmentation_node:
+                del self._thresholders[key]
+
+    def forget(self) -> None:
+        """Let go of everything, when the scene closes."""
+        self._thresholders.clear()
+
+
+def newest_segment(segmentation_node: Any) -> str:
+    """The id of the segment that the sliders belong to, or an empty string."""
+    node = node_by_id(segmentation_node.GetID()) if segmentation_node is not None else None
+    if node is None:
+        return ""
+    segment_id = node.GetAttribute(SEGMENT_ATTRIBUTE) or ""
+    known = segment_id and node.GetSegmentation().GetSegment(segment_id) is not None
+    return str(segment_id) if known else ""

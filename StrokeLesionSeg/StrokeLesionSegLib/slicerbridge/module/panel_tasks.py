@@ -1,0 +1,272 @@
+"""What the panel starts besides a run: installations, system check, report and batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import InputError
+from ..engine import batch, system_check
+from ..engine.polled_thread import PolledThread
+from ..engine.process import EngineProcess
+from ..engine.run import RunParameters
+from ..engine.torch_setup import TorchDeclined, TorchState, install_torch, verify_arguments
+from ..i18n import tr as _
+from ..scene.provenance import Provenance
+from . import panel_texts
+from .logic import newest_segment
+from .report import Report
+
+
+class PanelTasks:
+    """The part of ``PanelController`` for all but a run and its result.
+
+    Its attributes are those of the controller; nothing here waits, except for dialogs that the
+    user answers.
+    """
+
+    ui: Any
+    logic: Any
+    qt: Any
+    parameters: Any
+    _choices: dict[str, tuple[Any, list[tuple[str, str]]]]
+    _poll: Any
+    _problem: str
+    _last_log: tuple[str, ...]
+    _syncing: bool
+    _torch: TorchState
+    _asked: bool = False
+    _installing_torch: bool = False
+    _check: EngineProcess | None = None
+    _batch: EngineProcess | None = None
+    _report: Report | None = None
+    _install: PolledThread[Any] | None = None
+
+    def refresh(self) -> None:
+        raise NotImplementedError
+
+    def _segmentation(self) -> Any | None:
+        raise NotImplementedError
+
+    def _models(self) -> list[tuple[str, str]]:
+        raise NotImplementedError
+
+    def _poll_tasks(self) -> bool:
+        """Look after what was started; True while something still runs."""
+        if self._check is not None and not self._check.running:
+            self._finish_check()
+        if self._batch is not None:
+            self._poll_batch()
+        if self._report is not None and not self._report.poll():
+            self._finish_report()
+        if self._install is not None and not self._install.poll():
+            self._finish_install()
+        return bool(self._check or self._batch or self._in_threads())
+
+    def _in_threads(self) -> bool:
+        return bool(self._report or self._install)
+
+    def _stop_tasks(self) -> None:
+        for process in (self._check, self._batch):
+            if process is not None:
+                process.cancel()
+
+    # -- report -----------------------------------------------------------------------------------
+
+    def _on_report(self, *_args: Any) -> None:
+        """Write the report of the segment as it is now, in a thread that touches arrays only."""
+        node = self._segmentation()
+        folder = self.qt.QFileDialog.getExistingDirectory(None, _("Folder for the report"))
+        if node is None or not folder:
+            return
+        try:
+            self._report = self.logic.report(node, folder, wait=False)
+        except (InputError, ValueError) as error:
+            self._problem = str(error)
+        else:
+            self._poll.start()
+        self.refresh()
+
+    def _finish_report(self) -> None:
+        report, self._report = self._report, None
+        assert report is not None
+        try:
+            path = report.wait()
+        except (InputError, OSError, ValueError) as error:
+            self._problem = str(error)
+        else:
+            self._problem = ""
+            self.qt.QDesktopServices.openUrl(self.qt.QUrl.fromLocalFile(str(path)))
+        self.refresh()
+
+    # -- actions: advanced --------------------------------------------------------------------
+
+    def _on_install_model(self, *_args: Any) -> None:
+        from ...models import install_model
+
+        chosen = self.qt.QFileDialog.getOpenFileName(
+            None, _("Install model from file"), "", _("Models (*.zip)")
+        )
+        path = chosen[0] if isinstance(chosen, tuple) else chosen
+        if not path or self._install is not None:
+            return
+        self._install = PolledThread(lambda: install_model(path))  # reads and checks a large file
+        self._poll.start()
+        self.refresh()
+
+    def _finish_install(self) -> None:
+        install, self._install = self._install, None
+        assert install is not None
+        try:
+            manifest = install.result()
+        except (InputError, OSError) as error:
+            self._problem = str(error)
+        else:
+            self._problem = ""
+            combo, _entries = self._choices["model"]
+            entries = self._models()
+            self._choices["model"] = (combo, entries)
+            self._syncing = True
+            combo.clear()
+            for text, value in entries:
+                combo.addItem(text, value)
+            self._syncing = False
+            if self.parameters is not None:
+                self.parameters.model = manifest.name
+        self.refresh()
+
+    def _on_install_torch(self, *_args: Any) -> None:
+        self._install_torch()
+        self.refresh()
+
+    def _install_torch(self) -> bool:
+        """True if PyTorch was installed. Meanwhile Slicer goes on with its events, at each line
+        that pip prints: image, scene and panel may be others afterwards."""
+        import slicer
+
+        if self._installing_torch:
+            return False
+
+        def confirm(text: str) -> bool:
+            agreed = bool(slicer.util.confirmOkCancelDisplay(text))
+            self.refresh()
+            return agreed
+
+        self._installing_torch = True
+        try:
+            self._torch = install_torch(confirm)
+        except (TorchDeclined, RuntimeError) as error:
+            self._problem = str(error)
+            return False
+        finally:
+            self._installing_torch = False
+        self._problem = ""
+        self._start_check()  # an import in a process of its own proves that it works
+        return True
+
+    def _on_check(self, *_args: Any) -> None:
+        self._start_check()
+
+    def checkDevice(self) -> None:
+        """Once in a session: ask, in a process of its own, which device is used and why."""
+        if not self._asked and self._torch.installed and not self._installing_torch:
+            self._start_check()
+
+    def _start_check(self) -> None:
+        if self._check is not None:
+            return
+        self._asked = True
+        self._check = EngineProcess(verify_arguments())
+        try:
+            self._check.start()
+        except OSError as error:
+            self._check = None
+            text = system_check.report_text(system_check.local_report(), None, str(error))
+            self.ui.checkText.setPlainText(text)
+            return
+        self.ui.checkText.setPlainText(_("Asking the engine in its own process..."))
+        self.ui.deviceReasonLabel.text = _("Asking...")
+        self._poll.start()
+
+    def _finish_check(self) -> None:
+        process, self._check = self._check, None
+        assert process is not None
+        failure = process.failure()
+        facts = process.document if failure is None else None
+        self.ui.checkText.setPlainText(
+            system_check.report_text(
+                system_check.local_report(),
+                facts,
+                "" if failure is None else str(failure),
+                self._last_log,
+            )
+        )
+        line = system_check.device_line(facts)
+        self.ui.deviceReasonLabel.text = panel_texts.as_html(
+            line or ("" if failure is None else failure.cause)
+        )
+        process.close()
+
+    def _on_copy_check(self, *_args: Any) -> None:
+        import slicer
+
+        slicer.app.clipboard().setText(self.ui.checkText.plainText)
+
+    # -- actions: batch -----------------------------------------------------------------------
+
+    def _on_batch(self, *_args: Any) -> None:
+        if self._batch is not None:
+            self._batch.cancel()
+            self._end_batch(_("Stopped. Start again to go on where it was stopped."))
+            return
+        p, ui = self.parameters, self.ui
+        wanted = batch.BatchParameters(
+            ui.batchInputPathLineEdit.currentPath,
+            ui.batchOutputPathLineEdit.currentPath,
+            bool(ui.batchResumeCheckBox.checked),
+            RunParameters(p.views, p.align, p.device, p.precision, p.model, *self._sliders()),
+        )
+        try:
+            self._batch = batch.start_batch(wanted)
+        except (ValueError, OSError) as error:
+            ui.batchLabel.text = panel_texts.as_html(str(error), strong=True)
+            return
+        ui.batchButton.text = _("Cancel batch")
+        ui.batchProgressBar.visible = True
+        ui.batchLabel.text = _("Looking for scans...")
+        self._poll.start()
+
+    def _sliders(self) -> tuple[float | None, float | None]:
+        """Threshold and smallest lesion (mL) for a batch: those of the result that is shown, if it
+        is the chosen model's; without one the sliders mean nothing, and the model's own count."""
+        from ...models import find_model
+
+        node, p = self._segmentation(), self.parameters
+        if node is None:
+            return None, None
+        segment = node.GetSegmentation().GetSegment(newest_segment(node))
+        try:
+            same = find_model(p.model or None).name == Provenance.from_segment(segment).model
+        except InputError:
+            same = False  # the batch itself says what is wrong
+        return (p.threshold, p.minimumVolumeMl) if same else (None, None)
+
+    def _poll_batch(self) -> None:
+        process = self._batch
+        assert process is not None
+        for event in process.poll():
+            if event.total:
+                self.ui.batchProgressBar.maximum = event.total
+                self.ui.batchProgressBar.value = event.done
+            self.ui.batchLabel.text = panel_texts.as_html(batch.progress_text(event))
+        if not process.running:
+            # With a result, some scans may have failed (exit code 3), but the batch went through.
+            failure = process.failure() if process.result is None else None
+            self._end_batch(batch.result_text(process.result) if failure is None else str(failure))
+
+    def _end_batch(self, text: str) -> None:
+        if self._batch is not None:
+            self._batch.close()
+        self._batch = None
+        self.ui.batchButton.text = _("Start batch")
+        self.ui.batchProgressBar.visible = False
+        self.ui.batchLabel.text = panel_texts.as_html(text)

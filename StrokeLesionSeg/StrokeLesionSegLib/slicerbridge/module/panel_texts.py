@@ -1,0 +1,120 @@
+"""What the panel says and allows in each state. Plain data, no Qt: the widget only shows it."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..i18n import tr as _
+from ..scene.input_check import Verdict
+
+if TYPE_CHECKING:
+    from .measure import Row
+
+
+@dataclass(frozen=True)
+class PanelState:
+    """Everything the panel's texts depend on."""
+
+    verdict: Verdict
+    torch_installed: bool = True
+    has_model: bool = True
+    running: bool = False
+    installing: bool = False
+    stage: str = ""
+    fraction: float = 0.0
+    has_result: bool = False
+    kept_apart: bool = False
+    problem: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PanelView:
+    """``next_step``: what to do now. A disabled button's tooltip says why it is disabled."""
+
+    next_step: str
+    segment_text: str
+    segment_enabled: bool
+    segment_tooltip: str
+    result_enabled: bool
+    result_tooltip: str
+
+
+def view(state: PanelState) -> PanelView:
+    """The texts for a state."""
+    enabled, tooltip = True, _("Find lesions in this image. Nothing that exists is overwritten.")
+    if state.running:
+        step = _("You can go on working in Slicer meanwhile. Cancel stops at once, leaves nothing.")
+        tooltip = _("Stop the run. The scene stays as it is.")
+    elif state.installing:
+        enabled = False
+        step = tooltip = _("Installing PyTorch, this takes minutes...")
+    elif not state.verdict.usable:
+        enabled, tooltip = False, state.verdict.text
+        # What went wrong elsewhere, such as an installation, has to be told without an image, too.
+        step = "\n".join(filter(None, (state.problem, state.verdict.text)))
+    elif not state.has_model:
+        enabled = False
+        tooltip = _("No model is installed.")
+        step = _("No model is installed: open Advanced and press 'Install model from file...'.")
+        step = "\n".join(filter(None, (state.problem, step)))
+    elif state.problem:
+        step = state.problem
+    elif not state.torch_installed:
+        tooltip = _("You will be asked before PyTorch is installed.")
+        step = _("Press Segment. PyTorch is not installed yet: you will be asked first.")
+    elif not state.has_result:
+        step = _("Press Segment.")
+        if state.verdict.doubts:
+            step = _(
+                "Read the note on the image first. If it is a T1-weighted scan, press Segment."
+            )
+    elif state.kept_apart:
+        step = _(
+            "The segment you worked on stays as it is; the sliders now change a new segment. "
+            "Delete the one you do not need in the Segment Editor."
+        )
+    else:
+        step = _(
+            "Click a lesion to go there. Move the threshold until the outline fits, untick what "
+            "is no lesion, then press Edit to correct by hand."
+        )
+    if state.warnings and state.has_result and not state.running:
+        step += " " + _("Note:") + " " + " ".join(state.warnings)
+    return PanelView(
+        step,
+        _("Cancel") if state.running else _("Segment"),
+        enabled,
+        tooltip,
+        state.has_result and not state.running,
+        _("Wait for the run to end, or cancel it.")
+        if state.running
+        else ("" if state.has_result else _("Segment an image first.")),
+    )
+
+
+def as_html(text: str, strong: bool = False) -> str:
+    """``text`` for a label, with nothing in it taken as markup."""
+    if not text:
+        return ""
+    escaped = html.escape(text, quote=False).replace("\n", "<br>")
+    # The tag makes Qt read it as rich text; without one it would show "&amp;".
+    return f"<b>{escaped}</b>" if strong else f"<span>{escaped}</span>"
+
+
+#: Columns of the lesion table in the panel and how a ``measure.Row`` fills them.
+TABLE_HEADERS = (_("Keep"), _("mL"), _("Side"), _("R, A, S (mm)"), _("Mean p"))
+
+
+def table_cells(row: Row) -> tuple[str, ...]:
+    """The texts of one line of the panel's table, without the tick of the first column."""
+    r, a, s = row.centroid_ras_mm
+    return (
+        f"{row.number}",
+        f"{row.volume_ml:.2f}",
+        {"left": _("left"), "right": _("right"), "both": _("both")}.get(row.side, row.side),
+        f"{r:.0f}, {a:.0f}, {s:.0f}",
+        f"{row.mean_probability:.2f}",
+    )

@@ -1,0 +1,138 @@
+"""The report of a segment as it is now, corrected by hand or not: one HTML page for people.
+
+Nodes are read in the main thread; the page is made in a worker thread that touches arrays only.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ..engine.process import WORKERS_TURN_S
+from ..i18n import tr as _
+from ..scene.probability_map import ProbabilityMap
+from ..scene.provenance import Provenance
+from ..scene.results import edited, read_segment
+from ..scene.volumes import affine_from_node, voxels_from_node
+from .measure import lesions_of_patch
+
+_FORBIDDEN = '<>:"/\\|?*'
+
+
+class Report:
+    """One report on its way. ``path`` is the page; ``wait()`` returns it or raises."""
+
+    def __init__(
+        self,
+        segmentation_node: Any,
+        segment_id: str,
+        volume_node: Any,
+        probability: ProbabilityMap | None,
+        spread_node: Any | None,
+        folder: Path,
+    ) -> None:
+        name = volume_node.GetName() or "scan"
+        self.path = unused_path(folder, f"{name} lesions")
+        segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+        self._made = Provenance.from_segment(segment)
+        self._by_hand = edited(segmentation_node, segment_id, volume_node)
+        self._patch = read_segment(segmentation_node, segment_id, volume_node)
+        self._probability = probability
+        # Copies: the nodes may change or go while the page is made.
+        self._voxels = np.array(voxels_from_node(volume_node))
+        self._affine = affine_from_node(volume_node)
+        self._spread = None if spread_node is None else np.array(voxels_from_node(spread_node))
+        self._name = name
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def poll(self) -> bool:
+        """True while the page is being made; lets the thread work for a moment."""
+        self._thread.join(WORKERS_TURN_S)
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wait(self) -> Path:
+        """The path of the page once it is there; raises what went wrong."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self.path
+
+    def _run(self) -> None:
+        try:
+            self._write()
+        except BaseException as error:
+            self._error = error
+
+    def _write(self) -> None:
+        from ...images import Alignment, checked_scan
+        from ...images.volume import Volume
+        from ...models import Manifest, find_model
+        from ...pipeline import software_versions
+        from ...report import report_content, write_scan_report
+
+        made = self._made
+        found = lesions_of_patch(self._patch, made.to_mni, self._probability)
+        scan = checked_scan(self._name, self._voxels, self._affine)
+        alignment = None
+        if made.to_mni is not None:
+            overlap, similarity = (*map(float, made.alignment.split()), 0.0, 0.0)[:2]
+            alignment = Alignment(made.to_mni, True, "", overlap, similarity, 0.0)
+        manifest = None
+        try:
+            kept = Manifest.from_file(find_model(made.model or None))
+            if kept.weights["sha256"] == made.checksum:
+                manifest = kept
+        except InputError:
+            pass  # the model was removed since: the page says its name below
+        warnings = []
+        if self._by_hand:
+            warnings.append(_("The segment was corrected by hand after the network had made it."))
+        if manifest is None and made.model:
+            warnings.append(
+                _("Made with the model {model} {version}, which is not installed any more.").format(
+                    model=made.model, version=made.version
+                )
+            )
+        lesion_map = found.lesion_map
+        # The settings that made the segment, not those of measuring it.
+        parameters = {
+            "threshold": made.threshold,
+            "hysteresis": made.must_reach,
+            "min_volume_ml": made.min_volume_ml,
+        }
+        content = report_content(
+            scan,
+            _with_parameters(lesion_map, parameters),
+            spread=None if self._spread is None else Volume(self._spread, self._affine),
+            alignment=alignment,
+            manifest=manifest,
+            settings={"views": made.views} if made.views else None,
+            versions=software_versions(),
+            warnings=warnings,
+        )
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_scan_report(self.path, content, overwrite=False)
+
+
+def unused_path(folder: Path, name: str) -> Path:
+    """``folder/name.html`` with a name that no file has and every system allows."""
+    safe = "".join("_" if c in _FORBIDDEN or ord(c) < 32 else c for c in name).strip(". ") or "scan"
+    path, count = folder / f"{safe[:80]}.html", 1
+    while path.exists():
+        count += 1
+        path = folder / f"{safe[:80]} {count}.html"
+    return path
+
+
+def _with_parameters(lesion_map: Any, parameters: dict[str, float | None]) -> Any:
+    from dataclasses import replace
+
+    return replace(lesion_map, parameters=parameters)

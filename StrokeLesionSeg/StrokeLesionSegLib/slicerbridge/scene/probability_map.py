@@ -1,0 +1,155 @@
+"""A probability map ready for quick thresholds, and the lesions that a threshold finds in it.
+
+Only the box where the probability could ever count is worked on, which keeps a whole-head volume
+within the time of a hand's movement. Arrays only: no node is touched here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...images.volume import Volume
+from .patch import Patch
+
+Seed = tuple[int, int, int]
+# Probabilities below this show nothing of the overlay; also the floor of the threshold slider.
+SHOWN_FROM = 0.05
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a threshold finds.
+
+    ``lesion_map``: of the box that was worked on. ``patch``: the mask, without dropped lesions.
+    ``seeds``: for each lesion its voxel (k, j, i) of the highest probability on the whole grid.
+    ``dropped``: the labels of the dropped lesions; they stay in the map and can be taken back.
+    """
+
+    lesion_map: Any
+    patch: Patch
+    seeds: tuple[Seed, ...]
+    dropped: frozenset[int]
+
+    def labels_with_start(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The label map of the box, and where the box starts (k, j, i) in the whole grid."""
+        return self.lesion_map.labels, np.array(self.patch.start)
+
+
+class ProbabilityMap:
+    """A lesion probability, ready for quick thresholds.
+
+    ``volume``: float (K, J, I) on the scan's own grid. ``to_mni``: 4x4 from native RAS mm to MNI
+    RAS mm, or None. Values below ``floor`` are never looked at unless a threshold is below it.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        to_mni: NDArray[np.float64] | None = None,
+        floor: float = SHOWN_FROM,
+    ) -> None:
+        from ...lesions.find import bounding_box
+
+        self.volume = volume
+        self.to_mni = to_mni
+        self.floor = floor
+        # One voxel where there is nothing.
+        self._box = bounding_box(volume.array >= floor) or (slice(0, 1),) * 3
+        self._cropped = np.ascontiguousarray(volume.array[self._box])
+
+    def lesions(
+        self,
+        threshold: float,
+        min_volume_ml: float = 0.0,
+        hysteresis: float | None = None,
+        dropped: Iterable[Seed] = (),
+    ) -> Found:
+        """Threshold it; a component that holds a voxel of ``dropped`` is left out of the mask.
+
+        ``threshold``, ``min_volume_ml`` and ``hysteresis`` are those of ``find_lesions``;
+        ``dropped`` are voxels (k, j, i) of the whole grid, such as the seeds found before.
+        """
+        from ...lesions import find_lesions
+
+        lowest = threshold if hysteresis is None else min(threshold, hysteresis)
+        box, cropped = self._box, self._cropped
+        if lowest < self.floor:
+            box = tuple(slice(0, n) for n in self.volume.array.shape)  # type: ignore[assignment]
+            cropped = self.volume.array
+        start = np.array([s.start for s in box])
+        affine = self.volume.affine.copy()
+        affine[:3, 3] = (affine @ np.array([*start[::-1], 1.0]))[:3]
+        # What is left and right is decided by the whole scan, not by the box.
+        middle = (np.array(self.volume.array.shape[::-1]) - 1) / 2
+        midline_x = self.volume.affine[0, :3] @ middle + self.volume.affine[0, 3]
+        found = find_lesions(
+            cropped,
+            affine,
+            threshold=threshold,
+            hysteresis=hysteresis,
+            min_volume_ml=min_volume_ml,
+            to_mni=self.to_mni,
+            midline_x_mm=float(midline_x),
+        )
+        mask = np.array(found.mask, dtype=np.uint8)
+        out = {label_at(found.labels, np.array(seed) - start) for seed in dropped} - {0}
+        if out:
+            mask[np.isin(found.labels, list(out))] = 0
+        seeds = tuple(
+            (int(peak[0] + start[0]), int(peak[1] + start[1]), int(peak[2] + start[2]))
+            for peak in peaks(cropped, found.labels, [lesion.label for lesion in found.lesions])
+        )
+        first = (int(start[0]), int(start[1]), int(start[2]))
+        return Found(found, Patch(mask, first, self.volume.grid), seeds, frozenset(out))
+
+
+def seeds_to_text(seeds: Iterable[Seed]) -> str:
+    """Voxels (k, j, i) as a parameter of the scene: "k j i; k j i"."""
+    return "; ".join(" ".join(map(str, seed)) for seed in seeds)
+
+
+def seeds_from_text(text: str) -> tuple[Seed, ...]:
+    """The reverse; what cannot be read is left out."""
+    seeds = []
+    for part in text.split(";"):
+        numbers = part.split()
+        if len(numbers) == 3 and all(n.isdigit() for n in numbers):
+            seeds.append((int(numbers[0]), int(numbers[1]), int(numbers[2])))
+    return tuple(seeds)
+
+
+def label_at(labels: NDArray[np.int32], index: NDArray[np.int64]) -> int:
+    """The label at a voxel (k, j, i); 0 outside the array."""
+    if (index < 0).any() or (index >= labels.shape).any():
+        return 0
+    return int(labels[tuple(index)])
+
+
+def peaks(
+    probability: NDArray[np.generic], labels: NDArray[np.int32], wanted: list[int]
+) -> list[tuple[int, ...]]:
+    """The voxel of the highest probability of each wanted label, the first where there are ties.
+
+    ``labels`` has to hold every label from 1 on. Sorts only the labelled voxels, for speed.
+    """
+    if not wanted:
+        return []
+    inside = np.flatnonzero(labels)
+    owner = labels.reshape(-1)[inside]
+    # Stable on small integers is a radix sort; within a label memory order stays.
+    order = np.argsort(owner.astype(np.uint16 if owner.max() < 2**16 else np.int64), kind="stable")
+    values = probability.reshape(-1)[inside[order]]
+    starts = np.searchsorted(owner[order], np.arange(1, owner.max() + 1))
+    highest = np.maximum.reduceat(values, starts)
+    found = []
+    for label in wanted:
+        first = starts[label - 1]
+        last = starts[label] if label < len(starts) else len(values)
+        peak = first + int(np.argmax(values[first:last] == highest[label - 1]))
+        found.append(tuple(int(v) for v in np.unravel_index(inside[order[peak]], labels.shape)))
+    return found

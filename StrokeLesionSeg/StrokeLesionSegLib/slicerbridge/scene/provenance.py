@@ -1,0 +1,83 @@
+"""What made a segment, as its tags keep it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TAG = "StrokeLesionSeg."
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a segment; kept in the segment's tags and so in the scene."""
+
+    model: str = ""
+    version: str = ""
+    checksum: str = ""
+    threshold: float = 0.5
+    hysteresis: float | None = None  # has to be reached somewhere in a lesion, see must_reach
+    min_volume_ml: float = 0.0
+    views: str = ""
+    date: str = ""
+    dropped: str = ""  # voxels of lesions that a reader left out, see ``seeds_to_text``
+    to_mni: NDArray[np.float64] | None = field(default=None, compare=False)
+    alignment: str = ""  # overlap and similarity of the alignment, two numbers
+
+    @property
+    def must_reach(self) -> float | None:
+        """``hysteresis`` of ``find_lesions``: the second threshold while it is above the first."""
+        second = self.hysteresis
+        return second if second is not None and second > self.threshold else None
+
+    def tags(self) -> dict[str, str]:
+        """As strings, by tag name without the prefix."""
+        mni = self.to_mni
+        return {
+            "Model": self.model,
+            "ModelVersion": self.version,
+            "Checksum": self.checksum,
+            "Threshold": f"{self.threshold:.6g}",
+            "Hysteresis": "" if self.hysteresis is None else f"{self.hysteresis:.6g}",
+            "MinimumVolumeMl": f"{self.min_volume_ml:.6g}",
+            "Views": self.views,
+            "Dropped": self.dropped,
+            "Alignment": self.alignment,
+            "Date": self.date or datetime.now(timezone.utc).astimezone().isoformat("T", "seconds"),
+            "ToMNI": "" if mni is None else " ".join(repr(float(v)) for v in np.ravel(mni)),
+        }
+
+    @classmethod
+    def from_segment(cls, segment: Any) -> Provenance:
+        """Read it back; what is missing has its default."""
+        value = {name: get_tag(segment, name) for name in cls().tags()}
+        mni = np.array([float(v) for v in value["ToMNI"].split()])
+        return cls(
+            value["Model"],
+            value["ModelVersion"],
+            value["Checksum"],
+            float(value["Threshold"] or 0.5),
+            float(value["Hysteresis"]) if value["Hysteresis"] else None,
+            float(value["MinimumVolumeMl"] or 0.0),
+            value["Views"],
+            value["Date"],
+            value["Dropped"],
+            mni.reshape(4, 4) if mni.size == 16 else None,
+            value["Alignment"],
+        )
+
+
+def get_tag(segment: Any, name: str) -> str:
+    """The value of one of our tags, or an empty string."""
+    import vtk
+
+    # The binding wants a mutable string; both spellings of VTK are served.
+    if not segment.HasTag(TAG + name):
+        return ""
+    value = vtk.reference("")
+    segment.GetTag(TAG + name, value)
+    return str(value.get())

@@ -1,0 +1,159 @@
+"""MRML volume nodes and the engine's ``Volume``; every array is [k, j, i], every affine RAS mm.
+
+A node's own geometry is what travels: voxels and ``IJKToRAS``, without the parent transform. What
+comes back goes under the same parent transform and so lies on the image in the scene, whether
+that transform is linear or a warp. Nothing is resampled for it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...images.volume import Volume
+
+
+def affine_from_node(node: Any) -> NDArray[np.float64]:
+    """4x4 float64, (i, j, k, 1) to RAS mm, of the node itself, without its parent transform."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return affine_from_matrix(matrix)
+
+
+def affine_from_matrix(matrix: Any) -> NDArray[np.float64]:
+    """4x4 float64 of a ``vtkMatrix4x4``."""
+    return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+
+
+def exact_affine(node: Any) -> NDArray[np.float64]:
+    """As ``affine_from_node``, but without what loading did to the last digits.
+
+    Slicer rebuilds directions and origin from a NIfTI header, and turns left-handed volumes into
+    right-handed ones. Where the node's file is still there and its header agrees with the node to
+    a ten-thousandth of a millimetre, the header's own numbers are taken, with Slicer's order of
+    the axes, so that the engine computes the same for both.
+    """
+    affine = affine_from_node(node)
+    storage = node.GetStorageNode()
+    path = storage.GetFileName() if storage is not None else None
+    if not path or not path.lower().endswith((".nii", ".nii.gz")):
+        return affine
+    stated = _nifti_affine(path)
+    if stated is None:
+        return affine
+    axes = np.rint(np.linalg.inv(stated) @ affine)
+    candidate = stated @ axes
+    return candidate if np.abs(candidate - affine).max() < 1e-4 else affine
+
+
+def _nifti_affine(path: str) -> NDArray[np.float64] | None:
+    """The affine that a NIfTI header states; None if it states none, or is not readable."""
+    from ...images.formats.nifti_header import best_affine, header_shape, parse_header
+
+    try:
+        with open(path, "rb") as file:
+            start = file.read(540)
+        if start[:2] == b"\x1f\x8b":
+            with gzip.open(path) as packed:
+                start = packed.read(540)
+        header, _version, _order = parse_header(path, start)
+        i, j, k = header_shape(header)[:3]
+        affine, _warnings = best_affine(path, header, (i, j, k))
+        return affine if abs(np.linalg.det(affine[:3, :3])) > 0 else None
+    except (OSError, EOFError, ValueError, zlib.error, InputError):
+        return None
+
+
+def matrix_from_affine(affine: NDArray[np.float64]) -> Any:
+    """``vtkMatrix4x4`` of a 4x4 array."""
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    for row in range(4):
+        for column in range(4):
+            matrix.SetElement(row, column, float(affine[row, column]))
+    return matrix
+
+
+def voxels_from_node(node: Any) -> NDArray[np.generic]:
+    """The node's voxels, (K, J, I), as a view that must not outlive the node's image.
+
+    Raises ``InputError`` if the node holds no single scalar 3D image.
+    """
+    import slicer.util
+
+    name = node.GetName() or node.GetID()
+    image = node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise InputError(name, "the volume is empty", "Load the image again")
+    if image.GetNumberOfScalarComponents() != 1:
+        raise InputError(
+            name,
+            f"each voxel has {image.GetNumberOfScalarComponents()} values",
+            "Choose a volume with one value a voxel, such as a T1-weighted scan",
+        )
+    array = slicer.util.arrayFromVolume(node)
+    return array.reshape(array.shape[-3:]) if array.ndim == 4 else array
+
+
+def volume_from_node(node: Any) -> Volume:
+    """A copy of the node's voxels in their own type, (K, J, I), with its own affine.
+
+    Raises ``InputError`` if the node holds no single scalar 3D image.
+    """
+    return Volume(np.array(voxels_from_node(node)), affine_from_node(node))
+
+
+def add_volume_node(
+    volume: Volume,
+    name: str,
+    like: Any | None = None,
+    class_name: str = "vtkMRMLScalarVolumeNode",
+    display: Any | None = None,
+) -> Any:
+    """Add a volume node with these voxels (copied); under the parent transform of ``like``.
+
+    ``display``: the display node that it gets before its voxels.
+    """
+    import slicer
+
+    node = slicer.mrmlScene.AddNewNodeByClass(class_name, slicer.mrmlScene.GenerateUniqueName(name))
+    if display is not None:
+        node.SetAndObserveDisplayNodeID(display.GetID())
+    set_volume(node, volume)
+    if like is not None:
+        node.SetAndObserveTransformNodeID(like.GetTransformNodeID())
+    return node
+
+
+def set_volume(node: Any, volume: Volume) -> None:
+    """Replace the voxels and the geometry of a volume node (copied)."""
+    import slicer.util
+
+    node.SetIJKToRASMatrix(matrix_from_affine(volume.affine))
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(volume.array))
+
+
+def node_by_id(node_id: str | None) -> Any | None:
+    """The node if the scene still has it."""
+    import slicer
+
+    return slicer.mrmlScene.GetNodeByID(node_id) if node_id else None
+
+
+def first_scan() -> Any | None:
+    """The first image of the scene that a run could start with: no label map, none of our maps."""
+    import slicer.util
+
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        plain = node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        if plain and not node.GetAttribute("StrokeLesionSeg") and node.GetImageData():
+            return node
+    return None
