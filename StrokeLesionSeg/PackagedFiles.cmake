@@ -77,6 +77,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/__init__.py
   StrokeLesionSegLib/inference/device.py
   StrokeLesionSegLib/inference/fold.py
+  StrokeLesionSegLib/inference/head_box.py
   StrokeLesionSegLib/inference/options.py
   StrokeLesionSegLib/inference/pipeline.py
   StrokeLesionSegLib/inference/precision.py
@@ -84,6 +85,10 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/prepare.py
   StrokeLesionSegLib/inference/views.py
   StrokeLesionSegLib/lazy.py
+  StrokeLesionSegLib/learning/__init__.py
+  StrokeLesionSegLib/learning/strokes/__init__.py
+  StrokeLesionSegLib/learning/strokes/anatomy.py
+  StrokeLesionSegLib/learning/strokes/fields.py
   StrokeLesionSegLib/lesions/__init__.py
   StrokeLesionSegLib/lesions/expected.py
   StrokeLesionSegLib/lesions/find.py

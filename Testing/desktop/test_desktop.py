@@ -28,7 +28,7 @@ slicer.util.exit(0)
 EFFECTS = """
 import slicer
 import StrokeLesionSegEffects as effects
-from StrokeLesionSegLib.slicerbridge import sample
+from StrokeLesionSegLib.slicerbridge.module import sample
 
 volume = sample.add_sample()
 node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
@@ -53,8 +53,15 @@ def run_inside(code: str, home: Path) -> str:
     """What Slicer prints that runs ``code`` with an empty profile of its own."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     ended = subprocess.run(
-        [SLICER, "--no-splash", "--testing", "--additional-module-paths", MODULE]
-        + ["--python-code", code],
+        [
+            SLICER,
+            "--no-splash",
+            "--testing",
+            "--additional-module-paths",
+            MODULE,
+            "--python-code",
+            code,
+        ],
         env={**outside, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "models": {"networks"},
     "inference": {"images", "networks", "models"},
     "editing": PARTS - {"networks"},
+    "learning": PARTS - {"lesions"},
     "report": {"outputs", "images", "lesions"},
     "pipeline": {"outputs", "report", *PARTS},
     "cohort": {"outputs", "pipeline", "report", *PARTS},

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 pytest.importorskip("lightning")
-from stroketrain.simulate import fields
+from StrokeLesionSegLib.learning.strokes import fields
 
 
 def test_gaussian_agrees_with_scipy() -> None:
