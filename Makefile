@@ -13,7 +13,6 @@ INSTALL = "$(VENV_PYTHON)" -m pip install --quiet --disable-pip-version-check -c
 STAMP_VENV := $(VENV)/.stamp-venv
 STAMP_DEMO := $(VENV)/.stamp-demo
 STAMP_TEST := $(VENV)/.stamp-test
-STAMP_LINT := $(VENV)/.stamp-lint
 PEERS := .venv-peers
 PEERS_CONSTRAINTS := Testing/benchmarks/peers-constraints.txt
 STAMP_PEERS := $(PEERS)/.stamp
@@ -22,14 +21,19 @@ STAMP_PEERS := $(PEERS)/.stamp
 # Text is UTF-8 whatever the locale: the drawing libraries reset it.
 export PYTHONUTF8 := 1
 
-.PHONY: help demo test bench bench-cohort lint format clean package-list test-slicer-t1 test-slicer-versions
+# A file's tests go to one process, which keeps what they share; as many processes as cores.
+PYTEST = "$(VENV_PYTHON)" -m pytest -n auto --dist loadfile
+
+.PHONY: help demo test check coverage bench bench-cohort lint format clean package-list test-slicer-t1 test-slicer-versions
 
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
-	@echo 'make test    run the test suite             (ARGS="-k name" runs a part of it)'
+	@echo 'make test    run the test suite on all cores (ARGS="-k name" runs a part of it)'
+	@echo 'make check   style, types and the quick tests, in about three minutes'
+	@echo 'make coverage  make test, with the lines that no test runs (half as long again)'
 	@echo 'make bench   measure us beside nnU-Net and MONAI, 45 minutes (ARGS="--parts stages")'
 	@echo 'make bench-cohort  time a batch over real scans (ARGS="--scans 200 --bad")'
-	@echo 'make lint    check style with ruff          (make format puts it right)'
+	@echo 'make lint    check style with ruff and types with mypy (make format puts the style right)'
 	@echo 'make package-list          write the list of files that the Slicer extension packages'
 	@echo 'make test-slicer-t1        every T1 at hand through MRML, against the command line'
 	@echo 'make test-slicer-versions  the Slicer tests with several versions of its libraries'
@@ -41,7 +45,10 @@ demo: $(STAMP_DEMO)
 	@"$(VENV_PYTHON)" -m StrokeLesionSegLib demo --out demo --overwrite $(ARGS)
 
 test: $(STAMP_TEST)
-	@"$(VENV_PYTHON)" -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+check: lint
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 # The peers live in an environment of their own.
 bench: $(STAMP_TEST) $(STAMP_PEERS)
@@ -50,10 +57,15 @@ bench: $(STAMP_TEST) $(STAMP_PEERS)
 bench-cohort: $(STAMP_TEST)
 	@"$(VENV_PYTHON)" Testing/benchmarks/cohort.py $(ARGS)
 
-lint: $(STAMP_LINT)
-	@"$(VENV_PYTHON)" -m ruff check . && "$(VENV_PYTHON)" -m ruff format --check .
+coverage: $(STAMP_TEST)
+	@$(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
 
-format: $(STAMP_LINT)
+# mypy reads the types of all that the code uses, so that it needs the tests' environment.
+lint: $(STAMP_TEST)
+	@"$(VENV_PYTHON)" -m ruff check . && "$(VENV_PYTHON)" -m ruff format --check . && \
+	  "$(VENV_PYTHON)" -m mypy
+
+format: $(STAMP_TEST)
 	@"$(VENV_PYTHON)" -m ruff check --fix . ; "$(VENV_PYTHON)" -m ruff format .
 
 clean:
@@ -90,9 +102,6 @@ $(STAMP_PEERS): $(STAMP_VENV) $(PEERS_CONSTRAINTS)
 	  "$(PEERS)/bin/python" -m pip install --quiet --disable-pip-version-check \
 	    -c "$(PEERS_CONSTRAINTS)" $$packages || exit 1; \
 	done && touch "$@"
-
-$(STAMP_LINT): $(STAMP_VENV) constraints.txt
-	@$(INSTALL) ruff && touch "$@"
 
 # --- the Slicer extension ---------------------------------------------------------------------
 # The list of the files that the extension packages, written from the tree.

@@ -10,6 +10,7 @@ import pytest
 
 MODULE = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 SLICER = os.environ.get("SLICER", "")
+OPTIONS = ["--no-splash", "--testing", "--additional-module-paths", str(MODULE)]
 
 pytestmark = [
     pytest.mark.slow,

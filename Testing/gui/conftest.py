@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import sys
 from pathlib import Path
 
@@ -12,18 +11,14 @@ for folder in (Path(__file__).resolve().parent, Path(__file__).resolve().parents
     sys.path.insert(0, str(folder))
 
 # The path has to be set first; the fixtures are those of the tests on slicer-core.
-from slicer_fixtures import model_home, slicer, slicer_core  # noqa: E402
+from slicer_fixtures import (  # noqa: E402
+    model_home,
+    skip_for_libraries,
+    slicer,
+    slicer_core,
+)
 
 __all__ = ["model_home", "slicer", "slicer_core"]
-
-# What PySide6 needs of the system, with the Debian packages that bring it.
-_LIBRARIES = {
-    "EGL": "libegl1",
-    "GL": "libgl1",
-    "xkbcommon": "libxkbcommon0",
-    "fontconfig": "libfontconfig1",
-    "dbus-1": "libdbus-1-3",
-}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,5 +28,4 @@ def qt_libraries() -> None:
     try:
         import pythonqt_stand_in  # noqa: F401
     except ImportError as error:
-        lacking = [p for name, p in _LIBRARIES.items() if not ctypes.util.find_library(name)]
-        pytest.skip(f"Qt does not load ({error}); Debian packages: {' '.join(lacking) or '?'}")
+        skip_for_libraries("Qt", error)

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes.util
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# What the wheels of VTK and PySide6 expect of the system, with the Debian packages that bring it.
+_LIBRARIES = {
+    "EGL": "libegl1",
+    "GL": "libgl1",
+    "X11": "libx11-6",
+    "Xrender": "libxrender1",
+    "xkbcommon": "libxkbcommon0",
+    "fontconfig": "libfontconfig1",
+    "dbus-1": "libdbus-1-3",
+}
+
+
+def skip_for_libraries(what: str, error: ImportError) -> None:
+    """Skip, with the names of the Debian packages that are missing."""
+    lacking = [p for name, p in _LIBRARIES.items() if not ctypes.util.find_library(name)]
+    pytest.skip(f"{what} does not load ({error}); Debian packages: {' '.join(lacking) or '?'}")
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +33,10 @@ def slicer_core(tmp_path_factory: pytest.TempPathFactory) -> Any:
     pytest.importorskip("slicer_core", reason="slicer-core is missing: pip install slicer-core")
     import headless_slicer
 
-    return headless_slicer.start(str(tmp_path_factory.mktemp("slicer")))
+    try:
+        return headless_slicer.start(str(tmp_path_factory.mktemp("slicer")))
+    except ImportError as error:
+        skip_for_libraries("slicer-core", error)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def cmake() -> None:
     if shutil.which("cmake") is None:
         pytest.skip("cmake is missing (Debian package: cmake)")
     if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
-        pytest.skip("CMake asks for a C compiler (Debian package: build-essential)")
+        pytest.skip("CMake asks for a C compiler (Debian package: gcc)")
 
 
 def test_every_file_is_listed_for_packaging() -> None:

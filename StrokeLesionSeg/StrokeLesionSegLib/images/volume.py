@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class Volume:
     affine: 4x4 float64; maps (i, j, k, 1) to RAS coordinates in mm.
     """
 
-    array: NDArray[np.generic]
+    array: NDArray[Any]
     affine: NDArray[np.float64]
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ class Volume:
         """Voxel edge lengths along (i, j, k) in mm."""
         return self.grid.spacing
 
-    def with_array(self, array: NDArray[np.generic]) -> Volume:
+    def with_array(self, array: NDArray[Any]) -> Volume:
         """The same grid with other values; raises ``ValueError`` if the shape differs."""
         if array.shape != self.array.shape:
             raise ValueError(f"array of shape {array.shape} on a grid of {self.array.shape}")

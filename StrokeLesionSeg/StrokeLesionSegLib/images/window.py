@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,7 +17,7 @@ LOW_OF = ("foreground", "volume")
 _AIR_FRACTION = 0.3
 
 
-def foreground_threshold(array: NDArray[np.generic]) -> float:
+def foreground_threshold(array: NDArray[Any]) -> float:
     """The intensity above which a voxel of ``array`` counts as foreground (tissue).
 
     A background of one constant value that fills more than a fifth of the volume and is its
@@ -30,7 +32,7 @@ def foreground_threshold(array: NDArray[np.generic]) -> float:
 
 
 def window_range(
-    array: NDArray[np.generic], low: float = 0.5, high: float = 99.5, *, low_of: str = "foreground"
+    array: NDArray[Any], low: float = 0.5, high: float = 99.5, *, low_of: str = "foreground"
 ) -> tuple[float, float]:
     """Percentiles ``low`` and ``high`` (in percent) of the foreground of the whole volume.
 
@@ -61,7 +63,7 @@ def window_range(
 
 
 def apply_window(
-    array: NDArray[np.generic],
+    array: NDArray[Any],
     range: tuple[float, float],
     out: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
@@ -80,7 +82,7 @@ def apply_window(
     return np.fmin(out, np.float32(1), out=out)
 
 
-def _finite(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def _finite(array: NDArray[Any]) -> NDArray[Any]:
     # Memory order, whatever the axes: no copy for transposed or flipped views.
     values = np.asarray(array).ravel(order="K")
     if values.dtype.kind == "f" and not np.isfinite(values.sum(dtype=np.float64)):
@@ -88,7 +90,7 @@ def _finite(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return values
 
 
-def _limits(values: NDArray[np.generic]) -> tuple[float, float]:
+def _limits(values: NDArray[Any]) -> tuple[float, float]:
     if values.size == 0:
         raise ValueError("the image has no finite voxel")
     low, high = float(values.min()), float(values.max())
@@ -97,7 +99,7 @@ def _limits(values: NDArray[np.generic]) -> tuple[float, float]:
     return low, high
 
 
-def _threshold(values: NDArray[np.generic], low: float, high: float) -> float:
+def _threshold(values: NDArray[Any], low: float, high: float) -> float:
     # Padding and masks: a heap of voxels at exactly the minimum says nothing about the rest.
     if np.count_nonzero(values == values.dtype.type(low)) > 0.05 * values.size:
         values = values[values > low]

@@ -6,7 +6,7 @@ Exact up to rounding. A network that we do not know keeps what cannot be folded.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,12 +27,13 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     folded = copy.deepcopy(network)
     for module in list(folded.modules()):
         if isinstance(module, nn.Sequential):
-            for first in range(len(module) - 1):
-                conv, norm = module[first], module[first + 1]
+            steps: Any = module  # torch's types know no item assignment
+            for first in range(len(steps) - 1):
+                conv, norm = steps[first], steps[first + 1]
                 # Exactly these types: a subclass may compute something else.
                 if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
-                    module[first] = fuse_conv_bn_eval(conv, norm)
-                    module[first + 1] = nn.Identity()
+                    steps[first] = fuse_conv_bn_eval(conv, norm)
+                    steps[first + 1] = nn.Identity()
         for name, child in list(module.named_children()):
             replacement = _folded_residual(child)
             if replacement is not None:
@@ -54,14 +55,16 @@ def _folded_residual(block: nn.Module) -> nn.Module | None:
     class FoldedResidualBlock(nn.Module):
         """BN(y + shortcut) = scale * y + BN(shortcut): one pass over memory instead of three."""
 
+        scale: torch.Tensor
+
         def __init__(self, block: ResidualBlock) -> None:
             super().__init__()
-            norm = block.norm_out
+            norm: Any = block.norm_out
             self.conv1 = block.conv1
-            self.inner = block.inner
-            if len(block.inner._modules) == 2:  # BN and ReLU between the convolutions
-                self.conv1 = fuse_conv_bn_eval(block.conv1, block.inner[0])
-                self.inner = block.inner[1]
+            self.inner = inner = cast(Any, block.inner)
+            if len(inner._modules) == 2:  # BN and ReLU between the convolutions
+                self.conv1 = fuse_conv_bn_eval(block.conv1, inner[0])
+                self.inner = inner[1]
             self.conv2 = fuse_conv_bn_eval(block.conv2, block.norm2)
             self.relu = block.relu
             self.shortcut = fuse_conv_bn_eval(block.shortcut, norm)

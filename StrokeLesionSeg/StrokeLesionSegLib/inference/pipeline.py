@@ -198,8 +198,9 @@ def after_network(
     run = _Run(progress, cancel, ready.timings)
     with run.stage("back"):
         margin = model.manifest.preprocessing.get("brain_mask_margin_mm")
-        masked = margin is not None and on_mni_grid(canonical)
-        if masked:
+        if margin is not None and not on_mni_grid(canonical):
+            margin = None
+        if margin is not None:
             _keep_brain((result.mean, result.spread), canonical, float(margin))
         probability = from_canonical(result.mean, canonical)
         spread = from_canonical(result.spread, canonical)
@@ -208,7 +209,7 @@ def after_network(
     details.update(
         options=asdict(options),
         intensity_window=[float(v) for v in ready.window],
-        brain_mask_margin_mm=float(margin) if masked else None,
+        brain_mask_margin_mm=None if margin is None else float(margin),
         aligned=ready.found is not None and ready.found.ok,
         exact_grid=bool(canonical.exact),
     )

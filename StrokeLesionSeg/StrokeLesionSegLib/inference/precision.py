@@ -150,7 +150,9 @@ def deciding_thresholds(inference: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(sorted({float(one) for one in both if one}))
 
 
-def probe_crop(array: NDArray[np.float32], box: tuple[slice, slice, slice], size: int = 80):
+def probe_crop(
+    array: NDArray[np.float32], box: tuple[slice, slice, slice], size: int = 80
+) -> NDArray[np.float32]:
     """Two axial crops of a canonical volume, (2, H, W) float32, to try a number format on.
 
     The crops are ``size`` pixels wide at most, in the middle of the box, at two and three fifths

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -252,7 +252,7 @@ class _Runner:
         stack: SliceStack,
         indices: NDArray[np.intp],
         inputs: Mapping[str, NDArray[np.float32]],
-    ):
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32]]]:
         """Yield (indices, probabilities (slices, rows, columns) of the box) batch by batch."""
         planes = {name: stack.planes(array) for name, array in inputs.items()}
         beside = _Beside(stack, inputs[T1], self.prepared.channels)
@@ -373,7 +373,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _with_signal(stack: SliceStack, array: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return stack.planes(array).any(axis=(1, 2))
+    return np.asarray(stack.planes(array).any(axis=(1, 2)))
 
 
 def _checked_guidance(

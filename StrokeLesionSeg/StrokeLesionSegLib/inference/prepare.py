@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +131,8 @@ def prepare_network(
         if exact_stem:
             stem = copy.deepcopy(folded.stem).to(device.name)
             module.stem = _stem_in_float32(stem, torch_dtype(to))  # type: ignore[arg-type]
-        module = module.to(memory_format=torch.channels_last)
+        last: Any = module  # torch's types leave out memory_format
+        module = last.to(memory_format=torch.channels_last)
         return PreparedNetwork(
             module,
             network,

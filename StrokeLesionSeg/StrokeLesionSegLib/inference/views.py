@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,12 +131,12 @@ class SliceStack:
         )
         self._extents = extents
 
-    def planes(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def planes(self, array: NDArray[Any]) -> NDArray[Any]:
         """A view (no copy) of ``array``, (slices, rows, columns), before padding."""
         moved = np.moveaxis(array[self._selection()], self.axis, 0)
         return moved
 
-    def all_planes(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def all_planes(self, array: NDArray[Any]) -> NDArray[Any]:
         """As ``planes``, but of all slices of ``array``, those outside of the box too."""
         parts = list(self._selection())
         parts[self.axis] = slice(None)
@@ -163,6 +164,6 @@ class SliceStack:
         )
         return rows, columns
 
-    def results(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def results(self, array: NDArray[Any]) -> NDArray[Any]:
         """A view of the box of ``array``, (slices, rows, columns), that ``wanted`` fits."""
         return np.moveaxis(array[self.box], self.axis, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ def summarise(lesions: Sequence[Lesion], note: str = "") -> Summary:
 
 def measure_lesions(
     labels: NDArray[np.int32],
-    probability: NDArray[np.generic],
+    probability: NDArray[Any],
     *,
     offset_kji: tuple[int, ...],
     midline_x_mm: float,

@@ -13,7 +13,9 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from ..errors import InputError
 from .load import load_directory
@@ -168,7 +170,7 @@ def _copy_directory(source: Path, stage: Path) -> None:
             _flush(out)
 
 
-def _flush(stream) -> None:
+def _flush(stream: IO[bytes]) -> None:
     stream.flush()
     os.fsync(stream.fileno())
 
@@ -248,7 +250,7 @@ def _bounded(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int, source
     return data
 
 
-def _chunks(stream, size: int):
+def _chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:
     """Exactly ``size`` bytes of a stream, whatever its headers say about its length."""
     left = size
     while left > 0:
@@ -261,7 +263,7 @@ def _chunks(stream, size: int):
         raise zipfile.BadZipFile("the weights are longer than promised")
 
 
-def _write(path: Path, parts) -> None:
+def _write(path: Path, parts: Iterable[bytes]) -> None:
     with path.open("xb") as out:
         for part in parts:
             out.write(part)

@@ -66,9 +66,10 @@ def contracting_path(network: nn.Module) -> list[nn.Module]:
         pool: list[nn.Module] = [network.pool]
         path = [layer for block in network.encoder for layer in _chain(block) + pool]
         return path + _chain(network.bottleneck)
-    if hasattr(network, "stem") and hasattr(network, "encoder"):
-        bottleneck = getattr(network, "bottleneck", nn.Identity())
-        return _chain(network.stem) + _chain(network.encoder) + _chain(bottleneck)
+    parts = dict(network.named_children())
+    if "stem" in parts and "encoder" in parts:
+        path = _chain(parts["stem"]) + _chain(parts["encoder"])
+        return path + (_chain(parts["bottleneck"]) if "bottleneck" in parts else [])
     raise ValueError(f"no contracting path known for {type(network).__name__}")
 
 

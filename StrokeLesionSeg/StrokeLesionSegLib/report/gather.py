@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,13 +35,26 @@ _FORMATS = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage", "dicom":
 class ModelFacts(Protocol):
     """What the page says about a model; ``models.Manifest`` is one."""
 
-    name: str
-    version: str
-    title: str
-    created: str
-    license: str
-    intended_use: str
-    weights: dict[str, Any]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def created(self) -> str: ...
+
+    @property
+    def license(self) -> str: ...
+
+    @property
+    def intended_use(self) -> str: ...
+
+    @property
+    def weights(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -190,7 +203,7 @@ def _on_display(volume: Volume, used: Alignment | None) -> NDArray[np.float32]:
     return np.asarray(to_canonical(volume, used).volume.array, dtype=np.float32)
 
 
-def _grey(array: NDArray[np.generic], brain: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+def _grey(array: NDArray[Any], brain: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
     """The T1 as it is shown: the window of the brain, with room above for white matter.
 
     Fat outside the brain is brighter than all within it, and would darken it.
@@ -206,7 +219,7 @@ def _grey(array: NDArray[np.generic], brain: NDArray[np.bool_] | None) -> NDArra
     return np.rint(apply_window(array, (low, high)) * 255).astype(np.uint8)
 
 
-def _inner_head(array: NDArray[np.generic], above: float) -> NDArray[np.bool_]:
+def _inner_head(array: NDArray[Any], above: float) -> NDArray[np.bool_]:
     """A box well within the head, which is what lies ``above`` in its upper 165 mm (1 mm grid)."""
     head = array > above
     heights = np.flatnonzero(head.mean(axis=(1, 2)) > 0.02)
@@ -234,7 +247,7 @@ def _show_the_smallest(content: ReportContent) -> None:
             content.labels[content.index_kji(content.centres_mm[lesion.label])] = lesion.label
 
 
-def _point(matrix: NDArray[np.float64], point: Sequence[float]) -> tuple[float, float, float]:
+def _point(matrix: NDArray[np.float64], point: Iterable[float]) -> tuple[float, float, float]:
     x, y, z = (matrix @ np.array([*point, 1.0]))[:3]
     return float(x), float(y), float(z)
 

@@ -227,7 +227,7 @@ def _suspicious(results: Sequence[_Result]) -> Markup | None:
     return _listed("To be looked at", [("Scan", "text"), ("Why", "text")], rows)
 
 
-def _listed(title: str, columns: list[tuple[str, str]], rows: list[list[object]]) -> Markup:
+def _listed(title: str, columns: list[tuple[str, str]], rows: Sequence[Sequence[object]]) -> Markup:
     if len(rows) <= MOST_LISTED:
         return section(title, table(columns, rows, f"{_scans(len(rows))}.", class_="names notes"))
     caption = f"The first {MOST_LISTED} of {_scans(len(rows))}; the others can be unfolded below."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ Box = tuple[slice, slice, slice]
 
 def nearest_labels(
     labels: Volume, to_world: NDArray[np.float64], grid: Grid
-) -> tuple[Box, NDArray[np.generic]] | None:
+) -> tuple[Box, NDArray[Any]] | None:
     """The labels (0 is background) on ``grid``: the box (k, j, i) that holds them and its values.
 
     ``to_world``: 4x4, RAS mm of ``labels`` to RAS mm of ``grid``. None if no label lies there.

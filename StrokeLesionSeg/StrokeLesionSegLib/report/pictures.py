@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class Views:
     convention: str
     box: Box
 
-    def plane(self, array: NDArray[np.generic], axis: int, index: int) -> NDArray[np.generic]:
+    def plane(self, array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
         """The plane ``index`` of ``array`` along ``axis``, cropped and turned as it is shown."""
         rows, columns = (part for a, part in enumerate(self.box) if a != axis)
         cut = np.take(array, index, axis=axis)[rows, columns]

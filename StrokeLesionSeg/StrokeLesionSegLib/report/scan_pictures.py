@@ -217,9 +217,7 @@ def alignment_figure(content: ReportContent) -> Markup | None:
     return figure(picture, caption + convention_note(content.convention), class_="narrow")
 
 
-def mirror(
-    array: NDArray[np.generic], affine: NDArray[np.float64], midline_x_mm: float
-) -> NDArray[np.generic]:
+def mirror(array: NDArray[Any], affine: NDArray[np.float64], midline_x_mm: float) -> NDArray[Any]:
     """A (K, J, I) array on a RAS grid mirrored at the plane x = ``midline_x_mm``; 0 beyond it.
 
     The plane is rounded to half voxels.

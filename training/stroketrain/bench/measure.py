@@ -60,7 +60,7 @@ class OperatingPoint:
             float(own.get("min_volume_ml", 0.0) if min_volume_ml is None else min_volume_ml),
         )
 
-    def as_dict(self) -> dict[str, float | None]:
+    def as_dict(self) -> dict[str, Any]:
         return {
             "threshold": self.threshold,
             "hysteresis": self.hysteresis,
@@ -143,7 +143,7 @@ def load_maps(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def calibration(
-    p: NDArray[np.floating], truth: NDArray[np.generic], brain: NDArray[np.bool_], voxel_ml: float
+    p: NDArray[np.floating], truth: NDArray[Any], brain: NDArray[np.bool_], voxel_ml: float
 ) -> dict[str, list[float]]:
     """What the brain's voxels promise and hold, by ``BINS`` equal bins of probability: volume,
     sum of the probabilities and lesion, each in mL (grids of other voxels can be added up)."""
@@ -183,7 +183,7 @@ def score(scan: BenchScan, folder: Path, view: str, point: OperatingPoint) -> di
     return read_sidecar(path)
 
 
-def _largest_false(labels: NDArray[np.int32], truth: NDArray[np.generic]) -> int:
+def _largest_false(labels: NDArray[np.int32], truth: NDArray[Any]) -> int:
     """Voxels of the largest component that touches no true lesion."""
     sizes = np.bincount(labels.ravel())
     sizes[np.unique(labels[truth > 0])] = 0
@@ -192,7 +192,7 @@ def _largest_false(labels: NDArray[np.int32], truth: NDArray[np.generic]) -> int
 
 
 def _true_lesions(
-    mask: NDArray[np.uint8], truth: NDArray[np.generic], voxel_ml: float
+    mask: NDArray[np.uint8], truth: NDArray[Any], voxel_ml: float
 ) -> list[dict[str, float]]:
     """Every component of the truth (26 neighbours): its volume, and the share that was marked."""
     labels = label_components(truth > 0, 26)

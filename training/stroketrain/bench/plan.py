@@ -67,7 +67,7 @@ def make_plan(people: list[str], *, seed: int = SEED) -> list[BenchCase]:
     if not real:
         raise InputError("data", "it has none of the bench's people", "Name the data folder")
     rng = np.random.default_rng(seed)
-    cases = []
+    cases: list[BenchCase] = []
 
     def add(
         procedure: str, person: str, kind: str, geometry: str, thick: bool, strip: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def robot_clicks(
     session: EditingSession,
-    truth: NDArray[np.generic],
+    truth: NDArray[Any],
     n: int,
     *,
     noise_mm: float = 0.0,

@@ -60,7 +60,7 @@ def expose(
             for i in range(4 - k - j):
                 if 0 < k + j + i <= 3:
                     legendre = [np.polynomial.legendre.Legendre.basis(n) for n in (k, j, i)]
-                    parts = [f(x) for f, x in zip(legendre, axes, strict=True)]
+                    parts = [np.asarray(f(x), float) for f, x in zip(legendre, axes, strict=True)]
                     shading += rng.normal(0, 0.07 / (k + j + i)) * np.einsum("k,j,i->kji", *parts)
     zoom = [n / m for n, m in zip(t1.shape, small, strict=True)]
     t1 = t1 * np.exp(ndimage.zoom(shading, zoom, order=1))

@@ -117,7 +117,7 @@ def _draw(
 
     drawn = draw(
         np.random.default_rng(case.seed),
-        anatomy.image.astype(np.float32) / 255,
+        anatomy.image.astype(np.float32) / np.float32(255),
         anatomy.brain,
         test_masks(data),
         kind=case.kind,

@@ -40,7 +40,7 @@ def collect(cases: Sequence[BenchCase], out: Path, model_key: str, view: str) ->
     return rows
 
 
-def mean_of(values: Sequence[float]) -> Figure:
+def mean_of(values: Sequence[float] | NDArray[np.float64]) -> Figure:
     """n, mean, median and 95 % interval (percentile bootstrap of 10000 draws, seed 0)."""
     array = np.asarray(values, float)
     low, high = bootstrap_interval(array)

@@ -33,7 +33,7 @@ def _template_brain(device: str) -> Tensor:
 
 
 def brain_patches(
-    axis: int, places: Tensor, size: tuple[int, int], offsets: Sequence[int] = ()
+    axis: int, places: Tensor, size: tuple[int, ...], offsets: Sequence[int] = ()
 ) -> Tensor:
     """The template's brain in patches of slices along ``axis``, (B, 1 + n, *size) float 0/1.
 

@@ -92,7 +92,7 @@ def cut_patches(
     volumes: Tensor,
     axis: int,
     places: Tensor,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     offset: int = 0,
     mirrored: bool = False,
 ) -> Tensor:

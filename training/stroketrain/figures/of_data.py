@@ -4,6 +4,7 @@ of lesion per slice (A4)."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,6 +114,14 @@ def profile(cache: Cache, out: Path) -> list[Path]:
     return save(figure, out, "profile")
 
 
+_ARCHITECTURES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("CS230, 1 convolution", {"name": "cs230"}),
+    ("CS230, 3 convolutions", {"name": "cs230", "convs_per_stage": 3}),
+    ("residual U-Net", {"name": "residual_unet"}),
+    ("U-Net", {"name": "unet"}),
+)
+
+
 def receptive(cache: Cache, out: Path) -> list[Path]:
     """B10: diameters of the lesions in a slice beside what the deepest layers see."""
     plt = pyplot()
@@ -122,18 +131,7 @@ def receptive(cache: Cache, out: Path) -> list[Path]:
     weights = np.full(len(diameters), 100 / max(1, len(diameters)))
     axes.hist(diameters, bins=bins, weights=weights, color="0.75")
     top = float(axes.get_ylim()[1])
-    for line, (colour, (name, spec)) in enumerate(
-        zip(
-            COLOURS,
-            (
-                ("CS230, 1 convolution", {"name": "cs230"}),
-                ("CS230, 3 convolutions", {"name": "cs230", "convs_per_stage": 3}),
-                ("residual U-Net", {"name": "residual_unet"}),
-                ("U-Net", {"name": "unet"}),
-            ),
-            strict=False,
-        )
-    ):
+    for line, (colour, (name, spec)) in enumerate(zip(COLOURS, _ARCHITECTURES, strict=False)):
         with torch.device("meta"):
             size = encoder_receptive_field(build_network(spec)).size
         axes.axvline(size, color=colour)

@@ -10,7 +10,7 @@ RADIUS = 5
 DEPTH = 8  # pixels from the rim of an error beyond which its middle is not looked for
 
 
-def disks(centres: Tensor, shape: tuple[int, int], radius: int = RADIUS) -> Tensor:
+def disks(centres: Tensor, shape: tuple[int, ...], radius: int = RADIUS) -> Tensor:
     """One filled disk of ``radius`` pixels each: centres (N, 2) (row, column) to (N, H, W) bool."""
     rows = torch.arange(shape[0], device=centres.device).view(1, -1, 1)
     columns = torch.arange(shape[1], device=centres.device).view(1, 1, -1)

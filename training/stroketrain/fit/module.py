@@ -119,7 +119,8 @@ class LesionModule(L.LightningModule):
         # Narrower convolutions crash in oneDNN's backward pass of channels last (torch 2.13, CPU).
         narrow = min(spec.get("filters", (32,))) < 16
         self.layout = torch.contiguous_format if narrow else torch.channels_last
-        self.network = build_network(spec).to(memory_format=self.layout)
+        network: Any = build_network(spec)  # torch's types leave out memory_format
+        self.network = network.to(memory_format=self.layout)
         initialise(self.network)
         # In a tuple, so that it is no second set of the same weights in the checkpoint.
         self._forward = (torch.compile(self.network, dynamic=False) if compiled else self.network,)
@@ -218,7 +219,7 @@ class LesionModule(L.LightningModule):
         offsets, near = self.planes.offsets, 1 + len(self.planes.offsets)
         share = float(self.hparams["paint"])
         if share:
-            brain = brain_patches(axis, places, tuple(image.shape[-2:]), offsets).to(image.device)
+            brain = brain_patches(axis, places, image.shape[-2:], offsets).to(image.device)
             painted, mask = paint_lesions(g, image[:, :near], mask, brain, share, offsets)
             image = torch.cat([painted, image[:, near:]], dim=1)
         mask = mask[:, :1]  # those of the neighbours were for painting

@@ -90,7 +90,8 @@ class RecipeModule(L.LightningModule):
 
     def on_fit_start(self) -> None:
         if self.channels_last:
-            self.network.to(memory_format=torch.channels_last)
+            network: Any = self.network  # torch's types leave out memory_format
+            network.to(memory_format=torch.channels_last)
 
     # -- training -------------------------------------------------------------------------------
 
@@ -130,7 +131,8 @@ class RecipeModule(L.LightningModule):
             volume, truth = self.resident.images[n], self.resident.masks[n][zs]
         truth = self.frame.shrunk(truth[:, None].float(), mask=True)
         height, width = truth.shape[-2:]
-        losses, maps = [], []
+        losses: list[float] = []
+        maps: list[Tensor] = []
         if self.recipe.dimensions == 3:
             maps, losses = self._predict_slabs(volume, zs, truth)
         else:

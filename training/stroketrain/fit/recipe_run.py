@@ -43,7 +43,7 @@ def tidy(value: Any) -> Any:
 
 
 def _batches(recipe: Recipe, cache: Cache, units: list[Unit], seed: int) -> PlaneBatches:
-    options = {
+    options: dict[str, Any] = {
         "batch": recipe.batch,
         "by_scan": recipe.batching == "scan",
         "repeats": recipe.repeats,

@@ -16,7 +16,7 @@ from StrokeLesionSegLib.learning.strokes.fields import (
 from torch import Generator, Tensor
 
 
-def bias_field(g: Generator, shape: tuple[int, int, int]) -> Tensor:
+def bias_field(g: Generator, shape: tuple[int, ...]) -> Tensor:
     """Multiplicative receive-coil shading, smooth, around 1."""
     return torch.exp(uniform(g, 0.02, 0.22) * noise_field(g, shape, uniform(g, 70, 150)))
 

@@ -102,17 +102,17 @@ def paint(g: Generator, classes: Tensor) -> Tensor:
     contrast = uniform(g, 0.75, 1.2)
     means, spreads = [], []
     for name in CLASSES:
-        mean, spread = TISSUES[name]
-        mean = 0.5 + (mean - 0.5) * contrast + uniform(g, -0.04, 0.04)
+        middle, spread = TISSUES[name]
+        mean = 0.5 + (middle - 0.5) * contrast + uniform(g, -0.04, 0.04)
         means.append(max(0.0, mean if name != "air" else uniform(g, 0.0, 0.03)))
         spreads.append(spread * uniform(g, 0.6, 1.4))
     index = classes.long()
-    mean = torch.tensor(means, device=g.device)[index]
-    spread = torch.tensor(spreads, device=g.device)[index]
+    level = torch.tensor(means, device=g.device)[index]
+    deviation = torch.tensor(spreads, device=g.device)[index]
     shape = tuple(classes.shape)
     texture = 0.7 * noise_field(g, shape, 3.0) + 0.7 * noise_field(g, shape, 9.0)
     fine = torch.randn(shape, generator=g, device=g.device) * 0.5
-    return gaussian(mean + spread * (texture + fine), uniform(g, 0.45, 0.7)).clamp_min(0)
+    return gaussian(level + deviation * (texture + fine), uniform(g, 0.45, 0.7)).clamp_min(0)
 
 
 def _biggest(mask: np.ndarray) -> np.ndarray:

@@ -78,7 +78,7 @@ Box = tuple[slice, slice, slice]
 
 def blob(
     g: Generator,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     centre: Tensor,
     volume_ml: float,
     elongation: float = 2.0,
@@ -112,7 +112,7 @@ def blob(
 
 def ellipsoid(
     g: Generator,
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     centre: Tensor,
     volume_ml: float,
     elongation: float = 2.0,
@@ -127,9 +127,7 @@ def ellipsoid(
     return out
 
 
-def border_zone(
-    g: Generator, shape: tuple[int, int, int], centre: Tensor, volume_ml: float
-) -> Tensor:
+def border_zone(g: Generator, shape: tuple[int, ...], centre: Tensor, volume_ml: float) -> Tensor:
     """A string of small infarcts front to back, as between two arterial territories."""
     beads = 3 + choose(g, 4)
     out = torch.zeros(shape, device=g.device)

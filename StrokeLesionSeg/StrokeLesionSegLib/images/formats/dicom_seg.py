@@ -158,7 +158,7 @@ def _segmentation(
     return segmentation
 
 
-def _codes() -> tuple[Any, Any]:
+def _codes() -> tuple[Any, ...]:
     """Category and type of the segment, from the terminology that Slicer is given too."""
     from highdicom.sr import CodedConcept
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,7 +189,7 @@ def _scaling(header: np.void) -> tuple[float, float, list[str]]:
 
 def _blocks(
     path: Path, stream: _GzipStream | _PlainStream, lead: bytes, kind: np.dtype, voxels: int
-) -> Iterator[NDArray[np.generic]]:
+) -> Iterator[NDArray[Any]]:
     """The stored voxels in order, a block of whole items at a time."""
     left = voxels * kind.itemsize
     pending = lead[:left]

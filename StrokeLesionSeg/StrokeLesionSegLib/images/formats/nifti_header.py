@@ -6,7 +6,7 @@ Source: the reference headers nifti1.h (R. Cox, NIfTI DFWG, 2007) and nifti2.h (
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,10 @@ _REFUSED_TYPES = {
 FORMS_AGREE_MM = 0.5
 
 
-def parse_header(where: str | os.PathLike[str], start: bytes) -> tuple[np.void, int, str]:
+ByteOrder = Literal["<", ">"]
+
+
+def parse_header(where: str | os.PathLike[str], start: bytes) -> tuple[np.void, int, ByteOrder]:
     """(header fields, NIFTI version 1 or 2, byte order "<" or ">") from a file's first bytes.
 
     ``start`` holds at least 540 bytes unless the file is shorter. Raises ``InputError`` if they
@@ -67,6 +70,7 @@ def parse_header(where: str | os.PathLike[str], start: bytes) -> tuple[np.void, 
     """
     size = {start[:4][::s]: s for s in (1, -1)} if len(start) >= 4 else {}
     for version, kind in HEADER_TYPES.items():
+        order: ByteOrder
         for order, step in (("<", 1), (">", -1)):
             if size.get(kind.itemsize.to_bytes(4, "little")) != step:
                 continue
@@ -95,7 +99,7 @@ def header_shape(header: np.void) -> tuple[int, ...]:
     return tuple(int(n) for n in header["dim"][1 : 1 + max(0, min(count, 7))])
 
 
-def data_type(where: str | os.PathLike[str], header: np.void, order: str) -> np.dtype[Any]:
+def data_type(where: str | os.PathLike[str], header: np.void, order: ByteOrder) -> np.dtype[Any]:
     """The numpy type of the stored voxels; ``InputError`` if they are not real scalars."""
     code = int(header["datatype"])
     if code not in DATA_TYPES:

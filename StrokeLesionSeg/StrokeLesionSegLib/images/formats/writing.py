@@ -155,7 +155,7 @@ def _write_nifti(
     header = nifti_header(volume, array.dtype, like, name)
     data = array.astype(array.dtype.newbyteorder("<"), copy=False)
     start = header.tobytes() + b"\0\0\0\0"  # no extensions
-    body = memoryview(data).cast("B") if data.size else memoryview(b"")
+    body = data.data.cast("B") if data.size else memoryview(b"")
     with path.open("xb") as file:
         if path.name.lower().endswith(".gz"):
             _write_gzip(file, start, body)

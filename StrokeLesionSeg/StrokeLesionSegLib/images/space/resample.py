@@ -13,7 +13,7 @@ _POINT_UP_TO = 1.5  # a target voxel up to so many source voxels long is not ave
 
 
 def _linear_rows(
-    positions: NDArray[np.float64], count: int, weights: NDArray[np.float64], share: float
+    positions: NDArray[np.floating], count: int, weights: NDArray[np.float64], share: float
 ) -> None:
     """Adds ``share`` of linear interpolation at ``positions`` (in source voxels) to ``weights``.
 
@@ -35,7 +35,7 @@ def interpolation_weights(source: int, target: int, step: float) -> NDArray[np.f
     the target's spacing, which averages instead of aliasing.
     """
     positions = (np.arange(target) - (target - 1) / 2) * step + (source - 1) / 2
-    weights = np.zeros((target, source))
+    weights: NDArray[np.float64] = np.zeros((target, source))
     if step <= 1:
         _linear_rows(positions, source, weights, 1.0)
     else:
@@ -168,7 +168,8 @@ def _group_mean(array: NDArray[np.float32], axis: int, group: int) -> NDArray[np
     starts = np.arange(0, array.shape[axis], group)
     sums = np.add.reduceat(array, starts, axis=axis, dtype=np.float32)
     counts = np.diff(np.append(starts, array.shape[axis])).astype(np.float32)
-    return sums / counts.reshape([-1 if a == axis else 1 for a in range(3)])
+    means: NDArray[Any] = sums / counts.reshape([-1 if a == axis else 1 for a in range(3)])
+    return means
 
 
 def _three_taps(array: NDArray[np.float32], axis: int, tap: float) -> NDArray[np.float32]:

@@ -56,7 +56,7 @@ def broad_gaussian(x: Tensor, sigma: float, shrink: int = 4) -> Tensor:
     return F.interpolate(small[None, None], x.shape, mode="trilinear", align_corners=False)[0, 0]
 
 
-def noise_field(g: Generator, shape: tuple[int, int, int], scale: float) -> Tensor:
+def noise_field(g: Generator, shape: tuple[int, ...], scale: float) -> Tensor:
     """Smooth noise of zero mean and unit variance that varies over about ``scale`` voxels."""
     coarse = [max(2, round(n / scale) + 1) for n in shape]
     z = torch.randn(coarse, generator=g, device=g.device)
@@ -64,7 +64,7 @@ def noise_field(g: Generator, shape: tuple[int, int, int], scale: float) -> Tens
     return (field - field.mean()) / field.std().clamp_min(1e-6)
 
 
-def identity_points(shape: tuple[int, int, int], device: torch.device) -> Tensor:
+def identity_points(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """Voxel coordinates as a (3, K, J, I) tensor in the order (k, j, i)."""
     axes = [torch.arange(n, dtype=torch.float32, device=device) for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
@@ -82,7 +82,7 @@ def sample_at(image: Tensor, points: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def random_displacement(
-    g: Generator, shape: tuple[int, int, int], strength: float, scale: float
+    g: Generator, shape: tuple[int, ...], strength: float, scale: float
 ) -> Tensor:
     """Smooth random displacement in voxels, (3, K, J, I), standard deviation ``strength``."""
     return torch.stack([noise_field(g, shape, scale) for _ in range(3)]) * strength
@@ -105,7 +105,7 @@ def random_affine(g: Generator, degrees: float, zoom: float, shift: float) -> tu
 
 
 def warp_points(
-    shape: tuple[int, int, int], matrix: Tensor, offset: Tensor, displacement: Tensor | None
+    shape: tuple[int, ...], matrix: Tensor, offset: Tensor, displacement: Tensor | None
 ) -> Tensor:
     """Where each voxel of the warped image takes its value from, (3, K, J, I)."""
     points = identity_points(shape, matrix.device)

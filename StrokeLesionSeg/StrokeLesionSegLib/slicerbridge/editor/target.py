@@ -135,7 +135,7 @@ class EditGrid:
         index = np.rint(self.local_to_index(local))
         return bool((index >= 0).all() and (index < self.grid.shape).all())
 
-    def world_to_index_matrix(self) -> NDArray[np.float64] | None:
+    def world_to_index_matrix(self) -> NDArray[np.floating] | None:
         """4x4, scene RAS mm to (i, j, k); None if the segmentation lies under a warp."""
         import vtk
 
@@ -183,7 +183,7 @@ def _matrix_of(image: Any) -> NDArray[np.float64]:
     return np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
 
 
-def voxels_of_image(image: Any) -> NDArray[np.generic]:
+def voxels_of_image(image: Any) -> NDArray[Any]:
     """The voxels of a ``vtkImageData`` with one value each, (K, J, I), as a view."""
     from vtk.util.numpy_support import vtk_to_numpy
 

@@ -30,23 +30,23 @@ class ViewPlane:
     the grid or shows no slice of it.
     """
 
-    origin: NDArray[np.float64]
-    u: NDArray[np.float64]
-    v: NDArray[np.float64]
+    origin: NDArray[np.floating]
+    u: NDArray[np.floating]
+    v: NDArray[np.floating]
     axis: int | None
     index: int
 
     @property
-    def normal(self) -> NDArray[np.float64]:
+    def normal(self) -> NDArray[np.floating]:
         return np.cross(self.u, self.v)
 
 
-def xy_to_world(slice_node: Any, xy: Sequence[float]) -> NDArray[np.float64]:
+def xy_to_world(slice_node: Any, xy: Sequence[float]) -> NDArray[np.floating]:
     """RAS mm in the scene of a pixel."""
     return np.array(slice_node.GetXYToRAS().MultiplyPoint((xy[0], xy[1], 0.0, 1.0))[:3])
 
 
-def world_to_xy(slice_node: Any, world: Sequence[float]) -> NDArray[np.float64]:
+def world_to_xy(slice_node: Any, world: Sequence[float]) -> NDArray[np.floating]:
     """(x, y) in pixels and the distance from the slice's plane in mm."""
     import vtk
 
@@ -83,7 +83,7 @@ def view_plane(slice_node: Any, edit_grid: EditGrid) -> ViewPlane:
 
 
 def _native_slice(
-    edit_grid: EditGrid, point: NDArray[np.float64], normal: NDArray[np.float64]
+    edit_grid: EditGrid, point: NDArray[np.floating], normal: NDArray[np.floating]
 ) -> tuple[int | None, int]:
     """(array axis, index) of the native slice in a plane; (None, 0) if there is none."""
     to_index = np.linalg.inv(edit_grid.grid.affine)[:3, :3]

@@ -72,22 +72,20 @@ def begin(effect: Any, target: EditTarget) -> None:
     effect.saveStateForUndo()
 
 
-def add(
-    effect: Any, target: EditTarget, edit_grid: EditGrid, box: Box, mask: NDArray[np.generic]
-) -> None:
+def add(effect: Any, target: EditTarget, edit_grid: EditGrid, box: Box, mask: NDArray[Any]) -> None:
     """Add the voxels of ``mask`` (of the shape of ``box``) to the segment."""
     _modify(effect, target, edit_grid, box, mask, "ModificationModeAdd")
 
 
 def remove(
-    effect: Any, target: EditTarget, edit_grid: EditGrid, box: Box, mask: NDArray[np.generic]
+    effect: Any, target: EditTarget, edit_grid: EditGrid, box: Box, mask: NDArray[Any]
 ) -> None:
     """Remove the voxels of ``mask`` (of the shape of ``box``) from the segment."""
     _modify(effect, target, edit_grid, box, mask, "ModificationModeRemove")
 
 
 def become(
-    effect: Any, target: EditTarget, edit_grid: EditGrid, box: Box, mask: NDArray[np.generic]
+    effect: Any, target: EditTarget, edit_grid: EditGrid, box: Box, mask: NDArray[Any]
 ) -> bool:
     """Make the segment equal to ``mask`` within ``box`` by adding and removing what differs.
 
@@ -111,7 +109,7 @@ def replace(
     edit_grid: EditGrid,
     region: NDArray[np.bool_] | None,
     box: Box,
-    mask: NDArray[np.generic],
+    mask: NDArray[Any],
 ) -> None:
     """Set the segment to ``mask`` (on ``box``) within ``region`` (whole grid, None for all of it);
     what it has outside the region stays."""
@@ -133,7 +131,7 @@ def _modify(
     target: EditTarget,
     edit_grid: EditGrid,
     box: Box,
-    mask: NDArray[np.generic],
+    mask: NDArray[Any],
     mode: str,
 ) -> None:
     chosen = np.asarray(mask) != 0

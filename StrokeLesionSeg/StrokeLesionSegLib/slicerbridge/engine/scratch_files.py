@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def write_scratch(path: Path, volume: Volume) -> None:
         np.ascontiguousarray(array, dtype=np.dtype(name).newbyteorder("<")).tofile(file)
 
 
-def read_scratch(path: Path, shape: tuple[int, int, int]) -> NDArray[np.generic]:
+def read_scratch(path: Path, shape: tuple[int, int, int]) -> NDArray[Any]:
     """(K, J, I) voxels of an uncompressed NIfTI-1 or -2 file that the engine has just written.
 
     Raises ``ValueError`` if the file is not what was asked for.

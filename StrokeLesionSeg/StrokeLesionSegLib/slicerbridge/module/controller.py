@@ -369,7 +369,7 @@ class PanelController(PanelResults, PanelTasks):
         ui.inputSelector.enabled = not running
         ui.progressBar.visible = running
         ui.stageLabel.visible = running
-        if running:
+        if self.run is not None and running:
             ui.progressBar.value = int(100 * self.run.fraction)
             ui.stageLabel.text = self.run.stage_text
         segmentation = self._segmentation()

@@ -167,7 +167,7 @@ def oblique_degrees(affine: NDArray[np.float64]) -> float:
     return float(np.degrees(np.arccos(np.clip(np.abs(axes).max(axis=0), 0, 1))).max())
 
 
-def contrast_of(voxels: NDArray[np.generic]) -> tuple[str, bool]:
+def contrast_of(voxels: NDArray[Any]) -> tuple[str, bool]:
     """("T1" | "T2" | "CT" | "unclear", already brain-extracted), from about 64^3 of the voxels.
 
     In the middle of a head the grey values of a T1-weighted scan tail off to the dark side

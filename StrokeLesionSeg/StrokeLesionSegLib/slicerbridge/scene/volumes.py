@@ -71,7 +71,7 @@ def _nifti_affine(path: str) -> NDArray[np.float64] | None:
         return None
 
 
-def matrix_from_affine(affine: NDArray[np.float64]) -> Any:
+def matrix_from_affine(affine: NDArray[np.floating]) -> Any:
     """``vtkMatrix4x4`` of a 4x4 array."""
     import vtk
 
@@ -82,7 +82,7 @@ def matrix_from_affine(affine: NDArray[np.float64]) -> Any:
     return matrix
 
 
-def voxels_from_node(node: Any) -> NDArray[np.generic]:
+def voxels_from_node(node: Any) -> NDArray[Any]:
     """The node's voxels, (K, J, I), as a view that must not outlive the node's image.
 
     Raises ``InputError`` if the node holds no single scalar 3D image.
