@@ -131,7 +131,7 @@ def label_at(labels: NDArray[np.int32], index: NDArray[np.int64]) -> int:
 
 
 def peaks(
-    probability: NDArray[np.generic], labels: NDArray[np.int32], wanted: list[int]
+    probability: NDArray[Any], labels: NDArray[np.int32], wanted: list[int]
 ) -> list[tuple[int, ...]]:
     """The voxel of the highest probability of each wanted label, the first where there are ties.
 
