@@ -75,6 +75,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/volume.py
   StrokeLesionSegLib/images/window.py
   StrokeLesionSegLib/inference/__init__.py
+  StrokeLesionSegLib/inference/click_stamp.py
   StrokeLesionSegLib/inference/device.py
   StrokeLesionSegLib/inference/fold.py
   StrokeLesionSegLib/inference/head_box.py
@@ -84,11 +85,20 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/predict.py
   StrokeLesionSegLib/inference/prepare.py
   StrokeLesionSegLib/inference/views.py
+  StrokeLesionSegLib/inference/volumetric.py
   StrokeLesionSegLib/lazy.py
   StrokeLesionSegLib/learning/__init__.py
+  StrokeLesionSegLib/learning/clicks.py
+  StrokeLesionSegLib/learning/step.py
   StrokeLesionSegLib/learning/strokes/__init__.py
   StrokeLesionSegLib/learning/strokes/anatomy.py
   StrokeLesionSegLib/learning/strokes/fields.py
+  StrokeLesionSegLib/learning/strokes/head.py
+  StrokeLesionSegLib/learning/strokes/looks.py
+  StrokeLesionSegLib/learning/strokes/mimics.py
+  StrokeLesionSegLib/learning/strokes/scanner.py
+  StrokeLesionSegLib/learning/strokes/secondary.py
+  StrokeLesionSegLib/learning/strokes/shapes.py
   StrokeLesionSegLib/lesions/__init__.py
   StrokeLesionSegLib/lesions/expected.py
   StrokeLesionSegLib/lesions/find.py
@@ -120,6 +130,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/networks/residual_unet_25d.py
   StrokeLesionSegLib/networks/residual_unet_3d.py
   StrokeLesionSegLib/networks/unet.py
+  StrokeLesionSegLib/networks/volumetric.py
   StrokeLesionSegLib/outputs.py
   StrokeLesionSegLib/pipeline.py
   StrokeLesionSegLib/report/__init__.py

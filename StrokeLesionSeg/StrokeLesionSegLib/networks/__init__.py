@@ -8,6 +8,7 @@ from .residual_unet import ResidualUNet
 from .residual_unet_3d import ResidualUNet3D
 from .residual_unet_25d import ResidualUNet25D, neighbours
 from .unet import UNet
+from .volumetric import VolumetricUNet
 
 __all__ = [
     "NETWORKS",
@@ -17,6 +18,7 @@ __all__ = [
     "ResidualUNet3D",
     "ResidualUNet25D",
     "UNet",
+    "VolumetricUNet",
     "build_network",
     "count_macs",
     "count_parameters",

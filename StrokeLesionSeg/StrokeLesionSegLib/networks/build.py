@@ -13,6 +13,7 @@ from .residual_unet import ResidualUNet
 from .residual_unet_3d import ResidualUNet3D
 from .residual_unet_25d import ResidualUNet25D
 from .unet import UNet
+from .volumetric import VolumetricUNet
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
@@ -21,6 +22,7 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "residual_unet_3d": ResidualUNet3D,
     "cs230": CS230Network,
     "cascade": Cascade,
+    "volumetric_unet": VolumetricUNet,
 }
 
 

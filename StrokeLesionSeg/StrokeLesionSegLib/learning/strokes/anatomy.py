@@ -42,6 +42,14 @@ class Anatomy:
         return Anatomy(torch.from_numpy(brain), torch.from_numpy(depth.astype(np.float32)))
 
     @cached_property
+    def outside(self) -> Tensor:
+        """(160, 192, 160) float32: mm from the brain outside of it, at most 8, 0 inside."""
+        from scipy.ndimage import distance_transform_edt
+
+        far = distance_transform_edt(~self.brain.numpy()).astype(np.float32)
+        return torch.from_numpy(far).clamp_max(8)
+
+    @cached_property
     def places(self) -> Tensor:
         """(N, 3) voxels k, j, i of the brain, every fourth along each axis."""
         return torch.nonzero(self.brain[::4, ::4, ::4]) * 4

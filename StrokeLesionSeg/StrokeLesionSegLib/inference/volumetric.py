@@ -1,0 +1,86 @@
+"""What goes into the volumetric network, and what comes out of it, on the head box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .head_box import HEAD_BOX, INNER_SHAPE
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@lru_cache(maxsize=1)
+def template_channel() -> NDArray[np.float32]:
+    """The template's head at 2 mm on the head box: (80, 96, 80) in [0, 1]; read-only.
+
+    Raises ``FileNotFoundError`` if the installation lacks the template.
+    """
+    from ..images.space.template import template_head, upsample_linear
+
+    fine = upsample_linear(template_head().array)[HEAD_BOX] / np.float32(255)
+    k, j, i = INNER_SHAPE
+    out = fine.reshape(k, 2, j, 2, i, 2).mean(axis=(1, 3, 5))
+    out.setflags(write=False)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class HeadAnswer:
+    """``lesion``, ``ventricle``: probabilities, (160, 192, 160) float32."""
+
+    lesion: NDArray[np.float32]
+    ventricle: NDArray[np.float32]
+
+
+def head_channels(image: Tensor, mirror: bool = True, flipped: bool = False) -> Tensor:
+    """(1, 17, 80, 96, 80): scan, mirrored scan, template, of a (160, 192, 160) image in [0, 1].
+
+    ``mirror``: False leaves the mirrored scan 0. ``flipped``: the mirrored scan takes the scan's
+    place and the reverse, for a second pass whose answer is flipped back.
+    """
+    import torch
+
+    from ..networks.volumetric import unshuffle
+
+    other = torch.roll(image.flip(-1), 1, -1)
+    first, second = (other, image) if flipped else (image, other)
+    if not mirror:
+        second = torch.zeros_like(second)
+    template = torch.from_numpy(template_channel().copy())[None, None]
+    return torch.cat([unshuffle(first[None, None]), unshuffle(second[None, None]), template], 1)
+
+
+def answer_head(
+    network: nn.Module,
+    image: NDArray[np.float32],
+    *,
+    mirrored_pass: bool = False,
+    bfloat16: bool = False,
+) -> HeadAnswer:
+    """Probabilities of a whole head without clicks.
+
+    ``image``: (160, 192, 160) float32 in [0, 1]. ``mirrored_pass``: the mean with the answer to
+    the mirrored head. ``bfloat16``: in that number format, on the CPU.
+    """
+    import torch
+
+    from ..networks.volumetric import shuffle
+
+    x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    answers = []
+    for flipped in (False, True) if mirrored_pass else (False,):
+        scan = head_channels(x, flipped=flipped)
+        full = torch.cat([scan, torch.zeros(1, 10, *scan.shape[2:])], dim=1)
+        full = full.contiguous(memory_format=torch.channels_last_3d)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            z = network(full)
+        p = shuffle(torch.sigmoid(z.float()))[0]
+        answers.append(torch.roll(p.flip(-1), 1, -1) if flipped else p)
+    mean = torch.stack(answers).mean(0).numpy() if len(answers) > 1 else answers[0].numpy()
+    return HeadAnswer(mean[0], mean[1])

@@ -1,0 +1,171 @@
+"""One simulated head: which strokes and mimics it gets, in which order they are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Generator, Tensor
+
+from .anatomy import Anatomy, Head, mirrored
+from .fields import chance, choose, uniform
+from .looks import Levels, draw_kind, draw_lesion
+from .mimics import (
+    atrophy,
+    cleft,
+    cyst,
+    leukoaraiosis,
+    perivascular_spaces,
+    plexus,
+    spots,
+    wide_sulci,
+    wide_ventricles,
+)
+from .scanner import scanned
+from .secondary import Displacement, after_stroke, darken_tract, open_into
+from .shapes import MaskBank, Shape, draw_shape, draw_volume_ml
+
+# An expert's mask in native space is of lesions of this size upwards.
+_LEAST_ML = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedHead:
+    """A head with what was drawn into it, before the scanner.
+
+    ``image``: (160, 192, 160) float32 in about [0, 1]. ``lesions``, ``ventricles``: bool, apart
+    from each other. ``kinds``: the look of each lesion, with its volume in mL. ``mimics``: names.
+    ``coarse``: of ``Head``.
+    """
+
+    image: Tensor
+    lesions: Tensor
+    ventricles: Tensor
+    coarse: bool
+    kinds: tuple[tuple[str, float], ...] = ()
+    mimics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How often what occurs.
+
+    ``lesion``: share of heads with strokes. ``kinds``: looks to draw from, or () for all of them
+    in their usual shares. ``volume_ml``: limits of the first lesion's volume; None follows the law.
+    ``mimics``: factor on the frequency of everything that only looks like a stroke.
+    """
+
+    lesion: float = 0.8
+    kinds: tuple[str, ...] = ()
+    volume_ml: tuple[float, float] | None = None
+    mimics: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What the network is shown: one scan.
+
+    ``image``: (160, 192, 160) float32. ``lesions``, ``ventricles``: bool.
+    """
+
+    image: Tensor
+    lesions: Tensor
+    ventricles: Tensor
+    kinds: tuple[tuple[str, float], ...] = field(default=())
+
+
+def simulate_head(
+    g: Generator, head: Head, anatomy: Anatomy, bank: MaskBank, recipe: Recipe | None = None
+) -> SimulatedHead:
+    """Strokes and mimics in a real head; about half a second on one core."""
+    recipe = recipe or Recipe()
+    image = torch.from_numpy(head.image).float() / 255
+    ventricles = torch.from_numpy(head.ventricles)
+    levels = Levels(*anatomy.levels(image))
+    shapes = _plan(g, anatomy, bank, recipe) if chance(g, recipe.lesion) else []
+    mimics: list[str] = []
+
+    def mimic(name: str, share: float) -> bool:
+        if not chance(g, share * recipe.mimics):
+            return False
+        mimics.append(name)
+        return True
+
+    # First whatever moves tissue, all at once.
+    to = Displacement()
+    for shape, _ in shapes:
+        after_stroke(g, to, shape, ventricles, anatomy)
+    if mimic("wide ventricles", 0.22):
+        wide_ventricles(g, to, both=chance(g, 0.7))
+    if chance(g, 0.6):
+        to.misalign(g, 5.0, 0.06, 4.0)
+    if not to.nothing:
+        image, moved = to.carry(image, ventricles)
+        ventricles = moved > 0.5
+    else:
+        ventricles = ventricles.clone()
+    # Then what changes it, from the inside out.
+    if mimic("atrophy", 0.3):
+        atrophy(g, image, anatomy)
+    if mimic("wide sulci", 0.3):
+        for _ in range(1 + choose(g, 3)):
+            wide_sulci(g, image, anatomy, levels)
+    if mimic("leukoaraiosis", 0.2):
+        leukoaraiosis(g, image, ventricles, anatomy, levels)
+    if mimic("spots", 0.12):
+        spots(g, image, ventricles, anatomy, levels)
+    if mimic("perivascular spaces", 0.15):
+        perivascular_spaces(g, image, anatomy, levels)
+    if mimic("plexus", 0.15):
+        plexus(g, image, ventricles, levels)
+    if mimic("cyst", 0.14):
+        cyst(g, image, anatomy, levels)
+    if mimic("cleft", 0.08):
+        cleft(g, image, anatomy, levels)
+    truth = torch.zeros_like(anatomy.brain)
+    drawn: list[tuple[str, float]] = []
+    for shape, kind in shapes:
+        if shape.ml > 3 and kind in ("cavity", "mixed") and chance(g, 0.35):
+            open_into(g, image, ventricles, shape, anatomy, levels)
+        ml = draw_lesion(g, image, truth, ventricles, shape, kind, anatomy, levels)
+        if ml > _LEAST_ML:
+            drawn.append((kind, ml))
+        if ml > 20 and chance(g, 0.4):
+            darken_tract(g, image, (shape.box[2].start + shape.box[2].stop) / 2 < 80, levels)
+    truth &= ~ventricles
+    return SimulatedHead(image, truth, ventricles, head.coarse, tuple(drawn), tuple(mimics))
+
+
+def scan_of(g: Generator, head: SimulatedHead, anatomy: Anatomy) -> Sample:
+    """One scan of a simulated head, mirrored half of the time, moved by up to 4 mm."""
+    image = scanned(g, head.image, anatomy, head.coarse)
+    lesions, ventricles = head.lesions, head.ventricles
+    if chance(g, 0.5):
+        image, lesions, ventricles = mirrored(image), mirrored(lesions), mirrored(ventricles)
+    shift = [choose(g, 9) - 4 for _ in range(2)]
+    image, lesions, ventricles = (
+        torch.roll(t, shift, (0, 1)) for t in (image, lesions, ventricles)
+    )
+    return Sample(image, lesions, ventricles, head.kinds)
+
+
+def _plan(
+    g: Generator, anatomy: Anatomy, bank: MaskBank, recipe: Recipe
+) -> list[tuple[Shape, str]]:
+    """The strokes of one head: mostly one event, at times several of different ages."""
+    count = 1 if chance(g, 0.6) else 2 + choose(g, 3)
+    plan: list[tuple[Shape, str]] = []
+    for n in range(count):
+        first = n == 0
+        if first and recipe.volume_ml is not None:
+            volume = uniform(g, *recipe.volume_ml)
+        else:
+            volume = draw_volume_ml(g) if first else draw_volume_ml(g, high=20.0)
+        for _ in range(4):
+            shape = draw_shape(g, anatomy, bank, volume)
+            if shape is not None:
+                kinds = recipe.kinds
+                kind = kinds[choose(g, len(kinds))] if kinds else draw_kind(g, shape.ml)
+                plan.append((shape, kind))
+                break
+    return plan

@@ -1,0 +1,1 @@
+"""Training the volumetric network: heads prepared, strokes simulated on the fly, weights cut."""

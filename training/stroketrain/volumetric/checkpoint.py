@@ -1,0 +1,108 @@
+"""The state of a run on disk: whole at any moment, resumed bit for bit but for the simulator.
+
+``state.safetensors`` has the weights, their running mean and the optimiser's moments;
+``state.json`` step, options and the log. Both are written beside their place and renamed, the JSON
+last: it names the file that it belongs to, so that a stop in between costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from StrokeLesionSegLib.errors import InputError
+from torch import Tensor, nn
+
+_STATE = "state.json"
+
+
+@dataclass
+class Progress:
+    """``step``: steps done. ``seconds``: spent training, over all sittings. ``log``: one dict for
+    each report."""
+
+    step: int = 0
+    seconds: float = 0.0
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+def save_run(
+    folder: Path,
+    network: nn.Module,
+    mean: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    options: dict[str, Any],
+) -> None:
+    """Write the state of a run to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in network.named_parameters():
+        tensors[f"network.{name}"] = parameter.detach().contiguous()
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().contiguous()
+    for name, parameter in mean.named_parameters():
+        tensors[f"mean.{name}"] = parameter.detach().contiguous()
+    target = folder / f"state-{progress.step:07d}.safetensors"
+    scratch = folder / "state.part"
+    save_file(tensors, scratch)
+    scratch.replace(target)
+    record = {
+        "weights": target.name,
+        "step": progress.step,
+        "seconds": round(progress.seconds, 1),
+        "options": options,
+        "log": progress.log,
+    }
+    part = folder / "state.json.part"
+    part.write_text(json.dumps(record, indent=1))
+    part.replace(folder / _STATE)
+    for old in folder.glob("state-*.safetensors"):
+        if old != target:
+            old.unlink()
+
+
+def load_run(
+    folder: Path,
+    network: nn.Module,
+    mean: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Progress | None:
+    """Fill network, mean and optimiser from ``folder``; None if no run was saved there.
+
+    Raises ``InputError`` for a state that is damaged or of another network.
+    """
+    if not (folder / _STATE).is_file():
+        return None
+    try:
+        record = json.loads((folder / _STATE).read_text())
+        tensors = load_file(folder / record["weights"])
+        for prefix, module in (("network", network), ("mean", mean)):
+            start = f"{prefix}."
+            module.load_state_dict(
+                {n[len(start) :]: t for n, t in tensors.items() if n.startswith(start)}
+            )
+        if optimizer is not None:
+            _fill_optimizer(network, optimizer, tensors)
+        return Progress(record["step"], record["seconds"], record["log"])
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise InputError(
+            folder, f"the saved run cannot be read ({error})", "start in another folder"
+        ) from error
+
+
+def _fill_optimizer(
+    network: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    for name, parameter in network.named_parameters():
+        state = {
+            key: tensors[f"optimizer.{key}.{name}"].clone()
+            for key in ("step", "exp_avg", "exp_avg_sq")
+            if f"optimizer.{key}.{name}" in tensors
+        }
+        if state:
+            optimizer.state[parameter] = state

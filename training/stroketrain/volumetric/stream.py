@@ -1,0 +1,60 @@
+"""Simulated scans, made in a process of their own while the network trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
+from StrokeLesionSegLib.learning.strokes.head import Recipe, Sample, scan_of, simulate_head
+from torch.utils.data import DataLoader, IterableDataset
+
+from .heads import HeadFolder
+
+# One anatomy is scanned twice: two looks for the price of little more than one.
+_SCANS_EACH = 2
+# Between the two scans of a head others come, so that a step is not followed by its twin.
+_APART = 6
+
+
+class SimulatedScans(IterableDataset):
+    """Endless simulated scans of the part "train"; ``seed`` and worker fix them."""
+
+    def __init__(self, folder: HeadFolder, seed: int, recipe: Recipe | None = None) -> None:
+        self.folder, self.seed, self.recipe = folder, seed, recipe
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        torch.set_num_threads(1)
+        info = torch.utils.data.get_worker_info()
+        g = torch.Generator().manual_seed(self.seed * 1009 + (info.id if info else 0))
+        anatomy, bank = Anatomy.of_template(), self.folder.bank("train")
+        names = self.folder.names("train")
+        # Those of 1 mm are few, but are what most users have.
+        weights = torch.tensor([1.0 if n.startswith("IXI") else 3.0 for n in names])
+        waiting: list[tuple[int, object]] = []
+        while True:
+            while len(waiting) < _APART:
+                head = self.folder.head(names[int(torch.multinomial(weights, 1, generator=g))])
+                drawn = simulate_head(g, head, anatomy, bank, self.recipe)
+                waiting += [(0, drawn)] * 1
+                waiting += [(1, drawn)] * (_SCANS_EACH - 1)
+            n = int(torch.randint(len(waiting), (), generator=g))
+            yield pack(scan_of(g, waiting.pop(n)[1], anatomy))  # type: ignore[arg-type]
+
+
+def pack(sample: Sample) -> tuple[torch.Tensor, ...]:
+    """Image in float16, lesions and ventricles in bool: a third of the memory between processes."""
+    return sample.image.half(), sample.lesions, sample.ventricles
+
+
+def scans(folder: HeadFolder, workers: int, seed: int | None = None) -> Iterator:
+    """Scans from ``workers`` processes, each a few ahead; without a seed others each time."""
+    seed = time.time_ns() % 2**31 if seed is None else seed
+    loader = DataLoader(
+        SimulatedScans(folder, seed),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=6 if workers else None,
+    )
+    return iter(loader)
