@@ -10,6 +10,8 @@ Two answers: lesion, and the lateral and third ventricles, which keeps the two a
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,7 +98,7 @@ class VolumetricUNet(nn.Module):
             _Residual(a, b, 1 if n == 0 else 2)
             for n, (a, b) in enumerate(zip(sources, filters, strict=True))
         )
-        pairs = list(zip(filters[:-1], filters[1:], strict=True))
+        pairs = list(pairwise(filters))
         self.up = nn.ModuleList(nn.ConvTranspose3d(deep, fine, 2, 2) for fine, deep in pairs)
         self.decoder = nn.ModuleList(_Residual(2 * fine, fine) for fine, _ in pairs)
         self.head = nn.Conv3d(filters[0], 16, 1)

@@ -8,14 +8,23 @@ mimics that move tissue (wide ventricles) and the residual misalignment of the a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from ...inference.head_box import HEAD_SHAPE
-from .anatomy import Anatomy, coordinates, voxel
-from .fields import chance, gaussian, noise_field, random_affine, sample_at, uniform
+from .anatomy import Anatomy, voxel
+from .fields import (
+    chance,
+    gaussian,
+    identity_points,
+    noise_field,
+    random_affine,
+    sample_at,
+    uniform,
+)
 from .looks import Levels
 from .shapes import Shape
 
@@ -60,11 +69,7 @@ class Displacement:
             align_corners=True,
         )[0]
         k, j, i = HEAD_SHAPE
-        points = torch.stack(
-            torch.meshgrid(
-                *(torch.arange(n, dtype=torch.float32) for n in (k, j, i)), indexing="ij"
-            )
-        )
+        points = identity_points(HEAD_SHAPE, moved.device)
         if self.matrix is not None and self.offset is not None:
             centre = torch.tensor([80.0, 96.0, 80.0])
             shift = (centre - self.matrix @ centre + self.offset).view(3, 1, 1, 1)
@@ -108,7 +113,8 @@ def after_stroke(
     if ml > 40 and chance(g, 0.5):
         side = -1.0 if left else 1.0
         over = torch.tensor([0.0, 0.0, side * uniform(g, 1, 5)])
-        to.push(torch.tensor([float(centre[0]), float(centre[1]), 80.0]), over, torch.tensor([35.0, 40.0, 22.0]))  # fmt: skip
+        middle = torch.tensor([float(centre[0]), float(centre[1]), 80.0])
+        to.push(middle, over, torch.tensor([35.0, 40.0, 22.0]))
 
 
 def open_into(
@@ -152,7 +158,6 @@ def darken_tract(g: Generator, image: Tensor, left: bool, levels: Levels) -> Non
         voxel(-18, -20, side * 11), voxel(-34, -24, side * 6), voxel(-48, -32, side * 4),
     ])  # fmt: skip
     amount, width = uniform(g, 0.05, 0.3), uniform(g, 2.0, 4.0)
-    z, y, x = coordinates()
     low, high = (points.amin(0) - 12).int().tolist(), (points.amax(0) + 12).int().tolist()
     k, j, i = (slice(max(0, a), b) for a, b in zip(low, high, strict=True))
     grid = torch.stack(
@@ -161,7 +166,7 @@ def darken_tract(g: Generator, image: Tensor, left: bool, levels: Levels) -> Non
         )
     )
     weight = torch.zeros(grid.shape[1:])
-    for a, b in zip(points[:-1], points[1:], strict=True):
+    for a, b in pairwise(points):
         along = (b - a).view(3, 1, 1, 1)
         away = grid - a.view(3, 1, 1, 1)
         t = ((away * along).sum(0) / along.square().sum()).clamp(0, 1)
