@@ -136,7 +136,7 @@ def score(
                 result["dice"],
                 result["lesion_f1"],
                 inside,
-            )  # fmt: skip
+            )
         )
     return out
 
