@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from ...errors import Cancelled
 from ..volume import Volume
 from .alignment import Alignment
+from .registration_fit import blurred, refine
 from .registration_start import (
-    CENTRE_MM,
     fit_quality,
-    healthy_mask,
     healthy_similarity,
     reduce_scan,
     search_starts,
     smooth_copy,
-    target,
 )
 
 # Starts refined at most; the second only if the first did not convince.
@@ -68,13 +66,14 @@ def align_to_mni(
     except (ValueError, np.linalg.LinAlgError) as error:
         return result(np.eye(4), f"There is nothing to align: {error}.", 0.0, 0.0)
     smooth = smooth_copy(reduced)
+    coarse, fine = blurred(reduced, 4.0), blurred(reduced, 2.0)
     starts = [(fit_quality(smooth, start)[1], start) for start in search_starts(reduced, check)]
     starts.sort(key=lambda item: -item[0])
     best, overlap, fit, similarity = np.eye(4), 0.0, -1.0, -1.0
     for before, start in starts[:_REFINED]:
         # Nobody has to say whether the skull is there: the template that fits better goes first.
         for skull in sorted((False, True), key=lambda s: -fit_quality(smooth, start, s)[1]):
-            pose = _refine(reduced, smooth, start, skull, seed, check)
+            pose = refine(coarse, fine, smooth, start, skull, check)
             quality = fit_quality(smooth, pose)
             # The refinement fits the outline too, which may cost a little within; not more.
             sound = not _absurd(pose) and quality[1] > before - 0.1
@@ -88,99 +87,6 @@ def align_to_mni(
         if similarity >= _CONVINCING:
             break
     return result(np.linalg.inv(best), _verdict(best, overlap, similarity), overlap, similarity)
-
-
-def _image(volume: Volume) -> Any:
-    """SimpleITK image whose physical points are RAS mm (axis-parallel grids only)."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array, dtype=np.float32))
-    image.SetOrigin(volume.affine[:3, 3].tolist())
-    image.SetSpacing([float(s) for s in np.diag(volume.affine)[:3]])
-    return image
-
-
-def _refine(
-    reduced: Volume,
-    smooth: Volume,
-    start: NDArray,
-    skull: bool,
-    seed: int,
-    check: Callable[[], None],
-) -> NDArray[np.float64]:
-    """Rigid with one scale, then affine, by SimpleITK; ``start`` and result MNI mm to native mm."""
-    import SimpleITK as sitk
-
-    goal = target(skull)
-    fixed = _image(goal.t1)
-    mask = sitk.Cast(_image(goal.t1.with_array(healthy_mask(smooth, start, skull))), sitk.sitkUInt8)
-    moving = _image(reduced)
-    centre = CENTRE_MM.tolist()
-
-    def run(
-        transform: Any,
-        scales: list[float],
-        shrink: list[int],
-        sigmas_mm: list[float],
-        iterations: int,
-    ) -> None:
-        method = sitk.ImageRegistrationMethod()
-        # The sums of several threads arrive in varying order; one thread keeps every bit.
-        method.SetNumberOfThreads(1)
-        method.SetMetricAsCorrelation()
-        method.SetMetricFixedMask(mask)
-        method.SetMetricSamplingStrategy(method.REGULAR)
-        method.SetMetricSamplingPercentage(0.15, seed=seed + 1)
-        method.SetInterpolator(sitk.sitkLinear)
-        # A first step of 1 leaps out of the valley in the affine stage.
-        method.SetOptimizerAsRegularStepGradientDescent(
-            0.2, 0.005, iterations, relaxationFactor=0.5, gradientMagnitudeTolerance=1e-8
-        )
-        method.SetOptimizerScales(scales)
-        method.SetShrinkFactorsPerLevel(shrink)
-        method.SetSmoothingSigmasPerLevel(sigmas_mm)
-        method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
-        method.SetInitialTransform(transform, inPlace=True)
-        stopped: list[BaseException] = []
-
-        def watch() -> None:
-            # An exception must not cross SimpleITK's C++; it is raised again afterwards.
-            try:
-                check()
-            except BaseException as error:
-                stopped.append(error)
-                method.StopRegistration()
-
-        method.AddCommand(sitk.sitkIterationEvent, watch)
-        try:
-            method.Execute(fixed, moving)
-        except RuntimeError:
-            # Too few overlapping samples: what has been reached so far is judged by its quality.
-            if not stopped:
-                return
-        finally:
-            # The method holds the command, which holds the method: neither would ever be freed.
-            method.RemoveAllCommands()
-        if stopped:
-            raise stopped[0]
-
-    # Scales: one radian or unit of scale moves the brain's rim by about 60 mm.
-    similarity = sitk.Similarity3DTransform()
-    similarity.SetCenter(centre)
-    similarity.SetMatrix(start[:3, :3].ravel().tolist(), 1e-6)
-    similarity.SetTranslation((start[:3, :3] @ CENTRE_MM + start[:3, 3] - CENTRE_MM).tolist())
-    run(similarity, [4000.0] * 3 + [1.0] * 3 + [4000.0], [4], [4.0], 60)
-
-    affine = sitk.AffineTransform(3)
-    affine.SetCenter(centre)
-    affine.SetMatrix(similarity.GetMatrix())
-    affine.SetTranslation(similarity.GetTranslation())
-    run(affine, [1600.0] * 9 + [1.0] * 3, [4, 2], [4.0, 2.0], 100)
-
-    out = np.eye(4)
-    out[:3, :3] = np.array(affine.GetMatrix()).reshape(3, 3)
-    out[:3, 3] = np.array(affine.GetTranslation()) + CENTRE_MM - out[:3, :3] @ CENTRE_MM
-    return out
 
 
 def _absurd(to_native: NDArray) -> str:

@@ -33,6 +33,9 @@ _MARGIN_MM = 30.0
 _STARTS = 6
 # Heads are smaller than MNI152's, which is larger than life.
 _USUAL_SCALE = 0.9
+# How wide brightness is evened out, and the blocks that this is found on.
+_LOCAL_MM = 25.0
+_BLOCK_MM = 12.0
 # Share of the brain that a similarity is computed from.
 _KEPT = 0.85
 # Misfit (tissue being 0.7) that counts as a lesion, after smoothing, and the largest share of it.
@@ -45,43 +48,50 @@ _MOST_HOLLOW = 0.35
 
 @dataclass(frozen=True)
 class Target:
-    """The template as the registration sees it, on its own 2 mm grid.
+    """The template as the registration sees it: places and what is seen there.
 
-    t1: flattened intensities, float32. mask: where the similarity is measured. brain: the brain.
+    points: (3, N) in MNI mm, brain and rim, from a grid of 4 or 8 mm. values: (N,), flattened and
+    blurred T1. brain: (N,), true within. mask: (K, J, I) of that grid, true at the N places, in
+    whose order they stand.
     """
 
-    t1: Volume
-    mask: NDArray[np.bool_]
+    points: NDArray[np.float64]
+    values: NDArray[np.float64]
     brain: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
+
+    def only(self, kept: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Points and values where ``kept`` (N,) is true."""
+        return np.ascontiguousarray(self.points[:, kept]), self.values[kept]
 
 
 @lru_cache(maxsize=2)
-def target(skull: bool) -> Target:
-    """The template with or without the skull around the brain."""
+def _flat_template(skull: bool) -> NDArray[np.float32]:
     from scipy import ndimage
 
     source = template_head() if skull else template_t1()
-    brain = template_brain().array >= 128
-    distance = ndimage.distance_transform_edt(~brain, sampling=2.0)
-    mask = distance <= (_SKULL_MM if skull else _RIM_MM)
-    t1 = ndimage.gaussian_filter(source.array.astype(np.float32) / 255.0, 0.7)
-    return Target(Volume(flatten(t1, 2.0), source.affine), mask, brain)
+    return flatten(ndimage.gaussian_filter(source.array.astype(np.float32) / 255.0, 0.7), 2.0)
 
 
 @lru_cache(maxsize=8)
-def _points(
-    skull: bool, every: int, sigma_mm: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Every n-th voxel: points (N, 3) in MNI mm, template values (N,), brain or rim (N,)."""
+def target(skull: bool, step_mm: int, sigma_mm: float) -> Target:
+    """The template with or without the skull around the brain, every 4 or 8 mm."""
     from scipy import ndimage
 
-    goal = target(skull)
-    t1 = ndimage.gaussian_filter(goal.t1.array, sigma_mm / 2.0)
-    part = (slice(None, None, every),) * 3
-    k, j, i = np.nonzero(goal.mask[part])
-    affine = goal.t1.affine
-    points = np.stack([i, j, k], axis=1) * every @ affine[:3, :3].T + affine[:3, 3]
-    return points, t1[part][k, j, i].astype(np.float64), goal.brain[part][k, j, i]
+    template = template_brain()
+    t1 = ndimage.gaussian_filter(_flat_template(skull), sigma_mm / 2.0)
+    # Both grids in the same way, so that the coarse one is every second place of the other.
+    brain = template.array[::2, ::2, ::2] >= 128
+    mask = ndimage.distance_transform_edt(~brain, sampling=4.0) <= (
+        _SKULL_MM if skull else _RIM_MM
+    )
+    thin = (slice(None, None, step_mm // 4),) * 3
+    brain, mask = brain[thin], mask[thin]
+    kji = np.nonzero(mask)
+    scaled = template.affine[:3, :3] * (step_mm / 2.0)
+    points = np.einsum("ij,jn->in", scaled, np.stack(kji[::-1]).astype(np.float64))
+    values = t1[(slice(None, None, step_mm // 2),) * 3][mask].astype(np.float64)
+    return Target(points + template.affine[:3, 3:], values, brain[mask], mask)
 
 
 def reduce_scan(volume: Volume) -> Volume:
@@ -142,37 +152,63 @@ def flatten(array: NDArray[np.float32], step_mm: float) -> NDArray[np.float32]:
     Coil shading and bright scalp would otherwise outweigh the anatomy in the correlation.
     Raises ``ValueError`` for an image without contrast.
     """
-    from scipy import ndimage
-
     tissue = array > foreground_threshold(array)
-    sigma = 25.0 / step_mm
-    weight = ndimage.gaussian_filter(tissue.astype(np.float32), sigma, truncate=3.0)
     flat = array
     for _ in range(2):
         level = float(np.median(flat[tissue]))
-        flat = np.minimum(flat, 1.5 * level)
-        local = ndimage.gaussian_filter(flat * tissue, sigma, truncate=3.0)
-        local = local / np.maximum(weight, 1e-3)
-        flat = flat / np.maximum(local, 0.25 * level)
-    return np.clip(0.7 * flat, 0.0, 1.0).astype(np.float32)
+        flat = np.minimum(flat, np.float32(1.5 * level))
+        local = _local_mean(flat, tissue, step_mm)
+        flat = flat / np.maximum(local, np.float32(0.25 * level))
+    return np.clip(np.float32(0.7) * flat, 0.0, 1.0).astype(np.float32)
 
 
-def sample(array: NDArray[np.float32], affine: NDArray, points: NDArray) -> NDArray[np.float64]:
-    """Linear interpolation of ``array`` (k, j, i) at world ``points`` (N, 3); 0 outside."""
+def _local_mean(
+    array: NDArray[np.float32], where: NDArray[np.bool_], step_mm: float
+) -> NDArray[np.float32]:
+    """Gaussian mean of ``array`` over where it counts: found on blocks, linear between them."""
     from scipy import ndimage
 
-    matrix = np.linalg.inv(affine)
-    ijk = points @ matrix[:3, :3].T + matrix[:3, 3]
+    size = int(_BLOCK_MM / step_mm)
+    sums = (_block_sums(array * where, size), _block_sums(where.astype(np.float32), size))
+    sigma = _LOCAL_MM / (size * step_mm)
+    above, below = (ndimage.gaussian_filter(s, sigma, mode="constant") for s in sums)
+    out = above / np.maximum(below, np.float32(1e-3 * size**3))
+    for axis in (2, 1, 0):
+        n = array.shape[axis]
+        place = np.clip((np.arange(n) + 0.5) / size - 0.5, 0.0, out.shape[axis] - 1.0)
+        low = place.astype(int)
+        high = np.minimum(low + 1, out.shape[axis] - 1)
+        part = (place - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        out = np.take(out, low, axis) * (1 - part) + np.take(out, high, axis) * part
+    return out
+
+
+def _block_sums(array: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    for axis in range(3):
+        array = np.add.reduceat(array, np.arange(0, array.shape[axis], size), axis)
+    return array
+
+
+def sample(volume: Volume, pose: NDArray, points: NDArray) -> NDArray[np.float64]:
+    """``volume`` where ``pose`` (4x4) brings ``points`` (3, N), between voxels; 0 outside.
+
+    Here as below sums go without BLAS, which on few numbers loses time with its threads, and
+    whose last digits depend on their number.
+    """
+    from scipy import ndimage
+
+    matrix = np.linalg.inv(volume.affine) @ pose
+    ijk = np.einsum("ij,jn->in", matrix[:3, :3], points) + matrix[:3, 3:]
     return ndimage.map_coordinates(
-        array, ijk.T[::-1], order=1, mode="constant", cval=0.0, output=np.float64
+        volume.array, ijk[::-1], order=1, mode="constant", cval=0.0, output=np.float64
     )
 
 
 def correlation(a: NDArray, b: NDArray) -> float:
     """Pearson's correlation; 0 if one of the two is constant."""
     a, b = a - a.mean(), b - b.mean()
-    norm = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / norm if norm > 1e-9 else 0.0
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / norm if norm > 1e-9 else 0.0
 
 
 def line_fit(values: NDArray, seen: NDArray) -> NDArray[np.float64]:
@@ -183,8 +219,8 @@ def line_fit(values: NDArray, seen: NDArray) -> NDArray[np.float64]:
 def slope(values: NDArray, seen: NDArray) -> float:
     """Of the line that predicts ``seen`` from ``values`` best; 0 if the latter are constant."""
     values = values - values.mean()
-    power = float(values @ values)
-    return float(values @ (seen - seen.mean())) / power if power > 1e-12 else 0.0
+    power = float((values * values).sum())
+    return float((values * (seen - seen.mean())).sum()) / power if power > 1e-12 else 0.0
 
 
 def robust_correlation(values: NDArray, seen: NDArray) -> float:
@@ -211,11 +247,11 @@ def fit_quality(
     of ``skull``'s target. similarity: robust correlation; with ``skull`` None within the brain
     alone, else within that whole mask. ``smooth`` comes from :func:`smooth_copy`.
     """
-    points, values, brain = _points(bool(skull), 2, 2.0)
-    moved = points @ to_native[:3, :3].T + to_native[:3, 3]
-    seen = sample(smooth.array, smooth.affine, moved)
+    goal = target(bool(skull), 4, 2.0)
+    brain = goal.brain
+    seen = sample(smooth, to_native, goal.points)
     part = brain if skull is None else slice(None)
-    similarity = robust_correlation(values[part], seen[part])
+    similarity = robust_correlation(goal.values[part], seen[part])
     tissue = seen > max(0.5 * float(np.median(seen[brain])), 1e-3)
     overlap = 2.0 * float((tissue & brain).sum()) / max(1.0, float(tissue.sum() + brain.sum()))
     return overlap, similarity
@@ -230,18 +266,15 @@ def healthy_similarity(smooth: Volume, to_native: NDArray) -> float:
     """
     from scipy import ndimage
 
-    every, step_mm = 2, 4.0  # of the template's 2 mm grid
-    points, values, brain = _points(False, every, 2.0)
-    points, values = points[brain], values[brain]
-    seen = sample(smooth.array, smooth.affine, points @ to_native[:3, :3].T + to_native[:3, 3])
-    grid = target(False).mask[(slice(None, None, every),) * 3]
-    place = np.nonzero(grid)
-    place = tuple(axis[brain] for axis in place)
+    goal = target(False, 4, 2.0)
+    points, values = goal.only(goal.brain)
+    seen = sample(smooth, to_native, points)
+    place = tuple(axis[goal.brain] for axis in np.nonzero(goal.mask))
 
     def spread(of: NDArray) -> NDArray[np.float32]:
-        volume = np.zeros(grid.shape, dtype=np.float32)
+        volume = np.zeros(goal.mask.shape, dtype=np.float32)
         volume[place] = of
-        return ndimage.gaussian_filter(volume, _MISFIT_SIGMA_MM / step_mm)[place]
+        return ndimage.gaussian_filter(volume, _MISFIT_SIGMA_MM / 4.0)[place]
 
     weight = spread(np.ones_like(values))
     kept = np.ones(values.shape, dtype=bool)
@@ -256,25 +289,28 @@ def healthy_similarity(smooth: Volume, to_native: NDArray) -> float:
     return robust_correlation(values[kept], seen[kept])
 
 
-def healthy_mask(smooth: Volume, to_native: NDArray, skull: bool) -> NDArray[np.bool_]:
-    """The target's mask without the places where the scan is unlike any healthy brain.
+def healthy_points(
+    smooth: Volume, to_native: NDArray, skull: bool
+) -> dict[int, NDArray[np.bool_]]:
+    """Which of the target's points to align by: not those where the scan is unlike any brain.
 
-    Cost-function masking (Brett et al., NeuroImage 14, 2001), with the lesion found by its misfit
-    under the pose ``to_native``: it would otherwise be shrunk or filled by the affine stage.
+    For steps of 4 and 8 mm, true or false for each of the target's points. The lesion is found by
+    its misfit under the pose ``to_native``. ``smooth`` as in :func:`fit_quality`.
     """
     from scipy import ndimage
 
-    goal = target(skull)
-    k, j, i = np.nonzero(goal.brain)
-    affine = goal.t1.affine
-    points = np.stack([i, j, k], axis=1) @ affine[:3, :3].T + affine[:3, 3]
-    seen = sample(smooth.array, smooth.affine, points @ to_native[:3, :3].T + to_native[:3, 3])
-    misfit = np.zeros(goal.brain.shape, dtype=np.float32)
-    misfit[goal.brain] = line_fit(goal.t1.array[goal.brain].astype(np.float64), seen)
+    goal = target(skull, 4, 2.0)
+    points, values = goal.only(goal.brain)
+    place = tuple(axis[goal.brain] for axis in np.nonzero(goal.mask))
+    misfit = np.zeros(goal.mask.shape, dtype=np.float32)
+    misfit[place] = line_fit(values, sample(smooth, to_native, points))
     # Sulci and the pose's own error make thin misfits, which the smoothing levels out.
-    misfit = np.abs(ndimage.gaussian_filter(misfit, _MISFIT_SIGMA_MM / 2.0))
-    limit = max(_MISFIT, float(np.quantile(misfit[goal.brain], 1.0 - _MOST_EXCLUDED)))
-    return goal.mask & ~(goal.brain & (misfit > limit))
+    misfit = np.abs(ndimage.gaussian_filter(misfit, _MISFIT_SIGMA_MM / 4.0))
+    limit = max(_MISFIT, float(np.quantile(misfit[place], 1.0 - _MOST_EXCLUDED)))
+    kept = goal.mask.copy()
+    kept[place] = misfit[place] <= limit
+    thin = (slice(None, None, 2),) * 3
+    return {4: kept[goal.mask], 8: kept[thin][goal.mask[thin]]}
 
 
 def search_starts(reduced: Volume, check: Callable[[], None]) -> list[NDArray[np.float64]]:
@@ -284,15 +320,13 @@ def search_starts(reduced: Volume, check: Callable[[], None]) -> list[NDArray[np
     """
     from scipy import ndimage
 
-    points, values, brain = _points(False, 4, 6.0)
-    points, values = points[brain], values[brain]
-    blurred = ndimage.gaussian_filter(reduced.array, 5.0 / STEP_MM)
+    goal = target(False, 8, 6.0)
+    points, values = goal.only(goal.brain)
+    blurred = reduced.with_array(ndimage.gaussian_filter(reduced.array, 5.0 / STEP_MM))
 
     def score(parameters: NDArray) -> float:
         check()
-        pose = _pose(parameters)
-        moved = points @ pose[:3, :3].T + pose[:3, 3]
-        return robust_correlation(values, sample(blurred, reduced.affine, moved))
+        return robust_correlation(values, sample(blurred, _pose(parameters), points))
 
     trials = []
     for centre in _centres(reduced):
