@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -239,20 +240,59 @@ def test_it_can_be_cancelled_at_any_time(after: int) -> None:
 
 
 def test_the_hook_is_asked_during_the_refinement_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cancelled inside SimpleITK's loop: the exception must come out of its C++ whole."""
+    """Asked during the search only, a slow refinement could not be stopped."""
     from StrokeLesionSegLib.images.space import registration
 
     refining = False
-    original = registration._refine
+    original = registration.refine
 
     def watched(*arguments: object) -> np.ndarray:
         nonlocal refining
         refining = True
         return original(*arguments)
 
-    monkeypatch.setattr(registration, "_refine", watched)
+    monkeypatch.setattr(registration, "refine", watched)
     with pytest.raises(Cancelled):
         align_to_mni(subject(False, affine(), (4, 4, 4)), cancel=lambda: refining)
+
+
+def test_after_its_time_an_alignment_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and in the midst of the refinement, by a clock that leaps."""
+    from StrokeLesionSegLib.images.space import registration
+
+    volume = subject(False, affine(), (4, 4, 4))
+    leap = 0.0
+    original, clock = registration.refine, time.perf_counter
+
+    def slow(*arguments: object) -> np.ndarray:
+        nonlocal leap
+        leap = 20.0
+        return original(*arguments)
+
+    at_once = align_to_mni(volume, budget_s=0.0)
+    monkeypatch.setattr(registration, "refine", slow)
+    monkeypatch.setattr(registration.time, "perf_counter", lambda: clock() + leap)
+    for found, seconds in ((at_once, "0"), (align_to_mni(volume), "15")):
+        assert not found.ok
+        assert found.reason == f"The alignment was given up after {seconds} seconds."
+        np.testing.assert_array_equal(found.matrix, np.eye(4))
+        assert (found.overlap, found.similarity) == (0.0, 0.0)
+
+
+def test_time_to_spare_changes_no_answer() -> None:
+    volume = subject(False, affine(), (4, 4, 4))
+    free, bound = (align_to_mni(volume, budget_s=s) for s in (None, 1000.0))
+    assert free.ok
+    np.testing.assert_array_equal(free.matrix, bound.matrix)
+
+
+def test_a_spacing_that_no_head_has_is_refused_at_once() -> None:
+    volume = subject(True, affine(), (2, 2, 2))
+    huge = Volume(volume.array, np.diag([4.0, 4.0, 4.0, 1.0]) @ volume.affine)
+    found = align_to_mni(huge)
+    assert not found.ok
+    assert "voxel spacing must be wrong" in found.reason
+    assert found.reason.endswith(".")
 
 
 REAL = [

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..volume import Volume
 from .registration_start import (
     CENTRE_MM,
     STEP_MM,
     correlation,
     healthy_points,
     sample,
+    smooth_copy,
     target,
 )
-from ..volume import Volume
 
 # Distance of the brain's rim from its centre: what one radian moves it by.
 _RIM_MM = 60.0
@@ -44,9 +45,7 @@ class Slopes:
 
 def blurred(reduced: Volume, sigma_mm: float) -> Slopes:
     """What one stage of :func:`refine` climbs on; ``reduced`` from ``reduce_scan``."""
-    from scipy import ndimage
-
-    volume = reduced.with_array(ndimage.gaussian_filter(reduced.array, sigma_mm / STEP_MM))
+    volume = smooth_copy(reduced, sigma_mm)
     along_kji = np.gradient(volume.array, STEP_MM)
     return Slopes(volume, tuple(volume.with_array(s) for s in along_kji[::-1]))
 
@@ -54,19 +53,17 @@ def blurred(reduced: Volume, sigma_mm: float) -> Slopes:
 def refine(
     coarse: Slopes,
     fine: Slopes,
-    smooth: Volume,
     start: NDArray[np.float64],
     skull: bool,
     check: Callable[[], None],
 ) -> NDArray[np.float64]:
     """Rigid with one scale, then affine; ``start`` and result 4x4, MNI mm to native mm.
 
-    ``coarse`` and ``fine`` come from :func:`blurred` with 4 and 2 mm, ``smooth`` from
-    ``smooth_copy``. What is unlike any healthy brain under ``start`` is left out (cost-function
-    masking, Brett et al., NeuroImage 14, 2001): the affine stage would else shrink or fill it.
-    ``check`` is called at every step and may raise to stop.
+    ``coarse`` and ``fine`` come from :func:`blurred` with 4 and 2 mm. What is unlike any healthy
+    brain under ``start`` is left out (cost-function masking, Brett et al., NeuroImage 14, 2001):
+    the affine stage would else shrink or fill it. ``check`` is called at every step and may raise.
     """
-    kept = healthy_points(smooth, start, skull)
+    kept = healthy_points(fine.volume, start, skull)
     pose = start
     for seen, sigma_mm, step_mm, affine in (
         (coarse, 4.0, 8, False),

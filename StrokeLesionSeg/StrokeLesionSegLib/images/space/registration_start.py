@@ -29,6 +29,8 @@ _SKULL_MM = 12.0
 _RIM_MM = 4.0
 # Air around the reduced scan, so that points beyond its field of view count as background.
 _MARGIN_MM = 30.0
+# Wider fields of view are refused: they cost minutes, and what is in them is no head.
+_WIDEST_MM = 700.0
 # Starts followed to their local maximum.
 _STARTS = 6
 # Heads are smaller than MNI152's, which is larger than life.
@@ -82,9 +84,7 @@ def target(skull: bool, step_mm: int, sigma_mm: float) -> Target:
     t1 = ndimage.gaussian_filter(_flat_template(skull), sigma_mm / 2.0)
     # Both grids in the same way, so that the coarse one is every second place of the other.
     brain = template.array[::2, ::2, ::2] >= 128
-    mask = ndimage.distance_transform_edt(~brain, sampling=4.0) <= (
-        _SKULL_MM if skull else _RIM_MM
-    )
+    mask = ndimage.distance_transform_edt(~brain, sampling=4.0) <= (_SKULL_MM if skull else _RIM_MM)
     thin = (slice(None, None, step_mm // 4),) * 3
     brain, mask = brain[thin], mask[thin]
     kji = np.nonzero(mask)
@@ -97,7 +97,7 @@ def target(skull: bool, step_mm: int, sigma_mm: float) -> Target:
 def reduce_scan(volume: Volume) -> Volume:
     """Flattened float32 copy at 3 mm on RAS axes, with air around it.
 
-    Raises ``ValueError`` for an image without contrast.
+    Raises ``ValueError`` for an image without contrast or wider than any scan of a head.
     """
     import SimpleITK as sitk
 
@@ -105,6 +105,9 @@ def reduce_scan(volume: Volume) -> Volume:
     # leaves rounding in the origin, which must not decide anything either.
     reorder = nearest_ras(volume.grid)
     source = Volume(reorder.apply(volume.array), np.round(reorder.grid.affine, 6))
+    widest = max(n * s for n, s in zip(source.array.shape[::-1], source.spacing, strict=True))
+    if widest > _WIDEST_MM:
+        raise ValueError(f"the scan spans {widest:.0f} mm, so its voxel spacing must be wrong")
     array = np.ascontiguousarray(source.array, dtype=np.float32)
     if not np.isfinite(array.sum(dtype=np.float64)):
         array = np.nan_to_num(array, nan=0.0, posinf=0.0, neginf=0.0)
@@ -231,11 +234,11 @@ def robust_correlation(values: NDArray, seen: NDArray) -> float:
     return correlation(values[kept], seen[kept])
 
 
-def smooth_copy(reduced: Volume) -> Volume:
-    """The reduced scan with the noise taken off, for :func:`fit_quality`."""
+def smooth_copy(reduced: Volume, sigma_mm: float = 2.0) -> Volume:
+    """The reduced scan blurred; with 2 mm, which take the noise off, for :func:`fit_quality`."""
     from scipy import ndimage
 
-    return reduced.with_array(ndimage.gaussian_filter(reduced.array, 2.0 / STEP_MM))
+    return reduced.with_array(ndimage.gaussian_filter(reduced.array, sigma_mm / STEP_MM))
 
 
 def fit_quality(
@@ -289,9 +292,7 @@ def healthy_similarity(smooth: Volume, to_native: NDArray) -> float:
     return robust_correlation(values[kept], seen[kept])
 
 
-def healthy_points(
-    smooth: Volume, to_native: NDArray, skull: bool
-) -> dict[int, NDArray[np.bool_]]:
+def healthy_points(smooth: Volume, to_native: NDArray, skull: bool) -> dict[int, NDArray[np.bool_]]:
     """Which of the target's points to align by: not those where the scan is unlike any brain.
 
     For steps of 4 and 8 mm, true or false for each of the target's points. The lesion is found by
@@ -318,11 +319,9 @@ def search_starts(reduced: Volume, check: Callable[[], None]) -> list[NDArray[np
 
     ``check`` is called often and may raise to stop.
     """
-    from scipy import ndimage
-
     goal = target(False, 8, 6.0)
     points, values = goal.only(goal.brain)
-    blurred = reduced.with_array(ndimage.gaussian_filter(reduced.array, 5.0 / STEP_MM))
+    blurred = smooth_copy(reduced, 5.0)
 
     def score(parameters: NDArray) -> float:
         check()
