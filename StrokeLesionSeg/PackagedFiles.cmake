@@ -69,6 +69,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/space/canonical.py
   StrokeLesionSegLib/images/space/partial.py
   StrokeLesionSegLib/images/space/registration.py
+  StrokeLesionSegLib/images/space/registration_fit.py
   StrokeLesionSegLib/images/space/registration_start.py
   StrokeLesionSegLib/images/space/resample.py
   StrokeLesionSegLib/images/space/template.py

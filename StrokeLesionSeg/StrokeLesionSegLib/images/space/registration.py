@@ -76,7 +76,7 @@ def align_to_mni(
 
 def _align(
     volume: Volume, check: Callable[[], None]
-) -> tuple[NDArray[np.float64], str, float, float]:
+) -> tuple[NDArray, str, float, float]:
     """Matrix, reason, overlap and similarity of an :class:`Alignment`."""
     check()
     try:
