@@ -74,9 +74,7 @@ def align_to_mni(
     return Alignment(matrix, not reason, reason, overlap, similarity, seconds)
 
 
-def _align(
-    volume: Volume, check: Callable[[], None]
-) -> tuple[NDArray, str, float, float]:
+def _align(volume: Volume, check: Callable[[], None]) -> tuple[NDArray, str, float, float]:
     """Matrix, reason, overlap and similarity of an :class:`Alignment`."""
     check()
     try:
