@@ -68,9 +68,9 @@ def draw_icon() -> Image.Image:
 def draw_thumbnail() -> Image.Image:
     """An axial slice of the simulated stroke, radiological view."""
     sys.path.insert(0, str(ROOT / "StrokeLesionSeg"))
-    from StrokeLesionSegLib.slicerbridge.module.sample import simulate
+    from StrokeLesionSegLib.sample_scan import stroke_in_head
 
-    plane = simulate().t1.array[86].astype(np.float32)
+    plane = stroke_in_head().t1.array[86].astype(np.float32)
     grey = np.clip(plane / 880 * 255, 0, 255).astype(np.uint8)[::-1, ::-1]
     image = Image.fromarray(grey)
     square = Image.new("L", (max(image.size),) * 2)

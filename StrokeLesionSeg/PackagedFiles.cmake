@@ -4,6 +4,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSeg.py
   StrokeLesionSegLib/__init__.py
   StrokeLesionSegLib/__main__.py
+  StrokeLesionSegLib/boxes.py
   StrokeLesionSegLib/cli.py
   StrokeLesionSegLib/cohort/__init__.py
   StrokeLesionSegLib/cohort/batch.py
@@ -20,7 +21,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/__init__.py
   StrokeLesionSegLib/commands/batch.py
   StrokeLesionSegLib/commands/demo.py
-  StrokeLesionSegLib/commands/demo_stroke.py
   StrokeLesionSegLib/commands/info.py
   StrokeLesionSegLib/commands/models.py
   StrokeLesionSegLib/commands/options.py
@@ -148,6 +148,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/report/scan_page.py
   StrokeLesionSegLib/report/scan_pictures.py
   StrokeLesionSegLib/resources.py
+  StrokeLesionSegLib/sample_scan.py
   StrokeLesionSegLib/slicerbridge/__init__.py
   StrokeLesionSegLib/slicerbridge/editor/__init__.py
   StrokeLesionSegLib/slicerbridge/editor/clicks.py

@@ -1,8 +1,8 @@
 """Lesion Brush: paints only where the model finds lesion, erases only where it finds none."""
 
 from slicer.i18n import tr as _
+from StrokeLesionSegLib.boxes import is_empty
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
-from StrokeLesionSegLib.slicerbridge.editor.target import is_empty
 from StrokeLesionSegLib.slicerbridge.editor.views import (
     brush_circle,
     pixel_size,

@@ -1,8 +1,8 @@
 """Lesion Review: the candidates in order of doubt, decided one by one from the keyboard."""
 
 from slicer.i18n import tr as _
+from StrokeLesionSegLib.boxes import is_empty
 from StrokeLesionSegLib.slicerbridge.editor.review import Reviewer
-from StrokeLesionSegLib.slicerbridge.editor.target import is_empty
 from StrokeLesionSegLib.slicerbridge.editor.views import jump
 
 from . import widgets

@@ -5,9 +5,9 @@ import qt
 import slicer
 import vtk
 from slicer.i18n import tr as _
+from StrokeLesionSegLib.boxes import is_empty
 from StrokeLesionSegLib.slicerbridge.editor import write
 from StrokeLesionSegLib.slicerbridge.editor.regions import region_of, region_voxels
-from StrokeLesionSegLib.slicerbridge.editor.target import is_empty
 
 from . import widgets
 from .base import ENTER, MOVE, LesionEffect

@@ -10,8 +10,8 @@ import nibabel
 import numpy as np
 import pytest
 from StrokeLesionSegLib.cli import main
-from StrokeLesionSegLib.commands.demo_stroke import simulate_stroke
 from StrokeLesionSegLib.images import MNI_GRID, Volume
+from StrokeLesionSegLib.sample_scan import stroke_in_template
 
 pytest.importorskip("nilearn")
 pytest.importorskip("matplotlib")
@@ -34,7 +34,7 @@ def phantom() -> tuple[Volume, Volume, Volume]:
 
 def test_the_simulated_stroke_is_what_it_says(phantom: tuple[Volume, Volume, Volume]) -> None:
     t1, grey, white = phantom
-    stroke = simulate_stroke(*phantom, seed=3)
+    stroke = stroke_in_template(*phantom, seed=3)
     assert stroke.t1.array.dtype == np.int16
     truth = stroke.truth.array > 0
     assert 10_000 < truth.sum() < 120_000  # 1 mm voxels: 10 to 120 mL
@@ -62,7 +62,7 @@ def test_the_simulated_stroke_is_what_it_says(phantom: tuple[Volume, Volume, Vol
 
 
 def test_seeds_decide(phantom: tuple[Volume, Volume, Volume]) -> None:
-    first, again, other = (simulate_stroke(*phantom, seed=n).t1.array for n in (1, 1, 2))
+    first, again, other = (stroke_in_template(*phantom, seed=n).t1.array for n in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 

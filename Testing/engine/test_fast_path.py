@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from StrokeLesionSegLib.boxes import Box, grow_box
 from StrokeLesionSegLib.images import (
     MNI_GRID,
     Alignment,
@@ -26,7 +27,6 @@ from StrokeLesionSegLib.images import (
 from StrokeLesionSegLib.inference import choose_device, predict_volume, prepare_network
 from StrokeLesionSegLib.inference.precision import deciding_thresholds, probe_crop
 from StrokeLesionSegLib.inference.prepare import PreparedNetwork
-from StrokeLesionSegLib.inference.views import Box, grow_box
 from StrokeLesionSegLib.lesions import find_lesions
 from StrokeLesionSegLib.models import LoadedModel, load_model
 from StrokeLesionSegLib.models.store import shipped_models_directory
@@ -49,14 +49,14 @@ def model() -> LoadedModel:
 def scan(model: LoadedModel) -> tuple[NDArray[np.float32], Box]:
     """The demo's stroke, windowed, on the MNI grid; the brain's box at ``LEVELS``."""
     datasets = pytest.importorskip("nilearn.datasets")
-    from StrokeLesionSegLib.commands.demo_stroke import simulate_stroke
+    from StrokeLesionSegLib.sample_scan import stroke_in_template
 
     def volume(kind: str) -> Volume:
         image = getattr(datasets, f"load_mni152_{kind}")(resolution=1)
         array = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).transpose(2, 1, 0))
         return Volume(array, image.affine.astype(np.float64))
 
-    t1 = simulate_stroke(volume("template"), volume("gm_template"), volume("wm_template")).t1
+    t1 = stroke_in_template(volume("template"), volume("gm_template"), volume("wm_template")).t1
     canonical = to_canonical(t1, Alignment(np.eye(4), True, "", 1.0, 1.0, 0.0))
     assert canonical.volume.array.shape == MNI_GRID.shape
     preprocessing = model.manifest.preprocessing

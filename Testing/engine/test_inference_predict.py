@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from StrokeLesionSegLib.boxes import grow_box, whole_box
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.inference import predict_canonical, predict_volume, prepare_network
 from StrokeLesionSegLib.inference.device import Device
 from StrokeLesionSegLib.inference.fold import fold_batch_norms
-from StrokeLesionSegLib.inference.views import SliceStack, full_box, grow_box, passes
+from StrokeLesionSegLib.inference.views import SliceStack, passes
 from StrokeLesionSegLib.networks import build_network
 from torch import nn
 
@@ -110,7 +111,7 @@ def test_identity_network_returns_its_input(views, tta, box):
         array, Logit(), views=views, tta=tta, flip_axes=("i", "j", "k"), box=box
     )
     expected = np.zeros_like(array)
-    inside = box or full_box(array.shape)
+    inside = box or whole_box(array.shape)
     expected[inside] = array[inside]
     np.testing.assert_allclose(mean, expected, atol=2e-6)
     if views == "triplanar" or tta:  # all passes agree
@@ -122,7 +123,7 @@ def test_identity_network_returns_its_input(views, tta, box):
 def test_each_view_shows_the_right_planes():
     array = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
     axial, coronal, sagittal = (
-        SliceStack(array.shape, full_box(array.shape), view, 16)
+        SliceStack(array.shape, whole_box(array.shape), view, 16)
         for view in ("axial", "coronal", "sagittal")
     )
     np.testing.assert_array_equal(axial.planes(array)[2], array[2])

@@ -33,13 +33,13 @@ def model() -> LoadedModel:
 def stroke() -> tuple[nib.Nifti1Image, np.ndarray]:
     """The demo's simulated stroke in the MNI152 template, (I, J, K) as nibabel has it."""
     datasets = pytest.importorskip("nilearn.datasets")
-    from StrokeLesionSegLib.commands.demo_stroke import simulate_stroke
+    from StrokeLesionSegLib.sample_scan import stroke_in_template
 
     def volume(image: nib.Nifti1Image) -> Volume:
         array = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).transpose(2, 1, 0))
         return Volume(array, image.affine.astype(np.float64))
 
-    drawn = simulate_stroke(
+    drawn = stroke_in_template(
         volume(datasets.load_mni152_template(resolution=1)),
         volume(datasets.load_mni152_gm_template(resolution=1)),
         volume(datasets.load_mni152_wm_template(resolution=1)),

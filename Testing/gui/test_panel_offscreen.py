@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from StrokeLesionSegLib.sample_scan import stroke_in_head
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 # The sample is the same every time, and making it takes seconds.
-simulated_once = functools.lru_cache(maxsize=1)(sample.simulate)
+simulated_once = functools.lru_cache(maxsize=1)(stroke_in_head)
 
 
 class Panel:

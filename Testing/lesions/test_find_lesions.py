@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from StrokeLesionSegLib.boxes import bounding_box
 from StrokeLesionSegLib.lesions import find_lesions
-from StrokeLesionSegLib.lesions.find import bounding_box, label_components
+from StrokeLesionSegLib.lesions.find import label_components
 
 IDENTITY = np.eye(4)
 

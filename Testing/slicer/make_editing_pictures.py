@@ -227,6 +227,7 @@ def main() -> None:
     slicer = headless_slicer.start(tempfile.mkdtemp())
     import editor_stand_in
     import effect_stand_in
+    from StrokeLesionSegLib.sample_scan import stroke_in_head
     from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
     from StrokeLesionSegLib.slicerbridge.module import sample
 
@@ -235,7 +236,7 @@ def main() -> None:
     layout = editor_stand_in.LayoutManager(slicer)
     slicer.app.layoutManager = lambda: layout
     slicer.util.mainWindow = lambda: None
-    truth = sample.simulate(arguments.seed).truth.array != 0
+    truth = stroke_in_head(arguments.seed).truth.array != 0
     reader = Reader(slicer, package, truth, volume)
     views = make_pictures.Views(slicer)
     orientations = make_pictures.ORIENTATIONS

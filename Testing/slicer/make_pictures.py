@@ -154,14 +154,14 @@ class Views:
 def brain_surface(vtk: Any) -> Any:
     """A pale actor of the MNI152 brain where the sample has it, RAS mm."""
     from StrokeLesionSegLib.images.space.template import template_brain
-    from StrokeLesionSegLib.slicerbridge.module.sample import _SHIFT_MM
+    from StrokeLesionSegLib.sample_scan import HEAD_SHIFT_MM
     from vtk.util.numpy_support import numpy_to_vtk
 
     brain = template_brain()
     image = vtk.vtkImageData()
     image.SetDimensions(*brain.array.shape[::-1])
     image.SetSpacing(2, 2, 2)
-    image.SetOrigin(*(brain.affine[:3, 3] + _SHIFT_MM))
+    image.SetOrigin(*(brain.affine[:3, 3] + HEAD_SHIFT_MM))
     image.GetPointData().SetScalars(numpy_to_vtk(brain.array.reshape(-1), deep=1))
     surface = vtk.vtkFlyingEdges3D()
     surface.SetInputData(image)
@@ -211,6 +211,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     slicer = headless_slicer.start(tempfile.mkdtemp())
     from PIL import Image
+    from StrokeLesionSegLib.sample_scan import stroke_in_head
     from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
     from StrokeLesionSegLib.slicerbridge.module import sample
     from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
@@ -222,7 +223,7 @@ def main() -> None:
     panel = open_panel(slicer, folder)
     panel.picture("2-ready")
     if arguments.simulated_probability:
-        probability = truth_as_probability(sample.simulate())
+        probability = truth_as_probability(stroke_in_head())
         segmentation = results.add_segmentation(volume)
         node = results.add_map(probability, volume, "probability")
         segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())

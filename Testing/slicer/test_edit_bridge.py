@@ -14,6 +14,7 @@ import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node
 from editor_stand_in import Editor, LayoutManager
 from map_session import BALL_MM, MapSession
+from StrokeLesionSegLib.boxes import whole_box
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.slicerbridge.editor import (
@@ -139,7 +140,7 @@ def test_the_remembered_segment_is_changed_and_its_masking_counts(slicer: Any) -
     told: list[Any] = []
     bench.editor.node.AddObserver("ModifiedEvent", lambda *a: told.append(a))
     mask = np.ones(bench.probability.shape, bool)
-    whole = edit_target.whole_box(mask.shape)
+    whole = whole_box(mask.shape)
     edit_write.add(bench.effect, bench.target, bench.grid, whole, mask)
     now = bench.now()
     outside = ~(bench.before["two"] | bench.before["three"])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from bridge_scenes import AFFINES, head_node
 from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
 from StrokeLesionSegLib.slicerbridge.engine import batch, system_check, torch_setup
 from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
 from StrokeLesionSegLib.slicerbridge.module import panel_texts, sample
@@ -22,8 +23,8 @@ from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 
 
 @pytest.fixture(scope="module")
-def simulated() -> sample.SimulatedStroke:
-    return sample.simulate()
+def simulated() -> SimulatedStroke:
+    return stroke_in_head()
 
 
 def test_nothing_chosen_says_what_to_choose(slicer: Any) -> None:
@@ -32,7 +33,7 @@ def test_nothing_chosen_says_what_to_choose(slicer: Any) -> None:
 
 
 def test_a_whole_head_a_stripped_brain_and_other_contrasts(
-    slicer: Any, simulated: sample.SimulatedStroke
+    slicer: Any, simulated: SimulatedStroke
 ) -> None:
     t1 = simulated.t1
     judged = verdict(add_volume_node(t1, "T1"))
@@ -310,8 +311,8 @@ def test_the_terminology_file_is_sound(repository: Path) -> None:
         assert known[term.code] == term.meaning
 
 
-def test_the_sample_is_the_same_every_time(simulated: sample.SimulatedStroke) -> None:
-    again = sample.simulate()
+def test_the_sample_is_the_same_every_time(simulated: SimulatedStroke) -> None:
+    again = stroke_in_head()
     np.testing.assert_array_equal(again.t1.array, simulated.t1.array)
     np.testing.assert_array_equal(again.truth.array, simulated.truth.array)
     assert 20 < simulated.truth.array.sum() / 1000 < 60

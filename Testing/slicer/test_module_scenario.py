@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess
 from StrokeLesionSegLib.slicerbridge.engine.run import RunError, RunParameters, SegmentationRun
 from StrokeLesionSegLib.slicerbridge.module import sample, selftest
@@ -40,8 +41,8 @@ def module(slicer: Any, model_home: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def simulated() -> sample.SimulatedStroke:
-    return sample.simulate()
+def simulated() -> SimulatedStroke:
+    return stroke_in_head()
 
 
 def test_the_whole_way_of_a_user(module: Any, slicer: Any) -> None:
@@ -95,7 +96,7 @@ def test_the_part_of_the_self_test_without_the_engine(module: Any, slicer: Any) 
 
 
 def test_the_simulated_lesion_is_found_where_it_is(
-    slicer: Any, model_home: Path, simulated: sample.SimulatedStroke
+    slicer: Any, model_home: Path, simulated: SimulatedStroke
 ) -> None:
     node = add_volume_node(simulated.t1, "T1")
     logic = BridgeLogic()
@@ -108,9 +109,7 @@ def test_the_simulated_lesion_is_found_where_it_is(
     assert found > 2 * mirrored, "left and right"
 
 
-def test_two_runs_do_not_collide(
-    slicer: Any, model_home: Path, simulated: sample.SimulatedStroke
-) -> None:
+def test_two_runs_do_not_collide(slicer: Any, model_home: Path, simulated: SimulatedStroke) -> None:
     nodes = [add_volume_node(simulated.t1, name) for name in ("One", "Two")]
     runs = [SegmentationRun(node, FAST) for node in nodes]
     for run in runs:
@@ -130,7 +129,7 @@ def test_two_runs_do_not_collide(
 
 
 def test_closing_the_scene_during_a_run_is_safe(
-    slicer: Any, model_home: Path, simulated: sample.SimulatedStroke
+    slicer: Any, model_home: Path, simulated: SimulatedStroke
 ) -> None:
     run = SegmentationRun(add_volume_node(simulated.t1, "T1"), FAST)
     run.start()
@@ -207,7 +206,7 @@ def test_unusable_inputs_are_refused_before_the_run(slicer: Any, kind: str) -> N
 
 
 def test_thresholds_do_not_start_the_engine(
-    slicer: Any, model_home: Path, simulated: sample.SimulatedStroke, monkeypatch: Any
+    slicer: Any, model_home: Path, simulated: SimulatedStroke, monkeypatch: Any
 ) -> None:
     logic = BridgeLogic()
     segmentation = logic.segment(add_volume_node(simulated.t1, "T1"), FAST, timeout_s=120)
@@ -219,7 +218,7 @@ def test_thresholds_do_not_start_the_engine(
 
 @pytest.mark.timeout(600)
 def test_the_shipped_model_from_run_to_report(
-    slicer: Any, simulated: sample.SimulatedStroke, tmp_path: Path
+    slicer: Any, simulated: SimulatedStroke, tmp_path: Path
 ) -> None:
     """Its lesions end at one probability and have to reach another: the engine's mask follows
     from its probability by both, and so does the segment at every position of the slider."""

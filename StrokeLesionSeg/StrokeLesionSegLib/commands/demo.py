@@ -17,7 +17,7 @@ from .segment import print_result
 
 if TYPE_CHECKING:
     from ..images import Volume
-    from .demo_stroke import SimulatedStroke
+    from ..sample_scan import SimulatedStroke
 
 # Uncertainty below this is not drawn.
 _LEAST_SPREAD = 0.02
@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _simulate(seed: int) -> SimulatedStroke:
     from nilearn import datasets
 
-    from .demo_stroke import simulate_stroke
+    from ..sample_scan import stroke_in_template
 
     loaders = (
         datasets.load_mni152_template,
@@ -118,7 +118,7 @@ def _simulate(seed: int) -> SimulatedStroke:
         datasets.load_mni152_wm_template,
     )
     t1, grey, white = (_from_nibabel(load(resolution=1)) for load in loaders)
-    return simulate_stroke(t1, grey, white, seed)
+    return stroke_in_template(t1, grey, white, seed)
 
 
 def _from_nibabel(image: Any) -> Volume:

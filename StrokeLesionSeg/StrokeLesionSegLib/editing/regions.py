@@ -177,7 +177,7 @@ def along(slope_ijk: NDArray[np.float64], start: float, box: Box) -> NDArray[np.
 
 def true_box(mask: NDArray[np.bool_]) -> Box:
     """The smallest box that holds all true voxels; ``EMPTY`` if there are none."""
-    from ..lesions.find import bounding_box
+    from ..boxes import bounding_box
 
     return bounding_box(mask) or EMPTY
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..boxes import Box, whole_box
 from ..errors import Cancelled, InputError
 from ..images.volume import Volume
 from .device import available_threads, choose_device, peak_memory_bytes, torch_threads
 from .options import SegmentOptions
-from .views import Box, full_box
 
 if TYPE_CHECKING:
     from ..images import Alignment, Canonical
@@ -146,7 +146,7 @@ def before_network(
             raise InputError("image", str(error), "Check that it is a T1 scan of a head") from error
         # The canonical array is ours alone: windowing in place saves a copy of the volume.
         array = apply_window(array, window, out=array if array.flags.writeable else None)
-        box = brain_box(canonical) if options.crop else full_box(array.shape)
+        box = brain_box(canonical) if options.crop else whole_box(array.shape)
     return ReadyScan(canonical, array, box, window, found, run.timings, run.warnings)
 
 

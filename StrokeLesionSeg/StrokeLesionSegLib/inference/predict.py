@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..boxes import Box, check_box, whole_box
 from ..errors import Cancelled, InputError
 from ..models.channels import MIRROR, T1, offset_mm
 from .device import Device, choose_device
 from .prepare import PreparedNetwork, on_cpu, prepare_network, running
-from .views import Box, Pass, SliceStack, check_box, full_box, passes
+from .views import Pass, SliceStack, passes
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +134,7 @@ def predict_volume(
     shape.
     """
     array01 = np.ascontiguousarray(array01, dtype=np.float32)
-    box = full_box(array01.shape) if box is None else check_box(box, array01.shape)
+    box = whole_box(array01.shape) if box is None else check_box(box, array01.shape)
     inputs = {T1: array01, **_checked_guidance(guidance, prepared.channels, array01.shape)}
     if mirror and MIRROR in prepared.channels:
         inputs[MIRROR] = array01[:, :, ::-1]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Box = tuple[slice, slice, slice]
+from ..boxes import Box, check_box, grow_box
 
 #: Axis of the (k, j, i) array that a view slices along; its planes are the other two in order.
 VIEW_AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -66,41 +66,6 @@ def passes(views: str, tta: bool = False, flip_axes: Sequence[str] = ("i",)) -> 
     return result
 
 
-def full_box(shape: Sequence[int]) -> Box:
-    """The box of a whole (K, J, I) array."""
-    k, j, i = (slice(0, int(n)) for n in shape)
-    return k, j, i
-
-
-def check_box(box: Box, shape: Sequence[int]) -> Box:
-    """``box`` with plain bounds; raises ``ValueError`` if it is empty or leaves the array."""
-    plain = []
-    for part, size in zip(box, shape, strict=True):
-        start, stop, step = part.indices(size)
-        if step != 1 or stop <= start:
-            raise ValueError(f"box {box} is empty or strided in an array of {tuple(shape)}")
-        if (part.start or 0) < 0 or (part.stop is not None and part.stop > size):
-            raise ValueError(f"box {box} leaves an array of {tuple(shape)}")
-        plain.append(slice(start, stop))
-    k, j, i = plain
-    return k, j, i
-
-
-def grow_box(box: Box, shape: Sequence[int], multiple: int) -> Box:
-    """``box`` grown to a multiple of ``multiple`` along each axis, as far as the array reaches.
-
-    The planes are padded to that size anyway: surroundings cost no more than zeros.
-    """
-    grown = []
-    for part, size in zip(box, shape, strict=True):
-        extent = part.stop - part.start
-        target = min(-(-extent // multiple) * multiple, size)
-        start = min(max(0, part.start - (target - extent) // 2), size - target)
-        grown.append(slice(start, start + target))
-    k, j, i = grown
-    return k, j, i
-
-
 class SliceStack:
     """The slices of one view of a volume within a box.
 
@@ -116,6 +81,7 @@ class SliceStack:
         self.view = view
         self.axis = VIEW_AXES[view]
         self.box = check_box(box, shape)
+        # The planes are padded to that size anyway: surroundings cost no more than zeros.
         grown = grow_box(self.box, shape, multiple)
         rows, columns = (grown[axis] for axis in range(3) if axis != self.axis)
         self._plane = (rows, columns)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .find import bounding_box, label_components
+from ..boxes import bounding_box
+from .find import label_components
 
 #: Probabilities below this count as 0: a million voxels of brain at .001 are no missed litre.
 FLOOR = 0.05

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..boxes import bounding_box
 from .measure import Lesion, Summary, measure_lesions, summarise
 
 
@@ -161,22 +161,6 @@ def check_affine(value: ArrayLike, name: str) -> NDArray[np.float64]:
     if abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
         raise ValueError(f"{name} cannot be inverted")
     return matrix
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """The smallest box that holds all true voxels of a 3D mask; None if there are none."""
-    # One pass over the volume; the other two axes look at a plane.
-    plane = np.asarray(mask.any(axis=0))
-    if not plane.any():
-        return None
-    inner = (_span(plane.any(axis=1)), _span(plane.any(axis=0)))
-    return _span(mask[(slice(None), *inner)].any(axis=(1, 2))), *inner
-
-
-def _span(line: Any) -> slice:
-    """From the first to the last true element."""
-    there = np.flatnonzero(line)
-    return slice(int(there[0]), int(there[-1]) + 1)
 
 
 def kept_components(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..images import Volume, read_scan
-from . import RegionTable, RegionVolume
+from .content import RegionTable, RegionVolume
 
 # Bounds on what a file may ask of us.
 MAX_LABEL_BYTES = 4 << 20

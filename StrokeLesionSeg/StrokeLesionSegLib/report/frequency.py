@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..errors import Cancelled
 from ..images import MNI_GRID, Volume
-from . import FrequencyMap
+from .content import FrequencyMap
 from .nearest import nearest_labels
 
 

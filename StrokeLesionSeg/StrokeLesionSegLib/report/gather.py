@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..outputs import split_name
-from . import (
+from .content import (
     RADIOLOGICAL,
     AlignmentFacts,
     Fact,
     RegionTable,
     ReportContent,
     TriedAlignment,
-    without_paths,
 )
 from .nearest import nearest_labels
+from .page import without_paths
 
 if TYPE_CHECKING:
     from ..images import Alignment, Canonical, Scan, Volume

@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..boxes import Box
 from ..images import Grid, Volume
-
-Box = tuple[slice, slice, slice]
 
 
 def nearest_labels(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..boxes import Box, bounding_box, whole_box, widen
 from .content import NEUROLOGICAL
 from .contours import outline_path
 from .page import Markup, element
@@ -26,19 +27,10 @@ _HEAT = np.array(
 )
 _HEAT_LEVELS = 32
 
-Box = tuple[slice, slice, slice]
-
 
 def crop_box(mask: NDArray[np.bool_], margin: int) -> Box:
     """The box (k, j, i) that holds a 3D mask and ``margin`` voxels more; all if it is empty."""
-    parts = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        where = np.flatnonzero(mask.any(axis=others))
-        size = mask.shape[axis]
-        first, last = (int(where[0]), int(where[-1])) if where.size else (0, size - 1)
-        parts.append(slice(max(0, first - margin), min(size, last + 1 + margin)))
-    return parts[0], parts[1], parts[2]
+    return widen(bounding_box(mask) or whole_box(mask.shape), margin, mask.shape)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..boxes import Box
 from ..lesions.measure import BOTH, Lesion
 from .content import RADIOLOGICAL, ReportContent
 from .page import Markup, element, figure, joined, paragraph, section
-from .pictures import AXIAL, CORONAL, SAGITTAL, Box, Cell, Views, crop_box, legend, sheet
+from .pictures import AXIAL, CORONAL, SAGITTAL, Cell, Views, crop_box, legend, sheet
 
 MOSAIC_CELLS, MOSAIC_COLUMNS = 24, 6
 SPREAD_CELLS, SPREAD_COLUMNS = 8, 4

@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
+from StrokeLesionSegLib.boxes import Box, bounding_box, widen
 from StrokeLesionSegLib.images import MNI_GRID
 
 from .scanner import expose, warp_head
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Box = tuple[slice, slice, slice]
 
 KINDS = ("cavity", "mixed", "faint")
 # Volumes of native ATLAS lesions at 5, 50 and 95 percent, in mL (evaluation.md).
@@ -285,19 +285,18 @@ def poisson_blend(inner: Array, outer: Array, band: Mask, keep: float, steps: in
     return u
 
 
-def _box(mask: Mask, margin: int) -> Box:
-    sides = []
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        sides.append(slice(max(0, int(hit[0]) - margin), int(hit[-1]) + margin + 1))
-    return sides[0], sides[1], sides[2]
+def _around(mask: Mask, margin: int) -> Box:
+    """The box of the true voxels, of which there is one at least, and ``margin`` around."""
+    box = bounding_box(mask)
+    assert box is not None
+    return widen(box, margin, mask.shape)
 
 
 def implant(
     rng: np.random.Generator, t1: Array, brain: Mask, shape: Mask, tissue: Tissue, kind: str
 ) -> Array:
     """``t1`` with a lesion of outline ``shape``; "cavity", "mixed" or "faint"."""
-    box = _box(shape, 9)
+    box = _around(shape, 9)
     t, local, m = t1[box], tissue.local[box], shape[box]
     head = brain[box]
     inside = ndimage.distance_transform_edt(m).astype(np.float32)
@@ -387,7 +386,7 @@ def mimics(
         for _ in range(int(rng.integers(2, 12))):
             centre = places[rng.integers(len(places))].astype(float)
             spot = _small_outline(rng, centre, float(np.exp(rng.uniform(-4.6, -2.2))))
-            soft = ndimage.gaussian_filter(spot[box := _box(spot, 4)].astype(np.float32), 0.7)
+            soft = ndimage.gaussian_filter(spot[box := _around(spot, 4)].astype(np.float32), 0.7)
             target = rng.uniform(0.85, 1.05) * float(np.median(tissue.grey))
             darker = np.minimum(ratio[box], target)
             ratio[box] += soft * white[box] * rng.uniform(0.5, 1.0) * (darker - ratio[box])

@@ -7,11 +7,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import Box, bounding_box, whole_box, widen
 from ..window import foreground_threshold
 from .canonical import Canonical
 from .template import MNI_GRID, mni_brain_mask, template_brain, upsample_linear
-
-Box = tuple[slice, slice, slice]
 
 # Between the brain and the sides of the box. An affine alignment leaves a few millimetres.
 _MARGIN_MM = 5
@@ -39,21 +38,18 @@ def brain_box(canonical: Canonical) -> Box:
     """
     array = canonical.volume.array
     if on_mni_grid(canonical):
-        return _bounds(mni_brain_mask().array != 0, _MARGIN_MM)
+        brain = bounding_box(mni_brain_mask().array != 0) or whole_box(array.shape)
+        return widen(brain, _MARGIN_MM, array.shape)
     try:
         foreground = array > _tissue_level(array)
     except ValueError:  # nothing finite, or constant
-        return _whole(array.shape)
+        return whole_box(array.shape)
     k = _extent(foreground.sum(axis=(1, 2)))
     k = slice(max(k.start, k.stop - _HEAD_HEIGHT_MM), k.stop)
     foreground = foreground[k]
     j = _extent(foreground.sum(axis=(0, 2)))
     i = _extent(foreground.sum(axis=(0, 1)))
-    grown = [
-        slice(max(0, part.start - _MARGIN_MM), min(size, part.stop + _MARGIN_MM))
-        for part, size in zip((k, j, i), array.shape, strict=True)
-    ]
-    return grown[0], grown[1], grown[2]
+    return widen((k, j, i), _MARGIN_MM, array.shape)
 
 
 def brain_mask_for(canonical: Canonical, margin_mm: float = 0.0) -> NDArray[np.bool_]:
@@ -93,20 +89,6 @@ def _grown_mask(margin_mm: float) -> NDArray[np.bool_]:
     return brain
 
 
-def _bounds(mask: NDArray[np.bool_], margin: int) -> Box:
-    """The box of the true voxels of ``mask`` with ``margin`` voxels around, within the array."""
-    parts = []
-    for axis, size in enumerate(mask.shape):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        parts.append(slice(max(0, int(there[0]) - margin), min(size, int(there[-1]) + 1 + margin)))
-    return parts[0], parts[1], parts[2]
-
-
 def _extent(counts: NDArray[np.int64]) -> slice:
     there = np.flatnonzero(counts > _PLANE_SHARE * counts.max())
     return slice(int(there[0]), int(there[-1]) + 1)
-
-
-def _whole(shape: tuple[int, ...]) -> Box:
-    k, j, i = (slice(0, n) for n in shape)
-    return k, j, i

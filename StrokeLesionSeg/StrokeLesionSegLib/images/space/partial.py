@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import Box
 from ..volume import Grid
 from . import resample
 from .canonical import Canonical, _centred_map, _index_map, _plan, grid_spacing, nearest_ras
-
-Box = tuple[slice, slice, slice]
 
 
 class NativeParts:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..find import bounding_box, label_components
+from ...boxes import bounding_box
+from ..find import label_components
 
 
 @dataclass(frozen=True)

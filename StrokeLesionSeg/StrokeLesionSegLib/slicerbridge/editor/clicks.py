@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import Box, is_empty, join
 from ...errors import InputError
 from ..i18n import tr as _
 from . import write
 from .store import Entry, SessionStore
-from .target import Box, EditTarget, is_empty, joined
+from .target import EditTarget
 
 # With a 3D surface shown, Slicer makes it anew at every change: the slices that follow the click's
 # own are then written together, every so many seconds.
@@ -219,7 +220,7 @@ class ClickWork:
             if self._later is None:
                 self._later = np.zeros(self._before.shape, np.uint8)
             self._later[box][wanted != held] = 1 + wanted[wanted != held].astype(np.uint8)
-            self._waiting = joined(self._waiting, box)
+            self._waiting = join(self._waiting, box)
         else:
             self._write(box, wanted)
         self._before[box] = after

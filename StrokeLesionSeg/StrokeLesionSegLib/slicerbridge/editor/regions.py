@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..i18n import tr as _
-from .target import Box, EditGrid
+from .target import EditGrid
 from .views import ViewPlane
 from .write import CannotEdit
 
 if TYPE_CHECKING:
     from ...editing import Region
-
-KINDS = ("whole", "slice", "slab", "roi")
 
 
 def region_of(
@@ -25,7 +23,7 @@ def region_of(
     millimetres: float,
     roi_node: Any | None,
 ) -> Region:
-    """The session's region for one of ``KINDS``.
+    """The session's region; ``kind`` is "whole", "slice", "slab" or "roi".
 
     ``plane``: what the view in question shows. ``millimetres``: thickness of the slab. Raises
     ``CannotEdit`` if there is no view or no ROI.
@@ -76,8 +74,3 @@ def region_voxels(region: Region, edit_grid: EditGrid) -> NDArray[np.bool_] | No
     inside = region.mask(edit_grid.grid, box)
     out[box] = True if inside is None else inside
     return out
-
-
-def region_box(region: Region, edit_grid: EditGrid) -> Box:
-    """The box of the edited grid that holds the region."""
-    return region.box(edit_grid.grid)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import Box, is_empty, join
 from . import write
 from .store import Entry, SessionStore
-from .target import Box, EditTarget, is_empty, joined
+from .target import EditTarget
 
 if TYPE_CHECKING:
     from ...editing import Candidate
@@ -111,7 +112,7 @@ class Reviewer:
         had = bool((held[old] != 0).any())
         changed = session.rerun(candidate_id)
         if had and not is_empty(changed):
-            around = joined(box, changed)
+            around = join(box, changed)
             assert around is not None
             inside = tuple(
                 slice(b.start - a.start, b.stop - a.start) for a, b in zip(around, box, strict=True)

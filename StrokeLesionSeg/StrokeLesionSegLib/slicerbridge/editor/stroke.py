@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import Box, is_empty, join
 from . import write
 from .store import Entry, SessionStore
-from .target import Box, EditTarget, is_empty, joined
+from .target import EditTarget
 from .views import ViewPlane
 
 # Touches lie this part of the radius apart along a stroke.
@@ -67,8 +68,8 @@ class Stroke:
             )
             if not is_empty(box):
                 self.mask[box] |= mask.astype(np.uint8)
-                touched = joined(touched, box)
-        self.box = joined(self.box, touched)
+                touched = join(touched, box)
+        self.box = join(self.box, touched)
         return touched
 
     def _scale(self, world: Sequence[float], here: NDArray[np.float64]) -> float:

@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import Box, whole_box
 from ...images.volume import Grid, Volume
 from ..i18n import tr as _
 from ..scene.results import finished
 from ..scene.volumes import affine_from_node, node_by_id
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -246,24 +245,3 @@ def empty_image(edit_grid: EditGrid, box: Box | None = None) -> Any:
     image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
     vtk_to_numpy(image.GetPointData().GetScalars())[:] = 0
     return image
-
-
-def whole_box(shape: tuple[int, int, int]) -> Box:
-    """The box that is the whole grid."""
-    k, j, i = (slice(0, n) for n in shape)
-    return k, j, i
-
-
-def joined(one: Box | None, other: Box | None) -> Box | None:
-    """The smallest box that holds both."""
-    if one is None or other is None:
-        return one or other
-    k, j, i = (
-        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True)
-    )
-    return k, j, i
-
-
-def is_empty(box: Box | None) -> bool:
-    """True for None and for a box without voxels."""
-    return box is None or any(part.stop <= part.start for part in box)

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import Box, is_empty
 from ..i18n import tr as _
-from .target import Box, EditGrid, EditTarget, empty_image, is_empty, voxels_of_image
+from .target import EditGrid, EditTarget, empty_image, voxels_of_image
 
 
 class CannotEdit(Exception):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import bounding_box
 from ...images.volume import Grid
 
 
@@ -30,8 +31,6 @@ class Patch:
 
     def trimmed(self) -> Patch:
         """Cut to the voxels that are set; this patch if there are none."""
-        from ...lesions.find import bounding_box
-
         box = bounding_box(self.mask != 0)
         if box is None:
             return self

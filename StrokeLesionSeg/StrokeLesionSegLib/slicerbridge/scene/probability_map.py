@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import bounding_box
 from ...images.volume import Volume
 from .patch import Patch
 
@@ -53,8 +54,6 @@ class ProbabilityMap:
         to_mni: NDArray[np.float64] | None = None,
         floor: float = SHOWN_FROM,
     ) -> None:
-        from ...lesions.find import bounding_box
-
         self.volume = volume
         self.to_mni = to_mni
         self.floor = floor
