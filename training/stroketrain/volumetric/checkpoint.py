@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from StrokeLesionSegLib.errors import InputError
 from torch import Tensor, nn
@@ -89,7 +90,7 @@ def load_run(
         if optimizer is not None:
             _fill_optimizer(network, optimizer, tensors)
         return Progress(record["step"], record["seconds"], record["log"])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
             folder, f"the saved run cannot be read ({error})", "start in another folder"
         ) from error

@@ -111,7 +111,9 @@ def train(
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        _follow(mean, network, min(options.decay, (done + 1) / (done + 20)))
+        # A young network is followed closely; weights that were there before count as they are.
+        young = (progress.step + 1) / (progress.step + 20) if start is None else 1.0
+        _follow(mean, network, min(options.decay, young))
         progress.step += 1
         recent.append(result)
         progress.seconds = spent + time.monotonic() - began
@@ -130,11 +132,12 @@ def train(
 
 def load_weights(network: nn.Module, path: Path) -> None:
     """Fill ``network`` from a safetensors file. Raises ``InputError`` if they do not fit."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         network.load_state_dict({n: t.float() for n, t in load_file(path).items()})
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise InputError(path, f"does not fit the network ({first})", "see --network") from error
 

@@ -1,0 +1,196 @@
+"""Training the volumetric network: steps, clicks, checkpoints, and a run stopped and resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
+from StrokeLesionSegLib.inference.click_stamp import stamp
+from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE
+from StrokeLesionSegLib.learning.clicks import Click, channels_of, clicks_on_errors
+from StrokeLesionSegLib.learning.step import StepOptions, make_batch, make_step, voxel_weight
+from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
+from StrokeLesionSegLib.learning.strokes.shapes import MaskBank
+from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
+from stroketrain.volumetric.checkpoint import Progress, load_run, save_run
+from stroketrain.volumetric.heads import HeadFolder
+from stroketrain.volumetric.page import draw_page
+from stroketrain.volumetric.trainer import TrainOptions, train
+
+
+def small() -> VolumetricUNet:
+    torch.manual_seed(1)
+    return VolumetricUNet(filters=(4, 6))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> HeadFolder:
+    """A folder as ``prepare_heads`` makes it, with the template as its only person."""
+    path = tmp_path_factory.mktemp("heads")
+    (path / "heads").mkdir()
+    image = upsample_linear(template_head().array)[HEAD_BOX].round().astype(np.uint8)
+    ventricles = np.packbits(np.zeros(HEAD_SHAPE, bool))
+    np.savez(path / "heads" / "one.npz", image=image, ventricles=ventricles, coarse=True)
+    k, j, i = np.ogrid[:160, :192, :160]
+    ball = (k - 90) ** 2 + (j - 100) ** 2 + (i - 45) ** 2 < 18**2
+    bank = MaskBank.of([ball])
+    for part in ("train", "validation"):
+        np.savez(
+            path / f"masks-{part}.npz",
+            starts=bank.starts, shapes=bank.shapes, offsets=bank.offsets, bits=bank.bits,
+        )  # fmt: skip
+    np.save(path / "template.npy", np.zeros((80, 96, 80), np.float32))
+    (path / "split.json").write_text(json.dumps({"train": ["one"], "validation": ["one"]}))
+    return HeadFolder(path)
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no folder of prepared heads"):
+        HeadFolder(tmp_path)
+
+
+def test_a_run_goes_on_where_it_was(folder: HeadFolder, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = TrainOptions(steps=2, workers=0, threads=1, seed=3, report=1)
+    first = train(folder, run, options, network=small())
+    assert first.step == 2
+    assert len(first.log) == 2
+    kept = load_file(run / "state-0000002.safetensors")
+    again = train(folder, run, options, network=small())
+    assert again.step == 4
+    assert [line["step"] for line in again.log] == [1, 2, 3, 4]
+    # One state only, and it is another one.
+    (state,) = run.glob("state-*.safetensors")
+    assert state.name == "state-0000004.safetensors"
+    moved = load_file(state)
+    assert any(not torch.equal(kept[n], moved[n]) for n in kept if n.startswith("network."))
+    assert float(moved["optimizer.step.head.weight"]) == 4
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    network, mean = small(), small()
+    optimizer = torch.optim.AdamW(network.parameters(), 0.01)
+    network(torch.rand(1, 27, 8, 8, 8)).sum().backward()
+    optimizer.step()
+    save_run(tmp_path, network, mean, optimizer, Progress(7, 12.5, [{"step": 7}]), {"rate": 0.01})
+    other, other_mean = VolumetricUNet(filters=(4, 6)), VolumetricUNet(filters=(4, 6))
+    fresh = torch.optim.AdamW(other.parameters(), 0.01)
+    progress = load_run(tmp_path, other, other_mean, fresh)
+    assert progress == Progress(7, 12.5, [{"step": 7}])
+    for a, b in zip(network.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(optimizer.state[a]["exp_avg"], fresh.state[b]["exp_avg"])
+    assert load_run(tmp_path / "none", other, other_mean) is None
+
+
+def test_a_damaged_state_and_another_network_are_told(tmp_path: Path) -> None:
+    network = small()
+    optimizer = torch.optim.AdamW(network.parameters(), 0.01)
+    save_run(tmp_path, network, small(), optimizer, Progress(1), {})
+    with pytest.raises(InputError, match="cannot be read"):
+        load_run(tmp_path, VolumetricUNet(filters=(4, 8)), small())
+    (tmp_path / "state-0000001.safetensors").write_bytes(b"12345678")
+    with pytest.raises(InputError, match="start in another folder"):
+        load_run(tmp_path, network, small())
+
+
+def test_weights_that_do_not_fit_are_told(folder: HeadFolder, tmp_path: Path) -> None:
+    save_file({"head.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match="does not fit the network"):
+        train(folder, tmp_path / "r", TrainOptions(steps=1), start=tmp_path / "w.safetensors")
+
+
+def scene() -> tuple[torch.Tensor, ...]:
+    """A bright head with a dark ball in it, which is the lesion."""
+    image = torch.full(HEAD_SHAPE, 0.7)
+    lesions = torch.zeros(HEAD_SHAPE, dtype=torch.bool)
+    lesions[60:100, 60:100, 30:70] = True
+    image[lesions] = 0.1
+    return image, lesions, torch.zeros_like(lesions)
+
+
+@pytest.mark.parametrize("guided", [0.0, 1.0])
+def test_a_few_steps_on_one_scan_lower_its_loss(guided: float) -> None:
+    anatomy = Anatomy.of_template()
+    template, weight = torch.zeros(1, 1, 80, 96, 80), voxel_weight(anatomy.brain)
+    batch = make_batch(*scene(), template, weight)
+    network = small()
+    optimizer = torch.optim.AdamW(network.parameters(), 0.02)
+    losses = []
+    for n in range(8):
+        loss, result = make_step(
+            network, network, batch, StepOptions(guided=guided), np.random.default_rng(n)
+        )
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(result.loss)
+        assert result.guided == bool(guided)
+    assert np.mean(losses[-2:]) < 0.8 * losses[0]
+
+
+def test_an_empty_truth_is_charged_by_what_is_given_away() -> None:
+    image, lesions, ventricles = scene()
+    template, weight = torch.zeros(1, 1, 80, 96, 80), torch.ones(1, 8, 80, 96, 80)
+    batch = make_batch(image, lesions & False, ventricles, template, weight)
+    shy, bold = small(), small()
+    with torch.no_grad():
+        shy.head.bias.fill_(-12.0)
+        bold.head.bias.fill_(1.0)
+    rng = np.random.default_rng(0)
+    options = StepOptions(guided=0)
+    assert make_step(shy, shy, batch, options, rng)[1].loss < 0.3
+    assert make_step(bold, bold, batch, options, rng)[1].loss > 2
+
+
+def test_clicks_say_what_the_truth_says_where_the_answer_is_wrong() -> None:
+    truth = np.zeros((40, 40, 40), np.float32)
+    truth[5:15, 5:15, 5:15] = 1
+    predicted = np.zeros_like(truth)
+    predicted[25:33, 25:33, 25:33] = 1
+    rng = np.random.default_rng(0)
+    near = 0
+    clicks = clicks_on_errors(predicted, truth, rng, 200)
+    for click in clicks:
+        expected = truth if click.lesion else predicted
+        low = tuple(slice(max(0, c - 1), c + 2) for c in click.place)
+        assert expected[low].any()  # a click misses by a voxel at the most
+        near += expected[click.place] > 0
+    assert near > 170
+    assert {c.lesion for c in clicks} == {True, False}
+
+
+def test_where_nothing_is_wrong_a_lesion_is_confirmed_or_nothing_said() -> None:
+    truth = np.zeros((20, 20, 20), np.float32)
+    rng = np.random.default_rng(0)
+    assert clicks_on_errors(truth, truth, rng, 3) == []
+    truth[5:9, 5:9, 5:9] = 1
+    (click,) = clicks_on_errors(truth, truth, rng, 3)
+    assert click.lesion
+    assert truth[click.place] == 1
+
+
+def test_a_stamp_is_one_at_the_click_and_cut_at_the_edge() -> None:
+    channels = channels_of([Click((0, 5, 9), True), Click((4, 4, 4), False)], (10, 10, 10))
+    assert float(channels[0, 0, 5, 9]) == 1
+    assert float(channels[1, 4, 4, 4]) == 1
+    assert float(channels[0].max()) == 1
+    off = np.zeros((10, 10, 10), np.float32)
+    stamp(off, (40, 5, 5))
+    assert not off.any()
+
+
+def test_the_page_shows_every_scan(folder: HeadFolder, tmp_path: Path) -> None:
+    from PIL import Image
+
+    names = draw_page(folder, tmp_path / "page.png", scans=2, seed=1)
+    assert len(names) == 2
+    assert all(name.startswith("simulated") for name in names)
+    with Image.open(tmp_path / "page.png") as page:
+        assert page.size == (4 * (3 * 160 + 4), 2 * 192 + 4)
