@@ -85,7 +85,7 @@ def test_every_look_changes_the_truth_and_nothing_far_from_it(
     image = torch.from_numpy(head.image).float() / 255
     before, ventricles = image.clone(), torch.from_numpy(head.ventricles)
     truth = torch.zeros(HEAD_SHAPE, dtype=torch.bool)
-    levels = Levels(*anatomy.levels(image))
+    levels = Levels.of(image, ventricles, anatomy)
     shape = blob(generator(3), voxel(30, -20, 45), 1.0 if kind == "lacune" else 12.0, 1.3, 0.3)
     assert shape is not None
     ml = draw_lesion(generator(4), image, truth, ventricles, shape, kind, anatomy, levels)

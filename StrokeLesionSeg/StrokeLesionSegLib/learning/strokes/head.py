@@ -81,7 +81,7 @@ def simulate_head(
     recipe = recipe or Recipe()
     image = torch.from_numpy(head.image).float() / 255
     ventricles = torch.from_numpy(head.ventricles)
-    levels = Levels(*anatomy.levels(image))
+    levels = Levels.of(image, ventricles, anatomy)
     shapes = _plan(g, anatomy, bank, recipe) if chance(g, recipe.lesion) else []
     mimics: list[str] = []
 

@@ -23,10 +23,21 @@ KINDS = ("cavity", "mixed", "faint", "laminar", "lacune")
 
 @dataclass(frozen=True)
 class Levels:
-    """Grey values of fluid and of white matter in the head, both in [0, 1]."""
+    """Grey values in the head, in [0, 1]: ``fluid`` of the darkest fluid, ``white`` of white
+    matter, ``cavity`` of fluid in a wide space, as in the ventricles."""
 
     fluid: float
     white: float
+    cavity: float
+
+    @staticmethod
+    def of(image: Tensor, ventricles: Tensor, anatomy: Anatomy) -> Levels:
+        """Of a (160, 192, 160) image and its ventricles."""
+        fluid, white = anatomy.levels(image)
+        inside = image[ventricles]
+        # The middle of the darker half: the other half is wall and plexus.
+        wide = float(torch.quantile(inside[::3], 0.25)) if len(inside) > 900 else 1.2 * fluid
+        return Levels(fluid, white, min(max(wide, fluid), fluid + 0.3 * (white - fluid)))
 
 
 def draw_kind(g: Generator, volume_ml: float) -> str:
@@ -88,7 +99,8 @@ def _faint(g: Generator, t: Tensor, body: Tensor, levels: Levels) -> tuple[Tenso
     profile = gaussian(body, uniform(g, 0.8, 2.6))
     thin = _shrunken(g, t, uniform(g, 0, 1.6))
     thin = thin + (gaussian(thin, 1.5) - thin) * uniform(g, 0, 0.7)
-    keep = uniform(g, 0.5, 0.9) * (1 + 0.15 * noise_field(g, size, uniform(g, 3, 9)))
+    # Less contrast than this nobody could outline.
+    keep = uniform(g, 0.4, 0.82) * (1 + 0.15 * noise_field(g, size, uniform(g, 3, 9)))
     dark = levels.fluid + (thin - levels.fluid).clamp_min(0) * keep.clamp(0.2, 1)
     return t + profile * (torch.minimum(dark, t) - t), profile
 
@@ -104,7 +116,7 @@ def _laminar(g: Generator, t: Tensor, body: Tensor, levels: Levels) -> tuple[Ten
 def _lacune(g: Generator, t: Tensor, body: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
     """A small cavity, sharp, with a rim that is a little darker or brighter than its tissue."""
     profile = gaussian(body, uniform(g, 0.4, 0.9))
-    fluid = levels.fluid * uniform(g, 0.8, 1.9)
+    fluid = levels.cavity * uniform(g, 0.8, 1.7)
     rim = gaussian(body, 2.0) * (1 - profile) * uniform(g, -0.05, 0.25)
     out = t - rim * (t - levels.fluid).clamp_min(0)
     depth = uniform(g, 0.6, 1.0)
@@ -131,7 +143,7 @@ def _destroyed(
     wanted = noise_field(g, size, uniform(g, 3, 16)) * uniform(g, 0.7, 1.6) + lean
     wanted = wanted + (inner - 0.7) * uniform(g, 0, 6)
     cavity = torch.sigmoid(wanted * uniform(g, 2, 12))
-    fluid = levels.fluid * uniform(g, 0.6, 1.5)
+    fluid = levels.cavity * uniform(g, 0.7, 1.4)
     fluid = fluid + 0.03 * levels.white * noise_field(g, size, uniform(g, 2, 6)) * uniform(g, 0, 1)
     if chance(g, 0.5):
         fluid = fluid + _strands(g, size) * span * uniform(g, 0.15, 0.8)
@@ -141,7 +153,7 @@ def _destroyed(
         folds = torch.sigmoid((_shrunken(g, t, 1.6) - levels.fluid - 0.55 * span) * 14 / span)
         folds = folds * (inner < uniform(g, 0.8, 1.01)) * uniform(g, 0.2, 0.9)
         out = out + folds * (t * uniform(g, 0.75, 1.0) - out).clamp_min(0)
-    out = torch.minimum(out, torch.clamp_min(t, levels.fluid * 1.5))
+    out = torch.minimum(out, torch.clamp_min(t, levels.cavity * 1.4))
     return t + profile * (out - t), profile
 
 

@@ -98,7 +98,7 @@ def cyst(g: Generator, image: Tensor, anatomy: Anatomy, levels: Levels) -> None:
     depth = anatomy.depth[shape.box]
     inside = (shape.soft * 6 - 3).sigmoid() * torch.sigmoid((reach - depth) * 1.5)
     inside = inside * anatomy.brain[shape.box]
-    fill = levels.fluid * uniform(g, 0.7, 1.1)
+    fill = levels.cavity * uniform(g, 0.75, 1.15)
     part = image[shape.box]
     image[shape.box] = part + inside * (fill - part)
 

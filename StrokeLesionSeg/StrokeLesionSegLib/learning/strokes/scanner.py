@@ -33,7 +33,7 @@ def scanned(g: Generator, image: Tensor, anatomy: Anatomy, coarse: bool) -> Tens
     elif chance(g, 0.35):
         x = x * _defaced(g)
     r = uniform(g, 0, 1)
-    if r < 0.14:
+    if r < (0.06 if coarse else 0.14):
         x = torch.lerp(x, _box_blur(x), uniform(g, 0.3, 1.0))
     elif r < 0.26:
         x = _thick_slices(g, x)

@@ -145,7 +145,7 @@ def open_into(
     new = (near + ragged * (near > 0.02) > uniform(g, 0.12, 0.45)) & towards & ~ventricle
     new &= anatomy.lateral[box]
     soft = gaussian(new.float(), 0.6).maximum(new.float() * 0.8)
-    fill = levels.fluid * uniform(g, 0.7, 1.2)
+    fill = levels.cavity * uniform(g, 0.75, 1.15)
     image[box] += soft * (image[box].clamp_max(fill) - image[box])
     ventricles[box] |= new
 

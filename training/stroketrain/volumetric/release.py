@@ -1,0 +1,169 @@
+"""A release out of a run: a tail with a falling rate on a copy, an operating point, a model.
+
+The run itself is left as it is, and may go on meanwhile.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
+from torch import nn
+
+from .checkpoint import Progress, load_run
+from .heads import HeadFolder
+from .trainer import TrainOptions, train
+from .validation import Point, ScanScore, measure, score, summary, validation_scans
+
+CHANNELS = (
+    "t1",
+    "t1_mirror",
+    "template",
+    "click_positive",
+    "click_negative",
+    "previous_probability",
+)
+# What is tried; the second threshold is what a lesion has to reach somewhere.
+POINTS = tuple(
+    Point(low, high, ml, mean)
+    for low in (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
+    for high in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+    for ml in (0.1, 0.3)
+    for mean in (0.0, 0.4)
+    if high > low
+)
+
+
+@dataclass(frozen=True)
+class ReleaseOptions:
+    """``minutes`` of the tail, 0 for none. ``empty``: share of healthy scans that has to stay
+    exactly empty. ``threshold``: fixes the first threshold, where real patients ask for another
+    than simulated ones."""
+
+    name: str
+    version: str
+    minutes: float = 30.0
+    empty: float = 0.95
+    threshold: float | None = None
+    title: str = "Volumetric residual U-Net, simulated strokes"
+    description: str = (
+        "A residual U-Net over the whole head for chronic stroke lesions in T1-weighted MRI, with "
+        "clicks; trained on strokes simulated in real heads."
+    )
+    default: bool = False
+
+
+def cut_release(
+    folder: HeadFolder, run: Path, out: Path, options: ReleaseOptions, tail: TrainOptions
+) -> dict[str, Any]:
+    """Write a model to ``out`` and return what it scores on validation, by what is in it.
+
+    ``tail``: how the tail is trained; minutes and falling rate come from ``options``.
+    Raises ``InputError`` for a run that is none.
+    """
+    network = VolumetricUNet()
+    mean = VolumetricUNet()
+    if load_run(run, network, mean) is None:
+        raise InputError(run, "holds no saved run", "train one with stroketrain fit")
+    work = out.with_name(out.name + ".tail")
+    if options.minutes > 0:
+        if not work.exists():
+            shutil.copytree(run, work)
+        train(folder, work, replace(tail, minutes=options.minutes, fall=1.0, steps=None))
+    source = work if options.minutes > 0 else run
+    progress = load_run(source, network, mean)
+    assert progress is not None
+    point, scores = choose_point(mean, folder, options, keep=out.with_name(out.name + ".kept"))
+    metrics = {"validation": summary(scores)}
+    write(mean, out, point, options, _training(progress, folder), metrics)
+    return {"point": asdict(point), **metrics}
+
+
+def choose_point(
+    network: nn.Module, folder: HeadFolder, options: ReleaseOptions, keep: Path
+) -> tuple[Point, list[ScanScore]]:
+    """The point with the best mean of Dice and F1 of chronic and faint scans among those that leave
+    enough of the healthy ones empty, or, if none does, that which leaves most of them empty."""
+    points = [p for p in POINTS if options.threshold in (None, p.threshold)]
+    if not points:
+        points = [Point(options.threshold or 0.5, h, 0.1) for h in (0.5, 0.7, 0.9, 0.95)]
+    measure(network, folder, (), mirrored_pass=True, keep=keep)
+    by_point: list[list[ScanScore]] = [[] for _ in points]
+    for scan in validation_scans(folder):
+        p = np.load(keep / f"{scan.name}.npy").astype(np.float32)
+        for scores, one in zip(by_point, score(scan, p, points), strict=True):
+            scores.append(one)
+    shutil.rmtree(keep)
+    best = max(range(len(points)), key=lambda n: _worth(summary(by_point[n]), options.empty))
+    return points[best], by_point[best]
+
+
+def _worth(found: dict[str, float], empty: float) -> tuple[float, float]:
+    """Enough healthy ones empty goes before everything else."""
+    share = min(found.get("healthy empty", 1.0), empty)
+    names = ("chronic Dice", "chronic F1", "faint Dice", "faint F1")
+    return share, float(np.mean([found[n] for n in names if n in found] or [0.0]))
+
+
+def write(
+    network: nn.Module,
+    out: Path,
+    point: Point,
+    options: ReleaseOptions,
+    training: dict[str, Any],
+    metrics: dict[str, Any],
+) -> None:
+    """Write manifest and float16 weights of a model to the folder ``out``."""
+    from StrokeLesionSegLib.models import write_model
+
+    second = point.second_threshold if point.second_threshold > point.threshold else None
+    manifest: dict[str, Any] = {
+        "schema": 1,
+        "kind": "volumetric",
+        "name": options.name,
+        "version": options.version,
+        "title": options.title,
+        "description": options.description,
+        "license": "Apache-2.0",
+        "intended_use": "Research on stroke lesions in T1w MRI of adults. Trained on simulated "
+        "strokes. Not a medical device; not for diagnosis or treatment.",
+        "created": datetime.date.today().isoformat(),
+        "network": {"name": "volumetric_unet"},
+        "channels": list(CHANNELS),
+        "contrast": "T1w",
+        "labels": {"1": "stroke lesion"},
+        "preprocessing": {
+            "grid": "mni152-2009a-1mm",
+            "window_percentiles": [0.5, 99.5],
+            "window_low_of": "volume",
+            "brain_mask_margin_mm": 3,
+        },
+        "inference": {
+            "threshold": point.threshold,
+            "second_threshold": second,
+            "min_volume_ml": point.min_volume_ml,
+            "min_mean_probability": point.min_mean_probability,
+        },
+        "training": training,
+        "metrics": metrics,
+    }
+    if options.default:
+        manifest["default"] = True
+    write_model(out, manifest, network.state_dict(), dtype="float16")
+
+
+def _training(progress: Progress, folder: HeadFolder) -> dict[str, Any]:
+    return {
+        "simulated": True,
+        "steps": progress.step,
+        "hours": round(progress.seconds / 3600, 2),
+        "people": len(folder.names("train")),
+        "masks": len(folder.bank("train")),
+        "inputs": dict(INPUTS),
+    }
