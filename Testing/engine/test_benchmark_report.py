@@ -275,3 +275,14 @@ def test_unknown_parts_are_refused() -> None:
     )
     assert done.returncode == 2
     assert "no part speed" in done.stderr
+
+
+def test_alignments_of_two_checkouts_are_compared_in_mm_and_by_ratio() -> None:
+    import alignment
+    import numpy as np
+
+    moved = np.eye(4)
+    moved[:3, 3] = 3, 0, 4
+    assert alignment.moved_mm(moved, np.eye(4)) == pytest.approx((5.0, 5.0))
+    assert alignment.beside({"cold s": 1.0}, [{"cold s": 4.0}], "cold s") == "4.00, 1.00 (x 0.25)"
+    assert alignment.beside({"ok": True}, [{"ok": False}], "ok") == "no, yes"

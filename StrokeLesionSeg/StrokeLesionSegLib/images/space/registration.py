@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ...errors import Cancelled
 from ..volume import Volume
 from .alignment import Alignment
-from .registration_fit import blurred, refine
+from .registration_fit import Slopes, blurred, refine
 from .registration_start import (
     fit_quality,
     healthy_similarity,
@@ -22,7 +22,7 @@ from .registration_start import (
     search_starts,
 )
 
-# Starts refined at most; the second only if the first is no success.
+# Starts refined at most of each group; the next one only if there is no success yet.
 _REFINED = 2
 #: Seconds after which an alignment is given up; a usual head takes one.
 BUDGET_S = 15.0
@@ -85,26 +85,42 @@ def _align(volume: Volume, check: Callable[[], None]) -> tuple[NDArray, str, flo
     coarse, fine = blurred(reduced, 4.0), blurred(reduced, 2.0)
     smooth = fine.volume
     check()
-    starts = [(fit_quality(smooth, start)[1], start) for start in search_starts(reduced, check)]
-    starts.sort(key=lambda item: -item[0])
     best, overlap, fit, similarity = np.eye(4), 0.0, -1.0, -1.0
-    for before, start in starts[:_REFINED]:
-        # Nobody has to say whether the skull is there: the template that fits better goes first.
-        for skull in sorted((False, True), key=lambda s: -fit_quality(smooth, start, s)[1]):
-            pose = refine(coarse, fine, start, skull, check)
-            quality = fit_quality(smooth, pose)
-            # The refinement fits the outline too, which may cost a little within; not more.
-            sound = not _absurd(pose) and quality[1] > before - 0.1
-            if sound:
+    for group in search_starts(reduced, check):
+        starts = [(fit_quality(smooth, start)[1], start) for start in group]
+        starts.sort(key=lambda item: -item[0])
+        for before, start in starts[:_REFINED]:
+            pose, quality = _refined(coarse, fine, start, before, check)
+            if quality[1] > fit:
+                best, (overlap, fit) = pose, quality
+                similarity = healthy_similarity(smooth, best)
+            if similarity >= _MIN_SIMILARITY:
                 break
-        if not sound:
-            pose, quality = start, fit_quality(smooth, start)
-        if quality[1] > fit:
-            best, (overlap, fit) = pose, quality
-            similarity = healthy_similarity(smooth, best)
         if similarity >= _MIN_SIMILARITY:
             break
     return np.linalg.inv(best), _verdict(best, overlap, similarity), overlap, similarity
+
+
+def _refined(
+    coarse: Slopes,
+    fine: Slopes,
+    start: NDArray[np.float64],
+    before: float,
+    check: Callable[[], None],
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Pose and its ``fit_quality``: the refined one, or ``start`` if that one is not sound.
+
+    ``before`` is the similarity at ``start``.
+    """
+    smooth = fine.volume
+    # Nobody has to say whether the skull is there: the template that fits better goes first.
+    for skull in sorted((False, True), key=lambda s: -fit_quality(smooth, start, s)[1]):
+        pose = refine(coarse, fine, start, skull, check)
+        quality = fit_quality(smooth, pose)
+        # The refinement fits the outline too, which may cost a little within; not more.
+        if not _absurd(pose) and quality[1] > before - 0.1:
+            return pose, quality
+    return start, fit_quality(smooth, start)
 
 
 def _absurd(to_native: NDArray) -> str:

@@ -7,7 +7,7 @@ enough to be taken for it.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,8 +31,9 @@ _RIM_MM = 4.0
 _MARGIN_MM = 30.0
 # Wider fields of view are refused: they cost minutes, and what is in them is no head.
 _WIDEST_MM = 700.0
-# Starts followed to their local maximum.
+# Starts followed to their local maximum: at most, and before the others.
 _STARTS = 6
+_FIRST_STARTS = 2
 # Heads are smaller than MNI152's, which is larger than life.
 _USUAL_SCALE = 0.9
 # How wide brightness is evened out, and the blocks that this is found on.
@@ -314,10 +315,13 @@ def healthy_points(smooth: Volume, to_native: NDArray, skull: bool) -> dict[int,
     return {4: kept[goal.mask], 8: kept[thin][goal.mask[thin]]}
 
 
-def search_starts(reduced: Volume, check: Callable[[], None]) -> list[NDArray[np.float64]]:
-    """Poses (4x4, MNI mm to native mm) where the coarse correlation has a maximum, best first.
+def search_starts(
+    reduced: Volume, check: Callable[[], None]
+) -> Iterator[list[NDArray[np.float64]]]:
+    """Poses (4x4, MNI mm to native mm) where the coarse correlation has a maximum.
 
-    ``check`` is called often and may raise to stop.
+    In two groups: from the most promising places, which nearly always suffice, and then from the
+    others; each best first. ``check`` is called often and may raise to stop.
     """
     goal = target(False, 8, 6.0)
     points, values = goal.only(goal.brain)
@@ -342,12 +346,14 @@ def search_starts(reduced: Volume, check: Callable[[], None]) -> list[NDArray[np
             chosen.append((value, p))
         if len(chosen) == _STARTS:
             break
-    climbed = sorted((_climb(score, p, s) for s, p in chosen), key=lambda item: -item[0])
     found: list[NDArray] = []
-    for _, p in climbed:
-        if all(_apart(p, other) > 5.0 for other in found):
-            found.append(p)
-    return [_pose(p) for p in found]
+    for group in (chosen[:_FIRST_STARTS], chosen[_FIRST_STARTS:]):
+        first = len(found)
+        climbed = sorted((_climb(score, p, s) for s, p in group), key=lambda item: -item[0])
+        for _, p in climbed:
+            if all(_apart(p, other) > 5.0 for other in found):
+                found.append(p)
+        yield [_pose(p) for p in found[first:]]
 
 
 def _pose(p: NDArray) -> NDArray[np.float64]:
