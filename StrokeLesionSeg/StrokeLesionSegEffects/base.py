@@ -108,9 +108,6 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
     def sourceVolumeNodeChanged(self):
         self.refresh()
 
-    def masterVolumeNodeChanged(self):  # Slicer 5.2 and older
-        self.refresh()
-
     def referenceGeometryChanged(self):
         self.refresh()
 

@@ -233,8 +233,5 @@ class PanelResults:
         slicer.util.selectModule("SegmentEditor")
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         editor.setSegmentationNode(node)
-        if hasattr(editor, "setSourceVolumeNode"):
-            editor.setSourceVolumeNode(self.parameters.inputVolume)
-        else:  # Slicer 5.0 and older
-            editor.setMasterVolumeNode(self.parameters.inputVolume)
+        editor.setSourceVolumeNode(self.parameters.inputVolume)
         editor.setCurrentSegmentID(segment_id)
