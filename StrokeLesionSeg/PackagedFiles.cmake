@@ -118,6 +118,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/models/load.py
   StrokeLesionSegLib/models/manifest.py
   StrokeLesionSegLib/models/safetensors_io.py
+  StrokeLesionSegLib/models/settings.py
   StrokeLesionSegLib/models/store.py
   StrokeLesionSegLib/networks/__init__.py
   StrokeLesionSegLib/networks/blocks.py
@@ -132,6 +133,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/networks/residual_unet_3d.py
   StrokeLesionSegLib/networks/unet.py
   StrokeLesionSegLib/networks/volumetric.py
+  StrokeLesionSegLib/operating_point.py
   StrokeLesionSegLib/outputs.py
   StrokeLesionSegLib/pipeline.py
   StrokeLesionSegLib/report/__init__.py

@@ -34,7 +34,7 @@ def model_manifest(name: str, network: dict[str, Any], **changes: Any) -> dict[s
         },
         "inference": {
             "threshold": 0.5,
-            "hysteresis": None,
+            "second_threshold": None,
             "min_volume_ml": 0.0,
             "views": "axial",
         },

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import Cancelled, InputError
+from .operating_point import OperatingPoint, OperatingPointChoice
 from .outputs import OutputSet, beside_mask, default_mask_path, os_input_error
 
 if TYPE_CHECKING:
@@ -75,39 +76,6 @@ class OutputPaths:
 
 
 @dataclass(frozen=True)
-class CleanUp:
-    """From probabilities to lesions; None takes what the model's manifest recommends.
-
-    Attributes
-    ----------
-    threshold: probability from which on a voxel is lesion, in (0, 1).
-    hysteresis: second threshold: the lower of the two bounds the lesions, the higher one must be
-        reached somewhere in each; 0 switches it off. A ``threshold`` given without it bounds the
-        lesions, and the higher one of the model's two must be reached as long as it is above.
-    min_volume_ml: components smaller than this are dropped, in mL.
-    """
-
-    threshold: float | None = None
-    hysteresis: float | None = None
-    min_volume_ml: float | None = None
-
-    def resolve(self, recommended: Mapping[str, Any]) -> dict[str, Any]:
-        """Keyword arguments of ``find_lesions``."""
-        threshold = _first(recommended.get("threshold"), 0.5)
-        hysteresis = _first(self.hysteresis, recommended.get("hysteresis"), 0.0) or None
-        if self.threshold is not None:
-            if self.hysteresis is None and hysteresis is not None:
-                highest = max(threshold, hysteresis)
-                hysteresis = highest if highest > self.threshold else None
-            threshold = self.threshold
-        return {
-            "threshold": threshold,
-            "hysteresis": hysteresis,
-            "min_volume_ml": _first(self.min_volume_ml, recommended.get("min_volume_ml"), 0.0),
-        }
-
-
-@dataclass(frozen=True)
 class SegmentResult:
     """What one run found and wrote.
 
@@ -149,7 +117,7 @@ def segment_file(
     *,
     model: LoadedModel | str | None = None,
     options: SegmentOptions | None = None,
-    clean: CleanUp | None = None,
+    point: OperatingPointChoice | None = None,
     series: str | None = None,
     report: ReportOptions | None = None,
     overwrite: bool = False,
@@ -159,6 +127,8 @@ def segment_file(
     """Read ``source``, find its lesions and write ``paths``, all of them or none.
 
     ``model`` is a loaded model (for many scans) or the name of one; None takes the default.
+    ``options`` and ``point`` say how the network runs and what counts as a lesion; what they leave
+    open is as the model recommends.
     ``series`` picks one of a DICOM folder. ``report`` says what goes into ``paths.report``; None
     is the usual. ``progress`` is told the stages of ``STAGES``;
     ``cancel`` is asked between steps.
@@ -208,15 +178,17 @@ def segment_file(
             timings["model"] = time.perf_counter() - step
         from .inference import SegmentOptions, segment_volume
 
-        options = options or SegmentOptions()
-        parameters = (clean or CleanUp()).resolve(loaded.manifest.inference_of(options.views))
+        options = (options or SegmentOptions()).for_model(loaded.manifest)
+        used = (point or OperatingPointChoice()).resolve(
+            loaded.manifest.operating_point(options.views)
+        )
         prediction = segment_volume(scan.volume, loaded, options, progress=progress, cancel=cancel)
         timings.update(prediction.timings)
         _stop_if(cancel)
 
         tell("clean", 0, 1)
         step = time.perf_counter()
-        lesion_map = find_in(prediction, parameters)
+        lesion_map = find_in(prediction, used)
         timings["clean"] = time.perf_counter() - step
         tell("clean", 1, 1)
 
@@ -266,8 +238,8 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def find_in(prediction: Prediction, parameters: Mapping[str, Any]) -> LesionMap:
-    """The lesions in a prediction, on its grid; ``parameters`` come from ``CleanUp.resolve``."""
+def find_in(prediction: Prediction, point: OperatingPoint) -> LesionMap:
+    """The lesions in a prediction, on its grid."""
     import numpy as np
 
     from .images import MNI_GRID
@@ -277,7 +249,7 @@ def find_in(prediction: Prediction, parameters: Mapping[str, Any]) -> LesionMap:
     to_mni = alignment.matrix if alignment is not None and alignment.ok else None
     if alignment is None and probability.grid.same_as(MNI_GRID):
         to_mni = np.eye(4)  # nothing was to be aligned: the scan lies there
-    return find_lesions(probability.array, probability.affine, to_mni=to_mni, **parameters)
+    return find_lesions(probability.array, probability.affine, point, to_mni=to_mni)
 
 
 def write_volumes(
@@ -448,7 +420,3 @@ def sha256_of(path: Path) -> str:
 def _stop_if(cancel: Callable[[], bool] | None) -> None:
     if cancel is not None and cancel():
         raise Cancelled
-
-
-def _first(*values: Any) -> Any:
-    return next((v for v in values if v is not None), None)

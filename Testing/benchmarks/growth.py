@@ -128,6 +128,7 @@ def lesions(folder: Path) -> list[Row]:
     import numpy as np
     from StrokeLesionSegLib.images import MNI_GRID
     from StrokeLesionSegLib.lesions import find_lesions
+    from StrokeLesionSegLib.operating_point import OperatingPoint
 
     rows = []
     for count in (1, 10, 100, 1000, 3000):
@@ -145,7 +146,7 @@ def lesions(folder: Path) -> list[Row]:
         times = [
             seconds(
                 lambda p=probability, f=found: f.append(
-                    find_lesions(p, MNI_GRID.affine, threshold=0.5, to_mni=np.eye(4))
+                    find_lesions(p, MNI_GRID.affine, OperatingPoint(0.5), to_mni=np.eye(4))
                 )
             )
             for _ in range(3)

@@ -37,7 +37,7 @@ def main() -> None:
     from StrokeLesionSegLib.images import MNI_GRID, Volume
     from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
     from StrokeLesionSegLib.models import load_model
-    from StrokeLesionSegLib.pipeline import CleanUp, find_in
+    from StrokeLesionSegLib.pipeline import find_in
 
     model = load_model(arguments.model)
     counter = WorkCounter(model.network)
@@ -54,7 +54,7 @@ def main() -> None:
     ready = since_start()
     started = time.perf_counter()
     prediction = segment_volume(volume, model, options)
-    find_in(prediction, CleanUp().resolve(model.manifest.inference_of(options.views)))
+    find_in(prediction, model.manifest.operating_point(options.views))
     whole = time.perf_counter() - started
     # Before the work is counted, which runs the network once more.
     peak, gpu = peak_mb(), gpu_memory(arguments.device)

@@ -155,7 +155,7 @@ def default_model(work: Path, environment: dict[str, str]) -> str:
             "pad_multiple": 16,
             "brain_mask_margin_mm": None,
         },
-        "inference": {"threshold": 0.5, "hysteresis": None, "min_volume_ml": 0.05},
+        "inference": {"threshold": 0.5, "second_threshold": None, "min_volume_ml": 0.05},
         "training": {},
         "metrics": {},
     }

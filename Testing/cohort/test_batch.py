@@ -50,7 +50,7 @@ def test_a_bids_data_set_becomes_a_bids_derivative(tmp_path: Path, out: Path) ->
     side = json.loads((start / "sub-01_ses-2_label-lesion_mask.json").read_text())
     assert side["Type"] == "Lesion"
     assert side["Sources"] == ["bids:input:sub-01/ses-2/anat/sub-01_ses-2_T1w.nii.gz"]
-    assert side["parameters"]["threshold"] == 0.3
+    assert side["operating_point"]["threshold"] == 0.3
     described = json.loads((out / "dataset_description.json").read_text())
     assert described["DatasetType"] == "derivative"
     assert described["GeneratedBy"][0]["Name"] == "StrokeLesionSeg"

@@ -12,7 +12,7 @@ import pytest
 from StrokeLesionSegLib.cohort import BatchOptions, cluster, run_batch
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.inference import SegmentOptions
-from StrokeLesionSegLib.pipeline import CleanUp
+from StrokeLesionSegLib.operating_point import OperatingPointChoice
 
 LIB_ROOT = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 needs_distributed = pytest.mark.skipif(
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 def options(**changes: object) -> BatchOptions:
     engine = SegmentOptions(align="none", precision="float32", threads=1)
-    return BatchOptions("tiny", engine, CleanUp(threshold=0.3), **changes)  # type: ignore[arg-type]
+    return BatchOptions("tiny", engine, OperatingPointChoice(threshold=0.3), **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture

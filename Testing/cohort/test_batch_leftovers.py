@@ -15,7 +15,7 @@ from StrokeLesionSegLib.cohort.lock import LOCK_NAME
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.lesions import read_table
-from StrokeLesionSegLib.pipeline import CleanUp
+from StrokeLesionSegLib.operating_point import OperatingPointChoice
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -75,7 +75,9 @@ def test_a_batch_that_has_lost_its_folder_stops_and_writes_no_more(
             (out / LOCK_NAME).write_text(owner)
 
     options = BatchOptions(
-        "tiny", SegmentOptions(align="none", precision="float32"), CleanUp(threshold=0.3)
+        "tiny",
+        SegmentOptions(align="none", precision="float32"),
+        OperatingPointChoice(threshold=0.3),
     )
     with pytest.raises(InputError, match="another batch has taken over"):
         run_batch(source, out, options, progress=take_over)

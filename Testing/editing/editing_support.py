@@ -14,6 +14,7 @@ from StrokeLesionSegLib.images import Volume
 from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.models import LoadedModel, Manifest, load_model, write_model
 from StrokeLesionSegLib.networks import build_network
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 CHANNELS = ["t1", "click_positive", "click_negative", "previous_probability"]
 # Four inputs, or with neighbouring slices and the mirror image seven.
@@ -87,7 +88,12 @@ def random_model(channels: int = 4, multiple: int = 16) -> LoadedModel:
             "pad_multiple": multiple,
             "brain_mask_margin_mm": None,
         },
-        "inference": {"threshold": 0.5, "hysteresis": None, "min_volume_ml": 0, "views": "axial"},
+        "inference": {
+            "threshold": 0.5,
+            "second_threshold": None,
+            "min_volume_ml": 0,
+            "views": "axial",
+        },
         "training": {},
         "metrics": {},
     }
@@ -99,7 +105,7 @@ def random_model(channels: int = 4, multiple: int = 16) -> LoadedModel:
 def listening_model(threshold: float = 0.5) -> LoadedModel:
     """The model of ``Listening``."""
     model = random_model()
-    inference = {**model.manifest.inference, "threshold": threshold}
+    inference = replace(model.manifest.inference, operating_point=OperatingPoint(threshold))
     manifest: Manifest = replace(model.manifest, inference=inference)
     return replace(model, network=Listening().eval(), manifest=manifest)
 

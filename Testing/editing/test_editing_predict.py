@@ -120,7 +120,7 @@ def test_ends_where_segment_volume_ends(name: str, options: SegmentOptions) -> N
 def test_ends_there_aligned_and_masked_too() -> None:
     volume = head("oblique")
     model = random_model()
-    preprocessing = {**model.manifest.preprocessing, "brain_mask_margin_mm": 3}
+    preprocessing = replace(model.manifest.preprocessing, brain_mask_margin_mm=3.0)
     model = replace(model, manifest=replace(model.manifest, preprocessing=preprocessing))
     options = replace(PLAIN, align="auto")
     wanted = segment_volume(volume, model, options, alignment=an_alignment())

@@ -71,7 +71,7 @@ def test_segment_writes_mask_table_and_sidecar_beside_the_scan(
     assert side["source"]["shape_ijk"] == list(cli_support.SHAPE)
     assert len(side["source"]["sha256"]) == 64
     assert side["model"]["name"] == "tiny"
-    assert side["parameters"]["threshold"] == 0.3
+    assert side["operating_point"]["threshold"] == 0.3
     assert side["timings_s"].keys() >= {"read", "network", "back", "clean", "total"}
     voxel_ml = abs(np.linalg.det(cli_support.AFFINE[:3, :3])) / 1000
     assert side["summary"]["volume_ml"] == pytest.approx(values.sum() * voxel_ml, rel=1e-6)

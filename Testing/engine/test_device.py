@@ -24,7 +24,6 @@ from StrokeLesionSegLib.inference.precision import (
     choose_precision,
     compare,
     cpu_has_bfloat16,
-    deciding_thresholds,
     probe_crop,
 )
 
@@ -322,17 +321,11 @@ def test_masks_are_compared_where_the_model_decides():
     blind = compare("bfloat16", reference, reduced, 0.1)
     assert blind.ok
     assert blind.dice is None
-    check = compare("bfloat16", reference, reduced, 0.1, deciding_thresholds({"threshold": 0.1}))
+    check = compare("bfloat16", reference, reduced, 0.1, (0.1,))
     assert check.dice == 0
     assert not check.ok
     reference[0, :10] = 0.8  # the lowest of the two counts
     assert compare("bfloat16", reference, reduced + 0.69, 0.1, (0.1, 0.7)).dice < 0.7
-
-
-def test_thresholds_that_decide():
-    assert deciding_thresholds({"threshold": 0.7, "hysteresis": 0.1}) == (0.1, 0.7)
-    assert deciding_thresholds({"threshold": 0.3, "hysteresis": None}) == (0.3,)
-    assert deciding_thresholds({}) == (0.5,)
 
 
 @pytest.mark.parametrize("most", [512 << 20, 32 << 20])

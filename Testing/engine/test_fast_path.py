@@ -25,12 +25,11 @@ from StrokeLesionSegLib.images import (
     window_range,
 )
 from StrokeLesionSegLib.inference import choose_device, predict_volume, prepare_network
-from StrokeLesionSegLib.inference.precision import deciding_thresholds, probe_crop
+from StrokeLesionSegLib.inference.precision import probe_crop
 from StrokeLesionSegLib.inference.prepare import PreparedNetwork
 from StrokeLesionSegLib.lesions import find_lesions
 from StrokeLesionSegLib.models import LoadedModel, load_model
 from StrokeLesionSegLib.models.store import shipped_models_directory
-from StrokeLesionSegLib.pipeline import CleanUp
 
 pytestmark = pytest.mark.skipif(
     not any((shipped_models_directory() or Path()).glob("*/manifest.json")),
@@ -60,9 +59,10 @@ def scan(model: LoadedModel) -> tuple[NDArray[np.float32], Box]:
     canonical = to_canonical(t1, Alignment(np.eye(4), True, "", 1.0, 1.0, 0.0))
     assert canonical.volume.array.shape == MNI_GRID.shape
     preprocessing = model.manifest.preprocessing
-    low_of = preprocessing.get("window_low_of", "foreground")
     array = canonical.volume.array
-    window = window_range(array, *preprocessing["window_percentiles"], low_of=low_of)
+    window = window_range(
+        array, *preprocessing.window_percentiles, low_of=preprocessing.window_low_of
+    )
     _, j, i = brain_box(canonical)
     return apply_window(array, window), (LEVELS, j, i)
 
@@ -98,7 +98,7 @@ def prepare(
         choose_device("cpu"),
         precision,
         probe=probe_crop(*scan),
-        thresholds=deciding_thresholds(model.manifest.inference),
+        thresholds=model.manifest.operating_point().thresholds,
     )
 
 
@@ -117,15 +117,15 @@ def test_the_fast_way_finds_the_same_mask(
     array, box = scan
     prepared = prepare(model, scan, precision)
     fast = predict_volume(array, prepared, box=box).mean[box]
-    threshold = model.manifest.inference["threshold"]
+    threshold = model.manifest.operating_point().threshold
     assert (plain >= threshold).sum() > 5000  # there is a stroke to compare
     assert dice(plain >= threshold, fast >= threshold) >= 0.999
     if prepared.precision == "float32":
         assert np.abs(plain - fast).max() < 1e-3
     # What is left of it: lesions that reach the second threshold and are large enough.
-    parameters = CleanUp().resolve(model.manifest.inference)
-    assert parameters["hysteresis"] is not None
-    kept = [find_lesions(p, np.eye(4), **parameters) for p in (plain, fast)]
+    point = model.manifest.operating_point()
+    assert point.second_threshold is not None
+    kept = [find_lesions(p, np.eye(4), point) for p in (plain, fast)]
     assert kept[0].summary.count == kept[1].summary.count >= 1
     assert dice(*(found.mask > 0 for found in kept)) >= 0.999
 
@@ -165,7 +165,7 @@ def test_three_views_with_flips_find_the_same_mask(
     box, expected = plain_views
     prepared = prepare(model, scan, precision)
     result = predict_volume(scan[0], prepared, box=box, views="triplanar", tta=True)
-    threshold = model.manifest.inference["threshold"]
+    threshold = model.manifest.operating_point().threshold
     assert len(result.passes) == 5
     assert (expected >= threshold).sum() > 5000
     assert dice(expected >= threshold, result.mean[box] >= threshold) >= 0.999
@@ -186,7 +186,7 @@ def test_the_box_of_the_brain_finds_nearly_what_whole_planes_find(
     whole = (levels, *(slice(0, n) for n in array.shape[1:]))
     prepared = prepare(model, scan, "float32")
     cropped, full = (
-        predict_volume(array, prepared, box=box).mean >= model.manifest.inference["threshold"]
+        predict_volume(array, prepared, box=box).mean >= model.manifest.operating_point().threshold
         for box in ((levels, j, i), whole)
     )
     assert full.sum() > 5000

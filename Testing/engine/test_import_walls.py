@@ -18,13 +18,14 @@ NAME = "StrokeLesionSegLib"
 
 # A part is a folder or a top module of the Lib. What is not listed may be imported by nobody but
 # itself. Everybody may import these:
-EVERYWHERE = {"boxes", "errors", "resources", "lazy", ""}
+EVERYWHERE = {"boxes", "errors", "resources", "lazy", "operating_point", ""}
 PARTS = {"images", "networks", "models", "inference", "lesions"}
 MAY_IMPORT = {
     "boxes": set(),
     "errors": set(),
     "lazy": set(),
     "resources": set(),
+    "operating_point": set(),
     "outputs": set(),
     "images": set(),
     "networks": set(),

@@ -12,7 +12,9 @@ import torch
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume, apply_window, window_range
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+from StrokeLesionSegLib.models import Inference, Preprocessing
 from StrokeLesionSegLib.networks import build_network
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from torch import nn
 
 GUIDED = ("t1", "click_positive", "click_negative", "previous_probability")
@@ -35,14 +37,18 @@ def model(network=None, channels=("t1",), **preprocessing):
     """What ``load_model`` returns, as far as inference looks at it."""
     manifest = SimpleNamespace(
         channels=channels,
-        preprocessing={
-            "window_percentiles": [0.5, 99.5],
-            "pad_multiple": 16,
-            "brain_mask_margin_mm": None,
-            **preprocessing,
-        },
-        inference_of=lambda views: {"threshold": 0.5, "views": views},
-        inference={"threshold": 0.5, "views": "axial"},
+        preprocessing=Preprocessing(
+            **{
+                "grid": "mni152-2009a-1mm",
+                "window_percentiles": (0.5, 99.5),
+                "window_low_of": "foreground",
+                "pad_multiple": 16,
+                "brain_mask_margin_mm": None,
+                **preprocessing,
+            }
+        ),
+        inference=Inference(OperatingPoint(0.5)),
+        operating_point=lambda views: OperatingPoint(0.5),
     )
     return SimpleNamespace(manifest=manifest, network=network or Logit(), directory=None)
 
@@ -327,25 +333,3 @@ def test_an_image_without_contrast_is_an_input_error(array):
     volume = Volume(array.astype(np.float32), np.eye(4))
     with pytest.raises(InputError, match="constant"):
         segment_volume(volume, model(), WHOLE)
-
-
-@pytest.mark.parametrize(
-    ("recommended", "given", "expected"),
-    [
-        ((0.1, 0.7), (None, None), (0.1, 0.7)),
-        ((0.1, 0.7), (0.3, None), (0.3, 0.7)),  # the bound moves, what must be reached stays
-        ((0.1, 0.7), (0.8, None), (0.8, None)),
-        ((0.1, 0.7), (0.3, 0.0), (0.3, None)),
-        ((0.1, 0.7), (0.3, 0.2), (0.3, 0.2)),
-        ((0.1, 0.7), (None, 0.9), (0.1, 0.9)),
-        ((0.5, 0.3), (None, None), (0.5, 0.3)),  # the same pair the other way round
-        ((0.5, 0.3), (0.4, None), (0.4, 0.5)),
-        ((0.5, None), (0.2, None), (0.2, None)),
-        ((None, None), (None, None), (0.5, None)),
-    ],
-)
-def test_thresholds_given_and_recommended(recommended, given, expected):
-    from StrokeLesionSegLib.pipeline import CleanUp
-
-    found = CleanUp(*given).resolve({"threshold": recommended[0], "hysteresis": recommended[1]})
-    assert (found["threshold"], found["hysteresis"]) == expected

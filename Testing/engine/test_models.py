@@ -21,13 +21,18 @@ from StrokeLesionSegLib.models import install as install_module
 from StrokeLesionSegLib.models import store
 from StrokeLesionSegLib.models.load import load_directory
 from StrokeLesionSegLib.networks import build_network
-from StrokeLesionSegLib.pipeline import CleanUp
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 SPEC = {"name": "residual_unet", "in_channels": 4, "filters": [4, 8, 16], "skip": "stem"}
 
 
 def manifest_dict(name: str = "tiny", **changes):
-    inference = {"threshold": 0.5, "hysteresis": None, "min_volume_ml": 0.05, "views": "axial"}
+    inference = {
+        "threshold": 0.5,
+        "second_threshold": None,
+        "min_volume_ml": 0.05,
+        "views": "axial",
+    }
     own = {"inference": inference, "training": {"commit": "0" * 40}}
     return model_manifest(name, SPEC, **{**own, **changes})
 
@@ -198,7 +203,13 @@ def put(key, value):
         (put("preprocessing.brain_mask_margin_mm", "8"), "brain_mask_margin_mm"),
         (put("inference.threshold", 0), "threshold"),
         (put("inference.threshold", float("nan")), "threshold"),
-        (put("inference.hysteresis", 1.5), "hysteresis"),
+        (put("inference.second_threshold", 1.5), "second_threshold"),
+        (put("inference.second_threshold", 0.5), "second_threshold"),  # not above the first
+        (put("inference.min_mean_probability", 1.5), "min_mean_probability"),
+        (put("inference.flip_axes", "i"), "flip_axes"),
+        (put("inference.flip_axes", ["x"]), "flip_axes"),
+        (put("inference.flip_axes", ["i", "i"]), "flip_axes"),
+        (put("kind", "cubes"), "kind"),
         (put("inference.min_volume_ml", -1), "min_volume_ml"),
         (put("inference.views", "coronal"), "views"),
         (put("inference.of_views", {"coronal": {"threshold": 0.2}}), "of_views"),
@@ -227,23 +238,21 @@ def test_unusable_manifests_are_refused(tmp_path, change, cause):
 def test_what_the_low_percentile_is_of_is_read_and_optional(tmp_path, low_of):
     write(tmp_path / "m")
     content = manifest_of(tmp_path / "m")
-    assert "window_low_of" not in models.Manifest.from_file(tmp_path / "m").preprocessing
+    assert models.Manifest.from_file(tmp_path / "m").preprocessing.window_low_of == "foreground"
     content["preprocessing"]["window_low_of"] = low_of
     put_manifest(tmp_path / "m", content)
-    assert models.Manifest.from_file(tmp_path / "m").preprocessing["window_low_of"] == low_of
+    assert models.Manifest.from_file(tmp_path / "m").preprocessing.window_low_of == low_of
 
 
 def test_views_may_have_an_operating_point_of_their_own(tmp_path):
     write(tmp_path / "m")
     content = manifest_of(tmp_path / "m")
-    content["inference"]["of_views"] = {"triplanar": {"threshold": 0.2, "hysteresis": 0.6}}
+    content["inference"]["of_views"] = {"triplanar": {"threshold": 0.2, "second_threshold": 0.6}}
     put_manifest(tmp_path / "m", content)
     manifest = models.Manifest.from_file(tmp_path / "m")
-    assert manifest.inference_of("axial") == content["inference"]
-    three = manifest.inference_of("triplanar")
-    assert (three["threshold"], three["hysteresis"], three["min_volume_ml"]) == (0.2, 0.6, 0.05)
-    found = CleanUp().resolve(three)
-    assert found == {"threshold": 0.2, "hysteresis": 0.6, "min_volume_ml": 0.05}
+    assert manifest.operating_point() == manifest.operating_point("axial")
+    assert manifest.operating_point("axial") == OperatingPoint(0.5, None, 0.05)
+    assert manifest.operating_point("triplanar") == OperatingPoint(0.2, 0.6, 0.05)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 200_000, '"text"'])

@@ -53,14 +53,8 @@ def run(image: nib.Nifti1Image, model: LoadedModel, options: SegmentOptions) -> 
     array = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).transpose(2, 1, 0))
     volume = Volume(array, np.asarray(image.affine, np.float64))
     result = segment_volume(volume, model, options)
-    settings = model.manifest.inference
-    found = find_lesions(
-        result.probability.array,
-        volume.affine,
-        threshold=settings["threshold"],
-        hysteresis=settings["hysteresis"],
-        min_volume_ml=settings["min_volume_ml"],
-    )
+    point = model.manifest.operating_point(options.views)
+    found = find_lesions(result.probability.array, volume.affine, point)
     return nib.Nifti1Image(found.mask.transpose(2, 1, 0), image.affine)
 
 

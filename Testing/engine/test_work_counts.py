@@ -31,7 +31,8 @@ from StrokeLesionSegLib.inference import (
 )
 from StrokeLesionSegLib.models import LoadedModel, load_model, write_model
 from StrokeLesionSegLib.networks import build_network
-from StrokeLesionSegLib.pipeline import CleanUp, OutputPaths, find_in, segment_file
+from StrokeLesionSegLib.operating_point import OperatingPoint
+from StrokeLesionSegLib.pipeline import OutputPaths, find_in, segment_file
 
 LIB_ROOT = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 SHAPE = (48, 72, 60)
@@ -193,8 +194,7 @@ def test_volumes_held_at_once(
         prediction, peak = peak_of(lambda: after_network(ready, model, OPTIONS))
         assert peak < after_peak * unit  # probability and spread, and one on its way
 
-        clean = CleanUp(threshold=0.999, min_volume_ml=0).resolve({})
-        _, peak = peak_of(lambda: find_in(prediction, clean))
+        _, peak = peak_of(lambda: find_in(prediction, OperatingPoint(0.999)))
         assert peak < 3 * unit + FIXED
     finally:
         tracemalloc.stop()

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 from StrokeLesionSegLib.sample_scan import stroke_in_head
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
@@ -415,7 +416,7 @@ def result_of_a_script(panel: Panel) -> tuple[Any, Any]:
     segmentation = results.add_segmentation(node)
     added = results.add_map(probability, node, "probability")
     segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, added.GetID())
-    found = ProbabilityMap(probability).lesions(0.45, 0.1)
+    found = ProbabilityMap(probability).lesions(OperatingPoint(0.45, min_volume_ml=0.1))
     made = Provenance(model="by a script", threshold=0.45, min_volume_ml=0.1)
     segment_id = results.add_segment(segmentation, found.patch, made)
     segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from StrokeLesionSegLib.lesions import expected_dice, find_lesions
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 
 def test_values_worked_out_by_hand() -> None:
@@ -51,7 +52,7 @@ def test_calibrated_maps_reach_what_they_promise() -> None:
     rng = np.random.default_rng(0)
     for sharpness in (1.0, 4.0):
         p = 1 / (1 + np.exp(-sharpness * (rng.normal(size=(20, 30, 40)) - 1)))
-        mask = find_lesions(p, np.eye(4), threshold=0.5).mask
+        mask = find_lesions(p, np.eye(4), OperatingPoint(0.5)).mask
         promised = expected_dice(p, mask, floor=0.0).value
         reached = []
         for _ in range(20):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from StrokeLesionSegLib.boxes import bounding_box
 from StrokeLesionSegLib.lesions import find_lesions
 from StrokeLesionSegLib.lesions.find import label_components
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 IDENTITY = np.eye(4)
 
@@ -31,7 +32,7 @@ def test_threshold_takes_equality():
     p = empty()
     p[2, 2, 2] = 0.5
     p[8, 8, 8] = np.nextafter(np.float32(0.5), np.float32(0))
-    found = find_lesions(p, IDENTITY, threshold=0.5)
+    found = find_lesions(p, IDENTITY, OperatingPoint(0.5))
     assert found.summary.count == 1
     assert found.mask.sum() == 1
     assert found.mask[2, 2, 2] == 1
@@ -43,26 +44,36 @@ def test_corners_connect():
     p = empty()
     p[2, 2, 2] = p[3, 3, 3] = 1
     p[3, 3, 6] = 1
-    found = find_lesions(p, IDENTITY, threshold=0.5)
+    found = find_lesions(p, IDENTITY, OperatingPoint(0.5))
     assert [x.voxels for x in found.lesions] == [2, 1]
     assert found.labels[2, 2, 2] == found.labels[3, 3, 3] == 1
     assert found.labels[3, 3, 6] == 2
 
 
-def test_both_directions_of_hysteresis():
+def test_a_second_threshold_confirms_lesions():
     p = empty()
     p[2, 2, 2:8] = [0.3, 0.4, 0.9, 0.4, 0.3, 0.2]
     p[8, 8, 2:6] = 0.6
-    # Growing: the first lesion reaches down to .3, and the second stays as it has .6 >= .5.
-    grown = find_lesions(p, IDENTITY, threshold=0.5, hysteresis=0.3)
-    assert sorted(x.voxels for x in grown.lesions) == [4, 5]
-    # Confirming: bounds at .5, but only the lesion that reaches .8 stays.
-    sure = find_lesions(p, IDENTITY, threshold=0.5, hysteresis=0.8)
-    assert [x.voxels for x in sure.lesions] == [1]
-    assert sure.lesions[0].peak_probability == pytest.approx(0.9)
-    same = find_lesions(p, IDENTITY, threshold=0.5, hysteresis=0.5)
-    plain = find_lesions(p, IDENTITY, threshold=0.5)
-    assert np.array_equal(same.labels, plain.labels)
+    # Bounded by the first, and a lesion needs one voxel of the second.
+    found = find_lesions(p, IDENTITY, OperatingPoint(0.3, 0.8))
+    assert [x.voxels for x in found.lesions] == [5]
+    assert found.lesions[0].peak_probability == pytest.approx(0.9)
+    assert found.operating_point == OperatingPoint(0.3, 0.8)
+    assert find_lesions(p, IDENTITY, OperatingPoint(0.3, 0.6)).summary.count == 2
+
+
+def test_a_least_mean_probability_drops_doubtful_lesions():
+    p = empty()
+    p[2, 2, 2:6] = [0.9, 0.3, 0.3, 0.3]  # a mean of .45
+    p[8, 8, 2:6] = 0.6
+    point = OperatingPoint(0.3, min_mean_probability=0.5)
+    (lesion,) = find_lesions(p, IDENTITY, point).lesions
+    assert lesion.mean_probability == pytest.approx(0.6)
+    # One of exactly the bound stays, whatever the rounding.
+    p = empty().astype(np.float32)
+    p[8, 8, 2:9] = 0.6
+    assert find_lesions(p, IDENTITY, OperatingPoint(0.3, min_mean_probability=0.6)).summary.count
+    assert not find_lesions(p, IDENTITY, OperatingPoint(0.3, min_mean_probability=0.61)).mask.any()
 
 
 def test_smallest_volume_is_in_millilitres_of_the_determinant():
@@ -72,11 +83,11 @@ def test_smallest_volume_is_in_millilitres_of_the_determinant():
     p = empty()
     p[1, 1, 0:10] = 1  # 20 mm3 = 0.02 mL
     p[6, 6, 0:9] = 1
-    found = find_lesions(p, affine, threshold=0.5, min_volume_ml=0.02)
+    found = find_lesions(p, affine, OperatingPoint(0.5, min_volume_ml=0.02))
     assert [x.voxels for x in found.lesions] == [10]
     assert found.lesions[0].volume_ml == pytest.approx(0.02, rel=1e-12)
     assert found.mask[6].sum() == 0
-    assert find_lesions(p, affine, threshold=0.5, min_volume_ml=0.0201).summary.count == 0
+    assert find_lesions(p, affine, OperatingPoint(0.5, min_volume_ml=0.0201)).summary.count == 0
 
 
 def test_order_is_by_volume_then_by_first_voxel():
@@ -85,7 +96,7 @@ def test_order_is_by_volume_then_by_first_voxel():
     p[1, 1, 1:4] = 1
     p[3, 9, 9:11] = 1
     p[5, 1, 1:6] = 1
-    found = find_lesions(p, IDENTITY, threshold=0.5)
+    found = find_lesions(p, IDENTITY, OperatingPoint(0.5))
     assert [x.voxels for x in found.lesions] == [5, 3, 2, 2]
     assert [int(found.labels[z]) for z in ((5, 1, 1), (1, 1, 1), (3, 9, 9), (9, 1, 1))] == [
         1,
@@ -105,7 +116,7 @@ def test_measurements_of_a_box():
     p[2, 5, 1] = 1.0
     mni = np.eye(4)
     mni[:3, 3] = (1, 2, 3)
-    (lesion,) = find_lesions(p, affine, threshold=0.5, to_mni=mni).lesions
+    (lesion,) = find_lesions(p, affine, OperatingPoint(0.5), to_mni=mni).lesions
     assert lesion.voxels == 24
     assert lesion.volume_ml == pytest.approx(24 * 24 / 1000)
     centre = (2 * 2.5 - 10, 3 * 6 + 20, 4 * 2.5 + 30)
@@ -126,14 +137,14 @@ def test_sides_in_mni_space():
     p[7, 1:6, 10:31] = 1  # symmetric about 0
     by_plane = {
         int(x.centroid_ras_mm[2] + 4.5): x
-        for x in find_lesions(p, affine, threshold=0.5, to_mni=np.eye(4)).lesions
+        for x in find_lesions(p, affine, OperatingPoint(0.5), to_mni=np.eye(4)).lesions
     }
     assert {k: x.side for k, x in by_plane.items()} == {1: "left", 4: "right", 7: "both"}
     assert by_plane[7].left_share == pytest.approx(0.5)
     # The same scan, moved 30 mm to the right by its alignment, is all on the right.
     shift = np.eye(4)
     shift[0, 3] = 30
-    moved = find_lesions(p, affine, threshold=0.5, to_mni=shift)
+    moved = find_lesions(p, affine, OperatingPoint(0.5), to_mni=shift)
     assert {x.side for x in moved.lesions} == {"right"}
     assert moved.summary.left_ml == 0
     assert moved.summary.side_note == ""
@@ -146,7 +157,7 @@ def test_the_share_that_decides_the_side(left, side):
     affine[0, 3] = -29.5  # the midline falls between voxels 29 and 30
     p = empty(shape)
     p[1, 1, 30 - left : 50 - left] = 1
-    (lesion,) = find_lesions(p, affine, threshold=0.5, to_mni=np.eye(4)).lesions
+    (lesion,) = find_lesions(p, affine, OperatingPoint(0.5), to_mni=np.eye(4)).lesions
     assert lesion.left_share == pytest.approx(left / 20)
     assert lesion.side == side
 
@@ -156,22 +167,22 @@ def test_sides_without_alignment_use_the_middle_of_the_volume():
     p[1, 1, 1:5] = 1
     affine = np.eye(4)
     affine[0, 3] = 500  # far from the origin: only the volume's own middle can tell
-    found = find_lesions(p, affine, threshold=0.5)
+    found = find_lesions(p, affine, OperatingPoint(0.5))
     assert found.lesions[0].side == "left"
     assert "not aligned" in found.summary.side_note
     # i towards the left: the same voxels are on the patient's right.
-    assert find_lesions(p, np.diag([-1.0, 1, 1, 1]), threshold=0.5).lesions[0].side == "right"
+    assert find_lesions(p, np.diag([-1.0, 1, 1, 1]), OperatingPoint(0.5)).lesions[0].side == "right"
 
 
 def test_a_part_of_a_scan_keeps_the_sides_of_the_whole():
     whole = empty((4, 4, 40))
     whole[1, 1, 22:30] = 1
-    assert find_lesions(whole, IDENTITY, threshold=0.5).lesions[0].side == "right"
+    assert find_lesions(whole, IDENTITY, OperatingPoint(0.5)).lesions[0].side == "right"
     part, affine = whole[:, :, 20:40], np.eye(4)
     affine[0, 3] = 20
-    assert find_lesions(part, affine, threshold=0.5).lesions[0].side == "left"
-    given = find_lesions(part, affine, threshold=0.5, midline_x_mm=19.5)
-    assert given.lesions == find_lesions(whole, IDENTITY, threshold=0.5).lesions
+    assert find_lesions(part, affine, OperatingPoint(0.5)).lesions[0].side == "left"
+    given = find_lesions(part, affine, OperatingPoint(0.5), midline_x_mm=19.5)
+    assert given.lesions == find_lesions(whole, IDENTITY, OperatingPoint(0.5)).lesions
 
 
 def test_summary():
@@ -181,7 +192,7 @@ def test_summary():
     p[1, 1, 2:12] = 1
     p[5, 5, 30:34] = 1
     p[8, 8, 18:22] = 1  # half and half
-    found = find_lesions(p, affine, threshold=0.5, to_mni=np.eye(4))
+    found = find_lesions(p, affine, OperatingPoint(0.5), to_mni=np.eye(4))
     s = found.summary
     assert (s.count, s.volume_ml, s.largest_ml) == (
         3,
@@ -203,7 +214,7 @@ def test_summary():
 @pytest.mark.parametrize("value", [0.0, 0.4999, np.nan])
 def test_nothing_there(value):
     p = np.full((5, 6, 7), value, dtype=np.float32)
-    found = find_lesions(p, IDENTITY, threshold=0.5)
+    found = find_lesions(p, IDENTITY, OperatingPoint(0.5))
     assert found.lesions == ()
     assert found.summary.count == 0
     assert found.summary.volume_ml == found.summary.largest_ml == 0
@@ -213,7 +224,7 @@ def test_nothing_there(value):
 
 def test_everything_there():
     p = np.ones((5, 6, 7), dtype=np.uint8)
-    found = find_lesions(p, centred(p.shape), threshold=1.0)
+    found = find_lesions(p, centred(p.shape), OperatingPoint(1.0))
     assert found.lesions[0].voxels == p.size
     assert found.lesions[0].side == "both"
     assert found.lesions[0].left_share == pytest.approx(0.5)
@@ -223,35 +234,22 @@ def test_nan_and_infinity_do_not_spread():
     p = empty()
     p[3, 3, 3:6] = 0.8
     p[3, 3, 6] = np.nan
-    (lesion,) = find_lesions(p, IDENTITY, threshold=0.5).lesions
+    (lesion,) = find_lesions(p, IDENTITY, OperatingPoint(0.5)).lesions
     assert lesion.voxels == 3
     assert lesion.mean_probability == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize(
-    ("change", "cause"),
-    [
-        ({"threshold": 0.0}, "threshold"),
-        ({"threshold": 1.1}, "threshold"),
-        ({"threshold": float("nan")}, "threshold"),
-        ({"hysteresis": 0.0}, "threshold"),
-        ({"min_volume_ml": -1.0}, "smallest"),
-        ({"min_volume_ml": float("inf")}, "smallest"),
-        ({"to_mni": np.zeros((4, 4))}, "to_mni"),
-        ({"to_mni": np.eye(3)}, "to_mni"),
-    ],
-)
-def test_senseless_arguments(change, cause):
-    arguments = {"threshold": 0.5, **change}
-    with pytest.raises(ValueError, match=cause):
-        find_lesions(empty(), IDENTITY, **arguments)
+@pytest.mark.parametrize("matrix", [np.zeros((4, 4)), np.eye(3)])
+def test_a_senseless_matrix_to_mni(matrix):
+    with pytest.raises(ValueError, match="to_mni"):
+        find_lesions(empty(), IDENTITY, OperatingPoint(0.5), to_mni=matrix)
 
 
 def test_senseless_arrays():
     with pytest.raises(ValueError, match="three axes"):
-        find_lesions(np.zeros((3, 3)), IDENTITY, threshold=0.5)
+        find_lesions(np.zeros((3, 3)), IDENTITY, OperatingPoint(0.5))
     with pytest.raises(ValueError, match="inverted"):
-        find_lesions(empty(), np.diag([1.0, 0, 1, 1]), threshold=0.5)
+        find_lesions(empty(), np.diag([1.0, 0, 1, 1]), OperatingPoint(0.5))
 
 
 def test_reorienting_changes_nothing_in_the_world():
@@ -275,7 +273,7 @@ def test_reorienting_changes_nothing_in_the_world():
             for x in found.lesions
         )
 
-    reference = facts(find_lesions(p, affine, threshold=0.5, to_mni=np.eye(4)))
+    reference = facts(find_lesions(p, affine, OperatingPoint(0.5), to_mni=np.eye(4)))
     assert len(reference) > 5
     for axes in itertools.permutations(range(3)):
         for flips in itertools.product((1, -1), repeat=3):
@@ -289,7 +287,7 @@ def test_reorienting_changes_nothing_in_the_world():
             swap = np.eye(4)[[2, 1, 0, 3]]
             new_affine = affine @ swap @ back @ swap
             assert (
-                facts(find_lesions(turned, new_affine, threshold=0.5, to_mni=np.eye(4)))
+                facts(find_lesions(turned, new_affine, OperatingPoint(0.5), to_mni=np.eye(4)))
                 == reference
             )
 
@@ -316,7 +314,7 @@ def test_components_against_flood_fill(seed, density, connectivity):
     ours = [frozenset(map(tuple, np.argwhere(labels == n))) for n in range(1, labels.max() + 1)]
     assert set(ours) == set(components)
     if connectivity == 26:
-        found = find_lesions(mask, IDENTITY, threshold=0.5)
+        found = find_lesions(mask, IDENTITY, OperatingPoint(0.5))
         sizes = [x.voxels for x in found.lesions]
         assert sizes == sorted(map(len, components), reverse=True)
         assert np.array_equal(found.mask.astype(bool), mask)
@@ -343,8 +341,8 @@ def test_bounding_box_against_argwhere(seed, count):
 
 def test_same_twice_and_any_memory_order():
     p = np.random.default_rng(3).random((20, 22, 24)).astype(np.float32) ** 4
-    a = find_lesions(p, IDENTITY, threshold=0.6, min_volume_ml=0.002)
-    b = find_lesions(np.asfortranarray(p), IDENTITY, threshold=0.6, min_volume_ml=0.002)
+    a = find_lesions(p, IDENTITY, OperatingPoint(0.6, min_volume_ml=0.002))
+    b = find_lesions(np.asfortranarray(p), IDENTITY, OperatingPoint(0.6, min_volume_ml=0.002))
     assert a.lesions == b.lesions
     assert np.array_equal(a.labels, b.labels)
 
@@ -367,11 +365,11 @@ def blobs(shape=(180, 256, 256)) -> np.ndarray:
 
 def test_a_full_size_map_is_quick():
     p = blobs()
-    find_lesions(p[:20], IDENTITY, threshold=0.5)  # scipy is imported before the clock starts
+    find_lesions(p[:20], IDENTITY, OperatingPoint(0.5))  # scipy is imported before the clock starts
     seconds = []
     for _ in range(3):
         start = time.process_time()
-        found = find_lesions(p, IDENTITY, threshold=0.5, hysteresis=0.8, min_volume_ml=0.05)
+        found = find_lesions(p, IDENTITY, OperatingPoint(0.5, 0.8, 0.05))
         seconds.append(time.process_time() - start)
     assert found.summary.count == 5
     # Processor time, so that a busy machine does not matter. About 0.05 s; the target is 0.3 s.

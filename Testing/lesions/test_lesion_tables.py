@@ -22,6 +22,7 @@ from StrokeLesionSegLib.lesions import (
     write_sidecar,
     write_table,
 )
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def lesion_map():
     p = np.zeros((10, 12, 14), dtype=np.float32)
     p[2:5, 3:6, 1:4] = 0.75
     p[7, 7, 9:12] = 0.9
-    return find_lesions(p, np.diag([1.0, 1.0, 2.0, 1.0]), threshold=0.5)
+    return find_lesions(p, np.diag([1.0, 1.0, 2.0, 1.0]), OperatingPoint(0.5))
 
 
 def test_table_round_trip(tmp_path, lesion_map):
@@ -60,13 +61,13 @@ def test_mni_columns(tmp_path):
     p[1, 2, 3] = 1
     mni = np.eye(4)
     mni[:3, 3] = (-10, 20, 30)
-    write_table(tmp_path / "t.tsv", find_lesions(p, np.eye(4), threshold=0.5, to_mni=mni))
+    write_table(tmp_path / "t.tsv", find_lesions(p, np.eye(4), OperatingPoint(0.5), to_mni=mni))
     (row,) = read_table(tmp_path / "t.tsv")
     assert [row[f"centroid_mni_{a}_mm"] for a in "xyz"] == [-7, 22, 31]
 
 
 def test_no_lesions_give_a_header_only(tmp_path):
-    found = find_lesions(np.zeros((3, 3, 3)), np.eye(4), threshold=0.5)
+    found = find_lesions(np.zeros((3, 3, 3)), np.eye(4), OperatingPoint(0.5))
     write_table(tmp_path / "t.tsv", found)
     assert (tmp_path / "t.tsv").read_text().split("\n") == ["\t".join(COLUMNS), ""]
     assert read_table(tmp_path / "t.tsv") == []
@@ -186,7 +187,7 @@ def test_sidecar_takes_what_a_run_produces(tmp_path, lesion_map):
     assert back["nan"] is None
     assert back["set"] == ["a", "b"]
     assert back["summary"]["count"] == 2
-    assert back["parameters"]["threshold"] == 0.5
+    assert back["operating_point"]["threshold"] == 0.5
     assert list(back["lesions"][0]) == list(COLUMNS)
     with pytest.raises(TypeError, match="no JSON form"):
         write_sidecar(path, {"bad": object()})

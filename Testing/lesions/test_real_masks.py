@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from StrokeLesionSegLib.lesions import find_lesions
 from StrokeLesionSegLib.lesions.scorers import score_case
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -31,7 +32,7 @@ def test_chronic_masks_are_all_left(shared_data):
     volumes = []
     for path in paths:
         mask, affine = read(path)
-        found = find_lesions(mask, affine, threshold=0.5, to_mni=np.eye(4))
+        found = find_lesions(mask, affine, OperatingPoint(0.5), to_mni=np.eye(4))
         volumes.append(found.summary.volume_ml)
         assert found.summary.volume_ml == pytest.approx(volume_ml(path), rel=1e-5)
         largest = found.lesions[0]
@@ -40,7 +41,7 @@ def test_chronic_masks_are_all_left(shared_data):
         assert found.summary.left_ml > 0.95 * found.summary.volume_ml
         # A mirror image in the world is all right.
         mirror = np.diag([-1.0, 1, 1, 1]) @ affine
-        turned = find_lesions(mask, mirror, threshold=0.5, to_mni=np.eye(4))
+        turned = find_lesions(mask, mirror, OperatingPoint(0.5), to_mni=np.eye(4))
         assert turned.lesions[0].side == "right"
     assert max(volumes) > 100  # large ones are among them
 
@@ -50,7 +51,7 @@ def test_acute_masks_lie_on_both_sides(shared_data):
     sides = set()
     for path in paths:
         mask, affine = read(path)
-        found = find_lesions(mask, affine, threshold=0.5, to_mni=np.eye(4))
+        found = find_lesions(mask, affine, OperatingPoint(0.5), to_mni=np.eye(4))
         if not found.lesions:
             continue
         sides.add(found.lesions[0].side)

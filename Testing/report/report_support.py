@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.lesions import find_lesions
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.report import AlignmentFacts, ReportContent
 
 # A coarse grid over MNI space, axes along R, A, S.
@@ -55,7 +56,10 @@ def make_content(
     t1 = np.where(inside, 120, 0).astype(np.uint8)
     t1[mask] = 252
     found = find_lesions(
-        mask * np.float32(probability), AFFINE, threshold=0.5, to_mni=np.eye(4) if aligned else None
+        mask * np.float32(probability),
+        AFFINE,
+        OperatingPoint(0.5),
+        to_mni=np.eye(4) if aligned else None,
     )
     values = dict(
         name="sub-01_T1w",

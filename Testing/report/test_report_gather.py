@@ -10,6 +10,7 @@ import pytest
 from report_support import cells, parse, picture, section
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Scan, Volume
 from StrokeLesionSegLib.lesions import LesionMap, find_lesions
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.report import (
     ReportContent,
     ReportOptions,
@@ -76,7 +77,10 @@ def gather(
     **options: object,
 ) -> tuple[ReportContent, LesionMap]:
     found = find_lesions(
-        lesion * np.float32(0.9), volume.affine, threshold=0.5, to_mni=matrix, min_volume_ml=0.0
+        lesion * np.float32(0.9),
+        volume.affine,
+        OperatingPoint(0.5),
+        to_mni=matrix,
     )
     header = {"series": {"SeriesInstanceUID": "1.2.3.4", "SeriesDescription": "T1 Doe^John"}}
     scan = Scan(volume, path, form, header=header)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from report_support import AFFINE, SHAPE, ball, brain, cells, parse, picture, section, titles
 from StrokeLesionSegLib.lesions import find_lesions, lesion_row, read_table, write_rows
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.report import FrequencyMap, GroupScan, group_report, write_group_report
 from StrokeLesionSegLib.report.group_page import volume_histogram
 from test_report_scan import HOSTILE, _walk, assert_alone, policy_of
@@ -96,7 +97,7 @@ def test_rows_come_from_the_written_table(tmp_path: Path) -> None:
     found = find_lesions(
         (ball((-30, 0, 20), 12) | ball((30, 0, 20), 6)) * np.float32(0.8),
         AFFINE,
-        threshold=0.5,
+        OperatingPoint(0.5),
         to_mni=np.eye(4),
     )
     rows = [{"scan": "sub-01", **lesion_row(lesion)} for lesion in found.lesions]

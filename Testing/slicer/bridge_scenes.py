@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.module import threshold
 from StrokeLesionSegLib.slicerbridge.scene import results, volumes
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
@@ -66,7 +67,7 @@ def make_thresholder(
     node = head_node(slicer, affine)
     made = ProbabilityMap(blob_volume(node))
     segmentation = results.add_segmentation(node)
-    patch = made.lesions(0.5, 0.0).patch
+    patch = made.lesions(OperatingPoint(0.5, min_volume_ml=0.0)).patch
     segment_id = results.add_segment(segmentation, patch, provenance or Provenance())
     return node, threshold.Thresholder(segmentation, segment_id, node, made)
 

@@ -38,6 +38,11 @@ def write_fluid_model(directory: Path, name: str = "fluid") -> None:
         name,
         spec,
         description="Weights set by hand; marks what is as dark as fluid.",
-        inference={"threshold": 0.5, "hysteresis": None, "min_volume_ml": 1.0, "views": "axial"},
+        inference={
+            "threshold": 0.5,
+            "second_threshold": None,
+            "min_volume_ml": 1.0,
+            "views": "axial",
+        },
     )
     write_model(directory / name, manifest, network.state_dict(), "float32")

@@ -211,6 +211,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     slicer = headless_slicer.start(tempfile.mkdtemp())
     from PIL import Image
+    from StrokeLesionSegLib.operating_point import OperatingPoint
     from StrokeLesionSegLib.sample_scan import stroke_in_head
     from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
     from StrokeLesionSegLib.slicerbridge.module import sample
@@ -227,7 +228,7 @@ def main() -> None:
         segmentation = results.add_segmentation(volume)
         node = results.add_map(probability, volume, "probability")
         segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())
-        found = ProbabilityMap(probability).lesions(0.5, 0.05)
+        found = ProbabilityMap(probability).lesions(OperatingPoint(0.5, min_volume_ml=0.05))
         segment_id = results.add_segment(segmentation, found.patch, Provenance())
         segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
     else:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node, make_thresholder, voxels
 from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.module import threshold
 from StrokeLesionSegLib.slicerbridge.scene import results, terminology, volumes
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
@@ -59,7 +60,7 @@ def test_what_a_segment_says_about_itself(slicer: Any) -> None:
     segment = segmentation.GetSegmentation().GetSegment(segment_id)
     back = Provenance.from_segment(segment)
     assert (back.model, back.version, back.checksum) == ("atlas-unet", "1.0", "abc")
-    assert (back.threshold, back.hysteresis, back.min_volume_ml) == (0.4, 0.25, 0.05)
+    assert (back.threshold, back.second_threshold, back.min_volume_ml) == (0.4, 0.25, 0.05)
     assert back.dropped == "1 2 3"
     np.testing.assert_array_equal(back.to_mni, to_mni)
     assert back.date.startswith("20")
@@ -156,7 +157,7 @@ def test_the_slider_gives_what_the_engine_gives(slicer: Any) -> None:
         sliders.begin()
         found = sliders.apply(value, smallest).lesion_map
         expected = find_lesions(
-            probability.array, probability.affine, threshold=value, min_volume_ml=smallest
+            probability.array, probability.affine, OperatingPoint(value, min_volume_ml=smallest)
         )
         np.testing.assert_array_equal(voxels(sliders, node), expected.mask)
         assert [x.side for x in found.lesions] == [x.side for x in expected.lesions]
@@ -172,7 +173,7 @@ def test_a_second_threshold_has_to_be_reached(slicer: Any) -> None:
     _node, sliders = make_thresholder(slicer)
     peaks = sorted(x.peak_probability for x in sliders.apply(0.3, 0.0).lesion_map.lesions)
     second = (peaks[0] + peaks[1]) / 2
-    node, sliders = make_thresholder(slicer, Provenance(hysteresis=second))
+    node, sliders = make_thresholder(slicer, Provenance(second_threshold=second))
     probability = blob_volume(node)
     counts = []
     for value in (0.3, 0.5, peaks[0] - 0.01, (second + peaks[1]) / 2, 0.4):
@@ -181,8 +182,7 @@ def test_a_second_threshold_has_to_be_reached(slicer: Any) -> None:
         expected = find_lesions(
             probability.array,
             probability.affine,
-            threshold=value,
-            hysteresis=second if second > value else None,
+            OperatingPoint(value, second if second > value else None),
         )
         np.testing.assert_array_equal(voxels(sliders, node), expected.mask)
         np.testing.assert_array_equal(sliders.found().patch.full(), expected.mask)
@@ -250,7 +250,7 @@ def test_manual_work_is_never_overwritten(slicer: Any, how: str) -> None:
 
 
 def test_the_sliders_work_from_a_saved_scene(slicer: Any, tmp_path: Any) -> None:
-    node, sliders = make_thresholder(slicer, Provenance(hysteresis=0.35, model="m"))
+    node, sliders = make_thresholder(slicer, Provenance(second_threshold=0.35, model="m"))
     probability = results.add_map(blob_volume(node), node, "probability")
     sliders.segmentation_node.SetNodeReferenceID(results.PROBABILITY_ROLE, probability.GetID())
     segment_id = sliders.segment_id
@@ -286,7 +286,7 @@ def test_a_whole_head_follows_the_slider_within_200_ms(slicer: Any) -> None:
     node = volumes.add_volume_node(Volume(array, np.diag([1.0, 1, 1, 1])), "T1")
     segmentation = results.add_segmentation(node)
     made = ProbabilityMap(Volume(array, np.eye(4)))
-    patch = made.lesions(0.5, 0.05).patch
+    patch = made.lesions(OperatingPoint(0.5, min_volume_ml=0.05)).patch
     sliders = threshold.Thresholder(
         segmentation, results.add_segment(segmentation, patch, Provenance()), node, made
     )

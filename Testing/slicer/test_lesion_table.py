@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.module import measure
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import (
@@ -21,7 +22,7 @@ def scene(slicer: Any, affine: np.ndarray | None = None) -> tuple[Any, Any, str,
     node = head_node(slicer, affine)
     made = ProbabilityMap(blob_volume(node))
     segmentation = results.add_segmentation(node)
-    found = made.lesions(0.5)
+    found = made.lesions(OperatingPoint(0.5))
     segment_id = results.add_segment(segmentation, found.patch, Provenance())
     return node, segmentation, segment_id, made
 
@@ -30,7 +31,7 @@ def scene(slicer: Any, affine: np.ndarray | None = None) -> tuple[Any, Any, str,
 def test_the_table_measures_the_segment(slicer: Any, name: str) -> None:
     node, segmentation, segment_id, made = scene(slicer, AFFINES[name])
     rows = measure.measure_segment(segmentation, segment_id, node, made)
-    by_threshold = measure.rows_of(made.lesions(0.5))
+    by_threshold = measure.rows_of(made.lesions(OperatingPoint(0.5)))
     assert len(rows) == 2
     for row, other in zip(rows, by_threshold, strict=True):
         assert row.volume_ml == pytest.approx(other.volume_ml)
@@ -57,7 +58,7 @@ def test_a_hand_drawn_piece_is_counted_with_its_true_probability(slicer: Any) ->
 
 def test_the_table_node_survives_a_scene_file(slicer: Any, tmp_path: Any) -> None:
     node, segmentation, _, made = scene(slicer)
-    found = made.lesions(0.5, dropped=made.lesions(0.5).seeds[1:])
+    found = made.lesions(OperatingPoint(0.5), dropped=made.lesions(OperatingPoint(0.5)).seeds[1:])
     rows = measure.rows_of(found)
     assert [row.keep for row in rows] == [True, False]
     table = measure.add_table(rows, node, segmentation)
@@ -120,7 +121,7 @@ def test_a_report_of_the_segment_as_it_is(slicer: Any, tmp_path: Any) -> None:
     made = stroke_in_head()
     node = add_volume_node(made.t1, "Scan: <1>")
     truth = made.truth.with_array(made.truth.array.astype(np.float32))
-    found = ProbabilityMap(truth).lesions(0.5)
+    found = ProbabilityMap(truth).lesions(OperatingPoint(0.5))
     segmentation = results.add_segmentation(node)
     segment_id = results.add_segment(segmentation, found.patch, Provenance())
     segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)

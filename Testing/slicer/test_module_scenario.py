@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess
 from StrokeLesionSegLib.slicerbridge.engine.run import RunError, RunParameters, SegmentationRun
 from StrokeLesionSegLib.slicerbridge.module import sample, selftest
@@ -226,8 +227,8 @@ def test_the_shipped_model_from_run_to_report(
     from StrokeLesionSegLib.models import Manifest, find_model
 
     name = "stroke-t1-sim"
-    asks = Manifest.from_file(find_model(name)).inference
-    first, second = asks["threshold"], asks["hysteresis"]
+    asks = Manifest.from_file(find_model(name)).operating_point()
+    first, second = asks.thresholds
     assert 0 < first < second < 1
     node, logic = add_volume_node(simulated.t1, "T1"), BridgeLogic()
     parameters = RunParameters("axial", "none", "cpu", "float32", name)
@@ -235,8 +236,8 @@ def test_the_shipped_model_from_run_to_report(
     segment_id = logic.segment_id(segmentation)
     segment = segmentation.GetSegmentation().GetSegment(segment_id)
     made = Provenance.from_segment(segment)
-    assert (made.threshold, made.hysteresis) == pytest.approx((first, second))
-    assert made.min_volume_ml == pytest.approx(asks["min_volume_ml"])
+    assert (made.threshold, made.second_threshold) == pytest.approx((first, second))
+    assert made.min_volume_ml == pytest.approx(asks.min_volume_ml)
     probability = volume_from_node(results.maps_of(segmentation, segment_id)[0])
     masks = []
     for value in (first, 0.4, 0.8):
@@ -245,16 +246,16 @@ def test_the_shipped_model_from_run_to_report(
         expected = find_lesions(
             probability.array,
             probability.affine,
-            threshold=value,
-            hysteresis=second if second > value else None,
-            min_volume_ml=made.min_volume_ml,
+            OperatingPoint(value, second if second > value else None, made.min_volume_ml),
         )
         mask = results.read_segment(segmentation, segment_id, node).full()
         np.testing.assert_array_equal(mask, expected.mask)
         masks.append(mask)
     assert masks[0].sum() > masks[1].sum() > 0
     loose = find_lesions(
-        probability.array, probability.affine, threshold=first, min_volume_ml=made.min_volume_ml
+        probability.array,
+        probability.affine,
+        OperatingPoint(first, min_volume_ml=made.min_volume_ml),
     )
     print(f"{loose.mask.sum()} voxels by one threshold, {masks[0].sum()} by both")
     logic.undo(segmentation)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bridge_scenes import blob_volume, head_node
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.engine import run
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
@@ -27,7 +28,7 @@ def about_to_add(slicer: Any, node: Any) -> run.SegmentationRun:
         "probability": probability.array,
         "spread": probability.array / 4,
         "map": kept,
-        "found": kept.lesions(0.5),
+        "found": kept.lesions(OperatingPoint(0.5)),
     }
     made.state = "reading"
     made._start_worker(lambda: None)

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 import slicer_python
 from bridge_scenes import blob_volume, head_node
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.module import measure, sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
@@ -195,7 +196,7 @@ def test_slicers_segment_statistics_agree_with_the_table(
     node = head_node(slicer, np.diag([0.9, 1.1, 3.0, 1]))
     probability = blob_volume(node)
     segmentation = results.add_segmentation(node)
-    patch = ProbabilityMap(probability).lesions(0.5).patch
+    patch = ProbabilityMap(probability).lesions(OperatingPoint(0.5)).patch
     segment_id = results.add_segment(segmentation, patch, Provenance())
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     theirs = measure.segment_statistics(segmentation, segment_id, node)

@@ -14,6 +14,7 @@ from StrokeLesionSegLib.images import Volume, write_volume
 from StrokeLesionSegLib.lesions import write_sidecar
 from StrokeLesionSegLib.models import load_model, write_model
 from StrokeLesionSegLib.networks import build_network
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from stroketrain.bench import failures, measure, summary
 from stroketrain.bench.command import bench_parser
 from stroketrain.bench.plan import BenchCase, make_plan
@@ -131,7 +132,7 @@ def test_scores_of_a_kept_map(tmp_path: Path) -> None:
     assert spread[2, 2, 2] == pytest.approx(0.1, abs=1e-3)
     case = BenchCase("x", "first", "p", "cavity", "native", True, False, 1)
     scan = BenchScan(case, Volume(np.ones(truth.shape, np.float32), affine), truth, None, {})
-    point = measure.OperatingPoint(0.5, None, 0.0)
+    point = OperatingPoint(0.5)
     row = measure.score(scan, tmp_path, "axial", point)
     assert row["dice"] == pytest.approx(2 * 18 / (30 + 28))
     assert row["largest_false_ml"] == pytest.approx(12 * 0.006)
@@ -141,7 +142,7 @@ def test_scores_of_a_kept_map(tmp_path: Path) -> None:
     kept = json.loads((tmp_path / "axial.scores.json").read_text())
     (tmp_path / "axial.scores.json").write_text(json.dumps({**kept, "dice": 0.123}))
     assert measure.score(scan, tmp_path, "axial", point)["dice"] == 0.123
-    strict = measure.OperatingPoint(0.8, None, 0.0)
+    strict = OperatingPoint(0.8)
     assert measure.score(scan, tmp_path, "axial", strict)["largest_false_ml"] == 0
 
 
@@ -159,7 +160,7 @@ def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], Settings]:
         "contrast": "T1w", "labels": {"1": "stroke lesion"},
         "preprocessing": {"grid": "mni152-2009a-1mm", "window_percentiles": [0.5, 99.5],
                           "pad_multiple": 16, "brain_mask_margin_mm": 5},
-        "inference": {"threshold": 0.5, "hysteresis": None, "min_volume_ml": 0.0,
+        "inference": {"threshold": 0.5, "second_threshold": None, "min_volume_ml": 0.0,
                       "views": "axial", "flip_axes": ["i"]},
         "training": {}, "metrics": {},
     }  # fmt: skip
@@ -251,7 +252,7 @@ def test_a_picture_of_the_worst_scans(tmp_path: Path) -> None:
         "faint, 100.0 mL, Dice 0.20",
     ]
     assert "no lesion, 3.0 mL marked" in chosen
-    point = measure.OperatingPoint.of(model, "axial")
+    point = measure.operating_point(model, "axial")
     picture = failures.plot_failures(rows, settings.out, key, "axial", point, tmp_path / "f.png")
     assert picture is not None
     assert picture.read_bytes()[:4] == b"\x89PNG"

@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("monai")
 from scipy import ndimage
 from StrokeLesionSegLib.lesions import find_lesions
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from stroketrain.data.atlas import AtlasScan
 from stroketrain.evaluate import Case
-from stroketrain.tune import OperatingPoint, choose_operating_point, search_operating_points
+from stroketrain.tune import Tried, choose_operating_point, search_operating_points
 
 AFFINE = np.diag([2.0, 3.0, 4.0, 1.0])  # .024 mL a voxel
 
@@ -29,32 +30,26 @@ def case(seed: int, lesion: bool) -> Case:
 def test_every_setting_agrees_with_find_lesions() -> None:
     cases = [case(1, True), case(2, True), case(3, False)]
     table = search_operating_points(cases)
-    assert any(p.hysteresis for p in table)
-    assert any(p.hysteresis is None for p in table)
+    assert any(t.point.second_threshold for t in table)
+    assert any(t.point.second_threshold is None for t in table)
     assert len({p.dice for p in table}) > 20
-    for point in table[::7]:
+    for tried in table[::7]:
         dice, empty = [], []
         for c in cases:
-            mask = find_lesions(
-                c.probability,
-                AFFINE,
-                threshold=point.threshold,
-                hysteresis=point.hysteresis,
-                min_volume_ml=point.min_volume_ml,
-            ).mask
+            mask = find_lesions(c.probability, AFFINE, tried.point).mask
             if c.truth.any():
                 dice.append(2 * float((mask & c.truth).sum()) / (mask.sum() + c.truth.sum()))
             else:
                 empty.append(not mask.any())
-        assert point.dice == pytest.approx(np.mean(dice), abs=1e-9)
-        assert point.empty == np.mean(empty)
+        assert tried.dice == pytest.approx(np.mean(dice), abs=1e-9)
+        assert tried.empty == np.mean(empty)
 
 
 def test_takes_the_best_dice_among_the_quiet_ones() -> None:
     table = [
-        OperatingPoint(0.2, None, 0.0, dice=0.9, empty=0.5),
-        OperatingPoint(0.4, 0.8, 0.1, dice=0.7, empty=0.9),
-        OperatingPoint(0.8, None, 0.4, dice=0.5, empty=1.0),
+        Tried(OperatingPoint(0.2), dice=0.9, empty=0.5),
+        Tried(OperatingPoint(0.4, 0.8, 0.1), dice=0.7, empty=0.9),
+        Tried(OperatingPoint(0.8, None, 0.4), dice=0.5, empty=1.0),
     ]
     assert choose_operating_point(table, quiet=0.85).dice == 0.7
     assert choose_operating_point(table, quiet=0.0).dice == 0.9

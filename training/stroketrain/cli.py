@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 from .bench.command import bench_parser
 from .experiments.arguments import experiments_parser
@@ -141,17 +142,16 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--contrast", default="T1w", help="the MR contrast that it was trained on")
     p.add_argument("--label", default="stroke lesion", help="what the mask marks")
     p.add_argument("--threshold", type=float, default=0.5)
-    p.add_argument("--hysteresis", type=float, help="second threshold, see segment --hysteresis")
+    p.add_argument("--second-threshold", type=float, help="see segment --second-threshold")
     p.add_argument("--min-volume", type=float, default=0.05)
-    p.add_argument("--triplanar", type=float, nargs=3, metavar=("P", "HIGH", "ML"),
-                   help="the same three with --views triplanar")  # fmt: skip
+    p.add_argument("--min-mean-probability", type=float, default=0.0)
+    p.add_argument("--triplanar", type=float, nargs=3, metavar=("P", "SECOND", "ML"),
+                   help="the first three with --views triplanar")  # fmt: skip
     p.add_argument("--training", type=Path, help="JSON to merge into the manifest's training field")
     p.add_argument("--metrics", type=Path, help="JSON for the manifest's metrics field")
     p.add_argument("--default", action="store_true")
     return parser
 
-
-_POINT = ("threshold", "hysteresis", "min_volume_ml")
 
 # Options of one kind of training that the other one would ignore.
 _NOT_FOR_PRESETS = (
@@ -312,10 +312,8 @@ def _run(a: argparse.Namespace) -> None:
             version=a.version,
             title=a.title,
             description=a.description,
-            threshold=a.threshold,
-            hysteresis=a.hysteresis,
-            min_volume_ml=a.min_volume,
-            of_views=a.triplanar and {"triplanar": dict(zip(_POINT, a.triplanar, strict=True))},
+            point=_point(a.threshold, a.second_threshold, a.min_volume, a.min_mean_probability),
+            of_views={"triplanar": _point(*a.triplanar)} if a.triplanar else None,
             training=json.loads(a.training.read_text()) if a.training else None,
             metrics=json.loads(a.metrics.read_text()) if a.metrics else None,
             channels=a.channels,
@@ -324,6 +322,14 @@ def _run(a: argparse.Namespace) -> None:
             default=a.default,
         )
         print(a.out)
+
+
+def _point(*values: float | None) -> OperatingPoint:
+    """The operating point of these values; ``InputError`` if they make none."""
+    try:
+        return OperatingPoint(*values)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise InputError("operating point", str(error), "Correct the value") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from StrokeLesionSegLib.lesions import find_lesions
 from StrokeLesionSegLib.lesions.scorers import score_case
 from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
 from StrokeLesionSegLib.models.load import LoadedModel
+from StrokeLesionSegLib.operating_point import OperatingPoint, OperatingPointChoice
 
 from .data.atlas import AtlasScan, find_scans
 from .data.cache import simulation_records
@@ -82,19 +83,11 @@ def predict_tree(
 
 def score(
     case: Case,
-    threshold: float,
-    min_volume_ml: float,
-    hysteresis: float | None = None,
+    point: OperatingPoint,
     scorers: Sequence[str] = SCORER_NAMES,
 ) -> dict[str, Any]:
     """The scorers on one case, at one operating point."""
-    found = find_lesions(
-        case.probability,
-        case.affine,
-        threshold=threshold,
-        hysteresis=hysteresis,
-        min_volume_ml=min_volume_ml,
-    )
+    found = find_lesions(case.probability, case.affine, point)
     row: dict[str, Any] = {
         "name": case.scan.name,
         "kind": case.kind,
@@ -176,21 +169,16 @@ def evaluate(
 ) -> dict[str, Any]:
     """Predict and score a tree; writes ``out`` (JSON with every case) if given.
 
-    Threshold and smallest volume come from the model's manifest unless given. ``names`` are the
+    The operating point is the model's own but for what is given. ``names`` are the
     scans to be scored, all without; see ``part_of_split``.
     """
-    settings = model.manifest.inference_of(views)
-    threshold = settings["threshold"] if threshold is None else threshold
-    smallest = settings.get("min_volume_ml", 0.0) if min_volume_ml is None else min_volume_ml
+    choice = OperatingPointChoice(threshold, min_volume_ml=min_volume_ml)
+    point = choice.resolve(model.manifest.operating_point(views))
     options = SegmentOptions(views=views, tta=tta)
-    rows = [
-        score(case, threshold, smallest, settings.get("hysteresis"), scorers)
-        for case in predict_tree(model, tree, options, names=names)
-    ]
+    rows = [score(case, point, scorers) for case in predict_tree(model, tree, options, names=names)]
     result = {
         "model": model.manifest.name,
-        "threshold": threshold,
-        "min_volume_ml": smallest,
+        "operating_point": point.as_dict(),
         "views": views,
         "tta": tta,
         "summary": summarise(rows, scorers),

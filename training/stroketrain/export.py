@@ -10,11 +10,13 @@ from typing import Any
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import write_model
 from StrokeLesionSegLib.models.channels import BY_NUMBER
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 from .data.reading import WINDOW, WINDOW_LOW_OF
 
 # What the engine runs: slice by slice, of any size.
 NETWORKS = ("unet", "residual_unet")
+_USUAL = OperatingPoint(0.5, min_volume_ml=0.05)
 
 
 def _read_run(run: Path) -> dict[str, Any]:
@@ -72,10 +74,8 @@ def export(
     version: str,
     title: str,
     description: str,
-    threshold: float = 0.5,
-    hysteresis: float | None = None,
-    min_volume_ml: float = 0.05,
-    of_views: dict[str, dict[str, float]] | None = None,
+    point: OperatingPoint = _USUAL,
+    of_views: dict[str, OperatingPoint] | None = None,
     training: dict[str, Any] | None = None,
     metrics: dict[str, Any] | None = None,
     default: bool = False,
@@ -86,7 +86,8 @@ def export(
     """Write ``manifest.json`` and ``weights.safetensors`` (float16) of a finished run into ``out``.
 
     ``channels`` names the network's inputs in their order, where the run does not.
-    ``of_views``: threshold, hysteresis and smallest volume where views want others.
+    ``point`` is the operating point that it recommends, ``of_views`` those of views that want
+    another.
 
     Raises ``InputError`` for an unfinished run, a network that the engine cannot run, channels of
     another number than it takes, and weights that do not fit it.
@@ -118,12 +119,10 @@ def export(
             "brain_mask_margin_mm": 3,
         },
         "inference": {
-            "threshold": threshold,
-            "hysteresis": hysteresis,
-            "min_volume_ml": min_volume_ml,
+            **point.as_dict(),
             "views": "axial",
             "flip_axes": ["i"],
-            **({"of_views": of_views} if of_views else {}),
+            "of_views": {views: own.as_dict() for views, own in (of_views or {}).items()},
         },
         "training": {**record, **(training or {})},
         "metrics": metrics or {},

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 from .evaluate import Case
 
@@ -17,23 +18,18 @@ VOLUMES_ML = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """How a probability map becomes a mask: see ``find_lesions``.
+class Tried:
+    """An operating point and what it gives: mean Dice over scans with lesions, and the share of
+    the others that it leaves empty."""
 
-    ``hysteresis`` is None where it equals ``threshold``.
-    """
-
-    threshold: float
-    hysteresis: float | None
-    min_volume_ml: float
+    point: OperatingPoint
     dice: float
     empty: float
 
     def row(self) -> dict[str, Any]:
+        """JSON-ready."""
         return {
-            "threshold": self.threshold,
-            "hysteresis": self.hysteresis,
-            "min_volume_ml": self.min_volume_ml,
+            **self.point.as_dict(),
             "dice": round(self.dice, 4),
             "empty": round(self.empty, 4),
         }
@@ -74,7 +70,7 @@ class _Components:
         return 2 * float(self.hits[keep].sum()) / (marked + self.truth), marked == 0
 
 
-def search_operating_points(cases: Sequence[Case]) -> list[OperatingPoint]:
+def search_operating_points(cases: Sequence[Case]) -> list[Tried]:
     """Every setting of the grid on the cases: mean Dice over those with lesion, share of the
     others that is left empty (1 if there are none)."""
     table = []
@@ -86,10 +82,8 @@ def search_operating_points(cases: Sequence[Case]) -> list[OperatingPoint]:
                 dice = [f.result(high, smallest)[0] for f in sick]
                 empty = [f.result(high, smallest)[1] for f in well]
                 table.append(
-                    OperatingPoint(
-                        low,
-                        high if high > low else None,
-                        smallest,
+                    Tried(
+                        OperatingPoint.at(low, high, smallest),
                         float(np.mean(dice)) if dice else 0.0,
                         float(np.mean(empty)) if empty else 1.0,
                     )
@@ -97,8 +91,8 @@ def search_operating_points(cases: Sequence[Case]) -> list[OperatingPoint]:
     return table
 
 
-def choose_operating_point(table: Sequence[OperatingPoint], quiet: float = 0.85) -> OperatingPoint:
+def choose_operating_point(table: Sequence[Tried], quiet: float = 0.85) -> Tried:
     """The best Dice among the settings that leave at least the share ``quiet`` of the lesion-free
     scans empty; if none does, among the quietest."""
-    wanted = min(quiet, max(point.empty for point in table))
-    return max((p for p in table if p.empty >= wanted), key=lambda p: p.dice)
+    wanted = min(quiet, max(tried.empty for tried in table))
+    return max((t for t in table if t.empty >= wanted), key=lambda t: t.dice)

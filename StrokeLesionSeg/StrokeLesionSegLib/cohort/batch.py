@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled, InputError
+from ..operating_point import OperatingPointChoice
 from ..outputs import os_input_error, sync_folder
-from ..pipeline import CleanUp, software_versions
+from ..pipeline import software_versions
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
 from .dataset import check_out, write_description, write_group_tables
 from .fingerprint import unchanged
@@ -48,7 +49,7 @@ class BatchOptions:
 
     Attributes
     ----------
-    model: name; None takes the default. options, clean: as for ``segment_file``.
+    model: name; None takes the default. options, point: as for ``segment_file``.
     resume: leave out what an earlier batch has done with the same input, parameters and model.
     retry_failed: try again what failed before; else it counts as failed without another try.
     workers: processes on this machine; more than one needs dask.distributed.
@@ -60,7 +61,7 @@ class BatchOptions:
 
     model: str | None = None
     options: SegmentOptions | None = None
-    clean: CleanUp = field(default_factory=CleanUp)
+    point: OperatingPointChoice = field(default_factory=OperatingPointChoice)
     resume: bool = True
     retry_failed: bool = False
     workers: int = 1
@@ -177,7 +178,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         report_options(options.report)
     directory = find_model(options.model)
     manifest = Manifest.from_file(directory)
-    chosen = options.options or SegmentOptions(views=manifest.inference.get("views", "axial"))
+    chosen = (options.options or SegmentOptions()).for_model(manifest)
     settings = Settings(
         out=out,
         run=run,
@@ -188,7 +189,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
             "sha256": manifest.weights["sha256"],
         },
         options=chosen,
-        clean=options.clean.resolve(manifest.inference_of(chosen.views)),
+        point=options.point.resolve(manifest.operating_point(chosen.views)),
         dicom_seg=options.dicom_seg,
         report=options.report,
     )

@@ -105,14 +105,11 @@ def _matrix(alignment: Mapping[str, Any]) -> NDArray[np.float64] | None:
 def _facts(settings: Settings) -> dict[str, str]:
     parameters = settings.parameters
     model = settings.manifest
-    second = parameters["hysteresis"]
     return {
         "StrokeLesionSeg": parameters["version"],
         "Model": f"{model['name']} {model['version']}",
         "SHA-256 of the weights": model["sha256"],
-        "Threshold": f"{parameters['threshold']:g}",
-        "Second threshold": "none" if second is None else f"{second:g}",
-        "Smallest lesion": f"{parameters['min_volume_ml']:g} mL",
+        **dict(settings.point.facts()),
         "Views": parameters["views"],
         "Flipped copies": "yes" if parameters["tta"] else "no",
         "Alignment": parameters["align"],

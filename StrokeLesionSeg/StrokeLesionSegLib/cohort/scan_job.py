@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import Cancelled, InputError
+from ..operating_point import OperatingPoint
 from ..outputs import OutputSet, os_input_error, sync_folder
 from ..pipeline import (
     OutputPaths,
@@ -94,8 +95,7 @@ class Settings:
     ----------
     out: absolute path of the output folder. run: the batch's identity, as in its lock.
     model: name or directory of the model. manifest: its name, version and sha256.
-    options, clean: as for ``segment_file``; ``clean`` are the resolved keywords of
-        ``find_lesions``.
+    options: with the views filled in. point: the operating point.
     dicom_seg: write DICOM Segmentation for scans that are DICOM.
     report: write an HTML page for every scan, with this in it; None writes none.
     version: of the program that began the batch.
@@ -107,7 +107,7 @@ class Settings:
     model: str
     manifest: dict[str, str]
     options: SegmentOptions
-    clean: dict[str, Any]
+    point: OperatingPoint
     dicom_seg: bool = False
     report: ReportChoice | None = None
     version: str = __version__
@@ -135,7 +135,7 @@ class Settings:
             "version": self.version,
             "model": self.manifest,
             **kept,
-            **self.clean,
+            **self.point.as_dict(),
             "dicom_seg": self.dicom_seg,
             "report": None if self.report is None else self.report.identity,
         }
@@ -205,7 +205,7 @@ def finish(
     prediction = after_network(prepared.ready, model, settings.options, cancel=cancel)
     timings = {"read": prepared.read_seconds, **prediction.timings}
     step = time.perf_counter()
-    lesion_map = find_in(prediction, settings.clean)
+    lesion_map = find_in(prediction, settings.point)
     timings["clean"] = time.perf_counter() - step
 
     step = time.perf_counter()

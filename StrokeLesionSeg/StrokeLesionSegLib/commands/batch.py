@@ -13,8 +13,8 @@ from ..errors import InputError
 from .options import (
     add_engine_arguments,
     add_progress_argument,
-    clean_up,
     number,
+    operating_point,
     path,
     prepare,
     segment_options,
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     options = BatchOptions(
         model=arguments.model,
         options=segment_options(arguments),
-        clean=clean_up(arguments),
+        point=operating_point(arguments),
         resume=arguments.resume,
         retry_failed=arguments.retry_failed,
         workers=arguments.workers,

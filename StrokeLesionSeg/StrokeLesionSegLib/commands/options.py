@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..pipeline import CleanUp
+from ..operating_point import OperatingPointChoice
 
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
@@ -42,18 +42,24 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="probability from which on a voxel is lesion",
     )
     found.add_argument(
-        "--hysteresis",
+        "--second-threshold",
         type=number(0, 1),
         metavar="P",
-        help="second threshold: the lower of the two bounds the lesions, the higher one has to be "
-        "reached somewhere in each; 0 switches it off; if only --threshold is given, the model's "
-        "second threshold has to be reached as long as it is higher",
+        help="a lesion needs a voxel of at least this probability, which is above --threshold; 0 "
+        "switches it off; if only --threshold is given, the model's second threshold holds as long "
+        "as it is higher",
     )
     found.add_argument(
         "--min-volume",
         type=number(0, 10000),
         metavar="ML",
-        help="drop components smaller than this many mL",
+        help="drop lesions smaller than this many mL",
+    )
+    found.add_argument(
+        "--min-mean-probability",
+        type=number(0, 1),
+        metavar="P",
+        help="drop lesions whose mean probability is lower than this",
     )
     network = parser.add_argument_group("how the network is run")
     network.add_argument("--model", metavar="NAME", help="default: the one that is shipped")
@@ -109,24 +115,22 @@ def prepare(arguments: argparse.Namespace) -> None:
     prepare_environment()
 
 
-def clean_up(arguments: argparse.Namespace) -> CleanUp:
-    return CleanUp(arguments.threshold, arguments.hysteresis, arguments.min_volume)
+def operating_point(arguments: argparse.Namespace) -> OperatingPointChoice:
+    """What was asked for of the operating point."""
+    return OperatingPointChoice(
+        arguments.threshold,
+        arguments.second_threshold,
+        arguments.min_volume,
+        arguments.min_mean_probability,
+    )
 
 
 def segment_options(arguments: argparse.Namespace) -> SegmentOptions:
-    """The engine's options; the views that the model recommends unless others are asked for.
-
-    Raises ``InputError`` if there is no such model.
-    """
+    """The engine's options."""
     from ..inference import SegmentOptions
-    from ..models import Manifest, find_model
 
-    views = arguments.views
-    if views is None:
-        manifest = Manifest.from_file(find_model(arguments.model))
-        views = manifest.inference.get("views", "axial")
     return SegmentOptions(
-        views=views,
+        views=arguments.views,
         tta=arguments.tta,
         align=arguments.align,
         device=arguments.device,

@@ -13,7 +13,7 @@ from ..pipeline import OutputPaths, SegmentResult, segment_file
 from .options import (
     add_engine_arguments,
     add_progress_argument,
-    clean_up,
+    operating_point,
     path,
     prepare,
     segment_options,
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
             paths,
             model=arguments.model,
             options=segment_options(arguments),
-            clean=clean_up(arguments),
+            point=operating_point(arguments),
             series=arguments.series,
             report=report,
             overwrite=arguments.overwrite,

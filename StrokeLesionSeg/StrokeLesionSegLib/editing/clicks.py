@@ -65,7 +65,7 @@ class Guided:
         self.scan = scan
         self.clicks: list[Click] = []
         self.start: NDArray[np.bool_] | None = None
-        self.threshold = scan.threshold
+        self.threshold = scan.point.threshold
         self._start_soft: NDArray[np.float32] | None = None
         self._influence: NDArray[np.uint8] | None = None
         self._value: NDArray[np.float16] | None = None

@@ -20,11 +20,13 @@ def keep_pieces(
     largest_only: bool = False,
     min_volume_ml: float = 0.0,
     sure: tuple[NDArray[np.floating], float] | None = None,
+    mean: tuple[NDArray[np.floating], float] | None = None,
 ) -> NDArray[np.bool_]:
     """``mask`` without pieces (26 neighbours) below a volume, or with the largest one alone.
 
     ``sure`` is (values of the mask's shape, bound): pieces without a value of at least the bound
-    go too. Of equally large pieces the first in memory stays.
+    go too; ``mean`` likewise, pieces with a lower mean. Of equally large pieces the first in memory
+    stays.
     """
     from ..lesions.find import kept_components, label_components
 
@@ -35,6 +37,10 @@ def keep_pieces(
     sizes = np.bincount(labels.ravel())
     reached = None if sure is None else labels[sure[0][box] >= sure[1]]
     keep = kept_components(sizes, voxel_ml, min_volume_ml, reached)
+    if mean is not None and mean[1] > 0:
+        inside = labels > 0
+        sums = np.bincount(labels[inside], mean[0][box][inside].astype(np.float64), len(sizes))
+        keep &= sums >= mean[1] * sizes * (1 - 1e-6)
     if largest_only:
         only = int(np.argmax(np.where(keep, sizes, 0)))
         keep[:] = np.arange(len(sizes)) == only if keep[only] else False

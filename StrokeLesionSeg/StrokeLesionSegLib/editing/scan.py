@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..images.volume import Grid, Volume
 from ..inference.options import SegmentOptions
+from ..operating_point import OperatingPoint
 from .background import Background
 from .clues import Tissue
 from .native import NativeMap
@@ -38,7 +39,7 @@ class EditedScan:
     ----------
     volume: as it was given. grid: its grid, the native one. canonical: on the canonical grid
         (its array is windowed). network, background, native: see there. alignment: as in
-        ``Prediction``. threshold, sure, min_volume_ml: the model's own, see ``EditingSession``.
+        ``Prediction``. point: the operating point that the model recommends.
         multiple: what planes are padded to. tissue: for what clicks say of their surroundings.
     """
 
@@ -49,9 +50,7 @@ class EditedScan:
     background: Background
     native: NativeMap
     alignment: Alignment | None
-    threshold: float
-    sure: float | None
-    min_volume_ml: float
+    point: OperatingPoint
     multiple: int
     flip_axes: tuple[str, ...]
     to_index: NDArray[np.float64]
@@ -117,8 +116,7 @@ def open_scan(
     from ..images.space.brainbox import on_mni_grid
     from ..images.space.partial import NativeParts
     from ..inference import available_threads, before_network, choose_device, prepare_network
-    from ..inference.precision import deciding_thresholds, probe_crop
-    from ..inference.predict import PAD_MULTIPLE
+    from ..inference.precision import probe_crop
     from ..inference.views import passes
 
     if probability is not None and probability.shape != volume.array.shape:
@@ -129,10 +127,11 @@ def open_scan(
         volume, model, options, alignment=alignment, progress=progress, cancel=cancel
     )
     manifest = model.manifest
-    margin = manifest.preprocessing.get("brain_mask_margin_mm")
+    point = manifest.operating_point(options.views)
+    margin = manifest.preprocessing.brain_mask_margin_mm
     keep = None
     if margin is not None and on_mni_grid(ready.canonical):
-        keep = np.asarray(brain_mask_for(ready.canonical, float(margin))) != 0
+        keep = np.asarray(brain_mask_for(ready.canonical, margin)) != 0
     from ..inference.device import torch_threads
 
     threads = available_threads(options.threads)
@@ -143,16 +142,15 @@ def open_scan(
             choose_device(options.device),
             options.precision,
             probe=probe_crop(ready.array, ready.box),
-            thresholds=deciding_thresholds(manifest.inference_of(options.views)),
+            thresholds=point.thresholds,
         )
     network = SliceNetwork(prepared, threads)
     network.warnings[:0] = ready.warnings
-    multiple = int(manifest.preprocessing.get("pad_multiple") or PAD_MULTIPLE)
-    flip_axes = tuple(manifest.inference.get("flip_axes") or ("i",))
+    multiple, flip_axes = manifest.preprocessing.pad_multiple, manifest.inference.flip_axes
     background = Background(
         ready.array,
         ready.box,
-        passes(options.views, options.tta, flip_axes),
+        passes(options.views or manifest.inference.views, options.tta, flip_axes),
         network,
         multiple,
         keep,
@@ -167,7 +165,7 @@ def open_scan(
         background,
         native,
         ready.found,
-        *_operating_point(manifest.inference_of(options.views)),
+        point,
         multiple,
         flip_axes,
         np.linalg.inv(volume.grid.affine),
@@ -178,15 +176,6 @@ def open_scan(
     else:
         _warm_up(scan)
     return scan
-
-
-def _operating_point(inference: Mapping[str, Any]) -> tuple[float, float | None, float]:
-    """Bound of a lesion, probability that it has to reach or None, smallest mL: as in batches."""
-    threshold = float(inference.get("threshold") or 0.5)
-    second = inference.get("hysteresis")
-    # As in find_lesions, the lower of the two is the bound.
-    low, high = sorted((threshold, threshold if second is None else float(second)))
-    return low, high if high > low else None, float(inference.get("min_volume_ml") or 0.0)
 
 
 def _warm_up(scan: EditedScan) -> None:

@@ -75,8 +75,10 @@ class EditingSession:
         self._next_click = 1  # the id of a click that was taken back is not given again
         self.grid = scan.grid
         self._kept: tuple[tuple[float | None, ...], NDArray[np.bool_]] | None = None
-        self.threshold, self.sure = scan.threshold, scan.sure
-        self.min_volume_ml = scan.min_volume_ml
+        point = scan.point
+        self.threshold, self.sure = point.threshold, point.second_threshold
+        self.min_volume_ml = point.min_volume_ml
+        self._min_mean = point.min_mean_probability
         self.alignment = scan.alignment
         self.takes_clicks = scan.network.takes_clicks
 
@@ -230,6 +232,7 @@ class EditingSession:
         if np.prod(extents(box)) < _SMALL:
             native.refresh(box)
         selective = min_volume_ml > 0 or (sure is not None and sure > threshold)
+        selective = selective or self._min_mean > 0
         if selective and native.complete:
             marked = self._judged(threshold, sure, min_volume_ml)[within(box, native.searched)]
         else:
@@ -255,6 +258,7 @@ class EditingSession:
             self.grid.voxel_volume_ml,
             min_volume_ml=min_volume_ml,
             sure=None if sure is None else (values, sure),
+            mean=(values, self._min_mean),
         )
         self._kept = (wanted, marked)
         return marked

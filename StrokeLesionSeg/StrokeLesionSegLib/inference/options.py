@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..models import Manifest
 
 VIEW_SETS = ("axial", "triplanar")
 ALIGNMENTS = ("auto", "mni", "none")
@@ -20,7 +23,8 @@ class SegmentOptions:
 
     Attributes
     ----------
-    views: "axial" (one pass) or "triplanar" (axial, coronal and sagittal slices, averaged).
+    views: "axial" (one pass) or "triplanar" (axial, coronal and sagittal slices, averaged); None
+        takes what the model recommends.
     tta: also predict the mirrored brain and average (test-time augmentation).
     align: "auto" aligns to MNI152 unless the scan lies on its grid already; "mni" always aligns;
         "none" never. A failed alignment is a warning, and the scan is used as it lies.
@@ -34,7 +38,7 @@ class SegmentOptions:
     Raises ``InputError`` for values that do not exist.
     """
 
-    views: str = "axial"
+    views: str | None = None
     tta: bool = False
     align: str = "auto"
     device: str = "auto"
@@ -44,7 +48,8 @@ class SegmentOptions:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        _one_of("views", self.views, VIEW_SETS)
+        if self.views is not None:
+            _one_of("views", self.views, VIEW_SETS)
         _one_of("align", self.align, ALIGNMENTS)
         _one_of("device", self.device, DEVICES)
         _one_of("precision", self.precision, PRECISIONS)
@@ -53,6 +58,10 @@ class SegmentOptions:
         for name in ("tta", "crop"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(name, "is neither true nor false", "Give True or False")
+
+    def for_model(self, manifest: Manifest) -> SegmentOptions:
+        """The same with the views that ``manifest`` recommends, if none were asked for."""
+        return self if self.views else replace(self, views=manifest.inference.views)
 
 
 def _one_of(name: str, value: Any, allowed: Sequence[str]) -> None:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 Cancel = Callable[[], bool]
 
-_DEFAULT_PERCENTILES = (0.5, 99.5)
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -76,7 +74,7 @@ def segment_volume(
 
     Raises ``InputError`` for an image or options that cannot be used, ``Cancelled`` if told so.
     """
-    options = options or SegmentOptions()
+    options = (options or SegmentOptions()).for_model(model.manifest)
     ready = before_network(
         volume, model, options, alignment=alignment, progress=progress, cancel=cancel
     )
@@ -138,10 +136,10 @@ def before_network(
     with run.stage("window"):
         array = canonical.volume.array
         preprocessing = model.manifest.preprocessing
-        percentiles = preprocessing.get("window_percentiles") or _DEFAULT_PERCENTILES
-        low_of = preprocessing.get("window_low_of", "foreground")
         try:
-            window = window_range(array, *percentiles, low_of=low_of)
+            window = window_range(
+                array, *preprocessing.window_percentiles, low_of=preprocessing.window_low_of
+            )
         except ValueError as error:
             raise InputError("image", str(error), "Check that it is a T1 scan of a head") from error
         # The canonical array is ours alone: windowing in place saves a copy of the volume.
@@ -159,7 +157,7 @@ def run_network(
     cancel: Cancel | None = None,
 ) -> None:
     """The stage network of ``segment_volume``; its result stays on the canonical grid."""
-    from .precision import deciding_thresholds, probe_crop
+    from .precision import probe_crop
     from .prepare import prepare_network
 
     run = _Run(progress, cancel, ready.timings)
@@ -172,7 +170,7 @@ def run_network(
             choose_device(options.device),
             options.precision,
             probe=probe_crop(ready.array, ready.box),
-            thresholds=deciding_thresholds(model.manifest.inference_of(options.views)),
+            thresholds=model.manifest.operating_point(options.views).thresholds,
         )
         run.timings["prepare"] = time.perf_counter() - started
         result = _predict(ready, prepared, options, model, progress, cancel)
@@ -197,11 +195,10 @@ def after_network(
         raise ValueError("the network has not run yet")
     run = _Run(progress, cancel, ready.timings)
     with run.stage("back"):
-        margin = model.manifest.preprocessing.get("brain_mask_margin_mm")
-        if margin is not None and not on_mni_grid(canonical):
-            margin = None
-        if margin is not None:
-            _keep_brain((result.mean, result.spread), canonical, float(margin))
+        margin = model.manifest.preprocessing.brain_mask_margin_mm
+        masked = margin is not None and on_mni_grid(canonical)
+        if margin is not None and masked:
+            _keep_brain((result.mean, result.spread), canonical, margin)
         probability = from_canonical(result.mean, canonical)
         spread = from_canonical(result.spread, canonical)
 
@@ -209,7 +206,7 @@ def after_network(
     details.update(
         options=asdict(options),
         intensity_window=[float(v) for v in ready.window],
-        brain_mask_margin_mm=None if margin is None else float(margin),
+        brain_mask_margin_mm=margin if masked else None,
         aligned=ready.found is not None and ready.found.ok,
         exact_grid=bool(canonical.exact),
     )
@@ -279,18 +276,18 @@ def _predict(
     cancel: Cancel | None,
 ) -> CanonicalPrediction:
     from ..images.space.brainbox import on_mni_grid
-    from .predict import PAD_MULTIPLE, predict_volume
+    from .predict import predict_volume
 
-    manifest = model.manifest
+    inference = model.manifest.inference
     return predict_volume(
         ready.array,
         prepared,
         box=ready.box,
         mirror=on_mni_grid(ready.canonical),
-        views=options.views,
+        views=options.views or inference.views,
         tta=options.tta,
-        flip_axes=tuple(manifest.inference.get("flip_axes") or ("i",)),
-        multiple=int(manifest.preprocessing.get("pad_multiple") or PAD_MULTIPLE),
+        flip_axes=inference.flip_axes,
+        multiple=model.manifest.preprocessing.pad_multiple,
         batch_size=options.batch_size,
         progress=progress,
         cancel=cancel,

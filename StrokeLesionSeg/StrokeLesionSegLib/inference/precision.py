@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,13 +141,6 @@ def compare(
     dice = min(found, default=None)
     ok = difference <= MAX_DIFFERENCE and (dice is None or dice >= MIN_DICE)
     return PrecisionCheck(precision, difference, dice, ok, seconds, thresholds)
-
-
-def deciding_thresholds(inference: Mapping[str, Any]) -> tuple[float, ...]:
-    """Of a manifest's ``inference``: the threshold, and the second one if there is one."""
-    threshold = inference.get("threshold")
-    both = (0.5 if threshold is None else threshold, inference.get("hysteresis"))
-    return tuple(sorted({float(one) for one in both if one}))
 
 
 def probe_crop(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..boxes import bounding_box
+from ..operating_point import OperatingPoint
 from .measure import Lesion, Summary, measure_lesions, summarise
 
 
@@ -23,7 +23,7 @@ class LesionMap:
     lesions: by volume, largest first; equal volumes in the order of their first voxel.
     summary: counts and volumes of the whole scan.
     affine: 4x4 float64, (i, j, k, 1) to native RAS mm.
-    parameters: the arguments of ``find_lesions`` that made it, for the sidecar.
+    operating_point: what made it of the probability.
 
     The map never changes. For another threshold call ``find_lesions`` again; to drop lesions that
     a reader rejects use ``keeping``.
@@ -34,7 +34,7 @@ class LesionMap:
     lesions: tuple[Lesion, ...]
     summary: Summary
     affine: NDArray[np.float64]
-    parameters: dict[str, float | None]
+    operating_point: OperatingPoint
 
     def keeping(self, labels: set[int] | frozenset[int]) -> LesionMap:
         """A copy whose other lesions have ``keep=False`` and are gone from mask and labels.
@@ -62,51 +62,39 @@ class LesionMap:
 def find_lesions(
     probability_kji: ArrayLike,
     affine: ArrayLike,
+    point: OperatingPoint,
     *,
-    threshold: float,
-    hysteresis: float | None = None,
-    min_volume_ml: float = 0.0,
     to_mni: ArrayLike | None = None,
     midline_x_mm: float | None = None,
 ) -> LesionMap:
-    """Threshold a probability map and measure its connected components.
+    """Apply an operating point to a probability map and measure the lesions.
 
     Parameters
     ----------
     probability_kji: (K, J, I) probabilities in [0, 1]; a binary mask works too.
     affine: 4x4, (i, j, k, 1) to native RAS mm.
-    threshold: a voxel belongs to a lesion if its probability is at least this.
-    hysteresis: a second threshold, below or above the first. The lower of the two then bounds
-        the lesions, and only components with a voxel of at least the higher one are kept.
-    min_volume_ml: components smaller than this volume in mL are dropped; one of exactly this
-        volume stays. Voxel volume is the affine's determinant.
+    point: thresholds, smallest volume and least mean probability of a lesion. One of exactly a
+        bound stays. Voxel volume is the affine's determinant.
     to_mni: 4x4, native RAS mm to MNI152 RAS mm; gives MNI centroids and decides sides.
     midline_x_mm: native RAS x of the plane between left and right, used without ``to_mni``; by
         default the middle of the map. A caller that passes a part of a scan has to give it.
 
     Components are 26-connected. NaN counts as 0. The same input always gives the same result.
 
-    Raises ``ValueError`` for arrays that are not 3D, an affine that is not 4x4, finite and
-    invertible, thresholds outside (0, 1], or a negative smallest volume.
+    Raises ``ValueError`` for arrays that are not 3D and an affine that is not 4x4, finite and
+    invertible.
     """
     probability = np.asarray(probability_kji)
     affine = check_affine(affine, "affine")
     mni = None if to_mni is None else check_affine(to_mni, "to_mni")
     if probability.ndim != 3:
         raise ValueError(f"a probability map has three axes, not {probability.ndim}")
-    for value in (threshold, threshold if hysteresis is None else hysteresis):
-        # At 0 every voxel of the background would be a lesion.
-        if not 0 < value <= 1:
-            raise ValueError(f"a threshold must be above 0 and at most 1, not {value}")
-    if not (min_volume_ml >= 0 and math.isfinite(min_volume_ml)):
-        raise ValueError(f"the smallest volume must be at least 0 mL, not {min_volume_ml}")
-    low, high = sorted((threshold, threshold if hysteresis is None else hysteresis))
     if midline_x_mm is None:
         middle = (np.array(probability.shape[::-1], dtype=np.float64) - 1) / 2
         midline_x_mm = float(affine[0, :3] @ middle + affine[0, 3])
 
     labels = np.zeros(probability.shape, dtype=np.int32)
-    candidates = probability >= low
+    candidates = probability >= point.threshold
     box = bounding_box(candidates)
     lesions: tuple[Lesion, ...] = ()
     if box is not None:
@@ -114,9 +102,7 @@ def find_lesions(
         inside = np.flatnonzero(cropped)
         owner = cropped.reshape(-1)[inside]
         sizes = np.bincount(owner)
-        voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
-        reached = cropped[probability[box] >= high] if high > low else None
-        keep = kept_components(sizes, voxel_ml, min_volume_ml, reached)
+        keep = _kept(point, cropped, owner, sizes, probability[box], affine)
         # Written backwards, the first voxel of each component is what remains.
         first = np.zeros(len(sizes), dtype=np.int64)
         first[owner[::-1]] = inside[::-1]
@@ -145,12 +131,30 @@ def find_lesions(
         lesions=lesions,
         summary=summarise(lesions, note=note),
         affine=affine,
-        parameters={
-            "threshold": float(threshold),
-            "hysteresis": None if hysteresis is None else float(hysteresis),
-            "min_volume_ml": float(min_volume_ml),
-        },
+        operating_point=point,
     )
+
+
+def _kept(
+    point: OperatingPoint,
+    labels: NDArray[np.int32],
+    owner: NDArray[np.int32],
+    sizes: NDArray[np.integer],
+    probability: NDArray[np.generic],
+    affine: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Which components of ``labels`` stay, by label; ``owner``: the label of each voxel that has
+    one, in memory order, ``sizes``: their voxels by label."""
+    voxel_ml = abs(float(np.linalg.det(affine[:3, :3]))) / 1000.0
+    second = point.second_threshold
+    reached = None if second is None else labels[probability >= second]
+    keep = kept_components(sizes, voxel_ml, point.min_volume_ml, reached)
+    if point.min_mean_probability > 0:
+        inside = probability[labels > 0].astype(np.float64)
+        sums = np.bincount(owner, inside, minlength=len(sizes))
+        # The margin forgives the rounding of the mean of equal numbers.
+        keep &= sums >= point.min_mean_probability * sizes * (1 - 1e-6)
+    return keep
 
 
 def check_affine(value: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -179,9 +183,9 @@ def kept_components(
     # affine went through a float32 header (a relative error of up to 2e-7 in the volume).
     keep = sizes * voxel_ml >= max(min_volume_ml, 0.0) * (1 - 1e-6)
     if reached is not None:
-        sure = np.zeros(len(sizes), dtype=bool)
-        sure[reached] = True
-        keep &= sure
+        high = np.zeros(len(sizes), dtype=bool)
+        high[reached] = True
+        keep &= high
     keep[0] = False
     return keep
 

@@ -187,10 +187,10 @@ def _value(cell: str) -> Any:
 
 
 def summary_dict(lesion_map: LesionMap) -> dict[str, Any]:
-    """Summary, parameters and lesions of a scan, JSON-ready, for a sidecar."""
+    """Summary, operating point and lesions of a scan, JSON-ready, for a sidecar."""
     return {
         "summary": dataclasses.asdict(lesion_map.summary),
-        "parameters": dict(lesion_map.parameters),
+        "operating_point": lesion_map.operating_point.as_dict(),
         "lesions": [lesion_row(lesion) for lesion in lesion_map.lesions],
     }
 

@@ -10,12 +10,15 @@ from .export import pack_model, write_model
 from .install import install_model, remove_model
 from .load import LoadedModel, load_model, verify_model
 from .manifest import SCHEMA_VERSION, Manifest
+from .settings import Inference, Preprocessing
 from .store import find_model, list_models, user_home, user_models_directory
 
 __all__ = [
     "SCHEMA_VERSION",
+    "Inference",
     "LoadedModel",
     "Manifest",
+    "Preprocessing",
     "find_model",
     "install_model",
     "list_models",

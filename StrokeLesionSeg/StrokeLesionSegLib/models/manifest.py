@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..operating_point import OperatingPoint
 from .channels import known
+from .settings import KINDS, Inference, Preprocessing
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -22,8 +23,6 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_WEIGHT_BYTES = 1 << 30
 MAX_SPEC_CHARACTERS = 8192
 
-VIEWS = ("axial", "triplanar")
-_BY_VIEWS = {"threshold", "hysteresis", "min_volume_ml"}
 WEIGHT_DTYPES = ("float16", "bfloat16", "float32")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -45,13 +44,10 @@ class Manifest:
     channels: the input channels in order, for example ``("t1", "click_positive", ...)``.
     contrast: the MR contrast that the model was made for.
     labels: label value (as text) to its meaning.
-    preprocessing: ``grid``, ``window_percentiles`` (two percentiles), ``pad_multiple`` (pixels)
-        and ``brain_mask_margin_mm`` (mm, or None for no brain mask).
-    inference: ``threshold`` (probability), ``hysteresis`` (second threshold or None),
-        ``min_volume_ml`` (mL) and ``views``; ``of_views`` may hold other values of the first three
-        for some views, ``{"triplanar": {"hysteresis": 0.7}}``: see ``inference_of``.
+    preprocessing, inference: see ``Preprocessing`` and ``Inference``.
     training, metrics: how it was made and how well it did; free-form.
     weights: ``file``, ``sha256``, ``bytes`` and ``dtype``.
+    kind: "slices" or "volumetric": which predictor runs it, see ``inference.make_predictor``.
     default: True for the model that is used when none is named.
     extra: fields of the file that this version does not know, kept for writing back.
     directory: where the manifest was read from; None for one made in memory.
@@ -68,12 +64,13 @@ class Manifest:
     channels: tuple[str, ...]
     contrast: str
     labels: dict[str, str]
-    preprocessing: dict[str, Any]
-    inference: dict[str, Any]
+    preprocessing: Preprocessing
+    inference: Inference
     training: dict[str, Any]
     metrics: dict[str, Any]
     weights: dict[str, Any]
     schema: int = SCHEMA_VERSION
+    kind: str = "slices"
     default: bool = False
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
     directory: Path | None = field(default=None, compare=False)
@@ -85,12 +82,9 @@ class Manifest:
             raise ValueError("this manifest was not read from a directory")
         return self.directory / self.weights["file"]
 
-    def inference_of(self, views: str) -> dict[str, Any]:
-        """``inference`` with the values that hold for ``views``.
-
-        The mean of three views is rarely as sure as one of them: thresholds differ.
-        """
-        return {**self.inference, **self.inference.get("of_views", {}).get(views, {})}
+    def operating_point(self, views: str | None = None) -> OperatingPoint:
+        """The operating point recommended for ``views``; None: for the recommended views."""
+        return self.inference.point_of(views)
 
     @classmethod
     def from_dict(
@@ -108,6 +102,12 @@ class Manifest:
         known = {f.name for f in fields(cls)} - {"extra", "directory"}
         values = {key: value for key, value in content.items() if key in known}
         values["channels"] = tuple(values["channels"])
+        kind = content.get("kind", "slices")
+        try:
+            values["preprocessing"] = Preprocessing.from_dict(content["preprocessing"], kind)
+            values["inference"] = Inference.from_dict(content["inference"])
+        except ValueError as error:
+            raise InputError(where, str(error), _REMEDY) from None
         extra = {key: value for key, value in content.items() if key not in known}
         return cls(**values, extra=extra, directory=directory)
 
@@ -141,9 +141,13 @@ class Manifest:
         """The manifest as JSON-ready dict, unknown fields included."""
         result: dict[str, Any] = {"schema": self.schema}
         for item in fields(self):
-            if item.name not in ("schema", "extra", "directory", "default"):
+            if item.name not in ("schema", "extra", "directory", "default", "kind"):
                 result[item.name] = getattr(self, item.name)
         result["channels"] = list(self.channels)
+        result["preprocessing"] = self.preprocessing.to_dict()
+        result["inference"] = self.inference.to_dict()
+        if self.kind != "slices":
+            result["kind"] = self.kind
         if self.default:
             result["default"] = True
         return {**result, **self.extra}
@@ -192,6 +196,10 @@ def _validate(content: Any, where: str | os.PathLike[str]) -> None:
             raise refuse(f"manifest field {key} has the wrong type")
     if not isinstance(content.get("default", False), bool):
         raise refuse("manifest field default must be true or false")
+    if content.get("kind", "slices") not in KINDS:
+        raise refuse(
+            f"this version knows no model of kind {content['kind']!r}", "Update StrokeLesionSeg"
+        )
 
     if not _NAME.match(content["name"]):
         raise refuse("the model's name may hold letters, digits, '.', '_' and '-' only")
@@ -209,21 +217,9 @@ def _validate(content: Any, where: str | os.PathLike[str]) -> None:
         raise refuse("manifest field labels must map label values to names")
     try:
         _validate_network(content["network"], len(channels))
-        _validate_preprocessing(content["preprocessing"])
-        _validate_inference(content["inference"])
         _validate_weights(content["weights"])
     except ValueError as error:
         raise refuse(str(error)) from None
-
-
-def _number(value: Any, low: float, high: float) -> bool:
-    # bool is an int to Python, but true is no percentile.
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and low <= value <= high
-    )
 
 
 def _validate_network(spec: Mapping[str, Any], channels: int) -> None:
@@ -234,53 +230,6 @@ def _validate_network(spec: Mapping[str, Any], channels: int) -> None:
     inputs = spec.get("in_channels", channels)
     if inputs != channels:
         raise ValueError(f"the network takes {inputs} channels but {channels} are named")
-
-
-def _validate_preprocessing(content: Mapping[str, Any]) -> None:
-    if not isinstance(content.get("grid"), str):
-        raise ValueError("manifest field preprocessing.grid must be text")
-    window = content.get("window_percentiles")
-    if (
-        not isinstance(window, (list, tuple))
-        or len(window) != 2
-        or not all(_number(p, 0, 100) for p in window)
-        or window[0] >= window[1]
-    ):
-        raise ValueError(
-            "manifest field preprocessing.window_percentiles must be two ascending percentiles"
-        )
-    if content.get("window_low_of", "foreground") not in ("foreground", "volume"):
-        raise ValueError("manifest field preprocessing.window_low_of must be foreground or volume")
-    multiple = content.get("pad_multiple")
-    if isinstance(multiple, bool) or not isinstance(multiple, int) or not 1 <= multiple <= 1024:
-        raise ValueError(
-            "manifest field preprocessing.pad_multiple must be a whole number of pixels"
-        )
-    margin = content.get("brain_mask_margin_mm")
-    if margin is not None and not _number(margin, 0, 1000):
-        raise ValueError("manifest field preprocessing.brain_mask_margin_mm must be null or mm")
-
-
-def _validate_inference(content: Mapping[str, Any]) -> None:
-    special = content.get("of_views", {})
-    if not isinstance(special, Mapping) or not all(
-        views in VIEWS and isinstance(own, Mapping) and own.keys() <= _BY_VIEWS
-        for views, own in special.items()
-    ):
-        raise ValueError(
-            f"manifest field inference.of_views must give {', '.join(sorted(_BY_VIEWS))} by views"
-        )
-    for own in special.values():
-        _validate_inference({**content, "of_views": {}, **own})
-    if not _number(content.get("threshold"), 0, 1) or content["threshold"] == 0:
-        raise ValueError("manifest field inference.threshold must be a probability above 0")
-    hysteresis = content.get("hysteresis")
-    if hysteresis is not None and (not _number(hysteresis, 0, 1) or hysteresis == 0):
-        raise ValueError("manifest field inference.hysteresis must be null or a probability")
-    if not _number(content.get("min_volume_ml", 0.0), 0, 1e6):
-        raise ValueError("manifest field inference.min_volume_ml must be a volume in mL")
-    if content.get("views", "axial") not in VIEWS:
-        raise ValueError(f"manifest field inference.views must be one of {', '.join(VIEWS)}")
 
 
 def _validate_weights(content: Mapping[str, Any]) -> None:

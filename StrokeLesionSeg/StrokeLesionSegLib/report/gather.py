@@ -304,13 +304,7 @@ def _parameters(
     details: Mapping[str, Any],
     seconds: float | None,
 ) -> tuple[Fact, ...]:
-    found = lesion_map.parameters
-    second = found.get("hysteresis")
-    facts: list[Fact] = [
-        ("Threshold", f"{found['threshold']:g}"),
-        ("Second threshold", "none" if second is None else f"{second:g}"),
-        ("Smallest lesion", f"{found['min_volume_ml']:g} mL"),
-    ]
+    facts: list[Fact] = list(lesion_map.operating_point.facts())
     for title, key in (
         ("Views", "views"),
         ("Flipped copies", "tta"),

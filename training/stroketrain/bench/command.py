@@ -46,7 +46,7 @@ def run_command(a: argparse.Namespace) -> None:
     from StrokeLesionSegLib.models import load_model
 
     from .failures import plot_failures
-    from .measure import OperatingPoint, key_of
+    from .measure import key_of, operating_point
     from .plan import SEED, plan_for
     from .report import write_report
     from .run import Settings, run
@@ -81,7 +81,7 @@ def run_command(a: argparse.Namespace) -> None:
     rows = collect(cases, a.out, key, view)
     if not rows:
         raise InputError(a.out, "no scan could be measured", "; ".join(problems[:2]) or "go on")
-    point = OperatingPoint.of(model, view, a.threshold, a.min_volume)
+    point = operating_point(model, view, a.threshold, a.min_volume)
     others = {v: collect(cases, a.out, key, v) for v in settings.views[1:]}
     if other is not None:
         others[other.manifest.title or other.manifest.name] = collect(

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.lesions import find_lesions
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 from ..figures.of_samples import shrink_png
 from ..figures.page import pyplot
-from .measure import OperatingPoint, load_maps
+from .measure import load_maps
 from .robot import axial_axis
 from .scans import T1, TRUTH
 from .summary import KINDS, Row, free, lesioned
@@ -85,7 +86,7 @@ def _slice(
     volume = read_scan(folder / T1).volume
     truth = read_scan(folder / TRUTH, allow_constant=True).volume.array > 0
     p, _ = load_maps(out / "models" / model_key / name / f"{view}.npz")
-    mask = find_lesions(p, volume.affine, **point.as_dict()).mask != 0
+    mask = find_lesions(p, volume.affine, point).mask != 0
     wrong = mask ^ truth
     axis = axial_axis(volume.affine)
     other = tuple(n for n in range(3) if n != axis)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from StrokeLesionSegLib.lesions import (
 )
 from StrokeLesionSegLib.lesions.find import label_components
 from StrokeLesionSegLib.models import LoadedModel
+from StrokeLesionSegLib.operating_point import OperatingPoint, OperatingPointChoice
 
 from .scans import BenchScan
 
@@ -37,35 +37,16 @@ BINS = 20
 _LEAST = 0.002
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
-    """Where a map is cut: thresholds and the smallest lesion in mL."""
-
-    threshold: float
-    hysteresis: float | None
-    min_volume_ml: float
-
-    @staticmethod
-    def of(
-        model: LoadedModel,
-        view: str = "axial",
-        threshold: float | None = None,
-        min_volume_ml: float | None = None,
-    ) -> OperatingPoint:
-        """The model's own for a view (``axial``, ``triplanar+flips``), but for what is given."""
-        own = model.manifest.inference_of(view.partition("+")[0])
-        return OperatingPoint(
-            float(own["threshold"] if threshold is None else threshold),
-            own.get("hysteresis") if threshold is None else None,
-            float(own.get("min_volume_ml", 0.0) if min_volume_ml is None else min_volume_ml),
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "threshold": self.threshold,
-            "hysteresis": self.hysteresis,
-            "min_volume_ml": self.min_volume_ml,
-        }
+def operating_point(
+    model: LoadedModel,
+    view: str = "axial",
+    threshold: float | None = None,
+    min_volume_ml: float | None = None,
+) -> OperatingPoint:
+    """The model's own for a view (``axial``, ``triplanar+flips``), but for what is given."""
+    recommended = model.manifest.operating_point(view.partition("+")[0])
+    choice = OperatingPointChoice(threshold, min_volume_ml=min_volume_ml)
+    return choice.resolve(recommended)
 
 
 def key_of(model: LoadedModel) -> str:
@@ -167,7 +148,7 @@ def score(scan: BenchScan, folder: Path, view: str, point: OperatingPoint) -> di
             return kept
     p, spread = load_maps(folder / f"{view}.npz")
     affine, voxel_ml = scan.volume.affine, scan.volume.grid.voxel_volume_ml
-    found = find_lesions(p, affine, **point.as_dict())
+    found = find_lesions(p, affine, point)
     row: dict[str, Any] = {"operating_point": point.as_dict()}
     for scorer in SCORERS:
         soft = p if scorer == "isles2026" else None

@@ -16,7 +16,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.lesions import read_sidecar, write_sidecar
 from StrokeLesionSegLib.models import load_model
 
-from .measure import PASSES, OperatingPoint, click, key_of, predict, score
+from .measure import PASSES, click, key_of, operating_point, predict, score
 from .plan import BenchCase
 from .scans import FACTS, make_scan, read_back
 
@@ -93,7 +93,7 @@ def do(job: Job, settings: Settings) -> str | None:
         if job.what == "predict":
             predict(scan, model, list(job.views), results, settings.threads)
             for view in job.views:
-                point = OperatingPoint.of(model, view, settings.threshold, settings.min_volume_ml)
+                point = operating_point(model, view, settings.threshold, settings.min_volume_ml)
                 score(scan, results, view, point)
         else:
             for noise in settings.noise_mm:

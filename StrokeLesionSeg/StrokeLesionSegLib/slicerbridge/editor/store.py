@@ -238,7 +238,7 @@ class SessionStore:
         arguments = {
             "volume": volume_of_image(image, edit_grid),
             "model": load_model(name or None),
-            "options": SegmentOptions(views=made.views or "axial"),
+            "options": SegmentOptions(views=made.views or None),
             "alignment": _alignment(made, segmentation, source),
             "probability": known,
         }

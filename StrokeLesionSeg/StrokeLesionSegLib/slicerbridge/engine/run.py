@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...images.volume import Grid, Volume
+from ...operating_point import OperatingPoint
 from ..i18n import tr as _
 from ..scene.input_check import verdict
 from ..scene.probability_map import Found, ProbabilityMap
@@ -391,21 +392,20 @@ def _close_after(worker: threading.Thread, process: EngineProcess) -> None:
 
 def provenance_of(sidecar: dict[str, Any]) -> Provenance:
     """What the engine's sidecar says, for the segment's tags."""
-    model, used = sidecar.get("model") or {}, sidecar.get("parameters") or {}
+    model, used = sidecar.get("model") or {}, sidecar.get("operating_point") or {}
     alignment = sidecar.get("alignment") or {}
     to_mni = None
     if alignment.get("ok") and alignment.get("matrix_ras_mm_to_mni_mm"):
         to_mni = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
-    # The slider bounds the lesions, so the lower of two thresholds is its value.
-    first = float(used.get("threshold") or 0.5)
-    low, high = sorted((first, float(used.get("hysteresis") or first)))
+    point = OperatingPoint.from_dict({"threshold": 0.5, **used})
     return Provenance(
         model=str(model.get("name", "")),
         version=str(model.get("version", "")),
         checksum=str(model.get("sha256", "")),
-        threshold=low,
-        hysteresis=high if high > low else None,
-        min_volume_ml=float(used.get("min_volume_ml") or 0.0),
+        threshold=point.threshold,
+        second_threshold=point.second_threshold,
+        min_volume_ml=point.min_volume_ml,
+        min_mean_probability=point.min_mean_probability,
         views=str((sidecar.get("options") or {}).get("views", "")),
         to_mni=to_mni,
         alignment=f"{alignment['overlap']:.4f} {alignment['similarity']:.4f}"
@@ -420,7 +420,7 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
     made = provenance_of(sidecar)
     probability = read_scratch(scratch / "probability.nii", grid.shape)
     kept = ProbabilityMap(Volume(probability, grid.affine), made.to_mni)
-    found = kept.lesions(made.threshold, made.min_volume_ml, made.must_reach)
+    found = kept.lesions(made.operating_point)
     # From now on the sliders make the mask: they have to make the one that the engine made.
     mask = read_scratch(scratch / "mask.nii", grid.shape)
     if not np.array_equal(found.patch.full(), mask):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...operating_point import OperatingPoint
 from ..i18n import tr as _
 from ..scene.patch import Patch
 from ..scene.probability_map import Found, ProbabilityMap, Seed, peaks
@@ -107,7 +108,7 @@ def lesions_of_patch(
     from ...lesions import find_lesions
 
     mask = patch.full()
-    found = find_lesions(mask, patch.grid.affine, threshold=0.5, to_mni=to_mni)
+    found = find_lesions(mask, patch.grid.affine, OperatingPoint(0.5), to_mni=to_mni)
     values = mask.astype(np.float32) if probability is None else probability.volume.array
     labels = [lesion.label for lesion in found.lesions]
     inside = np.flatnonzero(found.labels)

@@ -6,6 +6,7 @@ Nodes are read in the main thread; the page is made in a worker thread that touc
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +102,11 @@ class Report:
                     model=made.model, version=made.version
                 )
             )
-        lesion_map = found.lesion_map
         # The settings that made the segment, not those of measuring it.
-        parameters = {
-            "threshold": made.threshold,
-            "hysteresis": made.must_reach,
-            "min_volume_ml": made.min_volume_ml,
-        }
+        lesion_map = replace(found.lesion_map, operating_point=made.operating_point)
         content = report_content(
             scan,
-            _with_parameters(lesion_map, parameters),
+            lesion_map,
             spread=None if self._spread is None else Volume(self._spread, self._affine),
             alignment=alignment,
             manifest=manifest,
@@ -130,9 +126,3 @@ def unused_path(folder: Path, name: str) -> Path:
         count += 1
         path = folder / f"{safe[:80]} {count}.html"
     return path
-
-
-def _with_parameters(lesion_map: Any, parameters: dict[str, float | None]) -> Any:
-    from dataclasses import replace
-
-    return replace(lesion_map, parameters=parameters)

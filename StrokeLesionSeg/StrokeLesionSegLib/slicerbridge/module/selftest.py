@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...lesions import find_lesions
+from ...operating_point import OperatingPoint
 from ..engine.run import RunParameters
 from ..scene import results
 from ..scene.probability_map import seeds_to_text
@@ -144,7 +145,7 @@ def run_without_engine(logic: Any, say: Callable[[str], Any] = print) -> None:
     segmentation = results.add_segmentation(volume)
     node = results.add_map(probability, volume, "probability")
     segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())
-    found = ProbabilityMap(probability).lesions(0.5, 1.0)
+    found = ProbabilityMap(probability).lesions(OperatingPoint(0.5, min_volume_ml=1.0))
     made = Provenance("grey values", threshold=0.5, min_volume_ml=1.0)
     segment_id = results.add_segment(segmentation, found.patch, made)
     segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
@@ -196,14 +197,7 @@ def _by_engine(segmentation: Any, segment_id: str) -> Any:
     segment = segmentation.GetSegmentation().GetSegment(segment_id)
     made = Provenance.from_segment(segment)
     probability = volume_from_node(results.maps_of(segmentation, segment_id)[0])
-    found = find_lesions(
-        probability.array,
-        probability.affine,
-        threshold=made.threshold,
-        hysteresis=made.must_reach,
-        min_volume_ml=made.min_volume_ml,
-    )
-    return found.mask
+    return find_lesions(probability.array, probability.affine, made.operating_point).mask
 
 
 def _same(a: Any, b: Any, what: str) -> None:

@@ -133,12 +133,12 @@ class Thresholder:
         """The search for ``settings`` (threshold, smallest lesion in mL, dropped seeds), by
         default those of the segment: a call that touches arrays only, for a thread."""
         made = self._with(*settings) if settings else Provenance.from_segment(self.segment)
-        key = (made.threshold, made.min_volume_ml, made.must_reach, made.dropped)
+        key = (made.operating_point, made.dropped)
 
         def work() -> Found:
             if self._last is None or self._last[0] != key:
                 seeds = seeds_from_text(made.dropped)
-                self._last = (key, self.probability.lesions(*key[:3], seeds))
+                self._last = (key, self.probability.lesions(made.operating_point, seeds))
             return self._last[1]
 
         return work
@@ -152,8 +152,7 @@ class Thresholder:
     ) -> Found:
         """Write the mask of these settings into the segment, and return what was found.
 
-        As on the command line, the second threshold that a model may recommend has to be reached
-        somewhere in a lesion as long as it is above the first, which bounds the lesions.
+        As on the command line, a recommended second threshold holds while it is above the first.
         ``found``: what ``search`` found with the same settings.
         """
         dropped = tuple(dropped)

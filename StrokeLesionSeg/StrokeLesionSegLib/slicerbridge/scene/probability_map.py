@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...boxes import bounding_box
 from ...images.volume import Volume
+from ...operating_point import OperatingPoint
 from .patch import Patch
 
 Seed = tuple[int, int, int]
@@ -63,21 +64,18 @@ class ProbabilityMap:
 
     def lesions(
         self,
-        threshold: float,
-        min_volume_ml: float = 0.0,
-        hysteresis: float | None = None,
+        point: OperatingPoint,
         dropped: Iterable[Seed] = (),
     ) -> Found:
-        """Threshold it; a component that holds a voxel of ``dropped`` is left out of the mask.
+        """Apply an operating point; a component that holds a voxel of ``dropped`` is left out of
+        the mask.
 
-        ``threshold``, ``min_volume_ml`` and ``hysteresis`` are those of ``find_lesions``;
         ``dropped`` are voxels (k, j, i) of the whole grid, such as the seeds found before.
         """
         from ...lesions import find_lesions
 
-        lowest = threshold if hysteresis is None else min(threshold, hysteresis)
         box, cropped = self._box, self._cropped
-        if lowest < self.floor:
+        if point.threshold < self.floor:
             box = tuple(slice(0, n) for n in self.volume.array.shape)  # type: ignore[assignment]
             cropped = self.volume.array
         start = np.array([s.start for s in box])
@@ -89,9 +87,7 @@ class ProbabilityMap:
         found = find_lesions(
             cropped,
             affine,
-            threshold=threshold,
-            hysteresis=hysteresis,
-            min_volume_ml=min_volume_ml,
+            point,
             to_mni=self.to_mni,
             midline_x_mm=float(midline_x),
         )

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...operating_point import OperatingPoint
+
 TAG = "StrokeLesionSeg."
 
 
@@ -20,30 +22,33 @@ class Provenance:
     version: str = ""
     checksum: str = ""
     threshold: float = 0.5
-    hysteresis: float | None = None  # has to be reached somewhere in a lesion, see must_reach
+    second_threshold: float | None = None  # kept while the slider is above it
     min_volume_ml: float = 0.0
     views: str = ""
     date: str = ""
     dropped: str = ""  # voxels of lesions that a reader left out, see ``seeds_to_text``
     to_mni: NDArray[np.float64] | None = field(default=None, compare=False)
     alignment: str = ""  # overlap and similarity of the alignment, two numbers
+    min_mean_probability: float = 0.0
 
     @property
-    def must_reach(self) -> float | None:
-        """``hysteresis`` of ``find_lesions``: the second threshold while it is above the first."""
-        second = self.hysteresis
-        return second if second is not None and second > self.threshold else None
+    def operating_point(self) -> OperatingPoint:
+        """What makes the mask of the probability."""
+        return OperatingPoint.at(
+            self.threshold, self.second_threshold, self.min_volume_ml, self.min_mean_probability
+        )
 
     def tags(self) -> dict[str, str]:
         """As strings, by tag name without the prefix."""
-        mni = self.to_mni
+        mni, second = self.to_mni, self.second_threshold
         return {
             "Model": self.model,
             "ModelVersion": self.version,
             "Checksum": self.checksum,
             "Threshold": f"{self.threshold:.6g}",
-            "Hysteresis": "" if self.hysteresis is None else f"{self.hysteresis:.6g}",
+            "SecondThreshold": "" if second is None else f"{second:.6g}",
             "MinimumVolumeMl": f"{self.min_volume_ml:.6g}",
+            "MinimumMeanProbability": f"{self.min_mean_probability:.6g}",
             "Views": self.views,
             "Dropped": self.dropped,
             "Alignment": self.alignment,
@@ -61,13 +66,14 @@ class Provenance:
             value["ModelVersion"],
             value["Checksum"],
             float(value["Threshold"] or 0.5),
-            float(value["Hysteresis"]) if value["Hysteresis"] else None,
+            float(value["SecondThreshold"]) if value["SecondThreshold"] else None,
             float(value["MinimumVolumeMl"] or 0.0),
             value["Views"],
             value["Date"],
             value["Dropped"],
             mni.reshape(4, 4) if mni.size == 16 else None,
             value["Alignment"],
+            float(value["MinimumMeanProbability"] or 0.0),
         )
 
 
