@@ -81,10 +81,14 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/fold.py
   StrokeLesionSegLib/inference/head_box.py
   StrokeLesionSegLib/inference/options.py
-  StrokeLesionSegLib/inference/pipeline.py
+  StrokeLesionSegLib/inference/placing.py
   StrokeLesionSegLib/inference/precision.py
   StrokeLesionSegLib/inference/predict.py
+  StrokeLesionSegLib/inference/predictor.py
   StrokeLesionSegLib/inference/prepare.py
+  StrokeLesionSegLib/inference/progress.py
+  StrokeLesionSegLib/inference/slices.py
+  StrokeLesionSegLib/inference/stages.py
   StrokeLesionSegLib/inference/views.py
   StrokeLesionSegLib/inference/volumetric.py
   StrokeLesionSegLib/lazy.py

@@ -23,7 +23,12 @@ from StrokeLesionSegLib.editing import EditingSession
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, from_canonical, to_canonical
 from StrokeLesionSegLib.images.space.partial import NativeParts
-from StrokeLesionSegLib.inference import SegmentOptions, before_network, segment_volume
+from StrokeLesionSegLib.inference import (
+    SegmentOptions,
+    before_network,
+    make_predictor,
+    segment_volume,
+)
 
 TRIPLANAR = replace(PLAIN, views="triplanar", tta=True)
 
@@ -231,8 +236,8 @@ def test_a_finished_map_is_taken() -> None:
 
 def says_pointwise(session: EditingSession, volume) -> np.ndarray:
     """What ``Pointwise`` says of each native voxel, by way of nibabel."""
-    ready = before_network(volume, pointwise_model(), PLAIN)
-    image = nibabel.Nifti1Image(ready.array.T, ready.canonical.volume.affine)
+    ready = before_network(volume, make_predictor(pointwise_model(), PLAIN))
+    image = nibabel.Nifti1Image(ready.prepared.array.T, ready.placed.volume.affine)
     shape = volume.grid.shape[::-1]
     t1 = resample_from_to(image, (shape, volume.affine), order=1).get_fdata().T
     return 1 / (1 + np.exp(-4 * (0.5 - t1)))
@@ -277,7 +282,7 @@ def test_a_sagittal_slice_is_the_networks_answer_to_it() -> None:
     volume = head("lps")
     session = EditingSession.open(volume, random_model(), options=PLAIN)
     box = session.predict_visible(2, 20)
-    ready = before_network(volume, random_model(), PLAIN)
+    ready = before_network(volume, make_predictor(random_model(), PLAIN)).prepared
     # The box of 44 or fewer by 56 or fewer voxels, padded to multiples of 16 around its middle.
     from StrokeLesionSegLib.inference.views import SliceStack
 

@@ -87,10 +87,10 @@ def test_dicom_report_names_no_patient(tmp_path: Path) -> None:
 def test_atlas_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan that is taken to be aligned: regions add up to the lesions' volume."""
     from StrokeLesionSegLib.images import Alignment
-    from StrokeLesionSegLib.inference import pipeline
+    from StrokeLesionSegLib.inference import stages
 
     known = Alignment(np.eye(4), True, "", 0.9, 0.8, 0.1)
-    monkeypatch.setattr(pipeline, "_align", lambda *arguments: known)
+    monkeypatch.setattr(stages, "_align", lambda *arguments: known)
     scan = write_head(tmp_path / "a.nii.gz")
     i = np.arange(SHAPE[0])
     values = np.broadcast_to((1 + i // 20)[:, None, None], SHAPE).astype(np.int16)

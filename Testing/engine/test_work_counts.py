@@ -25,6 +25,7 @@ from StrokeLesionSegLib.inference import (
     after_network,
     before_network,
     choose_device,
+    make_predictor,
     predict_volume,
     prepare_network,
     run_network,
@@ -184,14 +185,15 @@ def test_volumes_held_at_once(
         scan, peak = peak_of(lambda: read_scan(path))
         assert peak < 1.6 * size  # the stored int16 values beside it
 
-        ready, peak = peak_of(lambda: before_network(scan.volume, model, OPTIONS))
-        unit = max(size, ready.array.nbytes)
+        predictor = make_predictor(model, OPTIONS)
+        ready, peak = peak_of(lambda: before_network(scan.volume, predictor))
+        unit = max(size, ready.placed.volume.array.nbytes)
         assert peak < before_peak * unit + FIXED
 
-        _, peak = peak_of(lambda: run_network(ready, model, OPTIONS))
+        _, peak = peak_of(lambda: run_network(ready, predictor))
         assert peak < 2.8 * unit + FIXED  # mean and spread, and the slices of a batch
 
-        prediction, peak = peak_of(lambda: after_network(ready, model, OPTIONS))
+        prediction, peak = peak_of(lambda: after_network(ready))
         assert peak < after_peak * unit  # probability and spread, and one on its way
 
         _, peak = peak_of(lambda: find_in(prediction, OperatingPoint(0.999)))

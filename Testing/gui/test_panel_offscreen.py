@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from StrokeLesionSegLib.sample_scan import stroke_in_head
 from StrokeLesionSegLib.operating_point import OperatingPoint
+from StrokeLesionSegLib.sample_scan import stroke_in_head
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
 from StrokeLesionSegLib.operating_point import OperatingPoint
+from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess
 from StrokeLesionSegLib.slicerbridge.engine.run import RunError, RunParameters, SegmentationRun
 from StrokeLesionSegLib.slicerbridge.module import sample, selftest

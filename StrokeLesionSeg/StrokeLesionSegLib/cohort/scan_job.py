@@ -157,7 +157,7 @@ def prepare(
 ) -> Prepared:
     """Read, align and resample; ``InputError`` for a scan that cannot be used, ``Cancelled``."""
     from ..images import read_scan
-    from ..inference import before_network
+    from ..inference import before_network, make_predictor
 
     started = time.perf_counter()
     check_source(found.path)
@@ -174,7 +174,8 @@ def prepare(
             found.path, "changed while it was being read", "Start again when it is complete"
         )
     seconds = time.perf_counter() - started
-    ready = before_network(scan.volume, model, settings.options, cancel=cancel)
+    predictor = make_predictor(model, settings.options)
+    ready = before_network(scan.volume, predictor, cancel=cancel)
     return Prepared(scan, ready, before, seconds, started)
 
 
@@ -182,9 +183,9 @@ def predict(
     prepared: Prepared, settings: Settings, model: LoadedModel, cancel: Cancel | None = None
 ) -> None:
     """Run the network; raises as ``segment_volume`` does."""
-    from ..inference import run_network
+    from ..inference import make_predictor, run_network
 
-    run_network(prepared.ready, model, settings.options, cancel=cancel)
+    run_network(prepared.ready, make_predictor(model, settings.options), cancel=cancel)
 
 
 def finish(
@@ -202,7 +203,7 @@ def finish(
     """
     from ..inference import after_network
 
-    prediction = after_network(prepared.ready, model, settings.options, cancel=cancel)
+    prediction = after_network(prepared.ready, cancel=cancel)
     timings = {"read": prepared.read_seconds, **prediction.timings}
     step = time.perf_counter()
     lesion_map = find_in(prediction, settings.point)

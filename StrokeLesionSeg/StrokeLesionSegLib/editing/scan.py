@@ -112,64 +112,49 @@ def open_scan(
     cancel: Cancel | None,
 ) -> EditedScan:
     """Everything that comes before the first prediction; see ``EditingSession.open``."""
-    from ..images import brain_mask_for
-    from ..images.space.brainbox import on_mni_grid
     from ..images.space.partial import NativeParts
-    from ..inference import available_threads, before_network, choose_device, prepare_network
-    from ..inference.precision import probe_crop
+    from ..inference import SlicesPredictor, available_threads, before_network
+    from ..inference.device import torch_threads
     from ..inference.views import passes
 
     if probability is not None and probability.shape != volume.array.shape:
         raise ValueError(
             f"a probability of shape {probability.shape} for a scan of {volume.array.shape}"
         )
-    ready = before_network(
-        volume, model, options, alignment=alignment, progress=progress, cancel=cancel
-    )
-    manifest = model.manifest
-    point = manifest.operating_point(options.views)
-    margin = manifest.preprocessing.brain_mask_margin_mm
-    keep = None
-    if margin is not None and on_mni_grid(ready.canonical):
-        keep = np.asarray(brain_mask_for(ready.canonical, margin)) != 0
-    from ..inference.device import torch_threads
-
+    predictor = SlicesPredictor(model, options)
+    ready = before_network(volume, predictor, alignment=alignment, progress=progress, cancel=cancel)
+    windowed, canonical, manifest = ready.prepared, ready.placed.canonical, model.manifest
+    assert canonical is not None
+    in_mni = ready.placed.in_mni
     threads = available_threads(options.threads)
     with torch_threads(threads):
-        prepared = prepare_network(
-            model.network,
-            manifest.channels,
-            choose_device(options.device),
-            options.precision,
-            probe=probe_crop(ready.array, ready.box),
-            thresholds=point.thresholds,
-        )
+        prepared = predictor.network_for(windowed)
     network = SliceNetwork(prepared, threads)
     network.warnings[:0] = ready.warnings
     multiple, flip_axes = manifest.preprocessing.pad_multiple, manifest.inference.flip_axes
     background = Background(
-        ready.array,
-        ready.box,
+        windowed.array,
+        windowed.box,
         passes(options.views or manifest.inference.views, options.tta, flip_axes),
         network,
         multiple,
-        keep,
-        on_mni_grid(ready.canonical),
+        predictor.searched(windowed),
+        in_mni,
     )
-    native = NativeMap(NativeParts(ready.canonical), volume.grid.shape, background)
+    native = NativeMap(NativeParts(canonical), volume.grid.shape, background)
     scan = EditedScan(
         volume,
         volume.grid,
-        ready.canonical,
+        canonical,
         network,
         background,
         native,
         ready.found,
-        point,
+        manifest.operating_point(options.views),
         multiple,
         flip_axes,
         np.linalg.inv(volume.grid.affine),
-        Tissue(ready.array, on_mni_grid(ready.canonical)),
+        Tissue(windowed.array, in_mni),
     )
     if probability is not None:
         _adopt(scan, np.asarray(probability, dtype=np.float32))

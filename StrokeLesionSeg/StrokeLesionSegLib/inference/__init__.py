@@ -17,13 +17,22 @@ __getattr__, __dir__ = lazy_names(
         "available_threads": "device",
         "choose_device": "device",
         "prepare_environment": "device",
-        "Prediction": "pipeline",
-        "ReadyScan": "pipeline",
-        "after_network": "pipeline",
-        "before_network": "pipeline",
-        "run_network": "pipeline",
-        "segment_volume": "pipeline",
-        "CanonicalPrediction": "predict",
+        "CANONICAL": "placing",
+        "NATIVE": "placing",
+        "PlacedScan": "placing",
+        "TargetGrid": "placing",
+        "GridPrediction": "predictor",
+        "Predictor": "predictor",
+        "make_predictor": "predictor",
+        "SlicesPredictor": "slices",
+        "STAGES": "progress",
+        "Prediction": "stages",
+        "ReadyScan": "stages",
+        "after_network": "stages",
+        "before_network": "stages",
+        "run_network": "stages",
+        "segment_volume": "stages",
+        "SlicesPrediction": "predict",
         "predict_canonical": "predict",
         "predict_volume": "predict",
         "PreparedNetwork": "prepare",
@@ -32,16 +41,25 @@ __getattr__, __dir__ = lazy_names(
 )
 
 __all__ = [
-    "CanonicalPrediction",
+    "CANONICAL",
+    "NATIVE",
+    "STAGES",
     "Device",
+    "GridPrediction",
+    "PlacedScan",
     "Prediction",
+    "Predictor",
     "PreparedNetwork",
     "ReadyScan",
     "SegmentOptions",
+    "SlicesPrediction",
+    "SlicesPredictor",
+    "TargetGrid",
     "after_network",
     "available_threads",
     "before_network",
     "choose_device",
+    "make_predictor",
     "predict_canonical",
     "predict_volume",
     "prepare_environment",
@@ -53,7 +71,13 @@ __all__ = [
 if TYPE_CHECKING:
     from .device import Device, available_threads, choose_device, prepare_environment
     from .options import SegmentOptions
-    from .pipeline import (
+    from .placing import CANONICAL, NATIVE, PlacedScan, TargetGrid
+    from .predict import SlicesPrediction, predict_canonical, predict_volume
+    from .predictor import GridPrediction, Predictor, make_predictor
+    from .prepare import PreparedNetwork, prepare_network
+    from .progress import STAGES
+    from .slices import SlicesPredictor
+    from .stages import (
         Prediction,
         ReadyScan,
         after_network,
@@ -61,5 +85,3 @@ if TYPE_CHECKING:
         run_network,
         segment_volume,
     )
-    from .predict import CanonicalPrediction, predict_canonical, predict_volume
-    from .prepare import PreparedNetwork, prepare_network

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,21 +14,19 @@ from ..errors import Cancelled, InputError
 from ..models.channels import MIRROR, T1, offset_mm
 from .device import Device, choose_device
 from .prepare import PreparedNetwork, on_cpu, prepare_network, running
+from .progress import Cancel, Progress
 from .views import Pass, SliceStack, passes
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Progress = Callable[[str, int, int], None]
-Cancel = Callable[[], bool]
-
 #: Networks with four downsamplings need planes that are multiples of 16.
 PAD_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
-class CanonicalPrediction:
+class SlicesPrediction:
     """What the network says about a canonical volume.
 
     Attributes
@@ -108,7 +106,7 @@ def predict_volume(
     mirror: bool = False,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
-) -> CanonicalPrediction:
+) -> SlicesPrediction:
     """Run a prepared network over the slices of a canonical volume.
 
     Parameters
@@ -159,7 +157,7 @@ def predict_volume(
                 average.add(target, indices, values)
     average.finish()
     seen = sum(int(signal[p.view].sum()) for p in todo)
-    return CanonicalPrediction(
+    return SlicesPrediction(
         mean,
         spread,
         tuple(p.name for p in todo),

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from StrokeLesionSegLib.images import Volume, atomic_output, brain_mask_for, from_canonical
+from StrokeLesionSegLib.images import Volume, atomic_output, brain_mask_for
 from StrokeLesionSegLib.inference import (
     SegmentOptions,
     after_network,
     before_network,
+    make_predictor,
     run_network,
 )
 from StrokeLesionSegLib.lesions import (
@@ -65,18 +66,20 @@ def predict(
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     base = SegmentOptions(threads=threads, device="cpu" if threads else "auto")
-    ready = before_network(scan.volume, model, base, alignment=scan.alignment)
+    ready = before_network(scan.volume, make_predictor(model, base), alignment=scan.alignment)
     before = time.perf_counter() - started
     brain: NDArray[np.bool_] | None = None
     if scan.alignment is None or scan.alignment.ok:
-        inside = brain_mask_for(ready.canonical).astype(np.float32)
-        brain = from_canonical(inside, ready.canonical).array >= 0.5
+        canonical = ready.placed.canonical
+        assert canonical is not None
+        inside = brain_mask_for(canonical).astype(np.float32)
+        brain = ready.placed.to_native(inside).array >= 0.5
     for view in missing:
         name, _, flips = view.partition("+")
         options = SegmentOptions(views=name, tta=bool(flips), threads=threads, device=base.device)
         begun = time.perf_counter()
-        run_network(ready, model, options)
-        result = after_network(ready, model, options)
+        run_network(ready, make_predictor(model, options))
+        result = after_network(ready)
         p = np.asarray(result.probability.array)
         _save(folder / f"{view}.npz", p, np.asarray(result.spread.array))
         facts = {

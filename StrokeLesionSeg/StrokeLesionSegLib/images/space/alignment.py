@@ -30,3 +30,8 @@ class Alignment:
     overlap: float
     similarity: float
     seconds: float
+
+    @classmethod
+    def identity(cls) -> Alignment:
+        """For a scan that is taken to lie in MNI152 space; nothing was measured."""
+        return cls(np.eye(4), True, "", 0.0, 0.0, 0.0)

@@ -128,13 +128,16 @@ def _centred_map(source: Grid, target: Grid) -> tuple[NDArray[np.float64], NDArr
     return matrix, _centre(source.shape) - matrix @ _centre(target.shape)
 
 
-def to_canonical(volume: Volume, alignment: Alignment | None = None) -> Canonical:
+def to_canonical(
+    volume: Volume, alignment: Alignment | None = None, mni_grid: Grid | None = None
+) -> Canonical:
     """Brings ``volume`` onto the canonical grid in one interpolation.
 
     Without alignment the grid is RAS, 1 mm, and holds the whole volume, centred on it; if the
     volume lies on such a grid already but for the order and direction of its axes the voxels are
     copied unchanged (``exact``). With an alignment (native RAS mm -> MNI RAS mm) it is
-    ``MNI_GRID``, 197 x 233 x 189 voxels with the origin at (-98, -134, -72).
+    ``MNI_GRID``, 197 x 233 x 189 voxels with the origin at (-98, -134, -72), or ``mni_grid``,
+    another one in MNI space, of any spacing.
 
     Linear interpolation; voxels finer than 1 mm are averaged so that nothing aliases. Outside the
     volume: 0, or the volume's minimum if that is negative. ``alignment.ok`` is the caller's
@@ -146,11 +149,12 @@ def to_canonical(volume: Volume, alignment: Alignment | None = None) -> Canonica
     if alignment is not None:
         from .template import MNI_GRID
 
+        grid = MNI_GRID if mni_grid is None else mni_grid
         reorder = nearest_ras(native)
         moved = Grid(reorder.grid.shape, alignment.matrix @ reorder.grid.affine)
-        matrix, offset = _index_map(moved, MNI_GRID)
-        values = resample.gather(reorder.apply(array), matrix, offset, MNI_GRID.shape, fill)
-        return Canonical(Volume(values, MNI_GRID.affine.copy()), native, alignment, False)
+        matrix, offset = _index_map(moved, grid)
+        values = resample.gather(reorder.apply(array), matrix, offset, grid.shape, fill)
+        return Canonical(Volume(values, grid.affine.copy()), native, alignment, False)
     reorder, grid, exact, straight = _plan(native)
     ordered = reorder.apply(array)
     if exact:

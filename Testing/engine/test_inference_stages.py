@@ -47,6 +47,8 @@ def model(network=None, channels=("t1",), **preprocessing):
                 **preprocessing,
             }
         ),
+        name="test",
+        kind="slices",
         inference=Inference(OperatingPoint(0.5)),
         operating_point=lambda views: OperatingPoint(0.5),
     )

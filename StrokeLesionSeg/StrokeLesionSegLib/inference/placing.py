@@ -1,0 +1,96 @@
+"""A scan on the grid that a predictor asks for, and its answer back on the scan's own grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.volume import Grid, Volume
+
+if TYPE_CHECKING:
+    from ..images import Alignment, Canonical
+
+
+@dataclass(frozen=True)
+class TargetGrid:
+    """The grid that a predictor works on.
+
+    Attributes
+    ----------
+    name: "canonical" (RAS, 1 mm: ``MNI_GRID`` where the scan is aligned, else the scan's own
+        extent), "native" (the scan's own grid), or the name of a grid in MNI space.
+    grid: that grid, for a name of the last kind.
+    """
+
+    name: str
+    grid: Grid | None = None
+
+    def __post_init__(self) -> None:
+        if (self.grid is None) != (self.name in ("canonical", "native")):
+            raise ValueError(f"grid {self.name!r}: only one in MNI space is given with its name")
+
+
+CANONICAL = TargetGrid("canonical")
+NATIVE = TargetGrid("native")
+
+
+@dataclass(frozen=True)
+class PlacedScan:
+    """A scan on a predictor's grid, and the way back.
+
+    Attributes
+    ----------
+    volume: (K, J, I) float32 on the predictor's grid, intensities as they are in the scan. The
+        array belongs to whoever got the ``PlacedScan`` and may be overwritten.
+    native: the scan's own grid.
+    alignment: the alignment that was applied, or None.
+    in_mni: the affine of ``volume`` maps to MNI152 RAS mm, as far as alignment or scan say.
+    canonical: what ``images.to_canonical`` returned; None on the native grid.
+    """
+
+    volume: Volume
+    native: Grid
+    alignment: Alignment | None
+    in_mni: bool
+    canonical: Canonical | None = None
+
+    @property
+    def exact(self) -> bool:
+        """True if no voxel was interpolated."""
+        return self.canonical is None or self.canonical.exact
+
+    def to_native(self, array_kji: NDArray[Any]) -> Volume:
+        """An array on the grid of ``volume``, brought to the scan's own grid: float32, linear.
+
+        Raises ``ValueError`` for an array of another shape.
+        """
+        from ..images import from_canonical
+
+        if self.canonical is not None:
+            return from_canonical(array_kji, self.canonical)
+        if array_kji.shape != self.native.shape:
+            raise ValueError(f"array of shape {array_kji.shape}, not {self.native.shape}")
+        return Volume(np.array(array_kji, np.float32, order="C"), self.native.affine.copy())
+
+
+def place(volume: Volume, alignment: Alignment | None, target: TargetGrid) -> PlacedScan:
+    """``volume`` on the grid ``target``; ``alignment`` is applied unless the grid is native.
+
+    On a grid in MNI space a scan without alignment is taken to lie in MNI space as it is.
+    """
+    from ..images import to_canonical
+    from ..images.space.brainbox import on_mni_grid
+
+    if target.name == "native":
+        array = np.array(volume.array, np.float32, order="C")
+        return PlacedScan(Volume(array, volume.affine), volume.grid, alignment, False)
+    if target.grid is not None and alignment is None:
+        from ..images import Alignment
+
+        alignment = Alignment.identity()
+    canonical = to_canonical(volume, alignment, target.grid)
+    in_mni = target.grid is not None or on_mni_grid(canonical)
+    return PlacedScan(canonical.volume, volume.grid, canonical.alignment, in_mni, canonical)

@@ -1,0 +1,212 @@
+"""From a volume on its own grid to a probability of lesion on that grid.
+
+Three steps: ``before_network`` (align, place on the predictor's grid, scale intensities),
+``run_network`` and ``after_network`` (back to the scan's grid). ``segment_volume`` does all three.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Cancelled
+from ..images.volume import Volume
+from .options import SegmentOptions
+from .placing import PlacedScan, place
+from .predictor import GridPrediction, Predictor, make_predictor
+from .progress import Cancel, Progress
+
+if TYPE_CHECKING:
+    from ..images import Alignment
+    from ..models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says about one scan, on the scan's own grid.
+
+    Attributes
+    ----------
+    probability: float32 in [0, 1], mean over all passes of the network.
+    spread: float32 in [0, 0.5], see ``GridPrediction.uncertainty``.
+    alignment: native RAS mm to MNI RAS mm; None if none was asked for. One that failed
+        (``ok`` false) was not used.
+    warnings: one sentence each.
+    timings: seconds by stage, see ``progress.STAGES``. "network" includes preparing and checking
+        the network ("prepare" of it).
+    details: device and why, precision and its check, threads, passes, peak memory; JSON-ready.
+    """
+
+    probability: Volume
+    spread: Volume
+    alignment: Alignment | None
+    warnings: tuple[str, ...]
+    timings: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ReadyScan:
+    """A scan on its way through ``before_network``, ``run_network`` and ``after_network``.
+
+    The three may run in three threads, for scans one after the other; a ``ReadyScan`` is worked on
+    by one of them at a time.
+
+    Attributes
+    ----------
+    placed: the scan on the predictor's grid. prepared: what the predictor made of it.
+    found: the alignment, None if none was wanted. result: set by ``run_network``.
+    """
+
+    placed: PlacedScan
+    prepared: Any
+    found: Alignment | None
+    options: SegmentOptions
+    timings: dict[str, float]
+    warnings: list[str]
+    result: GridPrediction | None = None
+
+
+def segment_volume(
+    volume: Volume,
+    model: LoadedModel,
+    options: SegmentOptions | None = None,
+    *,
+    alignment: Alignment | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Prediction:
+    """Find stroke lesions in ``volume``, a T1 on any grid; the result lies on the same grid.
+
+    What ``options`` leave open is as the model recommends. ``alignment`` is one that was found
+    before (of the same volume): it is used instead of a new registration, unless ``options.align``
+    is "none". ``progress`` is called with stage, done and total; ``cancel`` is asked between
+    stages, in the registration and before every batch.
+
+    A scan that lies on the MNI grid already is not registered again when ``align`` is "auto".
+    A registration that fails by its own bounds is a warning, and the scan is used as it lies.
+    Only the brain is searched if the scan is aligned and the model's manifest gives a
+    ``brain_mask_margin_mm``.
+
+    Raises ``InputError`` for an image or options that cannot be used, ``Cancelled`` if told so.
+    """
+    predictor = make_predictor(model, options)
+    ready = before_network(volume, predictor, alignment=alignment, progress=progress, cancel=cancel)
+    run_network(ready, predictor, progress=progress, cancel=cancel)
+    return after_network(ready, progress=progress, cancel=cancel)
+
+
+def before_network(
+    volume: Volume,
+    predictor: Predictor,
+    *,
+    alignment: Alignment | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> ReadyScan:
+    """The stages align, canonical (the predictor's grid) and window (its intensity step).
+
+    Raises as ``segment_volume`` does.
+    """
+    run = _Run(progress, cancel)
+    with run.stage("align"):
+        found = _align(volume, predictor.options.align, alignment, cancel, run)
+    used = found if found is not None and found.ok else None
+    with run.stage("canonical"):
+        placed = place(volume, used, predictor.grid)
+    with run.stage("window"):
+        prepared = predictor.prepare(placed)
+    return ReadyScan(placed, prepared, found, predictor.options, run.timings, run.warnings)
+
+
+def run_network(
+    ready: ReadyScan,
+    predictor: Predictor,
+    *,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> None:
+    """The stage network; its result stays on the predictor's grid."""
+    run = _Run(progress, cancel, ready.timings)
+    with run.stage("network", report=False):
+        result = predictor.predict(ready.prepared, progress=progress, cancel=cancel)
+    ready.timings.update(result.timings)
+    ready.warnings += result.warnings
+    ready.result, ready.options = result, predictor.options
+
+
+def after_network(
+    ready: ReadyScan, *, progress: Progress | None = None, cancel: Cancel | None = None
+) -> Prediction:
+    """The stage back, which needs no torch: to the scan's own grid."""
+    result = ready.result
+    if result is None:
+        raise ValueError("the network has not run yet")
+    run = _Run(progress, cancel, ready.timings)
+    with run.stage("back"):
+        probability = ready.placed.to_native(result.probability.array)
+        spread = ready.placed.to_native(result.uncertainty.array)
+    details = {
+        **result.details,
+        "options": asdict(ready.options),
+        "aligned": ready.found is not None and ready.found.ok,
+        "exact_grid": bool(ready.placed.exact),
+    }
+    return Prediction(
+        probability, spread, ready.found, tuple(ready.warnings), ready.timings, details
+    )
+
+
+class _Run:
+    """Progress, cancelling, warnings and seconds of the stages."""
+
+    def __init__(
+        self,
+        progress: Progress | None,
+        cancel: Cancel | None,
+        timings: dict[str, float] | None = None,
+    ) -> None:
+        self.timings: dict[str, float] = {} if timings is None else timings
+        self.warnings: list[str] = []
+        self._progress = progress
+        self._cancel = cancel
+
+    @contextmanager
+    def stage(self, name: str, report: bool = True) -> Iterator[None]:
+        """Time a stage; ``report`` says its begin and end (the network says its own)."""
+        if self._cancel is not None and self._cancel():
+            raise Cancelled(f"cancelled before {name}")
+        if report and self._progress is not None:
+            self._progress(name, 0, 1)
+        started = time.perf_counter()
+        yield
+        self.timings[name] = time.perf_counter() - started
+        if report and self._progress is not None:
+            self._progress(name, 1, 1)
+
+
+def _align(
+    volume: Volume,
+    choice: str,
+    known: Alignment | None,
+    cancel: Cancel | None,
+    run: _Run,
+) -> Alignment | None:
+    """The alignment that is wanted, with a warning if it failed; None if none is needed."""
+    from ..images import MNI_GRID, align_to_mni
+
+    if choice == "none":
+        return None
+    if known is None:
+        if choice == "auto" and volume.grid.same_as(MNI_GRID):
+            return None
+        known = align_to_mni(volume, cancel=cancel)
+    if not known.ok:
+        run.warnings.append(
+            f"The scan could not be aligned to MNI152 ({known.reason.rstrip('.')}). "
+            "Segmented without alignment; accuracy may be lower."
+        )
+    return known
