@@ -140,7 +140,7 @@ def _kept(
     labels: NDArray[np.int32],
     owner: NDArray[np.int32],
     sizes: NDArray[np.integer],
-    probability: NDArray[np.generic],
+    probability: NDArray[Any],
     affine: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     """Which components of ``labels`` stay, by label; ``owner``: the label of each voxel that has

@@ -170,7 +170,7 @@ def is_number(value: Any, low: float, high: float) -> bool:
 
 def _read_point(content: Mapping[str, Any], where: str) -> OperatingPoint:
     threshold = content.get("threshold")
-    if not is_number(threshold, 0, 1) or threshold == 0:
+    if threshold is None or not is_number(threshold, 0, 1) or threshold == 0:
         raise ValueError(f"{where}threshold must be a probability above 0")
     second = content.get("second_threshold")
     if second is not None and (not is_number(second, 0, 1) or second <= threshold):

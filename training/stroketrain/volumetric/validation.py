@@ -18,6 +18,7 @@ from StrokeLesionSegLib.inference.head_box import HEAD_ORIGIN_ZYX, HEAD_SHAPE
 from StrokeLesionSegLib.inference.volumetric import answer_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
 from StrokeLesionSegLib.learning.strokes.head import Recipe, scan_of, simulate_head
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from torch import nn
 
 from .heads import HeadFolder
@@ -89,35 +90,17 @@ class ScanScore:
     in_ventricle: float
 
 
-@dataclass(frozen=True)
-class Point:
-    """An operating point to try, as ``OperatingPoint`` of the engine."""
-
-    threshold: float
-    second_threshold: float
-    min_volume_ml: float
-    min_mean_probability: float = 0.0
-
-
-def find(probability: NDArray[np.float32], point: Point) -> NDArray[np.bool_]:
+def find(probability: NDArray[np.float32], point: OperatingPoint) -> NDArray[np.bool_]:
     """The lesions of a probability map on the head box at an operating point."""
     from StrokeLesionSegLib.lesions import find_lesions
 
     affine = np.eye(4)
     affine[:3, 3] = HEAD_ORIGIN_ZYX[::-1]
-    return find_lesions(probability, affine, **_arguments(point)).mask
-
-
-def _arguments(point: Point) -> dict[str, float | None]:
-    return {
-        "threshold": point.threshold,
-        "hysteresis": point.second_threshold if point.second_threshold > point.threshold else None,
-        "min_volume_ml": point.min_volume_ml,
-    }
+    return find_lesions(probability, affine, point).mask != 0
 
 
 def score(
-    scan: ValidationScan, probability: NDArray[np.float32], points: Sequence[Point]
+    scan: ValidationScan, probability: NDArray[np.float32], points: Sequence[OperatingPoint]
 ) -> list[ScanScore]:
     """Scores of one answer at several operating points."""
     from StrokeLesionSegLib.lesions.scorers import score_case
@@ -144,7 +127,7 @@ def score(
 def measure(
     network: nn.Module,
     folder: HeadFolder,
-    points: Sequence[Point],
+    points: Sequence[OperatingPoint],
     *,
     mirrored_pass: bool = False,
     keep: Path | None = None,
