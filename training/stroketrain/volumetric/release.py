@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from torch import nn
 
 from .checkpoint import Progress, load_run
 from .heads import HeadFolder
 from .trainer import TrainOptions, train
-from .validation import Point, ScanScore, measure, score, summary, validation_scans
+from .validation import ScanScore, measure, score, summary, validation_scans
 
 CHANNELS = (
     "t1",
@@ -31,7 +32,7 @@ CHANNELS = (
 )
 # What is tried; the second threshold is what a lesion has to reach somewhere.
 POINTS = tuple(
-    Point(low, high, ml, mean)
+    OperatingPoint(low, high, ml, mean)
     for low in (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
     for high in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
     for ml in (0.1, 0.3)
@@ -87,12 +88,13 @@ def cut_release(
 
 def choose_point(
     network: nn.Module, folder: HeadFolder, options: ReleaseOptions, keep: Path
-) -> tuple[Point, list[ScanScore]]:
+) -> tuple[OperatingPoint, list[ScanScore]]:
     """The point with the best mean of Dice and F1 of chronic and faint scans among those that leave
     enough of the healthy ones empty, or, if none does, that which leaves most of them empty."""
     points = [p for p in POINTS if options.threshold in (None, p.threshold)]
     if not points:
-        points = [Point(options.threshold or 0.5, h, 0.1) for h in (0.5, 0.7, 0.9, 0.95)]
+        low = options.threshold or 0.5
+        points = [OperatingPoint.at(low, h, 0.1) for h in (0.5, 0.7, 0.9, 0.95)]
     measure(network, folder, (), mirrored_pass=True, keep=keep)
     by_point: list[list[ScanScore]] = [[] for _ in points]
     for scan in validation_scans(folder):
@@ -114,7 +116,7 @@ def _worth(found: dict[str, float], empty: float) -> tuple[float, float]:
 def write(
     network: nn.Module,
     out: Path,
-    point: Point,
+    point: OperatingPoint,
     options: ReleaseOptions,
     training: dict[str, Any],
     metrics: dict[str, Any],
@@ -122,7 +124,6 @@ def write(
     """Write manifest and float16 weights of a model to the folder ``out``."""
     from StrokeLesionSegLib.models import write_model
 
-    second = point.second_threshold if point.second_threshold > point.threshold else None
     manifest: dict[str, Any] = {
         "schema": 1,
         "kind": "volumetric",
@@ -145,10 +146,7 @@ def write(
             "brain_mask_margin_mm": 3,
         },
         "inference": {
-            "threshold": point.threshold,
-            "second_threshold": second,
-            "min_volume_ml": point.min_volume_ml,
-            "min_mean_probability": point.min_mean_probability,
+            **point.as_dict(),
         },
         "training": training,
         "metrics": metrics,
