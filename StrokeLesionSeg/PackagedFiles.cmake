@@ -173,7 +173,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/engine/polled_thread.py
   StrokeLesionSegLib/slicerbridge/engine/process.py
   StrokeLesionSegLib/slicerbridge/engine/run.py
-  StrokeLesionSegLib/slicerbridge/engine/scratch_files.py
   StrokeLesionSegLib/slicerbridge/engine/system_check.py
   StrokeLesionSegLib/slicerbridge/engine/torch_setup.py
   StrokeLesionSegLib/slicerbridge/i18n.py

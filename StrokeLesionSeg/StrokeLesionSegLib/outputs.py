@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import InputError
@@ -170,6 +171,28 @@ class OutputSet:
         for folder in self._staging.values():
             shutil.rmtree(folder, ignore_errors=True)
         self._staging.clear()
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a temporary path beside ``path``, which takes its place when the block is done.
+
+    The temporary name ends as ``path`` does, since some writers choose the format by it. On any
+    exception it is removed and ``path`` is left as it was. Raises ``InputError`` if the system
+    refuses.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise os_input_error(error, path) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

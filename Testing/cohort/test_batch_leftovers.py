@@ -123,8 +123,8 @@ def test_a_large_group_is_sampled_for_the_map(monkeypatch: pytest.MonkeyPatch) -
 def test_leftovers_of_kills_are_swept_and_nothing_else(tmp_path: Path, out: Path) -> None:
     source = support.write_cohort(tmp_path / "in", 1)
     assert support.batch(source, out) == 0
-    ours = [".group_scans.tsv.0123abcd.tmp", ".index.html.0123abcd.tmp", "logs/.99aa.clock"]
-    others = [".group_scans.tsv.mine.tmp", ".notes.0123abcd.tmp", "logs/.young.clock"]
+    ours = [".0123abcd.tmp.group_scans.tsv", ".0123abcd.tmp.index.html", "logs/.99aa.clock"]
+    others = [".mine.tmp.group_scans.tsv", ".0123abcd.tmp.notes", "logs/.young.clock"]
     for name in (*ours, *others):
         (out / name).write_text("x")
     long_ago = time.time() - 3600

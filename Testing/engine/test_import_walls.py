@@ -18,7 +18,7 @@ NAME = "StrokeLesionSegLib"
 
 # A part is a folder or a top module of the Lib. What is not listed may be imported by nobody but
 # itself. Everybody may import these:
-EVERYWHERE = {"boxes", "errors", "resources", "lazy", "operating_point", ""}
+EVERYWHERE = {"boxes", "errors", "outputs", "resources", "lazy", "operating_point", ""}
 PARTS = {"images", "networks", "models", "inference", "lesions"}
 MAY_IMPORT = {
     "boxes": set(),

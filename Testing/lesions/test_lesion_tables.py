@@ -126,7 +126,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, lesion_ma
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left") as caught:
+    with pytest.raises(InputError, match="disk is full") as caught:
         write_table(path, lesion_map)
     assert caught.value.where == str(path)
     assert os.listdir(tmp_path) == ["t.tsv"]

@@ -309,27 +309,19 @@ def test_a_whole_head_follows_the_slider_within_200_ms(slicer: Any) -> None:
 def test_files_for_the_engine_keep_voxels_and_affine(tmp_path: Any, kind: str) -> None:
     """The engine's reader and nibabel are the witnesses; the affine keeps double precision."""
     import nibabel
-    from StrokeLesionSegLib.images import read_scan
-    from StrokeLesionSegLib.slicerbridge.engine.scratch_files import read_scratch, write_scratch
+    from StrokeLesionSegLib.images import read_scan, write_volume
 
     rng = np.random.default_rng(0)
     array = (rng.random((6, 7, 8)) * 200).astype(kind)
     affine = AFFINES["oblique, thick"] * np.array([1, 1, 1, np.pi])[None]
     affine[3] = (0, 0, 0, 1)
-    write_scratch(tmp_path / "a.nii", Volume(array, affine))
+    write_volume(tmp_path / "a.nii", Volume(array, affine), nifti_version=2)
     scan = read_scan(tmp_path / "a.nii")
     np.testing.assert_array_equal(scan.volume.affine, affine)
     np.testing.assert_allclose(scan.volume.array, array.astype(np.float32), rtol=1e-6)
     image = nibabel.load(tmp_path / "a.nii")
     np.testing.assert_array_equal(image.affine, affine)
     np.testing.assert_array_equal(np.asarray(image.dataobj).T, array)
-    np.testing.assert_array_equal(read_scratch(tmp_path / "a.nii", (6, 7, 8)), array)
-    with pytest.raises(ValueError, match="grid"):
-        read_scratch(tmp_path / "a.nii", (6, 7, 9))
-    cut = (tmp_path / "a.nii").read_bytes()[:-9]
-    (tmp_path / "a.nii").write_bytes(cut)
-    with pytest.raises(ValueError, match="incomplete"):
-        read_scratch(tmp_path / "a.nii", (6, 7, 8))
 
 
 def test_the_affine_of_the_file_counts_to_the_last_digit(slicer: Any, tmp_path: Any) -> None:

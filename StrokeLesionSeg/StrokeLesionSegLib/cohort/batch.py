@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from ..inference import SegmentOptions
     from ..models import Manifest
 
-# As ``lesions.tables.write_text`` calls them.
+# As ``outputs.atomic_file`` calls them.
 _TEMPORARY = re.compile(
-    r"\.(group_\w+\.\w+|index\.html|dataset_description\.json|README\.md|\.bidsignore"
-    r"|desc-lesions_stats\.json)\.[0-9a-f]{8}\.tmp"
+    r"\.[0-9a-f]{8}\.tmp\.(group_\w+\.\w+|index\.html|dataset_description\.json|README\.md"
+    r"|\.bidsignore|desc-lesions_stats\.json)"
 )
 
 #: Called after every scan with its record, how many are through, and how many there are.
@@ -303,7 +303,7 @@ def _clear_staging(out: Path, scans: list[FoundScan]) -> None:
 
 def _sweep(out: Path) -> None:
     """Remove what a killed batch was writing for the group. Call with the folder's lock held."""
-    for file in out.glob(".*.tmp"):
+    for file in out.glob(".*.tmp.*"):
         if _TEMPORARY.fullmatch(file.name):
             _remove_file(file)
     # Probes of batches on other machines that wait for the lock are younger.

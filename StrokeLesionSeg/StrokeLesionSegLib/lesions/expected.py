@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..boxes import bounding_box
 from .find import label_components
+from .measure import peaks
 
 #: Probabilities below this count as 0: a million voxels of brain at .001 are no missed litre.
 FLOOR = 0.05
@@ -80,9 +81,9 @@ def expected_dice(
     chosen = mask | (p >= floor)
     inside = mask[chosen]
     q = np.clip(p[chosen].astype(np.float64), 0.0, 1.0)
-    places = _peaks(p, chosen) if not inside.any() else np.zeros(0, np.int64)
-    peaks = np.clip(p.reshape(-1)[places].astype(np.float64), 0.0, 1.0)
-    value = _dice(q, q, inside, peaks)
+    places = _places(p, chosen) if not inside.any() else np.zeros(0, np.int64)
+    highest = np.clip(p.reshape(-1)[places].astype(np.float64), 0.0, 1.0)
+    value = _dice(q, q, inside, highest)
     if spread_kji is None:
         return ExpectedDice(value, None, None, None)
     spread = np.asarray(spread_kji, dtype=np.float32)
@@ -91,42 +92,36 @@ def expected_dice(
     s = np.nan_to_num(spread[chosen].astype(np.float64))
     less, more = np.clip(q - s, 0.0, 1.0), np.clip(q + s, 0.0, 1.0)
     at_peaks = np.nan_to_num(spread.reshape(-1)[places].astype(np.float64))
-    low = _dice(less, more, inside, np.minimum(1.0, peaks + at_peaks))
-    high = _dice(more, less, inside, np.maximum(0.0, peaks - at_peaks))
+    low = _dice(less, more, inside, np.minimum(1.0, highest + at_peaks))
+    high = _dice(more, less, inside, np.maximum(0.0, highest - at_peaks))
     squares = float((q**2).sum())
     total = squares + float((s**2).sum())
     return ExpectedDice(value, low, high, squares / total if total > 0 else 1.0)
 
 
-def _peaks(p: NDArray[np.float32], candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _places(p: NDArray[np.float32], candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Where the pieces of ``candidates`` are highest, as places in the flat map; where the map is,
     if there are none. Empty for an empty map."""
     box = bounding_box(candidates)
     if box is None:
         return np.array([int(p.argmax())], np.int64) if p.size else np.zeros(0, np.int64)
     labels = label_components(candidates[box], connectivity=26)
-    inside = np.flatnonzero(labels)
-    values, owner = p[box].reshape(-1)[inside], labels.reshape(-1)[inside]
-    # Of each piece the last in the order of its probabilities.
-    order = np.lexsort((values, owner))
-    last = order[np.append(np.flatnonzero(np.diff(owner[order])), len(order) - 1)]
     offset = [part.start for part in box]
-    within = np.unravel_index(inside[last], labels.shape)
-    whole = tuple(w + o for w, o in zip(within, offset, strict=True))
-    return np.ravel_multi_index(whole, p.shape)
+    found = np.array(peaks(p[box], labels, list(range(1, int(labels.max()) + 1)))) + offset
+    return np.ravel_multi_index(tuple(found.T), p.shape)
 
 
 def _dice(
     within: NDArray[np.float64],
     beyond: NDArray[np.float64],
     inside: NDArray[np.bool_],
-    peaks: NDArray[np.float64],
+    highest: NDArray[np.float64],
 ) -> float:
     """Expected Dice if the truth has ``within`` in the mask and ``beyond`` outside of it; with an
-    empty mask, if each of ``peaks`` is the chance of a lesion."""
+    empty mask, if each of ``highest`` is the chance of a lesion."""
     size = int(np.count_nonzero(inside))
     if size == 0:
-        return float(np.prod(1.0 - peaks))
+        return float(np.prod(1.0 - highest))
     overlap = float(within[inside].sum())
     value = 2 * overlap / (size + overlap + float(beyond[~inside].sum()))
     return value if math.isfinite(value) else 0.0

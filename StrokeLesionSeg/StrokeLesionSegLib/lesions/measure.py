@@ -165,3 +165,28 @@ def side_of(left_share: float) -> str:
     if left_share <= 1 - SIDE_SHARE:
         return RIGHT
     return BOTH
+
+
+def peaks(
+    probability: NDArray[Any], labels: NDArray[np.int32], wanted: list[int]
+) -> list[tuple[int, ...]]:
+    """The voxel of the highest probability of each wanted label, the first where there are ties.
+
+    ``labels`` has to hold every label from 1 on. Sorts only the labelled voxels, for speed.
+    """
+    if not wanted:
+        return []
+    inside = np.flatnonzero(labels)
+    owner = labels.reshape(-1)[inside]
+    # Stable on small integers is a radix sort; within a label memory order stays.
+    order = np.argsort(owner.astype(np.uint16 if owner.max() < 2**16 else np.int64), kind="stable")
+    values = probability.reshape(-1)[inside[order]]
+    starts = np.searchsorted(owner[order], np.arange(1, owner.max() + 1))
+    highest = np.maximum.reduceat(values, starts)
+    found = []
+    for label in wanted:
+        first = starts[label - 1]
+        last = starts[label] if label < len(starts) else len(values)
+        peak = first + int(np.argmax(values[first:last] == highest[label - 1]))
+        found.append(tuple(int(v) for v in np.unravel_index(inside[order[peak]], labels.shape)))
+    return found

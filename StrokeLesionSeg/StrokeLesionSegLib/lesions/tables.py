@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError
+from ..outputs import atomic_file
 from .find import LesionMap
 from .measure import Lesion
 
@@ -255,20 +255,6 @@ def write_text(path: str | os.PathLike[str], text: str, *, overwrite: bool = Tru
     path = Path(path)
     if not overwrite and path.exists():
         raise InputError(path, "the output exists already", "Use --overwrite or another name")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as stream:
-                # Strange file names reach Python as lone surrogates, which UTF-8 cannot hold.
-                stream.write(text.encode("utf-8", "replace"))
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            path,
-            f"cannot be written ({error.strerror or error})",
-            "Check the directory, its permissions and the free space",
-        ) from error
+    with atomic_file(path) as temporary:
+        # Strange file names reach Python as lone surrogates, which UTF-8 cannot hold.
+        temporary.write_bytes(text.encode("utf-8", "replace"))

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..outputs import atomic_file
 from .load import IGNORABLE, check_tensors, expected_shapes, load_directory
 from .manifest import MANIFEST_NAME, WEIGHT_DTYPES, Manifest
-from .safetensors_io import serialize_safetensors, write_atomically
+from .safetensors_io import serialize_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -38,8 +39,8 @@ def write_model(
     wrong weights.
 
     Returns the manifest as a reader gets it. Raises ``InputError`` if the manifest makes no
-    sense, ``ValueError`` if the tensors do not fit the network, are not finite or overflow
-    ``dtype``, and ``OSError`` if the directory cannot be written.
+    sense or a file cannot be written, ``ValueError`` if the tensors do not fit the network, are not
+    finite or overflow ``dtype``.
     """
     import torch
 
@@ -71,8 +72,9 @@ def write_model(
         raise ValueError(f"the weights do not fit the manifest's network: {fault}")
     text = json.dumps(checked.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     directory.mkdir(parents=True, exist_ok=True)
-    write_atomically(directory / WEIGHTS_NAME, data)
-    write_atomically(directory / MANIFEST_NAME, text.encode("utf-8"))
+    for name, raw in ((WEIGHTS_NAME, data), (MANIFEST_NAME, text.encode("utf-8"))):
+        with atomic_file(directory / name) as temporary:
+            temporary.write_bytes(raw)
     return Manifest.from_file(directory)
 
 
@@ -81,20 +83,18 @@ def pack_model(directory: str | os.PathLike[str], zip_path: str | os.PathLike[st
 
     The model is verified first, and the same model always gives the same bytes.
 
-    Raises ``InputError`` if the model is not sound and ``OSError`` if the zip cannot be written.
+    Raises ``InputError`` if the model is not sound or the zip cannot be written.
     """
     model = load_directory(directory)
     zip_path = Path(zip_path)
-    temporary = zip_path.with_name(f".{zip_path.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in (MANIFEST_NAME, model.manifest.weights["file"]):
-                # A fixed date and mode, or the same model would give another file every time.
-                info = zipfile.ZipInfo(f"{model.manifest.name}/{name}", (1980, 1, 1, 0, 0, 0))
-                info.external_attr = 0o100644 << 16
-                info.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(info, (model.directory / name).read_bytes())
-        os.replace(temporary, zip_path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        atomic_file(zip_path) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in (MANIFEST_NAME, model.manifest.weights["file"]):
+            # A fixed date and mode, or the same model would give another file every time.
+            info = zipfile.ZipInfo(f"{model.manifest.name}/{name}", (1980, 1, 1, 0, 0, 0))
+            info.external_attr = 0o100644 << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, (model.directory / name).read_bytes())
     return zip_path

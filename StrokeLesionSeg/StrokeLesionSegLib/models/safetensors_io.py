@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
+from ..outputs import atomic_file
 from .manifest import MAX_WEIGHT_BYTES
 
 if TYPE_CHECKING:
@@ -211,20 +212,8 @@ def write_safetensors(
 ) -> None:
     """Write ``tensors`` to ``path``, complete or not at all (temporary name, then rename).
 
-    Raises ``ValueError`` for unsupported types and ``OSError`` if the file cannot be written.
+    Raises ``ValueError`` for unsupported types and ``InputError`` if the file cannot be written.
     """
-    write_atomically(path, serialize_safetensors(tensors, metadata))
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` beside ``path``, flush it to the disk and rename it into place."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    data = serialize_safetensors(tensors, metadata)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)

@@ -14,7 +14,6 @@ Four rooms; each knows those above it in this list, ``module`` and ``editor`` no
 ``engine``: the engine in a process of its own
     ``process``         its progress, cancel, crash
     ``child``           what runs in that process: the command line, ended when Slicer ends
-    ``scratch_files``   the images that go to the engine and come back
     ``polled_thread``   work on arrays in a thread that gets its turns while it is polled
     ``run``             one run from volume node to results
     ``batch``           arguments and progress of a run over a folder

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
+from StrokeLesionSegLib.outputs import atomic_file
 
 from .atlas import find_scans
 from .metadata import attach_metadata
@@ -257,8 +258,7 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
         "fingerprint": digest.hexdigest(),
         "scans": entries,
     }
-    temporary = out / ".index.json"
-    temporary.write_text(json.dumps(meta, indent=0), encoding="utf-8")
-    temporary.rename(out / "index.json")
+    with atomic_file(out / "index.json") as temporary:
+        temporary.write_text(json.dumps(meta, indent=0), encoding="utf-8")
     say(f"{len(entries)} of {len(scans)} scans in {out}, fingerprint {digest.hexdigest()[:12]}")
     return Cache.open(out)

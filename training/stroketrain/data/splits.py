@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.outputs import atomic_file
 
 PARTS = ("train", "val", "test")
 WAYS = ("subject", "site", "scan", "slice")
@@ -38,9 +39,8 @@ class Split:
 
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
-        temporary.rename(path)
+        with atomic_file(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     @staticmethod
     def read(path: Path) -> Split:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.outputs import atomic_file
 
 from ..data.cache import Cache
 from ..data.splits import make_split
@@ -49,9 +50,8 @@ def describe_data(cache: Cache) -> dict[str, Any]:
 
 def _write(path: Path, content: Any, indent: int | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
 def chosen_rows(names: Sequence[str], folder: Path = ROWS) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from StrokeLesionSegLib.networks import count_parameters
+from StrokeLesionSegLib.outputs import atomic_file
 from torch.utils.data import DataLoader
 
 from ..data.cache import Cache
@@ -241,9 +242,8 @@ def run_recipe(
     }
     # A rate of 1e-5 must not be rounded away.
     result = {**asked, "network": module.spec, **tidy(result)}
-    temporary = out / ".result.json"
-    temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    temporary.rename(finished)
+    with atomic_file(finished) as temporary:
+        temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
     # What export reads: the network and how it came about.
     run = {k: v for k, v in result.items() if k not in ("history", "test_scans")}
     (out / "run.json").write_text(json.dumps(run, indent=1), encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.images import MNI_GRID, mni_brain_mask
+from StrokeLesionSegLib.outputs import atomic_file
 
 LAYOUTS = ("r2.0", "r1.1", "r3.0")
 R1_METADATA = "ATLAS_Meta-Data_Release_1.1_standard_mni.csv"
@@ -38,9 +39,8 @@ def _save(path: Path, image: Any) -> None:
     import nibabel as nib
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    nib.save(image, temporary)
-    temporary.rename(path)
+    with atomic_file(path) as temporary:
+        nib.save(image, temporary)
 
 
 def write_r1(folder: Path, subject: str, t1: np.ndarray, truth: np.ndarray) -> None:

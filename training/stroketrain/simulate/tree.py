@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.outputs import atomic_file
 
 from . import layouts
 from .cast import kind_of, load_cast
@@ -59,9 +60,8 @@ def _save(path: Path, array: np.ndarray) -> None:
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(MNI_GRID.affine, 4)
     image.set_qform(MNI_GRID.affine, 4)
-    temporary = path.with_name(f".{path.name}")
-    nib.save(image, temporary)
-    temporary.rename(path)
+    with atomic_file(path) as temporary:
+        nib.save(image, temporary)
 
 
 def _one(job: dict[str, Any]) -> dict[str, Any]:

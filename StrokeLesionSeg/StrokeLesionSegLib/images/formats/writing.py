@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ... import __version__
 from ...errors import InputError
+from ...outputs import VOLUME_SUFFIXES, atomic_file, os_input_error
 from ..volume import Volume
 from .nifti_header import DATA_TYPES, HEADER_TYPES, quaternion
 from .scan import Scan
@@ -24,7 +24,6 @@ from .scan import Scan
 _GZIP_LEVEL = 3
 _STEP = 1 << 22
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
-_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -43,43 +42,15 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise _write_error(path, error) from error
+        raise os_input_error(error, path) from error
 
 
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Yields a temporary path beside ``path`` and renames it when the block is done.
-
-    The temporary name keeps the suffix, since some writers choose the format by it. On any
-    exception it is removed and ``path`` is left as it was. Raises ``InputError`` if ``path``
-    exists and ``overwrite`` is false, or if the folder or the disk cannot take the file.
-    """
-    path = Path(path)
-    suffix = next((s for s in _SUFFIXES if path.name.lower().endswith(s)), path.suffix)
+    """:func:`outputs.atomic_file`, once :func:`check_output` finds nothing against ``path``."""
     check_output(path, overwrite=overwrite)
-    temporary = path.parent / f".{secrets.token_hex(6)}.tmp{suffix}"
-    try:
+    with atomic_file(path) as temporary:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def _write_error(path: Path, error: OSError) -> InputError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return InputError(path, "the disk is full", "Free some space or write elsewhere")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return InputError(path, "no permission to write there", "Write to a folder of your own")
-    if error.errno == errno.ENAMETOOLONG:
-        return InputError(path, "the name is too long", "Choose a shorter one")
-    return InputError(
-        path, f"cannot be written ({error.strerror or error})", "Check the disk and the path"
-    )
 
 
 def write_volume(
@@ -90,6 +61,7 @@ def write_volume(
     dtype: Any = None,
     overwrite: bool = False,
     name: str | None = None,
+    nifti_version: int | None = None,
 ) -> None:
     """Writes ``volume`` to .nii, .nii.gz, .nrrd or .mha, whichever ``path`` ends in.
 
@@ -97,7 +69,8 @@ def write_volume(
     sform and qform (codes and values), units and NIfTI version are kept to the bit. ``dtype``
     is the stored type (default: the array's own; bool becomes uint8); floats are rounded on the
     way to an integer type. ``name`` (at most 15 bytes) goes to NIfTI's ``intent_name``. Integer
-    volumes get the intent code of a label map.
+    volumes get the intent code of a label map. ``nifti_version`` 2 keeps an affine in double
+    precision; by default it is that of ``like``, or 1.
 
     The file appears under its name only when it is complete. The bytes depend on nothing but
     the arguments (no time stamps).
@@ -112,7 +85,7 @@ def write_volume(
     if lower.endswith((".nii", ".nii.gz")):
 
         def writer(target: Path, array: NDArray[Any]) -> None:
-            _write_nifti(target, volume, array, like, name)
+            _write_nifti(target, volume, array, like, name, nifti_version)
 
     elif lower.endswith((".nrrd", ".mha")):
 
@@ -127,7 +100,7 @@ def write_volume(
             "is a folder"
             if path.is_dir()
             else f"cannot write {path.suffix or 'a file without a suffix'}",
-            f"Let the name end in {', '.join(_SUFFIXES)}",
+            f"Let the name end in {', '.join(VOLUME_SUFFIXES)}",
         )
     with atomic_output(path, overwrite=overwrite) as temporary:
         writer(temporary, _as_type(volume.array, dtype))
@@ -150,9 +123,14 @@ def _as_type(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
 
 
 def _write_nifti(
-    path: Path, volume: Volume, array: NDArray[Any], like: Scan | None, name: str | None
+    path: Path,
+    volume: Volume,
+    array: NDArray[Any],
+    like: Scan | None,
+    name: str | None,
+    version: int | None,
 ) -> None:
-    header = nifti_header(volume, array.dtype, like, name)
+    header = nifti_header(volume, array.dtype, like, name, version)
     data = array.astype(array.dtype.newbyteorder("<"), copy=False)
     start = header.tobytes() + b"\0\0\0\0"  # no extensions
     body = data.data.cast("B") if data.size else memoryview(b"")
@@ -174,11 +152,15 @@ def _write_gzip(file: BinaryIO, start: bytes, body: memoryview) -> None:
 
 
 def nifti_header(
-    volume: Volume, dtype: np.dtype[Any], like: Scan | None, name: str | None = None
+    volume: Volume,
+    dtype: np.dtype[Any],
+    like: Scan | None,
+    name: str | None = None,
+    version: int | None = None,
 ) -> NDArray[np.void]:
     """The little-endian header of a NIfTI file that holds ``volume`` as ``dtype``."""
     source = _source_header(like)
-    version = 2 if like is not None and like.header.get("nifti_version") == 2 else 1
+    version = version or (1 if like is None else like.header.get("nifti_version", 1))
     shape = volume.array.shape[::-1]
     if max(shape) > 32767:
         version = 2

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...images.volume import Grid, Volume
+from ...images import Grid, Volume, read_scan, write_volume
 from ...operating_point import OperatingPoint
 from ..i18n import tr as _
 from ..scene.input_check import verdict
@@ -37,7 +37,6 @@ from ..scene.results import (
 )
 from ..scene.volumes import affine_from_node, exact_affine, node_by_id, voxels_from_node
 from .process import WORKERS_TURN_S, EngineProcess, Failure
-from .scratch_files import read_scratch, write_scratch
 
 # What each stage takes of a run on a CPU, roughly; the bar only has to move evenly.
 _SHARES = {
@@ -196,7 +195,9 @@ class SegmentationRun:
             *self.parameters.arguments(),
         ]
         volume = Volume(array, exact_affine(node))
-        self._start_worker(lambda: write_scratch(scratch / "input.nii", volume))
+        # In double precision, a scan that Slicer has turned into a right-handed one keeps its place
+        # to the last bit that counts, and gets the mask that the command line makes of its file.
+        self._start_worker(lambda: write_volume(scratch / "input.nii", volume, nifti_version=2))
         self.state = "exporting"
 
     def poll(self) -> bool:
@@ -418,11 +419,11 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
     """What a run wrote, ready for the scene; everything that takes time is done here."""
     sidecar = json.loads((scratch / "run.json").read_text(encoding="utf-8"))
     made = provenance_of(sidecar)
-    probability = read_scratch(scratch / "probability.nii", grid.shape)
+    probability = _read_map(scratch / "probability.nii", grid)
     kept = ProbabilityMap(Volume(probability, grid.affine), made.to_mni)
     found = kept.lesions(made.operating_point)
     # From now on the sliders make the mask: they have to make the one that the engine made.
-    mask = read_scratch(scratch / "mask.nii", grid.shape)
+    mask = _read_map(scratch / "mask.nii", grid)
     if not np.array_equal(found.patch.full(), mask):
         raise ValueError("the engine's mask does not follow from its probability")
     out = {
@@ -433,7 +434,15 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
         "found": found,
     }
     if (scratch / "spread.nii").exists():
-        spread = read_scratch(scratch / "spread.nii", grid.shape)
+        spread = _read_map(scratch / "spread.nii", grid)
         if float(spread.max()) > 0:  # one view without flips has no spread
             out["spread"] = spread
     return out
+
+
+def _read_map(path: Path, grid: Grid) -> NDArray[np.float32]:
+    """(K, J, I) voxels that the engine has written; ``ValueError`` if they lie on another grid."""
+    array = read_scan(path, allow_constant=True).volume.array
+    if array.shape != grid.shape:
+        raise ValueError(f"{path.name} has another grid than the image")
+    return array

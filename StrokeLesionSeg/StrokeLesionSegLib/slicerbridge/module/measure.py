@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...operating_point import OperatingPoint
 from ..i18n import tr as _
 from ..scene.patch import Patch
-from ..scene.probability_map import Found, ProbabilityMap, Seed, peaks
+from ..scene.probability_map import Found, ProbabilityMap, Seed
 from ..scene.provenance import Provenance
 from ..scene.results import place_beside, read_segment
 
@@ -106,6 +106,7 @@ def lesions_of_patch(
 ) -> Found:
     """As ``lesions_of_segment``, of voxels that were read before: touches arrays only."""
     from ...lesions import find_lesions
+    from ...lesions.measure import peaks
 
     mask = patch.full()
     found = find_lesions(mask, patch.grid.affine, OperatingPoint(0.5), to_mni=to_mni)

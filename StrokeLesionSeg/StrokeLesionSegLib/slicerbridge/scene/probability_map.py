@@ -73,6 +73,7 @@ class ProbabilityMap:
         ``dropped`` are voxels (k, j, i) of the whole grid, such as the seeds found before.
         """
         from ...lesions import find_lesions
+        from ...lesions.measure import peaks
 
         box, cropped = self._box, self._cropped
         if point.threshold < self.floor:
@@ -123,28 +124,3 @@ def label_at(labels: NDArray[np.int32], index: NDArray[np.int64]) -> int:
     if (index < 0).any() or (index >= labels.shape).any():
         return 0
     return int(labels[tuple(index)])
-
-
-def peaks(
-    probability: NDArray[Any], labels: NDArray[np.int32], wanted: list[int]
-) -> list[tuple[int, ...]]:
-    """The voxel of the highest probability of each wanted label, the first where there are ties.
-
-    ``labels`` has to hold every label from 1 on. Sorts only the labelled voxels, for speed.
-    """
-    if not wanted:
-        return []
-    inside = np.flatnonzero(labels)
-    owner = labels.reshape(-1)[inside]
-    # Stable on small integers is a radix sort; within a label memory order stays.
-    order = np.argsort(owner.astype(np.uint16 if owner.max() < 2**16 else np.int64), kind="stable")
-    values = probability.reshape(-1)[inside[order]]
-    starts = np.searchsorted(owner[order], np.arange(1, owner.max() + 1))
-    highest = np.maximum.reduceat(values, starts)
-    found = []
-    for label in wanted:
-        first = starts[label - 1]
-        last = starts[label] if label < len(starts) else len(values)
-        peak = first + int(np.argmax(values[first:last] == highest[label - 1]))
-        found.append(tuple(int(v) for v in np.unravel_index(inside[order[peak]], labels.shape)))
-    return found
