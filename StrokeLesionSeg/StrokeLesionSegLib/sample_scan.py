@@ -10,9 +10,10 @@ on them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from .images.volume import Grid, Volume
 
@@ -170,7 +171,7 @@ def _smooth_noise(
     shape: tuple[int, ...],
     sigma: float,
     random: np.random.Generator,
-    dtype: DTypeLike = np.float64,
+    dtype: Any = np.float64,
 ) -> NDArray[np.float32]:
     """Gaussian noise of unit standard deviation, smooth over ``sigma`` voxels."""
     from scipy import ndimage

@@ -144,7 +144,10 @@ def _with_clicks(
 
     def click(part: Batch, before: Tensor, most: int) -> list:
         return clicks_on_errors(
-            before.mean(1)[0].numpy(), part.lesions.mean(1)[0].numpy(), rng, 1 + rng.integers(most)
+            before.mean(1)[0].numpy(),
+            part.lesions.mean(1)[0].numpy(),
+            rng,
+            1 + int(rng.integers(most)),
         )
 
     before = answer(batch, extra)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ def _panel(
 
     where = np.nonzero(lesions)[0]
     middle = int(np.median(where)) if len(where) else 90
-    rows = [[], []] if outlines else [[]]
+    rows: list[list[Any]] = [[], []] if outlines else [[]]
     for level in (middle + _LEVELS_MM[0], middle, middle + _LEVELS_MM[1]):
         k = min(max(level, 0), len(image) - 1)
         tile = np.stack([image[k]] * 3, axis=-1)[::-1]

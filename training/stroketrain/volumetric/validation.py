@@ -138,7 +138,7 @@ def measure(
     brain = _within_brain()
     by_point: list[list[ScanScore]] = [[] for _ in points]
     for scan in validation_scans(folder):
-        image = scan.image.astype(np.float32) / 255
+        image = scan.image.astype(np.float32) / np.float32(255)
         p = answer_head(network, image, mirrored_pass=mirrored_pass, bfloat16=True).lesion * brain
         if keep is not None:
             keep.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,7 @@ class ProbabilityMap:
 
         box, cropped = self._box, self._cropped
         if point.threshold < self.floor:
-            box = tuple(slice(0, n) for n in self.volume.array.shape)  # type: ignore[assignment]
+            box = tuple(slice(0, n) for n in self.volume.array.shape)
             cropped = self.volume.array
         start = np.array([s.start for s in box])
         affine = self.volume.affine.copy()
