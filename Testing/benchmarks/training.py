@@ -36,8 +36,8 @@ import torch  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402
 from stroketrain.data.cache import Cache  # noqa: E402
 from stroketrain.data.resident import ResidentCache  # noqa: E402
-from stroketrain.data.slices import PATCH, Sampling, SliceStream  # noqa: E402
-from stroketrain.fit.module import LesionModule  # noqa: E402
+from stroketrain.product.module import LesionModule  # noqa: E402
+from stroketrain.product.slices import PATCH, Sampling, SliceStream  # noqa: E402
 from torch import Generator, Tensor  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 

@@ -465,7 +465,7 @@ def test_a_correction_ends_where_the_tissue_has_no_edge() -> None:
 
 def test_disks_are_those_of_the_training() -> None:
     torch = pytest.importorskip("torch")
-    clicks = pytest.importorskip("stroketrain.fit.clicks")
+    clicks = pytest.importorskip("stroketrain.product.simulated_clicks")
     centres = torch.tensor([[9, 14]])
     wanted = clicks.disks(centres, (24, 30))[0].numpy()
     np.testing.assert_array_equal(Disk(9, 14, True, True).mask((24, 30)), wanted)

@@ -16,22 +16,22 @@ from StrokeLesionSegLib.models import load_model, write_model
 from StrokeLesionSegLib.networks import build_network
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from stroketrain.bench import failures, measure, summary
-from stroketrain.bench.command import bench_parser
 from stroketrain.bench.plan import BenchCase, make_plan
 from stroketrain.bench.report import write_report
 from stroketrain.bench.run import Settings, run
 from stroketrain.bench.scans import BenchScan
-from stroketrain.simulate.cast import kind_of, load_cast
+from stroketrain.commands.bench import add_parser
+from stroketrain.simulate.subject_split import kind_of, load_subject_split
 
 
 def test_the_plan_has_what_a_bench_needs() -> None:
-    cast = load_cast()
-    cases = make_plan(cast["people"]["test"])
-    assert cases == make_plan(cast["people"]["test"])
+    split = load_subject_split()
+    cases = make_plan(split["people"]["test"])
+    assert cases == make_plan(split["people"]["test"])
     assert len({c.name for c in cases}) == len({c.seed for c in cases}) == len(cases)
     assert sum(c.kind != "healthy" for c in cases) >= 60
     assert sum(c.kind == "healthy" for c in cases) >= 20
-    known = set(cast["people"]["train"]) | set(cast["people"]["val"])
+    known = set(split["people"]["train"]) | set(split["people"]["val"])
     assert not {c.person for c in cases} & known
     for case in cases:
         assert not (case.multiple_sclerosis and case.kind != "healthy")
@@ -274,7 +274,7 @@ def test_arguments() -> None:
     import argparse
 
     parser = argparse.ArgumentParser()
-    bench_parser(parser.add_subparsers())
+    add_parser(parser.add_subparsers())
     a = parser.parse_args(["bench", "out", "--data", "d", "--views", "triplanar", "axial"])
     assert a.views == ["triplanar", "axial"]
     with pytest.raises(SystemExit):

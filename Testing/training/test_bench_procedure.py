@@ -11,9 +11,9 @@ pytest.importorskip("torch")
 import torch
 from scipy import ndimage
 from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
-from stroketrain.bench import scanner, second_procedure
-from stroketrain.bench.second_procedure import Tissue
-from stroketrain.simulate import aftermath
+from stroketrain.bench import independent_simulator, scanner
+from stroketrain.bench.independent_simulator import Tissue
+from stroketrain.simulate import secondary_changes
 from stroketrain.simulate.appearance import TissueLevels
 
 
@@ -44,7 +44,7 @@ def test_transport_carries_ranks_onto_the_other_distribution() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(5, 1, (10, 10, 10)).astype(np.float32)
     towards = np.sort(rng.gamma(2.0, 1.0, 4000)).astype(np.float32)
-    moved = second_procedure.transport(values, towards, values)
+    moved = independent_simulator.transport(values, towards, values)
     assert np.array_equal(np.argsort(moved.ravel()), np.argsort(values.ravel()))
     for q in (0.05, 0.5, 0.95):
         assert np.quantile(moved, q) == pytest.approx(np.quantile(towards, q), rel=0.05)
@@ -56,7 +56,7 @@ def test_blending_joins_a_step_and_touches_the_band_alone() -> None:
     outer = np.ones_like(inner)
     band = np.zeros(inner.shape, bool)
     band[2:-2, 2:-2, 9:15] = True
-    out = second_procedure.poisson_blend(inner, outer, band, keep=0.5, steps=200)
+    out = independent_simulator.poisson_blend(inner, outer, band, keep=0.5, steps=200)
     assert np.array_equal(out[~band], inner[~band])
     middle = out[4, 4, 8:16]
     assert np.all(np.diff(middle) > -1e-6)
@@ -68,7 +68,7 @@ def test_implanted_lesions_are_as_dark_as_their_kind(kind: str, low: float, high
     t1, brain, tissue = _white_ball()
     shape = _ball(t1.shape, (32, 34, 26), 9)
     for seed in range(3):
-        after = second_procedure.implant(
+        after = independent_simulator.implant(
             np.random.default_rng(seed), t1, brain, shape, tissue, kind
         )
         ratio = after[shape].mean() / t1[shape].mean()
@@ -93,7 +93,7 @@ def test_real_outlines_keep_their_place_or_its_mirror_image(tmp_path: Path, ml: 
     write_volume(file, Volume(mask, affine))
     sides = set()
     for seed in range(4):
-        shape = second_procedure._real_outline(np.random.default_rng(seed), file, ml)
+        shape = independent_simulator._real_outline(np.random.default_rng(seed), file, ml)
         assert shape.shape == MNI_GRID.shape
         assert shape.sum() / 1000 == pytest.approx(ml, rel=0.35)
         centre = MNI_GRID.affine @ [*np.argwhere(shape).mean(axis=0)[::-1], 1]
@@ -138,7 +138,7 @@ def test_aftermath_leaves_the_lesion_and_what_is_far() -> None:
     truth = torch.from_numpy(_ball(t1.shape, (32, 34, 26), 7))
     levels = TissueLevels.of(tensor, inside)
     g = torch.Generator().manual_seed(0)
-    after = aftermath.gliotic_halo(g, tensor, truth, inside & ~truth, levels)
+    after = secondary_changes.gliotic_halo(g, tensor, truth, inside & ~truth, levels)
     assert torch.equal(after[truth], tensor[truth])
     near = torch.from_numpy(ndimage.binary_dilation(truth.numpy(), iterations=2)) & ~truth
     far = torch.from_numpy(~ndimage.binary_dilation(truth.numpy(), iterations=20))
@@ -148,11 +148,11 @@ def test_aftermath_leaves_the_lesion_and_what_is_far() -> None:
     cleft = tensor.clone()
     cleft[30:34, 44:54, 24:26] = 0.15
     dark = cleft < 0.4
-    wide = aftermath.widen_sulci(g, cleft, truth, inside, levels)
+    wide = secondary_changes.widen_sulci(g, cleft, truth, inside, levels)
     assert torch.equal(wide[truth], cleft[truth])
     assert int((wide < 0.4)[inside].sum()) > int(dark[inside].sum())
 
-    spotted = aftermath.plaques(g, tensor, inside, levels, torch.zeros_like(tensor))
+    spotted = secondary_changes.plaques(g, tensor, inside, levels, torch.zeros_like(tensor))
     ratio = (spotted / tensor.clamp_min(1e-6))[inside]
     assert 0.6 < float(ratio.min()) < 0.95
     assert float((ratio < 0.99).float().mean()) < 0.2
@@ -163,6 +163,6 @@ def test_a_generator_set_apart_changes_nothing() -> None:
     torch.rand(3, generator=g)
     expected = torch.Generator()
     expected.set_state(g.get_state())
-    first, second = aftermath.apart(g), aftermath.apart(g)
+    first, second = secondary_changes.apart(g), secondary_changes.apart(g)
     assert torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=second))
     assert torch.equal(torch.rand(4, generator=g), torch.rand(4, generator=expected))

@@ -18,16 +18,17 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import apply_window, window_range
 from stroketrain import cli
 from stroketrain.data.cache import Cache, join_caches
-from stroketrain.data.planes import PlaneBatches, SlabBatches, units_of
 from stroketrain.data.reading import WINDOW, WINDOW_LOW_OF
 from stroketrain.data.resident import ResidentCache
-from stroketrain.data.simulated import PoolStream, SimulatedPool
-from stroketrain.data.slices import PATCH, VIEWS, Sampling, SliceStream
 from stroketrain.data.splits import make_split
-from stroketrain.data.windowing import percentile, window_to_bytes
 from stroketrain.fit.devices import Devices, place
-from stroketrain.fit.recipe import load_recipe
-from stroketrain.fit.recipe_run import run_recipe
+from stroketrain.fit.trainer import Runtime
+from stroketrain.papers.fit import run_recipe
+from stroketrain.papers.planes import PlaneBatches, SlabBatches, units_of
+from stroketrain.papers.recipe import load_recipe
+from stroketrain.product.simulated import PoolStream, SimulatedPool
+from stroketrain.product.slices import PATCH, VIEWS, Sampling, SliceStream
+from stroketrain.product.windowing import percentile, window_to_bytes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPEC = {"name": "residual_unet", "in_channels": 4, "filters": [4, 8], "skip": "stem"}
@@ -129,8 +130,8 @@ def test_residency_changes_no_result(cache: Cache, tmp_path: Path) -> None:
     small = cache.shrunk(4)
     results = [
         run_recipe(
-            recipe, small, split, tmp_path / resident, devices=Devices("cpu"), resident=resident,
-            logger=logger,
+            recipe, small, split, tmp_path / resident,
+            runtime=Runtime(Devices("cpu"), resident=resident, logger=logger),
         )
         for resident, logger in (("no", "csv"), ("yes", "tensorboard"))
     ]  # fmt: skip

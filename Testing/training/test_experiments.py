@@ -19,15 +19,16 @@ pytest.importorskip("monai")
 from stroketrain import cli
 from stroketrain.data.augment import paper_augment
 from stroketrain.data.cache import Cache
-from stroketrain.data.planes import Frame, PlaneBatches, SlabBatches, slice_range, units_of
 from stroketrain.data.splits import make_split
-from stroketrain.experiments.facts import FACTS
-from stroketrain.experiments.plan import BUDGETS, budgeted, load_rows, runs_of
-from stroketrain.experiments.run import run_rows
-from stroketrain.experiments.table import build_table, paired, result_line, runs_id
 from stroketrain.fit.devices import Devices
-from stroketrain.fit.recipe import Recipe, load_recipe, merge, preset_names
-from stroketrain.fit.recipe_run import run_recipe
+from stroketrain.fit.trainer import Runtime
+from stroketrain.papers.facts import FACTS
+from stroketrain.papers.fit import run_recipe
+from stroketrain.papers.plan import BUDGETS, budgeted, load_rows, runs_of
+from stroketrain.papers.planes import Frame, PlaneBatches, SlabBatches, slice_range, units_of
+from stroketrain.papers.recipe import Recipe, load_recipe, merge, preset_names
+from stroketrain.papers.run import run_rows
+from stroketrain.papers.table import build_table, paired, result_line, runs_id
 
 PAPER_ROWS = [f"A{n}" for n in range(1, 16)] + [f"B{n}" for n in range(1, 14)]
 
@@ -234,12 +235,17 @@ TINY = {
 def test_a_run_is_repeatable_and_resumes_to_the_same_weights(cache: Cache, tmp_path: Path) -> None:
     recipe = load_recipe("residual_unet_paper", TINY)
     split = make_split(cache.scans, seed=0)
-    whole = run_recipe(recipe, cache, split, tmp_path / "a", seed=3, devices=Devices("cpu"))
+    whole = run_recipe(
+        recipe, cache, split, tmp_path / "a", seed=3, runtime=Runtime(Devices("cpu"))
+    )
     # Stopped after two epochs, then asked for the third: dropout, batches, optimiser go on.
     place = tmp_path / "b"
     shorter = Recipe(**{**recipe.as_dict(), "epochs": 2})
-    assert run_recipe(shorter, cache, split, place, seed=3, devices=Devices("cpu"))["steps"] == 6
-    resumed = run_recipe(recipe, cache, split, place, seed=3, devices=Devices("cpu"))
+    assert (
+        run_recipe(shorter, cache, split, place, seed=3, runtime=Runtime(Devices("cpu")))["steps"]
+        == 6
+    )
+    resumed = run_recipe(recipe, cache, split, place, seed=3, runtime=Runtime(Devices("cpu")))
     assert resumed["steps"] == whole["steps"] == 9
     assert [h["train_loss"] for h in resumed["history"]] == [
         h["train_loss"] for h in whole["history"]
@@ -299,7 +305,7 @@ def test_rows_run_resume_and_fill_the_table(
     cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache = replace(cache, layout="r1.1")
-    options = {"budget": "smoke", "manifests": tmp_path / "m", "devices": Devices("cpu")}
+    options = {"budget": "smoke", "manifests": tmp_path / "m", "runtime": Runtime(Devices("cpu"))}
     names = ["A6", "A9", "B2", "B13"]
     lines: list[str] = []
     done = run_rows(names, cache, tmp_path / "r", say=lines.append, **options)
@@ -358,7 +364,7 @@ def test_rows_run_resume_and_fill_the_table(
 
 
 def test_every_nth_training_and_the_rest(cache: Cache, tmp_path: Path) -> None:
-    options = {"budget": "smoke", "manifests": tmp_path / "m", "devices": Devices("cpu")}
+    options = {"budget": "smoke", "manifests": tmp_path / "m", "runtime": Runtime(Devices("cpu"))}
     first = run_rows(["A9"], cache, tmp_path / "r", shard=(0, 2), **options)
     assert (first, "1 runs" in build_table(tmp_path / "m")) == (1, True)
     assert run_rows(["A9"], cache, tmp_path / "r", shard=(1, 2), **options) == 1
@@ -389,7 +395,7 @@ def test_splits_are_compared_over_the_subjects_that_both_tested(
     cache: Cache, tmp_path: Path
 ) -> None:
     """Twelve subjects: all are tested by slice, two of them by the first fold of subjects."""
-    options = {"budget": "smoke", "manifests": tmp_path / "m", "devices": Devices("cpu")}
+    options = {"budget": "smoke", "manifests": tmp_path / "m", "runtime": Runtime(Devices("cpu"))}
     run_rows(["B12"], cache, tmp_path / "r", **options)
     (row,) = [line for line in build_table(tmp_path / "m").splitlines() if "| B12 |" in line]
     assert "w = 100, split by slice minus by subject, subjects: " in row
@@ -405,7 +411,7 @@ def test_a_panel_shows_what_every_run_has_tested(cache: Cache, tmp_path: Path) -
     from stroketrain.figures.of_runs import panel
 
     run_rows(["B2"], cache, tmp_path / "r", budget="smoke", manifests=tmp_path / "m",
-             devices=Devices("cpu"))  # fmt: skip
+             runtime=Runtime(Devices("cpu")))  # fmt: skip
     (one,) = (tmp_path / "r" / "smoke").iterdir()
     other = shutil.copytree(one, tmp_path / "other")
     by_slice = make_split(cache.scans, "slice", seed=0)
@@ -441,15 +447,15 @@ def test_a_run_that_had_stopped_early_or_ended_does_not_go_on(cache: Cache, tmp_
     still = {**TINY, "epochs": 9, "patience": 1, "optimizer": {"lr": 0.0}, "evaluate_scans": 1}
     recipe = load_recipe("residual_unet_paper", still)
     split = make_split(cache.scans, seed=0)
-    first = run_recipe(recipe, cache, split, tmp_path, devices=Devices("cpu"))
+    first = run_recipe(recipe, cache, split, tmp_path, runtime=Runtime(Devices("cpu")))
     assert first["epochs"] < 9
     assert first["recipe"]["optimizer"]["lr"] == 0.0
     checkpoint = tmp_path / "checkpoints/last.ckpt"
     written = checkpoint.stat().st_mtime_ns
-    assert run_recipe(recipe, cache, split, tmp_path, devices=Devices("cpu")) == first
+    assert run_recipe(recipe, cache, split, tmp_path, runtime=Runtime(Devices("cpu"))) == first
     assert checkpoint.stat().st_mtime_ns == written
     (tmp_path / "result.json").unlink()  # killed between the last epoch and the scores
-    again = run_recipe(recipe, cache, split, tmp_path, devices=Devices("cpu"))
+    again = run_recipe(recipe, cache, split, tmp_path, runtime=Runtime(Devices("cpu")))
     assert [again[k] for k in ("epochs", "steps", "scores")] == [
         first[k] for k in ("epochs", "steps", "scores")
     ]

@@ -13,9 +13,9 @@ pytest.importorskip("nilearn")
 pytest.importorskip("matplotlib")
 from PIL import Image
 from stroketrain import cli
+from stroketrain.commands.figures import OF_DATA
 from stroketrain.data.cache import Cache
-from stroketrain.experiments.facts import FACTS
-from stroketrain.figures.command import OF_DATA
+from stroketrain.papers.facts import FACTS
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from stroketrain import cli
 from stroketrain.data.augment import augment, resampling_blur
 from stroketrain.data.cache import Cache
 from stroketrain.data.reading import WINDOW_LOW_OF
-from stroketrain.data.slices import PATCH, Sampling, SliceStream
 from stroketrain.data.splits import Split
-from stroketrain.fit.clicks import disks, simulate_guidance
-from stroketrain.fit.module import LesionModule
+from stroketrain.product.module import LesionModule
+from stroketrain.product.simulated_clicks import disks, simulate_guidance
+from stroketrain.product.slices import PATCH, Sampling, SliceStream
 
 SPEC = {
     "name": "residual_unet",

@@ -13,9 +13,9 @@ from StrokeLesionSegLib.networks import build_network
 
 pytest.importorskip("lightning")
 pytest.importorskip("monai")
-from stroketrain.losses import LOSSES, build_loss, cascade_loss
 from stroketrain.metrics import PixelCurves, scan_scores, slice_scores, summarise_scans
-from stroketrain.schedules import rate_factor, relative_swing
+from stroketrain.papers.losses import LOSSES, build_loss, cascade_loss
+from stroketrain.papers.schedules import rate_factor, relative_swing
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ from stroketrain import cli
 from stroketrain.data.augment import augment
 from stroketrain.data.cache import Cache
 from stroketrain.data.neighbourhood import Planes, painted_mirror
-from stroketrain.data.paint import brain_patches, paint_lesions
 from stroketrain.data.resident import ResidentCache
-from stroketrain.data.slices import PATCH, VIEWS, Sampling, SliceStream
-from stroketrain.fit.module import LesionModule, named_channels
+from stroketrain.product.module import LesionModule, named_channels
+from stroketrain.product.paint import brain_patches, paint_lesions
+from stroketrain.product.slices import PATCH, VIEWS, Sampling, SliceStream
 
 GUIDED = ["t1", "click_positive", "click_negative", "previous_probability"]
 CHANNELS = [*GUIDED, "t1_minus_3mm", "t1_plus_2mm", "t1_mirror"]

@@ -8,8 +8,8 @@ import torch
 
 pytest.importorskip("lightning")
 from StrokeLesionSegLib.images import mni_brain_mask
-from stroketrain.data.paint import brain_patches, paint_lesions, widen_fluid
-from stroketrain.data.slices import PATCH, VIEWS
+from stroketrain.product.paint import brain_patches, paint_lesions, widen_fluid
+from stroketrain.product.slices import PATCH, VIEWS
 
 
 def heads(n: int = 40) -> tuple[torch.Tensor, torch.Tensor]:

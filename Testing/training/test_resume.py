@@ -37,7 +37,7 @@ DRIVER = """
 import json, os, signal, sys, time
 from pathlib import Path
 from stroketrain import cli
-import stroketrain.fit.command, stroketrain.fit.run
+import stroketrain.papers.fit, stroketrain.product.fit
 arguments, folder, kills = sys.argv[3:], Path(sys.argv[1]), json.loads(sys.argv[2])
 checkpoint = folder / "checkpoints" / "last.ckpt"
 def start():

@@ -15,9 +15,9 @@ pytest.importorskip("nilearn")
 from StrokeLesionSegLib.learning.strokes.fields import dilate
 from stroketrain.simulate.anatomy import Anatomy, template_anatomy
 from stroketrain.simulate.appearance import TissueLevels, implant
-from stroketrain.simulate.cast import load_cast
 from stroketrain.simulate.scan import simulate_scan
 from stroketrain.simulate.shapes import draw_volume_ml, ellipsoid
+from stroketrain.simulate.subject_split import load_subject_split
 from stroketrain.simulate.tree import simulate_tree
 
 
@@ -72,18 +72,18 @@ def test_healthy_means_no_lesion(template: Anatomy) -> None:
 
 
 def test_nobody_plays_in_two_parts(tmp_path: Path) -> None:
-    cast = load_cast()
+    split = load_subject_split()
     for what in ("people", "masks"):
-        parts = [set(cast[what][part]) for part in ("train", "val", "test")]
+        parts = [set(split[what][part]) for part in ("train", "val", "test")]
         assert all(parts)
         assert not (parts[0] & parts[1])
         assert not (parts[0] & parts[2])
         assert not (parts[1] & parts[2])
-    cast["people"]["val"] = cast["people"]["train"][:1]
-    twice = tmp_path / "cast.json"
-    twice.write_text(json.dumps(cast))
+    split["people"]["val"] = split["people"]["train"][:1]
+    twice = tmp_path / "subject_split.json"
+    twice.write_text(json.dumps(split))
     with pytest.raises(ValueError, match="both in train and in val"):
-        load_cast(twice)
+        load_subject_split(twice)
 
 
 def test_tree_has_the_names_of_atlas_and_is_kept(tmp_path: Path) -> None:

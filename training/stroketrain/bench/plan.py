@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
 
-from ..simulate.cast import kind_of, load_cast
+from ..simulate.subject_split import kind_of, load_subject_split
 
 SEED = 20_261_121
 LESIONED = 30  # of each procedure
@@ -98,10 +98,10 @@ def plan_for(data: Path) -> list[BenchCase]:
 
     Raises ``InputError`` if there are none.
     """
-    people = [f for f in load_cast()["people"]["test"] if (data / f).exists()]
+    people = [f for f in load_subject_split()["people"]["test"] if (data / f).exists()]
     return make_plan(people)
 
 
 def test_masks(data: Path) -> list[Path]:
     """The lesion masks of part "test" in ``data``."""
-    return [data / f for f in load_cast()["masks"]["test"] if (data / f).exists()]
+    return [data / f for f in load_subject_split()["masks"]["test"] if (data / f).exists()]

@@ -19,7 +19,7 @@ from StrokeLesionSegLib.images import (
 )
 from StrokeLesionSegLib.lesions import read_sidecar, write_sidecar
 
-from ..simulate.cast import kind_of
+from ..simulate.subject_split import kind_of
 from .plan import BenchCase, test_masks
 from .scanner import native_grid, regrid
 
@@ -113,7 +113,7 @@ def _draw(
         g = torch.Generator().manual_seed(case.seed)
         t1, truth, record = simulate_scan(g, anatomy, _bank(data), kind=case.kind)
         return t1.astype(np.float32), truth > 0, record.as_dict()
-    from .second_procedure import draw
+    from .independent_simulator import draw
 
     drawn = draw(
         np.random.default_rng(case.seed),

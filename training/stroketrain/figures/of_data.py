@@ -14,8 +14,8 @@ from StrokeLesionSegLib.networks import build_network, encoder_receptive_field
 
 from ..data.augment import paper_augment
 from ..data.cache import Cache
-from ..data.planes import STACK, Frame
-from ..experiments.facts import lesion_diameters, lesion_per_slice
+from ..data.statistics import lesion_diameters, lesion_per_slice
+from ..papers.planes import STACK, Frame
 from .page import COLOURS, pyplot, save
 
 

@@ -12,9 +12,9 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
 
 from ..data.cache import Cache
-from ..experiments.plan import ROWS, Row, load_rows
-from ..experiments.run import read_index
-from ..experiments.table import subject_values
+from ..papers.plan import ROWS, Row, load_rows
+from ..papers.run import read_index
+from ..papers.table import subject_values
 from .page import COLOURS, pyplot, save
 
 _CURVES = ("loss", "volume_iou", "auc", "precision", "recall")
@@ -150,8 +150,8 @@ def panel(
     from safetensors.torch import load_file
 
     from ..data.splits import Split
-    from ..fit.recipe import Recipe
-    from ..fit.recipe_module import RecipeModule
+    from ..papers.module import RecipeModule
+    from ..papers.recipe import Recipe
 
     plt = pyplot()
     runs = read_runs(folders)

@@ -1,1 +1,1 @@
-"""Fitting a network with Lightning."""
+"""The trainer: what every fit shares, on one device or many, stopped and resumed at any moment."""

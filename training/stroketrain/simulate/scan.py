@@ -22,9 +22,9 @@ from torch import Generator, Tensor
 from . import appearance as look
 from . import shapes
 from .acquisition import acquire
-from .aftermath import apart, gliotic_halo, plaques, widen_sulci
 from .anatomy import Anatomy
 from .bank import MaskBank
+from .secondary_changes import apart, gliotic_halo, plaques, widen_sulci
 
 # Lateral ventricles in voxels (k, j, i) of the MNI grid, left and right.
 _VENTRICLE = {"left": (92.0, 124.0, 82.0), "right": (92.0, 124.0, 114.0)}

@@ -20,7 +20,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.outputs import atomic_file
 
 from . import layouts
-from .cast import kind_of, load_cast
+from .subject_split import kind_of, load_subject_split
 
 T1_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_T1w.nii.gz"
 MASK_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_label-L_desc-T1lesion_mask.nii.gz"
@@ -182,15 +182,15 @@ def simulate_tree(
     ``data`` is the folder with ``t1``, ``lesions`` and ``labels``; without it the person is
     nilearn's template and the lesions are procedural; ``subjects`` then gives that one head so many
     subject names, without which no split by subject can be tried. ``part`` picks people and masks
-    of the cast. ``unlabelled`` further scans go without masks into R2.0's Testing. Finished scans
-    are kept, so a killed run goes on where it was.
+    of the subject split. ``unlabelled`` further scans go without masks into R2.0's Testing.
+    Finished scans are kept, so a killed run goes on where it was.
     """
     if unlabelled and layout != "r2.0":
         raise InputError("--unlabelled", f"{layout} has no Testing folder here", "use r2.0")
     if data is not None and (data / "t1").is_dir():
-        cast = load_cast()
-        people = [f for f in cast["people"][part] if (data / f).exists()]
-        masks = [f for f in cast["masks"][part] if (data / f).exists()]
+        split = load_subject_split()
+        people = [f for f in split["people"][part] if (data / f).exists()]
+        masks = [f for f in split["masks"][part] if (data / f).exists()]
     else:
         data, people, masks = None, ["nilearn/MNI152"], []
     cache = cache or out / ".anatomies"

@@ -11,8 +11,8 @@ from StrokeLesionSegLib.images import MNI_GRID
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .cache import Cache
-from .neighbourhood import SLICE_ALONE, Planes
+from ..data.cache import Cache
+from ..data.neighbourhood import SLICE_ALONE, Planes
 
 VIEWS = ("axial", "coronal", "sagittal")
 # Axis of the (K, J, I) volume that each view steps through.

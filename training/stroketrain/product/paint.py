@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from StrokeLesionSegLib.images import mni_brain_mask
 from torch import Generator, Tensor
 
-from .augment import draw
-from .resident import cut_patches
+from ..data.augment import draw
+from ..data.resident import cut_patches
 
 # Tissue is compared with the mean of 36 x 36 pixels around it, on an image shrunk by 4.
 _SHRINK, _LOCAL = 4, 9

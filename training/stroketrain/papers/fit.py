@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,19 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from StrokeLesionSegLib.networks import count_parameters
 from StrokeLesionSegLib.outputs import atomic_file
 from torch.utils.data import DataLoader
 
 from ..data.cache import Cache
-from ..data.planes import PlaneBatches, SlabBatches, Unit, units_of
 from ..data.splits import PARTS, Split
+from ..fit.checkpoints import Snapshot
+from ..fit.devices import Deal, place
+from ..fit.trainer import Runtime, make_trainer, origin, train
 from ..metrics import PixelCurves, scan_scores, summarise_scans
-from .checkpoints import Snapshot, WholeCheckpointIO
-from .devices import Deal, Devices, place
+from .module import RecipeModule
+from .planes import PlaneBatches, SlabBatches, Unit, units_of
 from .recipe import Recipe
-from .recipe_module import RecipeModule
-from .run import commit_of_checkout
 
 # What is kept of each scan in a manifest, so that tests can pair them and the file stays small.
 SCAN_FIELDS = ("volume_dice", "volume_iou", "slice_dice", "lesion_slice_dice", "tp", "fp", "fn")
@@ -101,31 +99,6 @@ class _Stopping(EarlyStopping):
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
-def _trainer(
-    recipe: Recipe,
-    out: Path,
-    callbacks: list[Callback],
-    devices: Devices,
-    precision: str,
-    progress: bool,
-    logger: str,
-) -> L.Trainer:
-    loggers = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
-    return L.Trainer(
-        max_epochs=recipe.epochs,
-        precision=precision,  # type: ignore[arg-type]
-        gradient_clip_val=recipe.clip,
-        logger=loggers[logger](out, name="log", version=0),
-        callbacks=callbacks,
-        plugins=[WholeCheckpointIO()],
-        num_sanity_val_steps=0,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        log_every_n_steps=10,
-        **devices.trainer_options(),
-    )
-
-
 def run_recipe(
     recipe: Recipe,
     cache: Cache,
@@ -133,28 +106,24 @@ def run_recipe(
     out: Path,
     *,
     seed: int = 0,
-    devices: Devices | None = None,
-    precision: str = "32-true",
-    progress: bool = False,
-    logger: str = "csv",
-    resident: str = "auto",
-    save_seconds: float = 300.0,
+    runtime: Runtime | None = None,
 ) -> dict[str, Any]:
     """Train a recipe, keep the epoch with the best validation volume Dice, score all parts.
 
     Goes on from ``out/checkpoints/last.ckpt`` if a run was killed: it is written after every epoch
-    and every ``save_seconds`` in between. Writes ``result.json`` (the manifest: recipe, seed,
-    split, data's fingerprint, commit, history, scores of every part) and ``weights.safetensors``;
-    returns the manifest. With the same seed on a CPU the same result, killed on the way or not. A
-    run that has its ``result.json`` already is not touched: that is returned.
+    and every ``runtime.save_seconds`` in between. Writes ``result.json`` (the manifest: recipe,
+    seed, split, data's fingerprint, commit, history, scores of every part) and
+    ``weights.safetensors``; returns the manifest. With the same seed on a CPU the same result,
+    killed on the way or not. A run that has its ``result.json`` already is not touched: that is
+    returned.
 
-    ``cache`` may have been shrunk by what the recipe asks for, see ``Cache.shrunk``; ``resident``
-    is that of ``devices.place``, ``logger`` "csv" or "tensorboard". Of several processes the first
-    one scores and writes; the others return an empty dict.
+    ``cache`` may have been shrunk by what the recipe asks for, see ``Cache.shrunk``. Of several
+    processes the first one scores and writes; the others return an empty dict.
     """
     from safetensors.torch import save_file
 
-    devices = devices or Devices()
+    runtime = runtime or Runtime()
+    devices = runtime.devices
     # Dozens of runs in a row: what Lightning says about the machine each time buries the results.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     L.seed_everything(seed, workers=True, verbose=False)
@@ -196,24 +165,22 @@ def run_recipe(
         best,
         ModelCheckpoint(folder, "last", enable_version_counter=False),
         _Stopping("val/volume_dice", mode="max", patience=recipe.patience),
-        _Epoch(stream, cache, resident),
-        Snapshot(resume, save_seconds),
+        _Epoch(stream, cache, runtime.resident),
+        Snapshot(resume, runtime.save_seconds),
         Deal(stream, watched),
     ]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists.*")
-        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-        warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")
-        warnings.filterwarnings("ignore", message=".*logs directory.*not empty.*")
-        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")
-        trainer = _trainer(recipe, out, callbacks, devices, precision, progress, logger)
-        trainer.fit(
-            module,
-            DataLoader(stream, batch_size=None),
-            DataLoader(watched, batch_size=None, collate_fn=lambda row: row),  # type: ignore[arg-type]
-            ckpt_path=str(resume) if resume.exists() else None,
-        )
+    trainer = make_trainer(
+        runtime,
+        out,
+        callbacks,
+        max_epochs=recipe.epochs,
+        gradient_clip_val=recipe.clip,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+    )
+    rows: Any = watched  # a list will do
+    watch = DataLoader(rows, batch_size=None, collate_fn=lambda row: row)
+    train(trainer, module, DataLoader(stream, batch_size=None), watch, resume=resume)
     if not trainer.is_global_zero:
         return {}
     if Path(best.best_model_path).is_file():
@@ -233,12 +200,7 @@ def run_recipe(
         "test_scans": scans,
         "seconds": round(module.seconds, 1),
         "simulated_scans": sum("simulation" in scan for scan in cache.scans),
-        "device": str(trainer.strategy.root_device),
-        "processes": trainer.world_size,
-        "precision": precision,
-        "commit": commit_of_checkout(),
-        # Without the local version (the build): the device stands beside it.
-        "torch": str(torch.__version__).split("+")[0],
+        **origin(trainer, runtime),
     }
     # A rate of 1e-5 must not be rounded away.
     result = {**asked, "network": module.spec, **tidy(result)}

@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
 
-from ..schedules import relative_swing
 from .plan import BUDGETS, ROWS, Row, load_rows
 from .run import MANIFESTS, read_index
+from .schedules import relative_swing
 
 BUDGET_WORDS = {
     "smoke": "**Smoke budget**: a few steps of tiny networks on slices at a quarter of the "

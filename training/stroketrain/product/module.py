@@ -21,11 +21,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..data.augment import augment
 from ..data.neighbourhood import Planes, painted_mirror
-from ..data.paint import brain_patches, paint_lesions
 from ..data.resident import ResidentCache
-from ..data.slices import PATCH, VIEWS
-from .clicks import simulate_guidance
-from .devices import seed_step
+from ..fit.devices import seed_step
+from .paint import brain_patches, paint_lesions
+from .simulated_clicks import simulate_guidance
+from .slices import PATCH, VIEWS
 
 
 def initialise(network: torch.nn.Module) -> None:

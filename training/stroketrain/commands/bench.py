@@ -11,7 +11,7 @@ from typing import Any
 from StrokeLesionSegLib.errors import InputError
 
 
-def bench_parser(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add ``bench`` to a subparser collection; imports nothing heavy."""
     p = commands.add_parser(
         "bench", help="measure a model on people, masks and a procedure it was not trained on"
@@ -39,19 +39,21 @@ def bench_parser(commands: Any) -> None:
     p.add_argument("--only-scans", action="store_true", help="draw the scans and stop")
     p.add_argument("--report", type=Path, help="the page to write; default OUT/BENCH.md")
     p.add_argument("--pictures", type=Path, help="the plots' folder; default beside the page")
+    p.set_defaults(run=run)
 
 
-def run_command(a: argparse.Namespace) -> None:
+def run(a: argparse.Namespace) -> None:
     """Run the bench and write its page; raises ``InputError`` for unusable arguments."""
     from StrokeLesionSegLib.models import load_model
 
-    from .failures import plot_failures
-    from .measure import key_of, operating_point
-    from .plan import SEED, plan_for
-    from .report import write_report
-    from .run import Settings, run
-    from .scans import write_plan
-    from .summary import collect
+    from ..bench.failures import plot_failures
+    from ..bench.measure import key_of, operating_point
+    from ..bench.plan import SEED, plan_for
+    from ..bench.report import write_report
+    from ..bench.run import Settings
+    from ..bench.run import run as run_bench
+    from ..bench.scans import write_plan
+    from ..bench.summary import collect
 
     if not (a.data / "t1").is_dir():
         raise InputError(a.data, "it has no folder t1", "name the folder with people and masks")
@@ -74,7 +76,9 @@ def run_command(a: argparse.Namespace) -> None:
     # Before hours are spent: the models have to be there.
     model = None if a.only_scans else load_model(a.model)
     other = load_model(a.other) if a.other and not a.only_scans else None
-    problems = run(cases, settings, workers=a.workers, minutes=a.minutes, only_scans=a.only_scans)
+    problems = run_bench(
+        cases, settings, workers=a.workers, minutes=a.minutes, only_scans=a.only_scans
+    )
     if model is None:
         return
     key, view = key_of(model), settings.views[0]

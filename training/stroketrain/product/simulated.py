@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from .cache import Cache
-from .resident import ResidentCache
+from ..data.cache import Cache
+from ..data.resident import ResidentCache
 from .slices import Sampling, SliceStream, lesion_slices
 from .windowing import window_to_bytes
 
@@ -27,7 +27,7 @@ Draw = Callable[[int], "tuple[Tensor, Tensor]"]
 def simulator(
     data: Path | None, anatomies: Path, seed: int, device: torch.device | str, part: str = "train"
 ) -> Draw:
-    """Draws of ``simulate.scan`` over the cast's people and masks of ``part``.
+    """Draws of ``simulate.scan`` over the people and masks of ``part``.
 
     ``data`` is the folder with t1, lesions and labels; None simulates procedural lesions on
     nilearn's template. ``anatomies`` keeps aligned people between runs. Raises ``InputError`` for
@@ -35,22 +35,22 @@ def simulator(
     """
     from ..simulate.anatomy import Anatomy, cached_anatomy, template_anatomy
     from ..simulate.bank import MaskBank, read_mask_bank
-    from ..simulate.cast import kind_of, load_cast
     from ..simulate.scan import simulate_scan
+    from ..simulate.subject_split import kind_of, load_subject_split
 
     people: list[Anatomy] = []
     bank: MaskBank | None = None
     if data is None:
         people = [template_anatomy()]
     else:
-        cast = load_cast()
-        for file in cast["people"][part]:
+        split = load_subject_split()
+        for file in split["people"][part]:
             if (data / file).exists():
                 try:
                     people.append(cached_anatomy(data / file, kind_of(file), anatomies))
                 except ValueError as error:
                     print(f"left out: {error}")
-        bank = read_mask_bank(data / f for f in cast["masks"][part] if (data / f).exists())
+        bank = read_mask_bank(data / f for f in split["masks"][part] if (data / f).exists())
 
     def draw(number: int) -> tuple[Tensor, Tensor]:
         anatomy = people[number % len(people)]

@@ -6,7 +6,7 @@ import torch
 from StrokeLesionSegLib.images.window import _AIR_FRACTION, _BINS, _OTSU_BINS
 from torch import Tensor
 
-from .reading import WINDOW, WINDOW_LOW_OF
+from ..data.reading import WINDOW, WINDOW_LOW_OF
 
 
 def percentile(values: Tensor, q: float) -> Tensor:

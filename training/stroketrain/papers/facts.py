@@ -15,8 +15,9 @@ from StrokeLesionSegLib.networks import (
 )
 
 from ..data.cache import Cache
-from ..data.planes import STACK, Frame
 from ..data.splits import PARTS, WAYS, make_split
+from ..data.statistics import lesion_diameters, lesion_per_slice
+from .planes import STACK, Frame
 
 
 def data_found(cache: Cache) -> list[str]:
@@ -42,14 +43,6 @@ def split_sizes(cache: Cache) -> list[str]:
         counts = " / ".join(str(len(side)) for side in sides)
         lines.append(f"{by}: {counts} subjects, {shared} of them both in training and in test")
     return lines
-
-
-def lesion_per_slice(cache: Cache) -> np.ndarray:
-    """Lesion voxels of the whole data per axial slice, (K,)."""
-    total = np.zeros(cache.masks.shape[1], np.int64)
-    for mask in cache.masks:
-        total += np.asarray(mask).sum(axis=(1, 2), dtype=np.int64)
-    return total
 
 
 def lesion_share(cache: Cache) -> list[str]:
@@ -112,19 +105,6 @@ def overlap(cache: Cache) -> list[str]:
     ]
 
 
-def lesion_diameters(cache: Cache) -> np.ndarray:
-    """Diameters in mm of the discs of the same area as each 2D lesion, in axial slices."""
-    from scipy import ndimage
-
-    found: list[np.ndarray] = []
-    for mask in cache.masks:
-        for z in np.flatnonzero(np.asarray(mask).any(axis=(1, 2))):
-            labels, count = ndimage.label(mask[z])
-            areas = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-            found.append(2 * np.sqrt(areas / np.pi))
-    return np.concatenate(found) if found else np.zeros(0)
-
-
 def receptive_fields(cache: Cache) -> list[str]:
     """B10: what the deepest layer sees beside what it should see."""
     lines = []
@@ -163,7 +143,7 @@ def _drawn(name: str, cache: Cache) -> list[str]:
 
     from PIL import Image
 
-    from ..figures import of_data  # it measures with this module
+    from ..figures import of_data
 
     with tempfile.TemporaryDirectory() as folder:
         png, svg = getattr(of_data, name)(cache, Path(folder))

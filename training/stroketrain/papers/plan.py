@@ -14,7 +14,7 @@ import yaml
 from StrokeLesionSegLib.errors import InputError
 
 from ..data.splits import WAYS
-from ..fit.recipe import Recipe, load_recipe, merge
+from .recipe import Recipe, load_recipe, merge
 
 # The rows lie beside the package in a checkout.
 ROWS = Path(__file__).resolve().parents[2] / "experiments"

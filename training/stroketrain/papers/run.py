@@ -13,9 +13,9 @@ from StrokeLesionSegLib.outputs import atomic_file
 
 from ..data.cache import Cache
 from ..data.splits import make_split
-from ..fit.devices import Devices
-from ..fit.recipe_run import run_recipe
+from ..fit.trainer import Runtime
 from .facts import FACTS
+from .fit import run_recipe
 from .plan import ROWS, load_rows, runs_of
 
 MANIFESTS = ROWS / "manifests"
@@ -77,11 +77,8 @@ def run_rows(
     manifests: Path = MANIFESTS,
     rows_folder: Path = ROWS,
     keep_weights: bool = True,
-    devices: Devices | None = None,
-    precision: str = "32-true",
     shard: tuple[int, int] = (0, 1),
-    progress: bool = False,
-    logger: str = "csv",
+    runtime: Runtime | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Run the rows on a cache; returns the number of trainings that were done now.
@@ -91,7 +88,6 @@ def run_rows(
     ``manifests/<budget>``, which ``table`` reads; each row keeps which data it was run on, so that
     rows on R1.1 can stand beside rows on R2.0. ``shard`` (i, n) does
     every n-th training only: several processes, on a device each, then do all of them.
-    ``progress`` and ``logger`` are those of ``run_recipe``.
     """
     rows = load_rows(rows_folder)
     folder = manifests / budget
@@ -126,10 +122,7 @@ def run_rows(
                     split,
                     place,
                     seed=run.seed,
-                    devices=devices,
-                    precision=precision,
-                    progress=progress,
-                    logger=logger,
+                    runtime=runtime,
                 )
                 _write(target, result)
                 if not keep_weights:

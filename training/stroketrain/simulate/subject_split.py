@@ -1,4 +1,4 @@
-"""Which people and which masks play in which part: train, val or test. Nobody plays in two."""
+"""The subject split: people and masks of each part. No subject or mask is in two parts."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from pathlib import Path
 from typing import Any
 
 PARTS = ("train", "val", "test")
-SPLIT_FILE = Path(__file__).with_name("cast.json")
+SPLIT_FILE = Path(__file__).with_name("subject_split.json")
 
 
-def load_cast(path: Path = SPLIT_FILE) -> dict[str, Any]:
-    """Read and check a cast file.
+def load_subject_split(path: Path = SPLIT_FILE) -> dict[str, Any]:
+    """Read and check a subject split.
 
     Returns ``{"people": {part: [file, ...]}, "masks": {part: [file, ...]}}``, the files relative to
     the data folder. Raises ``ValueError`` if one stands in two parts.
     """
-    cast = json.loads(path.read_text(encoding="utf-8"))
+    split = json.loads(path.read_text(encoding="utf-8"))
     for what in ("people", "masks"):
         seen: dict[str, str] = {}
         for part in PARTS:
-            for name in cast[what][part]:
+            for name in split[what][part]:
                 if name in seen:
                     raise ValueError(f"{path}: {name} is both in {seen[name]} and in {part}")
                 seen[name] = part
-    return cast
+    return split
 
 
 def kind_of(file: str) -> str:

@@ -14,8 +14,8 @@ from StrokeLesionSegLib.networks import neighbours
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .cache import Cache
-from .splits import Split
+from ..data.cache import Cache
+from ..data.splits import Split
 
 # The 100 central axial slices of the 189 (A4).
 STACK = (44, 144)

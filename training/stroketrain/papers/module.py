@@ -13,13 +13,13 @@ from torch import Generator, Tensor
 
 from ..data.augment import paper_augment
 from ..data.cache import Cache
-from ..data.planes import Frame, scan_stack
 from ..data.resident import ResidentCache
-from ..losses import build_loss, cascade_loss
+from ..fit.devices import gather, seed_step
 from ..metrics import PixelCurves, probability_of, scan_scores, summarise_scans
-from ..schedules import rate_factor
-from .devices import gather, seed_step
+from .losses import build_loss, cascade_loss
+from .planes import Frame, scan_stack
 from .recipe import Recipe
+from .schedules import rate_factor
 
 
 class RecipeModule(L.LightningModule):

@@ -9,9 +9,10 @@ from typing import Any
 OF_DATA = ("sample", "overlap", "profile", "receptive", "pipeline")
 
 
-def figures_parser(commands: Any) -> None:
+def add_parser(commands: Any) -> None:
     """Add ``figures`` to a subparser collection; imports nothing heavy."""
     p = commands.add_parser("figures", help="draw the papers' figures as PNG and SVG")
+    p.set_defaults(run=run)
     kinds = p.add_subparsers(dest="figure", required=True)
     for name in OF_DATA:
         q = kinds.add_parser(name)
@@ -48,21 +49,21 @@ def _of_a_budget(q: argparse.ArgumentParser) -> None:
     q.add_argument("--out", type=Path, default=Path("figures"))
 
 
-def run_command(a: argparse.Namespace) -> None:
+def run(a: argparse.Namespace) -> None:
     """Draw and print the files; raises ``InputError`` for unfinished runs and caches."""
     from ..data.cache import Cache
 
     if a.figure in OF_DATA:
-        from . import of_data
+        from ..figures import of_data
 
         paths = getattr(of_data, a.figure)(Cache.open(a.cache), a.out)
     elif a.figure == "samples":
-        from .of_samples import samples
+        from ..figures.of_samples import samples
 
         paths = samples(Cache.open(a.cache), a.out, a.count, a.seed, a.dpi)
     else:
-        from ..experiments.run import MANIFESTS
-        from . import of_runs
+        from ..figures import of_runs
+        from ..papers.run import MANIFESTS
 
         if a.figure == "curves":
             paths = of_runs.curves(of_runs.read_runs(a.runs), a.out)

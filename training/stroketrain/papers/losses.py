@@ -70,7 +70,7 @@ def build_loss(spec: Mapping[str, Any]) -> nn.Module:
     try:
         return _InFloat32(LOSSES[name](**options))
     except TypeError as error:
-        raise InputError("loss", f"{name}: {error}", "see losses.py") from error
+        raise InputError("loss", f"{name}: {error}", "see papers/losses.py") from error
 
 
 def cascade_loss(

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from StrokeLesionSegLib.errors import InputError
 
-from ..data.planes import Frame, slice_range
+from .planes import Frame, slice_range
 
 PRESETS = Path(__file__).resolve().parents[1] / "presets"
 AUGMENTATIONS = ("paper", "none")
@@ -135,5 +135,7 @@ def load_recipe(preset: str, over: Mapping[str, Any] | None = None) -> Recipe:
     known = {f.name for f in fields(Recipe)}
     unknown = sorted(set(content) - known)
     if unknown:
-        raise InputError(f"recipe {preset}", f"unknown {', '.join(unknown)}", "see fit/recipe.py")
+        raise InputError(
+            f"recipe {preset}", f"unknown {', '.join(unknown)}", "see papers/recipe.py"
+        )
     return Recipe(**content)

@@ -1,0 +1,146 @@
+"""``stroketrain fit``: a network on a cache, or a run of one of the papers with ``--preset``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from StrokeLesionSegLib.errors import InputError
+
+from ..product.options import NETWORK, FitOptions, Simulate, network_of
+
+if TYPE_CHECKING:
+    from ..fit.trainer import Runtime
+
+# Options of one kind of training that the other one would ignore.
+_SIMULATION = ("simulate", "pool", "turnover", "anatomies")
+_FOR_PRESETS = ("override", "loss", "lr_schedule", "split")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a subparser collection."""
+    p: argparse.ArgumentParser = commands.add_parser("fit", help="train a network on a cache")
+    p.add_argument("cache", help="of stroketrain prepare; none with --simulate for its scans alone")
+    p.add_argument("out", type=Path)
+    p.add_argument("--network", default=json.dumps(NETWORK), help="the network's spec as JSON")
+    FitOptions.add_arguments(p)
+    p.add_argument(
+        "--simulate", metavar="DATA", help="draw scans while training; DATA as in simulate, or none"
+    )
+    p.add_argument("--pool", type=int, default=64, help="simulated scans at a time")
+    p.add_argument("--turnover", type=int, default=20, help="steps until one of them is replaced")
+    p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
+    p.add_argument("--precision", choices=("bf16-mixed", "32-true"),
+                   help="default bf16-mixed; for a preset 32-true")  # fmt: skip
+    p.add_argument("--threads", type=int)
+    q = p.add_argument_group("where and how, for the presets too")
+    q.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
+    q.add_argument("--devices", type=int, default=1, help="processes on each machine")
+    q.add_argument("--nodes", type=int, default=1, help="machines")
+    q.add_argument("--strategy", default="auto", help="Lightning's, e.g. ddp")
+    q.add_argument("--resident", default="auto", choices=("auto", "yes", "no"),
+                   help="cache in the device's memory; auto: on a GPU where it fits")  # fmt: skip
+    q.add_argument("--logger", default="csv", choices=("csv", "tensorboard"))
+    q.add_argument("--progress", default="auto", choices=("auto", "bar", "none"))
+    q.add_argument("--save-seconds", type=float, default=300.0, help="between checkpoints")
+    papers = p.add_argument_group("runs of the papers, instead of the options above")
+    papers.add_argument("--preset", help="a recipe of stroketrain/presets, e.g. cs230_paper")
+    papers.add_argument("--override", default="{}", help="JSON laid onto the preset")
+    papers.add_argument("--loss", help="loss by name, see papers/losses.py")
+    papers.add_argument("--lr-schedule", choices=("constant", "two_stage", "poly", "cosine"))
+    papers.add_argument("--split", type=Path, help="split file; default one by subject")
+    p.set_defaults(run=run, plain=p)
+
+
+def run(a: argparse.Namespace) -> None:
+    """Trains; raises ``InputError`` for options that would be ignored."""
+    if a.preset:
+        names = [n for n in FitOptions.arguments() if n != "seed"]
+        _refuse(
+            a, ["network", *names, *_SIMULATION], "a preset does not take it",
+            "use --override, see its README",
+        )  # fmt: skip
+    else:
+        _refuse(a, _FOR_PRESETS, "it changes a preset, and none is given", "add --preset")
+    if a.threads:
+        import torch
+
+        torch.set_num_threads(a.threads)
+    if a.preset:
+        _fit_preset(a)
+    else:
+        _fit(a)
+
+
+def _refuse(a: argparse.Namespace, names: Sequence[str], why: str, advice: str) -> None:
+    """Raises ``InputError`` for the first of the options that was given another value."""
+    for name in names:
+        if getattr(a, name) != a.plain.get_default(name):
+            raise InputError(f"--{name.replace('_', '-')}", why, advice)
+
+
+def _runtime(a: argparse.Namespace, precision: str) -> Runtime:
+    from ..fit.devices import Devices
+    from ..fit.trainer import Runtime
+
+    return Runtime(
+        Devices(a.accelerator, a.devices, a.nodes, a.strategy),
+        a.precision or precision,
+        a.resident,
+        a.logger,
+        progress=a.progress == "bar" or (a.progress == "auto" and sys.stderr.isatty()),
+        save_seconds=a.save_seconds,
+    )
+
+
+def _fit(a: argparse.Namespace) -> None:
+    from ..product.fit import fit
+
+    try:
+        network = network_of(a.network)
+    except ValueError as error:
+        raise InputError("--network", f"not JSON ({error})", "see the default") from error
+    simulate = None
+    if a.simulate:
+        data = None if a.simulate == "none" else Path(a.simulate)
+        if data is not None and not (data / "t1").is_dir():
+            raise InputError(data, "it has no folder t1", "--simulate none for a procedural run")
+        simulate = Simulate(data, a.pool, a.turnover, max(1, a.workers), a.anatomies)
+    cache = None if a.cache == "none" and simulate else Path(a.cache)
+    options = FitOptions.from_arguments(a, network, simulate)
+    print(fit(cache, a.out, options, _runtime(a, "bf16-mixed")))
+
+
+def _fit_preset(a: argparse.Namespace) -> None:
+    """Run the preset with what ``--override``, ``--loss`` and ``--lr-schedule`` change in it."""
+    from ..data.cache import Cache
+    from ..data.splits import Split, make_split
+    from ..papers.fit import run_recipe
+    from ..papers.recipe import load_recipe, merge
+
+    try:
+        over = json.loads(a.override)
+    except json.JSONDecodeError as error:
+        raise InputError("--override", f"not JSON ({error})", "see papers/recipe.py") from error
+    if a.loss:
+        over = merge(over, {"loss": {"name": a.loss}})
+    if a.lr_schedule:
+        over = merge(over, {"schedule": {"name": a.lr_schedule}})
+    recipe = load_recipe(a.preset, over)
+    cache = Cache.open(Path(a.cache))
+    if a.split:
+        split = Split.load(a.split, cache.scans, cache.fingerprint)
+    else:
+        split = make_split(cache.scans, "subject", seed=a.seed, fingerprint=cache.fingerprint)
+    a.out.mkdir(parents=True, exist_ok=True)
+    split.save(a.out / "split.json")
+    # The papers' networks were trained in single precision; what fit takes by default is not.
+    runtime = _runtime(a, "32-true")
+    cache = cache.shrunk(recipe.framing.shrink)
+    result = run_recipe(recipe, cache, split, a.out, seed=a.seed, runtime=runtime)
+    if result:
+        print(json.dumps(result["scores"], indent=1))

@@ -1,0 +1,52 @@
+"""``stroketrain simulate``: simulated strokes as an ATLAS tree."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from StrokeLesionSegLib.errors import InputError
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to a subparser collection."""
+    p: argparse.ArgumentParser = commands.add_parser(
+        "simulate", help="write simulated strokes as an ATLAS tree"
+    )
+    p.add_argument("out", type=Path)
+    p.add_argument("-n", "--scans", type=int, default=24)
+    p.add_argument("--data", type=Path, help="folder with t1, lesions, labels (else procedural)")
+    p.add_argument("--part", choices=("train", "val", "test"), default="train")
+    p.add_argument("--kinds", nargs="+", choices=("cavity", "mixed", "faint", "healthy"))
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--workers", type=int, default=1)
+    p.add_argument("--layout", default="r2.0", choices=("r2.0", "r1.1", "r3.0"))
+    p.add_argument("--subjects", type=int, help="subject names for the one procedural head")
+    p.add_argument("--unlabelled", type=int, default=0, help="so many further scans in Testing, "
+                   "without a mask (R2.0)")  # fmt: skip
+    p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
+    p.set_defaults(run=run)
+
+
+def run(a: argparse.Namespace) -> None:
+    """Raises ``InputError`` for a data folder without people."""
+    from ..simulate.tree import simulate_tree
+
+    if a.data is not None and not (a.data / "t1").is_dir():
+        raise InputError(a.data, "it has no folder t1", "leave --data out for a procedural run")
+    records = simulate_tree(
+        a.out,
+        a.scans,
+        data=a.data,
+        part=a.part,
+        cache=a.anatomies,
+        seed=a.seed,
+        workers=a.workers,
+        kinds=a.kinds,
+        layout=a.layout,
+        subjects=a.subjects,
+        unlabelled=a.unlabelled,
+    )
+    sick = sum(1 for r in records if r["volume_ml"] > 0)
+    print(f"{len(records)} simulated scans in {a.out}, {sick} with lesions")

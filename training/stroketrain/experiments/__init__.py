@@ -1,1 +1,0 @@
-"""The papers' tables: one entry per row, run at a budget, collected into one table."""
