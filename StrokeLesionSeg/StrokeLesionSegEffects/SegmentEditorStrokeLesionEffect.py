@@ -25,7 +25,6 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def __init__(self, scriptedEffect):
         LesionEffect.__init__(self, scriptedEffect)
-        self._found = None  # (region, box, mask) of the preview
         self._shownBox = None
         self._dirty = True
         self._phase = 0
@@ -211,7 +210,6 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.schedulePreview()
 
     def sessionClosed(self):
-        self._found = None
         self._pending = None
 
     def deactivate(self):
@@ -271,7 +269,6 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         with self.action():
             region, settings = self.region(), self.settings()
             box, mask = find(self.entry, region, settings)
-            self._found = (region, box, mask)
             if not is_empty(self._shownBox):
                 overlay.labels[self._shownBox] = 0
             if not is_empty(box):

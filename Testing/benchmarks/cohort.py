@@ -37,7 +37,7 @@ from typing import Any
 from stages import LIB_ROOT, REPOSITORY, machine, make_scan
 
 sys.path.insert(0, str(LIB_ROOT))
-sys.path[:0] = [str(REPOSITORY / "Testing" / part) for part in ("cohort", "engine", ".")]
+sys.path[:0] = [str(REPOSITORY / "Testing" / part) for part in ("cohort", ".")]
 
 #: What the batch is held to: the network's share of the wall time, MB that 100 scans may add.
 LEAST_NETWORK_SHARE, MOST_GROWTH_MB = 0.85, 20.0

@@ -152,17 +152,17 @@ def test_each_state_says_what_to_do_next(panel: Panel) -> None:
     panel.click("sampleButton")
     assert panel.parameters.inputVolume.GetName() == "Simulated stroke T1"
     assert panel.text("nextStepLabel") == "Press Segment."
-    assert panel.text("verdictLabel").startswith("Looks T1-weighted, 1 x 1 x 1 mm")
+    assert panel.text("inputCheckLabel").startswith("Looks T1-weighted, 1 x 1 x 1 mm")
     assert panel.stand_in.raw(panel.ui.segmentButton).isEnabled()
     panel.picture("2-ready")
     transform = panel.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
     panel.parameters.inputVolume.SetAndObserveTransformNodeID(transform.GetID())
     panel.settle(0.3)
-    assert "under the transform 'Moved': the mask will follow it" in panel.text("verdictLabel")
+    assert "under the transform 'Moved': the mask will follow it" in panel.text("inputCheckLabel")
     vector = panel.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "RGB")
     panel.slicer.util.updateVolumeFromArray(vector, np.zeros((9, 9, 9, 3), np.uint8))
     panel.parameters.inputVolume = vector
-    assert "colour or vector" in panel.text("verdictLabel")
+    assert "colour or vector" in panel.text("inputCheckLabel")
     assert not panel.stand_in.raw(panel.ui.segmentButton).isEnabled()
     assert "colour or vector" in panel.ui.segmentButton.toolTip
 

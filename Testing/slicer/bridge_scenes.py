@@ -69,7 +69,7 @@ def make_thresholder(
     segmentation = results.add_segmentation(node)
     patch = made.lesions(OperatingPoint(0.5, min_volume_ml=0.0)).patch
     segment_id = results.add_segment(segmentation, patch, provenance or Provenance())
-    return node, threshold.Thresholder(segmentation, segment_id, node, made)
+    return node, threshold.ThresholdEditor(segmentation, segment_id, node, made)
 
 
 def voxels(thresholder: Any, node: Any) -> np.ndarray:

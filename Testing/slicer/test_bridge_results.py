@@ -264,7 +264,7 @@ def test_the_sliders_work_from_a_saved_scene(slicer: Any, tmp_path: Any) -> None
     segmentation = results.find_segmentation(node)
     probability, spread = results.maps_of(segmentation)
     assert spread is None
-    loaded = threshold.Thresholder.from_nodes(segmentation, segment_id, node, probability)
+    loaded = threshold.ThresholdEditor.from_nodes(segmentation, segment_id, node, probability)
     loaded.begin()
     assert not loaded.kept_apart
     loaded.apply(0.3, 0.0)
@@ -287,7 +287,7 @@ def test_a_whole_head_follows_the_slider_within_200_ms(slicer: Any) -> None:
     segmentation = results.add_segmentation(node)
     made = ProbabilityMap(Volume(array, np.eye(4)))
     patch = made.lesions(OperatingPoint(0.5, min_volume_ml=0.05)).patch
-    sliders = threshold.Thresholder(
+    sliders = threshold.ThresholdEditor(
         segmentation, results.add_segment(segmentation, patch, Provenance()), node, made
     )
     took, busy = [], []

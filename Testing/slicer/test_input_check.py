@@ -18,7 +18,12 @@ from StrokeLesionSegLib.slicerbridge.engine import batch, system_check, torch_se
 from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
 from StrokeLesionSegLib.slicerbridge.module import panel_texts, sample
 from StrokeLesionSegLib.slicerbridge.scene import terminology
-from StrokeLesionSegLib.slicerbridge.scene.input_check import CHOOSE, Verdict, contrast_of, verdict
+from StrokeLesionSegLib.slicerbridge.scene.input_check import (
+    CHOOSE,
+    InputCheck,
+    check_input,
+    contrast_of,
+)
 from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 
 
@@ -28,55 +33,55 @@ def simulated() -> SimulatedStroke:
 
 
 def test_nothing_chosen_says_what_to_choose(slicer: Any) -> None:
-    assert verdict(None).text == CHOOSE
-    assert not verdict(None).usable
+    assert check_input(None).text == CHOOSE
+    assert not check_input(None).usable
 
 
 def test_a_whole_head_a_stripped_brain_and_other_contrasts(
     slicer: Any, simulated: SimulatedStroke
 ) -> None:
     t1 = simulated.t1
-    judged = verdict(add_volume_node(t1, "T1"))
+    judged = check_input(add_volume_node(t1, "T1"))
     assert judged.usable
     assert judged.text == "Looks T1-weighted, 1 x 1 x 1 mm."
     from StrokeLesionSegLib.images import mni_brain_mask
 
     brain = mni_brain_mask().array > 0
     stripped = t1.with_array(np.where(brain, t1.array, 0).astype(np.int16))
-    assert "already brain-extracted" in verdict(add_volume_node(stripped, "T1")).text
+    assert "already brain-extracted" in check_input(add_volume_node(stripped, "T1")).text
     bright_fluid = np.where(brain, 800 - t1.array, t1.array // 4).astype(np.int16)
-    judged = verdict(add_volume_node(t1.with_array(bright_fluid), "A scan"))
+    judged = check_input(add_volume_node(t1.with_array(bright_fluid), "A scan"))
     assert judged.contrast == "T2"
     assert "trained on T1 only" in judged.text
     hounsfield = (t1.array.astype(np.int16) // 20) + np.where(t1.array < 60, -1000, 0)
-    judged = verdict(add_volume_node(t1.with_array(hounsfield.astype(np.int16)), "A scan"))
+    judged = check_input(add_volume_node(t1.with_array(hounsfield.astype(np.int16)), "A scan"))
     assert judged.contrast == "CT"
 
 
 @pytest.mark.parametrize("name", ["ax FLAIR", "sub-01_T2w", "DWI_b1000", "ADC", "t2_tse"])
 def test_a_name_that_speaks_of_another_contrast_is_doubted(slicer: Any, name: str) -> None:
-    assert verdict(head_node(slicer, name=name)).doubts
+    assert check_input(head_node(slicer, name=name)).doubts
 
 
 @pytest.mark.parametrize("name", ["T1", "sub-ct01_T1w", "MPRAGE", "patient2"])
 def test_ordinary_names_are_not(slicer: Any, simulated: Any, name: str) -> None:
-    assert not verdict(add_volume_node(simulated.t1, name)).doubts
+    assert not check_input(add_volume_node(simulated.t1, name)).doubts
 
 
 def test_thick_oblique_slices_and_transforms_are_named(slicer: Any) -> None:
     node = head_node(slicer, AFFINES["oblique, thick"])
-    text = verdict(node).text
+    text = check_input(node).text
     assert "thick slices (3 mm)" in text
     assert "oblique (23 degrees)" in text  # 20 and 12 about two axes
     warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "Warp")
     node.SetAndObserveTransformNodeID(warp.GetID())
-    assert "under the " in verdict(node).text
-    assert "'Warp': the mask will follow it" in verdict(node).text
+    assert "under the " in check_input(node).text
+    assert "'Warp': the mask will follow it" in check_input(node).text
 
 
 def test_spacing_in_the_wrong_unit_is_doubted(slicer: Any) -> None:
     node = head_node(slicer, np.diag([0.001, 0.001, 0.001, 1]))
-    assert "not the size of a head" in verdict(node).text
+    assert "not the size of a head" in check_input(node).text
 
 
 @pytest.mark.shared
@@ -227,11 +232,11 @@ def test_without_the_launcher_nobody_is_asked(
 
 
 def test_every_state_of_the_panel_says_what_to_do() -> None:
-    usable = Verdict(True, "Looks T1-weighted, 1 x 1 x 1 mm.", "T1")
+    usable = InputCheck(True, "Looks T1-weighted, 1 x 1 x 1 mm.", "T1")
     said = set()
     for changes in (
-        {"verdict": Verdict(False, CHOOSE)},
-        {"verdict": Verdict(False, "This volume is empty. Load the image again.")},
+        {"input_check": InputCheck(False, CHOOSE)},
+        {"input_check": InputCheck(False, "This volume is empty. Load the image again.")},
         {"has_model": False},
         {"torch_installed": False},
         {},
@@ -241,13 +246,13 @@ def test_every_state_of_the_panel_says_what_to_do() -> None:
         {"has_result": True},
         {"has_result": True, "kept_apart": True},
     ):
-        shown = panel_texts.view(panel_texts.PanelState(**{"verdict": usable, **changes}))
+        shown = panel_texts.view(panel_texts.PanelState(**{"input_check": usable, **changes}))
         assert shown.next_step
         assert shown.next_step not in said
         said.add(shown.next_step)
         assert shown.segment_enabled or shown.segment_tooltip
         assert shown.result_enabled or shown.result_tooltip or changes.get("running")
-    nothing = Verdict(False, "Choose an image.")
+    nothing = InputCheck(False, "Choose an image.")
     shown = panel_texts.view(panel_texts.PanelState(nothing, problem="PyTorch was not installed."))
     assert shown.next_step == "PyTorch was not installed.\nChoose an image."
     shown = panel_texts.view(

@@ -69,6 +69,6 @@ def test_troubleshooting_quotes_what_is_really_said(repository: Path) -> None:
     for words in ("a colour or vector image", "a 4D image", "contrast unclear"):
         assert words in text
         assert words in source
-    empty = panel_texts.PanelState(input_check.Verdict(True, "T1"), has_model=False)
+    empty = panel_texts.PanelState(input_check.InputCheck(True, "T1"), has_model=False)
     assert "No model is installed" in panel_texts.view(empty).next_step
     assert "No model is installed" in text

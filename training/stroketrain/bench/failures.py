@@ -15,6 +15,7 @@ from StrokeLesionSegLib.operating_point import OperatingPoint
 from ..figures.of_samples import shrink_png
 from ..figures.page import pyplot
 from .measure import load_maps
+from .plan import NAMES
 from .robot import axial_axis
 from .scans import T1, TRUTH
 from .summary import KINDS, Row, free, lesioned
@@ -64,7 +65,7 @@ def plot_failures(
         for wanted, colour in ((truth, "#ffd400"), (mask, "#ff3b30")):
             if wanted.any():
                 axis.contour(wanted, [0.5], colors=[colour], linewidths=1)
-        made = f"{row['procedure']} procedure"
+        made = NAMES.get(row["procedure"], "")
         if row["procedure"] == "none":
             made = "an untouched scan"
         axis.set_title(f"{why}\n{made}", fontsize=7, color="white")

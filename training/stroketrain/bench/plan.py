@@ -12,9 +12,10 @@ from StrokeLesionSegLib.errors import InputError
 from ..simulate.subject_split import kind_of, load_subject_split
 
 SEED = 20_261_121
+#: How a page calls the two procedures that draw strokes.
+NAMES = {"first": "the simulator", "second": "independent simulator"}
 LESIONED = 30  # of each procedure
 HEALTHY = 7  # of each procedure, besides every test person as the scanner left them
-PROCEDURES = ("first", "second", "none")
 _KINDS = ("cavity", "faint", "mixed", "cavity", "faint")
 
 
@@ -25,14 +26,14 @@ class BenchCase:
     Attributes
     ----------
     name: unique, also the name of its folder.
-    procedure: "first" (``stroketrain.simulate``), "second" (``second_procedure``), or "none": a
-        real person's scan, untouched and without a stroke.
+    procedure: "first" (``stroketrain.simulate``), "second" (``independent_simulator``), or "none":
+        a real person's scan, untouched and without a stroke.
     person: file of the person, relative to the data folder.
     kind: "cavity", "mixed", "faint" or "healthy".
     geometry: "mni" (the grid of ATLAS R2.0) or "native" (rotated, anisotropic, other axis orders),
         or "own" for an untouched scan.
     thick: slices of 3 to 5 mm.
-    strip: the skull is taken off by the second procedure; the first one draws that itself.
+    strip: the skull is taken off by the independent simulator; ours draws that itself.
     seed: of everything random in it.
     """
 
@@ -59,7 +60,7 @@ def make_plan(people: list[str], *, seed: int = SEED) -> list[BenchCase]:
 
     ``people``: files of part "test". People with multiple sclerosis get no stroke (nobody knows
     which of their lesions a rater would mark): they are lesion-free scans with look-alikes, a third
-    of these. The second procedure takes real T1s only: painting label maps is the first one's code.
+    of these. The independent simulator takes real T1s only: painting label maps is our code.
     """
     sclerosis = [p for p in people if "openms" in p]
     others = [p for p in people if p not in sclerosis]

@@ -11,6 +11,7 @@ from StrokeLesionSegLib.lesions import write_sidecar
 from StrokeLesionSegLib.lesions.tables import write_text
 
 from ..figures.page import COLOURS, pyplot
+from .plan import NAMES
 from .summary import (
     BANDS,
     KINDS,
@@ -129,11 +130,11 @@ def _targets(rows: list[Row]) -> list[str]:
             *(cell(alone[n][what], digits) if what in alone[n] else "n/a"
               for n in ("first", "second")),
         ])  # fmt: skip
-    head = ("", "target", "all scans", "reached", "first procedure", "second procedure")
+    head = ("", "target", "all scans", "reached", "the simulator", "independent simulator")
     return [
         "## Targets",
-        "The first procedure is the simulator that drew the training data, with other people and "
-        "other masks; the second one shares no code with it. Untouched scans of real people count "
+        '"The simulator" drew the training data too, here with other people and other masks; '
+        "the independent one shares no code with it. Untouched scans of real people count "
         "in every column.",
         table(head, lines),
     ]
@@ -158,7 +159,7 @@ def _dice(rows: list[Row]) -> list[str]:
 
 
 def _title(procedure: str) -> str:
-    return "All scans" if procedure == "all" else f"{procedure.capitalize()} procedure"
+    return NAMES.get(procedure, "all scans").capitalize()
 
 
 def _free(rows: list[Row]) -> list[str]:
@@ -166,10 +167,12 @@ def _free(rows: list[Row]) -> list[str]:
     chosen = {
         "all": well,
         "untouched scans of real people": [r for r in well if r["procedure"] == "none"],
-        "first procedure (atrophy, hypointensities, ...)": [
+        "the simulator (atrophy, hypointensities, ...)": [
             r for r in well if r["procedure"] == "first"
         ],
-        "second procedure (halos, plaques, ...)": [r for r in well if r["procedure"] == "second"],
+        "independent simulator (halos, plaques, ...)": [
+            r for r in well if r["procedure"] == "second"
+        ],
         "multiple sclerosis": [r for r in well if r["multiple_sclerosis"]],
         "without multiple sclerosis": [r for r in well if not r["multiple_sclerosis"]],
         "thick slices": [r for r in well if r["thick"]],
@@ -233,7 +236,7 @@ def _robot(rows: list[Row]) -> list[str]:
     for name, some in (
         ("all", above),
         *((k, [r for r in above if r["kind"] == k]) for k in KINDS),
-        *((f"{p} procedure", [r for r in above if r["procedure"] == p])
+        *((NAMES[p], [r for r in above if r["procedure"] == p])
           for p in ("first", "second")),
     ):  # fmt: skip
         for noise, series in robot_figures(some).items():
@@ -307,7 +310,7 @@ def plot_reliability(rows: list[Row], path: Path) -> Path:
         curve = np.array(reliability(by_procedure(rows)[name]))
         if len(curve):
             axis.plot(curve[:, 0], curve[:, 1], color=colour, marker="o", markersize=3,
-                      label=f"{name} procedure")  # fmt: skip
+                      label=NAMES[name])  # fmt: skip
     axis.set(xlabel="probability", ylabel="share of lesion", xlim=(0, 1), ylim=(0, 1))
     axis.legend(frameon=False, fontsize=8)
     return _finish(figure, path)
@@ -327,7 +330,7 @@ def plot_expected(rows: list[Row], path: Path) -> Path:
 
 
 def plot_volumes(rows: list[Row], path: Path) -> Path:
-    """Dice over lesion volume, a dot a scan; filled: first procedure, open: second."""
+    """Dice over lesion volume, a dot a scan; filled: the simulator, open: the independent one."""
     figure, axis = pyplot().subplots(figsize=(4.6, 3.2))
     for colour, kind in zip(COLOURS, KINDS, strict=False):
         for procedure, face in (("first", colour), ("second", "none")):

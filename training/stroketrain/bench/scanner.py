@@ -1,4 +1,4 @@
-"""The second procedure's heads and scanner, and the grids on which the bench's scans lie.
+"""The independent simulator's heads and scanner, and the grids on which the bench's scans lie.
 
 Shares no code with ``stroketrain.simulate``. Arrays are (K, J, I); ``native_grid`` and ``regrid``
 serve scans of both procedures.

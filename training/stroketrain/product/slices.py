@@ -16,7 +16,6 @@ from ..data.neighbourhood import SLICE_ALONE, Planes
 
 VIEWS = ("axial", "coronal", "sagittal")
 # Axis of the (K, J, I) volume that each view steps through.
-VIEW_AXIS = {"axial": 0, "coronal": 1, "sagittal": 2}
 # Centre (k, j, i) and size of the patch that holds an MNI152 brain.
 _CENTRE = (80, 105, 98)
 PATCH = {"axial": (192, 160), "coronal": (160, 160), "sagittal": (160, 192)}

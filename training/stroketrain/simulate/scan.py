@@ -38,7 +38,7 @@ class Record:
     kind: str = "healthy"
     lesions: list[dict[str, Any]] = field(default_factory=list)
     mimics: list[str] = field(default_factory=list)
-    aftermath: list[str] = field(default_factory=list)
+    secondary_changes: list[str] = field(default_factory=list)
     acquisition: dict[str, bool] = field(default_factory=dict)
     volume_ml: float = 0.0
 
@@ -154,10 +154,10 @@ def simulate_scan(
             truth |= drawn
             record.lesions.append({"kind": this, "shape": source, "volume_ml": round(size, 3)})
             if this != "faint" and chance(more, 0.5):
-                record.aftermath.append("gliotic halo")
+                record.secondary_changes.append("gliotic halo")
                 t1 = gliotic_halo(more, t1, drawn, brain & ~truth, levels)
             if this != "faint" and size > 8 and chance(more, 0.5):
-                record.aftermath.append("wide sulci")
+                record.secondary_changes.append("wide sulci")
                 t1 = widen_sulci(more, t1, truth, brain, levels)
             if this == "cavity" and size > 15 and chance(g, 0.7):
                 middle = float(torch.nonzero(drawn)[:, 2].float().mean())

@@ -59,11 +59,6 @@ class EditTarget:
             ).format(name=segment.GetName())
         return ""
 
-    def stamp(self) -> int:
-        """Rises when the segment's voxels or properties change, whoever changed them."""
-        segment = self.segment
-        return 0 if segment is None else int(segment.GetMTime())
-
 
 @dataclass(frozen=True)
 class EditGrid:

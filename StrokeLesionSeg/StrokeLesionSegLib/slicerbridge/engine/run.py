@@ -22,7 +22,7 @@ from ...errors import InputError
 from ...images import Grid, Volume, read_scan, write_volume
 from ...operating_point import OperatingPoint
 from ..i18n import tr as _
-from ..scene.input_check import verdict
+from ..scene.input_check import check_input
 from ..scene.probability_map import Found, ProbabilityMap
 from ..scene.provenance import Provenance
 from ..scene.results import (
@@ -176,7 +176,7 @@ class SegmentationRun:
     def start(self) -> None:
         """Hand the image over; raises ``InputError`` if the node cannot be used."""
         node = node_by_id(self._volume_id)
-        judged = verdict(node)
+        judged = check_input(node)
         if not judged.usable:
             raise InputError(self._name, judged.text.rstrip("."), _("Choose another volume"))
         self._began = time.monotonic()

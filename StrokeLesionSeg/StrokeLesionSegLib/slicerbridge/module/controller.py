@@ -18,12 +18,12 @@ from ..engine.process import Failure
 from ..engine.run import RunError, RunParameters, SegmentationRun
 from ..engine.torch_setup import torch_state
 from ..i18n import tr as _
-from ..scene.input_check import Verdict, verdict
+from ..scene.input_check import InputCheck, check_input
 from ..scene.provenance import Provenance
 from ..scene.results import find_segmentation, maps_of, show_background
 from . import panel_texts
 from .logic import newest_segment
-from .measure import Row, rows_of, total_text
+from .measure import LesionRow, rows_of, total_text
 from .panel_results import PanelResults
 from .panel_tasks import PanelTasks
 
@@ -43,8 +43,8 @@ class PanelController(PanelResults, PanelTasks):
         self.ui, self.logic, self.qt = ui, logic, qt
         self.parameters: Any = None
         self.run: SegmentationRun | None = None
-        self.rows: list[Row] = []
-        self._verdict = Verdict(False, "")
+        self.rows: list[LesionRow] = []
+        self._input_check = InputCheck(False, "")
         self._problem = ""
         self._warnings: tuple[str, ...] = ()
         self._last_log: tuple[str, ...] = ()
@@ -208,7 +208,7 @@ class PanelController(PanelResults, PanelTasks):
         self.rows = []
         if parameters is None:
             self._observe(None)
-            self._verdict = verdict(None)
+            self._input_check = check_input(None)
             self.refresh()
             return
         self._problem, self._warnings = "", ()
@@ -240,7 +240,7 @@ class PanelController(PanelResults, PanelTasks):
         """The user comes back from another module: what is shown has to be what is there now."""
         if self.parameters is None:
             return
-        self._torch, self._verdict = torch_state(), verdict(self.parameters.inputVolume)
+        self._torch, self._input_check = torch_state(), check_input(self.parameters.inputVolume)
         if self.run is None:
             self._close_step()
             self._read_rows()
@@ -294,7 +294,7 @@ class PanelController(PanelResults, PanelTasks):
         node = self.parameters.inputVolume
         self._volume_id = node.GetID() if node else None
         self._observe(node)
-        self._verdict, self._torch = verdict(node), torch_state()
+        self._input_check, self._torch = check_input(node), torch_state()
         self._problem, self._warnings, self._kept_apart = "", (), False
         if not keep_result:
             found = find_segmentation(node) if node else None
@@ -334,7 +334,7 @@ class PanelController(PanelResults, PanelTasks):
 
     def _judge(self) -> None:
         if self.parameters is not None:
-            self._verdict = verdict(self.parameters.inputVolume)
+            self._input_check = check_input(self.parameters.inputVolume)
             self.refresh()
 
     def _segmentation(self) -> Any | None:
@@ -349,7 +349,7 @@ class PanelController(PanelResults, PanelTasks):
         result = self._segmentation() is not None
         shown = panel_texts.view(
             panel_texts.PanelState(
-                self._verdict,
+                self._input_check,
                 self._torch.installed,
                 self._has_model,
                 running,
@@ -361,7 +361,9 @@ class PanelController(PanelResults, PanelTasks):
             )
         )
         ui.nextStepLabel.text = panel_texts.as_html(shown.next_step, strong=bool(self._problem))
-        ui.verdictLabel.text = panel_texts.as_html(self._verdict.text if self._volume_id else "")
+        ui.inputCheckLabel.text = panel_texts.as_html(
+            self._input_check.text if self._volume_id else ""
+        )
         ui.sampleButton.visible = self._volume_id is None
         ui.segmentButton.text = shown.segment_text
         ui.segmentButton.enabled = shown.segment_enabled
@@ -410,7 +412,7 @@ class PanelController(PanelResults, PanelTasks):
         if not torch_state().installed:
             ready = self._install_torch()
             self._judge()  # it took minutes, in which everything but this button could be used
-            if not ready or self.parameters is None or not self._verdict.usable:
+            if not ready or self.parameters is None or not self._input_check.usable:
                 self.refresh()
                 return
         self._close_step()

@@ -21,9 +21,9 @@ from ..scene.probability_map import Found, ProbabilityMap, Seed
 from ..scene.provenance import Provenance
 from ..scene.results import edited, maps_of, read_segment
 from ..scene.volumes import node_by_id, volume_from_node
-from .measure import Row, add_table, lesions_of_patch, measure_segment, rows_of
+from .measure import LesionRow, add_table, lesions_of_patch, measure_segment, rows_of
 from .report import Report
-from .threshold import Thresholder
+from .threshold import ThresholdEditor
 
 SEGMENT_ATTRIBUTE = "StrokeLesionSeg.segment"
 
@@ -32,7 +32,7 @@ class BridgeLogic:
     """What the module can do, on nodes of the scene. Keeps no reference to nodes that are gone."""
 
     def __init__(self) -> None:
-        self._thresholders: dict[str, Thresholder] = {}
+        self._thresholders: dict[str, ThresholdEditor] = {}
 
     # -- run ------------------------------------------------------------------------------------
 
@@ -54,7 +54,7 @@ class BridgeLogic:
         volume_node = self.volume_of(segmentation)
         self._let_go()
         # An earlier result's undo history ends here: it belongs to another segment.
-        self._thresholders[segmentation.GetID()] = Thresholder(
+        self._thresholders[segmentation.GetID()] = ThresholdEditor(
             segmentation, results.segment_id, volume_node, results.probability
         )
         self.tabulate(segmentation, rows_of(results.found))
@@ -105,7 +105,7 @@ class BridgeLogic:
             raise ValueError(f"the image of {segmentation_node.GetName()} is not in the scene")
         return node
 
-    def thresholder(self, segmentation_node: Any) -> Thresholder:
+    def thresholder(self, segmentation_node: Any) -> ThresholdEditor:
         """The sliders of a segmentation, from the scene if need be. Raises ``ValueError``."""
         key = segmentation_node.GetID()
         segment_id = self.segment_id(segmentation_node)
@@ -120,7 +120,7 @@ class BridgeLogic:
         if probability_node is None:
             raise ValueError("the probability map was removed: segment the image again")
         self._let_go()
-        made = Thresholder.from_nodes(
+        made = ThresholdEditor.from_nodes(
             segmentation_node, segment_id, self.volume_of(segmentation_node), probability_node
         )
         self._thresholders[key] = made
@@ -136,7 +136,7 @@ class BridgeLogic:
         step: bool = True,
         measure: bool = True,
         found: Found | None = None,
-    ) -> list[Row]:
+    ) -> list[LesionRow]:
         """Set threshold, smallest lesion (mL) and dropped lesions of a result; no new run.
 
         ``step``: make it a step of its own for undo. ``measure``: fill the table, too (left out
@@ -174,7 +174,7 @@ class BridgeLogic:
         segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
         return Provenance.from_segment(sliders.segment)
 
-    def measure(self, segmentation_node: Any, segment_id: str | None = None) -> list[Row]:
+    def measure(self, segmentation_node: Any, segment_id: str | None = None) -> list[LesionRow]:
         """Measure a segment as it is now, edited or not, and fill the scene's table with it."""
         segment_id = segment_id or self.segment_id(segmentation_node)
         volume_node = self.volume_of(segmentation_node)
@@ -229,11 +229,11 @@ class BridgeLogic:
         """The work of ``threshold`` that touches arrays only, for a thread."""
         return self.thresholder(segmentation_node).search(threshold, min_volume_ml, dropped)
 
-    def rows(self, segmentation_node: Any) -> list[Row]:
+    def rows(self, segmentation_node: Any) -> list[LesionRow]:
         """The lesions of a result for a list: dropped ones, too, unless it was edited by hand."""
         return self.rows_later(segmentation_node)()
 
-    def rows_later(self, segmentation_node: Any) -> Callable[[], list[Row]]:
+    def rows_later(self, segmentation_node: Any) -> Callable[[], list[LesionRow]]:
         """As ``rows``: what touches arrays only, for a thread; nodes are read here."""
         segment_id = self.segment_id(segmentation_node)
         volume_node = self.volume_of(segmentation_node)
@@ -250,7 +250,7 @@ class BridgeLogic:
         to_mni = Provenance.from_segment(segment).to_mni
         return lambda: rows_of(lesions_of_patch(patch, to_mni, probability))
 
-    def tabulate(self, segmentation_node: Any, rows: list[Row]) -> Any:
+    def tabulate(self, segmentation_node: Any, rows: list[LesionRow]) -> Any:
         """Put rows into the scene's table of a segmentation; returns the table node."""
         return add_table(rows, self.volume_of(segmentation_node), segmentation_node)
 

@@ -19,7 +19,7 @@ TABLE_ROLE = "StrokeLesionSeg.table"
 
 
 @dataclass(frozen=True)
-class Row:
+class LesionRow:
     """One lesion of the table. ``seed`` is its voxel (k, j, i) of the highest probability, by
     which a lesion is known again after the threshold has moved. RAS mm are the volume's own."""
 
@@ -52,10 +52,10 @@ _COLUMNS: tuple[tuple[str, str, str, str, Any], ...] = (
 )
 
 
-def rows_of(found: Found) -> list[Row]:
+def rows_of(found: Found) -> list[LesionRow]:
     """The rows of what a threshold found, dropped lesions with ``keep`` False."""
     return [
-        Row(
+        LesionRow(
             lesion.label,
             lesion.keep and lesion.label not in found.dropped,
             lesion.volume_ml,
@@ -76,7 +76,7 @@ def measure_segment(
     segment_id: str,
     volume_node: Any,
     probability: ProbabilityMap | None = None,
-) -> list[Row]:
+) -> list[LesionRow]:
     """Measure a segment as it is now, whoever drew it; see ``lesions_of_segment``."""
     return rows_of(lesions_of_segment(segmentation_node, segment_id, volume_node, probability))
 
@@ -130,7 +130,7 @@ def lesions_of_patch(
     return Found(measured, patch, tuple(seeds), frozenset())
 
 
-def add_table(rows: list[Row], volume_node: Any, segmentation_node: Any) -> Any:
+def add_table(rows: list[LesionRow], volume_node: Any, segmentation_node: Any) -> Any:
     """The table node of a segmentation, made at first use, with these rows."""
     import slicer
 
@@ -144,7 +144,7 @@ def add_table(rows: list[Row], volume_node: Any, segmentation_node: Any) -> Any:
     return node
 
 
-def fill_table(node: Any, rows: list[Row]) -> None:
+def fill_table(node: Any, rows: list[LesionRow]) -> None:
     """Replace the content of a table node, with units and descriptions of the columns."""
     import vtk
 
@@ -177,7 +177,7 @@ def table_rows(node: Any) -> list[dict[str, Any]]:
     ]
 
 
-def total_text(rows: list[Row]) -> str:
+def total_text(rows: list[LesionRow]) -> str:
     """One line for the panel."""
     kept = [row for row in rows if row.keep]
     if not rows:

@@ -12,7 +12,7 @@ from ..scene.provenance import Provenance
 from ..scene.results import jump_to, maps_of, show_overlay
 from . import panel_texts
 from .logic import newest_segment
-from .measure import Row
+from .measure import LesionRow
 
 
 class PanelResults:
@@ -25,7 +25,7 @@ class PanelResults:
     logic: Any
     qt: Any
     parameters: Any
-    rows: list[Row]
+    rows: list[LesionRow]
     _apply: Any
     _settle: Any
     _problem: str
@@ -79,7 +79,7 @@ class PanelResults:
         else:
             self._in_thread(work, functools.partial(self._show_rows, node))
 
-    def _show_rows(self, node: Any, rows: list[Row]) -> None:
+    def _show_rows(self, node: Any, rows: list[LesionRow]) -> None:
         if node is self._segmentation():
             self._fill_table(rows)
             self.logic.tabulate(node, rows)
@@ -104,7 +104,7 @@ class PanelResults:
         self.refresh()
         return self._work is not None
 
-    def _fill_table(self, rows: list[Row]) -> None:
+    def _fill_table(self, rows: list[LesionRow]) -> None:
         table, qt = self.ui.lesionTable, self.qt
         self.rows = rows
         self._filling = True

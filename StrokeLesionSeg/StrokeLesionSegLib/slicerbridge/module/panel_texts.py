@@ -7,23 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..i18n import tr as _
-from ..scene.input_check import Verdict
+from ..scene.input_check import InputCheck
 
 if TYPE_CHECKING:
-    from .measure import Row
+    from .measure import LesionRow
 
 
 @dataclass(frozen=True)
 class PanelState:
     """Everything the panel's texts depend on."""
 
-    verdict: Verdict
+    input_check: InputCheck
     torch_installed: bool = True
     has_model: bool = True
     running: bool = False
     installing: bool = False
-    stage: str = ""
-    fraction: float = 0.0
     has_result: bool = False
     kept_apart: bool = False
     problem: str = ""
@@ -51,10 +49,10 @@ def view(state: PanelState) -> PanelView:
     elif state.installing:
         enabled = False
         step = tooltip = _("Installing PyTorch, this takes minutes...")
-    elif not state.verdict.usable:
-        enabled, tooltip = False, state.verdict.text
+    elif not state.input_check.usable:
+        enabled, tooltip = False, state.input_check.text
         # What went wrong elsewhere, such as an installation, has to be told without an image, too.
-        step = "\n".join(filter(None, (state.problem, state.verdict.text)))
+        step = "\n".join(filter(None, (state.problem, state.input_check.text)))
     elif not state.has_model:
         enabled = False
         tooltip = _("No model is installed.")
@@ -67,7 +65,7 @@ def view(state: PanelState) -> PanelView:
         step = _("Press Segment. PyTorch is not installed yet: you will be asked first.")
     elif not state.has_result:
         step = _("Press Segment.")
-        if state.verdict.doubts:
+        if state.input_check.doubts:
             step = _(
                 "Read the note on the image first. If it is a T1-weighted scan, press Segment."
             )
@@ -104,11 +102,11 @@ def as_html(text: str, strong: bool = False) -> str:
     return f"<b>{escaped}</b>" if strong else f"<span>{escaped}</span>"
 
 
-#: Columns of the lesion table in the panel and how a ``measure.Row`` fills them.
+#: Columns of the lesion table in the panel and how a ``measure.LesionRow`` fills them.
 TABLE_HEADERS = (_("Keep"), _("mL"), _("Side"), _("R, A, S (mm)"), _("Mean p"))
 
 
-def table_cells(row: Row) -> tuple[str, ...]:
+def table_cells(row: LesionRow) -> tuple[str, ...]:
     """The texts of one line of the panel's table, without the tick of the first column."""
     r, a, s = row.centroid_ras_mm
     return (

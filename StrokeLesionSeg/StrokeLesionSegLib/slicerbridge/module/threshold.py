@@ -59,7 +59,7 @@ class _State:
         )
 
 
-class Thresholder:
+class ThresholdEditor:
     """Keeps one segment in step with threshold, smallest lesion and dropped lesions.
 
     Undo and redo change nothing but this segment, one step per ``begin()``. (Slicer's own
@@ -85,7 +85,7 @@ class Thresholder:
     @classmethod
     def from_nodes(
         cls, segmentation_node: Any, segment_id: str, volume_node: Any, probability_node: Any
-    ) -> Thresholder:
+    ) -> ThresholdEditor:
         """From what a scene holds, also one that was saved and loaded again."""
         segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
         kept = Provenance.from_segment(segment)

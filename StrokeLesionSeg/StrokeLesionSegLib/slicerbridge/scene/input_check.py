@@ -35,7 +35,7 @@ _T1_RATIO, _T2_RATIO = 1.3, 1.5
 
 
 @dataclass(frozen=True)
-class Verdict:
+class InputCheck:
     """``text`` is the line for the panel; ``usable`` is False if a run cannot start.
 
     ``contrast`` is "T1", "T2", "CT" or "unclear" (a guess from grey values), ``notes`` the parts
@@ -50,18 +50,18 @@ class Verdict:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def verdict(node: Any | None) -> Verdict:
+def check_input(node: Any | None) -> InputCheck:
     """Judge a volume node; takes a few milliseconds whatever its size. Never raises."""
     if node is None:
-        return Verdict(False, CHOOSE)
+        return InputCheck(False, CHOOSE)
     reason = _unusable(node)
     if reason:
-        return Verdict(False, reason)
+        return InputCheck(False, reason)
     voxels = voxels_from_node(node)
     affine = affine_from_node(node)
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not np.isfinite(spacing).all() or (spacing <= 0).any():
-        return Verdict(False, _("The voxel spacing is zero: correct it in the Volumes module."))
+        return InputCheck(False, _("The voxel spacing is zero: correct it in the Volumes module."))
     size = spacing * np.array(voxels.shape[::-1])
     contrast, stripped = contrast_of(voxels)
     notes: list[str] = []
@@ -115,7 +115,7 @@ def verdict(node: Any | None) -> Verdict:
         "CT": _("Looks like CT"),
     }.get(contrast, _("Contrast unclear"))
     parts = [f"{head}, {grid} mm", *doubts, *notes]
-    return Verdict(
+    return InputCheck(
         True,
         "; ".join(parts) + ".",
         contrast,

@@ -1,4 +1,4 @@
-"""The bench's second procedure and grids, and the simulator's aftermath, on small volumes."""
+"""The independent simulator, the bench's grids, secondary changes: on small volumes."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_native_grids_keep_every_place(thick: bool) -> None:
     assert len(orders) > 1
 
 
-def test_aftermath_leaves_the_lesion_and_what_is_far() -> None:
+def test_secondary_changes_leave_the_lesion_and_what_is_far() -> None:
     t1, brain, _ = _white_ball()
     tensor, inside = torch.from_numpy(t1), torch.from_numpy(brain)
     truth = torch.from_numpy(_ball(t1.shape, (32, 34, 26), 7))
