@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
     p: argparse.ArgumentParser = commands.add_parser(
         "export", help="turn a run into a model that can be installed"
     )
-    p.add_argument("run", type=Path)
+    p.add_argument("folder", metavar="run", type=Path, help="what fit wrote")
     p.add_argument("out", type=Path)
     p.add_argument("--name", required=True)
     p.add_argument("--version", default="0.1.0")
@@ -43,7 +43,7 @@ def run(a: argparse.Namespace) -> None:
     from ..export import export
 
     export(
-        a.run,
+        a.folder,
         a.out,
         name=a.name,
         version=a.version,
