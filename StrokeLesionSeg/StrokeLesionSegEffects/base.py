@@ -1,6 +1,7 @@
 """What the four effects share: the session and its state in the panel, timers, views, shortcuts."""
 
 import contextlib
+import logging
 from pathlib import Path
 
 import qt
@@ -312,6 +313,15 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             _mirror.show(how, self.entry)
         self.showStatus()
 
+    def told(self, error):
+        """The sentence about an error; any but those with a remedy is our defect, and logged."""
+        if isinstance(error, (CannotEdit, InputError)):
+            return str(error)
+        logging.error("%s: defect of StrokeLesionSeg", self.effectName, exc_info=error)
+        return _("A defect of StrokeLesionSeg; the log has the details: {error}").format(
+            error=f"{type(error).__name__}: {error}"
+        )
+
     @contextlib.contextmanager
     def action(self, wait=False):
         """Around what the user asked for: problems become a sentence in the panel."""
@@ -322,8 +332,8 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             yield
         except Cancelled:
             pass
-        except (CannotEdit, InputError, ValueError, KeyError, OSError, RuntimeError) as error:
-            self.problem = str(error)
+        except Exception as error:
+            self.problem = self.told(error)
         finally:
             if wait:
                 qt.QApplication.restoreOverrideCursor()
@@ -382,9 +392,9 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
             plane = self.currentPlane()
             aligned = plane is not None and plane.axis is not None
             box = entry.session.work(25.0, (plane.axis, plane.index) if aligned else None)
-        except (InputError, ValueError, RuntimeError) as error:
+        except Exception as error:
             self.workTimer.stop()
-            self.problem = str(error)
+            self.problem = self.told(error)
             self.workFailed()
             self.showStatus()
             return

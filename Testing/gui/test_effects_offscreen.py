@@ -371,7 +371,9 @@ def test_apply_waits_for_the_background_and_remembers_its_segment(desk: Any) -> 
     one.until(lambda: results.maps_of(one.editor.segmentation)[0] is not None)
 
 
-def test_a_background_that_fails_is_told_and_nothing_waits(desk: Any) -> None:
+def test_a_background_that_fails_is_told_and_nothing_waits(
+    desk: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     one = ready(desk, "StrokeLesion", unknown=20)
     one.effect.workTimer.stop()
     one.effect.onApply()
@@ -380,8 +382,11 @@ def test_a_background_that_fails_is_told_and_nothing_waits(desk: Any) -> None:
         raise RuntimeError("out of memory")
 
     one.effect.entry.session.work = fail
-    one.effect._onWork()
+    with caplog.at_level("ERROR"):
+        one.effect._onWork()
+    assert "A defect of StrokeLesionSeg" in one.text()
     assert "out of memory" in one.text()
+    assert "Traceback" in caplog.text
     assert "Nothing was applied" in one.text()
     assert one.stand_in.raw(one.effect.applyButton).isEnabled()
     assert not one.editor.voxels("one").any()

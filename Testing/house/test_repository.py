@@ -186,3 +186,18 @@ def test_constraints_pin_every_requirement() -> None:
             assert len(valid) == 1, f"{name} has {len(valid)} pins on Python {version}"
             pinned = next(iter(valid[0].specifier)).version
             assert requirement.specifier.contains(pinned), f"{text} excludes {pinned}"
+
+
+def test_every_row_of_the_papers_that_is_cited_is_there() -> None:
+    rows = set(re.findall(r"^\| ([AB]\d+) \|", _text("training/PAPERS.md"), re.MULTILINE))
+    cited: dict[str, str] = {}
+    for folder in ("StrokeLesionSeg", "training", "Testing"):
+        for file in (REPOSITORY / folder).rglob("*.py"):
+            for rest in re.findall(r"PAPERS\.md((?:,? (?:rows |to )?[AB]\d+)+)", _text(file)):
+                cited |= dict.fromkeys(re.findall(r"[AB]\d+", rest), file.name)
+    assert {"A7", "B13"} <= cited.keys()
+    assert {row: file for row, file in cited.items() if row not in rows} == {}
+
+
+def _text(path: str | Path) -> str:
+    return (REPOSITORY / path).read_text(encoding="utf-8")

@@ -351,3 +351,16 @@ def test_shared_scans_keep_their_anatomy(shared_data: Path) -> None:
         back = from_canonical(canonical.volume.array, canonical)
         correlation = np.corrcoef(back.array.ravel(), scan.volume.array.ravel())[0, 1]
         assert correlation > 0.97
+
+
+def test_volumes_compare_and_print_without_their_voxels() -> None:
+    volume = Volume(np.zeros((4, 5, 6), np.float32), np.diag([1, 1, 2.5, 1.0]))
+    twin = Volume(volume.array.copy(), volume.affine.copy())
+    assert volume == volume
+    assert volume != twin
+    assert len({volume, twin, volume}) == 2
+    assert volume.grid.same_as(twin.grid)
+    assert (
+        repr(volume)
+        == "Volume(float32, Grid(4 x 5 x 6 voxels (k, j, i), 1 x 1 x 2.5 mm (i, j, k)))"
+    )

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 PADDED_SLICE = (1, 1, 208, 240)  # an ATLAS slice of 197 x 233, padded (A6)
 
-# papers.md A7 to A9: specification, parameters, GMAC a slice
+# PAPERS.md A7 to A9: specification, parameters, GMAC a slice
 PAPER = [
     ({"name": "unet"}, 7_765_409, 9.2),
     ({"name": "residual_unet", "skip": "block_input"}, 7_412_929, 6.1),

@@ -94,12 +94,12 @@ def test_cancel_while_the_image_is_handed_over_leaves_no_files(
     node, go = head_node(slicer), threading.Event()
     wrote: list[bool] = []
 
-    def slow(path: Any, volume: Any) -> None:
+    def slow(path: Any, volume: Any, **options: Any) -> None:
         go.wait(10)
         path.write_bytes(np.zeros(10).tobytes())  # raises if the folder is gone
         wrote.append(True)
 
-    monkeypatch.setattr(run, "write_scratch", slow)
+    monkeypatch.setattr(run, "write_volume", slow)
     made = run.SegmentationRun(node)
     made.start()
     scratch = made.scratch

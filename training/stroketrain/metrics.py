@@ -1,4 +1,4 @@
-"""Metrics of both papers, each labelled by what it is a mean of (papers.md A11, B4).
+"""Metrics of both papers, each labelled by what it is a mean of (PAPERS.md A11, B4).
 
 ``slice_*``   mean over slices whose prediction or truth is non-empty (B4)
 ``lesion_slice_dice``  mean over slices whose truth is non-empty (the BeSt-LeS yardstick)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+# Arrays have no truth value, so that a generated __eq__ would raise: volumes and grids are equal if
+# they are the same object. ``Grid.same_as`` compares grids.
+@dataclass(frozen=True, eq=False, repr=False)
 class Grid:
     """A voxel grid in the world.
 
@@ -22,6 +24,11 @@ class Grid:
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        k, j, i = self.shape
+        spacing = " x ".join(f"{s:.4g}" for s in self.spacing)
+        return f"Grid({k} x {j} x {i} voxels (k, j, i), {spacing} mm (i, j, k))"
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -46,7 +53,7 @@ class Grid:
         return bool(np.abs(shift[:, :3]).max() <= tolerance_mm)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """A scalar 3D image.
 
@@ -65,6 +72,9 @@ class Volume:
             raise ValueError(f"a volume has three axes, not {self.array.ndim}")
         if self.affine.shape != (4, 4):
             raise ValueError(f"an affine is 4x4, not {self.affine.shape}")
+
+    def __repr__(self) -> str:
+        return f"Volume({self.array.dtype}, {self.grid})"
 
     @property
     def grid(self) -> Grid:

@@ -1,4 +1,4 @@
-"""Building blocks shared by the networks of the two papers (papers.md rows A7 to A9)."""
+"""Building blocks shared by the networks of the two papers (PAPERS.md rows A7 to A9)."""
 
 from __future__ import annotations
 

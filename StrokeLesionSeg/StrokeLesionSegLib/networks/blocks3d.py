@@ -1,4 +1,4 @@
-"""The residual U-Net's blocks in three dimensions (papers.md B13)."""
+"""The residual U-Net's blocks in three dimensions (PAPERS.md B13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cascade that the CS230 paper proposes next (section 6; papers.md B13): is there a lesion in
+"""The cascade that the CS230 paper proposes next (section 6; PAPERS.md B13): is there a lesion in
 the slice, where is it, and which pixels are it; three networks, each trained for its own task."""
 
 from __future__ import annotations

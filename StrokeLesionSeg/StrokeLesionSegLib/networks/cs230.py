@@ -1,5 +1,5 @@
 """Convolution and fully connected network of "Automated Segmentation Mask Generation of MRI scans
-for Post-Stroke Lesions", figure 2 and section 4.4 (papers.md B2, B9, B10)."""
+for Post-Stroke Lesions", figure 2 and section 4.4 (PAPERS.md B2, B9, B10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receptive fields: how much of a slice the deepest layer sees (papers.md B10).
+"""Receptive fields: how much of a slice the deepest layer sees (PAPERS.md B10).
 
 The CS230 paper wants the deepest convolution to see about a lesion (section 5): compare
 ``encoder_receptive_field`` in pixels (mm on the 1 mm grid) with the lesions' diameters.

@@ -1,4 +1,4 @@
-"""Residual U-Net that sees a slice's neighbours as channels: "2.5D" (papers.md B13)."""
+"""Residual U-Net that sees a slice's neighbours as channels: "2.5D" (PAPERS.md B13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The volumetric model that the CS230 paper proposes next (section 6; papers.md B13)."""
+"""The volumetric model that the CS230 paper proposes next (section 6; PAPERS.md B13)."""
 
 from __future__ import annotations
 

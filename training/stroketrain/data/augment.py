@@ -89,7 +89,7 @@ def augment(
 
 
 def paper_augment(g: Generator, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """The residual U-Net paper's augmentation (papers.md A5): flips with probability .5 per axis,
+    """The residual U-Net paper's augmentation (PAPERS.md A5): flips with probability .5 per axis,
     rotation within 15 degrees, zoom .9 to 1.1; nothing else, the window was applied before.
 
     ``image`` (B, C, H, W) float, ``mask`` (B, M, H, W) float 0/1, moved with nearest neighbour.

@@ -1,4 +1,4 @@
-"""Splits into train, validation and test (papers.md A3, B12), seeded and written to JSON.
+"""Splits into train, validation and test (PAPERS.md A3, B12), seeded and written to JSON.
 
 ``subject``  60/20/20 of the subjects: the papers' tables.
 ``scan``     60/20/20 of the scans, all sessions of a subject together.

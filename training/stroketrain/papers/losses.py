@@ -1,4 +1,4 @@
-"""Losses by name (papers.md A10, B3, B8): MONAI's and torch's, on logits, over the whole batch.
+"""Losses by name (PAPERS.md A10, B3, B8): MONAI's and torch's, on logits, over the whole batch.
 
 =====================  =======================================================================
 ``dice``               soft Dice, smooth 1 (A10)

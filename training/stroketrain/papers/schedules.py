@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name (papers.md B7), as factors of the first rate."""
+"""Learning-rate schedules by name (PAPERS.md B7), as factors of the first rate."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from ..scene.provenance import TAG, Provenance, get_tag
 from ..scene.results import PROBABILITY_ROLE, add_map, find_segmentation, maps_of, same_parent
 from ..scene.volumes import affine_from_node, node_by_id
 from .target import EditGrid, EditTarget, resampled, volume_of_image
-from .write import segment_voxels
+from .write import CannotEdit, segment_voxels
 
 if TYPE_CHECKING:
     from ...editing import EditingSession
@@ -218,7 +218,7 @@ class SessionStore:
         editor = effect.parameterSetNode()
         image = _source_image(effect)
         if image is None:
-            raise ValueError(_("Choose a source volume first."))
+            raise CannotEdit(_("Choose a source volume first."))
         segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
         edit_grid = EditGrid.from_image(image, segmentation)
         if np.ptp(volume_of_image(image, edit_grid).array) == 0:

@@ -77,13 +77,15 @@ class EditGrid:
     @classmethod
     def from_image(cls, image: Any, segmentation_node: Any) -> EditGrid:
         """The grid of an image that Slicer aligned with the segmentation (its modifier labelmap
-        or source volume). Raises ``ValueError`` if that is empty."""
+        or source volume). Raises ``CannotEdit`` if that is empty."""
         import slicer
 
         extent = image.GetExtent()
         shape = tuple(extent[2 * a + 1] - extent[2 * a] + 1 for a in (2, 1, 0))
         if min(shape) < 1:
-            raise ValueError("the segmentation has no geometry yet: choose a source volume")
+            from .write import CannotEdit
+
+            raise CannotEdit(_("The segmentation has no geometry yet: choose a source volume."))
         first = (extent[4], extent[2], extent[0])
         affine = _matrix_of(image)
         affine[:3, 3] += affine[:3, :3] @ np.array(first[::-1], float)
