@@ -22,6 +22,25 @@ from StrokeLesionSegLib.inference.device import prepare_environment  # noqa: E40
 prepare_environment()
 
 
+# Files whose tests took the longest on two cores, together five sixths of the suite. They are slow
+# as a whole: what they share (a network, a scene, a cohort) costs as much as any single test.
+SLOW_FILES = {
+    *("test_batch.py", "test_batch_dask.py", "test_batch_overlap.py", "test_batch_stopped.py"),
+    *("test_demo.py", "test_effects_offscreen.py", "test_panel_offscreen.py"),
+    *("test_work_counts.py", "test_bad_places.py", "test_batch_of_damaged.py"),
+    *("test_fuzz_reading.py", "test_kills.py", "test_engine_process.py", "test_lesion_table.py"),
+    *("test_extension_package.py", "test_module_scenario.py", "test_devices.py", "test_fit.py"),
+    *("test_experiments.py", "test_figures.py", "test_neighbourhood.py", "test_resume.py"),
+    *("test_prepare_layouts.py", "test_training_benchmark.py", "test_volumetric_training.py"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.name in SLOW_FILES:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""

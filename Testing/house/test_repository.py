@@ -199,5 +199,13 @@ def test_every_row_of_the_papers_that_is_cited_is_there() -> None:
     assert {row: file for row, file in cited.items() if row not in rows} == {}
 
 
+def test_files_of_slow_tests_exist() -> None:
+    listed = re.search(r"^SLOW_FILES = \{(.*?)^\}", _text("Testing/conftest.py"), re.DOTALL | re.M)
+    assert listed is not None
+    names = set(re.findall(r'"(test_\w+\.py)"', listed[1]))
+    assert names
+    assert names - {file.name for file in (REPOSITORY / "Testing").rglob("test_*.py")} == set()
+
+
 def _text(path: str | Path) -> str:
     return (REPOSITORY / path).read_text(encoding="utf-8")

@@ -68,12 +68,20 @@ def make_trainer(
     )
 
 
-def train(trainer: L.Trainer, module: L.LightningModule, *loaders: Any, resume: Path) -> None:
+def train(
+    trainer: L.Trainer,
+    module: L.LightningModule,
+    training: Any,
+    validation: Any = None,
+    *,
+    resume: Path,
+) -> None:
     """Fit ``module``, from the checkpoint ``resume`` where there is one."""
     with warnings.catch_warnings():
         for message in _MEANT:
             warnings.filterwarnings("ignore", message=message)
-        trainer.fit(module, *loaders, ckpt_path=str(resume) if resume.exists() else None)
+        checkpoint = str(resume) if resume.exists() else None
+        trainer.fit(module, training, validation, ckpt_path=checkpoint)
 
 
 def origin(trainer: L.Trainer, runtime: Runtime) -> dict[str, Any]:

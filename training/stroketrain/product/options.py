@@ -93,7 +93,9 @@ class FitOptions:
     ) -> FitOptions:
         """What the command line says, lists as tuples."""
         values = {name: getattr(a, name) for name in cls.arguments()}
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         return cls(network=network, simulate=simulate, **plain)
 
     def record(self) -> dict[str, Any]:
