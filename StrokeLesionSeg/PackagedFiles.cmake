@@ -139,7 +139,13 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/networks/volumetric.py
   StrokeLesionSegLib/operating_point.py
   StrokeLesionSegLib/outputs.py
-  StrokeLesionSegLib/pipeline.py
+  StrokeLesionSegLib/pipeline/__init__.py
+  StrokeLesionSegLib/pipeline/documents.py
+  StrokeLesionSegLib/pipeline/images.py
+  StrokeLesionSegLib/pipeline/result.py
+  StrokeLesionSegLib/pipeline/runner.py
+  StrokeLesionSegLib/pipeline/segment.py
+  StrokeLesionSegLib/pipeline/source.py
   StrokeLesionSegLib/report/__init__.py
   StrokeLesionSegLib/report/atlas.py
   StrokeLesionSegLib/report/concerns.py

@@ -16,8 +16,9 @@ import nibabel
 import numpy as np
 import pytest
 from StrokeLesionSegLib.cli import main
-from StrokeLesionSegLib.cohort import local, scan_job
+from StrokeLesionSegLib.cohort import local
 from StrokeLesionSegLib.lesions import read_table
+from StrokeLesionSegLib.pipeline import runner
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -298,7 +299,7 @@ def test_a_full_disk_stops_the_batch_and_blames_no_scan(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = support.write_cohort(tmp_path / "in", 3)
-    real, calls = scan_job.write_volumes, []
+    real, calls = runner.write_volumes, []
 
     def full(*arguments: object) -> None:
         calls.append(1)
@@ -306,7 +307,7 @@ def test_a_full_disk_stops_the_batch_and_blames_no_scan(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x")
         real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scan_job, "write_volumes", full)
+    monkeypatch.setattr(runner, "write_volumes", full)
     assert support.batch(source, out) == 2
     assert "disk is full" in capsys.readouterr().err
     assert support.states(out) == {"sub-Case0": "done"}
@@ -322,7 +323,7 @@ def test_a_defect_fails_one_scan_and_is_kept_for_the_report(
     real = local.predict
 
     def broken(prepared, *more):  # type: ignore[no-untyped-def]
-        if prepared.scan.path.name == "case1.nii.gz":
+        if prepared.run.source.name == "case1.nii.gz":
             raise ZeroDivisionError("ours")
         return real(prepared, *more)
 

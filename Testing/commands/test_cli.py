@@ -18,7 +18,7 @@ import pytest
 from StrokeLesionSegLib import __version__, outputs, pipeline
 from StrokeLesionSegLib.cli import main
 
-LIB_ROOT = Path(pipeline.__file__).resolve().parents[1]
+LIB_ROOT = Path(pipeline.__file__).resolve().parents[2]
 # Fast, and enough for what is tested here.
 QUICK = ["--align", "none", "--precision", "float32", "--threshold", "0.3"]
 
@@ -308,7 +308,7 @@ def test_a_defect_is_told_apart_from_bad_input(
     def broken(*arguments: object, **named: object) -> None:
         raise RuntimeError("something of ours")
 
-    monkeypatch.setattr(pipeline, "find_in", broken)
+    monkeypatch.setattr(pipeline.runner, "find_in", broken)
     assert segment(scan) == 1
     error = capsys.readouterr().err
     assert "Traceback" in error
@@ -329,7 +329,7 @@ def test_too_little_memory(
     def hungry(*arguments: object, **named: object) -> None:
         raise failure
 
-    monkeypatch.setattr(pipeline, "find_in", hungry)
+    monkeypatch.setattr(pipeline.runner, "find_in", hungry)
     assert segment(scan) == 2
     error = capsys.readouterr().err
     assert "memory" in error
@@ -348,7 +348,7 @@ def test_an_incomplete_installation(
     def lacking(*arguments: object, **named: object) -> None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
-    monkeypatch.setattr(pipeline, "find_in", lacking)
+    monkeypatch.setattr(pipeline.runner, "find_in", lacking)
     assert segment(scan) == code
     error = capsys.readouterr().err
     assert ("pip install torch" in error) == (code == 2)

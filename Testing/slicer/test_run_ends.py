@@ -113,3 +113,10 @@ def test_cancel_while_the_image_is_handed_over_leaves_no_files(
         time.sleep(0.01)
     assert wrote
     assert not scratch.exists()
+
+
+def test_the_panel_knows_every_stage_of_a_run() -> None:
+    from StrokeLesionSegLib.pipeline import STAGES
+    from StrokeLesionSegLib.slicerbridge.engine.run import _SHARES, STAGE_NAMES
+
+    assert list(_SHARES) == list(STAGE_NAMES) == ["export", "start", *STAGES, "results"]

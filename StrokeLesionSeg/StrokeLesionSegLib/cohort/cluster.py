@@ -177,15 +177,17 @@ def segment_task(found: FoundScan, settings: Settings) -> dict[str, Any]:
     Raises ``InputError`` only where the whole batch has to stop.
     """
     from ..inference.device import prepare_environment
+    from ..pipeline import ScanRunner
 
     prepare_environment()
     started = time.perf_counter()
     model = _model(settings.model, settings.manifest["sha256"], settings.version)
+    runner = ScanRunner(model, settings.options, settings.point)
     cancel = Superseded(settings.out, settings.run)
     try:
-        prepared = prepare(found, settings, model, cancel)
-        predict(prepared, settings, model, cancel)
-        return finish(found, prepared, settings, model, cancel)
+        prepared = prepare(found, runner, cancel)
+        predict(prepared, runner, cancel)
+        return finish(found, prepared, settings, runner, cancel)
     except Cancelled:
         raise taken_over(settings.out) from None
     except Exception as error:

@@ -28,6 +28,7 @@ from .scan_job import Prepared, Settings, failure, finish, predict, prepare
 
 if TYPE_CHECKING:
     from ..models import LoadedModel
+    from ..pipeline import ScanRunner
 
 #: Takes a finished record and has it on the disk when it returns; called by one thread at a time.
 Keep = Callable[[dict[str, Any]], None]
@@ -56,10 +57,12 @@ def run_here(
     whatever ``keep`` raises; ``KeyboardInterrupt`` is passed on after what was computed is safe.
     """
     from ..inference import available_threads, choose_device
+    from ..pipeline import ScanRunner
 
     readers, writers = helpers(available_threads(settings.options.threads))
     on_cpu = not choose_device(settings.options.device).is_gpu
-    line = _Line(settings, model, keep, readers, writers, step_back=on_cpu)
+    runner = ScanRunner(model, settings.options, settings.point)
+    line = _Line(settings, runner, keep, readers, writers, step_back=on_cpu)
     line.run(scans)
     return line.network_share
 
@@ -78,14 +81,14 @@ class _Line:
     def __init__(
         self,
         settings: Settings,
-        model: LoadedModel,
+        runner: ScanRunner,
         keep: Keep,
         readers: int,
         writers: int,
         *,
         step_back: bool,
     ) -> None:
-        self._settings, self._model, self._keep = settings, model, keep
+        self._settings, self._runner, self._keep = settings, runner, keep
         self._readers, self._writers, self._step_back = readers, writers, step_back
         self._turn = threading.Lock()
         # No new work; what has been through the network is still written.
@@ -152,7 +155,7 @@ class _Line:
                 return
             item: Prepared | BaseException
             try:
-                item = prepare(found, self._settings, self._model, self._stop.is_set)
+                item = prepare(found, self._runner, self._stop.is_set)
             except Cancelled:
                 return
             except BaseException as error:
@@ -169,7 +172,7 @@ class _Line:
             started = time.perf_counter()
             if isinstance(item, Prepared):
                 try:
-                    predict(item, self._settings, self._model, self._stop.is_set)
+                    predict(item, self._runner, self._stop.is_set)
                 except Cancelled:
                     return
                 except Exception as error:
@@ -186,7 +189,7 @@ class _Line:
     def _finishing(self, found: FoundScan, prepared: Prepared) -> Callable[[], dict[str, Any]]:
         def work() -> dict[str, Any]:
             try:
-                return finish(found, prepared, self._settings, self._model, self._superseded)
+                return finish(found, prepared, self._settings, self._runner, self._superseded)
             except Exception as error:
                 seconds = time.perf_counter() - prepared.started
                 return failure(found, self._settings, error, seconds)

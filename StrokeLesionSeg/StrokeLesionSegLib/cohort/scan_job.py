@@ -27,29 +27,16 @@ from .. import __version__
 from ..errors import Cancelled, InputError
 from ..operating_point import OperatingPoint
 from ..outputs import OutputSet, os_input_error, sync_folder
-from ..pipeline import (
-    OutputPaths,
-    SegmentResult,
-    check_source,
-    describe,
-    find_in,
-    sha256_of,
-    write_report,
-    write_volumes,
-)
+from ..pipeline import OutputPaths, ScanRun, ScanRunner, Wanted, check_source, sha256_of
 from .fingerprint import fingerprint, quick_look
 from .inputs import FoundScan
 from .ledger import DONE, FAILED
 
 if TYPE_CHECKING:
-    from ..images import Scan
-    from ..inference import ReadyScan, SegmentOptions
-    from ..models import LoadedModel
+    from ..inference import SegmentOptions
     from ..report import ReportOptions
 
 Cancel = Callable[[], bool]
-
-_STAGES = ("read", "align", "canonical", "window", "network", "back", "clean", "write")
 
 # The disk, not the scan, is at fault; going on would only fail scan after scan.
 _OUTPUT_TROUBLE = {errno.ENOSPC, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -145,19 +132,14 @@ class Settings:
 class Prepared:
     """A scan ready for the network, and what its input was."""
 
-    scan: Scan
-    ready: ReadyScan
+    run: ScanRun
     input: dict[str, Any]
-    read_seconds: float
     started: float
 
 
-def prepare(
-    found: FoundScan, settings: Settings, model: LoadedModel, cancel: Cancel | None = None
-) -> Prepared:
+def prepare(found: FoundScan, runner: ScanRunner, cancel: Cancel | None = None) -> Prepared:
     """Read, align and resample; ``InputError`` for a scan that cannot be used, ``Cancelled``."""
     from ..images import read_scan
-    from ..inference import before_network, make_predictor
 
     started = time.perf_counter()
     check_source(found.path)
@@ -173,26 +155,21 @@ def prepare(
         raise InputError(
             found.path, "changed while it was being read", "Start again when it is complete"
         )
-    seconds = time.perf_counter() - started
-    predictor = make_predictor(model, settings.options)
-    ready = before_network(scan.volume, predictor, cancel=cancel)
-    return Prepared(scan, ready, before, seconds, started)
+    timings = {"read": time.perf_counter() - started}
+    run = runner.prepare(found.path, scan, timings, cancel=cancel)
+    return Prepared(run, before, started)
 
 
-def predict(
-    prepared: Prepared, settings: Settings, model: LoadedModel, cancel: Cancel | None = None
-) -> None:
+def predict(prepared: Prepared, runner: ScanRunner, cancel: Cancel | None = None) -> None:
     """Run the network; raises as ``segment_volume`` does."""
-    from ..inference import make_predictor, run_network
-
-    run_network(prepared.ready, make_predictor(model, settings.options), cancel=cancel)
+    runner.network(prepared.run, cancel=cancel)
 
 
 def finish(
     found: FoundScan,
     prepared: Prepared,
     settings: Settings,
-    model: LoadedModel,
+    runner: ScanRunner,
     cancel: Cancel | None = None,
 ) -> dict[str, Any]:
     """Back to the scan's grid; find the lesions, write all files of the scan together.
@@ -201,33 +178,16 @@ def finish(
 
     Raises ``InputError`` if the files cannot be written, ``Cancelled`` before they are committed.
     """
-    from ..inference import after_network
-
-    prediction = after_network(prepared.ready, cancel=cancel)
-    timings = {"read": prepared.read_seconds, **prediction.timings}
-    step = time.perf_counter()
-    lesion_map = find_in(prediction, settings.point)
-    timings["clean"] = time.perf_counter() - step
-
-    step = time.perf_counter()
-    scan = prepared.scan
-    folder = output_folder(found, settings.out)
-    paths = output_paths(found, settings, dicom=scan.format == "dicom")
-    probability_sidecar = folder / f"{found.stem}_label-lesion_probseg.json"
-    documents = [*paths.documents, (probability_sidecar, ".json")]
-    warnings = tuple(dict.fromkeys((*scan.warnings, *prediction.warnings)))
+    output_folder(found, settings.out)
+    wanted = wanted_of(found, settings, dicom=prepared.run.scan.format == "dicom")
+    paths, documents = wanted.paths, wanted.documents
     with OutputSet(paths.volumes, documents, source=found.path, overwrite=True) as outputs:
-        write_volumes(outputs, paths, scan, prediction, lesion_map, model)
-        timings["write"] = time.perf_counter() - step
-        # Without the time that the scan waited for its turn.
-        timings["total"] = sum(timings.get(name, 0.0) for name in _STAGES)
-        result = SegmentResult(found.path, paths, lesion_map, prediction, warnings, timings)
-        _write_documents(outputs, found, result, scan, model, settings, probability_sidecar)
+        result = runner.finish(prepared.run, wanted, outputs, cancel=cancel)
         if cancel is not None and cancel():
             raise Cancelled
         outputs.commit()
-    summary = lesion_map.summary
-    alignment = prediction.alignment
+    summary, timings = result.lesion_map.summary, result.timings
+    alignment = result.prediction.alignment
     return {
         **_record(found, settings, DONE, timings["total"]),
         "input": prepared.input,
@@ -243,49 +203,34 @@ def finish(
         "aligned": None if alignment is None else bool(alignment.ok),
         "alignment_reason": "" if alignment is None else alignment.reason,
         "report": None if paths.report is None else paths.report.name,
-        "warnings": list(warnings),
+        "warnings": list(result.warnings),
         "timings": {key: round(value, 3) for key, value in timings.items()},
     }
 
 
-def _write_documents(
-    outputs: OutputSet,
-    found: FoundScan,
-    result: SegmentResult,
-    scan: Scan,
-    model: LoadedModel,
-    settings: Settings,
-    probability_sidecar: Path,
-) -> None:
-    from ..lesions import write_sidecar, write_table
-
-    paths = result.paths
-    assert paths.table is not None
-    assert paths.sidecar is not None
+def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
+    """The files of a scan's results, and what BIDS says in their sidecars."""
+    paths = output_paths(found, settings, dicom=dicom)
     uri = f"bids:input:{quote(os.fsencode(found.relative))}"
     sources = {"Sources": [uri], "SpatialReference": uri}
-    if paths.report is not None:
-        assert settings.report is not None
+    report = None
+    if settings.report is not None:
         report = replace(report_options(settings.report), name=found.stem)
-        page = outputs.staged(paths.report)
-        write_report(page, result, scan, model, settings.options, report)
-    write_table(outputs.staged(paths.table), result.lesion_map)
-    write_sidecar(
-        outputs.staged(paths.sidecar),
-        {
+    of_probability = {
+        "Description": "Probability of chronic stroke lesion, 0 to 1; mean over views and "
+        "flips, before threshold and clean-up",
+        **sources,
+    }
+    folder = settings.out.joinpath(found.entities.folder)
+    return Wanted(
+        paths,
+        report,
+        sidecar={
             "Description": "Chronic stroke lesions: 1 in lesions, 0 elsewhere",
             "Type": "Lesion",
             **sources,
-            **describe(result, scan, model, settings.options),
         },
-    )
-    write_sidecar(
-        outputs.staged(probability_sidecar),
-        {
-            "Description": "Probability of chronic stroke lesion, 0 to 1; mean over views and "
-            "flips, before threshold and clean-up",
-            **sources,
-        },
+        more=((folder / f"{found.stem}_label-lesion_probseg.json", of_probability),),
     )
 
 

@@ -1,0 +1,126 @@
+"""What is written beside the images of a run: the report, and everything the sidecar states."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from dataclasses import asdict
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from .result import SegmentResult
+
+if TYPE_CHECKING:
+    from ..images import Scan
+    from ..inference import SegmentOptions
+    from ..models import LoadedModel
+    from ..report import ReportOptions
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what a result depends on; packages that are absent are left out."""
+    versions = {"StrokeLesionSeg": __version__, "Python": platform.python_version()}
+    for package in ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "nibabel", "safetensors"):
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_report(
+    path: Path,
+    result: SegmentResult,
+    scan: Scan,
+    model: LoadedModel,
+    options: SegmentOptions,
+    report: ReportOptions | None = None,
+) -> None:
+    """Write the HTML page of a finished run to ``path``; adds its seconds to ``result.timings``.
+
+    Raises ``InputError`` if it cannot be written.
+    """
+    from ..report import report_content, write_scan_report
+
+    step = time.perf_counter()
+    content = report_content(
+        scan,
+        result.lesion_map,
+        spread=result.prediction.spread,
+        alignment=result.prediction.alignment,
+        manifest=model.manifest,
+        settings=asdict(options),
+        details=result.prediction.details,
+        versions=software_versions(),
+        warnings=result.warnings,
+        seconds=result.timings.get("total"),
+        sha256=None if result.source.is_dir() else sha256_of(result.source),
+        options=report,
+    )
+    write_scan_report(path, content)
+    result.timings["report"] = time.perf_counter() - step
+    result.timings["total"] = result.timings.get("total", 0.0) + result.timings["report"]
+
+
+def describe(
+    result: SegmentResult,
+    scan: Scan,
+    model: LoadedModel,
+    options: SegmentOptions,
+) -> dict[str, Any]:
+    """Everything about a run that its sidecar states; nothing that names a patient."""
+    from ..lesions import summary_dict
+
+    manifest = model.manifest
+    alignment = result.prediction.alignment
+    k, j, i = scan.volume.array.shape
+    return {
+        "software": {"name": "StrokeLesionSeg", "version": __version__},
+        "versions": software_versions(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "notice": "For research. Not a medical device.",
+        "source": {
+            "name": Path(os.path.abspath(result.source)).name,
+            "sha256": None if result.source.is_dir() else sha256_of(result.source),
+            "format": scan.format,
+            "series": scan.header.get("series", {}).get("SeriesInstanceUID"),
+            "shape_ijk": [i, j, k],
+            "spacing_mm": [round(s, 6) for s in scan.volume.spacing],
+            "affine_ijk_to_ras_mm": scan.volume.affine.tolist(),
+        },
+        "outputs": {k: v.name for k, v in asdict(result.paths).items() if v is not None},
+        "model": {
+            "name": manifest.name,
+            "version": manifest.version,
+            "sha256": manifest.weights["sha256"],
+            "license": manifest.license,
+        },
+        "options": asdict(options),
+        "inference": {k: v for k, v in result.prediction.details.items() if k != "options"},
+        "alignment": None
+        if alignment is None
+        else {
+            "ok": alignment.ok,
+            "reason": alignment.reason,
+            "overlap": alignment.overlap,
+            "similarity": alignment.similarity,
+            "matrix_ras_mm_to_mni_mm": alignment.matrix.tolist(),
+        },
+        **summary_dict(result.lesion_map),
+        "warnings": list(result.warnings),
+        "timings_s": {k: round(v, 3) for k, v in result.timings.items()},
+    }
+
+
+def sha256_of(path: Path) -> str:
+    """Checksum of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

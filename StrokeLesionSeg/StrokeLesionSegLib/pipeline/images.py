@@ -1,0 +1,58 @@
+"""The image files of a run: mask, probability, uncertainty and DICOM Segmentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from ..errors import InputError
+from ..outputs import OutputSet, os_input_error
+from .result import OutputPaths
+
+if TYPE_CHECKING:
+    from ..images import Scan
+    from ..inference import Prediction
+    from ..lesions import LesionMap
+    from ..models import LoadedModel
+
+
+def write_volumes(
+    outputs: OutputSet,
+    paths: OutputPaths,
+    scan: Scan,
+    prediction: Prediction,
+    lesion_map: LesionMap,
+    model: LoadedModel,
+) -> None:
+    """Stage the image files of a run: mask, probability, spread, DICOM SEG, those asked for.
+
+    Raises ``InputError`` that names the output that cannot be written.
+    """
+    import numpy as np
+
+    from ..images import write_volume
+
+    mask = prediction.probability.with_array(lesion_map.mask)
+    for path, volume, dtype in (
+        (paths.mask, mask, np.uint8),
+        (paths.probability, prediction.probability, np.float32),
+        (paths.spread, prediction.spread, np.float32),
+    ):
+        if path is None:
+            continue
+        try:
+            write_volume(outputs.staged(path), volume, like=scan, dtype=dtype)
+        except InputError as error:
+            # The message has to name the file that the user asked for, not the staged one.
+            raise InputError(path, error.cause, error.remedy) from error
+        except OSError as error:
+            raise os_input_error(error, path) from error
+    if paths.dicom_seg is not None:
+        from ..images.formats.dicom_seg import write_dicom_seg
+
+        manifest = model.manifest
+        algorithm = (f"StrokeLesionSeg {__version__}, {manifest.name}", manifest.version)
+        try:
+            write_dicom_seg(outputs.staged(paths.dicom_seg), lesion_map.mask, scan, algorithm)
+        except OSError as error:
+            raise os_input_error(error, paths.dicom_seg) from error

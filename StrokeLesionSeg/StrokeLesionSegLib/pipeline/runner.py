@@ -1,0 +1,203 @@
+"""One scan in three steps: prepare, network, finish. ``segment``, batch and panel all run these.
+
+The steps may run in three threads, each for another scan; that is how a batch overlaps them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..inference.progress import STAGES as _PREDICTION
+from ..inference.progress import Cancel, Progress
+from ..operating_point import OperatingPoint
+from ..outputs import OutputSet, os_input_error
+from .documents import describe, write_report
+from .images import write_volumes
+from .result import OutputPaths, SegmentResult
+
+if TYPE_CHECKING:
+    from ..images import Scan
+    from ..inference import Prediction, ReadyScan, SegmentOptions
+    from ..lesions import LesionMap
+    from ..models import LoadedModel
+    from ..report import ReportOptions
+
+#: The stages of a run in their order, as progress tells them and timings name them.
+STAGES = ("read", *_PREDICTION, "clean", "write")
+
+
+@dataclass
+class ScanRun:
+    """One scan on its way: what was read, and what has become of it.
+
+    Attributes
+    ----------
+    source: the file or folder. scan: what was read of it. ready: after ``ScanRunner.prepare``.
+    timings: seconds of what came before, by stage.
+    """
+
+    source: Path
+    scan: Scan
+    ready: ReadyScan
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be written of a scan.
+
+    Attributes
+    ----------
+    paths: where. report: what goes into ``paths.report``; None is the usual.
+    sidecar: entries that come first in ``paths.sidecar``.
+    more: further JSON files and their contents.
+    """
+
+    paths: OutputPaths
+    report: ReportOptions | None = None
+    sidecar: Mapping[str, Any] = field(default_factory=dict)
+    more: tuple[tuple[Path, Mapping[str, Any]], ...] = ()
+
+    @property
+    def documents(self) -> list[tuple[Path, str]]:
+        """Paths and suffixes of all files that are no images, for ``OutputSet``."""
+        return [*self.paths.documents, *((path, ".json") for path, _ in self.more)]
+
+
+class ScanRunner:
+    """Runs scans through one model at one operating point.
+
+    Parameters
+    ----------
+    model: loaded. options: how the network runs; what they leave open is as the model recommends.
+    point: what counts as a lesion.
+
+    Raises ``InputError`` if the model cannot run here.
+    """
+
+    def __init__(
+        self, model: LoadedModel, options: SegmentOptions | None, point: OperatingPoint
+    ) -> None:
+        from ..inference import make_predictor
+
+        self.model, self.point = model, point
+        self.predictor = make_predictor(model, options)
+
+    def prepare(
+        self,
+        source: Path,
+        scan: Scan,
+        timings: dict[str, float],
+        *,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> ScanRun:
+        """Align, place on the predictor's grid and scale intensities; needs no network.
+
+        Raises ``InputError`` for a scan that cannot be used, ``Cancelled``.
+        """
+        from ..inference import before_network
+
+        ready = before_network(scan.volume, self.predictor, progress=progress, cancel=cancel)
+        return ScanRun(source, scan, ready, timings)
+
+    def network(
+        self, run: ScanRun, *, progress: Progress | None = None, cancel: Cancel | None = None
+    ) -> None:
+        """Run the network; raises as ``segment_volume`` does."""
+        from ..inference import run_network
+
+        run_network(run.ready, self.predictor, progress=progress, cancel=cancel)
+
+    def finish(
+        self,
+        run: ScanRun,
+        wanted: Wanted,
+        outputs: OutputSet,
+        *,
+        began: float | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> SegmentResult:
+        """Back to the scan's grid, find the lesions, stage all files in ``outputs``.
+
+        The caller commits. ``began``: ``time.perf_counter()`` at the start of the run, for the
+        total time; None adds up the stages, without the time that a scan waited for its turn.
+
+        Raises ``InputError`` that names the output that cannot be written, ``Cancelled``.
+        """
+        from ..inference import after_network
+
+        tell = progress or (lambda stage, done, total: None)
+        prediction = after_network(run.ready, progress=progress, cancel=cancel)
+        timings = {**run.timings, **prediction.timings}
+
+        tell("clean", 0, 1)
+        step = time.perf_counter()
+        lesion_map = find_in(prediction, self.point)
+        timings["clean"] = time.perf_counter() - step
+        tell("clean", 1, 1)
+
+        tell("write", 0, 1)
+        step = time.perf_counter()
+        warnings = tuple(dict.fromkeys((*run.scan.warnings, *prediction.warnings)))
+        write_volumes(outputs, wanted.paths, run.scan, prediction, lesion_map, self.model)
+        timings["write"] = time.perf_counter() - step
+        if began is None:
+            timings["total"] = sum(timings.get(name, 0.0) for name in STAGES)
+        else:
+            timings["total"] = time.perf_counter() - began
+        result = SegmentResult(run.source, wanted.paths, lesion_map, prediction, warnings, timings)
+        self._write_documents(outputs, result, run.scan, wanted)
+        return result
+
+    def _write_documents(
+        self, outputs: OutputSet, result: SegmentResult, scan: Scan, wanted: Wanted
+    ) -> None:
+        from ..lesions import write_sidecar, write_table
+
+        model, options, paths = self.model, self.predictor.options, wanted.paths
+        writers: list[tuple[Path | None, Callable[[Path], None]]] = [
+            (
+                paths.report,
+                lambda path: write_report(path, result, scan, model, options, wanted.report),
+            ),
+            (paths.table, lambda path: write_table(path, result.lesion_map)),
+            (
+                paths.sidecar,
+                lambda path: write_sidecar(
+                    path, {**wanted.sidecar, **describe(result, scan, model, options)}
+                ),
+            ),
+        ]
+        for path, content in wanted.more:
+            writers.append((path, lambda path, content=content: write_sidecar(path, content)))
+        for path, write in writers:
+            if path is None:
+                continue
+            try:
+                write(outputs.staged(path))
+            except InputError as error:
+                # The message has to name the file that was asked for, not the staged one.
+                raise InputError(path, error.cause, error.remedy) from error
+            except OSError as error:
+                raise os_input_error(error, path) from error
+
+
+def find_in(prediction: Prediction, point: OperatingPoint) -> LesionMap:
+    """The lesions in a prediction, on its grid."""
+    import numpy as np
+
+    from ..images import MNI_GRID
+    from ..lesions import find_lesions
+
+    probability, alignment = prediction.probability, prediction.alignment
+    to_mni = alignment.matrix if alignment is not None and alignment.ok else None
+    if alignment is None and probability.grid.same_as(MNI_GRID):
+        to_mni = np.eye(4)  # nothing was to be aligned: the scan lies there
+    return find_lesions(probability.array, probability.affine, point, to_mni=to_mni)

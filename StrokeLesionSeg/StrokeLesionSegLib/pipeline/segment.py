@@ -1,0 +1,129 @@
+"""One scan, from its file to the files of its result, in one call."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import Cancelled, InputError
+from ..inference.progress import Cancel, Progress
+from ..operating_point import OperatingPoint, OperatingPointChoice
+from ..outputs import OutputSet
+from .result import OutputPaths, SegmentResult
+from .runner import ScanRunner, Wanted
+from .source import check_source
+
+if TYPE_CHECKING:
+    from ..images import Scan
+    from ..inference import SegmentOptions
+    from ..models import LoadedModel
+    from ..report import ReportOptions
+
+
+def segment_file(
+    source: Path,
+    paths: OutputPaths,
+    *,
+    model: LoadedModel | str | None = None,
+    options: SegmentOptions | None = None,
+    point: OperatingPointChoice | None = None,
+    series: str | None = None,
+    report: ReportOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> SegmentResult:
+    """Read ``source``, find its lesions and write ``paths``, all of them or none.
+
+    ``model`` is a loaded model (for many scans) or the name of one; None takes the default.
+    ``options`` and ``point`` say how the network runs and what counts as a lesion; what they leave
+    open is as the model recommends. ``series`` picks one of a DICOM folder. ``report`` says what
+    goes into ``paths.report``; None is the usual. ``progress`` is told the stages of ``STAGES``;
+    ``cancel`` is asked between steps.
+
+    Raises ``InputError`` if input, outputs or model cannot be used, ``Cancelled`` if told so.
+    """
+    source, began = Path(source), time.perf_counter()
+    check_source(source)
+    if paths.dicom_seg is not None:
+        from ..images.formats.dicom_seg import require_highdicom
+
+        require_highdicom()
+    timings: dict[str, float] = {}
+    with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
+        # Cheap checks come first: an unknown model or a senseless operating point is said before
+        # a large file is read.
+        options, used = _resolved(model, options, point)
+        scan = _read(source, series, paths, timings, progress)
+        _stop_if(cancel)
+        runner = ScanRunner(_loaded(model, timings), options, used)
+        run = runner.prepare(source, scan, timings, progress=progress, cancel=cancel)
+        runner.network(run, progress=progress, cancel=cancel)
+        result = runner.finish(
+            run, Wanted(paths, report), outputs, began=began, progress=progress, cancel=cancel
+        )
+        _stop_if(cancel)
+        outputs.commit()
+        if progress is not None:
+            progress("write", 1, 1)
+    return result
+
+
+def _resolved(
+    model: LoadedModel | str | None,
+    options: SegmentOptions | None,
+    point: OperatingPointChoice | None,
+) -> tuple[SegmentOptions, OperatingPoint]:
+    """Options and operating point, completed by what the model recommends."""
+    from ..inference import SegmentOptions
+    from ..models import Manifest, find_model
+
+    if model is None or isinstance(model, str):
+        manifest = Manifest.from_file(find_model(model))
+    else:
+        manifest = model.manifest
+    options = (options or SegmentOptions()).for_model(manifest)
+    recommended = manifest.operating_point(options.views)
+    return options, (point or OperatingPointChoice()).resolve(recommended)
+
+
+def _read(
+    source: Path,
+    series: str | None,
+    paths: OutputPaths,
+    timings: dict[str, float],
+    progress: Progress | None,
+) -> Scan:
+    from ..inference.device import prepare_environment
+
+    prepare_environment()
+    from ..images import read_scan
+
+    tell = progress or (lambda stage, done, total: None)
+    tell("read", 0, 1)
+    step = time.perf_counter()
+    scan = read_scan(source, series=series)
+    timings["read"] = time.perf_counter() - step
+    if paths.dicom_seg is not None and scan.format != "dicom":
+        raise InputError(
+            source, "is not DICOM, which DICOM SEG has to refer to", "Leave out --dicom-seg"
+        )
+    tell("read", 1, 1)
+    return scan
+
+
+def _loaded(model: LoadedModel | str | None, timings: dict[str, float]) -> LoadedModel:
+    if model is not None and not isinstance(model, str):
+        return model
+    from ..models import load_model
+
+    step = time.perf_counter()
+    loaded = load_model(model)
+    timings["model"] = time.perf_counter() - step
+    return loaded
+
+
+def _stop_if(cancel: Cancel | None) -> None:
+    if cancel is not None and cancel():
+        raise Cancelled

@@ -1,0 +1,29 @@
+"""The input of a run: is it there, and can it be opened?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def check_source(source: Path) -> None:
+    """Raise ``InputError`` unless ``source`` is there and can be opened."""
+    try:
+        if source.is_dir():
+            os.listdir(source)
+        elif source.exists() and not source.is_file():
+            # Opening a pipe would wait for ever.
+            raise InputError(source, "is neither a file nor a folder", "Give a scan")
+        else:
+            with open(source, "rb"):
+                pass
+    except FileNotFoundError:
+        raise InputError(source, "there is no such file or folder", "Check the path") from None
+    except PermissionError:
+        raise InputError(source, "may not be read", "Ask its owner for permission") from None
+    except OSError as error:
+        raise InputError(
+            source, f"cannot be read ({error.strerror or error})", "Check the path and the disk"
+        ) from error
