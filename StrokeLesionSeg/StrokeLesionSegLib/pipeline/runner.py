@@ -5,6 +5,7 @@ The steps may run in three threads, each for another scan; that is how a batch o
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -162,31 +163,31 @@ class ScanRunner:
         from ..lesions import write_sidecar, write_table
 
         model, options, paths = self.model, self.predictor.options, wanted.paths
-        writers: list[tuple[Path | None, Callable[[Path], None]]] = [
-            (
-                paths.report,
-                lambda path: write_report(path, result, scan, model, options, wanted.report),
-            ),
-            (paths.table, lambda path: write_table(path, result.lesion_map)),
-            (
-                paths.sidecar,
-                lambda path: write_sidecar(
-                    path, {**wanted.sidecar, **describe(result, scan, model, options)}
-                ),
-            ),
-        ]
-        for path, content in wanted.more:
-            writers.append((path, lambda path, content=content: write_sidecar(path, content)))
-        for path, write in writers:
-            if path is None:
-                continue
-            try:
-                write(outputs.staged(path))
-            except InputError as error:
-                # The message has to name the file that was asked for, not the staged one.
-                raise InputError(path, error.cause, error.remedy) from error
-            except OSError as error:
-                raise os_input_error(error, path) from error
+
+        def page(path: Path) -> None:
+            write_report(path, result, scan, model, options, wanted.report)
+
+        def sidecar(path: Path) -> None:
+            write_sidecar(path, {**wanted.sidecar, **describe(result, scan, model, options)})
+
+        _write(outputs, paths.report, page)
+        _write(outputs, paths.table, lambda path: write_table(path, result.lesion_map))
+        _write(outputs, paths.sidecar, sidecar)
+        for more, content in wanted.more:
+            _write(outputs, more, functools.partial(write_sidecar, content=content))
+
+
+def _write(outputs: OutputSet, path: Path | None, write: Callable[[Path], None]) -> None:
+    """Stage one document, if it is wanted; ``InputError`` that names it."""
+    if path is None:
+        return
+    try:
+        write(outputs.staged(path))
+    except InputError as error:
+        # The message has to name the file that was asked for, not the staged one.
+        raise InputError(path, error.cause, error.remedy) from error
+    except OSError as error:
+        raise os_input_error(error, path) from error
 
 
 def find_in(prediction: Prediction, point: OperatingPoint) -> LesionMap:
