@@ -143,7 +143,7 @@ def test_a_thread_that_breaks_ends_the_batch(
 
     def broken(*arguments):  # type: ignore[no-untyped-def]
         found = arguments[0] if where != "predict" else None
-        stem = found.stem if found else arguments[0].scan.path.name
+        stem = found.stem if found else arguments[0].run.source.name
         if "ase2" in stem:
             raise SystemExit("enough")
         return step(*arguments)
