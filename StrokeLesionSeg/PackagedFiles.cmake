@@ -67,6 +67,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/space/alignment.py
   StrokeLesionSegLib/images/space/brainbox.py
   StrokeLesionSegLib/images/space/canonical.py
+  StrokeLesionSegLib/images/space/grid_map.py
   StrokeLesionSegLib/images/space/partial.py
   StrokeLesionSegLib/images/space/registration.py
   StrokeLesionSegLib/images/space/registration_fit.py

@@ -115,7 +115,7 @@ def panel(
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_in.child_widgets)
     clipboard = stand_in.application().clipboard()
     monkeypatch.setattr(slicer.app, "clipboard", lambda: clipboard, raising=False)
-    monkeypatch.setattr(sample, "simulate", simulated_once)
+    monkeypatch.setattr(sample, "stroke_in_head", simulated_once)
     # Exceptions in slots are printed and swallowed by Qt: collect them.
     swallowed: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: swallowed.append(error))

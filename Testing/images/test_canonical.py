@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from StrokeLesionSegLib.images import Grid, Volume, from_canonical, read_scan, to_canonical
-from StrokeLesionSegLib.images.space.canonical import nearest_ras
+from StrokeLesionSegLib.images.space.grid_map import nearest_ras
 
 ORIENTATIONS = [
     np.array([[axis, flip] for axis, flip in zip(order, flips, strict=True)])

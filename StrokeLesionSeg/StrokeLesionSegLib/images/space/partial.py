@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...boxes import Box
-from ..volume import Grid
 from . import resample
-from .canonical import Canonical, _centred_map, _index_map, _plan, grid_spacing, nearest_ras
+from .canonical import Canonical
+from .grid_map import grid_spacing
 
 
 class NativeParts:
@@ -26,32 +26,21 @@ class NativeParts:
     """
 
     def __init__(self, canonical: Canonical) -> None:
-        native, target = canonical.native, canonical.volume.grid
-        self._native, self._shape = native, target.shape
+        native, grids = canonical.native, canonical.grid_map()
+        self._native, self._shape = native, grids.canonical.shape
+        self._reorder, self._exact = grids.reorder, grids.exact
         self._weights: list[NDArray[np.float32]] | None = None
-        self._exact = False
-        if canonical.alignment is not None:
-            self._reorder = nearest_ras(native)
-            moved = Grid(
-                self._reorder.grid.shape, canonical.alignment.matrix @ self._reorder.grid.affine
-            )
-            self._matrix, self._offset = _index_map(target, moved)
+        if grids.exact:
+            self._matrix, self._offset = np.eye(3), np.zeros(3)
+        elif grids.straight:
+            self._weights = [grids.weights_to_ordered(axis) for axis in range(3)]
+            self._matrix = np.diag(grid_spacing(grids.ordered)[::-1])
+            centres = [
+                (np.asarray(grid.shape[::-1]) - 1) / 2 for grid in (grids.canonical, grids.ordered)
+            ]
+            self._offset = centres[0] - self._matrix @ centres[1]
         else:
-            self._reorder, grid, self._exact, straight = _plan(native)
-            ordered = self._reorder.grid
-            if self._exact:
-                self._matrix, self._offset = np.eye(3), np.zeros(3)
-            elif straight:
-                spacing = grid_spacing(ordered)
-                self._weights = [
-                    resample.averaging_weights(target.shape[a], ordered.shape[a], spacing[a])
-                    for a in range(3)
-                ]
-                self._matrix = np.diag(spacing[::-1])
-                centres = [(np.asarray(s[::-1]) - 1) / 2 for s in (target.shape, ordered.shape)]
-                self._offset = centres[0] - self._matrix @ centres[1]
-            else:
-                self._matrix, self._offset = _centred_map(grid, ordered)
+            self._matrix, self._offset = grids.to_canonical()
         # Native ijk to reordered ijk: the row-th reordered axis is native axis axes[row].
         turn, shift = np.zeros((3, 3)), np.zeros(3)
         size = native.shape[::-1]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..volume import Volume
 from ..window import apply_window, foreground_threshold, window_range
-from .canonical import nearest_ras
+from .grid_map import nearest_ras
 from .template import template_brain, template_head, template_t1
 
 #: Voxel size of the reduced scan in mm.
