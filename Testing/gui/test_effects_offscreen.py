@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import time
 import types
@@ -868,3 +869,12 @@ def test_registration_names_files_that_slicers_loader_finds(
         assert icon.availableSizes()[0].width() == 48
         assert scripted.python.clone().name == scripted.name
         scripted.python.cleanup()
+
+
+def test_the_recipe_of_an_effect_runs(desk: Any) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
+    recipe = re.search(
+        r"^```python slicer\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.M
+    )
+    assert recipe is not None
+    exec(recipe[1], {"__name__": "a_recipe"})

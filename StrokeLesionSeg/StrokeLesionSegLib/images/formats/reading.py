@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -9,7 +10,12 @@ from ...errors import InputError
 from .scan import Scan
 
 SUPPORTED = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd or a DICOM folder"
-_ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+#: What reads a file, by the ending of its name in lower case: module (of this package, or absolute)
+#: and function, which takes the path and ``allow_constant`` and returns a ``Scan``.
+READERS = {
+    **dict.fromkeys((".nii", ".nii.gz"), (".nifti", "read_nifti")),
+    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), (".itk_formats", "read_itk")),
+}
 
 
 def read_scan(
@@ -57,14 +63,11 @@ def _dispatch(path: Path, series: str | None, allow_constant: bool) -> Scan:
         path.stat()  # raises with the reason: missing, or a folder above that may not be entered
     if not path.is_file():
         raise InputError(path, "is neither a file nor a folder", f"Give {SUPPORTED}")
-    if name.endswith((".nii", ".nii.gz")):
-        from .nifti import read_nifti
-
-        return read_nifti(path, allow_constant=allow_constant)
-    if name.endswith(_ITK):
-        from .itk_formats import read_itk
-
-        return read_itk(path, allow_constant=allow_constant)
+    for ending, (module, function) in READERS.items():
+        if name.endswith(ending):
+            read = getattr(importlib.import_module(module, __package__), function)
+            scan: Scan = read(path, allow_constant=allow_constant)
+            return scan
     if name.endswith((".hdr", ".img", ".img.gz", ".hdr.gz")):
         raise InputError(
             path,
