@@ -30,6 +30,8 @@ class NativeParts:
         self._native, self._shape = native, grids.canonical.shape
         self._reorder, self._exact = grids.reorder, grids.exact
         self._weights: list[NDArray[np.float32]] | None = None
+        self._matrix: NDArray[np.float64]
+        self._offset: NDArray[np.float64]
         if grids.exact:
             self._matrix, self._offset = np.eye(3), np.zeros(3)
         elif grids.straight:
