@@ -63,7 +63,7 @@ class SegmentEditorLesionClicksEffect(LesionEffect):
             _("Not lesion"), _("A click says: this is not lesion. With Alt: this is.")
         )
         add(_("A click says:"), widgets.row([self.lesionButton, self.otherButton]))
-        self.addThresholdRow(_("Where the answer of model and clicks is cut."))
+        self.addThresholdRow(_("Probability threshold of the corrected segment."))
         self.table = widgets.table(
             [_("Click"), _("Says"), _("R, A, S (mm)")], _("Choose a row to go there.")
         )

@@ -196,7 +196,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.applyButton.setToolTip(tip)
         if self._pending is not None:
             share = int(100 * self._pending[0].session.fraction_done)
-            self.applyButton.setText(_("Applied when known ({share} %)").format(share=share))
+            self.applyButton.setText(_("Applying when ready ({share} %)").format(share=share))
         else:
             self.applyButton.setText(_("Apply"))
 

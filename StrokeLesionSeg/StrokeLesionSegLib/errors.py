@@ -1,4 +1,4 @@
-"""The two ways a run may end on purpose. Everything else is a defect of ours."""
+"""Expected failures; anything else is a defect of ours."""
 
 from __future__ import annotations
 

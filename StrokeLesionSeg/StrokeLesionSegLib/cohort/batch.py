@@ -105,7 +105,7 @@ def run_batch(
 
     Raises ``InputError`` if arguments, model or ``out`` cannot be used, if another batch works in
     ``out``, or if the disk is full. A scan that cannot be used is no error: it is in ``failed``.
-    After ``KeyboardInterrupt`` or a kill, the same call goes on where it ended.
+    After ``KeyboardInterrupt`` or a kill, the same call resumes.
     """
     options = options or BatchOptions()
     source, out = Path(os.path.abspath(source)), Path(os.path.abspath(out))

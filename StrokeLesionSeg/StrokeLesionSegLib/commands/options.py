@@ -88,7 +88,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto takes a half precision where it is fast and proves close to float32",
     )
     network.add_argument(
-        "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all that we have"
+        "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all available CPUs"
     )
     network.add_argument(
         "--batch-size", type=number(1, 1024, kind=int), metavar="N", help="slices at a time"

@@ -29,7 +29,7 @@ from .slices import PATCH, VIEWS
 
 
 def initialise(network: torch.nn.Module) -> None:
-    """He initialisation, and a head that starts at "rather no lesion"."""
+    """He initialisation, and a head biased towards background."""
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -34,7 +34,7 @@ _WIDEST_MM = 700.0
 # Starts followed to their local maximum: at most, and before the others.
 _STARTS = 6
 _FIRST_STARTS = 2
-# Heads are smaller than MNI152's, which is larger than life.
+# Heads are smaller than MNI152's, which is larger than the average head.
 _USUAL_SCALE = 0.9
 # How wide brightness is evened out, and the blocks that this is found on.
 _LOCAL_MM = 25.0

@@ -327,7 +327,7 @@ class EngineProcess:
                 return Failure(cause, remedy, tail)
         if self.returncode in (-9, 137):
             return Failure(
-                _("The engine was ended by the system, most often for want of memory."),
+                _("The system killed the engine, probably out of memory."),
                 _("Close other programs, or choose 'Fast', and try again."),
                 tail,
             )

@@ -44,7 +44,7 @@ def view(state: PanelState) -> PanelView:
     """The texts for a state."""
     enabled, tooltip = True, _("Find lesions in this image. Nothing that exists is overwritten.")
     if state.running:
-        step = _("You can go on working in Slicer meanwhile. Cancel stops at once, leaves nothing.")
+        step = _("Keep working in Slicer meanwhile. Cancel stops at once, with no partial result.")
         tooltip = _("Stop the run. The scene stays as it is.")
     elif state.installing:
         enabled = False

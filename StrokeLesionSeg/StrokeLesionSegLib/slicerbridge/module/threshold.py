@@ -196,8 +196,8 @@ class ThresholdEditor:
         if not beside and (finished(segment) or changed(segment, patch)):
             raise ValueError(
                 _(
-                    "The segment was corrected by hand or finished since: undo and redo of the "
-                    "sliders would lose that, and were not done."
+                    "The segment was corrected by hand or finished since. "
+                    "Not undone: manual edits would be lost."
                 )
             )
         there = segmentation.GetSegment(state.segment_id)
