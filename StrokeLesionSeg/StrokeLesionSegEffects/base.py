@@ -12,9 +12,8 @@ from slicer.i18n import tr as _
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.slicerbridge.editor.mirror import MirrorView
 from StrokeLesionSegLib.slicerbridge.editor.store import Opening, shared_store
-from StrokeLesionSegLib.slicerbridge.editor.target import EditTarget
+from StrokeLesionSegLib.slicerbridge.editor.target import CannotEdit, EditTarget
 from StrokeLesionSegLib.slicerbridge.editor.views import view_plane
-from StrokeLesionSegLib.slicerbridge.editor.write import CannotEdit
 
 from . import widgets
 from .registration import newEffect

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..i18n import tr as _
-from .target import EditGrid
+from .target import CannotEdit, EditGrid
 from .views import ViewPlane
-from .write import CannotEdit
 
 if TYPE_CHECKING:
     from ...editing import Region

@@ -22,8 +22,8 @@ from ..i18n import tr as _
 from ..scene.provenance import TAG, Provenance, get_tag
 from ..scene.results import PROBABILITY_ROLE, add_map, find_segmentation, maps_of, same_parent
 from ..scene.volumes import affine_from_node, node_by_id
-from .target import EditGrid, EditTarget, resampled, volume_of_image
-from .write import CannotEdit, segment_voxels
+from .target import CannotEdit, EditGrid, EditTarget, resampled, volume_of_image
+from .write import segment_voxels
 
 if TYPE_CHECKING:
     from ...editing import EditingSession

@@ -20,6 +20,10 @@ from ..scene.results import finished
 from ..scene.volumes import affine_from_node, node_by_id
 
 
+class CannotEdit(Exception):
+    """Why nothing was changed, in a sentence for the user."""
+
+
 @dataclass(frozen=True)
 class EditTarget:
     """One segment of one segmentation, by their ids: selections may move while work goes on."""
@@ -83,8 +87,6 @@ class EditGrid:
         extent = image.GetExtent()
         shape = tuple(extent[2 * a + 1] - extent[2 * a] + 1 for a in (2, 1, 0))
         if min(shape) < 1:
-            from .write import CannotEdit
-
             raise CannotEdit(_("The segmentation has no geometry yet: choose a source volume."))
         first = (extent[4], extent[2], extent[0])
         affine = _matrix_of(image)

@@ -18,11 +18,7 @@ from numpy.typing import NDArray
 
 from ...boxes import Box, is_empty
 from ..i18n import tr as _
-from .target import EditGrid, EditTarget, empty_image, voxels_of_image
-
-
-class CannotEdit(Exception):
-    """Why nothing was changed, in a sentence for the user."""
+from .target import CannotEdit, EditGrid, EditTarget, empty_image, voxels_of_image
 
 
 def segment_voxels(
