@@ -92,6 +92,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/stages.py
   StrokeLesionSegLib/inference/views.py
   StrokeLesionSegLib/inference/volumetric.py
+  StrokeLesionSegLib/inference/whole_head.py
   StrokeLesionSegLib/lazy.py
   StrokeLesionSegLib/learning/__init__.py
   StrokeLesionSegLib/learning/clicks.py

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +9,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from StrokeLesionSegLib.inference.click_stamp import stamp
-from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE
+from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
 from StrokeLesionSegLib.learning.clicks import Click, channels_of, clicks_on_errors
 from StrokeLesionSegLib.learning.step import StepOptions, make_batch, make_step, voxel_weight
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
-from StrokeLesionSegLib.learning.strokes.shapes import MaskBank
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
+from stroketrain.cli import main
 from stroketrain.volumetric.checkpoint import Progress, load_run, save_run
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.page import draw_page
 from stroketrain.volumetric.trainer import TrainOptions, train
+from volumetric_support import head_folder
 
 
 def small() -> VolumetricUNet:
@@ -31,23 +30,7 @@ def small() -> VolumetricUNet:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> HeadFolder:
-    """A folder as ``prepare_heads`` makes it, with the template as its only person."""
-    path = tmp_path_factory.mktemp("heads")
-    (path / "heads").mkdir()
-    image = upsample_linear(template_head().array)[HEAD_BOX].round().astype(np.uint8)
-    ventricles = np.packbits(np.zeros(HEAD_SHAPE, bool))
-    np.savez(path / "heads" / "one.npz", image=image, ventricles=ventricles, coarse=True)
-    k, j, i = np.ogrid[:160, :192, :160]
-    ball = (k - 90) ** 2 + (j - 100) ** 2 + (i - 45) ** 2 < 18**2
-    bank = MaskBank.of([ball])
-    for part in ("train", "validation"):
-        np.savez(
-            path / f"masks-{part}.npz",
-            starts=bank.starts, shapes=bank.shapes, offsets=bank.offsets, bits=bank.bits,
-        )  # fmt: skip
-    np.save(path / "template.npy", np.zeros((80, 96, 80), np.float32))
-    (path / "split.json").write_text(json.dumps({"train": ["one"], "validation": ["one"]}))
-    return HeadFolder(path)
+    return head_folder(tmp_path_factory.mktemp("heads"))
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -71,6 +54,18 @@ def test_a_run_goes_on_where_it_was(folder: HeadFolder, tmp_path: Path) -> None:
     moved = load_file(state)
     assert any(not torch.equal(kept[n], moved[n]) for n in kept if n.startswith("network."))
     assert float(moved["optimizer.step.head.weight"]) == 4
+
+
+def test_the_command_trains_and_refuses_what_it_would_ignore(
+    folder: HeadFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", str(folder.path), str(tmp_path / "run"), "--network", "volumetric"]
+    assert main([*words, "--steps", "1", "--seed", "1"]) == 0
+    assert capsys.readouterr().out.startswith("1 steps in")
+    assert main([*words, "--batch", "4"]) == 2
+    assert "--batch: the volumetric network does not take it" in capsys.readouterr().err
+    assert main(["fit", str(tmp_path), str(tmp_path / "x"), "--network", "volumetric"]) == 2
+    assert "no folder of prepared heads" in capsys.readouterr().err
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from .commands import (
     export,
     figures,
     fit,
+    heads,
     prepare,
+    release,
     simulate,
     split,
     tune,
@@ -24,7 +26,8 @@ from .commands import (
 
 # In the order of the help text.
 COMMANDS = (
-    simulate, prepare, split, fit, experiments, figures, bench, clicks, evaluate, tune, export
+    simulate, prepare, split, heads, fit, release, experiments, figures, bench, clicks, evaluate,
+    tune, export,
 )  # fmt: skip
 
 

@@ -15,11 +15,8 @@ from .options import prepare
 from .progress import print_json
 
 if TYPE_CHECKING:
-    from ..inference import Device
     from ..models import LoadedModel
 
-# A brain on the 1 mm grid, cropped to its box: slices, rows and columns.
-_BRAIN = (150, 192, 160)
 _OPTIONAL = ("highdicom", "rich", "nilearn", "matplotlib", "lightning", "dask", "slicer-core")
 
 
@@ -66,7 +63,7 @@ def gather(requested: str = "auto") -> dict[str, Any]:
 
     device = choose_device(requested)
     precision, why = choose_precision("auto", device)
-    models, expected = _models(device)
+    models, expected = _models()
     return {
         "versions": {**software_versions(), **_optional_versions()},
         "machine": {
@@ -98,7 +95,7 @@ def _optional_versions() -> dict[str, str]:
     return versions
 
 
-def _models(device: Device) -> tuple[list[dict[str, str]], str]:
+def _models() -> tuple[list[dict[str, str]], str]:
     """Each model with the verdict on its checksum, and the expected time of the default one."""
     from ..models import find_model, list_models, load_model
 
@@ -121,37 +118,29 @@ def _models(device: Device) -> tuple[list[dict[str, str]], str]:
             line["sha256"] = f"ok, {manifest.weights['sha256']}"
             if manifest.directory == default:
                 line["default"] = "yes"
-                expected = f"{_expected_seconds(model, device):.1f} s of network time for one scan"
+                expected = f"{_expected_seconds(model):.1f} s of network time for one scan"
         lines.append(line)
     lines += [{"name": problem.where, "fault": str(problem)} for problem in problems]
     return lines, expected
 
 
-def _expected_seconds(model: LoadedModel, device: Device) -> float:
-    """Time of the axial slices of one brain, extrapolated from one batch that is measured."""
-    import numpy as np
+def _expected_seconds(model: LoadedModel) -> float:
+    """Time of the network for one head, measured on the template after a first run."""
 
-    from ..inference import available_threads, prepare_network
-    from ..inference.device import torch_threads
-    from ..inference.prepare import running
+    from ..images import MNI_GRID, Volume
+    from ..images.space.template import template_head, upsample_linear
+    from ..inference import CANONICAL, make_predictor
+    from ..inference.placing import place
 
-    slices, rows, columns = _BRAIN
-    prepared = prepare_network(model.network, model.manifest.channels, device)
-    size = prepared.batch_size(rows, columns)
-    batch = prepared.empty_batch(size, rows, columns)
-    # Not zeros: on some processors arithmetic with zeros or denormals takes another time.
-    noise = np.random.default_rng(0).random((size, rows, columns), dtype=np.float32)
-    with torch_threads(available_threads()), running():
-        import torch
-
-        batch[:, prepared.channels.index("t1")] = torch.from_numpy(noise).to(batch.dtype)
-        prepared.probability(batch)  # the first call chooses algorithms and allocates
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            prepared.probability(batch)
-            times.append(time.perf_counter() - started)
-    return sorted(times)[1] / size * slices
+    predictor = make_predictor(model)
+    head = Volume(upsample_linear(template_head().array), MNI_GRID.affine)
+    seconds = 0.0
+    for _ in range(2):  # the first run chooses algorithms and allocates
+        prepared = predictor.prepare(place(head, None, CANONICAL))
+        started = time.perf_counter()
+        predictor.predict(prepared)
+        seconds = time.perf_counter() - started
+    return seconds
 
 
 def _memory() -> str:

@@ -101,6 +101,10 @@ class EditedScan:
         return oblique_plane(point, normal, self.background.box, self.multiple)
 
 
+# The shipped model of slices that takes clicks.
+_CLICKS = "stroke-t1-sim"
+
+
 def open_scan(
     volume: Volume,
     model: LoadedModel,
@@ -121,6 +125,11 @@ def open_scan(
         raise ValueError(
             f"a probability of shape {probability.shape} for a scan of {volume.array.shape}"
         )
+    if model.manifest.kind != "slices":
+        from ..models import load_model
+
+        # A model of whole heads gives the automatic mask; clicks are answered slice by slice.
+        model = load_model(_CLICKS)
     predictor = SlicesPredictor(model, options)
     ready = before_network(volume, predictor, alignment=alignment, progress=progress, cancel=cancel)
     windowed, canonical, manifest = ready.prepared, ready.placed.canonical, model.manifest

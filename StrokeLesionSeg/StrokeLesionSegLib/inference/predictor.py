@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from ..models import LoadedModel
 
 # Kind of model (``Manifest.kind``): module of this package, and class.
-_KINDS = {"slices": ("slices", "SlicesPredictor")}
+_KINDS = {
+    "slices": ("slices", "SlicesPredictor"),
+    "volumetric": ("whole_head", "WholeHeadPredictor"),
+}
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,11 @@ class StepOptions:
 
     guided: float = 0.3
     rounds: int = 3
-    positive: float = 1.5
+    positive: float = 3.0
     hard: float = 0.3
     ventricle: float = 0.5
     never: float = 2.0
-    false_negative: float = 0.5
+    false_negative: float = 0.6
     no_mirror: float = 0.06
 
 

@@ -13,6 +13,8 @@ T1 = "t1"
 #: The same slice of the scan mirrored at the midsagittal plane of the MNI grid (x to -x, in mm);
 #: zeros for a scan that does not lie on that grid.
 MIRROR = "t1_mirror"
+#: The template's T1, for networks that see the whole head in MNI space.
+TEMPLATE = "template"
 GUIDANCE = ("click_positive", "click_negative", "previous_probability")
 #: What a network of so many inputs takes, unless it is said otherwise.
 BY_NUMBER = {1: (T1,), 4: (T1, *GUIDANCE)}
@@ -33,4 +35,4 @@ def offset_mm(channel: str) -> int | None:
 
 def known(channel: str) -> bool:
     """Whether this version can fill the channel."""
-    return channel in (T1, MIRROR, *GUIDANCE) or offset_mm(channel) is not None
+    return channel in (T1, MIRROR, TEMPLATE, *GUIDANCE) or offset_mm(channel) is not None

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,18 @@ _FOR_PRESETS = ("override", "loss", "lr_schedule", "split")
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
     p: argparse.ArgumentParser = commands.add_parser("fit", help="train a network on a cache")
-    p.add_argument("cache", help="of stroketrain prepare; none with --simulate for its scans alone")
+    p.add_argument(
+        "cache",
+        help="of stroketrain prepare; none with --simulate for its scans alone; with --network "
+        "volumetric the folder of stroketrain heads",
+    )
     p.add_argument("out", type=Path)
-    p.add_argument("--network", default=json.dumps(NETWORK), help="the network's spec as JSON")
+    p.add_argument(
+        "--network",
+        default=json.dumps(NETWORK),
+        help="the network's spec as JSON, or volumetric: whole heads, strokes simulated on the "
+        "fly, resumed where OUT holds a run",
+    )
     FitOptions.add_arguments(p)
     p.add_argument(
         "--simulate", metavar="DATA", help="draw scans while training; DATA as in simulate, or none"
@@ -72,6 +82,8 @@ def run(a: argparse.Namespace) -> None:
         torch.set_num_threads(a.threads)
     if a.preset:
         _fit_preset(a)
+    elif a.network == "volumetric":
+        _fit_volumetric(a)
     else:
         _fit(a)
 
@@ -113,6 +125,38 @@ def _fit(a: argparse.Namespace) -> None:
     cache = None if a.cache == "none" and simulate else Path(a.cache)
     options = FitOptions.from_arguments(a, network, simulate)
     print(fit(cache, a.out, options, _runtime(a, "bf16-mixed")))
+
+
+def _fit_volumetric(a: argparse.Namespace) -> None:
+    """Whole heads at once; goes on where the run in ``a.out`` was stopped."""
+    from ..volumetric.heads import HeadFolder
+    from ..volumetric.trainer import TrainOptions, train
+
+    taken = {"minutes", "steps", "lr", "guided", "workers", "seed", "start"}
+    others = [n for n in FitOptions.arguments() if n not in taken]
+    _refuse(
+        a, [*others, *_SIMULATION, "precision"], "the volumetric network does not take it",
+        "leave it out",
+    )  # fmt: skip
+
+    def given(name: str, usual: Any) -> Any:
+        """What was asked for; ``usual`` where nothing was."""
+        value = getattr(a, name)
+        return usual if value == a.plain.get_default(name) else value
+
+    usual = TrainOptions()
+    options = TrainOptions(
+        minutes=a.minutes,
+        steps=given("steps", None),
+        rate=given("lr", usual.rate),
+        threads=a.threads or usual.threads,
+        workers=given("workers", usual.workers),
+        seed=given("seed", None),
+        save_minutes=given("save_seconds", 60 * usual.save_minutes) / 60,
+        step=replace(usual.step, guided=given("guided", usual.step.guided)),
+    )
+    progress = train(HeadFolder(Path(a.cache)), a.out, options, start=a.start)
+    print(f"{progress.step} steps in {progress.seconds / 60:.0f} minutes; {a.out}")
 
 
 def _fit_preset(a: argparse.Namespace) -> None:

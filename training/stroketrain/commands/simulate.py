@@ -25,12 +25,19 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--subjects", type=int, help="subject names for the one procedural head")
     p.add_argument("--unlabelled", type=int, default=0, help="so many further scans in Testing, "
                    "without a mask (R2.0)")  # fmt: skip
+    p.add_argument("--page", action="store_true", help="write one PNG instead: simulated strokes "
+                   "of the volumetric training beside real patients")  # fmt: skip
+    p.add_argument("--heads", type=Path, help="with --page: folder made by stroketrain heads")
+    p.add_argument("--real", type=Path, help="with --page: folder of patients' *_T1w.nii.gz")
     p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
     p.set_defaults(run=run)
 
 
 def run(a: argparse.Namespace) -> None:
     """Raises ``InputError`` for a data folder without people."""
+    if a.page:
+        _page(a)
+        return
     from ..simulate.tree import simulate_tree
 
     if a.data is not None and not (a.data / "t1").is_dir():
@@ -50,3 +57,16 @@ def run(a: argparse.Namespace) -> None:
     )
     sick = sum(1 for r in records if r["volume_ml"] > 0)
     print(f"{len(records)} simulated scans in {a.out}, {sick} with lesions")
+
+
+def _page(a: argparse.Namespace) -> None:
+    from ..volumetric.heads import HeadFolder
+    from ..volumetric.page import draw_page
+
+    if a.heads is None:
+        raise InputError("--page", "needs people to draw in", "add --heads FOLDER")
+    scans = 48 if a.scans == 24 else a.scans
+    for n, name in enumerate(
+        draw_page(HeadFolder(a.heads), a.out, scans=scans, seed=a.seed, real=a.real), 1
+    ):
+        print(f"{n:3d}  {name}")

@@ -33,8 +33,8 @@ CHANNELS = (
 # What is tried; the second threshold is what a lesion has to reach somewhere.
 POINTS = tuple(
     OperatingPoint(low, high, ml, mean)
-    for low in (0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
-    for high in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+    for low in (0.2, 0.3, 0.4, 0.5)
+    for high in (0.5, 0.6, 0.7, 0.8, 0.9)
     for ml in (0.1, 0.3)
     for mean in (0.0, 0.4)
     if high > low

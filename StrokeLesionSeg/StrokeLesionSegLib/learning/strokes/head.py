@@ -107,8 +107,8 @@ def simulate_head(
     # Then what changes it, from the inside out.
     if mimic("atrophy", 0.3):
         atrophy(g, image, anatomy)
-    if mimic("wide sulci", 0.3):
-        for _ in range(1 + choose(g, 3)):
+    if mimic("wide sulci", 0.2):
+        for _ in range(1 + choose(g, 2)):
             wide_sulci(g, image, anatomy, levels)
     if mimic("leukoaraiosis", 0.2):
         leukoaraiosis(g, image, ventricles, anatomy, levels)

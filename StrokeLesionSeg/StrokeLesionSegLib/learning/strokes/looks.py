@@ -45,11 +45,12 @@ def draw_kind(g: Generator, volume_ml: float) -> str:
     r = uniform(g, 0, 1)
     if volume_ml < 1.5 and r < 0.4:
         return "lacune"
-    if r < 0.36:
+    # A large one that is old is fluid for the most part.
+    if r < (0.5 if volume_ml > 20 else 0.36):
         return "cavity"
-    if r < 0.70:
+    if r < (0.85 if volume_ml > 20 else 0.70):
         return "mixed"
-    return "faint" if r < 0.93 else "laminar"
+    return "faint" if r < 0.94 else "laminar"
 
 
 def draw_lesion(
@@ -143,7 +144,9 @@ def _destroyed(
     wanted = noise_field(g, size, uniform(g, 3, 16)) * uniform(g, 0.7, 1.6) + lean
     wanted = wanted + (inner - 0.7) * uniform(g, 0, 6)
     cavity = torch.sigmoid(wanted * uniform(g, 2, 12))
-    fluid = levels.cavity * uniform(g, 0.7, 1.4)
+    # From the darkest fluid of the head to a little brighter than that of the ventricles.
+    fluid = levels.fluid + (levels.cavity - levels.fluid) * uniform(g, 0, 1)
+    fluid = fluid * uniform(g, 0.6, 1.4)
     fluid = fluid + 0.03 * levels.white * noise_field(g, size, uniform(g, 2, 6)) * uniform(g, 0, 1)
     if chance(g, 0.5):
         fluid = fluid + _strands(g, size) * span * uniform(g, 0.15, 0.8)

@@ -44,13 +44,14 @@ def atrophy(g: Generator, image: Tensor, anatomy: Anatomy) -> None:
 
 def wide_sulci(g: Generator, image: Tensor, anatomy: Anatomy, levels: Levels) -> None:
     """One part of the cortex with wide sulci, tissue between them unchanged."""
-    shape = _at_surface(g, anatomy, uniform(g, 15, 90))
+    shape = _at_surface(g, anatomy, uniform(g, 10, 50))
     if shape is None:
         return
     t = image[shape.box]
     wide = t
-    for _ in range(1 + choose(g, 3)):
+    for _ in range(1 + choose(g, 2)):
         wide = erode(wide)
+    wide = t + (wide - t) * uniform(g, 0.4, 1.0)
     # Only where fluid is near: white matter below stays as it is.
     fluid = levels.fluid + 0.25 * (levels.white - levels.fluid)
     image[shape.box] += (
@@ -78,20 +79,20 @@ def cleft(g: Generator, image: Tensor, anatomy: Anatomy, levels: Levels) -> None
 def cyst(g: Generator, image: Tensor, anatomy: Anatomy, levels: Levels) -> None:
     """An arachnoid cyst: smooth, clear, sharp, outside of the tissue; or a mega cisterna magna."""
     r, side = uniform(g, 0, 1), -1.0 if chance(g, 0.5) else 1.0
-    if r < 0.45:  # behind and below the cerebellum
+    if r < 0.55:  # behind and below the cerebellum
         centre = voxel(uniform(g, -62, -38), uniform(g, -96, -76), uniform(g, -10, 10))
         ml, reach = math.exp(uniform(g, math.log(1.5), math.log(25))), 14.0
-    elif r < 0.70:  # in front of the temporal pole
+    elif r < 0.75:  # in front of the temporal pole
         centre = voxel(uniform(g, -34, -16), uniform(g, 8, 24), side * uniform(g, 28, 44))
-        ml, reach = math.exp(uniform(g, math.log(1), math.log(25))), 16.0
-    elif r < 0.80:  # beside the brain stem
+        ml, reach = math.exp(uniform(g, math.log(1), math.log(12))), 14.0
+    elif r < 0.88:  # beside the brain stem
         centre = voxel(uniform(g, -50, -36), uniform(g, -42, -28), side * uniform(g, 16, 26))
         ml, reach = uniform(g, 0.5, 5), 12.0
     else:  # over the convexity
         place = anatomy.places[choose(g, len(anatomy.places))].float()
         if anatomy.depth[tuple(int(v) for v in place)] > 8:
             return
-        centre, ml, reach = place, uniform(g, 1, 20), 12.0
+        centre, ml, reach = place, uniform(g, 0.5, 5), 8.0
     shape = blob(g, centre, ml, 1.5, 0.1)
     if shape is None:
         return

@@ -41,7 +41,9 @@ def scanned(g: Generator, image: Tensor, anatomy: Anatomy, coarse: bool) -> Tens
         x = _moved(g, x)
     there = (x > 0.01).float()
     if chance(g, 0.5):
-        x = x * uniform(g, 0.85, 1.15) + uniform(g, -0.04, 0.04) * there
+        # Bright fat or vessels leave the brain dim within the window.
+        dim = uniform(g, 0.5, 0.85) if chance(g, 0.25) else uniform(g, 0.85, 1.15)
+        x = x * dim + uniform(g, -0.04, 0.04) * there
     if chance(g, 0.6):
         strength = math.exp(uniform(g, math.log(0.005), math.log(0.06)))
         where = there if chance(g, 0.8) else torch.ones_like(x)

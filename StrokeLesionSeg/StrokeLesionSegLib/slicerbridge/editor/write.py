@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from ...boxes import Box, is_empty
 from ..i18n import tr as _
-from .target import CannotEdit, EditGrid, EditTarget, empty_image, voxels_of_image
+from .target import CannotEdit as CannotEdit
+from .target import EditGrid, EditTarget, empty_image, voxels_of_image
 
 
 def segment_voxels(

@@ -1,0 +1,81 @@
+"""A release cut out of a run: a model that the engine loads and runs, and the run as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume
+from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
+from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+from StrokeLesionSegLib.models import load_model
+from StrokeLesionSegLib.operating_point import OperatingPoint
+from stroketrain.volumetric import release
+from stroketrain.volumetric.heads import HeadFolder
+from stroketrain.volumetric.release import ReleaseOptions, cut_release
+from stroketrain.volumetric.trainer import TrainOptions, train
+from stroketrain.volumetric.validation import ScanScore, summary
+from volumetric_support import head_folder
+
+POINTS = (OperatingPoint(0.3, 0.7, 0.1), OperatingPoint(0.5, 0.9, 0.1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> HeadFolder:
+    return head_folder(tmp_path_factory.mktemp("heads"))
+
+
+def test_a_release_is_a_model_that_runs(
+    folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release, "POINTS", POINTS)
+    run, out = tmp_path / "run", tmp_path / "model"
+    options = TrainOptions(steps=1, workers=0, threads=2, seed=1)
+    train(folder, run, options)
+    before = (run / "state.json").read_text()
+    made = cut_release(folder, run, out, ReleaseOptions("fresh", "0.1", minutes=0.05), options)
+    assert (run / "state.json").read_text() == before
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["kind"] == "volumetric"
+    assert manifest["training"]["steps"] >= 2
+    assert manifest["metrics"]["validation"] == made["validation"]
+    assert manifest["inference"]["threshold"] in {p.threshold for p in POINTS}
+    head = upsample_linear(template_head().array)[:189, :233, :197]
+    found = segment_volume(
+        Volume(head, MNI_GRID.affine),
+        load_model(out),
+        SegmentOptions(precision="float32"),
+        alignment=Alignment.identity(),
+    )
+    assert found.probability.array.shape == MNI_GRID.shape
+    assert np.isfinite(found.probability.array).all()
+    assert not list(tmp_path.glob("*.kept"))
+
+
+def test_a_folder_without_a_run_is_refused(folder: HeadFolder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no saved run"):
+        cut_release(
+            folder, tmp_path, tmp_path / "m", ReleaseOptions("a", "1"), TrainOptions(steps=1)
+        )
+
+
+def test_a_summary_keeps_the_kinds_apart() -> None:
+    scores = [
+        ScanScore("a chronic", "chronic", 10, 9, 0.8, 1.0, 0.001),
+        ScanScore("b faint", "faint", 10, 2, 0.2, 0.5, 0.0),
+        ScanScore("c healthy", "healthy", 0, 0, 1, 1, 0),
+        ScanScore("d healthy", "healthy", 0, 1.5, 0, 0, 0),
+    ]
+    assert summary(scores) == {
+        "chronic Dice": 0.8,
+        "chronic F1": 1.0,
+        "faint Dice": 0.2,
+        "faint F1": 0.5,
+        "healthy empty": 0.5,
+        "healthy worst mL": 1.5,
+        "ventricle share": 0.0005,
+        "ventricle worst": 0.001,
+    }
