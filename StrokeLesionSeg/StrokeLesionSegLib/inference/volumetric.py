@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .click_stamp import stamp
 from .head_box import HEAD_BOX, INNER_SHAPE
 
 if TYPE_CHECKING:
@@ -54,6 +56,36 @@ def head_channels(image: Tensor, mirror: bool = True, flipped: bool = False) -> 
         second = torch.zeros_like(second)
     template = torch.from_numpy(template_channel().copy())[None, None]
     return torch.cat([unshuffle(first[None, None]), unshuffle(second[None, None]), template], 1)
+
+
+def takes_clicks(network: nn.Module) -> bool:
+    """Whether it is a volumetric network with channels for clicks and the previous answer."""
+    from ..networks.volumetric import CHANNELS, VolumetricUNet
+
+    return isinstance(network, VolumetricUNet) and network.in_channels == CHANNELS
+
+
+def with_clicks(
+    scan: Tensor, clicks: Iterable[tuple[tuple[int, int, int], bool]], previous: Tensor
+) -> Tensor:
+    """(1, 27, K, J, I): all that goes into the network, channels last.
+
+    ``scan``: (1, 17, K, J, I), what ``head_channels`` gives or a box of it. ``clicks``: place k, j,
+    i in it and whether lesion is there. ``previous``: (2 K, 2 J, 2 I), what was answered before.
+    """
+    import torch
+
+    from ..networks.volumetric import unshuffle
+
+    shape = tuple(scan.shape[2:])
+    marks = np.zeros((2, *shape), np.float32)
+    for place, lesion in clicks:
+        stamp(marks[0 if lesion else 1], place)
+    full = torch.empty((1, 27, *shape), memory_format=torch.channels_last_3d)
+    full[:, :17] = scan
+    full[0, 17:19] = torch.from_numpy(marks)
+    full[:, 19:] = unshuffle(previous[None, None])
+    return full
 
 
 def answer_head(

@@ -191,6 +191,24 @@ class WholeHeadPredictor:
             p = torch.roll(p, [-v for v in shift], (1, 2, 3))
         return p.numpy()
 
+    def runner(self, scan: HeadScan) -> tuple[Callable[[Tensor], Tensor], str]:
+        """The network as a function, for callers that ask about one head again and again.
+
+        The function takes (1, 27, K, J, I) at 2 mm and gives lesion and ventricle, (2, 2 K, 2 J,
+        2 I) probabilities on the CPU. The second value is the number format, checked on this scan.
+        """
+        from .prepare import running
+
+        threads = available_threads(self.options.threads)
+        with torch_threads(threads), self._network(scan) as (run, format_):
+            pass
+
+        def ask(full: Tensor) -> Tensor:
+            with torch_threads(threads), running():
+                return run(full)
+
+        return ask, format_.name
+
     @contextmanager
     def _network(self, scan: HeadScan) -> Iterator[tuple[Callable[[Tensor], Tensor], _Format]]:
         """The network as a function of its input, in a number format checked on this scan."""

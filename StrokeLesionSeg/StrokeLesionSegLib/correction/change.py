@@ -1,0 +1,64 @@
+"""What a user says of a mask, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..boxes import EMPTY, Box
+
+Voxel = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Click:
+    """``voxel``: (k, j, i) on the scan's own grid. ``lesion``: what the user says it is."""
+
+    voxel: Voxel
+    lesion: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What a click, a stroke or an undo changed in a mask.
+
+    Attributes
+    ----------
+    box: the smallest box of native voxels that holds all changes; ``EMPTY`` if there are none.
+    changed: bool, of the box's shape: the voxels that changed.
+    lesion: True if they were added to the mask, False if they were removed.
+    voxels, volume_ml: how much changed; neither is negative.
+    model_voxels: how many of them the model proposed. The others were painted around the click.
+    whole_head: the answer came from a pass over the whole head, since the change went beyond the
+        cube around the click.
+    """
+
+    box: Box
+    changed: NDArray[np.bool_]
+    lesion: bool
+    voxels: int = 0
+    volume_ml: float = 0.0
+    model_voxels: int = 0
+    whole_head: bool = False
+
+    @classmethod
+    def none(cls, lesion: bool) -> Change:
+        """Nothing changed."""
+        return cls(EMPTY, np.zeros((0, 0, 0), bool), lesion)
+
+    @property
+    def painted_only(self) -> bool:
+        """True if something changed and the model had nothing to say about it."""
+        return self.voxels > 0 and self.model_voxels == 0
+
+    @property
+    def sentence(self) -> str:
+        """What happened, for the user."""
+        if not self.voxels:
+            return "The mask says so already; nothing changed."
+        done = "added" if self.lesion else "removed"
+        if self.painted_only:
+            return f"The model sees nothing here: painted {self.volume_ml:.2f} mL {done}."
+        return f"{self.volume_ml:.2f} mL {done}."

@@ -1,0 +1,453 @@
+"""The session behind every correction of one scan's mask: effects, robot and Python call it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..boxes import EMPTY, Box, extents, intersect, is_empty, join, whole_box, within
+from ..errors import InputError
+from ..images.volume import Grid, Volume
+from ..inference.head_box import HEAD_SHAPE, INNER_SHAPE
+from ..operating_point import OperatingPoint
+from .change import Change, Click, Voxel
+from .merge import merge_around
+from .network import Answers, Place, at_1_mm, cube_around, is_whole, whole_head
+
+if TYPE_CHECKING:
+    from ..images import Alignment
+    from ..inference import SegmentOptions
+    from ..inference.progress import Cancel, Progress
+    from ..models import LoadedModel
+    from .head_map import HeadMap
+
+# Side of the cube around a click in voxels of 2 mm: 96 mm.
+_SIDE = 48
+# What is painted where the model has nothing to say, in mm around the click.
+_BALL_MM = 2.0
+# Where the mask contradicts the probability the network is told of one just beyond the threshold,
+# by this share of the way to 1 or 0. It was trained on its own answers: corrected to near 1 and 0
+# it holds on to them, and clicks bring less.
+_BEYOND = 0.1
+# Old steps are forgotten beyond so many bytes of probability that they keep.
+_HISTORY_BYTES = 200_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """What undo needs: the change, what the session had there before, clicks and probability."""
+
+    change: Change
+    made: NDArray[np.bool_]
+    clicks: dict[Voxel, bool]
+    patch: tuple[Box, NDArray[np.float32]] | None
+
+
+class CorrectionSession:
+    """Corrects the lesion mask of one scan by clicks and strokes.
+
+    Arrays are (K, J, I) on the native grid ``grid``; voxels are (k, j, i) on it. A click asks the
+    network about the cube of 96 mm around it, with all clicks so far and with what was answered
+    before; the rule in ``merge`` decides what of the answer changes the mask. A session is used
+    from one thread.
+
+    Callers that keep the mask themselves hand it in with every call: voxels in which it differs
+    from what the session made are held as painted or erased by hand. Callers that do not read
+    ``mask``.
+
+    Attributes
+    ----------
+    grid: the native grid. alignment: of the scan; one with ``ok`` false was not used.
+    warnings: one sentence each.
+    point: the operating point; its threshold is where answers to clicks are cut, too.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        head: HeadMap,
+        answers: Answers,
+        point: OperatingPoint,
+        *,
+        probability: NDArray[np.floating[Any]] | None = None,
+        mask: NDArray[Any] | None = None,
+        alignment: Alignment | None = None,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.grid, self.point = grid, point
+        self.alignment, self.warnings = alignment, tuple(warnings)
+        self._head, self._answers = head, answers
+        self._clicks: dict[Voxel, bool] = {}
+        self._steps: deque[_Step] = deque()
+        self._uncertainty: NDArray[np.float32] | None = None
+        # The native probability, while it is that of the head array.
+        self._native: NDArray[np.float32] | None = None
+        if probability is None:
+            self._probability, self._uncertainty = answers.head((), None)
+        else:
+            self._native = _shaped(probability, grid.shape, "probability").astype(np.float32)
+            self._probability = np.clip(head.from_native(self._native), 0, 1)
+        first = self.automatic_mask() if mask is None else _shaped(mask, grid.shape, "mask") != 0
+        self._mask = np.array(first, bool, order="C")
+        self._made = self._mask.copy()
+
+    @classmethod
+    def open(
+        cls,
+        volume: Volume,
+        model: LoadedModel,
+        *,
+        alignment: Alignment | None = None,
+        mask: NDArray[Any] | None = None,
+        probability: NDArray[np.floating[Any]] | None = None,
+        options: SegmentOptions | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+    ) -> CorrectionSession:
+        """A session on ``volume``, a T1 on any grid.
+
+        ``alignment``: of the same volume, if it is known; else it is found as ``options`` say.
+        ``mask``: what is to be corrected, by default the automatic mask. ``probability``: what the
+        model said of this scan, by default the model is asked.
+
+        Raises ``InputError`` for a model that does not answer clicks and for a scan that cannot be
+        used, ``Cancelled`` if told so, ``ValueError`` for arrays of another shape.
+        """
+        from ..inference import SegmentOptions, before_network
+        from ..inference.whole_head import WholeHeadPredictor
+        from .head_map import HeadMap
+        from .network import ClickNetwork
+
+        check_model(model)
+        for name, array in (("mask", mask), ("probability", probability)):
+            if array is not None:
+                _shaped(array, volume.array.shape, name)
+        predictor = WholeHeadPredictor(model, options or SegmentOptions())
+        ready = before_network(
+            volume, predictor, alignment=alignment, progress=progress, cancel=cancel
+        )
+        canonical = ready.placed.canonical
+        assert canonical is not None  # the predictor works on the canonical grid
+        return cls(
+            volume.grid,
+            HeadMap(canonical, ready.prepared.start),
+            ClickNetwork(predictor, ready.prepared),
+            model.manifest.operating_point(),
+            probability=probability,
+            mask=mask,
+            alignment=ready.found,
+            warnings=ready.warnings,
+        )
+
+    # --- what is known -------------------------------------------------------------------------
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The mask as the session knows it: bool, read-only."""
+        return _read_only(self._mask)
+
+    @property
+    def clicks(self) -> tuple[Click, ...]:
+        """All clicks, in their order; of several on one voxel the last."""
+        return tuple(Click(voxel, lesion) for voxel, lesion in self._clicks.items())
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """What the model says by now, knowing the clicks: float32, read-only."""
+        if self._native is None:
+            self._native = np.clip(self._head.all_to_native(self._probability), 0, 1)
+        return _read_only(self._native)
+
+    @property
+    def uncertainty(self) -> NDArray[np.float32] | None:
+        """Standard deviation over the passes of the last ``renew``; None before the first."""
+        if self._uncertainty is None:
+            return None
+        return _read_only(self._head.all_to_native(self._uncertainty))
+
+    def automatic_mask(self) -> NDArray[np.bool_]:
+        """The probability at the operating point: bool, a new array."""
+        from ..lesions import find_lesions
+
+        return find_lesions(self.probability, self.grid.affine, self.point).mask != 0
+
+    def voxel_at(self, ras_mm: Sequence[float]) -> Voxel:
+        """The voxel nearest to a place in RAS mm; raises ``InputError`` outside of the scan."""
+        index = np.linalg.inv(self.grid.affine) @ np.array([*ras_mm, 1.0])
+        k, j, i = (int(n) for n in np.rint(index[2::-1]))
+        self._check((k, j, i))
+        return k, j, i
+
+    # --- corrections ---------------------------------------------------------------------------
+
+    def click(self, voxel: Voxel, lesion: bool, mask: NDArray[Any] | None = None) -> Change:
+        """Say that ``voxel`` is lesion or is not; see ``merge`` for what then changes.
+
+        ``mask``: as it is now, if others may have changed it. Raises ``InputError`` for a voxel
+        outside of the scan and ``ValueError`` for a mask of another shape; then nothing happens.
+        """
+        return self.stroke([voxel], lesion, mask)
+
+    def stroke(
+        self, voxels: Sequence[Voxel], lesion: bool, mask: NDArray[Any] | None = None
+    ) -> Change:
+        """Many clicks of one kind as one step, answered by one call of the network."""
+        places = [(int(k), int(j), int(i)) for k, j, i in voxels]
+        for voxel in places:
+            self._check(voxel)
+        self._take(mask)
+        if not places:
+            return Change.none(lesion)
+        before = dict(self._clicks)
+        wrong = [voxel for voxel in dict.fromkeys(places) if self._mask[voxel] != lesion]
+        for voxel in places:
+            self._clicks.pop(voxel, None)  # what is said last stands last
+            self._clicks[voxel] = lesion
+        change, patch = Change.none(lesion), None
+        if wrong:
+            change, patch = self._answered(wrong, lesion, before)
+        made = self._made[change.box][change.changed]
+        self._steps.append(_Step(change, made, before, patch))
+        self._forget()
+        self._set(change, lesion)
+        return change
+
+    def undo(self, mask: NDArray[Any] | None = None) -> Change | None:
+        """Take the last click or stroke back; None if there is none.
+
+        Voxels that were painted or erased since stay so. ``mask`` may be as it was before the
+        click already (by an undo of the caller's own): what the session knows follows.
+        """
+        self._take(mask)
+        if not self._steps:
+            return None
+        step = self._steps.pop()
+        change, lesion = step.change, step.change.lesion
+        back = change.changed & (self._mask[change.box] == lesion)
+        self._mask[change.box][back] = not lesion
+        self._made[change.box][change.changed] = step.made
+        self._clicks = dict(step.clicks)
+        if step.patch is not None:
+            self._probability[at_1_mm(step.patch[0])] = step.patch[1]
+            self._native = None
+        return self._as_change(change.box, back, not lesion, 0, False)
+
+    def renew(self, mask: NDArray[Any] | None = None) -> None:
+        """Ask about the whole head anew: probability and uncertainty change, the mask does not."""
+        self._take(mask)
+        stamps = self._stamps()
+        previous = self._agreed(whole_box(HEAD_SHAPE)) if stamps else None
+        self._probability, self._uncertainty = self._answers.head(stamps, previous)
+        self._native = None
+        # What earlier steps kept belongs to another answer.
+        self._steps = deque(_Step(s.change, s.made, s.clicks, None) for s in self._steps)
+
+    def start_from(self, mask: NDArray[Any]) -> None:
+        """Correct this mask from now on; none of it counts as painted by hand. Clicks stay."""
+        self._mask = np.array(_shaped(mask, self.grid.shape, "mask") != 0, bool, order="C")
+        self._made = self._mask.copy()
+        self._steps.clear()
+
+    def change_threshold(self, threshold: float) -> None:
+        """Cut at another probability from now on; the mask stays as it is.
+
+        Raises ``ValueError`` for one outside (0, 1].
+        """
+        own = self.point
+        self.point = OperatingPoint.at(
+            threshold, own.second_threshold, own.min_volume_ml, own.min_mean_probability
+        )
+
+    # --- within ---------------------------------------------------------------------------------
+
+    def _check(self, voxel: Voxel) -> None:
+        if not all(0 <= n < size for n, size in zip(voxel, self.grid.shape, strict=True)):
+            raise InputError("click", f"voxel {voxel} is outside the scan", "Click into the image")
+
+    def _take(self, mask: NDArray[Any] | None) -> None:
+        if mask is not None:
+            self._mask = np.array(_shaped(mask, self.grid.shape, "mask") != 0, bool, order="C")
+
+    def _set(self, change: Change, lesion: bool) -> None:
+        for array in (self._mask, self._made):
+            array[change.box][change.changed] = lesion
+
+    def _answered(
+        self, wrong: list[Voxel], lesion: bool, before: dict[Voxel, bool]
+    ) -> tuple[Change, tuple[Box, NDArray[np.float32]] | None]:
+        """What clicks on voxels that the mask has otherwise change; and the probability before,
+        which the answer has replaced."""
+        box = self._box_of(wrong)
+        if box is None:  # beyond what the network sees: only what is painted
+            found = self._merged(wrong, lesion, before, None, None)
+            return self._as_change(*found[:2], lesion, found[2], False), None
+        answer = self._ask(box, wrong)
+        found = self._merged(wrong, lesion, before, box, answer)
+        if not is_whole(box) and self._at_face(found, box):
+            box = whole_head()
+            answer = self._ask(box, wrong)
+            found = self._merged(wrong, lesion, before, box, answer)
+        part = at_1_mm(box)
+        patch = (box, self._probability[part].copy())
+        self._probability[part] = answer
+        self._native = None
+        return self._as_change(*found[:2], lesion, found[2], is_whole(box)), patch
+
+    def _box_of(self, voxels: list[Voxel]) -> Box | None:
+        """What of the head to ask about, in voxels of 2 mm; None if all lie outside of it."""
+        places = np.floor((self._head.place_of(np.array(voxels)) + 0.5) / 2).astype(int)
+        there = places[((places >= 0) & (places < INNER_SHAPE)).all(axis=1)]
+        if not len(there):
+            return None
+        low, high = (tuple(int(n) for n in ends) for ends in (there.min(axis=0), there.max(axis=0)))
+        return cube_around(low, high, _SIDE) or whole_head()  # type: ignore[arg-type]
+
+    def _stamps(self, new: Sequence[Voxel] = ()) -> list[tuple[Place, bool]]:
+        """The clicks at 2 mm: the new ones, and those that the mask still bears out."""
+        voxels = [v for v, y in self._clicks.items() if self._mask[v] == y or v in new]
+        if not voxels:
+            return []
+        places = np.floor((self._head.place_of(np.array(voxels)) + 0.5) / 2).astype(int)
+        stamps = {}
+        for voxel, place in zip(voxels, places.tolist(), strict=True):
+            if all(0 <= n < size for n, size in zip(place, INNER_SHAPE, strict=True)):
+                stamps[tuple(place)] = self._clicks[voxel]
+        return list(stamps.items())
+
+    def _ask(self, box: Box, new: Sequence[Voxel]) -> NDArray[np.float32]:
+        return self._answers.cube(box, self._stamps(new), self._agreed(at_1_mm(box)))
+
+    def _agreed(self, box: Box) -> NDArray[np.float32]:
+        """The probability in a box of the head (1 mm), made to agree with the mask."""
+        p, marked = self._probability[box], self._head.mask_in(self._mask, box)
+        high = np.float32(self.point.threshold + _BEYOND * (1 - self.point.threshold))
+        low = np.float32(self.point.threshold * (1 - _BEYOND))
+        return np.where(marked, np.maximum(p, high), np.minimum(p, low))
+
+    def _merged(
+        self,
+        voxels: list[Voxel],
+        lesion: bool,
+        before: dict[Voxel, bool],
+        box: Box | None,
+        answer: NDArray[np.float32] | None,
+    ) -> tuple[Box, NDArray[np.bool_], int]:
+        shape, threshold = self.grid.shape, self.point.threshold
+
+        def held(window: Box) -> NDArray[np.bool_]:
+            found = self._mask[window] != self._made[window]
+            for voxel in before:
+                if all(s.start <= n < s.stop for n, s in zip(voxel, window, strict=True)):
+                    found[tuple(n - s.start for n, s in zip(voxel, window, strict=True))] = True
+            return found
+
+        def propose(window: Box) -> NDArray[np.bool_]:
+            if box is None or answer is None:
+                return self._mask[window].copy()
+            return self._native_answer(window, at_1_mm(box), answer) >= threshold
+
+        def near(window: Box) -> NDArray[np.bool_]:
+            found = np.zeros(extents(window), bool)
+            for voxel in voxels:
+                self._paint_ball(found, window, voxel)
+            return found
+
+        limit = EMPTY if box is None else self._head.native_box(at_1_mm(box))
+        limit = limit if not is_empty(limit) else EMPTY
+        return merge_around(self._mask, held, propose, near, voxels, lesion, limit)
+
+    def _native_answer(
+        self, window: Box, box: Box, answer: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The answer in ``box`` of the head on a native window. Around the box stands the
+        probability that agrees with the mask: there nothing is proposed."""
+        needs = self._head.native_needs(window)
+        shared = intersect(needs, box)
+        if shared == needs:
+            return self._head.to_native(answer[within(needs, box)], window)
+        part = np.zeros(extents(needs), np.float32)
+        there = intersect(needs, whole_box(HEAD_SHAPE))
+        if not is_empty(there):
+            part[within(there, needs)] = self._agreed(there)
+        if not is_empty(shared):
+            part[within(shared, needs)] = answer[within(shared, box)]
+        return self._head.to_native(part, window)
+
+    def _paint_ball(self, found: NDArray[np.bool_], window: Box, voxel: Voxel) -> None:
+        columns = self.grid.affine[:3, :3]
+        reach = [int(_BALL_MM / s) + 1 for s in self.grid.spacing[::-1]]
+        k, j, i = (slice(n - r, n + r + 1) for n, r in zip(voxel, reach, strict=True))
+        part = intersect((k, j, i), window)
+        if is_empty(part):
+            return
+        z, y, x = np.ogrid[part]
+        off = [
+            row[0] * (x - voxel[2]) + row[1] * (y - voxel[1]) + row[2] * (z - voxel[0])
+            for row in columns
+        ]
+        found[within(part, window)] |= off[0] ** 2 + off[1] ** 2 + off[2] ** 2 <= _BALL_MM**2 + 1e-6
+
+    def _at_face(self, found: tuple[Box, NDArray[np.bool_], int], box: Box) -> bool:
+        """Whether a change reaches a face of the cube that is not one of the head box."""
+        bounds, changed, _ = found
+        if is_empty(bounds):
+            return False
+        voxels = np.argwhere(changed) + [part.start for part in bounds]
+        places = self._head.place_of(voxels)
+        margin = np.maximum(1.0, self._head.step)
+        low, high = places.min(axis=0) - margin, places.max(axis=0) + margin
+        return any(
+            (a < p.start > 0) or (b > p.stop - 1 and p.stop < n)
+            for a, b, p, n in zip(low, high, at_1_mm(box), HEAD_SHAPE, strict=True)
+        )
+
+    def _as_change(
+        self, box: Box, changed: NDArray[np.bool_], lesion: bool, by_model: int, whole: bool
+    ) -> Change:
+        count = int(np.count_nonzero(changed))
+        if not count:
+            return Change.none(lesion)
+        return Change(
+            box, changed, lesion, count, count * self.grid.voxel_volume_ml, by_model, whole
+        )
+
+    def _forget(self) -> None:
+        kept = 0
+        for n, step in enumerate(reversed(self._steps)):
+            kept += 0 if step.patch is None else step.patch[1].nbytes
+            if kept > _HISTORY_BYTES:
+                for _ in range(len(self._steps) - n):
+                    self._steps.popleft()
+                return
+
+
+def check_model(model: LoadedModel) -> None:
+    """Raises ``InputError`` for a model that does not answer clicks in three dimensions."""
+    from ..inference.volumetric import takes_clicks
+
+    if takes_clicks(model.network):
+        return
+    slices = model.manifest.kind == "slices"
+    raise InputError(
+        model.manifest.name,
+        "works slice by slice and does not answer clicks" if slices else "was made without clicks",
+        "Choose a volumetric model with clicks, or paint and erase by hand",
+    )
+
+
+def _shaped(array: NDArray[Any], shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    array = np.asarray(array)
+    if array.shape != shape:
+        raise ValueError(f"a {name} of shape {array.shape} for a scan of {shape}")
+    return array
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.setflags(write=False)
+    return view
