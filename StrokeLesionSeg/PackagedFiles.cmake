@@ -29,6 +29,12 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/score.py
   StrokeLesionSegLib/commands/segment.py
   StrokeLesionSegLib/commands/tables.py
+  StrokeLesionSegLib/correction/__init__.py
+  StrokeLesionSegLib/correction/change.py
+  StrokeLesionSegLib/correction/head_map.py
+  StrokeLesionSegLib/correction/merge.py
+  StrokeLesionSegLib/correction/network.py
+  StrokeLesionSegLib/correction/session.py
   StrokeLesionSegLib/editing/__init__.py
   StrokeLesionSegLib/editing/background.py
   StrokeLesionSegLib/editing/brush.py

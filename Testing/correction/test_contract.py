@@ -72,7 +72,9 @@ class Sessions(RuleBasedStateMachine):
         before = self.mask.copy()
         held = (self.mask != self.made) | self.voxels_of(self.clicked)
         made, clicked = self.made.copy(), dict(self.clicked)
-        mask = self.mask.astype(np.uint8) if handed or (self.mask != self.session.mask).any() else None
+        mask = (
+            self.mask.astype(np.uint8) if handed or (self.mask != self.session.mask).any() else None
+        )
         change = self.session.stroke(changes, lesion, mask)
         after = np.array(self.session.mask)
         changed = after != before
@@ -123,7 +125,11 @@ class Sessions(RuleBasedStateMachine):
     @rule(voxel=places, lesion=st.booleans())
     def click_and_undo(self, voxel, lesion: bool) -> None:
         # Answered at random the probability shows whether undo brings back the one before.
-        before, p, clicks = self.mask.copy(), np.array(self.session.probability), self.session.clicks
+        before, p, clicks = (
+            self.mask.copy(),
+            np.array(self.session.probability),
+            self.session.clicks,
+        )
         self.said([voxel], lesion, True)
         self.undo(False)
         np.testing.assert_array_equal(self.mask, before)

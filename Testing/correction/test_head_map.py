@@ -140,7 +140,7 @@ def test_a_click_finds_its_lesion_however_the_scan_is_stored(columns: np.ndarray
     centre = np.array([9.0, -14.0, 16.0])  # RAS mm
     answers = BallAnswers(centre[::-1] - HEAD_ORIGIN_ZYX, 8.0)
     session = session_on(grid, answers)
-    change = session.click(session.voxel_at(centre + [1, 2, -1]), True)
+    change = session.click(session.voxel_at(centre + np.array([1, 2, -1])), True)
     k, j, i = np.nonzero(session.mask)
     found = nib.affines.apply_affine(grid.affine, np.stack([i, j, k], axis=1))
     np.testing.assert_allclose(found.mean(axis=0), centre, atol=0.2)

@@ -204,7 +204,9 @@ def test_cubes_lie_in_the_head_and_on_even_voxels() -> None:
     for place in [(0, 0, 0), (79, 95, 79), (40, 50, 30)]:
         box = cube_around(place, place, 48)
         assert all(part.stop - part.start == 48 for part in box)
-        assert all(0 <= part.start and part.stop <= n for part, n in zip(box, INNER_SHAPE, strict=True))
+        assert all(
+            part.start >= 0 and part.stop <= n for part, n in zip(box, INNER_SHAPE, strict=True)
+        )
         assert all(p.start <= n < p.stop for p, n in zip(box, place, strict=True))
     assert cube_around((10, 10, 10), (10, 60, 10), 48) is None
 
@@ -215,7 +217,9 @@ def test_cubes_lie_in_the_head_and_on_even_voxels() -> None:
 def test_the_threshold_moves_and_the_mask_stays(head) -> None:
     answers = BallAnswers((80, 96, 80), 8.0)
     p = 0.8 * answers.field
-    session = CorrectionSession(GRID, head, answers, session_on(GRID, answers, head=head).point, probability=p)
+    session = CorrectionSession(
+        GRID, head, answers, session_on(GRID, answers, head=head).point, probability=p
+    )
     before = session.mask.copy()
     np.testing.assert_array_equal(session.probability, p)
     np.testing.assert_array_equal(before, p >= 0.5)
@@ -300,7 +304,10 @@ def test_the_network_is_asked_as_in_training(opened: CorrectionSession) -> None:
     image = torch.from_numpy(network._scan.image)
     batch = make_batch(image, empty, empty, template, unshuffle(empty[None, None]), mirror=False)
     inside = [TrainingClick((4, 10, 10), True), TrainingClick((34, 30, 40), False)]
-    extra = [channels_of(inside, (48, 48, 48))[None], unshuffle(torch.from_numpy(previous)[None, None])]
+    extra = [
+        channels_of(inside, (48, 48, 48))[None],
+        unshuffle(torch.from_numpy(previous)[None, None]),
+    ]
     with torch.inference_mode():
         logits = volumetric().network(torch.cat([batch.cut(box).scan, *extra], dim=1))
     wanted = shuffle(torch.sigmoid(logits))[0, 0].numpy()

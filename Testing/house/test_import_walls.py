@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "models": {"networks"},
     "inference": {"images", "networks", "models"},
     "sample_scan": {"images"},
+    "correction": PARTS - {"networks"},
     "editing": PARTS - {"networks"},
     "learning": PARTS - {"lesions"},
     "report": {"outputs", "images", "lesions"},

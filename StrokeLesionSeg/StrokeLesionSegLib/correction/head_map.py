@@ -108,9 +108,7 @@ class HeadMap:
         flat = np.zeros(HEAD_SHAPE, np.int32)
         inside = np.ones(HEAD_SHAPE, bool)
         for axis, size in enumerate(self._shape):
-            along = [
-                (back[axis, n] * grid).astype(np.float32) for n, grid in enumerate((k, j, i))
-            ]
+            along = [(back[axis, n] * grid).astype(np.float32) for n, grid in enumerate((k, j, i))]
             place = along[0] + np.float32(offset[axis] + 0.5) + along[1] + along[2]
             np.floor(place, out=place)
             index = place.astype(np.int32)

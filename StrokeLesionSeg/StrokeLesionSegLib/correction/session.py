@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..boxes import EMPTY, Box, extents, intersect, is_empty, join, whole_box, within
+from ..boxes import EMPTY, Box, extents, intersect, is_empty, whole_box, within
 from ..errors import InputError
 from ..images.volume import Grid, Volume
 from ..inference.head_box import HEAD_SHAPE, INNER_SHAPE
@@ -337,7 +337,7 @@ class CorrectionSession:
         box: Box | None,
         answer: NDArray[np.float32] | None,
     ) -> tuple[Box, NDArray[np.bool_], int]:
-        shape, threshold = self.grid.shape, self.point.threshold
+        threshold = self.point.threshold
 
         def held(window: Box) -> NDArray[np.bool_]:
             found = self._mask[window] != self._made[window]
