@@ -201,28 +201,33 @@ def click(
 
     Its Dice at 0 clicks is that of the automatic mask.
     """
-    from StrokeLesionSegLib.editing import EditingSession
-
-    from .robot import robot_clicks
+    from .robot import robot_clicks, robot_corrections
 
     path = folder / f"robot-{noise_mm:g}mm.json"
     if path.exists():
         return read_sidecar(path)
     p, _ = load_maps(folder / f"{view}.npz")
     name, _, flips = view.partition("+")
-    options = SegmentOptions(
-        views=name, tta=bool(flips), threads=threads, device="cpu" if threads else "auto"
-    )
     started = time.perf_counter()
-    session = EditingSession.open(
-        Volume(np.array(scan.volume.array, np.float32), scan.volume.affine),
-        model,
-        options=options,
-        alignment=scan.alignment,
-        probability=p,
-    )
     rng = np.random.default_rng((scan.case.seed, round(noise_mm * 10)))
-    dice = robot_clicks(session, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
+    volume = Volume(np.array(scan.volume.array, np.float32), scan.volume.affine)
+    given: dict[str, Any] = {
+        "options": SegmentOptions(
+            views=name, tta=bool(flips), threads=threads, device="cpu" if threads else "auto"
+        ),
+        "alignment": scan.alignment,
+        "probability": p,
+    }
+    if model.manifest.kind == "volumetric":
+        from StrokeLesionSegLib.correction import CorrectionSession
+
+        corrected = CorrectionSession.open(volume, model, **given)
+        dice = robot_corrections(corrected, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
+    else:
+        from StrokeLesionSegLib.editing import EditingSession
+
+        session = EditingSession.open(volume, model, **given)
+        dice = robot_clicks(session, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
     row = {"noise_mm": noise_mm, "dice": dice, "seconds": time.perf_counter() - started}
     write_sidecar(path, row)
     return read_sidecar(path)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from StrokeLesionSegLib.correction import CorrectionSession
     from StrokeLesionSegLib.editing import EditingSession
+    from StrokeLesionSegLib.images import Grid
 
 
 def robot_clicks(
@@ -56,12 +58,7 @@ def robot_clicks(
         if place is None:
             dice.append(dice[-1])
             continue
-        index = np.array(place[::-1], np.float64)  # ijk
-        if noise_mm > 0:
-            for axis in range(3):
-                if axis != 2 - axial:
-                    index[axis] += rng.normal(0.0, noise_mm) / session.grid.spacing[axis]
-            index = np.clip(index, 0, np.array(wanted.shape[::-1]) - 1)
+        index = _aimed(place, session.grid, axial, noise_mm, rng)
         ras = session.grid.affine[:3, :3] @ index + session.grid.affine[:3, 3]
         # The robot means what it saw where it aimed, even if its hand slips.
         session.add_click(ras, bool(wanted[place]), axis=axial)
@@ -80,6 +77,47 @@ def robot_clicks(
         if watch is not None:
             watch(len(dice) - 1)
     return dice
+
+
+def robot_corrections(
+    session: CorrectionSession,
+    truth: NDArray[Any],
+    n: int,
+    *,
+    noise_mm: float = 0.0,
+    rng: np.random.Generator,
+) -> list[float]:
+    """As ``robot_clicks``, for a model that answers clicks in three dimensions.
+
+    The mask is the session's own, and so is every change of it. A click that misses what it was
+    meant for may say what the mask says already; then nothing changes.
+    """
+    wanted = np.asarray(truth) != 0
+    if wanted.shape != session.grid.shape:
+        raise ValueError(f"a truth of shape {wanted.shape} on a grid of {session.grid.shape}")
+    axial = axial_axis(session.grid.affine)
+    dice = [_dice(session.mask, wanted)]
+    for _ in range(n):
+        place = largest_error(session.mask, wanted, session.grid.spacing[::-1])
+        if place is not None:
+            index = np.rint(_aimed(place, session.grid, axial, noise_mm, rng)).astype(int)
+            k, j, i = index[::-1].tolist()
+            session.click((k, j, i), bool(wanted[place]))
+        dice.append(_dice(session.mask, wanted))
+    return dice
+
+
+def _aimed(
+    place: tuple[int, int, int], grid: Grid, axial: int, noise_mm: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Where the hand clicks that means ``place`` (k, j, i): i, j, k, in the same axial slice."""
+    index = np.array(place[::-1], np.float64)
+    if noise_mm > 0:
+        for axis in range(3):
+            if axis != 2 - axial:
+                index[axis] += rng.normal(0.0, noise_mm) / grid.spacing[axis]
+        index = np.clip(index, 0, np.array(grid.shape[::-1]) - 1)
+    return index
 
 
 def largest_error(
