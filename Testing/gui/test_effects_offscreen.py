@@ -361,7 +361,7 @@ def test_apply_waits_for_the_background_and_remembers_its_segment(desk: Any) -> 
     one.effect.onApply()
     assert one.scripted.selected == []
     assert not one.stand_in.raw(one.effect.applyButton).isEnabled()
-    assert "known" in one.stand_in.raw(one.effect.applyButton).text()
+    assert "when ready" in one.stand_in.raw(one.effect.applyButton).text()
     one.picture("StrokeLesion-5-waiting")
     one.editor.select("two")
     one.until(lambda: bool(one.scripted.selected))

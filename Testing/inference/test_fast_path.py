@@ -41,7 +41,7 @@ LEVELS = slice(78, 102)
 
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
-    return load_model()
+    return load_model("stroke-t1-sim")
 
 
 @pytest.fixture(scope="module")

@@ -187,6 +187,32 @@ def test_a_number_format_that_fails_its_check_is_given_up(
     assert found.probability.array.max() > 0.9
 
 
+def test_a_difference_that_no_reader_would_see_is_no_failure() -> None:
+    class Wavering(Thresholding):
+        """Its bright voxels lie at the threshold, a hair above in float32, a hair below else."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            z = super().forward(x)
+            hair = -0.002 if torch.is_autocast_enabled("cpu") else 0.002
+            return torch.where(z > 0, torch.full_like(z, hair), z)
+
+    found = segment_volume(
+        head_volume(), model(Wavering()), SegmentOptions(precision="bfloat16"), alignment=IDENTITY
+    )
+    assert found.details["precision"] == "bfloat16"
+    assert found.warnings == ()
+
+
+def test_views_that_change_nothing_are_told() -> None:
+    found = segment_volume(
+        head_volume(),
+        model(),
+        SegmentOptions(views="triplanar", precision="float32"),
+        alignment=IDENTITY,
+    )
+    assert any("three views change nothing" in w for w in found.warnings)
+
+
 def test_cancelling_stops_between_passes() -> None:
     from StrokeLesionSegLib.errors import Cancelled
 

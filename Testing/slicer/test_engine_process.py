@@ -86,7 +86,7 @@ def test_a_crash_shows_its_last_lines_and_a_remedy() -> None:
         ("raise ModuleNotFoundError(\"No module named 'torch'\")", "PyTorch is not installed"),
         ("raise MemoryError", "out of memory"),
         ("raise OSError(28, 'No space left on device')", "disk"),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "ended by the system"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "The system killed the engine"),
     ],
 )
 def test_known_failures_are_named(code: str, word: str) -> None:

@@ -190,7 +190,7 @@ def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Pa
     loaded = load_model(model)
     assert loaded.manifest.name == "tiny"
     assert loaded.manifest.training["data"]["scans"] == 4
-    assert loaded.manifest.preprocessing["window_low_of"] == WINDOW_LOW_OF == "volume"
+    assert loaded.manifest.preprocessing.window_low_of == WINDOW_LOW_OF == "volume"
     assert json.loads((cache / "index.json").read_text())["window_low_of"] == "volume"
     out = tmp_path / "scores.json"
     assert cli.main(["evaluate", str(tree), "--model", str(model), "--out", str(out)]) == 0

@@ -14,6 +14,7 @@ from .click_stamp import stamp
 from .head_box import HEAD_BOX, INNER_SHAPE
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 
@@ -40,22 +41,41 @@ class HeadAnswer:
     ventricle: NDArray[np.float32]
 
 
-def head_channels(image: Tensor, mirror: bool = True, flipped: bool = False) -> Tensor:
-    """(1, 17, 80, 96, 80): scan, mirrored scan, template, of a (160, 192, 160) image in [0, 1].
+def head_channels(
+    image: Tensor,
+    mirror: bool = True,
+    flipped: bool = False,
+    *,
+    empty: int = 0,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """(1, 17 + ``empty``, 80, 96, 80): scan, mirrored scan, template, of a (160, 192, 160) image in
+    [0, 1], and so many channels of 0; channels last.
 
     ``mirror``: False leaves the mirrored scan 0. ``flipped``: the mirrored scan takes the scan's
-    place and the reverse, for a second pass whose answer is flipped back.
+    place and the reverse, for a second pass whose answer is flipped back. ``dtype``: float32 unless
+    given.
     """
     import torch
 
     from ..networks.volumetric import unshuffle
 
-    other = torch.roll(image.flip(-1), 1, -1)
-    first, second = (other, image) if flipped else (image, other)
-    if not mirror:
-        second = torch.zeros_like(second)
-    template = torch.from_numpy(template_channel().copy())[None, None]
-    return torch.cat([unshuffle(first[None, None]), unshuffle(second[None, None]), template], 1)
+    out = torch.empty(
+        (1, 17 + empty, *INNER_SHAPE),
+        dtype=dtype or torch.float32,
+        memory_format=torch.channels_last_3d,
+    )
+    # One after the other, so that no more than one copy of the head is held beside.
+    for n, other in enumerate((flipped, not flipped)):
+        part = out[:, 8 * n : 8 * n + 8]
+        if n == 1 and not mirror:
+            part.zero_()
+            continue
+        shown = torch.roll(image.flip(-1), 1, -1) if other else image
+        part.copy_(unshuffle(shown[None, None]))
+    out[:, 16] = torch.from_numpy(template_channel().copy())
+    out[:, 17:].zero_()
+    return out
 
 
 def takes_clicks(network: nn.Module) -> bool:
@@ -107,9 +127,7 @@ def answer_head(
     x = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     answers = []
     for flipped in (False, True) if mirrored_pass else (False,):
-        scan = head_channels(x, flipped=flipped)
-        full = torch.cat([scan, torch.zeros(1, 10, *scan.shape[2:])], dim=1)
-        full = full.contiguous(memory_format=torch.channels_last_3d)
+        full = head_channels(x, flipped=flipped, empty=10)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             z = network(full)
         p = shuffle(torch.sigmoid(z.float()))[0]
