@@ -231,6 +231,8 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/MODEL_CARD.md
   Resources/Models/stroke-t1-sim/manifest.json
   Resources/Models/stroke-t1-sim/weights.safetensors
+  Resources/Models/stroke-t1-volumetric/manifest.json
+  Resources/Models/stroke-t1-volumetric/weights.safetensors
   Resources/Report/group.js
   Resources/Report/report.css
   Resources/Template/NOTICE.txt

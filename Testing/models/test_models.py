@@ -710,9 +710,13 @@ def test_shipped_models_are_sound(repository):
         model = load_directory(directory)
         assert model.manifest.name == directory.name
         assert model.manifest.weights["bytes"] <= 20e6
+        if model.manifest.kind == "volumetric":
+            shapes = (1, model.network.in_channels, 32, 32, 32), (1, 16, 32, 32, 32)
+        else:
+            shapes = (1, len(model.manifest.channels), 64, 64), (1, 1, 64, 64)
         with torch.no_grad():
-            out = model.network(torch.zeros(1, len(model.manifest.channels), 64, 64))
-        assert out.shape == (1, 1, 64, 64)
+            out = model.network(torch.zeros(shapes[0]))
+        assert out.shape == shapes[1]
         assert torch.isfinite(out).all()
 
 
