@@ -94,6 +94,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/predictor.py
   StrokeLesionSegLib/inference/prepare.py
   StrokeLesionSegLib/inference/progress.py
+  StrokeLesionSegLib/inference/scan_steps.py
   StrokeLesionSegLib/inference/slices.py
   StrokeLesionSegLib/inference/stages.py
   StrokeLesionSegLib/inference/views.py

@@ -25,6 +25,5 @@ def head_folder(path: Path) -> HeadFolder:
             path / f"masks-{part}.npz",
             starts=bank.starts, shapes=bank.shapes, offsets=bank.offsets, bits=bank.bits,
         )  # fmt: skip
-    np.save(path / "template.npy", np.zeros((80, 96, 80), np.float32))
     (path / "split.json").write_text(json.dumps({"train": ["one"], "validation": ["one"]}))
     return HeadFolder(path)

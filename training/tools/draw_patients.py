@@ -3,7 +3,7 @@
     python training/tools/draw_patients.py FOLDER OUT.png [--model NAME]
 
 FOLDER holds ``*_T1w.nii.gz``. Each row: six axial slices in MNI152 space, the patient's left on
-the left, the mask's outline in red, of the model's own ventricles nothing.
+the left, without and with the mask's outline in red.
 """
 
 from __future__ import annotations

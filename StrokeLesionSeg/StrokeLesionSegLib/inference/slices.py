@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boxes import Box, whole_box
-from ..errors import InputError
 from .device import available_threads, choose_device, peak_memory_bytes, torch_threads
 from .options import SegmentOptions
 from .placing import CANONICAL, PlacedScan, TargetGrid
 from .predictor import GridPrediction
 from .progress import Cancel, Progress
+from .scan_steps import intensity_window, searched_brain
 
 if TYPE_CHECKING:
     from ..models import LoadedModel
@@ -57,14 +57,10 @@ class SlicesPredictor:
 
     def prepare(self, scan: PlacedScan) -> WindowedScan:
         """Window the intensities and find the box that holds the brain."""
-        from ..images import apply_window, brain_box, window_range
+        from ..images import apply_window, brain_box
 
-        given = self.model.manifest.preprocessing
         array = scan.volume.array
-        try:
-            window = window_range(array, *given.window_percentiles, low_of=given.window_low_of)
-        except ValueError as error:
-            raise InputError("image", str(error), "Check that it is a T1 scan of a head") from error
+        window = intensity_window(scan, self.model.manifest.preprocessing)
         # The array is ours alone: windowing in place saves a copy of the volume.
         windowed = apply_window(array, window, out=array if array.flags.writeable else None)
         if self.options.crop and scan.canonical is not None:
@@ -91,12 +87,7 @@ class SlicesPredictor:
     def searched(self, windowed: WindowedScan) -> NDArray[np.bool_] | None:
         """Where a lesion may lie: near the MNI brain, if the model says so and the scan is
         aligned; else None."""
-        from ..images import brain_mask_for
-
-        margin, placed = self.model.manifest.preprocessing.brain_mask_margin_mm, windowed.placed
-        if margin is None or not placed.in_mni or placed.canonical is None:
-            return None
-        return np.asarray(brain_mask_for(placed.canonical, margin)) != 0
+        return searched_brain(windowed.placed, self.model.manifest.preprocessing)
 
     def predict(
         self,

@@ -20,6 +20,7 @@ from .placing import CANONICAL, PlacedScan, TargetGrid
 from .precision import PrecisionCheck, choose_precision, compare, torch_dtype
 from .predictor import GridPrediction
 from .progress import Cancel, Progress
+from .scan_steps import intensity_window, searched_brain
 from .volumetric import head_channels
 
 if TYPE_CHECKING:
@@ -94,14 +95,10 @@ class WholeHeadPredictor:
 
     def prepare(self, scan: PlacedScan) -> HeadScan:
         """Window the intensities and cut out the head box."""
-        from ..images import apply_window, window_range
+        from ..images import apply_window
 
-        given = self.model.manifest.preprocessing
         array = scan.volume.array
-        try:
-            window = window_range(array, *given.window_percentiles, low_of=given.window_low_of)
-        except ValueError as error:
-            raise InputError("image", str(error), "Check that it is a T1 scan of a head") from error
+        window = intensity_window(scan, self.model.manifest.preprocessing)
         start = _start_of(scan)
         image = apply_window(_cut(array, start), window)
         # Beyond the scan there is nothing, whatever intensity nothing has here.
@@ -113,13 +110,8 @@ class WholeHeadPredictor:
     def searched(self, scan: HeadScan) -> NDArray[np.bool_] | None:
         """Where a lesion may lie, on the head box: near the MNI brain, if the model says so and
         the scan is aligned; else None."""
-        from ..images import brain_mask_for
-
-        margin, placed = self.model.manifest.preprocessing.brain_mask_margin_mm, scan.placed
-        if margin is None or not placed.in_mni or placed.canonical is None:
-            return None
-        mask: NDArray[np.bool_] = np.asarray(brain_mask_for(placed.canonical, margin)) != 0
-        return _cut(mask, scan.start)
+        mask = searched_brain(scan.placed, self.model.manifest.preprocessing)
+        return None if mask is None else _cut(mask, scan.start)
 
     def predict(
         self,

@@ -1,7 +1,7 @@
 """People without stroke, brought to the head box once, and the masks that lend their shapes.
 
 A folder of prepared heads holds ``heads/NAME.npz`` (image, ventricles, coarse) for each person,
-``masks.npz`` for each part, ``template.npy`` and ``split.json``. Nothing in it is pickled.
+``masks-PART.npz`` for each part, and ``split.json``. Nothing in it is pickled.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class HeadFolder:
 
     def template(self) -> Tensor:
         """(1, 1, 80, 96, 80) float32: the template's T1 at 2 mm in [0, 1]."""
-        return torch.from_numpy(np.load(self.path / "template.npy"))[None, None]
+        from StrokeLesionSegLib.inference.volumetric import template_channel
+
+        return torch.from_numpy(template_channel().copy())[None, None]
 
 
 def windowed_on_box(path: Path) -> NDArray[np.uint8]:
@@ -122,7 +124,6 @@ def prepare_heads(data: Path, out: Path, workers: int = 2) -> dict[str, int]:
             starts=bank.starts, shapes=bank.shapes, offsets=bank.offsets, bits=bank.bits,
         )  # fmt: skip
         counts[f"{part} people"], counts[f"{part} masks"] = len(there), len(bank)
-    np.save(out / "template.npy", _template())
     names = {p: [_stem(Path(n)) for n in split["people"][p]] for p in PARTS}
     (out / "split.json").write_text(json.dumps(names, indent=1))
     return counts
@@ -163,13 +164,6 @@ def _masks(paths: Iterable[Path]) -> Iterable[NDArray[np.bool_]]:
     bank = read_mask_bank(p for p in paths if p.is_file())
     for n in range(len(bank)):
         yield bank.mask(n).numpy()[HEAD_BOX]
-
-
-def _template() -> NDArray[np.float32]:
-    """The template's brain at 2 mm on the head box: (80, 96, 80) in [0, 1]."""
-    from StrokeLesionSegLib.inference.volumetric import template_channel
-
-    return template_channel()
 
 
 def _stem(path: Path) -> str:

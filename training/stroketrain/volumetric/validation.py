@@ -8,7 +8,7 @@ from masks that no training scan has. All of it follows from one seed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ KINDS = {
     "faint": Recipe(lesion=1.0, kinds=("faint",), volume_ml=(2.0, 40.0), mimics=0.5),
     "healthy": Recipe(lesion=0.0, mimics=2.0),
 }
-# Half of the least contrast that counts: below that nobody could outline the lesion.
+# Strokes of a validation scan together; drawn again where there is less.
 _LEAST_ML = 0.5
 
 
@@ -78,8 +78,7 @@ def validation_scans(folder: HeadFolder, seed: int = 20) -> Iterator[ValidationS
 @dataclass(frozen=True)
 class ScanScore:
     """One scan at one operating point. ``f1``: lesion-wise, 26-connected, one voxel in common.
-    ``in_ventricle``: share of the ventricles that is marked. ``mean``: mean probability of the
-    least sure lesion that was marked, 0 without any."""
+    ``in_ventricle``: share of the ventricles that is marked."""
 
     name: str
     kind: str
@@ -165,11 +164,6 @@ def summary(scores: Sequence[ScanScore]) -> dict[str, float]:
         out["ventricle share"] = float(np.mean([s.in_ventricle for s in sick]))
         out["ventricle worst"] = max(s.in_ventricle for s in sick)
     return {k: round(v, 4) for k, v in out.items()}
-
-
-def rows(scores: Sequence[ScanScore]) -> list[dict[str, object]]:
-    """JSON-ready."""
-    return [asdict(s) for s in scores]
 
 
 def _within_brain() -> NDArray[np.bool_]:
