@@ -57,6 +57,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/editing/visible.py
   StrokeLesionSegLib/editing/worker.py
   StrokeLesionSegLib/errors.py
+  StrokeLesionSegLib/file_formats.py
   StrokeLesionSegLib/images/__init__.py
   StrokeLesionSegLib/images/formats/__init__.py
   StrokeLesionSegLib/images/formats/checks.py

@@ -17,31 +17,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import InputError
+from .file_formats import ending_like, split_name, written_endings
 
-#: What volumes can be written as; the longest that fits a name is its ending.
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-# What a mask is written as by default for each ending of the input.
-_SAME_FAMILY = {
-    ".nii.gz": ".nii.gz",
-    ".nii": ".nii",
-    ".nrrd": ".nrrd",
-    ".nhdr": ".nrrd",
-    ".mha": ".mha",
-    ".mhd": ".mha",
-}
 _STAGING_PREFIX = ".stroke-lesion-seg-"
-
-
-def split_name(path: Path) -> tuple[str, str]:
-    """Stem and ending of a file's name, with ``.nii.gz`` as one ending, in lower case.
-
-    Names of folders and of files of another kind are returned whole, with an empty ending.
-    """
-    name = path.name
-    for suffix in (*VOLUME_SUFFIXES, ".nhdr", ".mhd", ".hdr", ".img.gz", ".img", ".dcm", ".ima"):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)], suffix
-    return name, ""
 
 
 def default_mask_path(source: Path) -> Path:
@@ -50,7 +28,7 @@ def default_mask_path(source: Path) -> Path:
     if source.is_dir():
         return source.with_name(f"{source.name or 'scan'}_lesion.nii.gz")
     stem, suffix = split_name(source)
-    return source.with_name(f"{stem}_lesion{_SAME_FAMILY.get(suffix, '.nii.gz')}")
+    return source.with_name(f"{stem}_lesion{ending_like(suffix)}")
 
 
 def beside_mask(mask: Path, suffix: str) -> Path:
@@ -63,7 +41,7 @@ class OutputSet:
 
     Parameters
     ----------
-    volumes: image files; their names must end in one of ``VOLUME_SUFFIXES``.
+    volumes: image files; their names must end in one of ``written_endings()``.
     documents: other files, with the ending each must have, for example ``(path, ".tsv")``.
     source: the input, which must not be among the outputs.
     overwrite: whether existing files may be replaced.
@@ -134,7 +112,7 @@ class OutputSet:
     def _check(self) -> None:
         seen: set[Path] = set()
         endings: list[tuple[Path, tuple[str, ...]]]
-        endings = [(p, VOLUME_SUFFIXES) for p in self._volumes]
+        endings = [(p, written_endings()) for p in self._volumes]
         endings += [(p, (suffix,)) for p, suffix in self._documents]
         for path, suffixes in endings:
             suffix = next((s for s in suffixes if path.name.lower().endswith(s)), None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from StrokeLesionSegLib.cohort.inputs import find_scans, is_t1_name
 from StrokeLesionSegLib.cohort.naming import Entities, entities_of, tell_apart
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.outputs import split_name
+from StrokeLesionSegLib.file_formats import split_name
 
 STEM = re.compile(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?(_[a-z]+-[A-Za-z0-9]+)*\Z")
 

@@ -8,8 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
-from StrokeLesionSegLib import cli
-from StrokeLesionSegLib.images.formats import reading
+from StrokeLesionSegLib import cli, file_formats
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extending.md"
 RECIPES = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.M)
@@ -25,7 +24,7 @@ def test_a_recipe_runs(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from StrokeLesionSegLib.networks import build
 
     monkeypatch.setattr(build, "NETWORKS", dict(build.NETWORKS))
-    monkeypatch.setattr(reading, "READERS", dict(reading.READERS))
+    monkeypatch.setattr(file_formats, "FORMATS", dict(file_formats.FORMATS))
     monkeypatch.setattr(cli, "COMMANDS", cli.COMMANDS)
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("a_recipe")

@@ -18,11 +18,21 @@ NAME = "StrokeLesionSegLib"
 
 # A part is a folder or a top module of the Lib. What is not listed may be imported by nobody but
 # itself. Everybody may import these:
-EVERYWHERE = {"boxes", "errors", "outputs", "resources", "lazy", "operating_point", ""}
+EVERYWHERE = {
+    "boxes",
+    "errors",
+    "file_formats",
+    "outputs",
+    "resources",
+    "lazy",
+    "operating_point",
+    "",
+}
 PARTS = {"images", "networks", "models", "inference", "lesions"}
 MAY_IMPORT = {
     "boxes": set(),
     "errors": set(),
+    "file_formats": set(),
     "lazy": set(),
     "resources": set(),
     "operating_point": set(),

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..outputs import split_name
+from ..file_formats import FORMATS, image_endings, split_name
 from .naming import Entities, dicom_entities_of, entities_of, label, tell_apart
 
-_IMAGES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # Images that cannot be read are named with the reason, not passed over in silence. The second
 # files of a pair (.img, .raw) go with the first.
 _UNREADABLE = (".hdr", ".hdr.gz", ".mgz", ".mgh")
@@ -129,7 +128,7 @@ def _cohort(
 def _is_image(path: Path) -> bool:
     """Whether ``path`` is an image file by its name, not a DICOM folder or file."""
     name = path.name.lower()
-    return name.endswith((*_IMAGES, *_UNREADABLE)) and not path.is_dir()
+    return name.endswith((*image_endings(), *_UNREADABLE)) and not path.is_dir()
 
 
 def _relative(path: Path, source: Path) -> str:
@@ -140,18 +139,19 @@ def _search(source: Path, leave_out: Path | None, never: set[str]) -> tuple[list
     found: list[Path] = []
     passed_over: list[str] = []
     left_out = None if leave_out is None else os.path.realpath(leave_out)
+    images = image_endings()
     for folder, names in _walk(source, left_out, never):
         dicom = False
         for name in names:
             path = folder / name
             suffix = split_name(path)[1]
-            if suffix in _IMAGES or name.lower().endswith(_UNREADABLE):
+            if suffix in images or name.lower().endswith(_UNREADABLE):
                 if is_t1_name(path, suffix):
                     found.append(path)
                 else:
                     passed_over.append(_relative(path, source))
             elif not dicom:
-                dicom = name.lower().endswith((".dcm", ".ima")) or _is_dicom(path)
+                dicom = name.lower().endswith(FORMATS["dicom"].endings) or _is_dicom(path)
         if dicom:
             found.append(folder)
     return sorted(found), sorted(passed_over)

@@ -13,7 +13,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from ..outputs import split_name
+from ..file_formats import split_name
 
 # Entities of the source that tell scans of one session apart, in the order of BIDS names.
 # "desc" and "label" are left out: they describe a derivative, and ours has its own.

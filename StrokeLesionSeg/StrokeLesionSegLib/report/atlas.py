@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..file_formats import split_name
 from ..images import Volume, read_scan
 from .content import RegionTable, RegionVolume
 
@@ -80,10 +81,7 @@ def read_atlas(image: Path, labels: Path | None = None) -> Atlas:
             f"names none of the {len(inside)} regions of {Path(image).name}",
             "Give the label file that belongs to the atlas",
         )
-    title = Path(image).name
-    for ending in (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"):
-        title = title.removesuffix(ending)
-    return Atlas(title, values, volume.affine, names, voxels)
+    return Atlas(split_name(Path(image))[0], values, volume.affine, names, voxels)
 
 
 def read_labels(path: Path) -> dict[int, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..outputs import split_name
+from ..file_formats import FORMATS, split_name
 from .content import (
     RADIOLOGICAL,
     AlignmentFacts,
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ..images import Alignment, Canonical, Scan, Volume
     from ..lesions import LesionMap
     from .atlas import Atlas
-
-_FORMATS = {"nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "MetaImage", "dicom": "DICOM"}
 
 
 class ModelFacts(Protocol):
@@ -273,7 +271,7 @@ def _source_facts(scan: Scan, sha256: str | None, options: ReportOptions) -> tup
     k, j, i = scan.volume.array.shape
     spacing = " × ".join(f"{s:.3g}" for s in scan.volume.spacing)
     facts: list[Fact] = [
-        ("Format", _FORMATS.get(scan.format, scan.format)),
+        ("Format", FORMATS[scan.format].title if scan.format in FORMATS else scan.format),
         ("Size", f"{i} × {j} × {k} voxels"),
         ("Voxel", f"{spacing} mm"),
     ]

@@ -24,6 +24,8 @@ from .size_limits import check_promise, data_file_below, path_below
 if TYPE_CHECKING:
     import SimpleITK
 
+    from .writing import Request
+
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _HEADER_BYTES = 1 << 16
 _COPY_AGAIN = "Copy or download it again"
@@ -242,8 +244,8 @@ def _check_metaimage_data(
         check_promise(path, int(fields.get("compresseddatasize") or 0), have)
 
 
-def write_itk(target: Path, volume: Volume, shown: Path) -> None:
-    """Writes ``volume`` to ``target`` (.nrrd or .mha), compressed; errors name ``shown``.
+def write_itk(target: Path, volume: Volume, request: Request) -> None:
+    """Writes ``volume`` to ``target`` (.nrrd or .mha), compressed; errors name ``request.path``.
 
     Raises ``InputError`` for sheared grids, which ITK's images do not know, and where ITK fails.
     """
@@ -254,7 +256,7 @@ def write_itk(target: Path, volume: Volume, shown: Path) -> None:
     direction = lps[:3, :3] / spacing
     if np.abs(direction.T @ direction - np.eye(3)).max() > SHEAR_COSINE:
         raise InputError(
-            shown, "a sheared grid cannot be stored in this format", "Write .nii.gz instead"
+            request.path, "a sheared grid cannot be stored in this format", "Write .nii.gz instead"
         )
     image = sitk.GetImageFromArray(volume.array)
     image.SetSpacing(spacing.tolist())
@@ -264,7 +266,7 @@ def write_itk(target: Path, volume: Volume, shown: Path) -> None:
         sitk.WriteImage(image, os.fspath(target), useCompression=True, compressionLevel=3)
     except RuntimeError as error:
         raise InputError(
-            shown,
+            request.path,
             f"cannot be written ({itk_reason(error)})",
             "Check that the disk is not full and that the folder may be written to",
         ) from error

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from pathlib import Path
 
 from ...errors import InputError
+from ...file_formats import TWO_FILE_ENDINGS, format_of, supported
 from .scan import Scan
-
-SUPPORTED = ".nii, .nii.gz, .nrrd, .nhdr, .mha, .mhd or a DICOM folder"
-#: What reads a file, by the ending of its name in lower case: module (of this package, or absolute)
-#: and function, which takes the path and ``allow_constant`` and returns a ``Scan``.
-READERS = {
-    **dict.fromkeys((".nii", ".nii.gz"), (".nifti", "read_nifti")),
-    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), (".itk_formats", "read_itk")),
-}
 
 
 def read_scan(
@@ -62,13 +54,12 @@ def _dispatch(path: Path, series: str | None, allow_constant: bool) -> Scan:
     if not path.exists():
         path.stat()  # raises with the reason: missing, or a folder above that may not be entered
     if not path.is_file():
-        raise InputError(path, "is neither a file nor a folder", f"Give {SUPPORTED}")
-    for ending, (module, function) in READERS.items():
-        if name.endswith(ending):
-            read = getattr(importlib.import_module(module, __package__), function)
-            scan: Scan = read(path, allow_constant=allow_constant)
-            return scan
-    if name.endswith((".hdr", ".img", ".img.gz", ".hdr.gz")):
+        raise InputError(path, "is neither a file nor a folder", f"Give {supported()}")
+    format = format_of(name)
+    if format is not None and format.whole:
+        scan: Scan = format.read()(path, allow_constant=allow_constant)
+        return scan
+    if name.endswith(TWO_FILE_ENDINGS):
         raise InputError(
             path,
             "two-file images (.hdr and .img, Analyze or NIfTI) are not supported",
@@ -76,9 +67,9 @@ def _dispatch(path: Path, series: str | None, allow_constant: bool) -> Scan:
         )
     with path.open("rb") as file:
         start = file.read(132)
-    if name.endswith((".dcm", ".ima")) or start[128:] == b"DICM":
+    if format is not None or start[128:] == b"DICM":
         from .dicom import read_dicom
 
         return read_dicom(path, series=series)
     suffix = "".join(path.suffixes[-2:]) or "no suffix"
-    raise InputError(path, f"this kind of file ({suffix}) is not supported", f"Give {SUPPORTED}")
+    raise InputError(path, f"this kind of file ({suffix}) is not supported", f"Give {supported()}")

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from ... import __version__
 from ...errors import InputError
-from ...outputs import VOLUME_SUFFIXES, atomic_file, os_input_error
+from ...file_formats import format_of, written_endings
+from ...outputs import atomic_file, os_input_error
 from ..volume import Volume
 from .nifti_header import DATA_TYPES, HEADER_TYPES, quaternion
 from .scan import Scan
@@ -24,6 +26,20 @@ from .scan import Scan
 _GZIP_LEVEL = 3
 _STEP = 1 << 22
 _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a writer is asked for beside the volume: ``write_volume``'s arguments.
+
+    ``path`` is where the file will be and what messages name; ``like``, ``name`` and
+    ``nifti_version`` are for formats that can keep them.
+    """
+
+    path: Path
+    like: Scan | None = None
+    name: str | None = None
+    nifti_version: int | None = None
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -80,30 +96,18 @@ def write_volume(
     ``dtype``.
     """
     path = Path(path)
-    lower = path.name.lower()
-    writer: Callable[[Path, NDArray[Any]], None]
-    if lower.endswith((".nii", ".nii.gz")):
-
-        def writer(target: Path, array: NDArray[Any]) -> None:
-            _write_nifti(target, volume, array, like, name, nifti_version)
-
-    elif lower.endswith((".nrrd", ".mha")):
-
-        def writer(target: Path, array: NDArray[Any]) -> None:
-            from .itk_formats import write_itk
-
-            write_itk(target, Volume(array, volume.affine), path)
-
-    else:
+    format = format_of(path.name)
+    if format is None or not path.name.lower().endswith(format.written):
         raise InputError(
             path,
             "is a folder"
             if path.is_dir()
             else f"cannot write {path.suffix or 'a file without a suffix'}",
-            f"Let the name end in {', '.join(VOLUME_SUFFIXES)}",
+            f"Let the name end in {', '.join(written_endings())}",
         )
     with atomic_output(path, overwrite=overwrite) as temporary:
-        writer(temporary, _as_type(volume.array, dtype))
+        stored = Volume(_as_type(volume.array, dtype), volume.affine)
+        format.write()(temporary, stored, Request(path, like, name, nifti_version))
 
 
 def _as_type(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
@@ -122,15 +126,10 @@ def _as_type(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype=wanted)
 
 
-def _write_nifti(
-    path: Path,
-    volume: Volume,
-    array: NDArray[Any],
-    like: Scan | None,
-    name: str | None,
-    version: int | None,
-) -> None:
-    header = nifti_header(volume, array.dtype, like, name, version)
+def write_nifti(path: Path, volume: Volume, request: Request) -> None:
+    """Writes ``volume``, of a type that NIfTI knows, to ``path`` (.nii or .nii.gz)."""
+    array = volume.array
+    header = nifti_header(volume, array.dtype, request.like, request.name, request.nifti_version)
     data = array.astype(array.dtype.newbyteorder("<"), copy=False)
     start = header.tobytes() + b"\0\0\0\0"  # no extensions
     body = data.data.cast("B") if data.size else memoryview(b"")

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-
-EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+from ...file_formats import image_endings, split_name
 
 # Last words of file names that say what an image is, and nothing about which scan it belongs to.
 _MASK_WORDS = {
@@ -191,10 +190,8 @@ def _same_grid(path: Path, image: Image, truth: Path, reference: Image) -> None:
 
 
 def _stem(name: str) -> str | None:
-    for extension in EXTENSIONS:
-        if name.lower().endswith(extension):
-            return name[: -len(extension)]
-    return None
+    stem, ending = split_name(Path(name))
+    return stem if ending in image_endings() else None
 
 
 def _classify(path: Path, root: Path) -> _File | None:

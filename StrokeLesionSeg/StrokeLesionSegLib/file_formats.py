@@ -1,0 +1,163 @@
+"""The file formats of volumes: the one table that reading, outputs, cohorts, scorers and atlas ask.
+
+A format of your own is one more entry; see ``docs/extending.md``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to store a volume.
+
+    Attributes
+    ----------
+    title : str
+        What users read, for example ``"NIfTI"``.
+    endings : tuple of str
+        How the names of its files end, in lower case.
+    reader : str
+        ``"module:function"``. The function takes the path and ``allow_constant`` and returns a
+        ``Scan``.
+    written : tuple of str
+        Those of ``endings`` that can be written; the first is written for the others.
+    writer : str
+        ``"module:function"``, empty where nothing is written. The function takes the path to write
+        to, the ``Volume`` and an ``images.formats.writing.Request``.
+    whole : bool
+        Whether one file holds a whole volume. Slices of a DICOM series do not.
+    """
+
+    title: str
+    endings: tuple[str, ...]
+    reader: str
+    written: tuple[str, ...] = ()
+    writer: str = ""
+    whole: bool = True
+
+    def read(self) -> Callable[..., Any]:
+        """The function that reads it, imported now."""
+        return _function(self.reader)
+
+    def write(self) -> Callable[..., Any]:
+        """The function that writes it, imported now."""
+        return _function(self.writer)
+
+
+_IMAGES = "StrokeLesionSegLib.images.formats"
+#: By the name that ``Scan.format`` has.
+FORMATS: dict[str, Format] = {
+    "nifti": Format(
+        *("NIfTI", (".nii.gz", ".nii"), f"{_IMAGES}.nifti:read_nifti"),
+        *((".nii.gz", ".nii"), f"{_IMAGES}.writing:write_nifti"),
+    ),
+    "nrrd": Format(
+        *("NRRD", (".nrrd", ".nhdr"), f"{_IMAGES}.itk_formats:read_itk"),
+        *((".nrrd",), f"{_IMAGES}.itk_formats:write_itk"),
+    ),
+    "metaimage": Format(
+        *("MetaImage", (".mha", ".mhd"), f"{_IMAGES}.itk_formats:read_itk"),
+        *((".mha",), f"{_IMAGES}.itk_formats:write_itk"),
+    ),
+    "dicom": Format("DICOM", (".dcm", ".ima"), f"{_IMAGES}.dicom:read_dicom", whole=False),
+}
+
+#: Analyze and two-file NIfTI: known by name, and refused with a remedy.
+TWO_FILE_ENDINGS = (".hdr.gz", ".img.gz", ".hdr", ".img")
+
+
+def format_of(name: str) -> Format | None:
+    """The format of a file, by its name.
+
+    Examples
+    --------
+    >>> format_of("Scan.NII.GZ").title
+    'NIfTI'
+    >>> format_of("scan.txt") is None
+    True
+    """
+    return next((f for f in FORMATS.values() if name.lower().endswith(f.endings)), None)
+
+
+def image_endings() -> tuple[str, ...]:
+    """Endings of the files that hold a whole volume, as they are read.
+
+    Examples
+    --------
+    >>> image_endings()
+    ('.nii.gz', '.nii', '.nrrd', '.nhdr', '.mha', '.mhd')
+    """
+    return tuple(ending for f in FORMATS.values() if f.whole for ending in f.endings)
+
+
+def written_endings() -> tuple[str, ...]:
+    """Endings of the files that a volume can be written to.
+
+    Examples
+    --------
+    >>> written_endings()
+    ('.nii.gz', '.nii', '.nrrd', '.mha')
+    """
+    return tuple(ending for f in FORMATS.values() for ending in f.written)
+
+
+def supported() -> str:
+    """What can be read, for messages.
+
+    Examples
+    --------
+    >>> supported()
+    '.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd or a DICOM folder'
+    """
+    return f"{', '.join(image_endings())} or a DICOM folder"
+
+
+def split_name(path: Path) -> tuple[str, str]:
+    """Stem and ending of a file's name, with ``.nii.gz`` as one ending, in lower case.
+
+    Names of folders and of files of another kind are returned whole, with an empty ending.
+
+    Examples
+    --------
+    >>> split_name(Path("sub-01_T1w.Nii.gz"))
+    ('sub-01_T1w', '.nii.gz')
+    >>> split_name(Path("notes.txt"))
+    ('notes.txt', '')
+    """
+    name = path.name
+    for ending in _endings():
+        if name.lower().endswith(ending) and len(name) > len(ending):
+            return name[: -len(ending)], ending
+    return name, ""
+
+
+def ending_like(ending: str) -> str:
+    """What a mask is written as by default for an input that ends in ``ending``.
+
+    Examples
+    --------
+    >>> ending_like(".nii"), ending_like(".mhd"), ending_like(".dcm")
+    ('.nii', '.mha', '.nii.gz')
+    """
+    format = format_of(ending)
+    if format is None or not format.written:
+        return ".nii.gz"
+    return ending if ending in format.written else format.written[0]
+
+
+def _endings() -> Iterator[str]:
+    for format in FORMATS.values():
+        yield from format.endings
+    yield from TWO_FILE_ENDINGS
+
+
+def _function(name: str) -> Callable[..., Any]:
+    module, _, function = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
