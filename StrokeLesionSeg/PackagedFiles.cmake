@@ -34,6 +34,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/correction/head_map.py
   StrokeLesionSegLib/correction/merge.py
   StrokeLesionSegLib/correction/network.py
+  StrokeLesionSegLib/correction/robot.py
   StrokeLesionSegLib/correction/session.py
   StrokeLesionSegLib/editing/__init__.py
   StrokeLesionSegLib/editing/background.py
@@ -103,7 +104,10 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/whole_head.py
   StrokeLesionSegLib/lazy.py
   StrokeLesionSegLib/learning/__init__.py
+  StrokeLesionSegLib/learning/checkpoint.py
   StrokeLesionSegLib/learning/clicks.py
+  StrokeLesionSegLib/learning/heads.py
+  StrokeLesionSegLib/learning/loop.py
   StrokeLesionSegLib/learning/step.py
   StrokeLesionSegLib/learning/strokes/__init__.py
   StrokeLesionSegLib/learning/strokes/anatomy.py

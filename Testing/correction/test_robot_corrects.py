@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from correction_support import BallAnswers, head_map, session_on
+from StrokeLesionSegLib.correction.robot import robot_corrections
 from StrokeLesionSegLib.images import Grid
 from StrokeLesionSegLib.inference.head_box import HEAD_ORIGIN_ZYX, HEAD_SHAPE
-from stroketrain.bench.robot import robot_corrections
 
 AFFINE = np.eye(4)
 AFFINE[:3, 3] = HEAD_ORIGIN_ZYX[::-1]

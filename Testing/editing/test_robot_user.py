@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from editing_support import DARK, FAINT, PLAIN, ball, head, listening_model, random_model
+from StrokeLesionSegLib.correction.robot import largest_error
 from StrokeLesionSegLib.editing import EditingSession
 from StrokeLesionSegLib.errors import InputError
-from stroketrain.bench.robot import largest_error, robot_clicks
+from stroketrain.bench.robot import robot_clicks
 
 pytestmark = pytest.mark.usefixtures("silent_judge")
 

@@ -189,3 +189,30 @@ def test_mirroring_twice_changes_nothing() -> None:
     x = torch.rand(3, 4, 160)
     assert torch.equal(mirrored(mirrored(x)), x)
     assert torch.equal(mirrored(x)[..., 160 - 45], x[..., 45])
+
+
+def test_a_stroke_that_a_head_has_stays_and_nothing_is_drawn_on_it(
+    head: Head, anatomy: Anatomy, bank: MaskBank
+) -> None:
+    own = np.zeros(HEAD_SHAPE, bool)
+    own[80:100, 90:110, 100:120] = True
+    image = head.image.copy()
+    image[own] = 30
+    sick = Head(image, head.ventricles, True, "sick", own)
+    apart = drawn = 0
+    for seed in range(4):
+        made = simulate_head(generator(seed), sick, anatomy, bank, Recipe(lesion=1.0))
+        assert made.own is not None
+        assert 0.7 < float(made.own.sum()) / own.sum() < 1.4  # moved with the head, no more
+        assert bool(made.lesions[made.own].all())
+        assert not bool((made.ventricles & made.lesions).any())
+        inner = made.own & (made.image > 0)
+        assert float((made.image[inner] - 30 / 255).abs().median()) < 0.02
+        new = made.lesions & ~made.own
+        drawn += int(new.sum() > 100)
+        apart += int((new & ~made.own).sum())
+        scan = scan_of(generator(seed), made, anatomy)
+        assert scan.own is not None
+        assert bool(scan.lesions[scan.own].all())
+    assert drawn >= 2
+    assert apart > 100

@@ -177,8 +177,8 @@ def test_reading_from_a_file_changes_nothing(stroke, model: LoadedModel, tmp_pat
 def test_clicks_draw_a_lesion_that_was_missed(stroke, model: LoadedModel) -> None:
     """From an empty mask, as if the model had found nothing: one click on the lesion, then three
     on the largest error; native voxels of an oblique orientation of the axes (k down, i back)."""
+    from StrokeLesionSegLib.correction.robot import largest_error
     from StrokeLesionSegLib.editing import EditingSession
-    from stroketrain.bench.robot import largest_error
 
     image, truth = stroke
     turned = nib.orientations.axcodes2ornt(("P", "L", "I"))

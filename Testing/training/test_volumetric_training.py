@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.inference.click_stamp import stamp
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
+from StrokeLesionSegLib.learning.checkpoint import Progress, load_run, save_run
 from StrokeLesionSegLib.learning.clicks import Click, channels_of, clicks_on_errors
 from StrokeLesionSegLib.learning.step import StepOptions, make_batch, make_step, voxel_weight
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from stroketrain.cli import main
-from stroketrain.volumetric.checkpoint import Progress, load_run, save_run
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.page import draw_page
 from stroketrain.volumetric.trainer import TrainOptions, train

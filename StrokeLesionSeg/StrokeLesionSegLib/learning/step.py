@@ -34,6 +34,7 @@ class StepOptions:
     voxels. ``ventricle``, ``never``: weights of the ventricles' loss, and of lesion in them.
     ``false_negative``: weight of missed lesion in the overlap, .5 is Dice (Salehi et al. 2017).
     ``no_mirror``: share of steps without the mirrored channel, for scans that cannot be mirrored.
+    ``teaching``: weight of the teacher's answer, where there is a teacher.
     """
 
     guided: float = 0.3
@@ -44,6 +45,7 @@ class StepOptions:
     never: float = 2.0
     false_negative: float = 0.6
     no_mirror: float = 0.06
+    teaching: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,19 +104,26 @@ def make_step(
     options: StepOptions,
     rng: np.random.Generator,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    teacher: nn.Module | None = None,
 ) -> tuple[Tensor, StepResult]:
     """The loss of one head, to be propagated, and what it says.
 
-    ``mean`` is the running mean of ``network``: its answer is what clicks correct.
+    ``mean`` is the running mean of ``network``: its answer is what clicks correct. ``teacher``: a
+    network whose answer to the same input, clicks included, counts where it is right.
     """
     extra = torch.zeros(1, 10, *INNER_SHAPE)
     there = bool(batch.lesions.sum() > 0)
     guided = rng.random() < options.guided and (there or rng.random() < 0.3)
     if guided:
         batch, extra = _with_clicks(mean, batch, extra, options, rng, autocast)
+    shown = _layout(torch.cat([batch.scan, extra], dim=1))
     with autocast():
-        logits = network(_layout(torch.cat([batch.scan, extra], dim=1))).float()
+        logits = network(shown).float()
     loss = _loss(logits[:, :8], logits[:, 8:], batch, options)
+    if teacher is not None:
+        with torch.no_grad(), autocast():
+            taught = torch.sigmoid(teacher(shown).float()[:, :8])
+        loss = loss + options.teaching * _apart(logits[:, :8], taught, batch)
     with torch.no_grad():
         size = float(batch.lesions.sum())
         hit = float(((logits[:, :8] > 0) & (batch.lesions > 0.5)).sum())
@@ -177,6 +186,15 @@ def _with_clicks(
         new = click(batch, previous, 2)
         clicks = clicks + new
     return batch, torch.cat([channels_of(clicks, (k, j, i))[None], previous], dim=1)
+
+
+def _apart(z: Tensor, taught: Tensor, batch: Batch) -> Tensor:
+    """How far the answer is from the teacher's, where that is on the side of the truth: what the
+    teacher knows is kept, what it gets wrong is not handed on."""
+    right = ((taught > 0.5) == (batch.lesions > 0.5)).float() * batch.weight
+    each = F.binary_cross_entropy_with_logits(z, taught, reduction="none")
+    least = F.binary_cross_entropy(taught, taught, reduction="none")
+    return 10 * ((each - least) * right).mean()
 
 
 def _loss(z: Tensor, v: Tensor, batch: Batch, options: StepOptions) -> Tensor:

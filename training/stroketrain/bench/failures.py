@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from StrokeLesionSegLib.correction.robot import axial_axis
 from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.lesions import find_lesions
 from StrokeLesionSegLib.operating_point import OperatingPoint
@@ -16,7 +17,6 @@ from ..figures.of_samples import shrink_png
 from ..figures.page import pyplot
 from .measure import load_maps
 from .plan import NAMES
-from .robot import axial_axis
 from .scans import T1, TRUTH
 from .summary import KINDS, Row, free, lesioned
 

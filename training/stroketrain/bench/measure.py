@@ -201,8 +201,6 @@ def click(
 
     Its Dice at 0 clicks is that of the automatic mask.
     """
-    from .robot import robot_clicks, robot_corrections
-
     path = folder / f"robot-{noise_mm:g}mm.json"
     if path.exists():
         return read_sidecar(path)
@@ -220,11 +218,14 @@ def click(
     }
     if model.manifest.kind == "volumetric":
         from StrokeLesionSegLib.correction import CorrectionSession
+        from StrokeLesionSegLib.correction.robot import robot_corrections
 
         corrected = CorrectionSession.open(volume, model, **given)
         dice = robot_corrections(corrected, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
     else:
         from StrokeLesionSegLib.editing import EditingSession
+
+        from .robot import robot_clicks
 
         session = EditingSession.open(volume, model, **given)
         dice = robot_clicks(session, scan.truth, clicks, noise_mm=noise_mm, rng=rng)

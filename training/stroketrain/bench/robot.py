@@ -1,4 +1,4 @@
-"""A robot user: clicks on the largest remaining error, through the session that people use."""
+"""The robot user of ``StrokeLesionSegLib.correction.robot`` for models that work in slices."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from StrokeLesionSegLib.correction.robot import aimed, axial_axis, dice_of, largest_error
 
 if TYPE_CHECKING:
-    from StrokeLesionSegLib.correction import CorrectionSession
     from StrokeLesionSegLib.editing import EditingSession
-    from StrokeLesionSegLib.images import Grid
 
 
 def robot_clicks(
@@ -52,13 +51,13 @@ def robot_clicks(
         pass
     axial = axial_axis(session.grid.affine)
     answer, marked = _answer(session), automatic_mask(session)
-    dice = [_dice(marked, wanted)]
+    dice = [dice_of(marked, wanted)]
     for _ in range(n):
         place = largest_error(marked, wanted, session.grid.spacing[::-1])
         if place is None:
             dice.append(dice[-1])
             continue
-        index = _aimed(place, session.grid, axial, noise_mm, rng)
+        index = aimed(place, session.grid, axial, noise_mm, rng)
         ras = session.grid.affine[:3, :3] @ index + session.grid.affine[:3, 3]
         # The robot means what it saw where it aimed, even if its hand slips.
         session.add_click(ras, bool(wanted[place]), axis=axial)
@@ -73,88 +72,10 @@ def robot_clicks(
                 marked |= lesion
         changed = answer != before
         marked[changed] = answer[changed]
-        dice.append(_dice(marked, wanted))
+        dice.append(dice_of(marked, wanted))
         if watch is not None:
             watch(len(dice) - 1)
     return dice
-
-
-def robot_corrections(
-    session: CorrectionSession,
-    truth: NDArray[Any],
-    n: int,
-    *,
-    noise_mm: float = 0.0,
-    rng: np.random.Generator,
-) -> list[float]:
-    """As ``robot_clicks``, for a model that answers clicks in three dimensions.
-
-    The mask is the session's own, and so is every change of it. A click that misses what it was
-    meant for may say what the mask says already; then nothing changes.
-    """
-    wanted = np.asarray(truth) != 0
-    if wanted.shape != session.grid.shape:
-        raise ValueError(f"a truth of shape {wanted.shape} on a grid of {session.grid.shape}")
-    axial = axial_axis(session.grid.affine)
-    dice = [_dice(session.mask, wanted)]
-    for _ in range(n):
-        place = largest_error(session.mask, wanted, session.grid.spacing[::-1])
-        if place is not None:
-            index = np.rint(_aimed(place, session.grid, axial, noise_mm, rng)).astype(int)
-            k, j, i = index[::-1].tolist()
-            session.click((k, j, i), bool(wanted[place]))
-        dice.append(_dice(session.mask, wanted))
-    return dice
-
-
-def _aimed(
-    place: tuple[int, int, int], grid: Grid, axial: int, noise_mm: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Where the hand clicks that means ``place`` (k, j, i): i, j, k, in the same axial slice."""
-    index = np.array(place[::-1], np.float64)
-    if noise_mm > 0:
-        for axis in range(3):
-            if axis != 2 - axial:
-                index[axis] += rng.normal(0.0, noise_mm) / grid.spacing[axis]
-        index = np.clip(index, 0, np.array(grid.shape[::-1]) - 1)
-    return index
-
-
-def largest_error(
-    marked: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    spacing_kji: tuple[float, float, float],
-) -> tuple[int, int, int] | None:
-    """(k, j, i) of the thickest place of the largest connected error; None if all is right.
-
-    Missed and false voxels are errors of their own (26 neighbours). Of equals, the first.
-    """
-    from scipy import ndimage
-
-    best: tuple[int, tuple[slice, ...], NDArray[np.bool_]] | None = None
-    for error in (wanted & ~marked, marked & ~wanted):
-        labels, count = ndimage.label(error, structure=np.ones((3, 3, 3)))
-        if not count:
-            continue
-        sizes = np.bincount(labels.ravel())
-        sizes[0] = 0
-        largest = int(np.argmax(sizes))
-        if best is None or sizes[largest] > best[0]:
-            box = ndimage.find_objects(labels)[largest - 1]
-            best = int(sizes[largest]), box, labels[box] == largest
-    if best is None:
-        return None
-    _, box, piece = best
-    depth = ndimage.distance_transform_edt(np.pad(piece, 1), sampling=spacing_kji)
-    inner = depth[1:-1, 1:-1, 1:-1]
-    k, j, i = np.unravel_index(int(np.argmax(inner)), inner.shape)
-    return int(k) + box[0].start, int(j) + box[1].start, int(i) + box[2].start
-
-
-def axial_axis(affine: NDArray[np.float64]) -> int:
-    """The array axis (0 k, 1 j, 2 i) that runs most nearly up and down."""
-    columns = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return 2 - int(np.argmax(np.abs(columns[2])))
 
 
 def automatic_mask(session: EditingSession) -> NDArray[np.bool_]:
@@ -184,8 +105,3 @@ def _piece(mask: NDArray[np.bool_], seed: tuple[int, ...]) -> NDArray[np.bool_]:
 
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
     return np.asarray(labels == labels[seed])
-
-
-def _dice(marked: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float:
-    total = int(marked.sum()) + int(wanted.sum())
-    return 2.0 * int((marked & wanted).sum()) / total if total else 1.0

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE
+from StrokeLesionSegLib.inference.head_box import HEAD_BOX
+from StrokeLesionSegLib.learning.heads import load_bank, load_head, save_bank, save_head
 from StrokeLesionSegLib.learning.strokes.anatomy import (
     Anatomy,
     Head,
@@ -23,7 +24,6 @@ from StrokeLesionSegLib.learning.strokes.anatomy import (
     fluid_frequency,
 )
 from StrokeLesionSegLib.learning.strokes.shapes import MaskBank
-from torch import Tensor
 
 SPLIT_FILE = Path(__file__).with_name("split.json")
 PARTS = ("train", "validation")
@@ -51,20 +51,11 @@ class HeadFolder:
 
     def head(self, name: str) -> Head:
         """One person."""
-        with np.load(self.path / "heads" / f"{name}.npz", allow_pickle=False) as z:
-            ventricles = np.unpackbits(z["ventricles"]).reshape(HEAD_SHAPE).astype(bool)
-            return Head(z["image"], ventricles, bool(z["coarse"]), name)
+        return load_head(self.path / "heads" / f"{name}.npz")
 
     def bank(self, part: str) -> MaskBank:
         """Lesion masks of ``part``."""
-        with np.load(self.path / f"masks-{part}.npz", allow_pickle=False) as z:
-            return MaskBank(z["starts"], z["shapes"], z["offsets"], z["bits"])
-
-    def template(self) -> Tensor:
-        """(1, 1, 80, 96, 80) float32: the template's T1 at 2 mm in [0, 1]."""
-        from StrokeLesionSegLib.inference.volumetric import template_channel
-
-        return torch.from_numpy(template_channel().copy())[None, None]
+        return load_bank(self.path / f"masks-{part}.npz")
 
 
 def windowed_on_box(path: Path) -> NDArray[np.uint8]:
@@ -119,10 +110,7 @@ def prepare_heads(data: Path, out: Path, workers: int = 2) -> dict[str, int]:
         if not there:
             raise InputError(data, f"holds nobody of the part {part}", "see its PROVENANCE.md")
         bank = MaskBank.of(list(_masks(data / m for m in split["masks"][part])))
-        np.savez(
-            out / f"masks-{part}.npz",
-            starts=bank.starts, shapes=bank.shapes, offsets=bank.offsets, bits=bank.bits,
-        )  # fmt: skip
+        save_bank(out / f"masks-{part}.npz", bank)
         counts[f"{part} people"], counts[f"{part} masks"] = len(there), len(bank)
     names = {p: [_stem(Path(n)) for n in split["people"][p]] for p in PARTS}
     (out / "split.json").write_text(json.dumps(names, indent=1))
@@ -152,9 +140,7 @@ def _add_ventricles(out: Path) -> None:
         image = np.load(file)
         found = find_ventricles(image, anatomy, frequency)
         coarse = file.stem.startswith("IXI")
-        np.savez(
-            file.with_suffix(".npz"), image=image, ventricles=np.packbits(found), coarse=coarse
-        )
+        save_head(file.with_suffix(".npz"), Head(image, found, coarse))
         file.unlink()
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.learning.checkpoint import Progress, load_run
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from torch import nn
 
-from .checkpoint import Progress, load_run
 from .heads import HeadFolder
 from .trainer import TrainOptions, train
 from .validation import ScanScore, measure, score, summary, validation_scans

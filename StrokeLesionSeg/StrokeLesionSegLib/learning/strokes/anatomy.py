@@ -92,16 +92,18 @@ def mirrored(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A real head without stroke, aligned to MNI152 and windowed.
+    """A real head, aligned to MNI152 and windowed.
 
     ``image``: (160, 192, 160) uint8, the windowed T1 times 255. ``ventricles``: bool.
     ``coarse``: True if the scan was of 2 mm, and may be sharpened. ``name``: of its file.
+    ``lesions``: bool, the strokes that it has; None for a head without.
     """
 
     image: NDArray[np.uint8]
     ventricles: NDArray[np.bool_]
     coarse: bool
     name: str = ""
+    lesions: NDArray[np.bool_] | None = None
 
 
 def fluid_frequency(images: list[NDArray[np.uint8]], anatomy: Anatomy) -> Tensor:

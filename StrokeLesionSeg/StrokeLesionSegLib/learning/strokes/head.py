@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from .anatomy import Anatomy, Head, mirrored
-from .fields import chance, choose, uniform
+from .fields import chance, choose, dilate, gaussian, uniform
 from .looks import Levels, draw_kind, draw_lesion
 from .mimics import (
     atrophy,
@@ -27,6 +27,8 @@ from .shapes import MaskBank, Shape, draw_shape, draw_volume_ml
 
 # An expert's mask in native space is of lesions of this size upwards.
 _LEAST_ML = 0.03
+# Nothing is drawn nearer than this to a stroke that a head has already, in mm.
+_APART = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +36,8 @@ class SimulatedHead:
     """A head with what was drawn into it, before the scanner.
 
     ``image``: (160, 192, 160) float32 in about [0, 1]. ``lesions``, ``ventricles``: bool, apart
-    from each other. ``kinds``: the look of each lesion, with its volume in mL. ``mimics``: names.
-    ``coarse``: of ``Head``.
+    from each other. ``kinds``: the look of each lesion drawn, with its volume in mL. ``mimics``:
+    names. ``coarse``: of ``Head``. ``own``: bool, which of the lesions the head had before.
     """
 
     image: Tensor
@@ -44,6 +46,7 @@ class SimulatedHead:
     coarse: bool
     kinds: tuple[tuple[str, float], ...] = ()
     mimics: tuple[str, ...] = ()
+    own: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,34 @@ class Recipe:
 class Sample:
     """What the network is shown: one scan.
 
-    ``image``: (160, 192, 160) float32. ``lesions``, ``ventricles``: bool.
+    ``image``: (160, 192, 160) float32. ``lesions``, ``ventricles``: bool. ``own``: of
+    ``SimulatedHead``. ``taught``: whether a teacher has a say.
     """
 
     image: Tensor
     lesions: Tensor
     ventricles: Tensor
     kinds: tuple[tuple[str, float], ...] = field(default=())
+    own: Tensor | None = None
+    taught: bool = False
 
 
 def simulate_head(
     g: Generator, head: Head, anatomy: Anatomy, bank: MaskBank, recipe: Recipe | None = None
 ) -> SimulatedHead:
-    """Strokes and mimics in a real head; about half a second on one core."""
+    """Strokes and mimics in a real head; about half a second on one core.
+
+    Strokes that the head has already stay as they look, and belong to the truth.
+    """
     recipe = recipe or Recipe()
     image = torch.from_numpy(head.image).float() / 255
     ventricles = torch.from_numpy(head.ventricles)
     levels = Levels.of(image, ventricles, anatomy)
     shapes = _plan(g, anatomy, bank, recipe) if chance(g, recipe.lesion) else []
+    own = None if head.lesions is None else torch.from_numpy(head.lesions)
+    if own is not None:
+        near = dilate(own.float(), _APART) > 0
+        shapes = [s for s in shapes if not (near[s[0].box] & (s[0].soft > 0.5)).any()]
     mimics: list[str] = []
 
     def mimic(name: str, share: float) -> bool:
@@ -100,10 +113,12 @@ def simulate_head(
     if chance(g, 0.6):
         to.misalign(g, 5.0, 0.06, 4.0)
     if not to.nothing:
-        image, moved = to.carry(image, ventricles)
-        ventricles = moved > 0.5
+        image, *moved = to.carry(image, ventricles, *(() if own is None else (own,)))
+        ventricles = moved[0] > 0.5
+        own = None if own is None else moved[1] > 0.5
     else:
         ventricles = ventricles.clone()
+    before = None if own is None else image.clone()
     # Then what changes it, from the inside out.
     if mimic("atrophy", 0.3):
         atrophy(g, image, anatomy)
@@ -132,21 +147,24 @@ def simulate_head(
             drawn.append((kind, ml))
         if ml > 20 and chance(g, 0.4):
             darken_tract(g, image, (shape.box[2].start + shape.box[2].stop) / 2 < 80, levels)
+    if own is not None and before is not None:
+        image = torch.lerp(image, before, gaussian(dilate(own.float(), 2), 1.0))
+        ventricles &= ~own
+        truth |= own
     truth &= ~ventricles
-    return SimulatedHead(image, truth, ventricles, head.coarse, tuple(drawn), tuple(mimics))
+    return SimulatedHead(image, truth, ventricles, head.coarse, tuple(drawn), tuple(mimics), own)
 
 
 def scan_of(g: Generator, head: SimulatedHead, anatomy: Anatomy) -> Sample:
     """One scan of a simulated head, mirrored half of the time, moved by up to 4 mm."""
     image = scanned(g, head.image, anatomy, head.coarse)
-    lesions, ventricles = head.lesions, head.ventricles
-    if chance(g, 0.5):
-        image, lesions, ventricles = mirrored(image), mirrored(lesions), mirrored(ventricles)
+    masks = [head.lesions, head.ventricles, *(() if head.own is None else (head.own,))]
+    flip = chance(g, 0.5)
     shift = [choose(g, 9) - 4 for _ in range(2)]
-    image, lesions, ventricles = (
-        torch.roll(t, shift, (0, 1)) for t in (image, lesions, ventricles)
+    image, lesions, ventricles, *own = (
+        torch.roll(mirrored(t) if flip else t, shift, (0, 1)) for t in (image, *masks)
     )
-    return Sample(image, lesions, ventricles, head.kinds)
+    return Sample(image, lesions, ventricles, head.kinds, own[0] if own else None)
 
 
 def _plan(

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from StrokeLesionSegLib.errors import InputError
 from torch import Tensor, nn
+
+from ..errors import InputError
+from ..models.safetensors_io import read_safetensors, write_safetensors
+from ..outputs import atomic_file, os_input_error
 
 _STATE = "state.json"
 
@@ -39,19 +40,18 @@ def save_run(
     progress: Progress,
     options: dict[str, Any],
 ) -> None:
-    """Write the state of a run to ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the state of a run to ``folder``.
+
+    Raises ``InputError`` if it cannot be written; the state before is still there then.
+    """
     tensors: dict[str, Tensor] = {}
     for name, parameter in network.named_parameters():
-        tensors[f"network.{name}"] = parameter.detach().contiguous()
+        tensors[f"network.{name}"] = parameter.detach()
         for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach().contiguous()
+            tensors[f"optimizer.{key}.{name}"] = torch.as_tensor(value).detach()
     for name, parameter in mean.named_parameters():
-        tensors[f"mean.{name}"] = parameter.detach().contiguous()
+        tensors[f"mean.{name}"] = parameter.detach()
     target = folder / f"state-{progress.step:07d}.safetensors"
-    scratch = folder / "state.part"
-    save_file(tensors, scratch)
-    scratch.replace(target)
     record = {
         "weights": target.name,
         "step": progress.step,
@@ -59,12 +59,16 @@ def save_run(
         "options": options,
         "log": progress.log,
     }
-    part = folder / "state.json.part"
-    part.write_text(json.dumps(record, indent=1))
-    part.replace(folder / _STATE)
-    for old in folder.glob("state-*.safetensors"):
-        if old != target:
-            old.unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_safetensors(target, tensors)
+        with atomic_file(folder / _STATE) as part:
+            part.write_text(json.dumps(record, indent=1), encoding="utf-8")
+        for old in folder.glob("state-*.safetensors"):
+            if old != target:
+                old.unlink()
+    except OSError as error:
+        raise os_input_error(error, folder) from error
 
 
 def load_run(
@@ -80,8 +84,8 @@ def load_run(
     if not (folder / _STATE).is_file():
         return None
     try:
-        record = json.loads((folder / _STATE).read_text())
-        tensors = load_file(folder / record["weights"])
+        record = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        tensors = read_safetensors(folder / record["weights"])
         for prefix, module in (("network", network), ("mean", mean)):
             start = f"{prefix}."
             module.load_state_dict(
@@ -90,9 +94,10 @@ def load_run(
         if optimizer is not None:
             _fill_optimizer(network, optimizer, tensors)
         return Progress(record["step"], record["seconds"], record["log"])
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, InputError) as error:
+        cause = error.cause if isinstance(error, InputError) else error
         raise InputError(
-            folder, f"the saved run cannot be read ({error})", "start in another folder"
+            folder, f"the saved run cannot be read ({cause})", "start in another folder"
         ) from error
 
 
