@@ -69,6 +69,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/formats/nifti_header.py
   StrokeLesionSegLib/images/formats/reading.py
   StrokeLesionSegLib/images/formats/scan.py
+  StrokeLesionSegLib/images/formats/sequence.py
   StrokeLesionSegLib/images/formats/size_limits.py
   StrokeLesionSegLib/images/formats/writing.py
   StrokeLesionSegLib/images/space/__init__.py
@@ -102,6 +103,13 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/views.py
   StrokeLesionSegLib/inference/volumetric.py
   StrokeLesionSegLib/inference/whole_head.py
+  StrokeLesionSegLib/input_check/__init__.py
+  StrokeLesionSegLib/input_check/aligned.py
+  StrokeLesionSegLib/input_check/check.py
+  StrokeLesionSegLib/input_check/findings.py
+  StrokeLesionSegLib/input_check/grey_values.py
+  StrokeLesionSegLib/input_check/looks.py
+  StrokeLesionSegLib/input_check/metadata.py
   StrokeLesionSegLib/lazy.py
   StrokeLesionSegLib/learning/__init__.py
   StrokeLesionSegLib/learning/checkpoint.py

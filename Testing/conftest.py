@@ -33,7 +33,7 @@ SLOW_FILES = {
     *("test_experiments.py", "test_figures.py", "test_neighbourhood.py", "test_resume.py"),
     *("test_prepare_layouts.py", "test_training_benchmark.py", "test_volumetric_training.py"),
     *("test_volumetric_release.py", "test_real_patients.py", "test_strokes.py"),
-    *("test_contract.py", "test_head_map.py"),
+    *("test_contract.py", "test_head_map.py", "test_real_scans.py"),
 }
 
 

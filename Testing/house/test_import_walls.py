@@ -47,7 +47,8 @@ MAY_IMPORT = {
     "editing": PARTS - {"networks"},
     "learning": PARTS - {"lesions"},
     "report": {"outputs", "images", "lesions"},
-    "pipeline": {"outputs", "report", *PARTS},
+    "input_check": {"images"},
+    "pipeline": {"outputs", "report", "input_check", *PARTS},
     "cohort": {"outputs", "pipeline", "report", *PARTS},
     "commands": {"outputs", "pipeline", "report", "cohort", "sample_scan", *PARTS},
     "cli": {"commands"},
@@ -56,6 +57,7 @@ MAY_IMPORT = {
     "slicerbridge": {
         "outputs",
         "pipeline",
+        "input_check",
         "sample_scan",
         "report",
         "cohort",

@@ -57,6 +57,7 @@ class BatchOptions:
     worker_timeout: seconds that a scheduler may have no workers.
     dicom_seg: write DICOM Segmentation for scans that are DICOM; needs highdicom.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
+    force: segment what the input check refuses, too, also what it refused in an earlier batch.
     """
 
     model: str | None = None
@@ -69,6 +70,7 @@ class BatchOptions:
     worker_timeout: float = 1800.0
     dicom_seg: bool = False
     report: ReportChoice | None = None
+    force: bool = False
 
 
 @dataclass
@@ -192,6 +194,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         point=options.point.resolve(manifest.operating_point(chosen.views)),
         dicom_seg=options.dicom_seg,
         report=options.report,
+        force=options.force,
     )
     return settings.with_digest(), manifest
 
@@ -251,7 +254,7 @@ class _Plan:
             if not options.resume or not same or record["settings"] != settings.digest:
                 self.to_do.append(found)
             elif record["state"] == FAILED:
-                if options.retry_failed:
+                if options.retry_failed or options.force:
                     self.to_do.append(found)
                 else:
                     self.failed.append(record)

@@ -182,7 +182,7 @@ def segment_task(found: FoundScan, settings: Settings) -> dict[str, Any]:
     prepare_environment()
     started = time.perf_counter()
     model = _model(settings.model, settings.manifest["sha256"], settings.version)
-    runner = ScanRunner(model, settings.options, settings.point)
+    runner = ScanRunner(model, settings.options, settings.point, force=settings.force)
     cancel = Superseded(settings.out, settings.run)
     try:
         prepared = prepare(found, runner, cancel)

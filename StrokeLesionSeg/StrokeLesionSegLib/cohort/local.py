@@ -61,7 +61,7 @@ def run_here(
 
     readers, writers = helpers(available_threads(settings.options.threads))
     on_cpu = not choose_device(settings.options.device).is_gpu
-    runner = ScanRunner(model, settings.options, settings.point)
+    runner = ScanRunner(model, settings.options, settings.point, force=settings.force)
     line = _Line(settings, runner, keep, readers, writers, step_back=on_cpu)
     line.run(scans)
     return line.network_share

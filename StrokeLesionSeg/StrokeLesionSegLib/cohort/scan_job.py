@@ -85,6 +85,7 @@ class Settings:
     options: with the views filled in. point: the operating point.
     dicom_seg: write DICOM Segmentation for scans that are DICOM.
     report: write an HTML page for every scan, with this in it; None writes none.
+    force: segment what the input check refuses, too.
     version: of the program that began the batch.
     digest: checksum of ``parameters``: scans done with another one are done again.
     """
@@ -97,6 +98,7 @@ class Settings:
     point: OperatingPoint
     dicom_seg: bool = False
     report: ReportChoice | None = None
+    force: bool = False
     version: str = __version__
     digest: str = ""
 
@@ -112,7 +114,8 @@ class Settings:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Everything that decides what is written; not how fast (device, threads, batch size).
+        """Everything that decides what is written; not how fast (device, threads, batch size), nor
+        ``force``, which decides whether.
 
         Raises ``OSError`` if the reports' atlas cannot be read.
         """

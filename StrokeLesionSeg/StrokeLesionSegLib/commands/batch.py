@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from .options import (
     add_engine_arguments,
+    add_force_argument,
     add_progress_argument,
     number,
     operating_point,
@@ -84,6 +85,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--reports", action="store_true", help="write an HTML page for every scan too"
     )
+    add_force_argument(parser)
     add_engine_arguments(parser)
     add_report_arguments(parser)
     add_progress_argument(parser)
@@ -121,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
         worker_timeout=60 * arguments.worker_timeout,
         dicom_seg=arguments.dicom_seg,
         report=pages,
+        force=arguments.force,
     )
     with make_reporter(arguments.progress) as reporter:
         teller = _Teller(reporter, json=arguments.progress == "json")

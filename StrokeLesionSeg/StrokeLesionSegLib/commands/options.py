@@ -95,6 +95,15 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_force_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether what the input check refuses is segmented all the same."""
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="segment what the input check refuses (no T1-weighted head), too; the sidecar says so",
+    )
+
+
 def add_progress_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress",

@@ -12,6 +12,7 @@ from ..outputs import beside_mask, default_mask_path
 from ..pipeline import OutputPaths, SegmentResult, segment_file
 from .options import (
     add_engine_arguments,
+    add_force_argument,
     add_progress_argument,
     operating_point,
     path,
@@ -77,6 +78,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--series", metavar="UID", help="SeriesInstanceUID, if the folder holds several"
     )
+    add_force_argument(parser)
     add_engine_arguments(parser)
     add_report_arguments(parser)
     add_progress_argument(parser)
@@ -102,6 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
             series=arguments.series,
             report=report,
             overwrite=arguments.overwrite,
+            force=arguments.force,
             progress=reporter,
         )
     if arguments.progress == "json":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,8 @@ class SegmentResult:
     ----------
     source: the input. paths: what was written. lesion_map: mask, labels and measurements on the
     input's grid. prediction: probability and spread there, and how they were made. warnings: one
-    sentence each. timings: seconds by stage, and ``total``.
+    sentence each. timings: seconds by stage, and ``total``. input_check: whether a refusal was
+    overruled, and all findings; JSON-ready.
     """
 
     source: Path
@@ -74,6 +75,7 @@ class SegmentResult:
     prediction: Prediction
     warnings: tuple[str, ...]
     timings: dict[str, float]
+    input_check: dict[str, Any] = field(default_factory=dict)
 
     @property
     def volume_ml(self) -> float:

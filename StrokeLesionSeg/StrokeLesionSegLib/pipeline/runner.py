@@ -24,12 +24,15 @@ from .result import OutputPaths, SegmentResult
 if TYPE_CHECKING:
     from ..images import Scan
     from ..inference import Prediction, ReadyScan, SegmentOptions
+    from ..input_check import Finding
     from ..lesions import LesionMap
     from ..models import LoadedModel
     from ..report import ReportOptions
 
 #: The stages of a run in their order, as progress tells them and timings name them.
 STAGES = ("read", *_PREDICTION, "clean", "write")
+# Parts of the time that no stage of progress is.
+_ALSO = ("check",)
 
 
 @dataclass
@@ -40,12 +43,15 @@ class ScanRun:
     ----------
     source: the file or folder. scan: what was read of it. ready: after ``ScanRunner.prepare``.
     timings: seconds of what came before, by stage.
+    findings: of the input check, told as warnings. forced: whether it was to go on all the same.
     """
 
     source: Path
     scan: Scan
     ready: ReadyScan
     timings: dict[str, float] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    forced: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,16 +83,22 @@ class ScanRunner:
     ----------
     model: loaded. options: how the network runs; what they leave open is as the model recommends.
     point: what counts as a lesion.
+    force: go on with scans that the input check refuses.
 
     Raises ``InputError`` if the model cannot run here.
     """
 
     def __init__(
-        self, model: LoadedModel, options: SegmentOptions | None, point: OperatingPoint
+        self,
+        model: LoadedModel,
+        options: SegmentOptions | None,
+        point: OperatingPoint,
+        *,
+        force: bool = False,
     ) -> None:
         from ..inference import make_predictor
 
-        self.model, self.point = model, point
+        self.model, self.point, self.force = model, point, force
         self.predictor = make_predictor(model, options)
 
     def prepare(
@@ -98,14 +110,24 @@ class ScanRunner:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> ScanRun:
-        """Align, place on the predictor's grid and scale intensities; needs no network.
+        """Check, align, place on the predictor's grid and scale intensities; needs no network.
 
-        Raises ``InputError`` for a scan that cannot be used, ``Cancelled``.
+        Raises ``InputError`` for a scan that cannot be used or that the input check refuses,
+        ``Cancelled``.
         """
         from ..inference import before_network
+        from ..input_check import check_aligned, check_scan, refuse_or_warn
 
+        step = time.perf_counter()
+        findings = check_scan(scan)
+        refuse_or_warn(source, findings, force=self.force)
+        timings["check"] = time.perf_counter() - step
         ready = before_network(scan.volume, self.predictor, progress=progress, cancel=cancel)
-        return ScanRun(source, scan, ready, timings)
+        step = time.perf_counter()
+        findings += check_aligned(scan.volume, ready.found)
+        refuse_or_warn(source, findings, force=self.force)
+        timings["check"] += time.perf_counter() - step
+        return ScanRun(source, scan, ready, timings, tuple(findings), self.force)
 
     def network(
         self, run: ScanRun, *, progress: Progress | None = None, cancel: Cancel | None = None
@@ -133,6 +155,7 @@ class ScanRunner:
         Raises ``InputError`` that names the output that cannot be written, ``Cancelled``.
         """
         from ..inference import after_network
+        from ..input_check import for_sidecar, sentence
 
         tell = progress or (lambda stage, done, total: None)
         prediction = after_network(run.ready, progress=progress, cancel=cancel)
@@ -146,14 +169,24 @@ class ScanRunner:
 
         tell("write", 0, 1)
         step = time.perf_counter()
-        warnings = tuple(dict.fromkeys((*run.scan.warnings, *prediction.warnings)))
+        # The prediction tells of a failed alignment itself.
+        told = [sentence(f) for f in run.findings if f.code != "alignment"]
+        warnings = tuple(dict.fromkeys((*told, *run.scan.warnings, *prediction.warnings)))
         write_volumes(outputs, wanted.paths, run.scan, prediction, lesion_map, self.model)
         timings["write"] = time.perf_counter() - step
         if began is None:
-            timings["total"] = sum(timings.get(name, 0.0) for name in STAGES)
+            timings["total"] = sum(timings.get(name, 0.0) for name in (*STAGES, *_ALSO))
         else:
             timings["total"] = time.perf_counter() - began
-        result = SegmentResult(run.source, wanted.paths, lesion_map, prediction, warnings, timings)
+        result = SegmentResult(
+            run.source,
+            wanted.paths,
+            lesion_map,
+            prediction,
+            warnings,
+            timings,
+            for_sidecar(run.findings, force=run.forced),
+        )
         self._write_documents(outputs, result, run.scan, wanted)
         return result
 

@@ -31,6 +31,7 @@ def segment_file(
     series: str | None = None,
     report: ReportOptions | None = None,
     overwrite: bool = False,
+    force: bool = False,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> SegmentResult:
@@ -39,7 +40,8 @@ def segment_file(
     ``model`` is a loaded model (for many scans) or the name of one; None takes the default.
     ``options`` and ``point`` say how the network runs and what counts as a lesion; what they leave
     open is as the model recommends. ``series`` picks one of a DICOM folder. ``report`` says what
-    goes into ``paths.report``; None is the usual. ``progress`` is told the stages of ``STAGES``;
+    goes into ``paths.report``; None is the usual. ``force`` goes on with a scan that the input
+    check refuses, and the sidecar says so. ``progress`` is told the stages of ``STAGES``;
     ``cancel`` is asked between steps.
 
     Raises ``InputError`` if input, outputs or model cannot be used, ``Cancelled`` if told so.
@@ -57,7 +59,7 @@ def segment_file(
         options, used = _resolved(model, options, point)
         scan = _read(source, series, paths, timings, progress)
         _stop_if(cancel)
-        runner = ScanRunner(_loaded(model, timings), options, used)
+        runner = ScanRunner(_loaded(model, timings), options, used, force=force)
         run = runner.prepare(source, scan, timings, progress=progress, cancel=cancel)
         runner.network(run, progress=progress, cancel=cancel)
         result = runner.finish(

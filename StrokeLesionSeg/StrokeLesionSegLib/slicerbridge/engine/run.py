@@ -192,6 +192,7 @@ class SegmentationRun:
             *("--table", str(scratch / "lesions.tsv")),
             *("--sidecar", str(scratch / "run.json")),
             *("--progress", "json", "--overwrite"),
+            *(("--force",) if judged.refused else ()),
             *self.parameters.arguments(),
         ]
         volume = Volume(array, exact_affine(node))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...images.volume import Volume
+from ...input_check import Finding, check_looks, check_name, contrast_of, measure
 from ..i18n import tr as _
 from .volumes import affine_from_node, voxels_from_node
 
 CHOOSE = _("Choose a T1-weighted head scan. None at hand? Load the simulated sample.")
 
-_OTHER_CONTRASTS = re.compile(
-    r"(?<![a-z0-9])(t2\w*|flair|dwi|adc|trace|swi|swan|pd|bold|epi|asl|cta?|pet|tof|mra)(?![a-z0-9])",
-    re.IGNORECASE,
-)
 _NOT_SCALAR = {
     "vtkMRMLVectorVolumeNode": _("a colour or vector image"),
     "vtkMRMLDiffusionTensorVolumeNode": _("a diffusion tensor image"),
@@ -26,12 +23,6 @@ _NOT_SCALAR = {
     "vtkMRMLLabelMapVolumeNode": _("a label map"),
     "vtkMRMLStreamingVolumeNode": _("a video stream"),
 }
-# The share of voxels at exactly the lowest value. Brain-extracted scans measured .78 to .90, whole
-# heads (also with a zeroed background) up to .67.
-_STRIPPED_SHARE = 0.72
-# Bright side over dark side of the grey values in the middle of the head. T1-weighted scans of 22
-# people and templates measured .19 to 1.16 (fluid is dark); the same with inverted brain 1.4 to 3.
-_T1_RATIO, _T2_RATIO = 1.3, 1.5
 
 
 @dataclass(frozen=True)
@@ -39,7 +30,8 @@ class InputCheck:
     """``text`` is the line for the panel; ``usable`` is False if a run cannot start.
 
     ``contrast`` is "T1", "T2", "CT" or "unclear" (a guess from grey values), ``notes`` the parts
-    of the line that say what will be done, ``doubts`` those that say why to look twice.
+    of the line that say what will be done, ``doubts`` those that say why to look twice. ``refused``
+    is True if the engine would refuse it: who segments it all the same has read why not.
     """
 
     usable: bool
@@ -48,6 +40,7 @@ class InputCheck:
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    refused: bool = False
 
 
 def check_input(node: Any | None) -> InputCheck:
@@ -62,25 +55,12 @@ def check_input(node: Any | None) -> InputCheck:
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not np.isfinite(spacing).all() or (spacing <= 0).any():
         return InputCheck(False, _("The voxel spacing is zero: correct it in the Volumes module."))
-    size = spacing * np.array(voxels.shape[::-1])
-    contrast, stripped = contrast_of(voxels)
+    measures = measure(Volume(voxels, affine))
+    contrast = contrast_of(measures)
+    stripped = measures is not None and measures.stripped
+    findings = check_name(node.GetName() or "") + check_looks(Volume(voxels, affine), measures)
+    doubts = list(dict.fromkeys(_said(finding) for finding in findings))
     notes: list[str] = []
-    doubts: list[str] = []
-
-    name = _OTHER_CONTRASTS.search(node.GetName() or "")
-    if contrast == "T2" or (name and contrast != "T1"):
-        doubts.append(_("looks like another contrast, the model was trained on T1 only"))
-    elif contrast == "CT":
-        doubts.append(_("looks like CT, the model was trained on T1-weighted MRI only"))
-    elif name:
-        doubts.append(
-            _("named '{word}' but looks T1-weighted: please check").format(word=name.group(0))
-        )
-    elif contrast == "unclear":
-        doubts.append(_("contrast unclear: please check that this is a T1-weighted scan"))
-    if size.max() > 420 or size.min() < 60:
-        text = " x ".join(f"{s:.0f}" for s in size)
-        doubts.append(_("{size} mm is not the size of a head: check the spacing").format(size=text))
 
     if stripped:
         notes.append(_("already brain-extracted (fine)"))
@@ -122,6 +102,7 @@ def check_input(node: Any | None) -> InputCheck:
         tuple(notes),
         tuple(doubts),
         {"spacing": tuple(map(float, spacing)), "stripped": stripped, "oblique_degrees": angle},
+        any(finding.level == "refuse" for finding in findings),
     )
 
 
@@ -161,48 +142,16 @@ def sequence_proxy(node: Any) -> bool:
     return False
 
 
+def _said(finding: Finding) -> str:
+    """A finding of the engine's check in the panel's words."""
+    return {
+        "contrast": _("looks like another contrast, the model was trained on T1 only"),
+        "contrast-unclear": _("contrast unclear: please check that this is a T1-weighted scan"),
+        "ct": _("looks like CT, the model was trained on T1-weighted MRI only"),
+    }.get(finding.code, finding.text)
+
+
 def oblique_degrees(affine: NDArray[np.float64]) -> float:
     """Largest angle between a voxel axis and the nearest anatomical axis, in degrees."""
     axes = affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     return float(np.degrees(np.arccos(np.clip(np.abs(axes).max(axis=0), 0, 1))).max())
-
-
-def contrast_of(voxels: NDArray[Any]) -> tuple[str, bool]:
-    """("T1" | "T2" | "CT" | "unclear", already brain-extracted), from about 64^3 of the voxels.
-
-    In the middle of a head the grey values of a T1-weighted scan tail off to the dark side
-    (ventricles); where fluid is bright they tail off to the bright side.
-    """
-    step = [max(1, n // 64) for n in voxels.shape]
-    small = np.asarray(voxels[:: step[0], :: step[1], :: step[2]], dtype=np.float32)
-    small = np.nan_to_num(small, posinf=0.0, neginf=0.0)
-    low, high = np.percentile(small, [0.5, 99.5])
-    if not low < high:
-        return "unclear", False
-    stripped = bool((small == small.min()).mean() > _STRIPPED_SHARE)
-    # Air at -1000 and nothing scaled: Hounsfield units.
-    if low < -800 and np.median(small) < 200:
-        return "CT", stripped
-    scaled = np.clip((small - low) / (high - low), 0, 1)
-    foreground = np.argwhere(scaled > 0.6 * _otsu(scaled))
-    if len(foreground) < 500:
-        return "unclear", stripped
-    first, last = np.percentile(foreground, [2, 98], axis=0)
-    middle, half = (first + last) / 2, (last - first) / 4
-    box = tuple(
-        slice(int(max(0, m - h)), int(m + h) + 1) for m, h in zip(middle, half, strict=True)
-    )
-    dark, median, bright = np.percentile(scaled[box], [2, 50, 98])
-    ratio = float((bright - median) / (median - dark + 1e-6))
-    if ratio < _T1_RATIO:
-        return "T1", stripped
-    return ("T2" if ratio > _T2_RATIO else "unclear"), stripped
-
-
-def _otsu(scaled: NDArray[np.float32]) -> float:
-    """Otsu's threshold of values in [0, 1]."""
-    counts, edges = np.histogram(scaled, 128, (0.0, 1.0))
-    weight = np.cumsum(counts) / counts.sum()
-    mean = np.cumsum(counts * (edges[:-1] + edges[1:]) / 2) / counts.sum()
-    between = (mean[-1] * weight - mean) ** 2 / np.maximum(weight * (1 - weight), 1e-9)
-    return float(edges[int(between.argmax()) + 1])

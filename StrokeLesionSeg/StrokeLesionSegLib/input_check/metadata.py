@@ -1,0 +1,107 @@
+"""What the metadata of a scan say against it: DICOM elements, the BIDS sidecar, the file's name."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..images.formats.sequence import (
+    SequenceFacts,
+    facts_from,
+    other_kind,
+    other_word,
+)
+from .findings import Finding, Level
+
+if TYPE_CHECKING:
+    from ..images import Scan
+
+# Sidecars of scans have a few kilobytes.
+_LARGEST_SIDECAR = 1 << 20
+_PARTS = {"phase": "a phase image", "real": "the real part of an image",
+          "imag": "the imaginary part of an image"}  # fmt: skip
+# BIDS suffixes of images that are no T1-weighted anatomy.
+_SUFFIXES = {
+    "T2w": "T2-weighted", "T2star": "T2*-weighted", "T2starw": "T2*-weighted", "FLAIR": "FLAIR",
+    "PDw": "proton-density-weighted", "PDT2": "proton-density- or T2-weighted",
+    "bold": "functional", "sbref": "functional", "dwi": "diffusion-weighted",
+    "asl": "a perfusion scan", "angio": "an angiogram", "swi": "T2*-weighted",
+    "T1map": "a T1 map", "T2map": "a T2 map",
+    "T2starmap": "a T2* map", "R1map": "an R1 map", "R2map": "an R2 map", "UNIT1": "",
+    "phase1": "a phase image", "phase2": "a phase image", "phasediff": "a phase image",
+    "magnitude1": "a field map's magnitude", "fieldmap": "a field map", "defacemask": "a mask",
+    "mask": "a mask", "dseg": "a label map", "probseg": "a probability map", "pet": "PET",
+    "ct": "CT",
+}  # fmt: skip
+_AGENTS = re.compile(
+    r"(?<![a-z])(gad\w*|gd|post|contrast|ce|km|dotarem|magnevist|gadovist)(?![a-z])", re.IGNORECASE
+)
+
+
+def check_metadata(scan: Scan) -> list[Finding]:
+    """What name, sidecar and DICOM elements of a scan say against it."""
+    found = check_name(scan.path.name) if scan.format != "dicom" else []
+    facts = sequence_of(scan)
+    if facts is None:
+        return found
+    other = other_kind(facts)
+    if other is not None and not any(f.level == "refuse" for f in found):
+        level: Level = "refuse" if other.sure else "warn"
+        text = f"is {other.kind}, not T1-weighted"
+        if not other.sure:
+            text = f"may be {other.kind}, not T1-weighted"
+        found.append(Finding(level, "contrast", f"{text} ({other.reason})"))
+    agent = facts.agent.strip().upper() not in ("", "NONE", "NO", "N", "0", "NA", "N/A")
+    if agent or _AGENTS.search(facts.description):
+        text = "was made after a contrast agent was given, which the model has hardly seen"
+        found.append(Finding("warn", "agent", text))
+    return found
+
+
+def check_name(name: str) -> list[Finding]:
+    """What the name of a file says against it: BIDS suffix and entities, or a plain word."""
+    stem = re.sub(r"\.(nii|nrrd|nhdr|mha|mhd|mgz|mgh)(\.gz|\.bz2|\.zst)?$", "", name, flags=re.I)
+    pieces = stem.split("_")
+    entities = dict(piece.split("-", 1) for piece in pieces if "-" in piece)
+    part = _PARTS.get(entities.get("part", ""))
+    if part:
+        why = f"is {part}, by its name (part-{entities['part']})"
+        return [Finding("refuse", "phase", why, "Give the magnitude image (part-mag)")]
+    found = []
+    if name.startswith("sub-") and len(pieces) > 1:
+        if kind := _SUFFIXES.get(pieces[-1]):
+            text = f"is {kind}, not T1-weighted, by its name (_{pieces[-1]})"
+            return [Finding("refuse", "contrast", text)]
+        if "ce" in entities:
+            text = f"was made after a contrast agent was given (ce-{entities['ce']})"
+            found.append(Finding("warn", "agent", text))
+    elif word := other_word(stem):
+        certain = other_word(stem, certain=True) is not None
+        text = f'is {word[1]}, not T1-weighted, by its name ("{word[0]}")'
+        found.append(Finding("refuse" if certain else "warn", "contrast", text))
+    return found
+
+
+def sequence_of(scan: Scan) -> SequenceFacts | None:
+    """How a scan was made: from its DICOM elements, or from the JSON file beside it."""
+    series = scan.header.get("series", {})
+    if "sequence" in series:
+        return facts_from(series["sequence"], seconds=False)
+    if scan.format == "memory":
+        return None
+    fields = _sidecar(scan.path)
+    return None if fields is None else facts_from(fields, seconds=True)
+
+
+def _sidecar(path: Path) -> dict[str, Any] | None:
+    name = re.sub(r"(\.nii|\.nrrd|\.nhdr|\.mha|\.mhd|\.mgz|\.mgh)(\.\w+)?$", "", path.name)
+    file = path.with_name(f"{name}.json")
+    try:
+        if not file.is_file() or file.stat().st_size > _LARGEST_SIDECAR:
+            return None
+        fields = json.loads(file.read_text(encoding="utf-8-sig", errors="replace"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
