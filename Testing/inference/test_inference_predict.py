@@ -7,7 +7,7 @@ import pytest
 import torch
 from StrokeLesionSegLib.boxes import grow_box, whole_box
 from StrokeLesionSegLib.errors import Cancelled, InputError
-from StrokeLesionSegLib.inference import predict_canonical, predict_volume, prepare_network
+from StrokeLesionSegLib.inference import predict_volume, prepare_network
 from StrokeLesionSegLib.inference.device import Device
 from StrokeLesionSegLib.inference.fold import fold_batch_norms
 from StrokeLesionSegLib.inference.views import SliceStack, passes
@@ -16,6 +16,13 @@ from torch import nn
 
 CPU = Device("cpu", "test")
 GUIDED = ("t1", "click_positive", "click_negative", "previous_probability")
+
+
+def predicted(array, network, *, channels=("t1",), precision="float32", **options):
+    """Mean and spread of the lesion probability of a network that is prepared on the CPU."""
+    prepared = prepare_network(network, channels, CPU, precision)
+    result = predict_volume(array, prepared, **options)
+    return result.mean, result.spread
 
 
 class Fake(nn.Module):
@@ -107,7 +114,7 @@ def plain_loop(array: np.ndarray, network: nn.Module, axis: int, multiple: int =
 @pytest.mark.parametrize("box", [None, (slice(3, 17), slice(5, 40), slice(2, 31))])
 def test_identity_network_returns_its_input(views, tta, box):
     array = blob()
-    mean, spread = predict_canonical(
+    mean, spread = predicted(
         array, Logit(), views=views, tta=tta, flip_axes=("i", "j", "k"), box=box
     )
     expected = np.zeros_like(array)
@@ -135,10 +142,10 @@ def test_each_view_shows_the_right_planes():
 def test_left_right_flip_mirrors_the_answer():
     """A network that says "right" by column must average to its own mirror image."""
     array = np.full((4, 16, 16), 0.5, np.float32)
-    plain, _ = predict_canonical(array, Ramp())
+    plain, _ = predicted(array, Ramp())
     ramp = 1 / (1 + np.exp(-np.linspace(-3, 3, 16)))
     np.testing.assert_allclose(plain, np.broadcast_to(ramp, plain.shape), atol=1e-6)
-    mean, spread = predict_canonical(array, Ramp(), tta=True)
+    mean, spread = predicted(array, Ramp(), tta=True)
     np.testing.assert_allclose(mean, 0.5, atol=1e-6)
     np.testing.assert_allclose(spread, np.broadcast_to(np.abs(ramp - 0.5), mean.shape), atol=1e-6)
 
@@ -181,7 +188,7 @@ def test_grown_box_contains_the_box_and_stays_inside(shape):
 @pytest.mark.parametrize("skip", ["stem", "block_input"])
 def test_full_volume_agrees_with_a_plain_loop(skip):
     array, network = blob(), small_network(filters=(4, 8, 8, 8, 8), skip=skip)
-    mean, _ = predict_canonical(array, network)
+    mean, _ = predicted(array, network)
     np.testing.assert_allclose(mean, plain_loop(array, network, 0), atol=1e-5)
     assert mean.std() > 0.01
 
@@ -189,7 +196,7 @@ def test_full_volume_agrees_with_a_plain_loop(skip):
 def test_triplanar_is_mean_and_deviation_of_three_plain_loops():
     array, network = blob(), small_network(filters=(4, 8, 8, 8, 8))
     three = np.stack([plain_loop(array, network, axis) for axis in range(3)])
-    mean, spread = predict_canonical(array, network, views="triplanar")
+    mean, spread = predicted(array, network, views="triplanar")
     np.testing.assert_allclose(mean, three.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(spread, three.std(axis=0), atol=1e-5)
 
@@ -202,7 +209,7 @@ def test_flips_are_weighted_by_view():
     axial2, coronal2 = (plain_loop(mirrored, network, axis)[:, :, ::-1] for axis in (0, 1))
     values = np.stack([axial, axial2, coronal, coronal2, sagittal])
     weights = np.array([1, 1, 1, 1, 2]) / 6
-    mean, spread = predict_canonical(array, network, views="triplanar", tta=True)
+    mean, spread = predicted(array, network, views="triplanar", tta=True)
     expected = np.tensordot(weights, values, 1)
     np.testing.assert_allclose(mean, expected, atol=1e-5)
     deviation = np.sqrt(np.tensordot(weights, (values - expected) ** 2, 1))
@@ -212,7 +219,7 @@ def test_flips_are_weighted_by_view():
 def test_crop_is_the_prediction_of_the_grown_box():
     array, network = blob(), small_network(filters=(4, 8, 8, 8, 8))
     box = (slice(4, 15), slice(9, 37), slice(4, 30))
-    mean, spread = predict_canonical(array, network, box=box)
+    mean, spread = predicted(array, network, box=box)
     _, rows, columns = grow_box(box, array.shape, 16)
     alone = np.zeros_like(array)
     alone[box[0], rows, columns] = plain_loop(array[box[0], rows, columns], network, 0)
@@ -234,9 +241,9 @@ def test_crop_changes_nothing_beyond_the_reach_of_the_network():
     assert 4 <= reach <= 15
 
     array = blob((6, 96, 96))
-    full, _ = predict_canonical(array, network)
+    full, _ = predicted(array, network)
     box = (slice(0, 6), slice(16, 80), slice(16, 80))
-    cropped, _ = predict_canonical(array, network, box=box)
+    cropped, _ = predicted(array, network, box=box)
     inner = (slice(0, 6), slice(16 + reach, 80 - reach), slice(16 + reach, 80 - reach))
     np.testing.assert_allclose(cropped[inner], full[inner], atol=2e-5)
     assert np.abs(cropped[box] - full[box]).max() > 1e-4  # at the rim the padding does show
@@ -260,7 +267,7 @@ def test_empty_slices_are_skipped_and_zero():
 
 def test_batch_size_does_not_matter():
     array, network = blob(), small_network(filters=(8, 16, 16, 16, 16))
-    results = [predict_canonical(array, network, batch_size=n)[0] for n in (1, 2, 7, 32)]
+    results = [predicted(array, network, batch_size=n)[0] for n in (1, 2, 7, 32)]
     for other in results[1:]:
         np.testing.assert_allclose(other, results[0], atol=1e-5)
 
@@ -269,8 +276,8 @@ def test_batch_size_does_not_matter():
 def test_same_input_same_output_bit_for_bit(precision):
     array, network = blob(), small_network(filters=(8, 16, 16, 16, 16))
     options = {"views": "triplanar", "tta": True, "precision": precision}
-    first = predict_canonical(array, network, **options)
-    second = predict_canonical(array.copy(), network, **options)
+    first = predicted(array, network, **options)
+    second = predicted(array.copy(), network, **options)
     assert first[0].tobytes() == second[0].tobytes()
     assert first[1].tobytes() == second[1].tobytes()
 
@@ -366,7 +373,7 @@ def test_the_cpu_takes_over_in_the_format_asked_for_and_checks_it(monkeypatch, r
 
 def test_too_little_memory_for_one_slice_is_said():
     with pytest.raises(InputError, match="single slice"):
-        predict_canonical(blob(), Hungry(0, MemoryError()))
+        predicted(blob(), Hungry(0, MemoryError()))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 100])
@@ -385,7 +392,7 @@ def test_no_slice_is_computed_twice_and_no_call_is_wasted(batch_size):
 
 def test_other_errors_are_not_taken_for_lack_of_memory():
     with pytest.raises(RuntimeError, match="a defect"):
-        predict_canonical(blob(), Hungry(0, RuntimeError("a defect")))
+        predicted(blob(), Hungry(0, RuntimeError("a defect")))
 
 
 def test_cancel_is_asked_before_every_batch():
@@ -396,14 +403,14 @@ def test_cancel_is_asked_before_every_batch():
         return len(asked) > 3
 
     with pytest.raises(Cancelled):
-        predict_canonical(blob(), network, batch_size=2, cancel=cancel)
+        predicted(blob(), network, batch_size=2, cancel=cancel)
     assert len(network.shapes) == 3
 
 
 @pytest.mark.parametrize("views", ["axial", "triplanar"])
 def test_progress_counts_slices_and_never_goes_back(views):
     steps = []
-    predict_canonical(blob(), Logit(), views=views, progress=lambda *step: steps.append(step))
+    predicted(blob(), Logit(), views=views, progress=lambda *step: steps.append(step))
     assert {stage for stage, _, _ in steps} == {"network"}
     done = [d for _, d, _ in steps]
     total = 21 if views == "axial" else 21 + 45 + 38
@@ -420,9 +427,9 @@ def test_guidance_is_zero_unless_given():
     array = blob()
     clicks = np.random.default_rng(0).random(array.shape).astype(np.float32) * 0.9 + 0.05
     for channel, name in enumerate(GUIDED[1:], start=1):
-        automatic, _ = predict_canonical(array, Logit(channel), channels=GUIDED)
+        automatic, _ = predicted(array, Logit(channel), channels=GUIDED)
         assert automatic.max() < 1e-5
-        guided, _ = predict_canonical(
+        guided, _ = predicted(
             array, Logit(channel), channels=GUIDED, views="triplanar", guidance={name: clicks}
         )
         inside = array > 0
@@ -432,22 +439,22 @@ def test_guidance_is_zero_unless_given():
 def test_guidance_that_does_not_fit_is_refused():
     array = blob()
     with pytest.raises(ValueError, match="no guidance channel"):
-        predict_canonical(array, Logit(), guidance={"click_positive": array})
+        predicted(array, Logit(), guidance={"click_positive": array})
     with pytest.raises(ValueError, match="shape"):
-        predict_canonical(array, Logit(), channels=GUIDED, guidance={"click_positive": array[1:]})
+        predicted(array, Logit(), channels=GUIDED, guidance={"click_positive": array[1:]})
     with pytest.raises(ValueError, match="t1"):
-        predict_canonical(array, Logit(), channels=("flair",))
+        predicted(array, Logit(), channels=("flair",))
 
 
 def test_t1_may_be_any_channel():
-    mean, _ = predict_canonical(blob(), Logit(1), channels=("click_positive", "t1"))
+    mean, _ = predicted(blob(), Logit(1), channels=("click_positive", "t1"))
     np.testing.assert_allclose(mean, blob(), atol=2e-6)
 
 
 @pytest.mark.parametrize("box", [(slice(0, 5), slice(0, 99), slice(0, 5)), (slice(5, 5),) * 3])
 def test_impossible_boxes_are_refused(box):
     with pytest.raises(ValueError, match="box"):
-        predict_canonical(blob(), Logit(), box=box)
+        predicted(blob(), Logit(), box=box)
 
 
 @pytest.mark.parametrize(
@@ -484,7 +491,7 @@ def test_reduced_precision_is_close_and_checked():
     assert prepared.check.ok
     assert 0 < prepared.check.max_difference < 0.05
     reduced = predict_volume(array, prepared).mean
-    exact, _ = predict_canonical(array, network)
+    exact, _ = predicted(array, network)
     assert 0 < np.abs(reduced - exact).max() < 0.05
 
 
@@ -515,4 +522,4 @@ def test_networks_of_other_shape_are_refused():
             return x.repeat(1, 2, 1, 1)
 
     with pytest.raises(ValueError, match="returns"):
-        predict_canonical(blob(), Two())
+        predicted(blob(), Two())

@@ -33,7 +33,6 @@ __getattr__, __dir__ = lazy_names(
         "run_network": "stages",
         "segment_volume": "stages",
         "SlicesPrediction": "predict",
-        "predict_canonical": "predict",
         "predict_volume": "predict",
         "PreparedNetwork": "prepare",
         "prepare_network": "prepare",
@@ -60,7 +59,6 @@ __all__ = [
     "before_network",
     "choose_device",
     "make_predictor",
-    "predict_canonical",
     "predict_volume",
     "prepare_environment",
     "prepare_network",
@@ -72,7 +70,7 @@ if TYPE_CHECKING:
     from .device import Device, available_threads, choose_device, prepare_environment
     from .options import SegmentOptions
     from .placing import CANONICAL, NATIVE, PlacedScan, TargetGrid
-    from .predict import SlicesPrediction, predict_canonical, predict_volume
+    from .predict import SlicesPrediction, predict_volume
     from .predictor import GridPrediction, Predictor, make_predictor
     from .prepare import PreparedNetwork, prepare_network
     from .progress import STAGES

@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from ..boxes import Box, check_box, whole_box
 from ..errors import Cancelled, InputError
 from ..models.channels import MIRROR, T1, offset_mm
-from .device import Device, choose_device
-from .prepare import PreparedNetwork, on_cpu, prepare_network, running
+from .prepare import PreparedNetwork, on_cpu, running
 from .progress import Cancel, Progress
 from .views import Pass, SliceStack, passes
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
 #: Networks with four downsamplings need planes that are multiples of 16.
 PAD_MULTIPLE = 16
@@ -40,6 +38,18 @@ class SlicesPrediction:
     batch_sizes: slices per call, by view, after any shrinking.
     prepared: the network as it ended; on the CPU if a GPU ran out of memory.
     warnings: one sentence each.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import choose_device, predict_volume, prepare_network
+    >>> from StrokeLesionSegLib.networks import UNet
+    >>> network = UNet(filters=(2, 4)).eval().requires_grad_(False)
+    >>> prepared = prepare_network(network, ("t1",), choose_device("cpu"), "float32")
+    >>> t1 = np.zeros((6, 16, 16), np.float32)
+    >>> t1[:4] = 0.5
+    >>> result = predict_volume(t1, prepared)
+    >>> result.passes, result.slices, result.skipped
+    (('axial',), 4, 2)
     """
 
     mean: NDArray[np.float32]
@@ -50,46 +60,6 @@ class SlicesPrediction:
     batch_sizes: dict[str, int]
     prepared: PreparedNetwork
     warnings: tuple[str, ...]
-
-
-def predict_canonical(
-    array01: NDArray[np.floating],
-    network: nn.Module,
-    *,
-    channels: Sequence[str] = ("t1",),
-    box: Box | None = None,
-    views: str = "axial",
-    tta: bool = False,
-    flip_axes: Sequence[str] = ("i",),
-    batch_size: int | None = None,
-    device: str | Device = "cpu",
-    precision: str = "float32",
-    guidance: Mapping[str, NDArray[np.floating]] | None = None,
-    progress: Progress | None = None,
-    cancel: Cancel | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and spread of the lesion probability, both (K, J, I) float32 on the canonical grid.
-
-    ``array01`` is the windowed T1, (K, J, I) in RAS+, values in [0, 1]; ``network`` a float32
-    module in evaluation mode on the CPU. Prepares the network and calls :func:`predict_volume`,
-    which see for the arguments and the errors.
-    """
-    if isinstance(device, str):
-        device = choose_device(device)
-    prepared = prepare_network(network, channels, device, precision)
-    result = predict_volume(
-        array01,
-        prepared,
-        box=box,
-        views=views,
-        tta=tta,
-        flip_axes=flip_axes,
-        batch_size=batch_size,
-        guidance=guidance,
-        progress=progress,
-        cancel=cancel,
-    )
-    return result.mean, result.spread
 
 
 def predict_volume(
@@ -130,6 +100,16 @@ def predict_volume(
     Raises ``Cancelled``; ``InputError`` if memory does not suffice for a single slice;
     ``ValueError`` for a box outside the array, unknown views or channels, or guidance of another
     shape.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import choose_device, predict_volume, prepare_network
+    >>> from StrokeLesionSegLib.networks import UNet
+    >>> network = UNet(filters=(2, 4)).eval().requires_grad_(False)
+    >>> prepared = prepare_network(network, ("t1",), choose_device("cpu"), "float32")
+    >>> t1 = np.full((4, 16, 16), 0.5, np.float32)
+    >>> predict_volume(t1, prepared, tta=True).mean.shape
+    (4, 16, 16)
     """
     array01 = np.ascontiguousarray(array01, dtype=np.float32)
     box = whole_box(array01.shape) if box is None else check_box(box, array01.shape)
