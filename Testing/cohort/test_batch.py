@@ -249,7 +249,8 @@ def test_hostile_names_stay_inside(tmp_path: Path, out: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*before, "out"])
     files = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
     assert all(name.isascii() and not set(name) & set("\n\t;<>$ ") for name in files)
-    assert all(len(line.split("\t")) == 14 for line in (out / "group_scans.tsv").open())
+    table = (out / "group_scans.tsv").read_text(encoding="utf-8")
+    assert all(len(line.split("\t")) == 14 for line in table.splitlines())
 
 
 def test_a_link_in_the_output_leads_nowhere(tmp_path: Path, out: Path) -> None:

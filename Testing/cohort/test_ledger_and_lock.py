@@ -105,7 +105,7 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
             pass
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
     with FolderLock(tmp_path, "me"):
         assert read_owner(tmp_path / LOCK_NAME)["run"] == "me"  # type: ignore[index]
 

@@ -5,6 +5,7 @@ nibabel turns the scans and puts the masks back, so that our own geometry has a 
 
 from __future__ import annotations
 
+import warnings
 from itertools import permutations, product
 from pathlib import Path
 
@@ -66,13 +67,16 @@ def back_on(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> np.ndarray:
     """``mask`` in world coordinates, resampled linearly by nilearn onto the grid of ``image``."""
     from nilearn.image import resample_to_img
 
-    moved = resample_to_img(
-        nib.Nifti1Image(np.asarray(mask.dataobj, np.float32), mask.affine),
-        image,
-        interpolation="linear",
-        force_resample=True,
-        copy_header=True,
-    )
+    with warnings.catch_warnings():
+        # Half a voxel of mask is what the threshold below is for.
+        warnings.filterwarnings("ignore", "Resampling binary images")
+        moved = resample_to_img(
+            nib.Nifti1Image(np.asarray(mask.dataobj, np.float32), mask.affine),
+            image,
+            interpolation="linear",
+            force_resample=True,
+            copy_header=True,
+        )
     return moved.get_fdata() >= 0.5
 
 

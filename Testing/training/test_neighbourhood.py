@@ -205,7 +205,7 @@ def test_deep_supervision_trains_every_level():
     heads = [p.grad for p in module.network.auxiliary.parameters()]
     assert all(g is not None and bool(g.abs().sum() > 0) for g in heads)
     # The full resolution counts once, the next level half.
-    assert 1.2 * float(plain) < float(loss) < 2.2 * float(plain)
+    assert 1.2 * plain.item() < loss.item() < 2.2 * plain.item()
 
 
 def test_fit_with_channels_becomes_a_model_of_the_engine(tmp_path: Path, capsys):

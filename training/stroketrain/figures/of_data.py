@@ -165,9 +165,9 @@ def pipeline(cache: Cache, out: Path) -> list[Path]:
     steps += [(f"augmented, draw {i}", a, b) for i, (a, b) in enumerate(draws, 1)]
     figure, axes = plt.subplots(1, len(steps), figsize=(2 * len(steps), 2.6))
     for axis, (title, a, b) in zip(axes, steps, strict=True):
-        axis.imshow(a[0, 0], cmap="gray", origin="lower", vmin=0, vmax=1)
+        axis.imshow(a[0, 0].numpy(), cmap="gray", origin="lower", vmin=0, vmax=1)
         if b.any():
-            axis.contour(b[0, 0], levels=[0.5], colors=[COLOURS[1]], linewidths=1)
+            axis.contour(b[0, 0].numpy(), levels=[0.5], colors=[COLOURS[1]], linewidths=1)
         axis.set_title(f"{title}\n{a.shape[-1]} x {a.shape[-2]}", fontsize=8)
         axis.axis("off")
     return save(figure, out, "pipeline")
