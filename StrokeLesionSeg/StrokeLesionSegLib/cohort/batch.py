@@ -58,6 +58,13 @@ class BatchOptions:
     dicom_seg: write DICOM Segmentation for scans that are DICOM; needs highdicom.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
     force: segment what the input check refuses, too, also what it refused in an earlier batch.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort import BatchOptions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPointChoice
+    >>> BatchOptions(point=OperatingPointChoice(threshold=0.4), retry_failed=True).resume
+    True
     """
 
     model: str | None = None
@@ -85,6 +92,12 @@ class BatchReport:
     seconds: from start to end.
     network_share: the share of the time from the network's first end to its last in which it ran;
         None on a cluster and for fewer than two scans.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort import BatchReport
+    >>> BatchReport(total=3, done=2, skipped=1).failed
+    []
     """
 
     total: int = 0
@@ -108,6 +121,21 @@ def run_batch(
     Raises ``InputError`` if arguments, model or ``out`` cannot be used, if another batch works in
     ``out``, or if the disk is full. A scan that cannot be used is no error: it is in ``failed``.
     After ``KeyboardInterrupt`` or a kill, the same call resumes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort import BatchOptions, run_batch
+    >>> from StrokeLesionSegLib.images import Volume, write_volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> Path("scans").mkdir()
+    >>> write_volume("scans/sub-01_T1w.nii.gz", volume)
+    >>> options = BatchOptions(options=SegmentOptions(align="none"), force=True)
+    >>> run_batch(Path("scans"), Path("out"), options).done
+    1
+    >>> run_batch(Path("scans"), Path("out"), options).skipped
+    1
     """
     options = options or BatchOptions()
     source, out = Path(os.path.abspath(source)), Path(os.path.abspath(out))

@@ -44,6 +44,15 @@ class FoundScan:
     relative: what it is called in tables and ledger: relative to the input, with ``/``.
     entities: subject, session and so on, distinct within the cohort.
     series: SeriesInstanceUID to take from a DICOM folder that holds several; None takes the one.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort import find_scans
+    >>> _ = Path("sub-01_ses-2_T1w.nii.gz").write_bytes(b"")
+    >>> found = find_scans(Path()).scans[0]
+    >>> found.relative, found.stem
+    ('sub-01_ses-2_T1w.nii.gz', 'sub-01_ses-2')
     """
 
     path: Path
@@ -79,6 +88,16 @@ def find_scans(source: Path, *, leave_out: Path | None = None) -> Cohort:
     program always are.
 
     Raises ``InputError`` if ``source`` is missing or unreadable, or if nothing is found.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort import find_scans
+    >>> for name in ("sub-01_T1w.nii.gz", "sub-01_FLAIR.nii.gz"):
+    ...     _ = Path(name).write_bytes(b"")
+    >>> cohort = find_scans(Path())
+    >>> [scan.stem for scan in cohort.scans], cohort.passed_over
+    (['sub-01'], ('sub-01_FLAIR.nii.gz',))
     """
     source = Path(os.path.abspath(source))
     if not os.path.lexists(source):

@@ -53,6 +53,13 @@ def read_ledger(out: Path) -> LedgerContent:
     """The ledger of the output folder ``out``; empty if there is none.
 
     Raises ``InputError`` if there is one that cannot be opened.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort import read_ledger
+    >>> read_ledger(Path("no such folder")).scans
+    {}
     """
     content = LedgerContent()
     path = out / LEDGER_NAME
@@ -95,6 +102,15 @@ class Ledger:
 
     ``scans``, ``runs`` and ``page_is_stale`` are as in ``LedgerContent`` and follow what is
     appended.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort import Ledger, read_ledger
+    >>> with Ledger(Path("out")) as ledger:
+    ...     ledger.append({"record": "scan", "stem": "sub-01", "state": "done"})
+    >>> read_ledger(Path("out")).scans["sub-01"]["state"]
+    'done'
     """
 
     def __init__(self, out: Path) -> None:

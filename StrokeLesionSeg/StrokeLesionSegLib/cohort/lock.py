@@ -36,6 +36,14 @@ class FolderLock:
     """Context manager that holds the lock of the output folder ``out`` for the batch ``run``.
 
     Entering raises ``InputError`` that names the owner if another batch works there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort import FolderLock
+    >>> with FolderLock(Path("out"), "run 1") as lock:
+    ...     lock.is_lost()
+    False
     """
 
     def __init__(self, out: Path, run: str) -> None:

@@ -44,7 +44,14 @@ _OUTPUT_TROUBLE = {errno.ENOSPC, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT"
 
 @dataclass(frozen=True)
 class ReportChoice:
-    """What goes into the scans' pages; ``ReportOptions`` with paths, which travel to workers."""
+    """What goes into the scans' pages; ``ReportOptions`` with paths, which travel to workers.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort import ReportChoice
+    >>> ReportChoice(convention="neurological").identity["atlas"]
+    [None, None]
+    """
 
     atlas: Path | None = None
     atlas_labels: Path | None = None

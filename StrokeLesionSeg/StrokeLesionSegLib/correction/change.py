@@ -14,7 +14,14 @@ Voxel = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Click:
-    """``voxel``: (k, j, i) on the scan's own grid. ``lesion``: what the user says it is."""
+    """``voxel``: (k, j, i) on the scan's own grid. ``lesion``: what the user says it is.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.correction import Click
+    >>> Click((10, 20, 30), lesion=True).voxel
+    (10, 20, 30)
+    """
 
     voxel: Voxel
     lesion: bool
@@ -33,6 +40,12 @@ class Change:
     model_voxels: how many of them the model proposed. The others were painted around the click.
     whole_head: the answer came from a pass over the whole head, since the change went beyond the
         cube around the click.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.correction import Change
+    >>> Change.none(lesion=True).sentence
+    'The mask says so already; nothing changed.'
     """
 
     box: Box

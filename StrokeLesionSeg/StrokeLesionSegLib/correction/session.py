@@ -65,6 +65,14 @@ class CorrectionSession:
     grid: the native grid. alignment: of the scan; one with ``ok`` false was not used.
     warnings: one sentence each.
     point: the operating point; its threshold is where answers to clicks are cut, too.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.correction import CorrectionSession
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> session = CorrectionSession.open(volume, load_model())  # doctest: +SKIP
+    >>> session.click((90, 110, 70), lesion=True).sentence  # doctest: +SKIP
+    '1.40 mL added.'
     """
 
     def __init__(

@@ -20,6 +20,15 @@ class Grid:
     shape: (K, J, I), the shape of an array on this grid.
     affine: 4x4 float64; maps homogeneous voxel indices (i, j, k, 1) to RAS coordinates in mm
         (nibabel's convention; mind that arrays here are indexed [k, j, i]).
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Grid
+    >>> grid = Grid((10, 20, 30), np.diag([1.0, 1.0, 2.5, 1.0]))
+    >>> grid
+    Grid(10 x 20 x 30 voxels (k, j, i), 1 x 1 x 2.5 mm (i, j, k))
+    >>> grid.voxel_volume_ml
+    0.0025
     """
 
     shape: tuple[int, int, int]
@@ -62,6 +71,15 @@ class Volume:
     array: (K, J, I), usually float32; k is the slowest axis. This is the order of SimpleITK's
         and Slicer's arrays, the transpose of nibabel's.
     affine: 4x4 float64; maps (i, j, k, 1) to RAS coordinates in mm.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> volume = Volume(np.zeros((10, 20, 30), np.float32), np.eye(4))
+    >>> volume
+    Volume(float32, Grid(10 x 20 x 30 voxels (k, j, i), 1 x 1 x 1 mm (i, j, k)))
+    >>> volume.with_array(volume.array > 0).array.dtype
+    dtype('bool')
     """
 
     array: NDArray[Any]

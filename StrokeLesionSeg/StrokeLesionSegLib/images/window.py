@@ -44,6 +44,14 @@ def window_range(
     changes the range in the same way. Raises ``ValueError`` if the percentiles are not
     0 <= low < high <= 100, ``low_of`` is neither word, no voxel is finite, or all finite voxels
     are equal.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import window_range
+    >>> array = np.concatenate([np.zeros(500), np.arange(100, 601)])
+    >>> low, high = window_range(array, 0, 100)
+    >>> low > 0, high
+    (True, 600.0)
     """
     if low_of not in LOW_OF:
         raise ValueError(f"the low percentile is taken of one of {LOW_OF}, not of {low_of!r}")
@@ -71,6 +79,12 @@ def apply_window(
 
     ``out``, float32 of that shape, may be ``array`` itself. NaN becomes 0.
     Raises ``ValueError`` if the range is empty or not finite.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import apply_window
+    >>> apply_window(np.array([0, 100, 150, 900]), (100.0, 200.0)).tolist()
+    [0.0, 0.0, 0.5, 1.0]
     """
     bottom, top = range
     if not (np.isfinite(bottom) and np.isfinite(top) and bottom < top):

@@ -33,7 +33,14 @@ _MOST_OF_OLD_GLIBC = 32 << 20
 
 @dataclass(frozen=True)
 class Device:
-    """A device for torch (``name``: "cpu", "cuda" or "mps") and why it was taken, in words."""
+    """A device for torch (``name``: "cpu", "cuda" or "mps") and why it was taken, in words.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import Device
+    >>> Device("cuda", "asked for").is_gpu
+    True
+    """
 
     name: str
     reason: str
@@ -49,6 +56,14 @@ def prepare_environment(environ: MutableMapping[str, str] | None = None) -> None
     Works only if called before torch and SimpleITK are first imported, and harms nothing after.
     Variables that the user has set are left alone. ``environ`` is ``os.environ`` unless given;
     without it freed memory is kept too (:func:`keep_freed_memory`).
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import prepare_environment
+    >>> environment = {"OMP_WAIT_POLICY": "ACTIVE"}
+    >>> prepare_environment(environment)
+    >>> environment["OMP_WAIT_POLICY"]
+    'ACTIVE'
     """
     if environ is None:
         environ = os.environ
@@ -64,6 +79,12 @@ def choose_device(requested: str = "auto") -> Device:
     """The device for ``requested`` ("auto", "cpu", "cuda" or "mps").
 
     Raises ``InputError`` if a GPU is asked for that torch cannot use here.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import choose_device
+    >>> choose_device("cpu")
+    Device(name='cpu', reason='asked for')
     """
     if requested not in DEVICES:
         raise InputError(f"device {requested!r}", "there is no such choice", "Use auto")
@@ -127,6 +148,14 @@ def available_threads(
     smallest of: CPU quota of the control group (v1 or v2, rounded up), the CPUs this process may
     run on, and physical cores (two threads on one core share its arithmetic units and are slower
     than one). ``root`` stands for ``/`` in tests.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import available_threads
+    >>> available_threads(4)
+    4
+    >>> available_threads(environ={"OMP_NUM_THREADS": "2"})
+    2
     """
     if requested is not None:
         return max(1, int(requested))

@@ -36,6 +36,16 @@ class SegmentOptions:
     threads: CPU threads; None takes what this process may use.
 
     Raises ``InputError`` for values that do not exist.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> SegmentOptions(views="triplanar", tta=True).align
+    'auto'
+    >>> SegmentOptions(device="abacus")
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: device 'abacus': there is no such choice...
     """
 
     views: str | None = None

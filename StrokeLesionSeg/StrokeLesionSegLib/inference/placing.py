@@ -23,6 +23,13 @@ class TargetGrid:
     name: "canonical" (RAS, 1 mm: ``MNI_GRID`` where the scan is aligned, else the scan's own
         extent), "native" (the scan's own grid), or the name of a grid in MNI space.
     grid: that grid, for a name of the last kind.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import MNI_GRID
+    >>> from StrokeLesionSegLib.inference import TargetGrid
+    >>> TargetGrid("mni152-2009a-1mm", MNI_GRID).grid.shape
+    (189, 233, 197)
     """
 
     name: str
@@ -33,7 +40,9 @@ class TargetGrid:
             raise ValueError(f"grid {self.name!r}: only one in MNI space is given with its name")
 
 
+#: RAS, 1 mm, in MNI152 space where the scan could be aligned.
 CANONICAL = TargetGrid("canonical")
+#: The scan's own grid.
 NATIVE = TargetGrid("native")
 
 
@@ -49,6 +58,16 @@ class PlacedScan:
     alignment: the alignment that was applied, or None.
     in_mni: the affine of ``volume`` maps to MNI152 RAS mm, as far as alignment or scan say.
     canonical: what ``images.to_canonical`` returned; None on the native grid.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import NATIVE
+    >>> from StrokeLesionSegLib.inference.placing import place
+    >>> volume = Volume(np.zeros((8, 9, 10), np.int16), np.eye(4))
+    >>> placed = place(volume, None, NATIVE)
+    >>> placed.exact, placed.to_native(placed.volume.array).grid.same_as(volume.grid)
+    (True, True)
     """
 
     volume: Volume

@@ -39,6 +39,14 @@ class GridPrediction:
     warnings: one sentence each.
     timings: seconds of parts of the prediction, by name.
     details: device, precision, passes and so on; JSON-ready.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import GridPrediction
+    >>> nothing = Volume(np.zeros((4, 4, 4), np.float32), np.eye(4))
+    >>> GridPrediction(nothing, nothing, details={"device": "cpu"}).warnings
+    ()
     """
 
     probability: Volume
@@ -58,6 +66,23 @@ class Predictor(Protocol):
     ----------
     grid: where the model works.
     options: what was asked for, with everything that the model recommends filled in.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import NATIVE, GridPrediction, SegmentOptions
+    >>> from StrokeLesionSegLib.inference import after_network, before_network, run_network
+    >>> class Bright:  # whatever is brighter than 100
+    ...     grid, options = NATIVE, SegmentOptions(views="axial", align="none")
+    ...     def prepare(self, scan):
+    ...         return scan.volume
+    ...     def predict(self, prepared, *, progress=None, cancel=None):
+    ...         found = prepared.with_array((prepared.array > 100).astype(np.float32))
+    ...         return GridPrediction(found, found.with_array(found.array * 0))
+    >>> ready = before_network(Volume(np.full((4, 4, 4), 200.0), np.eye(4)), Bright())
+    >>> run_network(ready, Bright())
+    >>> float(after_network(ready).probability.array.mean())
+    1.0
     """
 
     @property
@@ -96,6 +121,13 @@ def make_predictor(model: LoadedModel, options: SegmentOptions | None = None) ->
 
     Raises ``InputError`` if this version cannot run that kind, and for a device or precision that
     does not exist here.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import SegmentOptions, make_predictor
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> make_predictor(load_model(), SegmentOptions(device="cpu")).options.views is None
+    False
     """
     manifest = model.manifest
     if manifest.kind not in _KINDS:

@@ -45,6 +45,16 @@ class PreparedNetwork:
     float32_stem: in bfloat16, the network's first block computes in float32, and so is its input.
         Eight bits are too few for T1 intensities and the weights that they meet: nearly all of
         bfloat16's error in the mask comes from there, and hardly any of the work is there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.inference import choose_device, prepare_network
+    >>> from StrokeLesionSegLib.networks import UNet
+    >>> network = UNet(filters=(2, 4)).eval().requires_grad_(False)
+    >>> prepared = prepare_network(network, ("t1",), choose_device("cpu"), "float32")
+    >>> prepared.precision, prepared.empty_batch(2, 16, 16).shape
+    ('float32', torch.Size([2, 1, 16, 16]))
     """
 
     network: nn.Module
@@ -109,6 +119,14 @@ def prepare_network(
 
     Raises ``InputError`` for a format that the device does not have, ``ValueError`` for channels
     without "t1".
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import choose_device, prepare_network
+    >>> from StrokeLesionSegLib.networks import UNet
+    >>> network = UNet(filters=(2, 4)).eval().requires_grad_(False)
+    >>> prepare_network(network, ("t1",), choose_device("cpu"), "float32").check is None
+    True
     """
     channels = tuple(channels)
     if "t1" not in channels:

@@ -46,6 +46,12 @@ class SlicesPredictor:
     """Runs a 2D model over the slices of the canonical grid; see ``Predictor``.
 
     Raises ``InputError`` for a device that is not there.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import SlicesPredictor
+    >>> SlicesPredictor.grid.name
+    'canonical'
     """
 
     grid: TargetGrid = CANONICAL

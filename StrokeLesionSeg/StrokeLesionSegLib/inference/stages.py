@@ -38,6 +38,16 @@ class Prediction:
     timings: seconds by stage, see ``progress.STAGES``. "network" includes preparing and checking
         the network ("prepare" of it).
     details: device and why, precision and its check, threads, passes, peak memory; JSON-ready.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> prediction = segment_volume(volume, load_model(), SegmentOptions(align="none"))
+    >>> prediction.alignment is None, sorted(prediction.timings)[:2]
+    (True, ['align', 'back'])
     """
 
     probability: Volume
@@ -59,6 +69,16 @@ class ReadyScan:
     ----------
     placed: the scan on the predictor's grid. prepared: what the predictor made of it.
     found: the alignment, None if none was wanted. result: set by ``run_network``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions, before_network, make_predictor
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> predictor = make_predictor(load_model(), SegmentOptions(align="none"))
+    >>> before_network(volume, predictor).result is None
+    True
     """
 
     placed: PlacedScan
@@ -92,6 +112,16 @@ def segment_volume(
     ``brain_mask_margin_mm``.
 
     Raises ``InputError`` for an image or options that cannot be used, ``Cancelled`` if told so.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> prediction = segment_volume(volume, load_model(), SegmentOptions(align="none"))
+    >>> prediction.probability.grid.same_as(volume.grid)
+    True
     """
     predictor = make_predictor(model, options)
     ready = before_network(volume, predictor, alignment=alignment, progress=progress, cancel=cancel)
@@ -110,6 +140,16 @@ def before_network(
     """The stages align, canonical (the predictor's grid) and window (its intensity step).
 
     Raises as ``segment_volume`` does.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions, before_network, make_predictor
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> predictor = make_predictor(load_model(), SegmentOptions(align="none"))
+    >>> list(before_network(volume, predictor).timings)
+    ['align', 'canonical', 'window']
     """
     run = _Run(progress, cancel)
     with run.stage("align"):
@@ -129,7 +169,21 @@ def run_network(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> None:
-    """The stage network; its result stays on the predictor's grid."""
+    """The stage network; its result stays on the predictor's grid.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions, before_network
+    >>> from StrokeLesionSegLib.inference import make_predictor, run_network
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> predictor = make_predictor(load_model(), SegmentOptions(align="none"))
+    >>> ready = before_network(volume, predictor)
+    >>> run_network(ready, predictor)
+    >>> bool(ready.result.probability.array.max() <= 1)
+    True
+    """
     run = _Run(progress, cancel, ready.timings)
     with run.stage("network", report=False):
         result = predictor.predict(ready.prepared, progress=progress, cancel=cancel)
@@ -141,7 +195,21 @@ def run_network(
 def after_network(
     ready: ReadyScan, *, progress: Progress | None = None, cancel: Cancel | None = None
 ) -> Prediction:
-    """The stage back, which needs no torch: to the scan's own grid."""
+    """The stage back, which needs no torch: to the scan's own grid.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions, after_network, before_network
+    >>> from StrokeLesionSegLib.inference import make_predictor, run_network
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> predictor = make_predictor(load_model(), SegmentOptions(align="none"))
+    >>> ready = before_network(volume, predictor)
+    >>> run_network(ready, predictor)
+    >>> after_network(ready).probability.array.shape
+    (16, 32, 32)
+    """
     result = ready.result
     if result is None:
         raise ValueError("the network has not run yet")

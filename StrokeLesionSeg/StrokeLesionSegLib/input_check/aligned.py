@@ -22,7 +22,16 @@ _CUT_WARN, _CUT_REFUSE = 0.02, 0.4
 
 
 def check_aligned(volume: Volume, alignment: Alignment | None) -> list[Finding]:
-    """Findings about ``volume`` under the alignment found for it; None if none was wanted."""
+    """Findings about ``volume`` under the alignment found for it; None if none was wanted.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Alignment, Volume
+    >>> from StrokeLesionSegLib.input_check import check_aligned
+    >>> failed = Alignment(np.eye(4), False, "nothing fits", 0.0, 0.0, 0.0)
+    >>> [f.code for f in check_aligned(Volume(np.ones((4, 4, 4)), np.eye(4)), failed)]
+    ['alignment']
+    """
     if alignment is None:
         return []
     if not alignment.ok:

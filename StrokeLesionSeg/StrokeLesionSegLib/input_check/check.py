@@ -15,12 +15,29 @@ if TYPE_CHECKING:
 
 
 def check_scan(scan: Scan) -> list[Finding]:
-    """What metadata and grey values say against a scan; those that refuse come first."""
+    """What metadata and grey values say against a scan; those that refuse come first.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.input_check import check_scan
+    >>> noise = np.random.default_rng(0).random((32, 32, 32))
+    >>> [f.code for f in check_scan(checked_scan("t1", noise, np.eye(4))) if f.level == "refuse"]
+    ['noise']
+    """
     return judged([*check_metadata(scan), *check_looks(scan.volume)])
 
 
 def judged(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings weighed together: two that doubt the contrast for different reasons refuse it."""
+    """Findings weighed together: two that doubt the contrast for different reasons refuse it.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.input_check import Finding, judged
+    >>> doubts = [Finding("warn", "contrast", "may be T2"), Finding("warn", "contrast", "looks so")]
+    >>> [f.level for f in judged(doubts)]
+    ['refuse', 'warn']
+    """
     found = list(findings)
     doubts = [f for f in found if f.code == "contrast"]
     if len(doubts) > 1 and all(f.level == "warn" for f in doubts):

@@ -21,6 +21,12 @@ class Finding:
     level: "refuse" (not segmented unless forced) or "warn".
     code: a short name for programs, for example "label-map".
     text: what is wrong, a clause that follows the file's name. remedy: what to do, a sentence.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.input_check import Finding
+    >>> Finding("refuse", "mask", "is a mask").as_dict()
+    {'level': 'refuse', 'code': 'mask', 'text': 'is a mask'}
     """
 
     level: Level
@@ -40,6 +46,17 @@ def refuse_or_warn(
 
     With ``force`` findings that would refuse are told as warnings. Otherwise raises ``InputError``
     with all of them.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.input_check import Finding, refuse_or_warn
+    >>> findings = [Finding("refuse", "mask", "is a mask")]
+    >>> refuse_or_warn("a.nii", findings, force=True)
+    ['The scan is a mask (segmented all the same).']
+    >>> refuse_or_warn("a.nii", findings, force=False)
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: a.nii: is a mask...
     """
     reasons = [finding for finding in findings if finding.level == "refuse"]
     if reasons and not force:
@@ -53,14 +70,28 @@ def refuse_or_warn(
 
 
 def sentence(finding: Finding) -> str:
-    """A finding as a warning."""
+    """A finding as a warning.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.input_check import Finding, sentence
+    >>> sentence(Finding("warn", "size", "is small"))
+    'The scan is small.'
+    """
     text = finding.text.rstrip(". ")
     forced = " (segmented all the same)" if finding.level == "refuse" else ""
     return f"The scan {text}{forced}."
 
 
 def for_sidecar(findings: Iterable[Finding], *, force: bool) -> dict[str, Any]:
-    """What the sidecar says of the check."""
+    """What the sidecar says of the check.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.input_check import Finding, for_sidecar
+    >>> for_sidecar([Finding("refuse", "mask", "is a mask")], force=True)["forced"]
+    True
+    """
     found = list(findings)
     return {
         "forced": force and any(f.level == "refuse" for f in found),

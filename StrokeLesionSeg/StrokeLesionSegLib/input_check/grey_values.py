@@ -39,6 +39,14 @@ class GreyValues:
     top: share of what is not background that is within a tenth of the brightest.
     extent_mm: size of what is not background along i, j, k. volume_ml: volume of it.
     air: share of voxels around -1000, of other values than the lowest: air in Hounsfield units.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.input_check import measure
+    >>> noise = Volume(np.random.default_rng(0).random((32, 32, 32)), np.eye(4))
+    >>> abs(measure(noise).likeness) < 0.1
+    True
     """
 
     low: float
@@ -58,7 +66,15 @@ class GreyValues:
 
 
 def measure(volume: Volume) -> GreyValues | None:
-    """The measures of ``volume`` (K, J, I); None if (nearly) all of it is one value."""
+    """The measures of ``volume`` (K, J, I); None if (nearly) all of it is one value.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.input_check import measure
+    >>> measure(Volume(np.ones((8, 8, 8)), np.eye(4))) is None
+    True
+    """
     array = volume.array
     step = [max(1, round(n / _SAMPLE)) for n in array.shape]
     small = np.asarray(array[:: step[0], :: step[1], :: step[2]], dtype=np.float32)

@@ -28,7 +28,14 @@ _UNITS = "Correct the voxel spacing in the header (mm)"
 
 
 def contrast_of(measures: GreyValues | None) -> str:
-    """ "T1", "T2", "CT" or "unclear": a guess from grey values alone."""
+    """ "T1", "T2", "CT" or "unclear": a guess from grey values alone.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.input_check import contrast_of
+    >>> contrast_of(None)
+    'unclear'
+    """
     if measures is None:
         return "unclear"
     if looks_like_ct(measures):
@@ -49,6 +56,14 @@ def check_looks(volume: Volume, measures: GreyValues | None = None) -> list[Find
     """What the grey values of a scan say against a T1-weighted head.
 
     ``measures`` are those of ``volume`` (K, J, I), if they are known.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.input_check import check_looks
+    >>> noise = Volume(np.random.default_rng(0).random((32, 32, 32)), np.eye(4))
+    >>> check_looks(noise)[0].code
+    'noise'
     """
     m = measure(volume) if measures is None else measures
     if m is None:

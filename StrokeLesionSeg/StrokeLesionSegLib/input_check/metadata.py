@@ -41,7 +41,17 @@ _AGENTS = re.compile(
 
 
 def check_metadata(scan: Scan) -> list[Finding]:
-    """What name, sidecar and DICOM elements of a scan say against it."""
+    """What name, sidecar and DICOM elements of a scan say against it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import Scan, Volume
+    >>> from StrokeLesionSegLib.input_check import check_metadata
+    >>> volume = Volume(np.ones((4, 4, 4), np.float32), np.eye(4))
+    >>> [f.code for f in check_metadata(Scan(volume, Path("sub-01_FLAIR.nii.gz"), "nifti"))]
+    ['contrast']
+    """
     found = check_name(scan.path.name) if scan.format != "dicom" else []
     facts = sequence_of(scan)
     if facts is None:
@@ -61,7 +71,14 @@ def check_metadata(scan: Scan) -> list[Finding]:
 
 
 def check_name(name: str) -> list[Finding]:
-    """What the name of a file says against it: BIDS suffix and entities, or a plain word."""
+    """What the name of a file says against it: BIDS suffix and entities, or a plain word.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.input_check import check_name
+    >>> check_name("sub-01_T1w.nii.gz"), check_name("sub-01_FLAIR.nii.gz")[0].level
+    ([], 'refuse')
+    """
     stem = re.sub(r"\.(nii|nrrd|nhdr|mha|mhd|mgz|mgh)(\.gz|\.bz2|\.zst)?$", "", name, flags=re.I)
     pieces = stem.split("_")
     entities = dict(piece.split("-", 1) for piece in pieces if "-" in piece)
@@ -85,7 +102,15 @@ def check_name(name: str) -> list[Finding]:
 
 
 def sequence_of(scan: Scan) -> SequenceFacts | None:
-    """How a scan was made: from its DICOM elements, or from the JSON file beside it."""
+    """How a scan was made: from its DICOM elements, or from the JSON file beside it.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.input_check import sequence_of
+    >>> sequence_of(checked_scan("t1", np.arange(64.0).reshape(4, 4, 4), np.eye(4))) is None
+    True
+    """
     series = scan.header.get("series", {})
     if "sequence" in series:
         return facts_from(series["sequence"], seconds=False)

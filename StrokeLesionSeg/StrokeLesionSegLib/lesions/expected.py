@@ -28,6 +28,13 @@ class ExpectedDice:
         err all together, so the truth lies in between far more often than not.
     agreement: how much the passes agree with one another on what is lesion, 0 to 1; None without
         a spread.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import expected_dice
+    >>> probability = np.full((4, 4, 4), 0.5)
+    >>> expected_dice(probability, probability >= 0.5).low is None
+    True
     """
 
     value: float
@@ -70,6 +77,14 @@ def expected_dice(
 
     It knows nothing that the model does not: lesions which the model misses with certainty lower
     no figure here. Raises ``ValueError`` for shapes that differ, or a floor outside [0, 1).
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import expected_dice
+    >>> probability = np.zeros((4, 4, 4))
+    >>> probability[0] = 0.8
+    >>> round(expected_dice(probability, probability >= 0.5).value, 3)
+    0.889
     """
     p = np.nan_to_num(np.asarray(probability_kji, dtype=np.float32))
     mask = np.asarray(mask_kji) != 0

@@ -28,6 +28,16 @@ class LesionMap:
 
     The map never changes. For another threshold call ``find_lesions`` again; to drop lesions that
     a reader rejects use ``keeping``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> probability = np.zeros((8, 8, 8), np.float32)
+    >>> probability[1:3, 1:3, 1:3], probability[5:8, 5:8, 5:8] = 0.7, 0.9
+    >>> found = find_lesions(probability, np.eye(4), OperatingPoint(0.5))
+    >>> int(found.keeping({1}).mask.sum())
+    27
     """
 
     mask: NDArray[np.uint8]
@@ -84,6 +94,17 @@ def find_lesions(
 
     Raises ``ValueError`` for arrays that are not 3D and an affine that is not 4x4, finite and
     invertible.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> probability = np.zeros((8, 8, 8), np.float32)
+    >>> probability[1:3, 1:3, 1:3], probability[5:8, 5:8, 5:8] = 0.7, 0.9
+    >>> find_lesions(probability, np.eye(4), OperatingPoint(0.5)).summary.count
+    2
+    >>> find_lesions(probability, np.eye(4), OperatingPoint(0.5, 0.8)).summary.count
+    1
     """
     probability = np.asarray(probability_kji)
     affine = check_affine(affine, "affine")

@@ -32,6 +32,16 @@ class Lesion:
         from the outer edge of the first to that of the last voxel, mm.
     mean_probability, peak_probability: over its voxels.
     keep: False if a reader rejected it.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> mask = np.zeros((8, 8, 8), np.uint8)
+    >>> mask[2:4, 2:4, 0:2] = 1
+    >>> lesion = find_lesions(mask, np.eye(4), OperatingPoint(0.5)).lesions[0]
+    >>> lesion.voxels, lesion.volume_ml, lesion.side, lesion.extent_mm
+    (8, 0.008, 'left', (2.0, 2.0, 2.0))
     """
 
     label: int
@@ -57,6 +67,16 @@ class Summary:
     volume_ml: their volume in mL; ``left_ml`` and ``right_ml`` add up to it.
     largest_ml: volume of the largest, 0 if there is none.
     side_note: how sides were decided if not in MNI space, else empty.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> mask = np.zeros((8, 8, 8), np.uint8)
+    >>> mask[2:4, 2:4, 0:2] = 1
+    >>> summary = find_lesions(mask, np.eye(4), OperatingPoint(0.5)).summary
+    >>> summary.count, summary.volume_ml, summary.right_ml
+    (1, 0.008, 0.0)
     """
 
     count: int

@@ -24,6 +24,7 @@ from .measure import Lesion
 # A number as _cell writes it.
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?\Z")
 
+#: The columns of a table of lesions, in their order.
 COLUMNS = (
     "lesion",
     "voxels",
@@ -43,6 +44,7 @@ COLUMNS = (
     "peak_probability",
     "keep",
 )
+#: What each of ``COLUMNS`` holds, as a BIDS data dictionary.
 COLUMN_DESCRIPTIONS: dict[str, dict[str, str]] = {
     "lesion": {"Description": "Number in the label map; 1 is the largest lesion"},
     "voxels": {"Description": "Number of voxels"},
@@ -78,7 +80,17 @@ COLUMN_DESCRIPTIONS: dict[str, dict[str, str]] = {
 
 
 def lesion_row(lesion: Lesion) -> dict[str, Any]:
-    """One lesion as a row of ``COLUMNS``; None where a value is not known."""
+    """One lesion as a row of ``COLUMNS``; None where a value is not known.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import find_lesions, lesion_row
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> lesions = find_lesions(np.ones((4, 4, 4)), np.eye(4), OperatingPoint(0.5)).lesions
+    >>> row = lesion_row(lesions[0])
+    >>> row["volume_ml"], row["side"], row["centroid_mni_x_mm"]
+    (0.064, 'both', None)
+    """
     mni = lesion.centroid_mni_mm or (None, None, None)
     values = (
         lesion.label,
@@ -107,6 +119,15 @@ def write_table(
 
     ``leading`` are constant columns put before the others, for example ``{"subject": "01"}``.
     Raises ``InputError`` if the file exists and ``overwrite`` is false, or cannot be written.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import find_lesions, read_table, write_table
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> found = find_lesions(np.ones((4, 4, 4)), np.eye(4), OperatingPoint(0.5))
+    >>> write_table("lesions.tsv", found, leading={"subject": "01"})
+    >>> [(row["subject"], row["voxels"]) for row in read_table("lesions.tsv")]
+    [('01', 64)]
     """
     if isinstance(lesions, LesionMap):
         lesions = lesions.lesions
@@ -125,6 +146,15 @@ def write_rows(
     """Write any table as TSV in the order of ``columns``; a missing value becomes ``n/a``.
 
     Raises ``InputError`` as ``write_table`` does, ``ValueError`` for a column twice.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.lesions import write_rows
+    >>> rows = [{"subject": "01", "age": 61}, {"subject": "02"}]
+    >>> write_rows("ages.tsv", ["subject", "age"], rows)
+    >>> Path("ages.tsv").read_text()
+    'subject\\tage\\n01\\t61\\n02\\tn/a\\n'
     """
     if len(set(columns)) != len(columns):
         raise ValueError("a column occurs twice")
@@ -152,6 +182,14 @@ def read_table(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Read a TSV written here: numbers as int or float, true/false as bool, ``n/a`` as None.
 
     Raises ``InputError`` if it cannot be read or a row has another number of cells.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import read_table, write_rows
+    >>> rows = [{"subject": "01", "age": 61}, {"subject": "02"}]
+    >>> write_rows("ages.tsv", ["subject", "age"], rows)
+    >>> read_table("ages.tsv")
+    [{'subject': '01', 'age': 61}, {'subject': '02', 'age': None}]
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
@@ -187,7 +225,16 @@ def _value(cell: str) -> Any:
 
 
 def summary_dict(lesion_map: LesionMap) -> dict[str, Any]:
-    """Summary, operating point and lesions of a scan, JSON-ready, for a sidecar."""
+    """Summary, operating point and lesions of a scan, JSON-ready, for a sidecar.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import find_lesions, summary_dict
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> found = find_lesions(np.ones((4, 4, 4)), np.eye(4), OperatingPoint(0.5))
+    >>> summary_dict(found)["summary"]["volume_ml"]
+    0.064
+    """
     return {
         "summary": dataclasses.asdict(lesion_map.summary),
         "operating_point": lesion_map.operating_point.as_dict(),
@@ -206,13 +253,28 @@ def write_sidecar(
 
     Raises ``InputError`` if the file exists and ``overwrite`` is false, or cannot be written, and
     ``TypeError`` for values that have no JSON form.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import read_sidecar, write_sidecar
+    >>> write_sidecar("run.json", {"volumes_ml": np.array([1.5, np.nan])})
+    >>> read_sidecar("run.json")
+    {'volumes_ml': [1.5, None]}
     """
     text = json.dumps(to_json(content), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n", overwrite=overwrite)
 
 
 def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a JSON sidecar; raises ``InputError`` if it is missing, unreadable or no object."""
+    """Read a JSON sidecar; raises ``InputError`` if it is missing, unreadable or no object.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import read_sidecar, write_sidecar
+    >>> write_sidecar("run.json", {"threshold": 0.5})
+    >>> read_sidecar("run.json")
+    {'threshold': 0.5}
+    """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

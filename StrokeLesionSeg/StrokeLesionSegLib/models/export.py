@@ -41,6 +41,14 @@ def write_model(
     Returns the manifest as a reader gets it. Raises ``InputError`` if the manifest makes no
     sense or a file cannot be written, ``ValueError`` if the tensors do not fit the network, are not
     finite or overflow ``dtype``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import load_model, write_model
+    >>> model = load_model()
+    >>> content = {**model.manifest.to_dict(), "name": "mine", "version": "1.1", "default": False}
+    >>> write_model("mine", content, model.network.state_dict()).weights["dtype"]
+    'float16'
     """
     import torch
 
@@ -84,6 +92,12 @@ def pack_model(directory: str | os.PathLike[str], zip_path: str | os.PathLike[st
     The model is verified first, and the same model always gives the same bytes.
 
     Raises ``InputError`` if the model is not sound or the zip cannot be written.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import find_model, pack_model
+    >>> pack_model(find_model(), "model.zip").name
+    'model.zip'
     """
     model = load_directory(directory)
     zip_path = Path(zip_path)

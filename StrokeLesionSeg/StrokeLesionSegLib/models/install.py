@@ -45,6 +45,17 @@ def install_model(file: str | os.PathLike[str]) -> Manifest:
     Raises ``InputError`` for everything that is wrong with the file (names that leave the
     archive, links, absurd sizes included), for the name of a shipped model, and if the cache
     cannot be written; the model that was there before stays and works.
+
+    Examples
+    --------
+    >>> import os
+    >>> from StrokeLesionSegLib.models import install_model, load_model, write_model
+    >>> os.environ["STROKE_LESION_SEG_HOME"] = os.path.abspath("home")  # not to touch your own
+    >>> model = load_model()
+    >>> content = {**model.manifest.to_dict(), "name": "mine", "default": False}
+    >>> _ = write_model("mine", content, model.network.state_dict())
+    >>> install_model("mine").directory.parent.name
+    'models'
     """
     source = Path(file)
     if not source.exists():
@@ -89,6 +100,17 @@ def remove_model(name: str) -> Path:
 
     Raises ``InputError`` for a shipped model, one outside the cache, an unknown one, or if the
     directory cannot be deleted.
+
+    Examples
+    --------
+    >>> import os
+    >>> from StrokeLesionSegLib.models import install_model, load_model, remove_model, write_model
+    >>> os.environ["STROKE_LESION_SEG_HOME"] = os.path.abspath("home")  # not to touch your own
+    >>> model = load_model()
+    >>> content = {**model.manifest.to_dict(), "name": "mine", "default": False}
+    >>> _ = install_model(write_model("mine", content, model.network.state_dict()).directory)
+    >>> remove_model("mine").exists()
+    False
     """
     directory = find_model(name)
     if is_shipped(directory):

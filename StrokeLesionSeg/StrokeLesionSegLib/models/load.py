@@ -32,6 +32,13 @@ class LoadedModel:
     network: float32, CPU, evaluation mode, no gradients; input (N, len(channels), H, W), output
         logits (N, 1, H, W).
     directory: where it was loaded from.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> model = load_model()
+    >>> model.network.training, model.directory == model.manifest.directory
+    (False, True)
     """
 
     manifest: Manifest
@@ -148,6 +155,13 @@ def load_model(name: str | os.PathLike[str] | None = None) -> LoadedModel:
 
     Raises ``InputError`` naming file, cause and remedy: unknown model, unusable manifest, weights
     missing, damaged or tampered with, tensors that do not fit the network, values not finite.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> model = load_model()  # the default model; load_model("NAME") takes another
+    >>> next(model.network.parameters()).dtype
+    torch.float32
     """
     return load_directory(find_model(name))
 
@@ -156,5 +170,11 @@ def verify_model(name: str | os.PathLike[str] | None = None) -> Manifest:
     """Hash the weights of a model again and check that they fit its network.
 
     Returns the manifest if all is well; raises ``InputError`` as ``load_model`` does.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import load_model, verify_model
+    >>> verify_model() == load_model().manifest
+    True
     """
     return load_model(name).manifest

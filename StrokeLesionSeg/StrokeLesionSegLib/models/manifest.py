@@ -15,6 +15,7 @@ from ..operating_point import OperatingPoint
 from .channels import known
 from .settings import KINDS, Inference, Preprocessing
 
+#: The version of ``manifest.json`` that is read and written.
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
@@ -51,6 +52,13 @@ class Manifest:
     default: True for the model that is used when none is named.
     extra: fields of the file that this version does not know, kept for writing back.
     directory: where the manifest was read from; None for one made in memory.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import Manifest, find_model
+    >>> manifest = Manifest.from_file(find_model())
+    >>> manifest.schema, manifest.contrast
+    (1, 'T1w')
     """
 
     name: str

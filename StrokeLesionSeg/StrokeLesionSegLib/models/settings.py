@@ -30,6 +30,13 @@ class Preprocessing:
     extra: fields that this version does not know, kept for writing back.
 
     ``from_dict`` raises ``ValueError`` that names the field at fault.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import Preprocessing
+    >>> content = {"grid": "mni152-2009a-1mm", "window_percentiles": [1, 99], "pad_multiple": 16}
+    >>> Preprocessing.from_dict(content).window_percentiles
+    (1.0, 99.0)
     """
 
     grid: str
@@ -98,6 +105,13 @@ class Inference:
     extra: fields that this version does not know, kept for writing back.
 
     ``from_dict`` raises ``ValueError`` that names the field at fault.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import Inference
+    >>> inference = Inference.from_dict({"threshold": 0.5, "min_volume_ml": 0.1})
+    >>> inference.views, inference.point_of().min_volume_ml
+    ('axial', 0.1)
     """
 
     operating_point: OperatingPoint

@@ -36,6 +36,14 @@ def user_home() -> Path:
     ``STROKE_LESION_SEG_HOME`` if set, else ``stroke-lesion-seg`` in the platform's place for
     user data: ``XDG_DATA_HOME`` or ``~/.local/share`` on Linux, ``~/Library/Application Support``
     on macOS, ``LOCALAPPDATA`` on Windows.
+
+    Examples
+    --------
+    >>> import os
+    >>> from StrokeLesionSegLib.models import user_home
+    >>> os.environ["STROKE_LESION_SEG_HOME"] = "here"
+    >>> user_home().name
+    'here'
     """
     override = os.environ.get(HOME_VARIABLE)
     if override:
@@ -53,7 +61,14 @@ def user_home() -> Path:
 
 
 def user_models_directory() -> Path:
-    """The directory of the models that the user installed; it need not exist."""
+    """The directory of the models that the user installed; it need not exist.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import user_home, user_models_directory
+    >>> user_models_directory().relative_to(user_home()).as_posix()
+    'models'
+    """
     return user_home() / "models"
 
 
@@ -99,6 +114,12 @@ def list_models(problems: list[InputError] | None = None) -> list[Manifest]:
 
     A model whose manifest cannot be used is left out: its ``InputError`` is appended to
     ``problems`` if given, and logged otherwise.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import list_models
+    >>> all(manifest.license for manifest in list_models())
+    True
     """
     found = []
     for _, root in _roots():
@@ -121,6 +142,16 @@ def find_model(name: str | os.PathLike[str] | None = None) -> Path:
     the only shipped one, else the only one there is.
 
     Raises ``InputError`` that lists the known names if there is no such model.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import find_model
+    >>> (find_model() / "manifest.json").is_file()
+    True
+    >>> find_model("no such model")
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: no such model: there is no such model...
     """
     if name is None:
         return _default_model()

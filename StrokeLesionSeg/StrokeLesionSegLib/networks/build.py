@@ -15,6 +15,7 @@ from .residual_unet_25d import ResidualUNet25D
 from .unet import UNet
 from .volumetric import VolumetricUNet
 
+#: Networks by the name that a manifest or a recipe gives them.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "unet": UNet,
     "residual_unet": ResidualUNet,
@@ -33,6 +34,13 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
     for example ``{"name": "residual_unet", "in_channels": 4, "skip": "stem"}``.
 
     Raises ``ValueError`` for a name or an argument that does not exist.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.networks import build_network, count_parameters
+    >>> network = build_network({"name": "unet", "in_channels": 1, "filters": [4, 8, 16]})
+    >>> count_parameters(network)
+    7557
     """
     arguments = dict(spec)
     name = arguments.pop("name", None)
@@ -45,13 +53,29 @@ def build_network(spec: Mapping[str, Any]) -> nn.Module:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Number of trainable parameters.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from StrokeLesionSegLib.networks import count_parameters
+    >>> count_parameters(nn.Conv2d(1, 2, 3))
+    20
+    """
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def count_macs(network: nn.Module, shape: tuple[int, ...]) -> int:
     """Multiply-accumulates of one forward pass on an input of ``shape`` (N, C, H, W), or
-    (N, C, D, H, W) for a volumetric network."""
+    (N, C, D, H, W) for a volumetric network.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from StrokeLesionSegLib.networks import count_macs
+    >>> count_macs(nn.Conv2d(1, 2, 3, padding=1), (1, 1, 16, 16))
+    4608
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -52,6 +52,14 @@ class Cascade(nn.Module):
     margin: share by which the box grows on each side before it is cut out, as it is rarely exact.
 
     Raises ``ValueError`` if ``crop`` does not suit ``mask_filters``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import Cascade
+    >>> network = Cascade(filters=(4, 8), mask_filters=(4, 8), crop=(16, 16)).eval()
+    >>> network(torch.zeros(2, 1, 32, 32)).shape
+    torch.Size([2, 1, 32, 32])
     """
 
     def __init__(
@@ -128,7 +136,18 @@ def _theta(boxes: Tensor) -> Tensor:
 
 def true_boxes(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Bounding boxes of masks (N, 1, H, W), as ``Cascade.boxes`` gives them, and which slices
-    have one: (N, 4) float, (N,) bool. An empty slice gets the whole image."""
+    have one: (N, 4) float, (N,) bool. An empty slice gets the whole image.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import true_boxes
+    >>> mask = torch.zeros(2, 1, 8, 8)
+    >>> mask[0, 0, 2:4, 4:8] = 1
+    >>> boxes, found = true_boxes(mask)
+    >>> boxes[0].tolist(), found.tolist()
+    ([0.375, 0.75, 0.25, 0.5], [True, False])
+    """
     height, width = mask.shape[-2:]
     hit = mask[:, 0] > 0.5
     found = hit.flatten(1).any(dim=1)

@@ -35,6 +35,14 @@ class CS230Network(nn.Module):
 
     Raises ``ValueError`` for an unknown ``pool``, a size that is no multiple of 4, fewer than one
     convolution per stage, and in ``forward`` for an input of another size.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import CS230Network
+    >>> network = CS230Network(input_size=(16, 16), hidden=(8, 4)).eval()
+    >>> network(torch.zeros(1, 1, 16, 16)).shape
+    torch.Size([1, 1, 16, 16])
     """
 
     def __init__(

@@ -33,6 +33,12 @@ def receptive_field(layers: Iterable[tuple[int, int]]) -> ReceptiveField:
     """Receptive field after a chain of layers given as (kernel, stride), from the input on.
 
     Each layer adds ``(kernel - 1)`` units of the stride so far.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.networks import receptive_field
+    >>> receptive_field([(3, 1), (2, 2), (3, 1)])
+    ReceptiveField(size=8, stride=2)
     """
     size = stride = 1
     for kernel, step in layers:
@@ -74,7 +80,14 @@ def contracting_path(network: nn.Module) -> list[nn.Module]:
 
 
 def encoder_receptive_field(network: nn.Module) -> ReceptiveField:
-    """Receptive field of one unit of the deepest layer, see ``contracting_path``."""
+    """Receptive field of one unit of the deepest layer, see ``contracting_path``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.networks import UNet, encoder_receptive_field
+    >>> encoder_receptive_field(UNet(filters=(4, 8, 16)))
+    ReceptiveField(size=32, stride=4)
+    """
     return receptive_field(
         (_first(layer.kernel_size), _first(layer.stride))  # type: ignore[arg-type]
         for layer in contracting_path(network)

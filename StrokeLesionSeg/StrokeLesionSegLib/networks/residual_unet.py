@@ -31,6 +31,14 @@ class ResidualUNet(nn.Module):
     while training, see ``deep_supervision.py``.
 
     Raises ``ValueError`` for an unknown ``skip``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import ResidualUNet
+    >>> network = ResidualUNet(in_channels=4, filters=(4, 8, 16)).eval()
+    >>> network(torch.zeros(1, 4, 16, 16)).shape
+    torch.Size([1, 1, 16, 16])
     """
 
     def __init__(

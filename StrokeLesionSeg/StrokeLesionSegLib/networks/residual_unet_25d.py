@@ -18,6 +18,15 @@ class ResidualUNet25D(ResidualUNet):
     input from a volume. Further arguments are those of ``ResidualUNet``.
 
     Raises ``ValueError`` if ``slices`` is not an odd number of at least 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import ResidualUNet25D, neighbours
+    >>> network = ResidualUNet25D(slices=5, filters=(4, 8, 16)).eval()
+    >>> planes = neighbours(torch.zeros(20, 16, 16), torch.tensor([0, 10]), 5)
+    >>> network(planes).shape
+    torch.Size([2, 1, 16, 16])
     """
 
     def __init__(self, slices: int = 5, in_channels: int = 1, **arguments: Any) -> None:
@@ -32,6 +41,14 @@ def neighbours(volume: Tensor, index: Tensor, slices: int) -> Tensor:
 
     ``volume`` (K, H, W), ``index`` (N,) integers in [0, K); returns (N, slices, H, W). Beyond the
     ends the last slice is repeated.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import neighbours
+    >>> volume = torch.arange(4.0).view(4, 1, 1)
+    >>> neighbours(volume, torch.tensor([0, 2]), 3).flatten(1).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 2.0, 3.0]]
     """
     offset = torch.arange(slices, device=volume.device) - slices // 2
     where = (index.to(volume.device).view(-1, 1) + offset).clamp(0, len(volume) - 1)

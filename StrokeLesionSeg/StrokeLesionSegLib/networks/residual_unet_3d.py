@@ -24,6 +24,14 @@ class ResidualUNet3D(nn.Module):
     deep_supervision: see ``deep_supervision.py``.
 
     Raises ``ValueError`` for an unknown ``norm``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import ResidualUNet3D
+    >>> network = ResidualUNet3D(filters=(4, 8, 16)).eval()
+    >>> network(torch.zeros(1, 1, 8, 16, 16)).shape
+    torch.Size([1, 1, 8, 16, 16])
     """
 
     def __init__(

@@ -22,6 +22,14 @@ class UNet(nn.Module):
 
     With the paper's filters and one channel it has 7,765,409 parameters. With
     ``deep_supervision`` it returns a tuple of logits while training, see ``deep_supervision.py``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import UNet
+    >>> network = UNet(filters=(4, 8, 16)).eval()
+    >>> network(torch.zeros(1, 1, 16, 16)).shape
+    torch.Size([1, 1, 16, 16])
     """
 
     def __init__(

@@ -84,6 +84,14 @@ class VolumetricUNet(nn.Module):
     ``shuffle`` brings both to 1 mm. Sides are multiples of ``MULTIPLE`` and at least twice that.
     ``filters``: channels of the levels, from the finest. With the defaults 4.7 million parameters
     and 43 GMAC for a head of 80 x 96 x 80.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from StrokeLesionSegLib.networks import VolumetricUNet
+    >>> network = VolumetricUNet(filters=(4, 8)).eval()
+    >>> network(torch.zeros(1, network.in_channels, 32, 32, 32)).shape
+    torch.Size([1, 16, 32, 32, 32])
     """
 
     def __init__(

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of what a result depends on; packages that are absent are left out."""
+    """Versions of what a result depends on; packages that are absent are left out.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.pipeline import software_versions
+    >>> {"StrokeLesionSeg", "Python", "numpy"} <= set(software_versions())
+    True
+    """
     versions = {"StrokeLesionSeg": __version__, "Python": platform.python_version()}
     for package in ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "nibabel", "safetensors"):
         try:
@@ -44,6 +51,23 @@ def write_report(
     """Write the HTML page of a finished run to ``path``; adds its seconds to ``result.timings``.
 
     Raises ``InputError`` if it cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths, segment_file, write_report
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> write_volume("t1.nii.gz", volume)
+    >>> model, options = load_model(), SegmentOptions(align="none")
+    >>> paths = OutputPaths(Path("mask.nii.gz"))
+    >>> result = segment_file(Path("t1.nii.gz"), paths, model=model, options=options,
+    ...                       force=True)
+    >>> write_report(Path("t1.html"), result, read_scan("t1.nii.gz"), model, options)
+    >>> Path("t1.html").read_text(encoding="utf-8")[:15]
+    '<!DOCTYPE html>'
     """
     from ..report import report_content, write_scan_report
 
@@ -73,7 +97,24 @@ def describe(
     model: LoadedModel,
     options: SegmentOptions,
 ) -> dict[str, Any]:
-    """Everything about a run that its sidecar states; nothing that names a patient."""
+    """Everything about a run that its sidecar states; nothing that names a patient.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths, describe, segment_file
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> write_volume("t1.nii.gz", volume)
+    >>> model, options = load_model(), SegmentOptions(align="none")
+    >>> paths = OutputPaths(Path("mask.nii.gz"))
+    >>> result = segment_file(Path("t1.nii.gz"), paths, model=model, options=options,
+    ...                       force=True)
+    >>> describe(result, read_scan("t1.nii.gz"), model, options)["source"]["shape_ijk"]
+    [32, 32, 16]
+    """
     from ..lesions import summary_dict
 
     manifest = model.manifest
@@ -119,7 +160,16 @@ def describe(
 
 
 def sha256_of(path: Path) -> str:
-    """Checksum of a file, as hexadecimal digits."""
+    """Checksum of a file, as hexadecimal digits.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.pipeline import sha256_of
+    >>> _ = Path("empty").write_bytes(b"")
+    >>> sha256_of(Path("empty"))[:8]
+    'e3b0c442'
+    """
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -27,6 +27,25 @@ def write_volumes(
     """Stage the image files of a run: mask, probability, spread, DICOM SEG, those asked for.
 
     Raises ``InputError`` that names the output that cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.inference import Prediction
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.outputs import OutputSet
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths, find_in, write_volumes
+    >>> scan = checked_scan("t1", np.random.default_rng(0).random((4, 4, 4)), np.eye(4))
+    >>> prediction = Prediction(scan.volume, scan.volume, None, (), {})
+    >>> found = find_in(prediction, OperatingPoint(0.5))
+    >>> paths = OutputPaths(Path("mask.nii.gz"))
+    >>> with OutputSet(paths.volumes) as outputs:
+    ...     write_volumes(outputs, paths, scan, prediction, found, load_model())
+    ...     outputs.commit()
+    >>> Path("mask.nii.gz").exists()
+    True
     """
     import numpy as np
 

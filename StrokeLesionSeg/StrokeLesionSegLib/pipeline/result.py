@@ -26,6 +26,14 @@ class OutputPaths:
     sidecar: JSON with all parameters, versions, checksums and timings.
     dicom_seg: the mask as DICOM Segmentation; the input has to be DICOM.
     report: one HTML page for people.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths
+    >>> paths = OutputPaths.beside(Path("t1.nii.gz"))
+    >>> paths.mask.name, paths.table.name, paths.report
+    ('t1_lesion.nii.gz', 't1_lesion.tsv', None)
     """
 
     mask: Path
@@ -67,6 +75,19 @@ class SegmentResult:
     input's grid. prediction: probability and spread there, and how they were made. warnings: one
     sentence each. timings: seconds by stage, and ``total``. input_check: whether a refusal was
     overruled, and all findings; JSON-ready.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import Volume, write_volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths, segment_file
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> write_volume("t1.nii.gz", volume)
+    >>> paths, options = OutputPaths(Path("mask.nii.gz")), SegmentOptions(align="none")
+    >>> result = segment_file(Path("t1.nii.gz"), paths, options=options, force=True)
+    >>> result.source.name, "total" in result.timings
+    ('t1.nii.gz', True)
     """
 
     source: Path

@@ -44,6 +44,21 @@ class ScanRun:
     source: the file or folder. scan: what was read of it. ready: after ``ScanRunner.prepare``.
     timings: seconds of what came before, by stage.
     findings: of the input check, told as warnings. forced: whether it was to go on all the same.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.pipeline import ScanRunner
+    >>> scan = checked_scan("t1", np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> options, point = SegmentOptions(align="none"), OperatingPoint(0.5)
+    >>> runner = ScanRunner(load_model(), options, point, force=True)  # noise is no scan
+    >>> run = runner.prepare(Path("t1"), scan, {"read": 0.1})
+    >>> run.scan is scan, list(run.timings)
+    (True, ['read', 'check'])
     """
 
     source: Path
@@ -63,6 +78,14 @@ class Wanted:
     paths: where. report: what goes into ``paths.report``; None is the usual.
     sidecar: entries that come first in ``paths.sidecar``.
     more: further JSON files and their contents.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths, Wanted
+    >>> paths = OutputPaths(Path("mask.nii.gz"), table=Path("lesions.tsv"))
+    >>> [path.name for path, _ in Wanted(paths, more=((Path("run.json"), {}),)).documents]
+    ['lesions.tsv', 'run.json']
     """
 
     paths: OutputPaths
@@ -86,6 +109,28 @@ class ScanRunner:
     force: go on with scans that the input check refuses.
 
     Raises ``InputError`` if the model cannot run here.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> from StrokeLesionSegLib.models import load_model
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.outputs import OutputSet
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths, ScanRunner, Wanted
+    >>> scan = checked_scan("t1", np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> options, point = SegmentOptions(align="none"), OperatingPoint(0.5)
+    >>> runner = ScanRunner(load_model(), options, point, force=True)  # noise is no scan
+    >>> open("t1", "w").close()
+    >>> wanted = Wanted(OutputPaths(Path("mask.nii.gz")))
+    >>> with OutputSet(wanted.paths.volumes, wanted.documents) as outputs:
+    ...     run = runner.prepare(Path("t1"), scan, {})
+    ...     runner.network(run)
+    ...     result = runner.finish(run, wanted, outputs)
+    ...     outputs.commit()
+    >>> Path("mask.nii.gz").exists()
+    True
     """
 
     def __init__(
@@ -224,7 +269,19 @@ def _write(outputs: OutputSet, path: Path | None, write: Callable[[Path], None])
 
 
 def find_in(prediction: Prediction, point: OperatingPoint) -> LesionMap:
-    """The lesions in a prediction, on its grid."""
+    """The lesions in a prediction, on its grid.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import Prediction
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.pipeline import find_in
+    >>> probability = Volume(np.full((4, 4, 4), 0.7, np.float32), np.eye(4))
+    >>> prediction = Prediction(probability, probability, None, (), {})
+    >>> find_in(prediction, OperatingPoint(0.5)).summary.count
+    1
+    """
     import numpy as np
 
     from ..images import MNI_GRID

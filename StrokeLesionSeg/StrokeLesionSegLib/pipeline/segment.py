@@ -45,6 +45,19 @@ def segment_file(
     ``cancel`` is asked between steps.
 
     Raises ``InputError`` if input, outputs or model cannot be used, ``Cancelled`` if told so.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import Volume, write_volume
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths, segment_file
+    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> write_volume("t1.nii.gz", volume)
+    >>> source, options = Path("t1.nii.gz"), SegmentOptions(align="none")
+    >>> _ = segment_file(source, OutputPaths.beside(source), options=options, force=True)
+    >>> sorted(path.name for path in Path().glob("t1*"))
+    ['t1.nii.gz', 't1_lesion.json', 't1_lesion.nii.gz', 't1_lesion.tsv']
     """
     source, began = Path(source), time.perf_counter()
     check_source(source)

@@ -9,7 +9,17 @@ from ..errors import InputError
 
 
 def check_source(source: Path) -> None:
-    """Raise ``InputError`` unless ``source`` is there and can be opened."""
+    """Raise ``InputError`` unless ``source`` is there and can be opened.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.pipeline import check_source
+    >>> check_source(Path("nowhere.nii.gz"))
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: nowhere.nii.gz: there is no such file or folder...
+    """
     try:
         if source.is_dir():
             os.listdir(source)

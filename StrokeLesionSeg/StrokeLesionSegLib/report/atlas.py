@@ -34,6 +34,13 @@ class Atlas:
     title: its name. values: (K, J, I) int32, 0 outside every region. affine: 4x4, ijk to MNI RAS
     mm. names: region names by value; a value without one is called "region N". voxels: number of
     voxels by value.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import Atlas
+    >>> atlas = Atlas("halves", np.ones((4, 4, 4), np.int32), np.eye(4), {1: "left"}, {1: 64})
+    >>> atlas.name(1), atlas.name(2)
+    ('left', 'region 2')
     """
 
     title: str
@@ -55,6 +62,16 @@ def read_atlas(image: Path, labels: Path | None = None) -> Atlas:
 
     Raises ``InputError`` if a file cannot be read, the image holds other than whole numbers of 0
     and above or more than ``MAX_REGIONS`` regions, or none of its regions has a name.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import Volume, write_volume
+    >>> from StrokeLesionSegLib.report import read_atlas
+    >>> write_volume("halves.nii.gz", Volume(np.ones((4, 4, 4), np.uint8), np.eye(4)))
+    >>> _ = Path("halves.csv").write_text("1,left half")
+    >>> read_atlas(Path("halves.nii.gz"), Path("halves.csv")).name(1)
+    'left half'
     """
     volume = read_scan(image, allow_constant=True).volume
     array = volume.array
@@ -116,6 +133,16 @@ def region_table(atlas: Atlas, mask: Volume, to_mni: NDArray[np.float64]) -> Reg
     ``mask``: lesions (> 0) on any grid; ``to_mni``: 4x4, its RAS mm to MNI RAS mm. Each lesion
     voxel counts for the region at its centre, and for the side of the MNI mid-sagittal plane (in
     it, half each). ``share`` is the lesion's part of the region's volume in MNI space.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.report import Atlas, region_table
+    >>> atlas = Atlas("one", np.ones((4, 4, 4), np.int32), np.eye(4), {1: "box"}, {1: 64})
+    >>> mask = Volume(np.ones((4, 4, 8), np.uint8), np.eye(4))
+    >>> table = region_table(atlas, mask, np.eye(4))
+    >>> round(table.rows[0].volume_ml, 3), round(table.outside_ml, 3)
+    (0.064, 0.064)
     """
     k, j, i = np.nonzero(mask.array)
     voxel_ml = mask.grid.voxel_volume_ml

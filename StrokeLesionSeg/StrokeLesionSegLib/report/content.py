@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from ..lesions.measure import Lesion, Summary
 
+#: Which side of a picture is the patient's left: the right one, or the left one.
 RADIOLOGICAL, NEUROLOGICAL = "radiological", "neurological"
+#: Both conventions, the usual one first.
 CONVENTIONS = (RADIOLOGICAL, NEUROLOGICAL)
 
 #: A short title and its text, for the lists at the end of a page.
@@ -27,6 +29,12 @@ class AlignmentFacts:
     reason: why it failed, else empty.
     overlap: share of the MNI brain that the aligned scan fills, 0 to 1.
     similarity: correlation with the template, -1 to 1.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import AlignmentFacts
+    >>> AlignmentFacts(ok=True, reason="", overlap=0.95, similarity=0.8).ok
+    True
     """
 
     ok: bool
@@ -43,6 +51,13 @@ class TriedAlignment:
     ----------
     t1: (K, J, I) uint8, windowed T1. brain: (K, J, I) bool, the MNI brain.
     affine: 4x4; (i, j, k, 1) to MNI RAS mm; diagonal and positive.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import TriedAlignment
+    >>> t1 = np.zeros((4, 4, 4), np.uint8)
+    >>> bool(TriedAlignment(t1, t1 > 0, np.eye(4)).brain.any())
+    False
     """
 
     t1: NDArray[np.uint8]
@@ -59,6 +74,12 @@ class RegionVolume:
     name: the region's name.
     left_ml, right_ml: lesion volume in it on either side of the MNI mid-sagittal plane, mL.
     share: share of the region that is lesion, 0 to 1; None if not known.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import RegionVolume
+    >>> RegionVolume("insula", left_ml=1.5, right_ml=0.5).volume_ml
+    2.0
     """
 
     name: str
@@ -80,6 +101,13 @@ class RegionTable:
     title: the atlas's name.
     rows: regions that hold lesion, largest volume first.
     outside_ml: lesion volume in no region, mL.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import RegionTable, RegionVolume
+    >>> table = RegionTable("an atlas", (RegionVolume("insula", 1.5, 0.5),), outside_ml=0.25)
+    >>> sum(row.volume_ml for row in table.rows) + table.outside_ml
+    2.25
     """
 
     title: str
@@ -115,6 +143,18 @@ class ReportContent:
     intended_use: the model's own statement of what it is for.
     source, model, parameters, versions: facts for the lists at the end.
     convention: "radiological" shows the patient's left on the right, "neurological" on the left.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.report import report_content
+    >>> scan = checked_scan("t1", np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> found = find_lesions(scan.volume.array > 0.9, np.eye(4), OperatingPoint(0.5))
+    >>> content = report_content(scan, found)
+    >>> content.space, content.index_kji((1.0, 2.0, 3.0))
+    ('scan', (3, 2, 1))
     """
 
     name: str
@@ -179,6 +219,12 @@ class GroupScan:
     alignment_reason: why it did not.
     seconds: how long the scan took; None if not known.
     warnings: one sentence each.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import GroupScan
+    >>> GroupScan("sub-02", "failed", reason="the file is damaged").page is None
+    True
     """
 
     name: str
@@ -207,6 +253,13 @@ class FrequencyMap:
     left_out: scans that are not in it because they were not aligned.
     group: finished scans of the group, of which ``scans`` and ``left_out`` may be a sample; None
         if they are all.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import FrequencyMap
+    >>> counts = np.zeros((4, 4, 4), np.int32)
+    >>> FrequencyMap(counts, 3, np.eye(4), counts.astype(np.uint8), left_out=1).scans
+    3
     """
 
     counts: NDArray[np.integer]

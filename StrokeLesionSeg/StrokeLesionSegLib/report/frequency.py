@@ -24,6 +24,15 @@ def lesion_frequency(
     matrix is None for a scan that was not aligned, which is left out and counted as such. The
     iterable may read one file after the other: one mask is held at a time. ``cancel`` is asked
     before each scan; ``Cancelled`` is raised when it returns true.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.report import lesion_frequency
+    >>> mask = Volume(np.ones((4, 4, 4), np.uint8), np.eye(4))
+    >>> frequency = lesion_frequency([(mask, np.eye(4)), (mask, None)])
+    >>> int(frequency.counts.sum()), frequency.scans, frequency.left_out
+    (64, 1, 1)
     """
     from ..images.space.template import template_t1, upsample_linear
 

@@ -66,6 +66,12 @@ class ReportOptions:
     show_paths: name the input's path, and the series of a DICOM folder. Otherwise the page holds
         no path of this machine.
     name: what the page calls the scan; None takes it from the file's name.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import NEUROLOGICAL, ReportOptions
+    >>> ReportOptions(convention=NEUROLOGICAL, name="sub-01").show_paths
+    False
     """
 
     atlas: Atlas | None = None
@@ -75,7 +81,15 @@ class ReportOptions:
 
 
 def report_path(folder: Path, source: Path) -> Path:
-    """``folder/<name of the scan>.html``."""
+    """``folder/<name of the scan>.html``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.report import report_path
+    >>> report_path(Path("pages"), Path("scans/sub-01_T1w.nii.gz")).as_posix()
+    'pages/sub-01_T1w.html'
+    """
     source = Path(os.path.abspath(source))
     return Path(folder) / f"{split_name(source)[0] or 'scan'}.html"
 
@@ -104,6 +118,18 @@ def report_content(
     alignment: as it was found; one that failed is reported and not used.
     manifest: of the model. settings: the run's options. details: ``Prediction.details``.
     seconds: the run's duration so far. sha256: of the input file.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.report import report_content
+    >>> scan = checked_scan("t1", np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> found = find_lesions(scan.volume.array > 0.9, np.eye(4), OperatingPoint(0.5))
+    >>> content = report_content(scan, found, warnings=["It is noise."])
+    >>> content.t1.dtype, content.warnings
+    (dtype('uint8'), ('It is noise.',))
     """
     options = options or ReportOptions()
     details = details or {}

@@ -93,6 +93,14 @@ def write_group_report(
 
     Raises ``InputError`` if the page exists and ``overwrite`` is false, or cannot be written;
     ``ValueError`` for a scan that occurs twice or a lesion of a scan that is not in ``scans``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.report import GroupScan, write_group_report
+    >>> write_group_report("index.html", [], [GroupScan("sub-01", "done")], title="My group")
+    >>> "My group" in Path("index.html").read_text(encoding="utf-8")
+    True
     """
     page = group_report(
         rows,
@@ -116,7 +124,16 @@ def group_report(
     intended_use: str = "",
     convention: str = RADIOLOGICAL,
 ) -> str:
-    """The page of a group as HTML text; see ``write_group_report``."""
+    """The page of a group as HTML text; see ``write_group_report``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import GroupScan, group_report
+    >>> row = {"scan": "sub-01", "volume_ml": 2.5, "left_share": 1, "mean_probability": 0.8}
+    >>> page = group_report([row], [GroupScan("sub-01", "done"), GroupScan("sub-02", "waiting")])
+    >>> "1 of 2 scans finished" in page
+    True
+    """
     results = _results(rows, scans)
     created = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
     body = [

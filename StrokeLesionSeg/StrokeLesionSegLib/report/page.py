@@ -127,7 +127,14 @@ def table(
 
 
 def without_paths(value: str) -> str:
-    """``value`` with the folders cut off the absolute paths in it."""
+    """``value`` with the folders cut off the absolute paths in it.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import without_paths
+    >>> without_paths("/data/scans/t1.nii.gz is damaged")
+    't1.nii.gz is damaged'
+    """
     return _PATH.sub("", value)
 
 

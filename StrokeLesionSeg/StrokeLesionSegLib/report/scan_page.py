@@ -35,12 +35,37 @@ def write_scan_report(
     """Write the page of one scan, complete or not at all.
 
     Raises ``InputError`` if it exists and ``overwrite`` is false, or cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.report import report_content, write_scan_report
+    >>> scan = checked_scan("t1", np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> found = find_lesions(np.zeros((16, 32, 32)), np.eye(4), OperatingPoint(0.5))
+    >>> write_scan_report("t1.html", report_content(scan, found))
+    >>> Path("t1.html").exists()
+    True
     """
     write_page(path, scan_report(content), overwrite=overwrite)
 
 
 def scan_report(content: ReportContent) -> str:
-    """The page of one scan as HTML text."""
+    """The page of one scan as HTML text.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.report import report_content, scan_report
+    >>> scan = checked_scan("t1", np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
+    >>> found = find_lesions(np.zeros((16, 32, 32)), np.eye(4), OperatingPoint(0.5))
+    >>> scan_report(report_content(scan, found))[:15]
+    '<!DOCTYPE html>'
+    """
     body = [
         banner("Stroke lesion report", content.name, content.created, content.intended_use),
         element(

@@ -134,6 +134,17 @@ def checked_scan(
     is not copied if it is float32, contiguous and finite.
 
     Raises ``InputError`` as ``read_scan`` does.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> array = np.arange(64, dtype=np.int16).reshape(4, 4, 4)
+    >>> checked_scan("memory", array, np.eye(4)).volume
+    Volume(float32, Grid(4 x 4 x 4 voxels (k, j, i), 1 x 1 x 1 mm (i, j, k)))
+    >>> checked_scan("memory", np.zeros((4, 4)), np.eye(4))
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: memory: the image is 2D (4 x 4), a 3D volume is needed...
     """
     array = np.asarray(array)
     if array.dtype.kind not in "biuf":

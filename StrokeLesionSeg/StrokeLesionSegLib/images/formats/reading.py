@@ -25,6 +25,14 @@ def read_scan(
 
     Raises ``InputError`` for everything that is wrong with the input; nothing else unless it is a
     defect here.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+    >>> write_volume("t1.nii.gz", Volume(np.arange(64.0).reshape(4, 4, 4), np.eye(4)))
+    >>> scan = read_scan("t1.nii.gz")
+    >>> scan.format, scan.volume.array.shape
+    ('nifti', (4, 4, 4))
     """
     path = Path(path)
     try:

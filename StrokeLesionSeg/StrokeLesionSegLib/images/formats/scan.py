@@ -24,6 +24,13 @@ class Scan:
         DICOM: ``series`` with ``StudyInstanceUID``, ``SeriesInstanceUID``,
         ``FrameOfReferenceUID``, ``SeriesDescription``, ``Modality`` and ``files``, the source
         files in the order of the slices (k). Nothing that names the patient.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> scan = checked_scan("memory", np.arange(64.0).reshape(4, 4, 4), np.eye(4))
+    >>> scan.format, scan.header["dtype"], scan.warnings
+    ('memory', 'float64', ())
     """
 
     volume: Volume

@@ -46,6 +46,15 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     """``InputError`` if a file cannot be written at ``path``, as far as a look can tell.
 
     For callers that want to know before they compute for seconds.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import check_output
+    >>> check_output("new.nii.gz")
+    >>> check_output("missing/new.nii.gz")
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: missing/new.nii.gz: its folder does not exist...
     """
     path = Path(path)
     try:
@@ -63,7 +72,17 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
 
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """:func:`outputs.atomic_file`, once :func:`check_output` finds nothing against ``path``."""
+    """:func:`outputs.atomic_file`, once :func:`check_output` finds nothing against ``path``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import atomic_output
+    >>> with atomic_output("numbers.txt") as temporary:
+    ...     _ = temporary.write_text("1 2 3")
+    >>> Path("numbers.txt").read_text()
+    '1 2 3'
+    """
     check_output(path, overwrite=overwrite)
     with atomic_file(path) as temporary:
         yield temporary
@@ -94,6 +113,14 @@ def write_volume(
     Raises ``InputError`` if the file exists and ``overwrite`` is false, for other suffixes, and
     when the disk is full or the folder not writable; ``ValueError`` if the values do not fit
     ``dtype``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+    >>> mask = Volume(np.ones((4, 4, 4), bool), np.diag([2.0, 2.0, 2.0, 1.0]))
+    >>> write_volume("mask.nrrd", mask)
+    >>> read_scan("mask.nrrd", allow_constant=True).header["dtype"]
+    'uint8'
     """
     path = Path(path)
     format = format_of(path.name)

@@ -22,6 +22,13 @@ class Alignment:
         cavity, and over the 85 % of the rest that agree best: a large lesion does not make a good
         alignment look bad.
     seconds: time it took.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Alignment
+    >>> alignment = Alignment.identity()
+    >>> alignment.ok, alignment.matrix[0].tolist()
+    (True, [1.0, 0.0, 0.0, 0.0])
     """
 
     matrix: NDArray[np.float64]

@@ -35,6 +35,14 @@ def brain_box(canonical: Canonical) -> Box:
     In MNI space it is the box of the template's brain with 5 mm around it. Elsewhere it is the
     box of the foreground, at most 185 mm down from the top of the head: neck and air are left
     out, the skull is not. The whole array if there is no foreground.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume, brain_box, to_canonical
+    >>> array = np.zeros((40, 40, 40), np.float32)
+    >>> array[10:30, 12:28, 14:26] = 100 + np.arange(20 * 16 * 12).reshape(20, 16, 12) % 7
+    >>> [(part.start, part.stop) for part in brain_box(to_canonical(Volume(array, np.eye(4))))]
+    [(5, 35), (7, 33), (9, 31)]
     """
     array = canonical.volume.array
     if on_mni_grid(canonical):
@@ -57,6 +65,13 @@ def brain_mask_for(canonical: Canonical, margin_mm: float = 0.0) -> NDArray[np.b
 
     bool (189, 233, 197) in k, j, i; read-only and shared between callers.
     Raises ``ValueError`` if the volume is not in MNI space, or the margin is negative.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import MNI_GRID, Volume, brain_mask_for, to_canonical
+    >>> canonical = to_canonical(Volume(np.zeros(MNI_GRID.shape, np.float32), MNI_GRID.affine))
+    >>> bool(brain_mask_for(canonical).sum() < brain_mask_for(canonical, 4.0).sum())
+    True
     """
     if not on_mni_grid(canonical):
         raise ValueError("a brain mask is known in MNI space only; this volume is not aligned")

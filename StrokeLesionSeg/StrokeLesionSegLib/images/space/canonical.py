@@ -32,6 +32,14 @@ class Canonical:
     native: the grid that it came from.
     alignment: the alignment that was applied, or None.
     exact: True if voxels were only permuted and flipped, so that both ways are lossless.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume, to_canonical
+    >>> lps = Volume(np.zeros((4, 5, 6), np.float32), np.diag([-1.0, -1.0, 1.0, 1.0]))
+    >>> canonical = to_canonical(lps)
+    >>> canonical.exact, canonical.native.shape
+    (True, (4, 5, 6))
     """
 
     volume: Volume
@@ -60,6 +68,13 @@ def to_canonical(
     Linear interpolation; voxels finer than 1 mm are averaged so that nothing aliases. Outside the
     volume: 0, or the volume's minimum if that is negative. ``alignment.ok`` is the caller's
     business: an alignment that is handed in is applied.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume, to_canonical
+    >>> thick = Volume(np.ones((4, 10, 10), np.float32), np.diag([1.0, 1.0, 3.0, 1.0]))
+    >>> to_canonical(thick).volume
+    Volume(float32, Grid(12 x 10 x 10 voxels (k, j, i), 1 x 1 x 1 mm (i, j, k)))
     """
     array = np.asarray(volume.array, dtype=np.float32)
     native = volume.grid
@@ -91,6 +106,14 @@ def from_canonical(array_kji: NDArray[Any], canonical: Canonical) -> Volume:
     otherwise linear interpolation; a native voxel that is larger than the canonical one gets the
     mean over its extent, so that a thin lesion is diluted in a thick slice and not missed. 0
     outside the canonical grid. Raises ``ValueError`` if the shape is another.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume, from_canonical, to_canonical
+    >>> thick = Volume(np.ones((4, 10, 10), np.float32), np.diag([1.0, 1.0, 3.0, 1.0]))
+    >>> canonical = to_canonical(thick)
+    >>> from_canonical(canonical.volume.array > 0, canonical).grid.same_as(thick.grid)
+    True
     """
     target = canonical.volume
     if array_kji.shape != target.array.shape:

@@ -56,6 +56,13 @@ def align_to_mni(
     ``budget_s`` is processor time in seconds, None for as long as it takes. It changes no answer:
     what is not finished by then is given up, with the identity for a matrix. ``cancel`` is asked
     at every step; ``Cancelled`` is raised when it returns true.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume, align_to_mni
+    >>> noise = Volume(np.random.default_rng(0).random((20, 20, 20)), np.eye(4))
+    >>> align_to_mni(noise).ok
+    False
     """
     # Processor time: on a busy machine a good scan takes longer, and is good all the same.
     started, spent = time.perf_counter(), time.thread_time()

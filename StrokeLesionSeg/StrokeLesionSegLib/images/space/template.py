@@ -77,6 +77,13 @@ def mni_brain_mask() -> Volume:
 
     uint8 0/1, shape (189, 233, 197) in k, j, i; upsampled linearly from the shipped 2 mm mask.
     Read-only and shared between callers. Raises ``FileNotFoundError`` if the installation lacks it.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import MNI_GRID, mni_brain_mask
+    >>> brain = mni_brain_mask()
+    >>> brain.grid.same_as(MNI_GRID), int(brain.array.sum() / 1000)
+    (True, 1886)
     """
     mask = (upsample_linear(template_brain().array) >= 127.5).astype(np.uint8)
     mask.setflags(write=False)

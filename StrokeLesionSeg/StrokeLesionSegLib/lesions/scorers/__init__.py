@@ -16,6 +16,7 @@ from . import atlas2022, isles2022, isles2026
 from .common import prediction_mask, truth_mask
 from .folders import CaseScore, FolderScores, score_folders, summarise_scores
 
+#: The official scorers by name: modules with ``METRICS`` and ``score``.
 SCORERS: dict[str, ModuleType] = {
     "atlas2022": atlas2022,
     "isles2022": isles2022,
@@ -37,6 +38,12 @@ def metrics_of(scorer: str) -> dict[str, bool]:
     """The scorer's official metrics, in order, to True if higher is better.
 
     Raises ``ValueError`` for an unknown scorer.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import metrics_of
+    >>> metrics_of("atlas2022")["dice"]
+    True
     """
     if scorer not in SCORERS:
         raise ValueError(f"unknown scorer {scorer!r}; known are {', '.join(SCORERS)}")
@@ -65,6 +72,15 @@ def score_case(
 
     Raises ``ValueError`` for an unknown scorer, shapes that differ, a probability map in place of
     a mask, a soft map that is not finite, or an unusable affine.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import score_case
+    >>> truth = np.zeros((8, 8, 8), np.uint8)
+    >>> truth[2:6, 2:6, 2:6] = 1
+    >>> scores = score_case(truth, truth, np.eye(4), "atlas2022")
+    >>> scores["dice"], scores["lesions_found"]
+    (1.0, 1.0)
     """
     metrics_of(scorer)
     matrix = check_affine(affine, "affine")

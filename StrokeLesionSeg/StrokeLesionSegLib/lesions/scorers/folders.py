@@ -49,6 +49,13 @@ class CaseScore:
     """The scores of one case, ``score_case``'s dict, with the files that it came from.
 
     ``more`` are further reference masks, of other lesions, that were united with ``truth``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.lesions.scorers import CaseScore
+    >>> CaseScore("sub-01", Path("a.nii.gz"), Path("b.nii.gz"), {"dice": 0.8}).scores["dice"]
+    0.8
     """
 
     case: str
@@ -68,6 +75,12 @@ class FolderScores:
     cases: by name.
     problems: one ``InputError`` for every case that could not be scored.
     summary: see ``summarise_scores``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import FolderScores
+    >>> FolderScores("atlas2022", (), (), {}).cases
+    ()
     """
 
     scorer: str
@@ -121,6 +134,19 @@ def score_folders(
 
     Raises ``InputError`` if a path does not exist or there is no reference mask, and
     ``ValueError`` for an unknown scorer.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+    >>> from StrokeLesionSegLib.lesions import score_folders
+    >>> mask = Volume(np.zeros((8, 8, 8), np.uint8), np.eye(4))
+    >>> mask.array[2:6, 2:6, 2:6] = 1
+    >>> write_volume("sub-01_pred.nii.gz", mask)
+    >>> write_volume("sub-01_truth.nii.gz", mask)
+    >>> read = lambda path: read_scan(path, allow_constant=True).volume
+    >>> scores = score_folders("sub-01_pred.nii.gz", "sub-01_truth.nii.gz", "atlas2022", read=read)
+    >>> scores.cases[0].scores["dice"]
+    1.0
     """
     from . import metrics_of
 
@@ -358,6 +384,15 @@ def summarise_scores(
     ``cases`` are dicts of ``score_case``. Values that are NaN (no soft map) are left out, and
     ``n`` says how many remained. Lesion-free references are also reported apart, with the share of
     predictions that are exactly empty. The same seed gives the same interval.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import score_case
+    >>> from StrokeLesionSegLib.lesions.scorers import summarise_scores
+    >>> mask = np.ones((4, 4, 4), np.uint8)
+    >>> case = score_case(mask, mask, np.eye(4), "atlas2022")
+    >>> summarise_scores([case], "atlas2022")["metrics"]["dice"]["mean"]
+    1.0
     """
     from . import metrics_of
 
