@@ -198,14 +198,24 @@ def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], Settings]:
     return cases, settings
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[BenchCase], Settings]:
+    """The small bench with everything measured on it, two clicks for each scan."""
+    cases, settings = _small_bench(tmp_path_factory.mktemp("bench"))
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stroketrain.bench.run.CLICKS", 2)
+        assert run(cases, settings, say=said.append) == []
+    assert len(said) == 6
+    return cases, settings
+
+
 def test_from_scans_to_a_page_and_on_from_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: tuple[list[BenchCase], Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stroketrain.bench.run.CLICKS", 2)
-    cases, settings = _small_bench(tmp_path)
+    cases, settings = measured
     said: list[str] = []
-    assert run(cases, settings, say=said.append) == []
-    assert len(said) == 6
     model = load_model(settings.model)
     results = settings.out / "models" / measure.key_of(model)
     files = {p: p.stat().st_mtime_ns for p in results.rglob("*.json")}
@@ -235,9 +245,10 @@ def test_from_scans_to_a_page_and_on_from_there(
     assert figures["all"]["targets"][0]["n"] == 1
 
 
-def test_a_picture_of_the_worst_scans(tmp_path: Path) -> None:
-    cases, settings = _small_bench(tmp_path)
-    assert run(cases, settings, say=lambda line: None) == []
+def test_a_picture_of_the_worst_scans(
+    measured: tuple[list[BenchCase], Settings], tmp_path: Path
+) -> None:
+    cases, settings = measured
     model = load_model(settings.model)
     key = measure.key_of(model)
     rows = summary.collect(cases, settings.out, key, "axial")
