@@ -5,6 +5,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/__init__.py
   StrokeLesionSegLib/__main__.py
   StrokeLesionSegLib/boxes.py
+  StrokeLesionSegLib/brief.py
   StrokeLesionSegLib/cli.py
   StrokeLesionSegLib/cohort/__init__.py
   StrokeLesionSegLib/cohort/batch.py

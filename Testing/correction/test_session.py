@@ -17,8 +17,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Grid, Volume
 from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE, INNER_SHAPE
-from StrokeLesionSegLib.learning.clicks import Click as TrainingClick
-from StrokeLesionSegLib.learning.clicks import channels_of
+from StrokeLesionSegLib.learning.clicks import TrainingClick, channels_of
 from StrokeLesionSegLib.learning.step import make_batch
 from StrokeLesionSegLib.models import LoadedModel, Manifest
 from StrokeLesionSegLib.networks import build_network

@@ -20,6 +20,7 @@ NAME = "StrokeLesionSegLib"
 # itself. Everybody may import these:
 EVERYWHERE = {
     "boxes",
+    "brief",
     "errors",
     "file_formats",
     "outputs",
@@ -31,6 +32,7 @@ EVERYWHERE = {
 PARTS = {"images", "networks", "models", "inference", "lesions"}
 MAY_IMPORT = {
     "boxes": set(),
+    "brief": set(),
     "errors": set(),
     "file_formats": set(),
     "lazy": set(),

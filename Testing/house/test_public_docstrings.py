@@ -91,6 +91,24 @@ def test_a_docstring_is_complete_and_its_example_runs(
     assert not told, "".join(told)
 
 
+def test_the_other_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of modules that list no ``__all__``."""
+    monkeypatch.chdir(tmp_path)
+    told: list[str] = []
+    names = []
+    for path in sorted(LIB.rglob("*.py")):
+        parts = path.relative_to(LIB.parent).with_suffix("").parts
+        if "slicerbridge" in parts or ">>>" not in path.read_text(encoding="utf-8"):
+            continue
+        module = importlib.import_module(".".join(p for p in parts if p != "__init__"))
+        for test in doctest.DocTestFinder().find(module):
+            if test.examples and test.name not in documented():
+                names.append(test.name)
+                doctest.DocTestRunner(optionflags=FLAGS).run(test, out=told.append)
+    assert {"StrokeLesionSegLib.file_formats.format_of"} <= set(names)
+    assert not told, "".join(told)
+
+
 def test_a_public_constant_says_what_it_is() -> None:
     wrong = []
     for module, name in constants():

@@ -207,5 +207,43 @@ def test_files_of_slow_tests_exist() -> None:
     assert names - {file.name for file in (REPOSITORY / "Testing").rglob("test_*.py")} == set()
 
 
+def classes() -> list[tuple[str, ast.ClassDef]]:
+    """All classes of engine and training with their files; ``editing`` gives way to
+    ``correction``, and ``judge`` with it."""
+    found = []
+    for top in (LIB, REPOSITORY / "training" / "stroketrain"):
+        for path in sorted(top.rglob("*.py")):
+            if not {"editing", "judge"} & set(path.parts):
+                name = path.relative_to(REPOSITORY).as_posix()
+                tree = ast.parse(path.read_text(encoding="utf-8"))
+                found += [(name, n) for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+    return found
+
+
+def test_no_class_name_stands_twice() -> None:
+    where: dict[str, list[str]] = {}
+    for path, node in classes():
+        if not node.name.startswith("_"):
+            where.setdefault(node.name, []).append(path)
+    assert {name: paths for name, paths in where.items() if len(paths) > 1} == {}
+
+
+def test_dataclasses_with_arrays_compare_by_identity_and_print_briefly() -> None:
+    """A comparison of arrays has no truth value, and their values fill a screen."""
+    wrong, seen = [], 0
+    for path, node in classes():
+        kinds = [ast.unparse(d) for d in node.decorator_list]
+        held = [ast.unparse(x.annotation) for x in node.body if isinstance(x, ast.AnnAssign)]
+        if not any(kind.startswith("dataclass") for kind in kinds) or "slicerbridge" in path:
+            continue
+        if any(re.search(r"NDArray|np\.ndarray|\bTensor\b", text) for text in held):
+            seen += 1
+            body = "".join(ast.unparse(x) for x in node.body)
+            if not any("eq=False" in kind for kind in kinds) or "__repr__" not in body:
+                wrong.append(f"{path}: {node.name}")
+    assert seen > 20
+    assert not wrong
+
+
 def _text(path: str | Path) -> str:
     return (REPOSITORY / path).read_text(encoding="utf-8")

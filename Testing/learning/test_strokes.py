@@ -15,7 +15,7 @@ from StrokeLesionSegLib.learning.strokes.anatomy import (
     mirrored,
     voxel,
 )
-from StrokeLesionSegLib.learning.strokes.head import Recipe, scan_of, simulate_head
+from StrokeLesionSegLib.learning.strokes.head import StrokeFrequencies, scan_of, simulate_head
 from StrokeLesionSegLib.learning.strokes.looks import KINDS, Levels, draw_lesion
 from StrokeLesionSegLib.learning.strokes.secondary import Displacement, after_stroke
 from StrokeLesionSegLib.learning.strokes.shapes import (
@@ -121,7 +121,9 @@ def test_healthy_heads_have_no_truth_whatever_the_mimics(
     head: Head, anatomy: Anatomy, bank: MaskBank
 ) -> None:
     for seed in range(3):
-        drawn = simulate_head(generator(seed), head, anatomy, bank, Recipe(lesion=0, mimics=5))
+        drawn = simulate_head(
+            generator(seed), head, anatomy, bank, StrokeFrequencies(lesion=0, mimics=5)
+        )
         assert drawn.mimics
         assert not bool(drawn.lesions.any())
         assert drawn.kinds == ()
@@ -201,7 +203,7 @@ def test_a_stroke_that_a_head_has_stays_and_nothing_is_drawn_on_it(
     sick = Head(image, head.ventricles, True, "sick", own)
     apart = drawn = 0
     for seed in range(4):
-        made = simulate_head(generator(seed), sick, anatomy, bank, Recipe(lesion=1.0))
+        made = simulate_head(generator(seed), sick, anatomy, bank, StrokeFrequencies(lesion=1.0))
         assert made.own is not None
         assert 0.7 < float(made.own.sum()) / own.sum() < 1.4  # moved with the head, no more
         assert bool(made.lesions[made.own].all())

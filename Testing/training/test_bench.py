@@ -18,7 +18,7 @@ from StrokeLesionSegLib.operating_point import OperatingPoint
 from stroketrain.bench import failures, measure, summary
 from stroketrain.bench.plan import BenchCase, make_plan
 from stroketrain.bench.report import write_report
-from stroketrain.bench.run import Settings, run
+from stroketrain.bench.run import BenchSettings, run
 from stroketrain.bench.scans import BenchScan
 from stroketrain.commands.bench import add_parser
 from stroketrain.simulate.subject_split import kind_of, load_subject_split
@@ -146,7 +146,7 @@ def test_scores_of_a_kept_map(tmp_path: Path) -> None:
     assert measure.score(scan, tmp_path, "axial", strict)["largest_false_ml"] == 0
 
 
-def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], Settings]:
+def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], BenchSettings]:
     """Three coarse scans that lie in MNI space, and an untrained model of four channels."""
     import torch
 
@@ -184,7 +184,7 @@ def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], Settings]:
                  "spacing_mm": [6, 6, 6], "alignment": alignment}  # fmt: skip
         write_sidecar(folder / "case.json", facts)
         cases.append(case)
-    settings = Settings(
+    settings = BenchSettings(
         out=tmp_path / "out",
         data=tmp_path,
         anatomies=tmp_path,
@@ -199,7 +199,7 @@ def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], Settings]:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[BenchCase], Settings]:
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[BenchCase], BenchSettings]:
     """The small bench with everything measured on it, two clicks for each scan."""
     cases, settings = _small_bench(tmp_path_factory.mktemp("bench"))
     said: list[str] = []
@@ -211,7 +211,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[BenchCase],
 
 
 def test_from_scans_to_a_page_and_on_from_there(
-    measured: tuple[list[BenchCase], Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured: tuple[list[BenchCase], BenchSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stroketrain.bench.run.CLICKS", 2)
     cases, settings = measured
@@ -246,7 +246,7 @@ def test_from_scans_to_a_page_and_on_from_there(
 
 
 def test_a_picture_of_the_worst_scans(
-    measured: tuple[list[BenchCase], Settings], tmp_path: Path
+    measured: tuple[list[BenchCase], BenchSettings], tmp_path: Path
 ) -> None:
     cases, settings = measured
     model = load_model(settings.model)

@@ -36,7 +36,9 @@ def quick_simulator(drawn: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.Mo
     def draw(g: object, anatomy: object, bank: object, *, kind: str | None = None) -> tuple:
         healthy = kind == "healthy"
         truth = np.zeros_like(drawn[1]) if healthy else drawn[1]
-        record = scan_module.Record(kind=kind or "cavity", volume_ml=float(truth.sum()) / 1000)
+        record = scan_module.SimulationRecord(
+            kind=kind or "cavity", volume_ml=float(truth.sum()) / 1000
+        )
         return drawn[0], truth, record
 
     monkeypatch.setattr(scan_module, "simulate_scan", draw)

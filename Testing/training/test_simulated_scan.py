@@ -13,7 +13,7 @@ import torch
 pytest.importorskip("lightning")
 pytest.importorskip("nilearn")
 from StrokeLesionSegLib.learning.strokes.fields import dilate
-from stroketrain.simulate.anatomy import Anatomy, template_anatomy
+from stroketrain.simulate.anatomy import Person, template_anatomy
 from stroketrain.simulate.appearance import TissueLevels, implant
 from stroketrain.simulate.scan import simulate_scan
 from stroketrain.simulate.shapes import draw_volume_ml, ellipsoid
@@ -22,7 +22,7 @@ from stroketrain.simulate.tree import simulate_tree
 
 
 @pytest.fixture(scope="module")
-def template() -> Anatomy:
+def template() -> Person:
     return template_anatomy()
 
 
@@ -37,7 +37,7 @@ def test_volume_law_has_the_quantiles_of_atlas() -> None:
 
 @pytest.mark.parametrize(("kind", "darkest"), [("cavity", 0.75), ("mixed", 0.9), ("faint", 0.95)])
 def test_lesions_darken_the_brain_and_leave_the_rest(
-    template: Anatomy, kind: str, darkest: float
+    template: Person, kind: str, darkest: float
 ) -> None:
     g = torch.Generator().manual_seed(3)
     t1, brain = template.t1(g), torch.from_numpy(template.brain)
@@ -52,7 +52,7 @@ def test_lesions_darken_the_brain_and_leave_the_rest(
     assert torch.equal(after[far], t1[far])
 
 
-def test_a_scan_follows_its_seed(template: Anatomy) -> None:
+def test_a_scan_follows_its_seed(template: Person) -> None:
     draws = [
         simulate_scan(torch.Generator().manual_seed(11), template, None, kind="cavity")
         for _ in range(2)
@@ -63,7 +63,7 @@ def test_a_scan_follows_its_seed(template: Anatomy) -> None:
     assert draws[0][2].volume_ml == pytest.approx(draws[0][1].sum() / 1000)
 
 
-def test_healthy_means_no_lesion(template: Anatomy) -> None:
+def test_healthy_means_no_lesion(template: Person) -> None:
     _, truth, record = simulate_scan(
         torch.Generator().manual_seed(2), template, None, kind="healthy"
     )

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.inference.click_stamp import stamp
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
-from StrokeLesionSegLib.learning.checkpoint import Progress, load_run, save_run
-from StrokeLesionSegLib.learning.clicks import Click, channels_of, clicks_on_errors
+from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run, save_run
+from StrokeLesionSegLib.learning.clicks import TrainingClick, channels_of, clicks_on_errors
 from StrokeLesionSegLib.learning.step import StepOptions, make_batch, make_step, voxel_weight
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
@@ -73,11 +73,13 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), 0.01)
     network(torch.rand(1, 27, 8, 8, 8)).sum().backward()
     optimizer.step()
-    save_run(tmp_path, network, mean, optimizer, Progress(7, 12.5, [{"step": 7}]), {"rate": 0.01})
+    save_run(
+        tmp_path, network, mean, optimizer, TrainingProgress(7, 12.5, [{"step": 7}]), {"rate": 0.01}
+    )
     other, other_mean = VolumetricUNet(filters=(4, 6)), VolumetricUNet(filters=(4, 6))
     fresh = torch.optim.AdamW(other.parameters(), 0.01)
     progress = load_run(tmp_path, other, other_mean, fresh)
-    assert progress == Progress(7, 12.5, [{"step": 7}])
+    assert progress == TrainingProgress(7, 12.5, [{"step": 7}])
     for a, b in zip(network.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
         assert torch.equal(optimizer.state[a]["exp_avg"], fresh.state[b]["exp_avg"])
@@ -87,7 +89,7 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
 def test_a_damaged_state_and_another_network_are_told(tmp_path: Path) -> None:
     network = small()
     optimizer = torch.optim.AdamW(network.parameters(), 0.01)
-    save_run(tmp_path, network, small(), optimizer, Progress(1), {})
+    save_run(tmp_path, network, small(), optimizer, TrainingProgress(1), {})
     with pytest.raises(InputError, match="cannot be read"):
         load_run(tmp_path, VolumetricUNet(filters=(4, 8)), small())
     (tmp_path / "state-0000001.safetensors").write_bytes(b"12345678")
@@ -172,7 +174,9 @@ def test_where_nothing_is_wrong_a_lesion_is_confirmed_or_nothing_said() -> None:
 
 
 def test_a_stamp_is_one_at_the_click_and_cut_at_the_edge() -> None:
-    channels = channels_of([Click((0, 5, 9), True), Click((4, 4, 4), False)], (10, 10, 10))
+    channels = channels_of(
+        [TrainingClick((0, 5, 9), True), TrainingClick((4, 4, 4), False)], (10, 10, 10)
+    )
     assert float(channels[0, 0, 5, 9]) == 1
     assert float(channels[1, 4, 4, 4]) == 1
     assert float(channels[0].max()) == 1

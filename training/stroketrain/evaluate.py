@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
@@ -26,7 +27,7 @@ from .data.splits import Split
 SCORER_NAMES = ("atlas2022", "isles2022", "isles2026")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One predicted scan: its truth, its probability and what the simulator knew of it."""
 
@@ -36,6 +37,8 @@ class Case:
     affine: np.ndarray
     probability: np.ndarray
     truth: np.ndarray
+
+    __repr__ = brief_repr
 
 
 def part_of_split(path: Path, part: str) -> set[str]:

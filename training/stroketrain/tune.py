@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.operating_point import OperatingPoint
 
 from .evaluate import Case
@@ -35,7 +36,7 @@ class Tried:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Components:
     """The components of one case at one low threshold, each with size, peak and overlap."""
 
@@ -44,6 +45,8 @@ class _Components:
     hits: np.ndarray
     truth: int
     voxel_ml: float
+
+    __repr__ = brief_repr
 
     @staticmethod
     def of(case: Case, low: float) -> _Components:

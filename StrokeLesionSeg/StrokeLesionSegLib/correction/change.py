@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boxes import EMPTY, Box
+from ..brief import brief_repr
 
 Voxel = tuple[int, int, int]
 
@@ -55,6 +56,8 @@ class Change:
     volume_ml: float = 0.0
     model_voxels: int = 0
     whole_head: bool = False
+
+    __repr__ = brief_repr
 
     @classmethod
     def none(cls, lesion: bool) -> Change:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boxes import EMPTY, Box, extents, intersect, is_empty, whole_box, within
+from ..brief import brief_repr
 from ..errors import InputError
 from ..images.volume import Grid, Volume
 from ..inference.head_box import HEAD_SHAPE, INNER_SHAPE
@@ -46,6 +47,8 @@ class _Step:
     made: NDArray[np.bool_]
     clicks: dict[Voxel, bool]
     patch: tuple[Box, NDArray[np.float32]] | None
+
+    __repr__ = brief_repr
 
 
 class CorrectionSession:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boxes import Box, check_box, whole_box
+from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from ..models.channels import MIRROR, T1, offset_mm
 from .prepare import PreparedNetwork, on_cpu, running
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 PAD_MULTIPLE = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SlicesPrediction:
     """What the network says about a canonical volume.
 
@@ -60,6 +61,8 @@ class SlicesPrediction:
     batch_sizes: dict[str, int]
     prepared: PreparedNetwork
     warnings: tuple[str, ...]
+
+    __repr__ = brief_repr
 
 
 def predict_volume(

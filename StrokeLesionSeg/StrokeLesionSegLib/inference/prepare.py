@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..brief import brief_repr
 from .device import Device
 from .fold import fold_batch_norms
 from .precision import PrecisionCheck, choose_precision, compare, torch_dtype
@@ -28,7 +29,7 @@ _GPU_BATCH = 32
 _MAX_CPU_BATCH = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PreparedNetwork:
     """A network on its device, in its number format.
 
@@ -71,6 +72,8 @@ class PreparedNetwork:
     width: int = 32
     float32_stem: bool = False
     dtype: torch.dtype = field(init=False)
+
+    __repr__ = brief_repr
 
     def __post_init__(self) -> None:
         precision = "float32" if self.float32_stem else self.precision

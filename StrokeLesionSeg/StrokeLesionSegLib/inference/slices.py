@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boxes import Box, whole_box
+from ..brief import brief_repr
 from .device import available_threads, choose_device, peak_memory_bytes, torch_threads
 from .options import SegmentOptions
 from .placing import CANONICAL, PlacedScan, TargetGrid
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .prepare import PreparedNetwork
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WindowedScan:
     """A scan as the slices' network sees it.
 
@@ -40,6 +41,8 @@ class WindowedScan:
     array: NDArray[np.float32]
     box: Box
     window: tuple[float, float]
+
+    __repr__ = brief_repr
 
 
 class SlicesPredictor:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..brief import brief_repr
 from .click_stamp import stamp
 from .head_box import HEAD_BOX, INNER_SHAPE
 
@@ -39,6 +40,8 @@ class HeadAnswer:
 
     lesion: NDArray[np.float32]
     ventricle: NDArray[np.float32]
+
+    __repr__ = brief_repr
 
 
 def head_channels(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from .device import available_threads, choose_device, peak_memory_bytes, torch_threads
 from .head_box import HEAD_BOX, HEAD_SHAPE, INNER_SHAPE
@@ -40,7 +41,7 @@ _HARMLESS = 0.02
 _SHIFTS = ((0, 0, 0), (1, 1, 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeadScan:
     """A scan as the volumetric network sees it.
 
@@ -56,6 +57,8 @@ class HeadScan:
     image: NDArray[np.float32]
     start: tuple[int, int, int]
     window: tuple[float, float]
+
+    __repr__ = brief_repr
 
 
 @dataclass(frozen=True)

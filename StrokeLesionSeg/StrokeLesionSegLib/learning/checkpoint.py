@@ -23,7 +23,7 @@ _STATE = "state.json"
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """``step``: steps done. ``seconds``: spent training, over all sittings. ``log``: one dict for
     each report."""
 
@@ -37,7 +37,7 @@ def save_run(
     network: nn.Module,
     mean: nn.Module,
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
+    progress: TrainingProgress,
     options: dict[str, Any],
 ) -> None:
     """Write the state of a run to ``folder``.
@@ -76,7 +76,7 @@ def load_run(
     network: nn.Module,
     mean: nn.Module,
     optimizer: torch.optim.Optimizer | None = None,
-) -> Progress | None:
+) -> TrainingProgress | None:
     """Fill network, mean and optimiser from ``folder``; None if no run was saved there.
 
     Raises ``InputError`` for a state that is damaged or of another network.
@@ -93,7 +93,7 @@ def load_run(
             )
         if optimizer is not None:
             _fill_optimizer(network, optimizer, tensors)
-        return Progress(record["step"], record["seconds"], record["log"])
+        return TrainingProgress(record["step"], record["seconds"], record["log"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, InputError) as error:
         cause = error.cause if isinstance(error, InputError) else error
         raise InputError(

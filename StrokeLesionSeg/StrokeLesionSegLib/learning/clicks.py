@@ -19,14 +19,14 @@ _LEAST = 3
 
 
 @dataclass(frozen=True)
-class Click:
+class TrainingClick:
     """``place``: k, j, i at 2 mm. ``lesion``: what the user says it is."""
 
     place: tuple[int, int, int]
     lesion: bool
 
 
-def channels_of(clicks: list[Click], shape: tuple[int, int, int]) -> torch.Tensor:
+def channels_of(clicks: list[TrainingClick], shape: tuple[int, int, int]) -> torch.Tensor:
     """(2, K, J, I) float32: lesion clicks, other clicks."""
     out = np.zeros((2, *shape), np.float32)
     for click in clicks:
@@ -39,7 +39,7 @@ def clicks_on_errors(
     truth: NDArray[np.float32],
     rng: np.random.Generator,
     count: int,
-) -> list[Click]:
+) -> list[TrainingClick]:
     """``count`` clicks on errors, larger ones more often; none if nothing is wrong or there.
 
     ``predicted``, ``truth``: (K, J, I) at 2 mm, mean probability and share of lesion. Half of the
@@ -65,7 +65,7 @@ def clicks_on_errors(
         inside = np.argwhere(truth > 0.5)
         if not len(inside):
             return []
-        return [Click(_tuple(inside[rng.integers(len(inside))]), True)]
+        return [TrainingClick(_tuple(inside[rng.integers(len(inside))]), True)]
     weights = np.array([p[0] for p in pieces], float) ** 0.7
     weights /= weights.sum()
     out = []
@@ -74,7 +74,7 @@ def clicks_on_errors(
         place = _somewhere(where, rng)
         if rng.random() < 0.15:
             place = np.clip(place + rng.integers(-1, 2, 3), 0, np.array(truth.shape) - 1)
-        out.append(Click(_tuple(place), lesion))
+        out.append(TrainingClick(_tuple(place), lesion))
     return out
 
 

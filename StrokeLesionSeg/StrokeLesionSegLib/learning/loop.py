@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .checkpoint import Progress, load_run, save_run
+from .checkpoint import TrainingProgress, load_run, save_run
 from .step import StepOptions, StepResult, make_batch, make_step, voxel_weight
 from .strokes.anatomy import Anatomy
 from .strokes.head import Sample
@@ -63,7 +63,7 @@ class Trained:
     time was used up, or somebody stopped it."""
 
     mean: nn.Module
-    progress: Progress
+    progress: TrainingProgress
     complete: bool
 
 
@@ -77,7 +77,7 @@ def train_network(
     follow_young: bool = False,
     teacher: nn.Module | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
-    tell: Callable[[Progress, float], None] | None = None,
+    tell: Callable[[TrainingProgress, float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Trained:
     """Train ``network`` in ``run`` until told to stop; goes on from what is saved there.
@@ -94,9 +94,11 @@ def train_network(
     optimizer = torch.optim.AdamW(
         network.parameters(), options.rate, weight_decay=options.weight_decay
     )
-    progress = load_run(run, network, mean, optimizer) or Progress()
+    progress = load_run(run, network, mean, optimizer) or TrainingProgress()
     record: dict[str, Any] = asdict(options)
-    before = Progress() if options.of_all else Progress(progress.step, progress.seconds)
+    before = (
+        TrainingProgress() if options.of_all else TrainingProgress(progress.step, progress.seconds)
+    )
     clock = _Clock(progress.seconds)
     saved = clock.seconds
     source = samples(progress.step)
@@ -154,7 +156,7 @@ def _template() -> torch.Tensor:
     return torch.from_numpy(template_channel().copy())[None, None]
 
 
-def _share(progress: Progress, before: Progress, options: LoopOptions) -> float:
+def _share(progress: TrainingProgress, before: TrainingProgress, options: LoopOptions) -> float:
     """How much of the time is over."""
     minutes = (progress.seconds - before.seconds) / 60
     return max(
@@ -176,7 +178,7 @@ def _follow(mean: nn.Module, network: nn.Module, decay: float) -> None:
         old.lerp_(new, 1 - decay)
 
 
-def _line(progress: Progress, part: list[StepResult], waited: float) -> dict[str, Any]:
+def _line(progress: TrainingProgress, part: list[StepResult], waited: float) -> dict[str, Any]:
     def dice(guided: bool) -> float | None:
         found = [r.dice for r in part if r.dice is not None and r.guided == guided]
         return round(float(np.mean(found)), 3) if found else None

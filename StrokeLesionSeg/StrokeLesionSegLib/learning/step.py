@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..brief import brief_repr
 from ..inference.head_box import INNER_SHAPE
 from ..networks.volumetric import unshuffle
 from .clicks import channels_of, clicks_on_errors
@@ -57,6 +58,8 @@ class Batch:
     lesions: Tensor
     ventricles: Tensor
     weight: Tensor
+
+    __repr__ = brief_repr
 
     def cut(self, box: _Box) -> Batch:
         """A part of it."""

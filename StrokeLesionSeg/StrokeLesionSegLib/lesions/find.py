@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..boxes import bounding_box
+from ..brief import brief_repr
 from ..operating_point import OperatingPoint
 from .measure import Lesion, Summary, measure_lesions, summarise
 
@@ -46,6 +47,8 @@ class LesionMap:
     summary: Summary
     affine: NDArray[np.float64]
     operating_point: OperatingPoint
+
+    __repr__ = brief_repr
 
     def keeping(self, labels: set[int] | frozenset[int]) -> LesionMap:
         """A copy whose other lesions have ``keep=False`` and are gone from mask and labels.

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..brief import brief_repr
 from ..errors import InputError
 from ..file_formats import split_name
 from ..images import Volume, read_scan
@@ -48,6 +49,8 @@ class Atlas:
     affine: NDArray[np.float64]
     names: Mapping[int, str]
     voxels: Mapping[int, int]
+
+    __repr__ = brief_repr
 
     def name(self, value: int) -> str:
         return self.names.get(value, f"region {value}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..brief import brief_repr
 from ..lesions.measure import Lesion, Summary
 
 #: Which side of a picture is the patient's left: the right one, or the left one.
@@ -63,6 +64,8 @@ class TriedAlignment:
     t1: NDArray[np.uint8]
     brain: NDArray[np.bool_]
     affine: NDArray[np.float64]
+
+    __repr__ = brief_repr
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,8 @@ class ReportContent:
     convention: str = RADIOLOGICAL
     tried: TriedAlignment | None = None
 
+    __repr__ = brief_repr
+
     def __post_init__(self) -> None:
         shape = self.t1.shape
         if self.t1.ndim != 3 or self.t1.dtype != np.uint8:
@@ -268,3 +273,5 @@ class FrequencyMap:
     background: NDArray[np.uint8]
     left_out: int = 0
     group: int | None = None
+
+    __repr__ = brief_repr

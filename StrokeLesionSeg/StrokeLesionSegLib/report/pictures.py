@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boxes import Box, bounding_box, whole_box, widen
+from ..brief import brief_repr
 from .content import NEUROLOGICAL
 from .contours import outline_path
 from .page import Markup, element
@@ -73,7 +74,7 @@ class Views:
         return axis == SAGITTAL or self.convention != NEUROLOGICAL
 
 
-@dataclass
+@dataclass(eq=False)
 class Cell:
     """One plane in a sheet.
 
@@ -92,6 +93,8 @@ class Cell:
     outlines: list[tuple[NDArray[np.bool_], str]] = field(default_factory=list)
     cross: tuple[float, float] | None = None
     heat: NDArray[np.floating] | None = None
+
+    __repr__ = brief_repr
 
 
 def sheet(cells: Sequence[Cell], columns: int, description: str, shown: int = 980) -> Markup:

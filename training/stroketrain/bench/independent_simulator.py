@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, special
 from StrokeLesionSegLib.boxes import Box, bounding_box, widen
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.images import MNI_GRID
 
 from .scanner import expose, warp_head
@@ -46,7 +47,7 @@ class Drawn:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tissue:
     """What a head is made of.
 
@@ -67,6 +68,8 @@ class Tissue:
     white: NDArray[np.float32]
     ventricles: Mask
     depth: Array
+
+    __repr__ = brief_repr
 
 
 def volume_ml(rng: np.random.Generator, low: float = 0.1, high: float = 180.0) -> float:

@@ -24,7 +24,7 @@ CLICKS = 10
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """What one run of the bench does.
 
     Attributes
@@ -80,7 +80,7 @@ def _model(name: str | None) -> Any:
     return _models[name]
 
 
-def do(job: Job, settings: Settings) -> str | None:
+def do(job: Job, settings: BenchSettings) -> str | None:
     """One job from beginning to end; returns None, or what went wrong. What is there is kept."""
     try:
         folder = settings.out / "scans" / job.case.name
@@ -106,7 +106,7 @@ def do(job: Job, settings: Settings) -> str | None:
     return None
 
 
-def robot_cases(cases: Iterable[BenchCase], settings: Settings) -> list[BenchCase]:
+def robot_cases(cases: Iterable[BenchCase], settings: BenchSettings) -> list[BenchCase]:
     """The scans for the robot user: lesions above 1 mL, kinds in turn."""
     by_kind: dict[str, list[BenchCase]] = {}
     for case in cases:
@@ -120,7 +120,7 @@ def robot_cases(cases: Iterable[BenchCase], settings: Settings) -> list[BenchCas
     return [c for row in rounds for c in row if c is not None][: settings.robot_scans]
 
 
-def stages(cases: list[BenchCase], settings: Settings) -> Iterator[tuple[str, list[Job]]]:
+def stages(cases: list[BenchCase], settings: BenchSettings) -> Iterator[tuple[str, list[Job]]]:
     """The run's parts in order of weight; each is listed when the one before is done."""
     main, more = settings.views[0], settings.views[1:]
     yield (
@@ -144,7 +144,7 @@ def _say(line: str) -> None:
 
 def run(
     cases: list[BenchCase],
-    settings: Settings,
+    settings: BenchSettings,
     *,
     workers: int = 1,
     minutes: float | None = None,
@@ -198,7 +198,7 @@ def _all(
     pool: ProcessPoolExecutor | None,
     workers: int,
     jobs: list[Job],
-    settings: Settings,
+    settings: BenchSettings,
     started: float,
     minutes: float | None,
 ) -> Iterator[tuple[Job, str | None]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.images import (
     MNI_GRID,
     Alignment,
@@ -26,7 +27,7 @@ from .scanner import native_grid, regrid
 T1, TRUTH, FACTS = "t1.nii", "truth.nii.gz", "case.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BenchScan:
     """A case with its voxels.
 
@@ -43,6 +44,8 @@ class BenchScan:
     truth: np.ndarray
     alignment: Alignment | None
     facts: dict[str, Any]
+
+    __repr__ = brief_repr
 
 
 def make_scan(case: BenchCase, data: Path, anatomies: Path, folder: Path) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def run(a: argparse.Namespace) -> None:
     from ..bench.measure import key_of, operating_point
     from ..bench.plan import SEED, plan_for
     from ..bench.report import write_report
-    from ..bench.run import Settings
+    from ..bench.run import BenchSettings
     from ..bench.run import run as run_bench
     from ..bench.scans import write_plan
     from ..bench.summary import collect
@@ -58,7 +58,7 @@ def run(a: argparse.Namespace) -> None:
     if not (a.data / "t1").is_dir():
         raise InputError(a.data, "it has no folder t1", "name the folder with people and masks")
     cases = plan_for(a.data)[: a.scans]
-    settings = Settings(
+    settings = BenchSettings(
         out=a.out,
         data=a.data,
         anatomies=a.anatomies or a.out / "anatomies",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
 from StrokeLesionSegLib.outputs import atomic_file
@@ -19,7 +20,7 @@ from .metadata import attach_metadata
 from .reading import WINDOW, WINDOW_LOW_OF, read_labelled
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cache:
     """An opened cache.
 
@@ -42,6 +43,8 @@ class Cache:
     shrink: int = 1
     layout: str = ""
     unlabelled: int = 0
+
+    __repr__ = brief_repr
 
     @staticmethod
     def open(folder: Path) -> Cache:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import (
     MNI_GRID,
@@ -26,7 +27,7 @@ WINDOW_LOW_OF = "volume"
 _SAME_PLACE_MM = 0.25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labelled:
     """A windowed T1 (189, 233, 197) uint8 in 0..255 with its mask, uint8 0/1, on the MNI grid;
     ``to_mni`` is the 4x4 that was applied (native RAS mm to MNI RAS mm) or None; ``volume_ml`` is
@@ -36,6 +37,8 @@ class Labelled:
     mask: np.ndarray
     to_mni: np.ndarray | None = None
     volume_ml: float = 0.0
+
+    __repr__ = brief_repr
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -33,13 +33,13 @@ def simulator(
     nilearn's template. ``anatomies`` keeps aligned people between runs. Raises ``InputError`` for
     files that cannot be read.
     """
-    from ..simulate.anatomy import Anatomy, cached_anatomy, template_anatomy
-    from ..simulate.bank import MaskBank, read_mask_bank
+    from ..simulate.anatomy import Person, cached_anatomy, template_anatomy
+    from ..simulate.bank import LesionBank, read_mask_bank
     from ..simulate.scan import simulate_scan
     from ..simulate.subject_split import kind_of, load_subject_split
 
-    people: list[Anatomy] = []
-    bank: MaskBank | None = None
+    people: list[Person] = []
+    bank: LesionBank | None = None
     if data is None:
         people = [template_anatomy()]
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.images import (
     MNI_GRID,
     Volume,
@@ -73,8 +74,8 @@ BRAIN_CLASSES = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class Anatomy:
+@dataclass(frozen=True, eq=False)
+class Person:
     """One person on the MNI152 grid.
 
     Attributes
@@ -89,6 +90,8 @@ class Anatomy:
     kind: str
     image: np.ndarray
     brain: np.ndarray
+
+    __repr__ = brief_repr
 
     def t1(self, g: Generator) -> Tensor:
         """The T1 as float32 in about [0, 1]; painted with fresh contrast for label maps."""
@@ -150,7 +153,7 @@ def _class_image(labels: np.ndarray) -> np.ndarray:
     return table[labels.astype(np.int64)]
 
 
-def load_anatomy(path: Path, kind: str) -> Anatomy:
+def load_anatomy(path: Path, kind: str) -> Person:
     """Read, align to MNI152 and resample one person.
 
     Raises ``InputError`` for an unreadable file and ``ValueError`` if the alignment fails: a person
@@ -185,7 +188,7 @@ def load_anatomy(path: Path, kind: str) -> Anatomy:
             brain = _brain_of_head(image.astype(np.float32))
     if not alignment.ok:
         raise ValueError(f"{path.name}: alignment to MNI152 failed: {alignment.reason}")
-    return Anatomy(person, kind, image, brain)
+    return Person(person, kind, image, brain)
 
 
 def _nearest_on_mni(labels: np.ndarray, affine: np.ndarray, to_mni: np.ndarray) -> np.ndarray:
@@ -200,14 +203,14 @@ def _nearest_on_mni(labels: np.ndarray, affine: np.ndarray, to_mni: np.ndarray) 
     )
 
 
-def cached_anatomy(path: Path, kind: str, cache: Path) -> Anatomy:
+def cached_anatomy(path: Path, kind: str, cache: Path) -> Person:
     """``load_anatomy``, kept in ``cache`` as a compressed .npz for the next run."""
     cache.mkdir(parents=True, exist_ok=True)
     kept = cache / f"{kind}_{path.name.split('.')[0]}.npz"
     if kept.exists():
         with np.load(kept, allow_pickle=False) as data:
             brain = np.unpackbits(data["brain"], count=int(np.prod(MNI_GRID.shape)))
-            return Anatomy(
+            return Person(
                 str(data["person"]),
                 kind,
                 data["image"],
@@ -224,7 +227,7 @@ def cached_anatomy(path: Path, kind: str, cache: Path) -> Anatomy:
     return anatomy
 
 
-def template_anatomy() -> Anatomy:
+def template_anatomy() -> Person:
     """nilearn's bundled MNI152 2009a template (brain only), for machines without other data."""
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_template
 
@@ -232,4 +235,4 @@ def template_anatomy() -> Anatomy:
     brain = np.asarray(load_mni152_brain_mask(resolution=1).dataobj).transpose(2, 1, 0) > 0
     t1 = t1 * brain
     image = np.round(apply_window(t1, window_range(t1, 0.1, 99.9)) * 255).astype(np.uint8)
-    return Anatomy("nilearn_MNI152", "brain", image, brain)
+    return Person("nilearn_MNI152", "brain", image, brain)

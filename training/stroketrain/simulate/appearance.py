@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.learning.strokes.fields import (
     broad_gaussian,
     chance,
@@ -26,7 +27,7 @@ from .shapes import blob, crop_box
 KINDS = ("cavity", "mixed", "faint")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TissueLevels:
     """Local intensity scale of a T1.
 
@@ -40,6 +41,8 @@ class TissueLevels:
     fluid: float
     white: float
     depth: Tensor
+
+    __repr__ = brief_repr
 
     @staticmethod
     def of(t1: Tensor, brain: Tensor) -> TissueLevels:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.images import MNI_GRID, read_scan, to_canonical
 from torch import Tensor
 
 
-@dataclass
-class MaskBank:
+@dataclass(eq=False)
+class LesionBank:
     """Lesion masks as packed bits of their bounding boxes.
 
     Attributes
@@ -27,6 +28,8 @@ class MaskBank:
     _starts: list[tuple[int, ...]] = field(default_factory=list)
     _shapes: list[tuple[int, ...]] = field(default_factory=list)
     _bits: list[np.ndarray] = field(default_factory=list)
+
+    __repr__ = brief_repr
 
     def __len__(self) -> int:
         return len(self.names)
@@ -55,12 +58,12 @@ class MaskBank:
         return full.to(device)
 
 
-def read_mask_bank(paths: Iterable[Path]) -> MaskBank:
+def read_mask_bank(paths: Iterable[Path]) -> LesionBank:
     """Read masks that lie in MNI space on any 1 mm grid; a mask outside of the brain is cut.
 
     Raises ``InputError`` for a file that cannot be read.
     """
-    bank = MaskBank()
+    bank = LesionBank()
     for path in paths:
         canonical = to_canonical(read_scan(path).volume).volume
         full = np.zeros(MNI_GRID.shape, bool)

@@ -22,8 +22,8 @@ from torch import Generator, Tensor
 from . import appearance as look
 from . import shapes
 from .acquisition import acquire
-from .anatomy import Anatomy
-from .bank import MaskBank
+from .anatomy import Person
+from .bank import LesionBank
 from .secondary_changes import apart, gliotic_halo, plaques, widen_sulci
 
 # Lateral ventricles in voxels (k, j, i) of the MNI grid, left and right.
@@ -31,7 +31,7 @@ _VENTRICLE = {"left": (92.0, 124.0, 82.0), "right": (92.0, 124.0, 114.0)}
 
 
 @dataclass
-class Record:
+class SimulationRecord:
     """What was drawn into one scan; written beside it so that results can be split by it."""
 
     person: str = ""
@@ -47,7 +47,7 @@ class Record:
 
 
 def _one_shape(
-    g: Generator, brain: Tensor, levels: look.TissueLevels, bank: MaskBank | None, volume: float
+    g: Generator, brain: Tensor, levels: look.TissueLevels, bank: LesionBank | None, volume: float
 ) -> tuple[Tensor, str]:
     """A soft lesion shape of about ``volume`` mL and where it comes from."""
     shape = (brain.shape[0], brain.shape[1], brain.shape[2])
@@ -81,12 +81,12 @@ def _ventricle_growth(points: Tensor, centre: tuple[float, float, float], amount
 
 def simulate_scan(
     g: Generator,
-    anatomy: Anatomy,
-    bank: MaskBank | None,
+    anatomy: Person,
+    bank: LesionBank | None,
     *,
     kind: str | None = None,
     min_volume_ml: float = 0.1,
-) -> tuple[np.ndarray, np.ndarray, Record]:
+) -> tuple[np.ndarray, np.ndarray, SimulationRecord]:
     """Draw one scan on the MNI152 grid.
 
     Parameters
@@ -99,7 +99,7 @@ def simulate_scan(
 
     Returns (t1, truth, record): t1 (189, 233, 197) uint16, truth of the same shape uint8.
     """
-    record = Record(person=anatomy.person)
+    record = SimulationRecord(person=anatomy.person)
     more = apart(g)
     t1 = anatomy.t1(g)
     brain = torch.from_numpy(anatomy.brain).to(g.device)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
-from StrokeLesionSegLib.learning.strokes.head import Recipe, scan_of, simulate_head
+from StrokeLesionSegLib.learning.strokes.head import StrokeFrequencies, scan_of, simulate_head
 
 from .heads import HeadFolder, windowed_on_box
 
@@ -40,7 +40,7 @@ def draw_page(
     panels: list[tuple[str, NDArray[np.uint8]]] = []
     for n in range(scans):
         head = folder.head(names[int(torch.randint(len(names), (), generator=g))])
-        drawn = simulate_head(g, head, anatomy, bank, Recipe(lesion=1.0))
+        drawn = simulate_head(g, head, anatomy, bank, StrokeFrequencies(lesion=1.0))
         scan = scan_of(g, drawn, anatomy)
         image = (scan.image.numpy().clip(0, 1) * 255).astype(np.uint8)
         looks = ", ".join(f"{kind} {ml:.1f} mL" for kind, ml in scan.kinds) or "none"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.learning.checkpoint import Progress, load_run
+from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from torch import nn
@@ -156,7 +156,7 @@ def write(
     write_model(out, manifest, network.state_dict(), dtype="float16")
 
 
-def _training(progress: Progress, folder: HeadFolder) -> dict[str, Any]:
+def _training(progress: TrainingProgress, folder: HeadFolder) -> dict[str, Any]:
     return {
         "simulated": True,
         "steps": progress.step,

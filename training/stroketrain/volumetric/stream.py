@@ -7,7 +7,12 @@ from collections.abc import Iterator
 
 import torch
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
-from StrokeLesionSegLib.learning.strokes.head import Recipe, Sample, scan_of, simulate_head
+from StrokeLesionSegLib.learning.strokes.head import (
+    Sample,
+    StrokeFrequencies,
+    scan_of,
+    simulate_head,
+)
 from torch.utils.data import DataLoader, IterableDataset
 
 from .heads import HeadFolder
@@ -21,8 +26,10 @@ _APART = 6
 class SimulatedScans(IterableDataset):
     """Endless simulated scans of the part "train"; ``seed`` and worker fix them."""
 
-    def __init__(self, folder: HeadFolder, seed: int, recipe: Recipe | None = None) -> None:
-        self.folder, self.seed, self.recipe = folder, seed, recipe
+    def __init__(
+        self, folder: HeadFolder, seed: int, often: StrokeFrequencies | None = None
+    ) -> None:
+        self.folder, self.seed, self.often = folder, seed, often
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         torch.set_num_threads(1)
@@ -36,7 +43,7 @@ class SimulatedScans(IterableDataset):
         while True:
             while len(waiting) < _APART:
                 head = self.folder.head(names[int(torch.multinomial(weights, 1, generator=g))])
-                drawn = simulate_head(g, head, anatomy, bank, self.recipe)
+                drawn = simulate_head(g, head, anatomy, bank, self.often)
                 waiting += [(0, drawn)] * 1
                 waiting += [(1, drawn)] * (_SCANS_EACH - 1)
             n = int(torch.randint(len(waiting), (), generator=g))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.learning.checkpoint import Progress
+from StrokeLesionSegLib.learning.checkpoint import TrainingProgress
 from StrokeLesionSegLib.learning.loop import LoopOptions, train_network
 from StrokeLesionSegLib.learning.strokes.head import Sample
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
@@ -37,7 +37,7 @@ def train(
     *,
     start: Path | None = None,
     network: VolumetricUNet | None = None,
-) -> Progress:
+) -> TrainingProgress:
     """Train in ``run`` until told to stop; goes on from what is saved there.
 
     ``start``: safetensors weights to begin with, where ``run`` is new. SIGTERM and SIGINT save and
@@ -53,7 +53,7 @@ def train(
         for image, lesions, ventricles in scans(folder, options.workers, options.seed):
             yield Sample(image, lesions, ventricles)
 
-    def tell(progress: Progress, share: float) -> None:
+    def tell(progress: TrainingProgress, share: float) -> None:
         if progress.step % options.report == 0:
             print(progress.log[-1], flush=True)
 

@@ -14,19 +14,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.inference.head_box import HEAD_ORIGIN_ZYX, HEAD_SHAPE
 from StrokeLesionSegLib.inference.volumetric import answer_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
-from StrokeLesionSegLib.learning.strokes.head import Recipe, scan_of, simulate_head
+from StrokeLesionSegLib.learning.strokes.head import StrokeFrequencies, scan_of, simulate_head
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from torch import nn
 
 from .heads import HeadFolder
 
 KINDS = {
-    "chronic": Recipe(lesion=1.0, kinds=("cavity", "mixed"), mimics=0.7),
-    "faint": Recipe(lesion=1.0, kinds=("faint",), volume_ml=(2.0, 40.0), mimics=0.5),
-    "healthy": Recipe(lesion=0.0, mimics=2.0),
+    "chronic": StrokeFrequencies(lesion=1.0, kinds=("cavity", "mixed"), mimics=0.7),
+    "faint": StrokeFrequencies(lesion=1.0, kinds=("faint",), volume_ml=(2.0, 40.0), mimics=0.5),
+    "healthy": StrokeFrequencies(lesion=0.0, mimics=2.0),
 }
 # Strokes of a validation scan together; drawn again where there is less.
 _LEAST_ML = 0.5
@@ -42,6 +43,8 @@ class ValidationScan:
     image: NDArray[np.uint8]
     lesions: NDArray[np.bool_]
     ventricles: NDArray[np.bool_]
+
+    __repr__ = brief_repr
 
 
 def validation_scans(folder: HeadFolder, seed: int = 20) -> Iterator[ValidationScan]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...brief import brief_repr
 from ...errors import InputError
 from .checks import MAX_VOXELS, checked_scan
 from .itk_formats import LPS_TO_RAS, itk_reason
@@ -47,7 +48,7 @@ _TAGS = [
 _EXPORT = "Export the series again, or convert it to NIfTI (for instance with dcm2niix)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Slice:
     """One image: a classic file, or a frame of an enhanced one."""
 
@@ -61,6 +62,8 @@ class _Slice:
     spacing: tuple[float, float] | None  # between rows, between columns
     slope: float = 1.0
     intercept: float = 0.0
+
+    __repr__ = brief_repr
 
 
 @dataclass

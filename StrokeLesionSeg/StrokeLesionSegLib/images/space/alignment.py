@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...brief import brief_repr
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Alignment:
     """Where a scan lies in MNI152 space, and whether that can be trusted.
 
@@ -37,6 +39,8 @@ class Alignment:
     overlap: float
     similarity: float
     seconds: float
+
+    __repr__ = brief_repr
 
     @classmethod
     def identity(cls) -> Alignment:

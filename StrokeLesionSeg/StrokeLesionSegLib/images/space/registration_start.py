@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from ...brief import brief_repr
 from ..volume import Volume
 from ..window import apply_window, foreground_threshold, window_range
 from .grid_map import nearest_ras
@@ -49,7 +50,7 @@ _MOST_EXCLUDED = 0.3
 _MOST_HOLLOW = 0.35
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """The template as the registration sees it: places and what is seen there.
 
@@ -62,6 +63,8 @@ class Target:
     values: NDArray[np.float64]
     brain: NDArray[np.bool_]
     mask: NDArray[np.bool_]
+
+    __repr__ = brief_repr
 
     def only(self, kept: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Points and values where ``kept`` (N,) is true."""

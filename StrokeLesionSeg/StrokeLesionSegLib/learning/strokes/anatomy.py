@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...brief import brief_repr
 from ...inference.head_box import HEAD_BOX, HEAD_ORIGIN_ZYX, HEAD_SHAPE
 from .fields import dilate
 
@@ -25,6 +26,8 @@ class Anatomy:
 
     brain: Tensor
     depth: Tensor
+
+    __repr__ = brief_repr
 
     @staticmethod
     def of_template() -> Anatomy:
@@ -104,6 +107,8 @@ class Head:
     coarse: bool
     name: str = ""
     lesions: NDArray[np.bool_] | None = None
+
+    __repr__ = brief_repr
 
 
 def fluid_frequency(images: list[NDArray[np.uint8]], anatomy: Anatomy) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
+from ...brief import brief_repr
 from .anatomy import Anatomy, Head, mirrored
 from .fields import chance, choose, dilate, gaussian, uniform
 from .looks import Levels, draw_kind, draw_lesion
@@ -48,9 +49,11 @@ class SimulatedHead:
     mimics: tuple[str, ...] = ()
     own: Tensor | None = None
 
+    __repr__ = brief_repr
+
 
 @dataclass(frozen=True)
-class Recipe:
+class StrokeFrequencies:
     """How often what occurs.
 
     ``lesion``: share of heads with strokes. ``kinds``: looks to draw from, or () for all of them
@@ -79,19 +82,25 @@ class Sample:
     own: Tensor | None = None
     taught: bool = False
 
+    __repr__ = brief_repr
+
 
 def simulate_head(
-    g: Generator, head: Head, anatomy: Anatomy, bank: MaskBank, recipe: Recipe | None = None
+    g: Generator,
+    head: Head,
+    anatomy: Anatomy,
+    bank: MaskBank,
+    often: StrokeFrequencies | None = None,
 ) -> SimulatedHead:
     """Strokes and mimics in a real head; about half a second on one core.
 
     Strokes that the head has already stay as they look, and belong to the truth.
     """
-    recipe = recipe or Recipe()
+    often = often or StrokeFrequencies()
     image = torch.from_numpy(head.image).float() / 255
     ventricles = torch.from_numpy(head.ventricles)
     levels = Levels.of(image, ventricles, anatomy)
-    shapes = _plan(g, anatomy, bank, recipe) if chance(g, recipe.lesion) else []
+    shapes = _plan(g, anatomy, bank, often) if chance(g, often.lesion) else []
     own = None if head.lesions is None else torch.from_numpy(head.lesions)
     if own is not None:
         near = dilate(own.float(), _APART) > 0
@@ -99,7 +108,7 @@ def simulate_head(
     mimics: list[str] = []
 
     def mimic(name: str, share: float) -> bool:
-        if not chance(g, share * recipe.mimics):
+        if not chance(g, share * often.mimics):
             return False
         mimics.append(name)
         return True
@@ -168,21 +177,21 @@ def scan_of(g: Generator, head: SimulatedHead, anatomy: Anatomy) -> Sample:
 
 
 def _plan(
-    g: Generator, anatomy: Anatomy, bank: MaskBank, recipe: Recipe
+    g: Generator, anatomy: Anatomy, bank: MaskBank, often: StrokeFrequencies
 ) -> list[tuple[Shape, str]]:
     """The strokes of one head: mostly one event, at times several of different ages."""
     count = 1 if chance(g, 0.6) else 2 + choose(g, 3)
     plan: list[tuple[Shape, str]] = []
     for n in range(count):
         first = n == 0
-        if first and recipe.volume_ml is not None:
-            volume = uniform(g, *recipe.volume_ml)
+        if first and often.volume_ml is not None:
+            volume = uniform(g, *often.volume_ml)
         else:
             volume = draw_volume_ml(g) if first else draw_volume_ml(g, high=20.0)
         for _ in range(4):
             shape = draw_shape(g, anatomy, bank, volume)
             if shape is not None:
-                kinds = recipe.kinds
+                kinds = often.kinds
                 kind = kinds[choose(g, len(kinds))] if kinds else draw_kind(g, shape.ml)
                 plan.append((shape, kind))
                 break

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ...brief import brief_repr
 from ...inference.head_box import HEAD_SHAPE
 from .anatomy import Anatomy, voxel
 from .fields import (
@@ -32,13 +33,15 @@ from .shapes import Shape
 _STEP = 4
 
 
-@dataclass
+@dataclass(eq=False)
 class Displacement:
     """Where tissue goes, in voxels, on every fourth voxel: (3, 41, 49, 41), added up."""
 
     moved: Tensor = field(default_factory=lambda: torch.zeros(3, *_coarse_shape()))
     matrix: Tensor | None = None
     offset: Tensor | None = None
+
+    __repr__ = brief_repr
 
     def push(self, centre: Tensor, by: Tensor, widths: Tensor) -> None:
         """Move what lies about ``centre`` (3,) ``by`` (3,) voxels, fading over ``widths`` (3,)."""

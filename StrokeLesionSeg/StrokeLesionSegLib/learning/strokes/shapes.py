@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from ...brief import brief_repr
 from ...inference.head_box import HEAD_SHAPE
 from .anatomy import Anatomy, Box
 from .fields import (
@@ -40,6 +41,8 @@ class Shape:
     box: Box
     soft: Tensor
 
+    __repr__ = brief_repr
+
     @property
     def ml(self) -> float:
         """Its volume in mL."""
@@ -57,6 +60,8 @@ class MaskBank:
     shapes: NDArray[np.int16]
     offsets: NDArray[np.int64]
     bits: NDArray[np.uint8]
+
+    __repr__ = brief_repr
 
     def __len__(self) -> int:
         return len(self.starts)

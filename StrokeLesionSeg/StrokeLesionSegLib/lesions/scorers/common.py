@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...boxes import bounding_box
+from ...brief import brief_repr
 from ..find import label_components
 
 
@@ -61,7 +62,7 @@ def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return 2 * np.count_nonzero(pred & truth) / total
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Overlap:
     """Components of two masks and how many voxels each pair shares.
 
@@ -77,6 +78,8 @@ class Overlap:
     truth_index: NDArray[np.int64]
     pred_index: NDArray[np.int64]
     shared: NDArray[np.int64]
+
+    __repr__ = brief_repr
 
 
 def overlap(pred: NDArray[np.bool_], truth: NDArray[np.bool_], connectivity: int) -> Overlap:

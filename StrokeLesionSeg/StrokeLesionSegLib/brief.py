@@ -1,0 +1,30 @@
+"""How dataclasses that hold arrays print themselves: an array by its type and shape."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+def brief_repr(self: Any) -> str:
+    """For ``__repr__`` of a dataclass: arrays and tensors by type and shape, not by their values.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @dataclasses.dataclass(frozen=True, eq=False)
+    ... class Found:
+    ...     mask: np.ndarray
+    ...     threshold: float
+    ...     __repr__ = brief_repr
+    >>> Found(np.zeros((2, 3, 4), np.uint8), 0.5)
+    Found(mask=<uint8 (2, 3, 4)>, threshold=0.5)
+    """
+    shown = (f"{f.name}={_brief(getattr(self, f.name))}" for f in dataclasses.fields(self))
+    return f"{type(self).__qualname__}({', '.join(shown)})"
+
+
+def _brief(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"<{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}>"
+    return repr(value)
