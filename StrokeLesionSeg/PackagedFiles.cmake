@@ -18,6 +18,8 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/local.py
   StrokeLesionSegLib/cohort/lock.py
   StrokeLesionSegLib/cohort/naming.py
+  StrokeLesionSegLib/cohort/overlap.py
+  StrokeLesionSegLib/cohort/participants.py
   StrokeLesionSegLib/cohort/scan_job.py
   StrokeLesionSegLib/commands/__init__.py
   StrokeLesionSegLib/commands/batch.py
@@ -78,11 +80,13 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/space/brainbox.py
   StrokeLesionSegLib/images/space/canonical.py
   StrokeLesionSegLib/images/space/grid_map.py
+  StrokeLesionSegLib/images/space/nearest.py
   StrokeLesionSegLib/images/space/partial.py
   StrokeLesionSegLib/images/space/registration.py
   StrokeLesionSegLib/images/space/registration_fit.py
   StrokeLesionSegLib/images/space/registration_start.py
   StrokeLesionSegLib/images/space/resample.py
+  StrokeLesionSegLib/images/space/standard.py
   StrokeLesionSegLib/images/space/template.py
   StrokeLesionSegLib/images/volume.py
   StrokeLesionSegLib/images/window.py
@@ -177,7 +181,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/report/frequency.py
   StrokeLesionSegLib/report/gather.py
   StrokeLesionSegLib/report/group_page.py
-  StrokeLesionSegLib/report/nearest.py
   StrokeLesionSegLib/report/page.py
   StrokeLesionSegLib/report/pictures.py
   StrokeLesionSegLib/report/scan_page.py
@@ -224,6 +227,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/scene/results.py
   StrokeLesionSegLib/slicerbridge/scene/terminology.py
   StrokeLesionSegLib/slicerbridge/scene/volumes.py
+  StrokeLesionSegLib/spaces.py
   StrokeLesionSegEffects/SegmentEditorLesionBrushEffect.py
   StrokeLesionSegEffects/SegmentEditorLesionClicksEffect.py
   StrokeLesionSegEffects/SegmentEditorLesionReviewEffect.py

@@ -64,6 +64,7 @@ class OutputSet:
         self._source = source
         self._overwrite = overwrite
         self._staging: dict[Path, Path] = {}
+        self._absent: list[Path] = []
 
     def __enter__(self) -> OutputSet:
         try:
@@ -79,6 +80,13 @@ class OutputSet:
     def staged(self, path: Path) -> Path:
         """Where to write the output that will become ``path``; the same name in a hidden folder."""
         return self._staging[_folder(path)] / path.name
+
+    def absent(self, path: Path) -> None:
+        """Say that ``path``, one of the outputs, cannot be made: an older one goes at the commit.
+
+        Else it would pass for a result of this run.
+        """
+        self._absent.append(path)
 
     def commit(self) -> None:
         """Put every staged file into its place.
@@ -98,6 +106,12 @@ class OutputSet:
                         _keep_copy(final, backup)
                     os.replace(staged, final)
                     done.append((final, backup))
+                for final in (folder / p.name for p in self._absent if _folder(p) == folder):
+                    if final.exists():
+                        backup = backups / final.name
+                        _keep_copy(final, backup)
+                        final.unlink()
+                        done.append((final, backup))
                 sync_folder(folder)
         except BaseException as error:
             for final, backup in reversed(done):

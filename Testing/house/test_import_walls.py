@@ -27,6 +27,7 @@ EVERYWHERE = {
     "resources",
     "lazy",
     "operating_point",
+    "spaces",
     "",
 }
 PARTS = {"images", "networks", "models", "inference", "lesions"}
@@ -39,6 +40,7 @@ MAY_IMPORT = {
     "resources": set(),
     "operating_point": set(),
     "outputs": set(),
+    "spaces": set(),
     "images": set(),
     "networks": set(),
     "lesions": set(),

@@ -19,6 +19,7 @@ from ..errors import Cancelled, InputError
 from ..operating_point import OperatingPointChoice
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
+from ..spaces import MNI_SPACE, NATIVE, check_spaces
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
 from .dataset import check_out, write_description, write_group_tables
 from .fingerprint import unchanged
@@ -27,6 +28,7 @@ from .inputs import FoundScan, find_scans
 from .ledger import DONE, FAILED, Ledger
 from .local import run_here
 from .lock import LOCK_NAME, STALE_S, FolderLock, taken_over
+from .overlap import write_overlap
 from .scan_job import ReportChoice, Settings, record_outputs, report_options
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ class BatchOptions:
     worker_timeout: seconds that a scheduler may have no workers.
     dicom_seg: write DICOM Segmentation for scans that are DICOM; needs highdicom.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
+    spaces: those of ``spaces.SPACES`` that results are written in; with MNI space the group gets
+        overlap maps and a table for lesion-symptom mapping.
     force: segment what the input check refuses, too, also what it refused in an earlier batch.
 
     Examples
@@ -77,6 +81,7 @@ class BatchOptions:
     worker_timeout: float = 1800.0
     dicom_seg: bool = False
     report: ReportChoice | None = None
+    spaces: tuple[str, ...] = (NATIVE,)
     force: bool = False
 
 
@@ -92,6 +97,7 @@ class BatchReport:
     seconds: from start to end.
     network_share: the share of the time from the network's first end to its last in which it ran;
         None on a cluster and for fewer than two scans.
+    notes: what was odd about the group's tables, one sentence each.
 
     Examples
     --------
@@ -107,6 +113,7 @@ class BatchReport:
     passed_over: tuple[str, ...] = ()
     seconds: float = 0.0
     network_share: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def run_batch(
@@ -184,6 +191,8 @@ def run_batch(
                 ledger.append(_end_record(settings, report))
         # Stale after a kill between the last scan and here.
         if ledger.page_is_stale or not (out / INDEX_NAME).is_file():
+            if MNI_SPACE in settings.spaces:
+                report.notes += write_overlap(out, group, source)
             write_index(settings, manifest, group)
             sync_folder(out)
             ledger.append({"record": "page", "run": settings.run, "time": _now()})
@@ -222,8 +231,10 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         point=options.point.resolve(manifest.operating_point(chosen.views)),
         dicom_seg=options.dicom_seg,
         report=options.report,
+        spaces=options.spaces,
         force=options.force,
     )
+    check_spaces(settings.spaces, chosen.align)
     return settings.with_digest(), manifest
 
 

@@ -44,7 +44,7 @@ SCAN_COLUMNS = {
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
     ["logs/", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "**/*_seg.dcm",
-     "**/*_report.html", "**/.stroke-lesion-seg-*"]
+     "**/*_report.html", "**/*_xfm.h5", "**/.stroke-lesion-seg-*"]
 )  # fmt: skip
 _README = """\
 # Chronic stroke lesions

@@ -77,19 +77,31 @@ def _masks(
     out: Path, records: Iterable[Mapping[str, Any]]
 ) -> Iterator[tuple[Volume, NDArray[np.float64] | None]]:
     """Masks with the way to MNI152; a mask that somebody has removed or broken is left out."""
+    for record in records:
+        found = mask_of(out, record)
+        if found is not None:
+            yield found
+
+
+def mask_of(
+    out: Path, record: Mapping[str, Any]
+) -> tuple[Volume, NDArray[np.float64] | None] | None:
+    """A scan's mask, and 4x4 from its RAS mm to MNI RAS mm, None if it was not aligned.
+
+    None instead of both if somebody has removed or broken the mask.
+    """
     from ..images import MNI_GRID, read_scan
 
-    for record in records:
-        start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
-        try:
-            mask = read_scan(f"{start}.nii.gz", allow_constant=True).volume
-            alignment = read_sidecar(f"{start}.json").get("alignment")
-            to_mni = None if alignment is None else _matrix(alignment)
-        except (InputError, KeyError, TypeError, ValueError):
-            continue
-        if alignment is None and mask.grid.same_as(MNI_GRID):
-            to_mni = np.eye(4)
-        yield mask, to_mni
+    start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
+    try:
+        mask = read_scan(f"{start}.nii.gz", allow_constant=True).volume
+        alignment = read_sidecar(f"{start}.json").get("alignment")
+        to_mni = None if alignment is None else _matrix(alignment)
+    except (InputError, KeyError, TypeError, ValueError):
+        return None
+    if alignment is None and mask.grid.same_as(MNI_GRID):
+        to_mni = np.eye(4)
+    return mask, to_mni
 
 
 def _matrix(alignment: Mapping[str, Any]) -> NDArray[np.float64] | None:

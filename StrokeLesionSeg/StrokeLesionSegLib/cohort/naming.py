@@ -54,6 +54,18 @@ class Entities:
         session = (f"ses-{self.session}",) if self.session else ()
         return PurePath(f"sub-{self.subject}", *session, "anat")
 
+    def in_space(self, space: str) -> Entities:
+        """With ``space``; that of the source, if its name has one, goes into the ``rec`` label.
+
+        Two copies of one scan, in different spaces, thus stay two in the new one.
+        """
+        pairs = dict(self.rest)
+        if old := pairs.get("space"):
+            pairs["rec"] = f"{pairs.get('rec', '')}{old}"
+        pairs["space"] = space
+        rest = sorted(pairs.items(), key=lambda pair: _KEPT.index(pair[0]))
+        return Entities(self.subject, self.session, tuple(rest))
+
     def told_apart(self, relative: str) -> Entities:
         """With a ``rec`` label made from the path, for scans whose names fall together."""
         mark = _digest(relative)

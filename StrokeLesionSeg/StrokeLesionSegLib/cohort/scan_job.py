@@ -26,8 +26,17 @@ from urllib.parse import quote
 from .. import __version__
 from ..errors import Cancelled, InputError
 from ..operating_point import OperatingPoint
-from ..outputs import OutputSet, os_input_error, sync_folder
-from ..pipeline import OutputPaths, ScanRun, ScanRunner, Wanted, check_source, sha256_of
+from ..outputs import OutputSet, beside_mask, os_input_error, sync_folder
+from ..pipeline import (
+    TRANSFORM_ENDING,
+    OutputPaths,
+    ScanRun,
+    ScanRunner,
+    Wanted,
+    check_source,
+    sha256_of,
+)
+from ..spaces import MNI_SPACE, NATIVE
 from .fingerprint import fingerprint, quick_look
 from .inputs import FoundScan
 from .ledger import DONE, FAILED
@@ -92,6 +101,7 @@ class Settings:
     options: with the views filled in. point: the operating point.
     dicom_seg: write DICOM Segmentation for scans that are DICOM.
     report: write an HTML page for every scan, with this in it; None writes none.
+    spaces: those of ``spaces.SPACES`` that results are written in.
     force: segment what the input check refuses, too.
     version: of the program that began the batch.
     digest: checksum of ``parameters``: scans done with another one are done again.
@@ -105,6 +115,7 @@ class Settings:
     point: OperatingPoint
     dicom_seg: bool = False
     report: ReportChoice | None = None
+    spaces: tuple[str, ...] = (NATIVE,)
     force: bool = False
     version: str = __version__
     digest: str = ""
@@ -134,6 +145,7 @@ class Settings:
             **kept,
             **self.point.as_dict(),
             "dicom_seg": self.dicom_seg,
+            "spaces": list(self.spaces),
             "report": None if self.report is None else self.report.identity,
         }
 
@@ -196,7 +208,11 @@ def finish(
         if cancel is not None and cancel():
             raise Cancelled
         outputs.commit()
+    _remove_stale(found, settings, result.paths)
     summary, timings = result.lesion_map.summary, result.timings
+    written = result.paths
+    missing = set(paths.in_mni) - set(written.in_mni)
+    missing |= {beside_mask(path, ".json") for path in missing}
     alignment = result.prediction.alignment
     return {
         **_record(found, settings, DONE, timings["total"]),
@@ -204,6 +220,7 @@ def finish(
         "outputs": {
             path.relative_to(settings.out).as_posix(): path.stat().st_size
             for path in (*paths.volumes, *(name for name, _ in documents))
+            if path not in missing
         },
         "lesions": summary.count,
         "volume_ml": round(summary.volume_ml, 6),
@@ -212,6 +229,7 @@ def finish(
         "largest_ml": round(summary.largest_ml, 6),
         "aligned": None if alignment is None else bool(alignment.ok),
         "alignment_reason": "" if alignment is None else alignment.reason,
+        "mni_mask": None if written.mni_mask is None else written.mni_mask.name,
         "report": None if paths.report is None else paths.report.name,
         "warnings": list(result.warnings),
         "timings": {key: round(value, 3) for key, value in timings.items()},
@@ -240,14 +258,17 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
             "Type": "Lesion",
             **sources,
         },
-        more=((folder / f"{found.stem}_label-lesion_probseg.json", of_probability),),
+        more=(
+            (folder / f"{found.stem}_label-lesion_probseg.json", of_probability),
+            *_mni_sidecars(paths, uri),
+        ),
     )
 
 
 def output_paths(found: FoundScan, settings: Settings, *, dicom: bool) -> OutputPaths:
     """The names of a scan's results."""
     start = settings.out.joinpath(found.entities.folder, found.stem)
-    return OutputPaths(
+    paths = OutputPaths(
         mask=Path(f"{start}_label-lesion_mask.nii.gz"),
         probability=Path(f"{start}_label-lesion_probseg.nii.gz"),
         table=Path(f"{start}_desc-lesions_stats.tsv"),
@@ -255,6 +276,41 @@ def output_paths(found: FoundScan, settings: Settings, *, dicom: bool) -> Output
         dicom_seg=Path(f"{start}_label-lesion_seg.dcm") if dicom and settings.dicom_seg else None,
         report=None if settings.report is None else Path(f"{start}_desc-lesions_report.html"),
     )
+    if MNI_SPACE not in settings.spaces:
+        return paths
+    return paths.with_mni(mni_paths(found, settings.out))
+
+
+def mni_paths(found: FoundScan, out: Path) -> dict[str, Path]:
+    """The names of a scan's results in MNI space."""
+    folder = out.joinpath(found.entities.folder)
+    stem = found.entities.in_space(MNI_SPACE).stem
+    return {
+        "mni_mask": folder / f"{stem}_label-lesion_mask.nii.gz",
+        "mni_probability": folder / f"{stem}_label-lesion_probseg.nii.gz",
+        "mni_transform": folder / f"{found.stem}_{TRANSFORM_ENDING}",
+    }
+
+
+def _mni_sidecars(paths: OutputPaths, uri: str) -> list[tuple[Path, dict[str, Any]]]:
+    """What BIDS says of the images in MNI space."""
+    told = {
+        "SpatialReference": f"StrokeLesionSeg template, {MNI_SPACE}, 1 mm",
+        "Sources": [uri],
+        "Resolution": "1 mm",
+    }
+    return [
+        (beside_mask(path, ".json"), {"Description": text, **kind, **told})
+        for path, text, kind in (
+            (
+                paths.mni_mask,
+                "Chronic stroke lesions, resampled: 1 where at least half of a voxel is lesion",
+                {"Type": "Lesion"},
+            ),
+            (paths.mni_probability, "Probability of chronic stroke lesion, resampled", {}),
+        )
+        if path is not None
+    ]
 
 
 def output_folder(found: FoundScan, out: Path) -> Path:
@@ -309,17 +365,32 @@ def failure(
     return record
 
 
+def _mni_files(found: FoundScan, out: Path) -> list[Path]:
+    """All files of a scan that can lie in MNI space, with their sidecars."""
+    files = list(mni_paths(found, out).values())
+    return [*files, *(beside_mask(path, ".json") for path in files[:2])]
+
+
+def _remove_stale(found: FoundScan, settings: Settings, written: OutputPaths) -> None:
+    """Remove what an earlier run wrote in MNI space and this one did not."""
+    if written.mni_mask is None:
+        for file in _mni_files(found, settings.out):
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
 def remove_outputs(found: FoundScan, settings: Settings) -> None:
     """Remove the results of an earlier state of the scan, which would pass for those of today."""
     folder = settings.out.joinpath(found.entities.folder)
     if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(settings.out)):
         return
-    paths = output_paths(found, settings, dicom=True)
+    paths = output_paths(found, settings, dicom=True).without_mni()
     files = [*paths.volumes, *(path for path, _ in paths.documents)]
     files += [
         folder / f"{found.stem}_label-lesion_probseg.json",
         folder / f"{found.stem}_label-lesion_seg.dcm",
         folder / f"{found.stem}_desc-lesions_report.html",
+        *_mni_files(found, settings.out),
     ]
     for file in files:
         with contextlib.suppress(OSError):

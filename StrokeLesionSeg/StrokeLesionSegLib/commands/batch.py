@@ -14,6 +14,7 @@ from .options import (
     add_engine_arguments,
     add_force_argument,
     add_progress_argument,
+    add_space_argument,
     number,
     operating_point,
     path,
@@ -85,6 +86,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--reports", action="store_true", help="write an HTML page for every scan too"
     )
+    add_space_argument(parser)
     add_force_argument(parser)
     add_engine_arguments(parser)
     add_report_arguments(parser)
@@ -123,6 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         worker_timeout=60 * arguments.worker_timeout,
         dicom_seg=arguments.dicom_seg,
         report=pages,
+        spaces=arguments.space,
         force=arguments.force,
     )
     with make_reporter(arguments.progress) as reporter:
@@ -162,6 +165,7 @@ def _as_dict(report: BatchReport, out: Path) -> dict[str, Any]:
         "passed_over": len(report.passed_over),
         "seconds": round(report.seconds, 3),
         "network_share": report.network_share,
+        "notes": list(report.notes),
     }
 
 
@@ -171,6 +175,8 @@ def _print(report: BatchReport, out: Path) -> None:
         print(_one_line(f"failed: {record['source']}: {record['error']}"), file=sys.stderr)
     if len(report.failed) > _LISTED:
         print(f"and {len(report.failed) - _LISTED} more", file=sys.stderr)
+    for note in report.notes:
+        print(_one_line(f"warning: {note}"), file=sys.stderr)
     counts = f"{report.done} done, {report.skipped} done before, {len(report.failed)} failed"
     print(f"{report.total} scans: {counts}")
     if report.passed_over:

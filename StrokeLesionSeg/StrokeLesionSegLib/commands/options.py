@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from ..operating_point import OperatingPointChoice
+from ..spaces import NATIVE, read_spaces
 
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
@@ -93,6 +95,25 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--batch-size", type=number(1, 1024, kind=int), metavar="N", help="slices at a time"
     )
+
+
+def add_space_argument(group: Any) -> None:
+    """In which spaces results are written."""
+    group.add_argument(
+        "--space",
+        type=_spaces,
+        default=(NATIVE,),
+        metavar="SPACES",
+        help="native (always written; the default), or native,MNI152NLin2009aSym: mask, "
+        "probability and the transform in MNI space too",
+    )
+
+
+def _spaces(text: str) -> tuple[str, ...]:
+    try:
+        return read_spaces(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(f"{error.cause}. {error.remedy}") from None
 
 
 def add_force_argument(parser: argparse.ArgumentParser) -> None:

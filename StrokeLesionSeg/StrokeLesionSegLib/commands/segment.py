@@ -10,10 +10,12 @@ from typing import Any
 from ..errors import InputError
 from ..outputs import beside_mask, default_mask_path
 from ..pipeline import OutputPaths, SegmentResult, segment_file
+from ..spaces import MNI_SPACE
 from .options import (
     add_engine_arguments,
     add_force_argument,
     add_progress_argument,
+    add_space_argument,
     operating_point,
     path,
     prepare,
@@ -70,6 +72,7 @@ def add_parser(commands: Any) -> None:
         metavar="DIR",
         help="write a report for people, DIR/<name>.html; the folder is made if need be",
     )
+    add_space_argument(outputs)
     outputs.add_argument("--no-table", action="store_true", help="write no table")
     outputs.add_argument("--no-sidecar", action="store_true", help="write no sidecar")
     outputs.add_argument(
@@ -128,6 +131,8 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
         from ..report import report_path
 
         paths = replace(paths, report=report_path(arguments.report, arguments.input))
+    if MNI_SPACE in arguments.space:
+        paths = paths.with_mni()
     if arguments.no_table:
         paths = replace(paths, table=None)
     if arguments.no_sidecar:
@@ -165,6 +170,9 @@ def print_result(result: SegmentResult) -> None:
         ("sidecar", result.paths.sidecar),
         ("report", result.paths.report),
         ("DICOM SEG", result.paths.dicom_seg),
+        ("MNI mask", result.paths.mni_mask),
+        ("MNI prob.", result.paths.mni_probability),
+        ("transform", result.paths.mni_transform),
     ):
         if file is not None:
             print(f"{title:<12}{file}")

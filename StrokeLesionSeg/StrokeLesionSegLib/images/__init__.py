@@ -26,6 +26,11 @@ __getattr__, __dir__ = lazy_names(
         "from_canonical": "space.canonical",
         "Alignment": "space.alignment",
         "align_to_mni": "space.registration",
+        "nearest_labels": "space.nearest",
+        "mask_in_mni": "space.standard",
+        "probability_in_mni": "space.standard",
+        "read_transform": "space.standard",
+        "write_transform": "space.standard",
         "MNI_GRID": "space.template",
         "mni_brain_mask": "space.template",
         "window_range": "window",
@@ -50,10 +55,15 @@ __all__ = [
     "check_output",
     "checked_scan",
     "from_canonical",
+    "mask_in_mni",
     "mni_brain_mask",
+    "nearest_labels",
+    "probability_in_mni",
     "read_scan",
+    "read_transform",
     "to_canonical",
     "window_range",
+    "write_transform",
     "write_volume",
 ]
 
@@ -65,7 +75,14 @@ if TYPE_CHECKING:
     from .space.alignment import Alignment
     from .space.brainbox import brain_box, brain_mask_for
     from .space.canonical import Canonical, from_canonical, to_canonical
+    from .space.nearest import nearest_labels
     from .space.registration import align_to_mni
+    from .space.standard import (
+        mask_in_mni,
+        probability_in_mni,
+        read_transform,
+        write_transform,
+    )
     from .space.template import MNI_GRID, mni_brain_mask
     from .volume import Grid, Volume
     from .window import apply_window, window_range

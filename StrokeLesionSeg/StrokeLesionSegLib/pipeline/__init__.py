@@ -2,13 +2,14 @@
 
 from .documents import describe, sha256_of, software_versions, write_report
 from .images import write_volumes
-from .result import OutputPaths, SegmentResult
-from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in
+from .result import TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
+from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in, mni_matrix
 from .segment import segment_file
 from .source import check_source
 
 __all__ = [
     "STAGES",
+    "TRANSFORM_ENDING",
     "OutputPaths",
     "ScanRun",
     "ScanRunner",
@@ -17,6 +18,8 @@ __all__ = [
     "check_source",
     "describe",
     "find_in",
+    "mni_matrix",
+    "mni_names",
     "segment_file",
     "sha256_of",
     "software_versions",

@@ -1,4 +1,4 @@
-"""The image files of a run: mask, probability, uncertainty and DICOM Segmentation."""
+"""The image files of a run: mask, probability, uncertainty, MNI space, DICOM Segmentation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..errors import InputError
 from ..outputs import OutputSet, os_input_error
+from ..spaces import MNI_SPACE
 from .result import OutputPaths
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..images import Scan
     from ..inference import Prediction
     from ..lesions import LesionMap
@@ -75,3 +79,57 @@ def write_volumes(
             write_dicom_seg(outputs.staged(paths.dicom_seg), lesion_map.mask, scan, algorithm)
         except OSError as error:
             raise os_input_error(error, paths.dicom_seg) from error
+
+
+def write_in_mni(
+    outputs: OutputSet,
+    paths: OutputPaths,
+    prediction: Prediction,
+    lesion_map: LesionMap,
+    to_mni: NDArray[np.float64] | None,
+) -> tuple[OutputPaths, str]:
+    """Stage mask, probability and transform in MNI space, those asked for.
+
+    ``to_mni``: 4x4, RAS mm of the scan to MNI RAS mm; None if the scan could not be aligned, and
+    then nothing is written. Returns the paths that are written, and a warning or nothing.
+
+    Raises ``InputError`` that names the output that cannot be written.
+    """
+    import numpy as np
+
+    from ..images import (
+        mask_in_mni,
+        probability_in_mni,
+        write_transform,
+        write_volume,
+    )
+
+    if not paths.in_mni:
+        return paths, ""
+    if to_mni is None:
+        for path in paths.in_mni:
+            outputs.absent(path)
+        return paths.without_mni(), f"Nothing is written in {MNI_SPACE}: there is no alignment."
+    probability = prediction.probability
+    for path, make, dtype in (
+        (
+            paths.mni_mask,
+            lambda: mask_in_mni(probability.with_array(lesion_map.labels), to_mni),
+            np.uint8,
+        ),
+        (paths.mni_probability, lambda: probability_in_mni(probability, to_mni), np.float32),
+    ):
+        if path is None:
+            continue
+        try:
+            write_volume(outputs.staged(path), make(), dtype=dtype, code=4)
+        except InputError as error:
+            raise InputError(path, error.cause, error.remedy) from error
+        except OSError as error:
+            raise os_input_error(error, path) from error
+    if paths.mni_transform is not None:
+        try:
+            write_transform(outputs.staged(paths.mni_transform), to_mni)
+        except OSError as error:
+            raise os_input_error(error, paths.mni_transform) from error
+    return paths, ""

@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..file_formats import split_name
 from ..outputs import beside_mask, default_mask_path
+from ..spaces import MNI_SPACE, NATIVE
 
 if TYPE_CHECKING:
     from ..inference import Prediction
     from ..lesions import LesionMap
+
+#: How the name of the transform to MNI space ends, after the scan's name.
+TRANSFORM_ENDING = f"from-T1w_to-{MNI_SPACE}_mode-image_xfm.h5"
+
+
+def mni_names(mask: Path) -> dict[str, Path]:
+    """Names of a scan's files in MNI space, beside ``mask``: BIDS entities after the scan's name.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.pipeline import mni_names
+    >>> mni_names(Path("sub-01_T1w_lesion.nii.gz"))["mni_mask"].name
+    'sub-01_space-MNI152NLin2009aSym_label-lesion_mask.nii.gz'
+    """
+    stem = split_name(mask)[0]
+    for ending in ("_label-lesion_mask", "_lesion", "_mask", "_T1w"):
+        stem = stem.removesuffix(ending) or stem
+    start = f"{stem}_space-{MNI_SPACE}"
+    return {
+        "mni_mask": mask.with_name(f"{start}_label-lesion_mask.nii.gz"),
+        "mni_probability": mask.with_name(f"{start}_label-lesion_probseg.nii.gz"),
+        "mni_transform": mask.with_name(f"{stem}_{TRANSFORM_ENDING}"),
+    }
 
 
 @dataclass(frozen=True)
@@ -26,6 +53,8 @@ class OutputPaths:
     sidecar: JSON with all parameters, versions, checksums and timings.
     dicom_seg: the mask as DICOM Segmentation; the input has to be DICOM.
     report: one HTML page for people.
+    mni_mask, mni_probability: the same in MNI152NLin2009aSym, on the template's 1 mm grid.
+    mni_transform: the way there as an ITK transform (.h5); see ``images.write_transform``.
 
     Examples
     --------
@@ -43,16 +72,46 @@ class OutputPaths:
     sidecar: Path | None = None
     dicom_seg: Path | None = None
     report: Path | None = None
+    mni_mask: Path | None = None
+    mni_probability: Path | None = None
+    mni_transform: Path | None = None
 
     @classmethod
-    def beside(cls, source: Path, mask: Path | None = None) -> OutputPaths:
-        """Mask, table and sidecar with default names, beside ``source`` or with ``mask``."""
+    def beside(
+        cls, source: Path, mask: Path | None = None, spaces: Iterable[str] = (NATIVE,)
+    ) -> OutputPaths:
+        """Mask, table and sidecar with default names, beside ``source`` or with ``mask``.
+
+        ``spaces``: as in ``spaces.SPACES``; the scan's own is always written.
+        """
         mask = default_mask_path(source) if mask is None else Path(mask)
-        return cls(mask, table=beside_mask(mask, ".tsv"), sidecar=beside_mask(mask, ".json"))
+        paths = cls(mask, table=beside_mask(mask, ".tsv"), sidecar=beside_mask(mask, ".json"))
+        return paths.with_mni() if MNI_SPACE in spaces else paths
+
+    def with_mni(self, names: Mapping[str, Path] | None = None) -> OutputPaths:
+        """With the files in MNI space too, by BIDS names beside the mask."""
+        return replace(self, **(names or mni_names(self.mask)))
+
+    def without_mni(self) -> OutputPaths:
+        """The same without the files in MNI space."""
+        return replace(self, mni_mask=None, mni_probability=None, mni_transform=None)
+
+    @property
+    def in_mni(self) -> list[Path]:
+        """What is wanted in MNI space."""
+        names = (self.mni_mask, self.mni_probability, self.mni_transform)
+        return [p for p in names if p is not None]
 
     @property
     def volumes(self) -> list[Path]:
-        return [p for p in (self.mask, self.probability, self.spread) if p is not None]
+        images = (
+            self.mask,
+            self.probability,
+            self.spread,
+            self.mni_mask,
+            self.mni_probability,
+        )
+        return [p for p in images if p is not None]
 
     @property
     def documents(self) -> list[tuple[Path, str]]:
@@ -61,6 +120,7 @@ class OutputPaths:
             (self.sidecar, ".json"),
             (self.dicom_seg, ".dcm"),
             (self.report, ".html"),
+            (self.mni_transform, ".h5"),
         )
         return [(p, suffix) for p, suffix in pairs if p is not None]
 

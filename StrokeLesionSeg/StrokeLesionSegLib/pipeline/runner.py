@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ from ..errors import InputError
 from ..inference.progress import STAGES as _PREDICTION
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint
-from ..outputs import OutputSet, os_input_error
+from ..outputs import OutputSet, beside_mask, os_input_error
 from .documents import describe, write_report
-from .images import write_volumes
+from .images import write_in_mni, write_volumes
 from .result import OutputPaths, SegmentResult
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..images import Scan
     from ..inference import Prediction, ReadyScan, SegmentOptions
     from ..input_check import Finding
@@ -218,6 +221,17 @@ class ScanRunner:
         told = [sentence(f) for f in run.findings if f.code != "alignment"]
         warnings = tuple(dict.fromkeys((*told, *run.scan.warnings, *prediction.warnings)))
         write_volumes(outputs, wanted.paths, run.scan, prediction, lesion_map, self.model)
+        paths, missing = write_in_mni(
+            outputs, wanted.paths, prediction, lesion_map, mni_matrix(prediction)
+        )
+        if missing:
+            warnings = (*warnings, missing)
+            # What describes an image goes with it.
+            gone = {beside_mask(path, ".json") for path in wanted.paths.in_mni}
+            for path in gone & {name for name, _ in wanted.more}:
+                outputs.absent(path)
+            kept = tuple(pair for pair in wanted.more if pair[0] not in gone)
+            wanted = replace(wanted, paths=paths, more=kept)
         timings["write"] = time.perf_counter() - step
         if began is None:
             timings["total"] = sum(timings.get(name, 0.0) for name in (*STAGES, *_ALSO))
@@ -225,7 +239,7 @@ class ScanRunner:
             timings["total"] = time.perf_counter() - began
         result = SegmentResult(
             run.source,
-            wanted.paths,
+            paths,
             lesion_map,
             prediction,
             warnings,
@@ -282,13 +296,31 @@ def find_in(prediction: Prediction, point: OperatingPoint) -> LesionMap:
     >>> find_in(prediction, OperatingPoint(0.5)).summary.count
     1
     """
+    from ..lesions import find_lesions
+
+    probability = prediction.probability
+    to_mni = mni_matrix(prediction)
+    return find_lesions(probability.array, probability.affine, point, to_mni=to_mni)
+
+
+def mni_matrix(prediction: Prediction) -> NDArray[np.float64] | None:
+    """4x4, RAS mm of the scan to MNI RAS mm; None if that is not known.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.inference import Prediction
+    >>> from StrokeLesionSegLib.pipeline import mni_matrix
+    >>> probability = Volume(np.zeros((4, 4, 4), np.float32), np.eye(4))
+    >>> mni_matrix(Prediction(probability, probability, None, (), {})) is None
+    True
+    """
     import numpy as np
 
     from ..images import MNI_GRID
-    from ..lesions import find_lesions
 
-    probability, alignment = prediction.probability, prediction.alignment
-    to_mni = alignment.matrix if alignment is not None and alignment.ok else None
-    if alignment is None and probability.grid.same_as(MNI_GRID):
-        to_mni = np.eye(4)  # nothing was to be aligned: the scan lies there
-    return find_lesions(probability.array, probability.affine, point, to_mni=to_mni)
+    alignment = prediction.alignment
+    if alignment is not None:
+        return alignment.matrix if alignment.ok else None
+    # Where nothing was to be aligned the scan may lie there already.
+    return np.eye(4) if prediction.probability.grid.same_as(MNI_GRID) else None

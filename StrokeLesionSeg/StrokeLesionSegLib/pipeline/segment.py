@@ -10,6 +10,7 @@ from ..errors import Cancelled, InputError
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
 from ..outputs import OutputSet
+from ..spaces import MNI_SPACE, check_spaces
 from .result import OutputPaths, SegmentResult
 from .runner import ScanRunner, Wanted
 from .source import check_source
@@ -65,6 +66,8 @@ def segment_file(
         from ..images.formats.dicom_seg import require_highdicom
 
         require_highdicom()
+    if paths.in_mni:
+        check_spaces((MNI_SPACE,), "auto" if options is None else options.align)
     timings: dict[str, float] = {}
     with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
         # Cheap checks come first: an unknown model or a senseless operating point is said before

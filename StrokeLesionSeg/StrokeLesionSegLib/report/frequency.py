@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled
-from ..images import MNI_GRID, Volume
+from ..images import MNI_GRID, Volume, nearest_labels
 from .content import FrequencyMap
-from .nearest import nearest_labels
 
 
 def lesion_frequency(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..file_formats import FORMATS, split_name
+from ..images import nearest_labels
 from .content import (
     RADIOLOGICAL,
     AlignmentFacts,
@@ -21,7 +22,6 @@ from .content import (
     ReportContent,
     TriedAlignment,
 )
-from .nearest import nearest_labels
 from .page import without_paths
 
 if TYPE_CHECKING:

@@ -32,14 +32,15 @@ _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
 class Request:
     """What a writer is asked for beside the volume: ``write_volume``'s arguments.
 
-    ``path`` is where the file will be and what messages name; ``like``, ``name`` and
-    ``nifti_version`` are for formats that can keep them.
+    ``path`` is where the file will be and what messages name; ``like``, ``name``,
+    ``nifti_version`` and ``code`` are for formats that can keep them.
     """
 
     path: Path
     like: Scan | None = None
     name: str | None = None
     nifti_version: int | None = None
+    code: int | None = None
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -97,6 +98,7 @@ def write_volume(
     overwrite: bool = False,
     name: str | None = None,
     nifti_version: int | None = None,
+    code: int | None = None,
 ) -> None:
     """Writes ``volume`` to .nii, .nii.gz, .nrrd or .mha, whichever ``path`` ends in.
 
@@ -105,7 +107,8 @@ def write_volume(
     is the stored type (default: the array's own; bool becomes uint8); floats are rounded on the
     way to an integer type. ``name`` (at most 15 bytes) goes to NIfTI's ``intent_name``. Integer
     volumes get the intent code of a label map. ``nifti_version`` 2 keeps an affine in double
-    precision; by default it is that of ``like``, or 1.
+    precision; by default it is that of ``like``, or 1. ``code``: NIfTI's code of the coordinates
+    (4: MNI152); by default that of ``like``, or 1, the scanner's.
 
     The file appears under its name only when it is complete. The bytes depend on nothing but
     the arguments (no time stamps).
@@ -134,7 +137,7 @@ def write_volume(
         )
     with atomic_output(path, overwrite=overwrite) as temporary:
         stored = Volume(_as_type(volume.array, dtype), volume.affine)
-        format.write()(temporary, stored, Request(path, like, name, nifti_version))
+        format.write()(temporary, stored, Request(path, like, name, nifti_version, code))
 
 
 def _as_type(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
@@ -157,6 +160,8 @@ def write_nifti(path: Path, volume: Volume, request: Request) -> None:
     """Writes ``volume``, of a type that NIfTI knows, to ``path`` (.nii or .nii.gz)."""
     array = volume.array
     header = nifti_header(volume, array.dtype, request.like, request.name, request.nifti_version)
+    if request.code is not None:
+        header["sform_code"] = header["qform_code"] = request.code
     data = array.astype(array.dtype.newbyteorder("<"), copy=False)
     start = header.tobytes() + b"\0\0\0\0"  # no extensions
     body = data.data.cast("B") if data.size else memoryview(b"")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..boxes import Box
-from ..images import Grid, Volume
+from ...boxes import Box
+from ..volume import Grid, Volume
 
 
 def nearest_labels(
@@ -17,6 +17,14 @@ def nearest_labels(
     """The labels (0 is background) on ``grid``: the box (k, j, i) that holds them and its values.
 
     ``to_world``: 4x4, RAS mm of ``labels`` to RAS mm of ``grid``. None if no label lies there.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Grid, Volume, nearest_labels
+    >>> labels = Volume(np.ones((2, 2, 2), np.int32), np.eye(4))
+    >>> box, values = nearest_labels(labels, np.eye(4), Grid((5, 5, 5), np.eye(4)))
+    >>> int(values.sum())
+    8
     """
     where = np.nonzero(labels.array)
     if not where[0].size:

@@ -1,0 +1,82 @@
+"""``participants.tsv`` of the input: what a study knows of its people, for tables and pages."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PARTICIPANTS = "participants.tsv"
+_LARGEST = 64 << 20
+_KEY = "participant_id"
+
+
+@dataclass(frozen=True)
+class Participants:
+    """What ``participants.tsv`` says.
+
+    Attributes
+    ----------
+    columns: its columns but ``participant_id``, in their order.
+    rows: their values by ``participant_id`` (with ``sub-``).
+    notes: one sentence for each thing that does not fit.
+    """
+
+    columns: tuple[str, ...] = ()
+    rows: dict[str, dict[str, str]] | None = None
+    notes: tuple[str, ...] = ()
+
+    def of(self, participant: str) -> dict[str, str]:
+        """The values of one person; empty if nothing is known."""
+        return (self.rows or {}).get(participant, {})
+
+
+def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
+    """``participants.tsv`` in the input folder ``source``; empty if there is none.
+
+    ``subjects``: the participants of the cohort, with ``sub-``. A file that cannot be read or does
+    not fit is a note, never an error: the scans do not depend on it.
+    """
+    file = (source if source.is_dir() else source.parent) / PARTICIPANTS
+    if not file.is_file():
+        return Participants()
+    try:
+        if file.stat().st_size > _LARGEST:
+            raise ValueError("it is too large")
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            lines = list(csv.reader(stream, delimiter="\t"))
+    except (OSError, ValueError, csv.Error) as error:
+        return Participants(notes=(f"{PARTICIPANTS} is not used: it cannot be read ({error}).",))
+    head = [name.strip() for name in lines[0]] if lines else []
+    if _KEY not in head or len(set(head)) != len(head):
+        cause = "its columns are not distinct" if _KEY in head else f"it has no column {_KEY}"
+        return Participants(notes=(f"{PARTICIPANTS} is not used: {cause}.",))
+    key = head.index(_KEY)
+    columns = tuple(name for name in head if name != _KEY and name)
+    rows: dict[str, dict[str, str]] = {}
+    torn = twice = 0
+    for line in lines[1:]:
+        if not any(cell.strip() for cell in line):
+            continue
+        if len(line) != len(head):
+            torn += 1
+            continue
+        cells = dict(zip(head, (cell.strip() for cell in line), strict=True))
+        name = line[key].strip()
+        name = name if name.startswith("sub-") else f"sub-{name}"
+        twice += name in rows
+        rows.setdefault(name, {column: cells[column] for column in columns})
+    wanted = set(subjects)
+    missing = sorted(wanted - set(rows))
+    notes = []
+    if torn:
+        notes.append(f"{PARTICIPANTS}: {torn} lines with another number of cells are left out.")
+    if twice:
+        notes.append(f"{PARTICIPANTS}: {twice} lines repeat a participant; the first counts.")
+    if missing:
+        shown = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
+        notes.append(
+            f"{PARTICIPANTS} lacks {len(missing)} of {len(wanted)} participants ({shown})."
+        )
+    return Participants(columns, rows, tuple(notes))

@@ -1,0 +1,168 @@
+"""``--space``: files in MNI space beside the others, overlap maps and the table of the group."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import cli_support
+import cohort_support as support
+import nibabel
+import numpy as np
+import pytest
+from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.cohort.naming import Entities
+from StrokeLesionSegLib.images import MNI_GRID, Alignment, read_transform
+from StrokeLesionSegLib.inference import stages
+
+pytestmark = pytest.mark.usefixtures("home")
+SPACE = "MNI152NLin2009aSym"
+QUICK = ["--model", "tiny", "--precision", "float32", "--threshold", "0.3"]
+MATRIX = np.array([[1.0, 0, 0, 30.0], [0, 1, 0, -4], [0, 0, 1, 8], [0, 0, 0, 1]])
+
+
+def aligned(monkeypatch: pytest.MonkeyPatch, *known: Alignment) -> None:
+    """The heads of these tests are no heads: what alignment says of them is said here."""
+    answers = list(known)
+
+    def answer(*arguments: object) -> Alignment:
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    monkeypatch.setattr(stages, "_align", answer)
+
+
+GOOD = Alignment(MATRIX, True, "", 0.9, 0.9, 0.1)
+MIRRORED = Alignment(np.diag([-1.0, 1, 1, 1]) @ MATRIX, True, "", 0.9, 0.9, 0.1)
+FAILED = Alignment(np.eye(4), False, "It does not resemble a brain.", 0.1, 0.1, 0.1)
+
+
+def run(source: Path, out: Path, *more: str) -> int:
+    return main(["batch", str(source), str(out), *QUICK, "--progress", "none", *more])
+
+
+def test_a_group_in_mni_space(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 3)
+    for n in range(3):
+        (source / f"case{n}.nii.gz").rename(source / f"sub-0{n}_T1w.nii.gz")
+    (source / "participants.tsv").write_text(
+        "participant_id\tage\tside\tnihss\nsub-00\t61\tR\t4\nsub-01\tn/a\tL\t11\n"
+    )
+    aligned(monkeypatch, GOOD, MIRRORED, FAILED)
+    assert run(source, out, "--space", f"native,{SPACE}") == 0
+    assert "participants.tsv lacks" not in capsys.readouterr().err  # the third is not in the table
+
+    states = {r["stem"]: r for r in support.records(out)}
+    with (out / "group_lesion_symptom.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["side"] for row in rows} == {"left", "right"}
+    assert len(rows) == 2
+    total = np.zeros((197, 233, 189))
+    for row in rows:
+        mask = nibabel.load(out / row["mask"])
+        assert mask.shape == total.shape
+        assert mask.affine == pytest.approx(MNI_GRID.affine)
+        voxels = np.asarray(mask.dataobj)
+        assert row["mask"].endswith(
+            f"{row['participant_id']}_space-{SPACE}_label-lesion_mask.nii.gz"
+        )
+        assert voxels.sum() / 1000 == pytest.approx(float(row["mni_volume_ml"]))
+        assert float(row["volume_ml"]) == pytest.approx(states[row["scan"]]["volume_ml"], rel=1e-4)
+        total += voxels
+        start = str(out / row["mask"]).removesuffix("_label-lesion_mask.nii.gz")
+        probability = np.asarray(nibabel.load(f"{start}_label-lesion_probseg.nii.gz").dataobj)
+        assert probability[voxels > 0].mean() > 0.25
+        assert json.loads(Path(f"{start}_label-lesion_mask.json").read_text())["Type"] == "Lesion"
+        stem = out / states[row["scan"]]["folder"] / row["scan"]
+        matrix = read_transform(f"{stem}_from-T1w_to-{SPACE}_mode-image_xfm.h5")
+        assert matrix[1:] == pytest.approx(MATRIX[1:])
+        assert abs(matrix[0]) == pytest.approx(MATRIX[0])
+        if row["participant_id"] == "sub-01":
+            assert (row["age"], row["nihss"]) == ("", "11")
+    count = nibabel.load(out / "group_overlap_count.nii.gz")
+    share = np.asarray(nibabel.load(out / "group_overlap_share.nii.gz").dataobj)
+    assert np.array_equal(np.asarray(count.dataobj), total)
+    np.testing.assert_allclose(share, total / 2)
+    sides = [
+        np.asarray(nibabel.load(out / f"group_overlap_{side}_count.nii.gz").dataobj)
+        for side in ("left", "right")
+    ]
+    assert np.array_equal(sides[0] + sides[1], total)
+    assert not sides[0][99:].any()
+    assert not sides[1][:98].any()
+    told = json.loads((out / "group_overlap_count.json").read_text())
+    assert (told["NumberOfScans"], told["NotAligned"]) == (2, 1)
+    # The scan that could not be aligned has its own results, and a warning.
+    (failed,) = [r for r in states.values() if r["aligned"] is False]
+    assert failed["state"] == "done"
+    assert any("Nothing is written in MNI152NLin2009aSym" in w for w in failed["warnings"])
+    assert not list(out.rglob(f"{failed['stem']}_space-*"))
+    # Done again without the space: nothing of it stays that would pass for today's.
+    assert run(source, out) == 0
+    assert not list(out.rglob("sub-*_space-*"))
+    assert not list(out.rglob("*_xfm.h5"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("subject\tage\nsub-00\t61\n", "it has no column participant_id"),
+        ("participant_id\tage\nsub-09\t61\n", "lacks 1 of 1 participants (sub-Case0)"),
+        ("participant_id\tage\nsub-Case0\n", "1 lines with another number of cells"),
+        ("participant_id\tage\tage\n", "its columns are not distinct"),
+        ("", "it has no column participant_id"),
+    ],
+)
+def test_participants_that_do_not_fit(
+    tmp_path: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    text: str,
+    told: str,
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 1)
+    (source / "participants.tsv").write_text(text)
+    aligned(monkeypatch, GOOD)
+    assert run(source, out, "--space", SPACE) == 0
+    assert told in capsys.readouterr().err
+    assert (out / "group_lesion_symptom.csv").read_text().count("\n") == 2
+
+
+def test_segment_names_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    scan = cli_support.write_head(tmp_path / "sub-7_T1w.nii.gz")
+    aligned(monkeypatch, GOOD)
+    assert main(["segment", str(scan), *QUICK, "--space", SPACE]) == 0
+    names = {p.name for p in tmp_path.iterdir()}
+    expected = {
+        f"sub-7_space-{SPACE}_label-lesion_mask.nii.gz",
+        f"sub-7_space-{SPACE}_label-lesion_probseg.nii.gz",
+        f"sub-7_from-T1w_to-{SPACE}_mode-image_xfm.h5",
+        "sub-7_T1w_lesion.nii.gz",
+    }
+    assert expected <= names
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in expected)
+    sidecar = json.loads((tmp_path / "sub-7_T1w_lesion.json").read_text())
+    assert set(sidecar["outputs"].values()) >= expected
+
+    # The alignment fails the next time: the old files must not pass for new ones.
+    aligned(monkeypatch, FAILED)
+    assert main(["segment", str(scan), *QUICK, "--space", SPACE, "--overwrite"]) == 0
+    assert "Nothing is written in MNI152NLin2009aSym" in capsys.readouterr().err
+    assert not [p for p in tmp_path.iterdir() if "MNI152" in p.name]
+    assert main(["segment", str(scan), *QUICK, "--space", SPACE, "--align", "none"]) == 2
+    assert "needs the alignment" in capsys.readouterr().err
+    assert main(["segment", str(scan), *QUICK, "--space", "talairach"]) == 2
+    assert "there is no such space" in capsys.readouterr().err
+
+
+def test_a_source_that_names_a_space() -> None:
+    plain = Entities("01", "", (("run", "2"),))
+    assert plain.in_space(SPACE).stem == f"sub-01_run-2_space-{SPACE}"
+    named = Entities("01", "", (("run", "2"), ("space", "orig")))
+    assert named.in_space(SPACE).stem == f"sub-01_rec-orig_run-2_space-{SPACE}"
