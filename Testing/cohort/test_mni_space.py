@@ -18,7 +18,8 @@ from StrokeLesionSegLib.inference import stages
 
 pytestmark = pytest.mark.usefixtures("home")
 SPACE = "MNI152NLin2009aSym"
-QUICK = ["--model", "tiny", "--precision", "float32", "--threshold", "0.3"]
+# What the tests take for heads is none, which the input check sees.
+QUICK = ["--force", "--model", "tiny", "--precision", "float32", "--threshold", "0.3"]
 MATRIX = np.array([[1.0, 0, 0, 30.0], [0, 1, 0, -4], [0, 0, 1, 8], [0, 0, 0, 1]])
 
 
