@@ -65,11 +65,15 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/__init__.py
   StrokeLesionSegLib/images/formats/__init__.py
   StrokeLesionSegLib/images/formats/checks.py
+  StrokeLesionSegLib/images/formats/compressed.py
   StrokeLesionSegLib/images/formats/dicom.py
   StrokeLesionSegLib/images/formats/dicom_seg.py
+  StrokeLesionSegLib/images/formats/foreign.py
   StrokeLesionSegLib/images/formats/itk_formats.py
+  StrokeLesionSegLib/images/formats/mgh.py
   StrokeLesionSegLib/images/formats/nifti.py
   StrokeLesionSegLib/images/formats/nifti_header.py
+  StrokeLesionSegLib/images/formats/plain_data.py
   StrokeLesionSegLib/images/formats/reading.py
   StrokeLesionSegLib/images/formats/scan.py
   StrokeLesionSegLib/images/formats/sequence.py

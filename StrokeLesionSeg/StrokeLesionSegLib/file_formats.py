@@ -54,7 +54,7 @@ _IMAGES = "StrokeLesionSegLib.images.formats"
 #: By the name that ``Scan.format`` has.
 FORMATS: dict[str, Format] = {
     "nifti": Format(
-        *("NIfTI", (".nii.gz", ".nii"), f"{_IMAGES}.nifti:read_nifti"),
+        *("NIfTI", (".nii.gz", ".nii", ".nii.bz2", ".nii.xz"), f"{_IMAGES}.nifti:read_nifti"),
         *((".nii.gz", ".nii"), f"{_IMAGES}.writing:write_nifti"),
     ),
     "nrrd": Format(
@@ -65,11 +65,40 @@ FORMATS: dict[str, Format] = {
         *("MetaImage", (".mha", ".mhd"), f"{_IMAGES}.itk_formats:read_itk"),
         *((".mha",), f"{_IMAGES}.itk_formats:write_itk"),
     ),
+    "mgh": Format("FreeSurfer", (".mgz", ".mgh"), f"{_IMAGES}.mgh:read_mgh"),
     "dicom": Format("DICOM", (".dcm", ".ima"), f"{_IMAGES}.dicom:read_dicom", whole=False),
 }
 
-#: Analyze and two-file NIfTI: known by name, and refused with a remedy.
-TWO_FILE_ENDINGS = (".hdr.gz", ".img.gz", ".hdr", ".img")
+_CONVERT = "Convert it to .nii.gz, for instance with {}"
+_PAIR = (
+    "two-file images (.hdr and .img, Analyze or NIfTI) are not supported",
+    "Convert the pair to a single .nii.gz file",
+)
+_ZSTD = ("files compressed with Zstandard are not supported", "Unpack it first, with zstd -d")
+_AFNI = ("AFNI images (.HEAD and .BRIK) are not supported", _CONVERT.format("3dAFNItoNIFTI"))
+_MINC = ("MINC images are not supported", _CONVERT.format("mnc2nii or 3D Slicer"))
+_MRTRIX = ("MRtrix images are not supported", _CONVERT.format("mrconvert"))
+
+#: Endings of images of others (in lower case): the cause and the remedy.
+NOT_READ = {
+    **dict.fromkeys((".hdr", ".hdr.gz", ".img", ".img.gz"), _PAIR),
+    **dict.fromkeys((".nii.zst", ".nii.zstd"), _ZSTD),
+    **dict.fromkeys((".nii.lz4", ".nii.z", ".nii.7z"), (
+        "files compressed in this way are not supported", "Unpack it first")),
+    ".nii.zip": ("zip archives are not supported", "Unpack it first"),
+    **dict.fromkeys((".head", ".brik", ".brik.gz", ".brik.bz2"), _AFNI),
+    **dict.fromkeys((".mnc", ".mnc.gz", ".mnc2"), _MINC),
+    **dict.fromkeys((".mif", ".mif.gz", ".mih"), _MRTRIX),
+    ".par": ("Philips PAR/REC images are not supported", _CONVERT.format("dcm2niix")),
+    ".vtk": ("VTK files are not supported", _CONVERT.format("3D Slicer")),
+    ".vmr": ("BrainVoyager images are not supported", _CONVERT.format("BrainVoyager's export")),
+    ".mgz.gz": ("this is a .mgz compressed again", "Unpack it once, with gunzip"),
+}  # fmt: skip
+#: Those of ``NOT_READ`` that are surely whole images: the second files of pairs go with the first.
+IMAGES_NOT_READ = (
+    *(".hdr", ".hdr.gz", ".nii.zst", ".nii.zstd", ".nii.lz4", ".nii.z", ".nii.7z", ".nii.zip"),
+    *(".head", ".mnc", ".mnc.gz", ".mnc2", ".mif", ".mif.gz", ".mih", ".mgz.gz"),
+)
 
 
 def format_of(name: str) -> Format | None:
@@ -85,13 +114,25 @@ def format_of(name: str) -> Format | None:
     return next((f for f in FORMATS.values() if name.lower().endswith(f.endings)), None)
 
 
+def not_read(name: str) -> tuple[str, str] | None:
+    """Cause and remedy for a file whose name says that it is not read; None for others.
+
+    Examples
+    --------
+    >>> not_read("sub-01.nii.zst")
+    ('files compressed with Zstandard are not supported', 'Unpack it first, with zstd -d')
+    """
+    lower = name.lower()
+    return next((NOT_READ[end] for end in NOT_READ if lower.endswith(end)), None)
+
+
 def image_endings() -> tuple[str, ...]:
     """Endings of the files that hold a whole volume, as they are read.
 
     Examples
     --------
     >>> image_endings()
-    ('.nii.gz', '.nii', '.nrrd', '.nhdr', '.mha', '.mhd')
+    ('.nii.gz', '.nii', '.nii.bz2', '.nii.xz', '.nrrd', '.nhdr', '.mha', '.mhd', '.mgz', '.mgh')
     """
     return tuple(ending for f in FORMATS.values() if f.whole for ending in f.endings)
 
@@ -113,7 +154,7 @@ def supported() -> str:
     Examples
     --------
     >>> supported()
-    '.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd or a DICOM folder'
+    '.nii.gz, .nii, .nii.bz2, .nii.xz, .nrrd, .nhdr, .mha, .mhd, .mgz, .mgh or a DICOM folder'
     """
     return f"{', '.join(image_endings())} or a DICOM folder"
 
@@ -154,7 +195,7 @@ def ending_like(ending: str) -> str:
 def _endings() -> Iterator[str]:
     for format in FORMATS.values():
         yield from format.endings
-    yield from TWO_FILE_ENDINGS
+    yield from NOT_READ
 
 
 def _function(name: str) -> Callable[..., Any]:

@@ -162,6 +162,7 @@ def test_oblique_and_sheared_sform(tmp_path: Path) -> None:
     image = nib.Nifti1Image(_data(), None)
     image.set_sform(sheared, 1)
     image.set_qform(None, 0)
+    image.header["pixdim"][1:4] = np.sqrt((sheared[:3, :3] ** 2).sum(axis=0))
     (warning,) = _same_as_nibabel(_save(tmp_path, image, "sheared.nii")).warnings
     assert "sheared" in warning
 
@@ -273,7 +274,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "pair magic": (lambda f: _edited(f, magic=b"ni1"), "two-file"),
     "hdr": (lambda f: _file(f, b"x" * 348, "a.hdr"), "two-file"),
     "img": (lambda f: _file(f, b"x" * 348, "a.img"), "two-file"),
-    "suffix": (lambda f: _file(f, b"x" * 348, "a.mgz"), "not supported"),
+    "suffix": (lambda f: _file(f, b"x" * 348, "a.xyz"), "not supported"),
     "folder": (lambda f: f, "no DICOM images"),
     "frames": (lambda f: _image(f, _data(shape=(5, 6, 7, 8))), "8 frames"),
     "2D": (lambda f: _image(f, _data(shape=(9, 9))), "2D"),

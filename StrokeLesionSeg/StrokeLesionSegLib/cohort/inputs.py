@@ -15,12 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..file_formats import FORMATS, image_endings, split_name
+from ..file_formats import FORMATS, IMAGES_NOT_READ, image_endings, split_name
 from .naming import Entities, dicom_entities_of, entities_of, label, tell_apart
 
-# Images that cannot be read are named with the reason, not passed over in silence. The second
-# files of a pair (.img, .raw) go with the first.
-_UNREADABLE = (".hdr", ".hdr.gz", ".mgz", ".mgh")
 _LISTS = (".txt", ".tsv", ".csv", ".lst")
 _NEVER = {"derivatives", "sourcedata", "code", "logs", "@eaDir", "__MACOSX"}
 
@@ -147,7 +144,7 @@ def _cohort(
 def _is_image(path: Path) -> bool:
     """Whether ``path`` is an image file by its name, not a DICOM folder or file."""
     name = path.name.lower()
-    return name.endswith((*image_endings(), *_UNREADABLE)) and not path.is_dir()
+    return name.endswith((*image_endings(), *IMAGES_NOT_READ)) and not path.is_dir()
 
 
 def _relative(path: Path, source: Path) -> str:
@@ -164,7 +161,7 @@ def _search(source: Path, leave_out: Path | None, never: set[str]) -> tuple[list
         for name in names:
             path = folder / name
             suffix = split_name(path)[1]
-            if suffix in images or name.lower().endswith(_UNREADABLE):
+            if suffix in images or name.lower().endswith(IMAGES_NOT_READ):
                 if is_t1_name(path, suffix):
                     found.append(path)
                 else:

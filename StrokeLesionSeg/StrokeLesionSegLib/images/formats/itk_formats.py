@@ -6,9 +6,11 @@ text header is looked at first.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,14 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ..volume import Volume
 from .checks import MAX_VOXELS, SHEAR_COSINE, check_shape, checked_scan
+from .plain_data import (
+    BZIP2,
+    READABLE_NRRD,
+    named_literally,
+    plain_metaimage,
+    plain_nrrd,
+    text_header,
+)
 from .scan import Scan
 from .size_limits import check_promise, data_file_below, path_below
 
@@ -27,7 +37,8 @@ if TYPE_CHECKING:
     from .writing import Request
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_HEADER_BYTES = 1 << 16
+_NRRD_END = re.compile(rb"\r?\n\r?\n")
+_META_END = re.compile(rb"(?m)^[ \t]*ElementDataFile[^\n]*(\n|\Z)")
 _COPY_AGAIN = "Copy or download it again"
 _META_BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
@@ -46,6 +57,10 @@ _NRRD_BYTES = {
                      "unsigned long long", "unsigned long long int", "uint64", "uint64_t",
                      "double"), 8),
 }  # fmt: skip
+_LONGEST_LIST = 1 << 20
+_NO_ORIENTATION = (
+    "the header states no orientation; LPS axes are assumed, so left and right may be exchanged"
+)
 _NO_SPACING = (
     "the header states no voxel spacing",
     "Set the voxel spacing in mm and the orientation in the header, "
@@ -53,23 +68,47 @@ _NO_SPACING = (
 )
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """What a header says before ITK reads it, and, once entered, the path that ITK can read."""
+
+    sizes: list[int]
+    warnings: tuple[str, ...]
+    readable: contextlib.AbstractContextManager[Path]
+
+
 def read_itk(path: Path, *, allow_constant: bool = False) -> Scan:
     """Reads one NRRD or MetaImage file; see ``read_scan`` for what is returned and raised."""
     import SimpleITK as sitk
 
-    with path.open("rb") as file:
-        start = file.read(_HEADER_BYTES)
+    nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
+    start = text_header(path, _NRRD_END if nrrd else _META_END)
     if not start:
         raise InputError(path, "the file is empty (0 bytes)", _COPY_AGAIN)
-    if path.suffix.lower() in (".nrrd", ".nhdr"):
-        form, sizes, warnings = "nrrd", *_look_at_nrrd(path, start)
-    else:
-        form, sizes, warnings = "metaimage", *_look_at_metaimage(path, start)
+    looked = _look_at_nrrd(path, start) if nrrd else _look_at_metaimage(path, start)
+    form, sizes = "nrrd" if nrrd else "metaimage", looked.sizes
     # Before ITK allocates anything for it.
     if math.prod(sizes) > MAX_VOXELS or min(sizes, default=1) < 1:
         check_shape(path, tuple(sizes) + (1,) * (3 - len(sizes)))
+    with looked.readable as readable:
+        image, kind = _read_image(path, readable)
+    return checked_scan(
+        path,
+        sitk.GetArrayFromImage(image),
+        affine_of(image),
+        format=form,
+        warnings=looked.warnings,
+        header={"dtype": _numpy_name(kind)},
+        allow_constant=allow_constant,
+    )
+
+
+def _read_image(path: Path, readable: Path) -> tuple[SimpleITK.Image, str]:
+    """The scalar image in ``readable`` as float32, and its stored type; errors name ``path``."""
+    import SimpleITK as sitk
+
     reader = sitk.ImageFileReader()
-    reader.SetFileName(os.fspath(path))
+    reader.SetFileName(os.fspath(readable))
     loud = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
@@ -90,24 +129,15 @@ def read_itk(path: Path, *, allow_constant: bool = False) -> Scan:
                 f"voxels of {kind} type are not supported",
                 "Convert it to a scalar image (integers or floats)",
             )
-        shape = check_shape(path, tuple(reader.GetSize()))
+        check_shape(path, tuple(reader.GetSize()))
         reader.SetOutputPixelType(sitk.sitkFloat32)
-        image = reader.Execute()
+        return reader.Execute(), kind
     except RuntimeError as error:
         raise InputError(
             path, f"the file is truncated, damaged or incomplete ({itk_reason(error)})", _COPY_AGAIN
         ) from error
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(loud)
-    return checked_scan(
-        path,
-        sitk.GetArrayFromImage(image).reshape(shape[::-1]),
-        affine_of(image),
-        format=form,
-        warnings=tuple(warnings),
-        header={"dtype": _numpy_name(kind)},
-        allow_constant=allow_constant,
-    )
 
 
 def affine_of(image: SimpleITK.Image) -> NDArray[np.float64]:
@@ -136,16 +166,23 @@ def _numpy_name(kind: str) -> str:
     return f"{prefix}{match[1]}"
 
 
-def _look_at_nrrd(path: Path, start: bytes) -> tuple[list[int], list[str]]:
-    """(sizes, warnings) of a NRRD header (format definition: teem.sourceforge.net/nrrd)."""
+def _look_at_nrrd(path: Path, start: bytes) -> _Looked:
+    """A NRRD header (format definition: teem.sourceforge.net/nrrd)."""
     if not start.startswith(b"NRRD0"):
         raise InputError(path, "this is not a NRRD file (wrong first bytes)", "Check the file")
-    text = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("utf-8", "replace")
+    text = _NRRD_END.split(start, maxsplit=1)[0].decode("utf-8", "replace")
     fields = {}
     for line in text.splitlines()[1:]:
         key, colon, value = line.partition(":")
         if colon and not line.startswith("#") and not value.startswith("="):
             fields[key.strip().lower().replace("centerings", "centers")] = value.strip()
+    encoding = fields.get("encoding", "raw").lower()
+    if encoding not in READABLE_NRRD | BZIP2:
+        raise InputError(
+            path,
+            f"NRRD data encoded as {encoding[:40]} are not supported",
+            "Save it with gzip, for instance with 3D Slicer",
+        )
     sizes = [int(n) for n in re.findall(r"\d+", fields.get("sizes", ""))]
     if math.prod(sizes) <= MAX_VOXELS:  # more is refused by its own name
         _check_nrrd_data(path, text, fields, sizes)
@@ -156,20 +193,22 @@ def _look_at_nrrd(path: Path, start: bytes) -> tuple[list[int], list[str]]:
     ]
     if len(stated) < 3:
         raise InputError(path, *_NO_SPACING)
+    needed = math.prod(sizes) * _NRRD_BYTES.get(fields.get("type", "").lower(), 1)
+    readable = plain_nrrd(path, start, fields, needed)
+    return _Looked(sizes, _nrrd_warnings(directions, fields.get("space", "").lower()), readable)
+
+
+def _nrrd_warnings(directions: str, space: str) -> tuple[str, ...]:
     if not directions:
-        return sizes, [
-            "the header states no orientation; LPS axes are assumed, "
-            "so left and right may be exchanged"
-        ]
-    space = fields.get("space", "").lower()
+        return (_NO_ORIENTATION,)
     known = ("right-anterior-superior", "ras", "left-anterior-superior", "las",
              "left-posterior-superior", "lps")  # fmt: skip
     if not space.startswith(known):
-        return sizes, [
+        return (
             f"the header names no anatomical space ({space or 'no space field'}); "
-            "LPS is assumed, so left and right may be exchanged"
-        ]
-    return sizes, []
+            "LPS is assumed, so left and right may be exchanged",
+        )
+    return ()
 
 
 def _check_nrrd_data(path: Path, text: str, fields: dict[str, str], sizes: list[int]) -> None:
@@ -181,7 +220,7 @@ def _check_nrrd_data(path: Path, text: str, fields: dict[str, str], sizes: list[
         lines = re.split(r"(?im)^data ?file: ?LIST.*$", text, maxsplit=1)[1].splitlines()
         names = [line.strip() for line in lines if line.strip()]
         have = sum(data_file_below(path, other).stat().st_size for other in names)
-    elif "%" in name:  # numbered files: ITK finds them
+    elif "%" in name and not named_literally(path, name):  # numbered files: ITK finds them
         path_below(path, name)
         return
     else:
@@ -196,46 +235,49 @@ def _check_nrrd_data(path: Path, text: str, fields: dict[str, str], sizes: list[
         check_promise(path, math.prod(sizes), have)
 
 
-def _look_at_metaimage(path: Path, start: bytes) -> tuple[list[int], list[str]]:
-    """(sizes, warnings) of a MetaImage header."""
-    head = start.split(b"ElementDataFile", 1)
-    if len(head) < 2 or b"NDims" not in head[0]:
+def _look_at_metaimage(path: Path, start: bytes) -> _Looked:
+    """A MetaImage header."""
+    end = _META_END.search(start)
+    if end is None or b"NDims" not in start[: end.start()]:
         raise InputError(path, "this is not a MetaImage file (no such header)", "Check the file")
+    head = start[: end.start()]
     fields = {}
-    for line in head[0].decode("utf-8", "replace").splitlines():
+    for line in head.decode("utf-8", "replace").splitlines():
         key, equals, value = line.partition("=")
         if equals:
             fields[key.strip().lower()] = value.strip()
     sizes = [int(n) for n in re.findall(r"\d+", fields.get("dimsize", ""))]
+    name = end.group().partition(b"=")[2].strip().decode("utf-8", "replace")
     if math.prod(sizes) <= MAX_VOXELS:  # more is refused by its own name
-        _check_metaimage_data(path, head, fields, sizes)
+        _check_metaimage_data(path, end.end(), name, fields, sizes)
     if not fields.get("elementspacing") and not fields.get("elementsize"):
         raise InputError(path, *_NO_SPACING)
-    if not any(fields.get(k) for k in ("transformmatrix", "orientation", "rotation")):
-        return sizes, [
-            "the header states no orientation; LPS axes are assumed, "
-            "so left and right may be exchanged"
-        ]
-    return sizes, []
+    oriented = any(fields.get(k) for k in ("transformmatrix", "orientation", "rotation"))
+    warnings = () if oriented else (_NO_ORIENTATION,)
+    return _Looked(sizes, warnings, plain_metaimage(path, head, name, end.end()))
 
 
 def _check_metaimage_data(
-    path: Path, head: list[bytes], fields: dict[str, str], sizes: list[int]
+    path: Path, header: int, name: str, fields: dict[str, str], sizes: list[int]
 ) -> None:
-    """``InputError`` if the voxels are not all there; MetaIO would say so on stderr as well."""
-    line, _, rest = head[1].partition(b"\n")
-    name = line.partition(b"=")[2].strip().decode("utf-8", "replace")
-    local = name.lower() == "local"
+    """``InputError`` if the voxels are not all there; MetaIO would say so on stderr as well.
+
+    ``header`` is the header's length, ``name`` that of the data file in it.
+    """
     if name.lower().startswith("list"):  # one file a slice
+        with path.open("rb") as file:
+            file.seek(header)
+            rest = file.read(_LONGEST_LIST)
         for other in rest.decode("utf-8", "replace").split():
             data_file_below(path, other)
         return
-    if "%" in name:  # numbered files: ITK finds them
+    if "%" in name and not named_literally(path, name):  # numbered files: ITK finds them
         path_below(path, name)
         return
+    local = name.lower() == "local"
     have = (path if local else data_file_below(path, name)).stat().st_size
     if local:
-        have -= len(head[0]) + len("ElementDataFile") + len(line) + 1
+        have -= header
     size = _META_BYTES.get(fields.get("elementtype", "").upper(), 1)
     needed = math.prod(sizes) * size * int(fields.get("elementnumberofchannels") or 1)
     compressed = fields.get("compresseddata", "").lower() == "true"

@@ -57,6 +57,8 @@ _REFUSED_TYPES = {
 
 # Below this a qform and an sform are taken to say the same: half a voxel of a usual T1.
 FORMS_AGREE_MM = 0.5
+# Headers that are rounded to two digits differ by less.
+SIZES_AGREE = 0.01
 
 
 ByteOrder = Literal["<", ">"]
@@ -169,6 +171,8 @@ def best_affine(
         )
     if s_code > 0:
         affine = sform(header)
+        if stated and (sizes := sizes_apart(header)):
+            return affine, [sizes]
         if q_code <= 0 or not stated:
             return affine, []
         other = qform(header)
@@ -189,6 +193,22 @@ def best_affine(
     return base_affine(header, shape_ijk), [
         "neither sform nor qform is set; LAS axes are assumed, so left and right may be exchanged"
     ]
+
+
+def sizes_apart(header: np.void) -> str:
+    """One sentence if sform and pixdim state different voxel sizes; empty if they agree."""
+    zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
+    lengths = np.sqrt((sform(header)[:3, :3] ** 2).sum(axis=0))
+    if not np.isfinite(lengths).all() or not (lengths > 0).all():
+        return ""
+    ratio = np.maximum(lengths / zooms, zooms / lengths)
+    if ratio.max() <= 1 + SIZES_AGREE:
+        return ""
+    told = [" x ".join(f"{v:.4g}" for v in sizes) for sizes in (zooms, lengths)]
+    return (
+        f"pixdim ({told[0]} mm) and sform ({told[1]} mm) state different voxel sizes; the sform is "
+        f"used, so volumes in mL are {np.prod(lengths / zooms):.3g} times those of pixdim"
+    )
 
 
 def quaternion(axes: NDArray[np.float64]) -> tuple[tuple[float, float, float], float]:

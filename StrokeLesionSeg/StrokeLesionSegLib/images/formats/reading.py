@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 from ...errors import InputError
-from ...file_formats import TWO_FILE_ENDINGS, format_of, supported
+from ...file_formats import format_of, not_read, supported
+from .foreign import refuse_foreign
 from .scan import Scan
 
 
@@ -15,8 +16,9 @@ def read_scan(
 ) -> Scan:
     """Reads a T1-weighted scan from a file or from a DICOM folder.
 
-    Supported are NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a folder of
-    DICOM files and an enhanced multi-frame DICOM file. ``series`` is the SeriesInstanceUID to
+    Supported are NIfTI (.nii, also compressed with gzip, bzip2 or xz), NRRD (.nrrd, .nhdr),
+    MetaImage (.mha, .mhd), FreeSurfer (.mgz, .mgh), a folder of DICOM files and an enhanced
+    multi-frame DICOM file. ``series`` is the SeriesInstanceUID to
     take from a DICOM folder that holds several. ``allow_constant`` takes files whose voxels are all
     equal as well: no scan, but a mask may well be empty.
 
@@ -67,17 +69,14 @@ def _dispatch(path: Path, series: str | None, allow_constant: bool) -> Scan:
     if format is not None and format.whole:
         scan: Scan = format.read()(path, allow_constant=allow_constant)
         return scan
-    if name.endswith(TWO_FILE_ENDINGS):
-        raise InputError(
-            path,
-            "two-file images (.hdr and .img, Analyze or NIfTI) are not supported",
-            "Convert the pair to a single .nii.gz file",
-        )
+    if known := not_read(name):
+        raise InputError(path, *known)
     with path.open("rb") as file:
-        start = file.read(132)
-    if format is not None or start[128:] == b"DICM":
+        start = file.read(512)
+    if format is not None or start[128:132] == b"DICM":
         from .dicom import read_dicom
 
         return read_dicom(path, series=series)
+    refuse_foreign(path, start)
     suffix = "".join(path.suffixes[-2:]) or "no suffix"
     raise InputError(path, f"this kind of file ({suffix}) is not supported", f"Give {supported()}")

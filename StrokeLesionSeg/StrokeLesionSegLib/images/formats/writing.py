@@ -19,7 +19,7 @@ from ...errors import InputError
 from ...file_formats import format_of, written_endings
 from ...outputs import atomic_file, os_input_error
 from ..volume import Volume
-from .nifti_header import DATA_TYPES, HEADER_TYPES, quaternion
+from .nifti_header import DATA_TYPES, HEADER_TYPES, quaternion, sizes_apart
 from .scan import Scan
 
 # Masks and probability maps are mostly zeros: higher levels cost time and save next to nothing.
@@ -214,7 +214,8 @@ def nifti_header(
     if name:
         header["intent_name"] = name.encode()[:15]
     same = like is not None and volume.grid.same_as(like.volume.grid, 1e-6)
-    if source is not None and same:
+    # A header that contradicts itself is not repeated.
+    if source is not None and same and not _contradicts_itself(source):
         header["pixdim"] = [*source["pixdim"][:4], 1, 1, 1, 1]
         header["xyzt_units"] = source["xyzt_units"]
         forms = ["quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"]
@@ -223,6 +224,12 @@ def nifti_header(
         return header
     _set_forms(header, volume.affine, source)
     return header
+
+
+def _contradicts_itself(source: np.void) -> bool:
+    zooms = np.asarray(source["pixdim"][1:4], dtype=np.float64)
+    stated = bool(np.isfinite(zooms).all() and (zooms > 0).all())
+    return int(source["sform_code"]) > 0 and (not stated or bool(sizes_apart(source)))
 
 
 def _source_header(like: Scan | None) -> np.void | None:
