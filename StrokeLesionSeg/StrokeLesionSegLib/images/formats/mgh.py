@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import InputError
 from .checks import check_affine, check_shape, checked_scan
@@ -70,9 +71,7 @@ def read_mgh(path: Path, *, allow_constant: bool = False) -> Scan:
     )
 
 
-def _affine(
-    header: np.void, shape: tuple[int, int, int]
-) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], list[str]]:
+def _affine(header: np.void, shape: tuple[int, int, int]) -> tuple[NDArray[np.float64], list[str]]:
     """(affine ijk -> RAS mm, warnings). Without good geometry FreeSurfer itself takes a coronal
     volume of 1 mm."""
     if int(header["good"]) > 0:
