@@ -18,6 +18,13 @@ _TITLES = {
     "clean": "Finding lesions",
     "write": "Writing",
     "scans": "Scans",
+    "prepare": "Preparing scans",
+    "ventricles": "Finding ventricles",
+    "simulate": "Drawing strokes",
+    "before": "Judging the old model",
+    "learn": "Learning",
+    "choose": "Operating point",
+    "judge": "Judging the new model",
 }
 
 

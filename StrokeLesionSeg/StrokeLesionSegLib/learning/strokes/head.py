@@ -164,9 +164,12 @@ def simulate_head(
     return SimulatedHead(image, truth, ventricles, head.coarse, tuple(drawn), tuple(mimics), own)
 
 
-def scan_of(g: Generator, head: SimulatedHead, anatomy: Anatomy) -> Sample:
-    """One scan of a simulated head, mirrored half of the time, moved by up to 4 mm."""
-    image = scanned(g, head.image, anatomy, head.coarse)
+def scan_of(g: Generator, head: SimulatedHead, anatomy: Anatomy, scanner: bool = True) -> Sample:
+    """One scan of a simulated head, mirrored half of the time, moved by up to 4 mm.
+
+    ``scanner``: False leaves it the look of the scanner that it came from.
+    """
+    image = scanned(g, head.image, anatomy, head.coarse) if scanner else head.image
     masks = [head.lesions, head.ventricles, *(() if head.own is None else (head.own,))]
     flip = chance(g, 0.5)
     shift = [choose(g, 9) - 4 for _ in range(2)]

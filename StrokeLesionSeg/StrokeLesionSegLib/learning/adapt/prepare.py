@@ -1,0 +1,180 @@
+"""The user's scans made ready: read, checked, aligned once, and kept on the head box.
+
+What is prepared stays in the run's folder, so that a run that was stopped does not do it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...images.volume import Volume
+from ...outputs import atomic_file, os_input_error
+from ..heads import load_head, save_head
+from ..strokes.anatomy import Head
+from .pairs import LeftOut, Pair
+
+if TYPE_CHECKING:
+    from ...images import Alignment
+    from ...inference.whole_head import WholeHeadPredictor
+
+Cancel = Callable[[], bool]
+Tell = Callable[[str, int, int], None]
+# Headers that went through float32 and quaternions agree to about this.
+_TOLERANCE_MM = 0.01
+# The share of a mask that rounding to another grid may change.
+_SAME_DICE = 0.995
+
+
+@dataclass(frozen=True)
+class ReadyPair:
+    """A pair that can be used.
+
+    ``head``: its file on the head box. ``alignment``: None for a scan on the MNI grid. ``ml``: of
+    the corrected mask. ``same``: whether that equals the automatic one, None if that is not there.
+    """
+
+    pair: Pair
+    head: Path
+    alignment: Alignment | None
+    ml: float
+    same: bool | None
+
+
+def read_pair(pair: Pair) -> tuple[Volume, NDArray[np.bool_]]:
+    """The scan, and the corrected mask on its grid.
+
+    Raises ``InputError`` for a scan or mask that cannot be read, a mask on another grid and an
+    empty one.
+    """
+    from ...images import read_scan
+
+    volume = read_scan(pair.scan).volume
+    mask = read_scan(pair.mask, allow_constant=True).volume
+    if mask.array.shape != volume.array.shape or not volume.grid.same_as(mask.grid, _TOLERANCE_MM):
+        raise InputError(pair.mask, "lies on another grid than its T1", "Correct it on the T1")
+    there = mask.array > 0
+    if not there.any():
+        raise InputError(pair.mask, "is empty: there is no lesion to learn", "Leave it out")
+    return volume, there
+
+
+def prepare_pairs(
+    pairs: Sequence[Pair],
+    predictor: WholeHeadPredictor,
+    folder: Path,
+    tell: Tell,
+    cancel: Cancel,
+) -> tuple[list[ReadyPair], list[LeftOut]]:
+    """Every pair that can be used, on the head box in ``folder``, and what cannot.
+
+    Raises ``InputError`` if the folder cannot be written, ``Cancelled`` if told so.
+    """
+    from ...errors import Cancelled
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_input_error(error, folder) from error
+    ready, left_out = [], []
+    for n, pair in enumerate(pairs):
+        tell("prepare", n, len(pairs))
+        if cancel():
+            raise Cancelled("cancelled while scans were prepared")
+        facts = folder / f"{n:04d}.json"
+        if not facts.is_file():
+            _write(facts, _prepare(pair, predictor, facts.with_suffix(".npz"), cancel))
+        content = json.loads(facts.read_text(encoding="utf-8"))
+        if content["error"] is not None:
+            left_out.append(LeftOut(pair.mask, content["error"]))
+            continue
+        ready.append(
+            ReadyPair(
+                pair,
+                facts.with_suffix(".npz"),
+                _alignment(content["alignment"]),
+                content["ml"],
+                content["same"],
+            )
+        )
+    tell("prepare", len(pairs), len(pairs))
+    return ready, left_out
+
+
+def _prepare(
+    pair: Pair, predictor: WholeHeadPredictor, target: Path, cancel: Cancel
+) -> dict[str, Any]:
+    from ...correction.head_map import HeadMap
+    from ...inference import before_network
+
+    try:
+        volume, mask = read_pair(pair)
+        ready = before_network(volume, predictor, cancel=cancel)
+        canonical = ready.placed.canonical
+        if not ready.placed.in_mni or canonical is None:
+            reason = "" if ready.found is None else ready.found.reason
+            raise InputError(pair.scan, f"cannot be aligned ({reason})", "Not used")
+    except InputError as error:
+        return {"error": f"{error.cause}; not used", "alignment": None, "ml": 0.0, "same": None}
+    on_head = HeadMap(canonical, ready.prepared.start).from_native(mask.astype(np.float32)) >= 0.5
+    image = np.round(ready.prepared.image * 255).astype(np.uint8)
+    nothing = np.zeros(on_head.shape, bool)
+    save_head(target, Head(image, nothing, False, pair.subject, on_head))
+    ml = float(mask.sum()) * volume.grid.voxel_volume_ml
+    alignment = None
+    if ready.found is not None:
+        alignment = {**asdict(ready.found), "matrix": ready.found.matrix.tolist()}
+    return {"error": None, "alignment": alignment, "ml": ml, "same": _same(pair, mask)}
+
+
+def add_ventricles(
+    ready: ReadyPair,
+    answer: Callable[[NDArray[np.uint8]], tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+) -> bool:
+    """Give a head the ventricles that the parent sees in it; returns whether the corrected mask is
+    what the parent marks.
+
+    ``answer``: from a head's image to the parent's lesions and ventricles.
+    """
+    head = load_head(ready.head)
+    assert head.lesions is not None
+    found, ventricles = answer(head.image)
+    save_head(
+        ready.head,
+        Head(head.image, ventricles & ~head.lesions, False, ready.pair.subject, head.lesions),
+    )
+    from ...lesions.scorers.common import dice
+
+    return dice(found, head.lesions) > _SAME_DICE
+
+
+def _same(pair: Pair, mask: NDArray[np.bool_]) -> bool | None:
+    from ...images import read_scan
+
+    if pair.automatic is None:
+        return None
+    try:
+        before = read_scan(pair.automatic, allow_constant=True).volume.array > 0
+    except InputError:
+        return None
+    return bool(before.shape == mask.shape and np.array_equal(before, mask))
+
+
+def _alignment(content: dict[str, Any] | None) -> Alignment | None:
+    from ...images import Alignment
+
+    if content is None:
+        return None
+    return Alignment(**{**content, "matrix": np.array(content["matrix"], np.float64)})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(content), encoding="utf-8")

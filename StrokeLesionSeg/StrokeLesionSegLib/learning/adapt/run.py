@@ -1,0 +1,444 @@
+"""From corrected masks to an installed model, in steps that can be stopped and gone on with."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...correction.session import check_model
+from ...errors import Cancelled, InputError
+from ...inference.device import available_threads, peak_memory_bytes, torch_threads
+from ...models import find_model, install_model, load_model, user_home, user_models_directory
+from ...models.export import write_model
+from ...outputs import atomic_file
+from ..heads import template_as_head
+from ..loop import LoopOptions, train_network
+from ..strokes.anatomy import Anatomy
+from .card import ADAPTED, CARD, Ancestry, LocalCard, Table, ancestry_of
+from .choose import SHARES, Chosen, choose
+from .measure import Figures, answer, figures_of, find, searched_box, with_point
+from .mixing import Mixture, RegressionScan, bank_of, regression_scan
+from .options import LEAST_SUBJECTS, AdaptOptions
+from .pairs import Found, LeftOut, find_pairs
+from .prepare import ReadyPair, Tell, add_ventricles, prepare_pairs
+from .split import Split, split_subjects
+from .verdict import Verdict, judge, tables_of
+
+if TYPE_CHECKING:
+    from ...inference import SegmentOptions
+    from ...models import LoadedModel, Manifest
+
+Cancel = Callable[[], bool]
+# Of the time limit at least this share is learnt.
+_LEAST_SHARE = 0.3
+# Seeds of simulated scans: those that judge, and those that the operating point is chosen on.
+_JUDGING, _TUNING = 1, 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Attributes
+    ----------
+    installed: the model's manifest in the user's cache; None if it was not better.
+    verdict: figures, and why it was not installed.
+    tables: of the kept subjects and of the simulated scans, before and after.
+    left_out: masks and scans that were not used.
+    card: the local card, which stays on this machine.
+    split: who was learnt from and who judged.
+    facts: counts, seconds and memory.
+    """
+
+    installed: Manifest | None
+    verdict: Verdict
+    tables: tuple[Table, Table]
+    left_out: tuple[LeftOut, ...]
+    card: Path
+    split: Split
+    facts: dict[str, Any]
+
+
+def adapt(
+    source: Path,
+    options: AdaptOptions | None = None,
+    *,
+    progress: Tell | None = None,
+    cancel: Cancel | None = None,
+) -> Outcome:
+    """Learn from the corrected masks in ``source``; see ``find_pairs``.
+
+    The new model is installed only if it is better by every rule of ``verdict.judge``. A run that
+    was stopped, or whose machine went away, goes on where it was when it is called in the same way.
+
+    Raises ``InputError`` for masks that cannot be used or say nothing new, too few subjects, a
+    parent that does not answer clicks, a name that is taken; ``Cancelled`` if told so.
+    """
+    options = options or AdaptOptions()
+    tell = progress or (lambda stage, done, total: None)
+    stop = cancel or (lambda: False)
+    parent = load_model(options.model)
+    check_model(parent)
+    ancestry = ancestry_of(parent.manifest, options.no_shared_subjects)
+    name = _free_name(parent.manifest.name, options.name)
+    found = find_pairs(source)
+    # Refused before any work is done where the counts alone say so.
+    split_subjects(found.subjects, options.seed, ancestry.learnt, ancestry.kept)
+    with torch_threads(available_threads(options.threads)):
+        run = _Run(parent, ancestry, name, found, options, tell, stop)
+        with run.alone():
+            return run.go()
+
+
+class _Run:
+    """One adaptation; everything that is worth keeping lies in ``folder``."""
+
+    def __init__(
+        self,
+        parent: LoadedModel,
+        ancestry: Ancestry,
+        name: str,
+        found: Found,
+        options: AdaptOptions,
+        tell: Tell,
+        cancel: Cancel,
+    ) -> None:
+        from ...inference import SegmentOptions
+        from ...inference.device import choose_device
+        from ...inference.precision import choose_precision
+
+        self.parent, self.ancestry, self.name = parent, ancestry, name
+        self.found, self.options, self.tell, self.cancel = found, options, tell, cancel
+        self.id = _identity(parent.manifest, found, options)
+        self.folder = options.work or user_home() / "adapting" / self.id
+        self.segment: SegmentOptions = SegmentOptions(device="cpu", threads=options.threads)
+        self.bfloat16 = choose_precision("auto", choose_device("cpu"))[0] == "bfloat16"
+        self.point = parent.manifest.operating_point()
+        self.searched = searched_box(parent.manifest.preprocessing.brain_mask_margin_mm)
+        self.anatomy = Anatomy.of_template()
+        self.left_out: list[LeftOut] = list(found.left_out)
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Holds the folder; raises ``InputError`` if another process adapts there."""
+        from ...cohort.lock import FolderLock
+
+        return FolderLock(self.folder, self.id)
+
+    def go(self) -> Outcome:
+        began = time.monotonic()
+        ready = self._prepared()
+        split = split_subjects(
+            sorted({r.pair.subject for r in ready}),
+            self.options.seed, self.ancestry.learnt, self.ancestry.kept,
+        )  # fmt: skip
+        learn = [r for r in ready if r.pair.subject in split.learn]
+        kept = [r for r in ready if r.pair.subject in split.kept]
+        self._refuse_if_nothing_new(learn, kept)
+        heads = [r.head for r in learn]
+        mixture = Mixture(
+            heads, template_as_head(self.anatomy), bank_of(heads), self.anatomy, self.options.seed
+        )
+        regression = self._simulated(mixture, _JUDGING)
+        before, seconds = self._before(kept, regression)
+        minutes = self._minutes((time.monotonic() - began) / 60, seconds / 60)
+        sitting = time.monotonic()
+        child, progress = self._learn(mixture, minutes)
+        earlier = max(0.0, (progress.seconds - (time.monotonic() - sitting)) / 60)
+        chosen = self._choose(child, heads, mixture)
+        model = with_point(self.parent, chosen.network, chosen.point)
+        after = self._figures(model, kept, regression, "judge")
+        verdict = judge(before, after)
+        facts = {
+            "scans learnt from": len(learn),
+            "subjects learnt from": len(split.learn),
+            "steps": progress.step,
+            "minutes of learning": round(progress.seconds / 60, 2),
+            # Of this sitting, and of what was learnt in earlier ones.
+            "minutes in all": round((time.monotonic() - began) / 60 + earlier, 2),
+            "share of the new weights": chosen.share,
+            "seed": self.options.seed,
+            "peak_memory_mb": round((peak_memory_bytes() or 0) / 1e6),
+        }
+        return self._finish(model, verdict, tables_of(before, after), split, ready, facts)
+
+    # --- the steps ------------------------------------------------------------------------------
+
+    def _prepared(self) -> list[ReadyPair]:
+        from ...inference.whole_head import WholeHeadPredictor
+
+        predictor = WholeHeadPredictor(self.parent, self.segment)
+        ready, left_out = prepare_pairs(
+            self.found.pairs, predictor, self.folder / "scans", self.tell, self.cancel
+        )
+        self.left_out += left_out
+        subjects = {r.pair.subject for r in ready}
+        if len(subjects) < LEAST_SUBJECTS and left_out:
+            raise InputError(
+                left_out[0].path,
+                f"{left_out[0].reason}, and so are {len(left_out) - 1} more; {len(subjects)} "
+                f"subjects are left of the {LEAST_SUBJECTS} that are needed",
+                "Repair them, or correct the masks of others",
+            )
+        return ready
+
+    def _refuse_if_nothing_new(self, learn: list[ReadyPair], kept: list[ReadyPair]) -> None:
+        """Ventricles for the heads that are learnt from; corrected masks that are automatic ones
+        teach nothing."""
+        record = self.folder / "same.json"
+        same: dict[str, bool] = _read(record) or {}
+
+        def parents(image: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+            p, fluid = answer(
+                self.parent.network, image, self.searched, mirrored=True, bfloat16=self.bfloat16
+            )
+            return find(p, self.point), fluid > 0.5
+
+        for n, ready in enumerate(learn):
+            self.tell("ventricles", n, len(learn))
+            self._check()
+            if ready.head.name not in same:
+                equal = add_ventricles(ready, parents)
+                same[ready.head.name] = equal if ready.same is None else ready.same
+                _write(record, same)
+        untouched = [same[r.head.name] for r in learn]
+        untouched += [r.same for r in kept if r.same is not None]
+        if all(untouched):
+            raise InputError(
+                learn[0].pair.mask.parent,
+                f"all {len(untouched)} corrected masks equal the automatic ones: there is nothing "
+                "to learn",
+                "Correct what is wrong in them first",
+            )
+
+    def _simulated(self, mixture: Mixture, seed: int) -> list[RegressionScan]:
+        """Simulated scans by a fixed seed: those that judge, or fewer that tune."""
+        sizes = self.options.sizes
+        counts = {"own": sizes.own, "template": sizes.template, "healthy": sizes.healthy}
+        if seed == _TUNING:
+            counts = {kind: (n + 1) // 2 for kind, n in counts.items()}
+        out: list[RegressionScan] = []
+        for kind, count in counts.items():
+            for n in range(count):
+                self.tell("simulate", len(out), sum(counts.values()))
+                self._check()
+                out.append(regression_scan(mixture, kind, n, seed))
+        return out
+
+    def _before(
+        self, kept: list[ReadyPair], regression: list[RegressionScan]
+    ) -> tuple[Figures, float]:
+        """The parent's figures, and how many seconds they took."""
+        record = self.folder / "before.json"
+        content: dict[str, Any] | None = _read(record)
+        if content is None:
+            began = time.monotonic()
+            figures = self._figures(self.parent, kept, regression, "before")
+            content = {"figures": figures.as_dict(), "seconds": time.monotonic() - began}
+            _write(record, content)
+        return Figures.from_dict(dict(content["figures"])), float(content["seconds"])
+
+    def _figures(
+        self,
+        model: LoadedModel,
+        kept: list[ReadyPair],
+        regression: list[RegressionScan],
+        stage: str,
+    ) -> Figures:
+        total = len(kept) + len(regression)
+        self.tell(stage, 0, total)
+        return figures_of(
+            model, kept, regression, self.segment,
+            clicks=self.options.sizes.clicks, robots=self.options.sizes.robots,
+            bfloat16=self.bfloat16, tell=lambda done: self.tell(stage, done, total),
+            cancel=self.cancel,
+        )  # fmt: skip
+
+    def _minutes(self, spent: float, judging: float) -> float:
+        """How long to learn: what preparing and judging leave; decided once."""
+        record = self.folder / "minutes.json"
+        content = _read(record)
+        if content is None:
+            whole = self.options.minutes
+            left = whole - spent - (1 + len(SHARES) / 2) * judging
+            content = {"learn": max(_LEAST_SHARE * whole, left), "spent": spent}
+            _write(record, content)
+        return float(content["learn"])
+
+    def _learn(self, mixture: Mixture, minutes: float) -> tuple[torch.nn.Module, Any]:
+        network = copy.deepcopy(self.parent.network).train().requires_grad_(True)
+        steps = self.options.loop.steps
+        loop: LoopOptions = replace(
+            self.options.loop, minutes=None if steps else minutes, of_all=True
+        )
+        # The loss looks at random voxels; seeded, a run is repeatable.
+        torch.manual_seed(self.options.seed)
+
+        def tell(progress: Any, share: float) -> None:
+            self.tell("learn", round(1000 * share), 1000)
+
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext
+        if self.bfloat16:
+            autocast = partial(torch.autocast, "cpu", torch.bfloat16)
+        trained = train_network(
+            network, self.folder / "run", loop, mixture.samples,
+            lambda step: np.random.default_rng((self.options.seed, step)),
+            teacher=self.parent.network, autocast=autocast, tell=tell, cancel=self.cancel,
+        )  # fmt: skip
+        if not trained.complete:
+            raise Cancelled("stopped while learning; the same call goes on")
+        return trained.mean, trained.progress
+
+    def _choose(self, child: torch.nn.Module, heads: list[Path], mixture: Mixture) -> Chosen:
+        simulated = self._simulated(mixture, _TUNING)
+        some = heads[: self.options.sizes.tuning]
+        total = (len(some) + len(simulated)) * (1 + len(SHARES))
+        return choose(
+            self.parent.network, child, some, simulated, self.point, self.searched,
+            bfloat16=self.bfloat16, tell=lambda done: self.tell("choose", done, total),
+            cancel=self.cancel,
+        )  # fmt: skip
+
+    def _finish(
+        self,
+        model: LoadedModel,
+        verdict: Verdict,
+        tables: tuple[Table, Table],
+        split: Split,
+        ready: list[ReadyPair],
+        facts: dict[str, Any],
+    ) -> Outcome:
+        self.tell("write", 0, 1)
+        parent = self.parent.manifest
+        card = LocalCard(
+            {
+                "name": self.name,
+                "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "parent": _about(parent),
+                "operating point": model.manifest.operating_point().as_dict(),
+                "split": {"learn": split.learn, "kept": split.kept},
+                "data": [
+                    {
+                        "subject": r.pair.subject,
+                        "scan": str(r.pair.scan),
+                        "mask": str(r.pair.mask),
+                        "scan_sha256": r.pair.scan_sha256,
+                        "mask_sha256": r.pair.mask_sha256,
+                    }
+                    for r in ready
+                ],
+                "left out": [str(item) for item in self.left_out],
+                **facts,
+            },
+            tables,
+            tuple(sorted({*self.ancestry.learnt, *split.learn})),
+            tuple(sorted({*self.ancestry.kept, *split.kept} - set(split.learn))),
+            {"better": verdict.better, "reasons": verdict.reasons, **verdict.figures},
+        )
+        installed = self._install(model, verdict, facts) if verdict.better else None
+        if installed is not None and installed.directory is not None:
+            place = installed.directory / CARD
+            card.write(place, installed.weights["sha256"])
+        else:
+            place = user_home() / "not-installed" / f"{self.name}-{self.id}.json"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            card.write(place, None)
+        self._clear()
+        self.tell("write", 1, 1)
+        return Outcome(installed, verdict, tables, tuple(self.left_out), place, split, facts)
+
+    def _install(self, model: LoadedModel, verdict: Verdict, facts: dict[str, Any]) -> Manifest:
+        parent = self.parent.manifest
+        generation = self.ancestry.generation + 1
+        content = {k: v for k, v in parent.to_dict().items() if k not in ("default", "weights")}
+        content |= {
+            "name": self.name,
+            "version": f"{parent.version.split('+')[0]}+adapted.{generation}",
+            "title": f"{parent.title.removesuffix(', adapted')}, adapted",
+            "inference": model.manifest.inference.to_dict(),
+            # Counts and figures only: this travels with the model.
+            "training": {
+                ADAPTED: {"generation": generation, "parent": _about(parent), **facts},
+                "parent": parent.training,
+            },
+            "metrics": {"before and after": verdict.figures, "parent": parent.metrics},
+        }
+        stage = self.folder / "model"
+        write_model(stage, content, model.network.state_dict(), dtype="float16")
+        return install_model(stage)
+
+    def _clear(self) -> None:
+        """What was prepared is no longer needed; the lock's file goes with the next run's."""
+        for path in self.folder.iterdir():
+            if path.name != "logs":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _check(self) -> None:
+        if self.cancel():
+            raise Cancelled("cancelled; the same call goes on")
+
+
+def _identity(parent: Manifest, found: Found, options: AdaptOptions) -> str:
+    """The same parent, seed and files are the same run."""
+    pairs = [[p.subject, p.scan_sha256, p.mask_sha256] for p in found.pairs]
+    facts = [parent.weights["sha256"], options.seed, options.name, pairs]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _free_name(parent: str, wanted: str | None) -> str:
+    """The name of the new model; raises ``InputError`` for one that is taken."""
+
+    def taken(name: str) -> bool:
+        if (user_models_directory() / name).exists():
+            return True
+        try:
+            return find_model(name).name == name
+        except InputError:
+            return False
+
+    if wanted is not None:
+        if taken(wanted):
+            raise InputError(
+                wanted, "a model of this name is installed", "Give another --name, or remove it"
+            )
+        return wanted
+    base = parent.split("-adapted")[0][:48]
+    name, n = f"{base}-adapted", 1
+    while taken(name):
+        n += 1
+        name = f"{base}-adapted{n}"
+    return name
+
+
+def _about(manifest: Manifest) -> dict[str, str]:
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": manifest.weights["sha256"],
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(content), encoding="utf-8")

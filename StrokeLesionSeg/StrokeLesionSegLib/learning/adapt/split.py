@@ -1,0 +1,65 @@
+"""Who is learnt from and who judges, handed down from parent to child."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ...errors import InputError
+from .options import LEAST_KEPT, LEAST_SUBJECTS
+
+_SHARE = 1 / 3
+
+
+@dataclass(frozen=True)
+class Split:
+    """Subjects, sorted: ``learn`` is trained on, ``kept`` judges."""
+
+    learn: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def lot(subject: str, seed: int) -> float:
+    """A number in [0, 1) that follows from subject and seed alone."""
+    digest = hashlib.sha256(f"{seed}:{subject}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split_subjects(
+    subjects: Sequence[str],
+    seed: int,
+    learnt: Collection[str] = (),
+    kept: Collection[str] = (),
+) -> Split:
+    """Who judges: those whose lot is in the lowest third, and if they are fewer than 4 the next
+    ones. At least as many are learnt from.
+
+    ``learnt``: whom an ancestor has learnt from: they never judge. ``kept``: who judged an
+    ancestor: they stay judges.
+
+    Raises ``InputError`` for fewer than 12 subjects, and if too few are left that may judge.
+    """
+    order = sorted(set(subjects), key=lambda s: (lot(s, seed), s))
+    if len(order) < LEAST_SUBJECTS:
+        raise InputError(
+            "corrected masks",
+            f"{len(order)} subjects are too few to learn from and to judge by",
+            f"Correct the masks of at least {LEAST_SUBJECTS}",
+        )
+    free = [s for s in order if s not in set(learnt)]
+    chosen = [s for s in free if s in set(kept)]
+    others = [s for s in free if s not in set(kept)]
+    chosen += [s for s in others if lot(s, seed) < _SHARE]
+    chosen += [s for s in others if s not in chosen][: max(0, LEAST_KEPT - len(chosen))]
+    if len(chosen) < LEAST_KEPT:
+        raise InputError(
+            "corrected masks",
+            f"{len(chosen)} subjects are left whom the parent has not learnt from, and "
+            f"{LEAST_KEPT} have to judge",
+            "Correct the masks of others, or begin from the model that ships",
+        )
+    # Judges of an ancestor come first and stay; of the others no more than half judge.
+    chosen = chosen[: max(LEAST_KEPT, len(order) // 2)]
+    learn = [s for s in order if s not in set(chosen)]
+    return Split(tuple(sorted(learn)), tuple(sorted(chosen)))
