@@ -1,0 +1,110 @@
+"""From corrected masks to a model: stopped, gone on with, refused, installed, handed down."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from adapt_support import cohort, tiny_model
+from StrokeLesionSegLib.errors import Cancelled, InputError
+from StrokeLesionSegLib.learning.adapt import AdaptOptions, adapt, find_pairs
+from StrokeLesionSegLib.learning.adapt import run as running
+from StrokeLesionSegLib.learning.adapt.card import CARD, ancestry_of
+from StrokeLesionSegLib.learning.adapt.options import Sizes
+from StrokeLesionSegLib.models import load_model, pack_model, remove_model
+
+
+def test_a_cohort_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    source, parent = cohort(tmp_path, 12), tiny_model(tmp_path / "tiny")
+    usual = AdaptOptions()
+    options = replace(
+        usual,
+        model=parent,
+        threads=1,
+        loop=replace(usual.loop, steps=2, report=1),
+        sizes=Sizes(own=1, template=1, healthy=1, tuning=2, clicks=1, robots=1),
+    )
+    stages: list[str] = []
+
+    def tell(stage: str, done: int, total: int) -> None:
+        stages.append(stage)
+
+    with pytest.raises(Cancelled, match="goes on"):
+        adapt(source, options, progress=tell, cancel=lambda: stages[-1:] == ["learn"])
+    assert stages[-1] == "learn"
+    first, stages[:] = list(stages), []
+    # A model that knows nothing does not learn in two steps: the old one stays.
+    outcome = adapt(source, options, progress=tell)
+    assert first.count("before") > 1
+    assert stages.count("before") == 0  # nothing is measured twice
+    assert outcome.facts["steps"] == 2
+    assert outcome.installed is None
+    assert any("kept subjects changes by" in reason for reason in outcome.verdict.reasons)
+    assert len(outcome.split.kept) >= 4
+    assert outcome.card.parent.name == "not-installed"
+    assert len(outcome.tables[0].rows) == len(outcome.split.kept) + 1
+
+    def generous(before: object, after: object) -> object:
+        return replace(judge(before, after), better=True, reasons=())
+
+    judge = running.judge
+    monkeypatch.setattr(running, "judge", generous)
+    better = adapt(source, options)
+    assert better.installed is not None
+    assert better.installed.name == "tiny-adapted"
+    assert better.installed.directory is not None
+    assert better.installed.training["adapted"]["subjects learnt from"] == len(better.split.learn)
+    load_model("tiny-adapted")
+    # What a colleague gets: counts and figures, no subject, no path, no date of ours.
+    packed = pack_model(better.installed.directory, tmp_path / "for-a-colleague.zip")
+    with zipfile.ZipFile(packed) as archive:
+        assert len(archive.namelist()) == 2
+        (text,) = (archive.read(n).decode() for n in archive.namelist() if n.endswith(".json"))
+    assert str(tmp_path) not in text
+    assert not any(f'"{s}"' in text or f"sub-{s}" in text for s in find_pairs(source).subjects)
+    assert json.loads(text)["created"] == "2026-01-31"
+    # Whom it has learnt from never judges its children; without the card nobody knows.
+    ancestry = ancestry_of(better.installed)
+    assert ancestry.learnt == better.split.learn
+    assert ancestry.kept == better.split.kept
+    (better.installed.directory / CARD).unlink()
+    with pytest.raises(InputError, match="adapted elsewhere"):
+        ancestry_of(better.installed)
+    assert ancestry_of(better.installed, no_shared_subjects=True).learnt == ()
+    remove_model("tiny-adapted")
+
+
+def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    source = cohort(tmp_path, 2)
+    (tmp_path / "raw" / "sub-02_T1w.nii").write_bytes(b"another scan")
+    found = find_pairs(source)
+    assert found.subjects == ("01",)
+    (changed,) = found.left_out
+    assert "its T1 has changed since it was corrected" in str(changed)
+    with pytest.raises(InputError, match="at least 12"):
+        adapt(source, AdaptOptions(model=tiny_model(tmp_path / "tiny")))
+    # Two raters for one scan: the one who corrected last.
+    old = source / "sub-01" / "anat" / "sub-01_desc-corrected_mask.nii.gz"
+    new = old.with_name("sub-01_rec-b_desc-corrected_mask.nii.gz")
+    new.write_bytes(old.read_bytes())
+    facts = json.loads(old.with_name("sub-01_desc-corrected_mask.json").read_text())
+    for name, when in (("sub-01", "2026-01-02"), ("sub-01_rec-b", "2026-01-01")):
+        path = old.with_name(f"{name}_desc-corrected_mask.json")
+        path.write_text(json.dumps({**facts, "corrected": when}))
+    again = find_pairs(source)
+    assert [pair.mask for pair in again.pairs] == [old]
+    assert any("has a mask corrected later" in str(item) for item in again.left_out)
+    # A list of pairs says the same.
+    table = tmp_path / "pairs.tsv"
+    table.write_text(f"scan\tmask\tsubject\nraw/sub-01_T1w.nii\t{old}\tsub-7\n")
+    assert find_pairs(table).subjects == ("7",)
+    table.write_text("only-a-scan.nii\n")
+    with pytest.raises(InputError, match="line 1 has 1 columns"):
+        find_pairs(table)
+    with pytest.raises(InputError, match="holds no corrected masks"):
+        find_pairs(tmp_path / "raw")
