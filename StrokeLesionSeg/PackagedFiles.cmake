@@ -22,6 +22,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/participants.py
   StrokeLesionSegLib/cohort/scan_job.py
   StrokeLesionSegLib/commands/__init__.py
+  StrokeLesionSegLib/commands/adapt.py
   StrokeLesionSegLib/commands/batch.py
   StrokeLesionSegLib/commands/demo.py
   StrokeLesionSegLib/commands/info.py
@@ -121,6 +122,18 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/input_check/metadata.py
   StrokeLesionSegLib/lazy.py
   StrokeLesionSegLib/learning/__init__.py
+  StrokeLesionSegLib/learning/adapt/__init__.py
+  StrokeLesionSegLib/learning/adapt/card.py
+  StrokeLesionSegLib/learning/adapt/choose.py
+  StrokeLesionSegLib/learning/adapt/corrected.py
+  StrokeLesionSegLib/learning/adapt/measure.py
+  StrokeLesionSegLib/learning/adapt/mixing.py
+  StrokeLesionSegLib/learning/adapt/options.py
+  StrokeLesionSegLib/learning/adapt/pairs.py
+  StrokeLesionSegLib/learning/adapt/prepare.py
+  StrokeLesionSegLib/learning/adapt/run.py
+  StrokeLesionSegLib/learning/adapt/split.py
+  StrokeLesionSegLib/learning/adapt/verdict.py
   StrokeLesionSegLib/learning/checkpoint.py
   StrokeLesionSegLib/learning/clicks.py
   StrokeLesionSegLib/learning/heads.py
