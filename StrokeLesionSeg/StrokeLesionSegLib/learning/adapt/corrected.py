@@ -7,11 +7,12 @@ and what that scan's contents were.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from ...cohort.dataset import DESCRIPTION
 from ...cohort.ledger import read_ledger
@@ -83,10 +84,9 @@ def _input_of(folder: Path) -> Path | None:
     if not isinstance(link, str):
         return None
     if link.startswith("file:"):
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
-
-        return Path(url2pathname(urlsplit(link).path))
+        path = unquote(urlsplit(link).path)
+        # On Windows it is /C:/data.
+        return Path(path[1:] if re.match(r"/[A-Za-z]:", path) else path)
     return (folder / unquote(link)).resolve()
 
 

@@ -44,7 +44,15 @@ class AdaptOptions:
     loop: rate and checkpoints of the training; its minutes are filled in.
     sizes: how much is looked at.
 
-    Raises ``InputError`` for a time limit that is none.
+    Raises
+    ------
+    InputError
+        For a time limit that is none.
+
+    Examples
+    --------
+    >>> AdaptOptions(minutes=30).seed
+    0
     """
 
     name: str | None = None

@@ -67,11 +67,26 @@ class _Candidate:
 def find_pairs(source: Path) -> Found:
     """Scans and corrected masks in ``source``.
 
-    ``source``: a BIDS derivative with ``*_desc-corrected_mask.nii.gz``, or a list (.tsv, .csv,
-    .txt) with the columns scan, mask and, if it likes, subject. A mask whose T1 has changed since,
-    or is not there, is left out; of two masks of one scan, the one corrected last is used.
+    A mask whose T1 has changed since, or is not there, is left out; of two masks of one scan, the
+    one corrected last is used.
 
-    Raises ``InputError`` if there is nothing, or the list cannot be read.
+    Parameters
+    ----------
+    source: a BIDS derivative with ``*_desc-corrected_mask.nii.gz``, or a list (.tsv, .csv, .txt)
+        with the columns scan, mask and, if it likes, subject.
+
+    Raises
+    ------
+    InputError
+        If there is nothing, or the list cannot be read.
+
+    Examples
+    --------
+    >>> _ = Path("masks.tsv").write_text("scan\\tmask\\n")
+    >>> find_pairs(Path("masks.tsv"))
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: ...masks.tsv: holds no corrected masks...
     """
     source = Path(os.path.abspath(source))
     if source.is_dir():

@@ -62,6 +62,11 @@ class Outcome:
     card: the local card, which stays on this machine.
     split: who was learnt from and who judged.
     facts: counts, seconds and memory.
+
+    Examples
+    --------
+    >>> Outcome.__dataclass_fields__["installed"].type
+    'Manifest | None'
     """
 
     installed: Manifest | None
@@ -80,13 +85,34 @@ def adapt(
     progress: Tell | None = None,
     cancel: Cancel | None = None,
 ) -> Outcome:
-    """Learn from the corrected masks in ``source``; see ``find_pairs``.
+    """Learn from the corrected masks in ``source``.
 
     The new model is installed only if it is better by every rule of ``verdict.judge``. A run that
     was stopped, or whose machine went away, goes on where it was when it is called in the same way.
 
-    Raises ``InputError`` for masks that cannot be used or say nothing new, too few subjects, a
-    parent that does not answer clicks, a name that is taken; ``Cancelled`` if told so.
+    Parameters
+    ----------
+    source: see ``find_pairs``.
+    options: by default an hour on the default model.
+    progress: called with stage, done and total.
+    cancel: asked between steps.
+
+    Raises
+    ------
+    InputError
+        For masks that cannot be used or say nothing new, too few subjects, a parent that does not
+        answer clicks, a name that is taken.
+    Cancelled
+        If told so.
+
+    Examples
+    --------
+    The model of this example works slice by slice:
+
+    >>> adapt(Path("derivatives"))
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: tiny: works slice by slice and does not answer clicks...
     """
     options = options or AdaptOptions()
     tell = progress or (lambda stage, done, total: None)
