@@ -18,14 +18,14 @@ from ...lesions.scorers.common import dice
 from ..heads import load_head
 from ..strokes.anatomy import Anatomy, Head
 from ..strokes.fields import chance, choose
-from ..strokes.head import Recipe, Sample, scan_of, simulate_head
+from ..strokes.head import StrokeFrequencies, Sample, scan_of, simulate_head
 from ..strokes.shapes import MaskBank
 
 # Shares of what is shown; the rest is the template.
 _CORRECTED, _OWN = 0.5, 0.3
-_AS_IT_IS = Recipe(lesion=0.0, mimics=0.0)
-_DRAWN = Recipe(lesion=1.0, mimics=0.7)
-_TEMPLATE = Recipe(lesion=0.65, mimics=1.0)
+_AS_IT_IS = StrokeFrequencies(lesion=0.0, mimics=0.0)
+_DRAWN = StrokeFrequencies(lesion=1.0, mimics=0.7)
+_TEMPLATE = StrokeFrequencies(lesion=0.65, mimics=1.0)
 # A corrected scan keeps its scanner's look this often.
 _SITE = 0.6
 # Strokes of a regression scan together; drawn again where there is less, in mL.
@@ -111,7 +111,7 @@ def regression_scan(mixture: Mixture, kind: str, number: int, seed: int) -> Regr
     head = mixture.template
     if own:
         head = load_head(mixture.heads[number % len(mixture.heads)])
-    recipe = Recipe(lesion=0.0 if kind == "healthy" else 1.0, mimics=1.0)
+    recipe = StrokeFrequencies(lesion=0.0 if kind == "healthy" else 1.0, mimics=1.0)
     for _ in range(20):
         drawn = simulate_head(g, head, mixture.anatomy, mixture.bank, recipe)
         new = drawn.lesions if drawn.own is None else drawn.lesions & ~drawn.own

@@ -42,7 +42,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPairs:
     """``pairs`` in the order of their subjects, and what was ``left_out``."""
 
     pairs: tuple[Pair, ...]
@@ -64,7 +64,7 @@ class _Candidate:
     when: str
 
 
-def find_pairs(source: Path) -> Found:
+def find_pairs(source: Path) -> FoundPairs:
     """Scans and corrected masks in ``source``.
 
     A mask whose T1 has changed since, or is not there, is left out; of two masks of one scan, the
@@ -128,7 +128,7 @@ def find_pairs(source: Path) -> Found:
                 continue
         pairs[pair.scan_sha256] = pair, when
     used = sorted((p for p, _ in pairs.values()), key=lambda p: (p.subject, str(p.mask)))
-    return Found(tuple(used), tuple(left_out))
+    return FoundPairs(tuple(used), tuple(left_out))
 
 
 def _checked(candidate: _Candidate) -> Pair | LeftOut:

@@ -33,9 +33,9 @@ from .choose import SHARES, Chosen, choose
 from .measure import Figures, answer, figures_of, find, searched_box, with_point
 from .mixing import Mixture, RegressionScan, bank_of, regression_scan
 from .options import LEAST_SUBJECTS, AdaptOptions
-from .pairs import Found, LeftOut, find_pairs
+from .pairs import FoundPairs, LeftOut, find_pairs
 from .prepare import ReadyPair, Tell, add_ventricles, prepare_pairs
-from .split import Split, split_subjects
+from .split import SubjectSplit, split_subjects
 from .verdict import Verdict, judge, tables_of
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Outcome:
     tables: tuple[Table, Table]
     left_out: tuple[LeftOut, ...]
     card: Path
-    split: Split
+    split: SubjectSplit
     facts: dict[str, Any]
 
 
@@ -138,7 +138,7 @@ class _Run:
         parent: LoadedModel,
         ancestry: Ancestry,
         name: str,
-        found: Found,
+        found: FoundPairs,
         options: AdaptOptions,
         tell: Tell,
         cancel: Cancel,
@@ -343,7 +343,7 @@ class _Run:
         model: LoadedModel,
         verdict: Verdict,
         tables: tuple[Table, Table],
-        split: Split,
+        split: SubjectSplit,
         ready: list[ReadyPair],
         facts: dict[str, Any],
     ) -> Outcome:
@@ -417,7 +417,7 @@ class _Run:
             raise Cancelled("cancelled; the same call goes on")
 
 
-def _identity(parent: Manifest, found: Found, options: AdaptOptions) -> str:
+def _identity(parent: Manifest, found: FoundPairs, options: AdaptOptions) -> str:
     """The same parent, seed and files are the same run."""
     pairs = [[p.subject, p.scan_sha256, p.mask_sha256] for p in found.pairs]
     facts = [parent.weights["sha256"], options.seed, options.name, pairs]

@@ -13,7 +13,7 @@ _SHARE = 1 / 3
 
 
 @dataclass(frozen=True)
-class Split:
+class SubjectSplit:
     """Subjects, sorted: ``learn`` is trained on, ``kept`` judges."""
 
     learn: tuple[str, ...]
@@ -31,7 +31,7 @@ def split_subjects(
     seed: int,
     learnt: Collection[str] = (),
     kept: Collection[str] = (),
-) -> Split:
+) -> SubjectSplit:
     """Who judges: those whose lot is in the lowest third, and if they are fewer than 4 the next
     ones. At least as many are learnt from.
 
@@ -62,4 +62,4 @@ def split_subjects(
     # Judges of an ancestor come first and stay; of the others no more than half judge.
     chosen = chosen[: max(LEAST_KEPT, len(order) // 2)]
     learn = [s for s in order if s not in set(chosen)]
-    return Split(tuple(sorted(learn)), tuple(sorted(chosen)))
+    return SubjectSplit(tuple(sorted(learn)), tuple(sorted(chosen)))
