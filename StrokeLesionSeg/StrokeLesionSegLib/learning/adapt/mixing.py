@@ -18,7 +18,7 @@ from ...lesions.scorers.common import dice
 from ..heads import load_head
 from ..strokes.anatomy import Anatomy, Head
 from ..strokes.fields import chance, choose
-from ..strokes.head import StrokeFrequencies, Sample, scan_of, simulate_head
+from ..strokes.head import Sample, StrokeFrequencies, scan_of, simulate_head
 from ..strokes.shapes import MaskBank
 
 # Shares of what is shown; the rest is the template.

@@ -51,6 +51,7 @@ class AdaptOptions:
 
     Examples
     --------
+    >>> from StrokeLesionSegLib.learning.adapt import AdaptOptions
     >>> AdaptOptions(minutes=30).seed
     0
     """

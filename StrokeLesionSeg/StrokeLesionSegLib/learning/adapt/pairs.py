@@ -82,6 +82,8 @@ def find_pairs(source: Path) -> FoundPairs:
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.learning.adapt import find_pairs
     >>> _ = Path("masks.tsv").write_text("scan\\tmask\\n")
     >>> find_pairs(Path("masks.tsv"))
     Traceback (most recent call last):

@@ -65,6 +65,7 @@ class Outcome:
 
     Examples
     --------
+    >>> from StrokeLesionSegLib.learning.adapt import Outcome
     >>> Outcome.__dataclass_fields__["installed"].type
     'Manifest | None'
     """
@@ -109,6 +110,8 @@ def adapt(
     --------
     The model of this example works slice by slice:
 
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.learning.adapt import adapt
     >>> adapt(Path("derivatives"))
     Traceback (most recent call last):
     ...
