@@ -30,6 +30,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES = 512 << 20
 _MOST_OF_OLD_GLIBC = 32 << 20
 
+# Whether freed memory is kept in this process.
+_keeps_freed = False
+
 
 @dataclass(frozen=True)
 class Device:
@@ -262,7 +265,18 @@ def keep_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
     kept = mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) or mallopt(_M_MMAP_THRESHOLD, _MOST_OF_OLD_GLIBC)
     # Trimming is another matter: freed blocks below the threshold should stay in any case.
     trimmed = mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-    return bool(kept and trimmed)
+    global _keeps_freed
+    _keeps_freed = bool(kept and trimmed)
+    return _keeps_freed
+
+
+def release_gaps() -> None:
+    """Give freed memory back to the system where this process keeps it; else there is none.
+
+    For the moments before much is taken: what was freed until then lies in gaps that are too small.
+    """
+    if _keeps_freed:
+        release_freed_memory()
 
 
 def release_freed_memory() -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled
 from ..images.volume import Volume
+from .device import release_gaps
 from .options import SegmentOptions
 from .placing import PlacedScan, place
 from .predictor import GridPrediction, Predictor, make_predictor
@@ -155,6 +156,7 @@ def before_network(
     with run.stage("align"):
         found = _align(volume, predictor.options.align, alignment, cancel, run)
     used = found if found is not None and found.ok else None
+    release_gaps()
     with run.stage("canonical"):
         placed = place(volume, used, predictor.grid)
     with run.stage("window"):

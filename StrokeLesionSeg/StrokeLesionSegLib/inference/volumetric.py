@@ -68,7 +68,8 @@ def head_channels(
         dtype=dtype or torch.float32,
         memory_format=torch.channels_last_3d,
     )
-    # One after the other, so that no more than one copy of the head is held beside.
+    # One after the other and in the number format that is wanted, so that little is held beside.
+    image = image.to(out.dtype)
     for n, other in enumerate((flipped, not flipped)):
         part = out[:, 8 * n : 8 * n + 8]
         if n == 1 and not mirror:

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 
 from ..brief import brief_repr
 from ..errors import Cancelled, InputError
-from .device import available_threads, choose_device, peak_memory_bytes, torch_threads
+from .device import (
+    available_threads,
+    choose_device,
+    peak_memory_bytes,
+    release_gaps,
+    torch_threads,
+)
 from .head_box import HEAD_BOX, HEAD_SHAPE, INNER_SHAPE
 from .options import SegmentOptions
 from .placing import CANONICAL, PlacedScan, TargetGrid
@@ -131,19 +137,26 @@ class WholeHeadPredictor:
         tell = progress or (lambda stage, done, of: None)
         tell("network", 0, total)
         with torch_threads(threads), self._network(prepared) as (run, format_):
-            mean = np.zeros(HEAD_SHAPE, np.float32)
-            squares = np.zeros(HEAD_SHAPE, np.float32)
-            ventricle = np.zeros(HEAD_SHAPE, np.float32)
+            # Made when they are needed: the first pass takes the most memory.
+            mean, ventricle = np.zeros((2, 1), np.float32)
+            squares = np.zeros(1, np.float32)
             dtype = torch_dtype(format_.name)
             for n, (flipped, shift) in enumerate(passes):
                 if cancel is not None and cancel():
                     raise Cancelled("cancelled in the network")
                 lesion, fluid = self._pass(run, prepared, flipped, shift, dtype)
-                # Welford's running mean and sum of squares: no pass need be kept.
-                away = lesion - mean
-                mean += away / np.float32(n + 1)
-                squares += away * (lesion - mean)
-                ventricle += fluid / np.float32(total)
+                fluid /= np.float32(total)
+                if n == 0:
+                    mean, ventricle = lesion, fluid
+                else:
+                    # Welford's running mean and sum of squares: no pass need be kept.
+                    away = lesion - mean
+                    mean += away / np.float32(n + 1)
+                    np.subtract(lesion, mean, out=lesion)
+                    squares = squares + np.multiply(lesion, away, out=away)
+                    ventricle += fluid
+                    del away
+                del lesion, fluid
                 tell("network", n + 1, total)
         if total > 1:
             uncertainty = np.sqrt(np.maximum(squares, 0) / np.float32(total))
@@ -227,6 +240,7 @@ class WholeHeadPredictor:
             format_ = _Format(name, reason)
             if name != "float32":
                 format_ = self._checked(scan, format_)
+            release_gaps()
             yield self._function(format_.name), format_
 
     def _function(self, precision: str) -> Callable[[Tensor], Tensor]:
@@ -243,7 +257,8 @@ class WholeHeadPredictor:
             reduced = precision != "float32"
             with torch.autocast(kind, dtype, enabled=reduced):
                 z = network(full)
-            return shuffle(torch.sigmoid(z.float()))[0].cpu()
+            # Put in order first, while it is small.
+            return shuffle(z)[0].float().sigmoid_().cpu()
 
         return run
 

@@ -73,8 +73,11 @@ class _Residual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
-        return F.relu(y + (x if self.skip is None else self.skip(x)))
+        # Without gradients no intermediate map is needed twice: at the finest level each has 20 MB.
+        spare = not torch.is_grad_enabled()
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)), inplace=spare)))
+        beside = x if self.skip is None else self.skip(x)
+        return F.relu(y.add_(beside) if spare else y + beside, inplace=spare)
 
 
 class VolumetricUNet(nn.Module):
@@ -127,6 +130,7 @@ class VolumetricUNet(nn.Module):
         for level in self.encoder:
             x = level(x)
             kept.append(x)
+        kept.pop()
         for n in reversed(range(len(self.decoder))):
-            x = self.decoder[n](torch.cat([self.up[n](x), kept[n]], dim=1))
+            x = self.decoder[n](torch.cat([self.up[n](x), kept.pop()], dim=1))
         return self.head(x)
