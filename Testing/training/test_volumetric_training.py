@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save_file
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.inference.click_stamp import stamp
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
-from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run, save_run
+from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run, save_mean, save_run
 from StrokeLesionSegLib.learning.clicks import TrainingClick, channels_of, clicks_on_errors
 from StrokeLesionSegLib.learning.step import StepOptions, make_batch, make_step, voxel_weight
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from stroketrain.cli import main
 from stroketrain.volumetric.heads import HeadFolder
+from stroketrain.volumetric.pack import unpack, write_pack
 from stroketrain.volumetric.page import draw_page
 from stroketrain.volumetric.trainer import TrainOptions, train
 from volumetric_support import head_folder
@@ -193,3 +194,37 @@ def test_the_page_shows_every_scan(folder: HeadFolder, tmp_path: Path) -> None:
     assert all(name.startswith("simulated") for name in names)
     with Image.open(tmp_path / "page.png") as page:
         assert page.size == (4 * (3 * 160 + 4), 2 * 192 + 4)
+
+
+def test_a_pack_is_a_folder_of_heads_again(folder: HeadFolder, tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    save_file(small().state_dict(), weights)
+    size = write_pack(folder, weights, tmp_path / "pack.zip")
+    assert size == (tmp_path / "pack.zip").stat().st_size < 2**20
+    again, start = unpack(tmp_path / "pack.zip", tmp_path / "heads")
+    assert again.names("train") == ["one"]
+    assert again.names("validation") == []
+    before, after = folder.head("one").image, again.head("one").image
+    # Halved, rounded to 64 levels and doubled: nothing moves, edges lose some sharpness.
+    inner = (slice(20, 140), slice(20, 170), slice(20, 140))
+    away = np.abs(before[inner].astype(int) - after[inner])
+    assert away.mean() < 4
+    for one, other in zip(folder.bank("train").mask(0), again.bank("train").mask(0), strict=True):
+        assert np.array_equal(one, other)
+    kept = load_file(start)
+    assert all(torch.equal(t.half(), kept[n]) for n, t in small().state_dict().items())
+    progress = train(
+        again, tmp_path / "run", TrainOptions(steps=1, workers=0, threads=1, seed=1),
+        start=start, network=small(),
+    )  # fmt: skip
+    assert progress.step == 1
+    home = load_file(save_mean(tmp_path / "run"))
+    assert {n: t.shape for n, t in home.items()} == {n: t.shape for n, t in kept.items()}
+
+
+@pytest.mark.parametrize("content", [b"no zip", b""])
+def test_a_file_that_is_no_pack_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "pack.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"pack\.zip.*no pack of heads"):
+        unpack(tmp_path / "pack.zip", tmp_path / "heads")
+    assert not (tmp_path / "heads" / "split.json").exists()

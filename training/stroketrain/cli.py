@@ -17,6 +17,7 @@ from .commands import (
     figures,
     fit,
     heads,
+    pack,
     prepare,
     release,
     simulate,
@@ -26,8 +27,8 @@ from .commands import (
 
 # In the order of the help text.
 COMMANDS = (
-    simulate, prepare, split, heads, fit, release, experiments, figures, bench, clicks, evaluate,
-    tune, export,
+    simulate, prepare, split, heads, pack, fit, release, experiments, figures, bench, clicks,
+    evaluate, tune, export,
 )  # fmt: skip
 
 

@@ -101,12 +101,39 @@ def load_run(
         ) from error
 
 
+def mean_weights(folder: Path) -> dict[str, Tensor]:
+    """The running mean of the weights that a run has saved.
+
+    Raises ``InputError`` where no run is saved.
+    """
+    try:
+        record = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        tensors = read_safetensors(folder / record["weights"])
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
+        cause = error.cause if isinstance(error, InputError) else error
+        raise InputError(
+            folder, f"holds no saved run ({cause})", "train one with stroketrain fit"
+        ) from error
+    return {n[len("mean.") :]: t for n, t in tensors.items() if n.startswith("mean.")}
+
+
+def save_mean(folder: Path) -> Path:
+    """Write the mean weights of a run to ``mean.safetensors`` in it, float16: what is sent home.
+
+    Raises ``InputError`` where no run is saved.
+    """
+    target = folder / "mean.safetensors"
+    write_safetensors(target, {n: t.half() for n, t in mean_weights(folder).items()})
+    return target
+
+
 def _fill_optimizer(
     network: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 ) -> None:
     for name, parameter in network.named_parameters():
         state = {
-            key: tensors[f"optimizer.{key}.{name}"].clone()
+            # AdamW counts its steps on the CPU wherever the weights are.
+            key: tensors[f"optimizer.{key}.{name}"].to("cpu" if key == "step" else parameter.device)
             for key in ("step", "exp_avg", "exp_avg_sq")
             if f"optimizer.{key}.{name}" in tensors
         }

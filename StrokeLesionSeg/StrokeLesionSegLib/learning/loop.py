@@ -36,7 +36,8 @@ class LoopOptions:
     ``minutes``, ``steps``: when to stop, None for never; of this sitting, or of all of them if
     ``of_all``. ``rate``: learning rate, constant after a short rise. ``fall``: share of the time at
     the end in which it falls to nothing. ``decay``: of the running mean. ``save_minutes``,
-    ``report``: minutes between checkpoints, steps between lines of the log.
+    ``report``: minutes between checkpoints, steps between lines of the log. ``device``: "cpu",
+    "cuda" or "mps"; samples come from the CPU in any case.
 
     Raises ``InputError`` for a rate or share out of range.
     """
@@ -50,6 +51,7 @@ class LoopOptions:
     weight_decay: float = 1e-2
     save_minutes: float = 10.0
     report: int = 50
+    device: str = "cpu"
     step: StepOptions = field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
@@ -89,7 +91,8 @@ def train_network(
 
     Raises ``InputError`` for runs that cannot be read or written.
     """
-    network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    device = torch.device(options.device)
+    network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     mean = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(
         network.parameters(), options.rate, weight_decay=options.weight_decay
@@ -102,8 +105,8 @@ def train_network(
     clock = _Clock(progress.seconds)
     saved = clock.seconds
     source = samples(progress.step)
-    weight = voxel_weight(Anatomy.of_template().brain)
-    template = _template()
+    weight = voxel_weight(Anatomy.of_template().brain).to(device)
+    template = _template().to(device)
     recent: list[StepResult] = []
     waited, sitting = 0.0, progress.seconds
     complete = False
@@ -120,8 +123,10 @@ def train_network(
             sample = next(source)
             waited += time.monotonic() - asked
             chosen = rng(progress.step)
+            shown = (sample.image, sample.lesions, sample.ventricles)
+            image, lesions, ventricles = (t.to(device) for t in shown)
             batch = make_batch(
-                sample.image.float(), sample.lesions, sample.ventricles, template, weight,
+                image.float(), lesions, ventricles, template, weight,
                 chosen.random() >= options.step.no_mirror,
             )  # fmt: skip
             loss, result = make_step(

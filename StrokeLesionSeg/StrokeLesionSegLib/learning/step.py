@@ -84,7 +84,10 @@ def make_batch(
     weight: Tensor,
     mirror: bool = True,
 ) -> Batch:
-    """From (160, 192, 160) image, lesions and ventricles; ``template`` (1, 1, 80, 96, 80)."""
+    """From (160, 192, 160) image, lesions and ventricles; ``template`` (1, 1, 80, 96, 80).
+
+    All on one device.
+    """
     other = mirrored(image) if mirror else torch.zeros_like(image)
     scan = torch.cat([unshuffle(image[None, None]), unshuffle(other[None, None]), template], dim=1)
     return Batch(
@@ -114,7 +117,7 @@ def make_step(
     ``mean`` is the running mean of ``network``: its answer is what clicks correct. ``teacher``: a
     network whose answer to the same input, clicks included, counts where it is right.
     """
-    extra = torch.zeros(1, 10, *INNER_SHAPE)
+    extra = torch.zeros(1, 10, *INNER_SHAPE, device=batch.scan.device)
     there = bool(batch.lesions.sum() > 0)
     guided = rng.random() < options.guided and (there or rng.random() < 0.3)
     if guided:
@@ -156,8 +159,8 @@ def _with_clicks(
 
     def click(part: Batch, before: Tensor, most: int) -> list:
         return clicks_on_errors(
-            before.mean(1)[0].numpy(),
-            part.lesions.mean(1)[0].numpy(),
+            before.mean(1)[0].cpu().numpy(),
+            part.lesions.mean(1)[0].cpu().numpy(),
             rng,
             1 + int(rng.integers(most)),
         )
@@ -183,12 +186,17 @@ def _with_clicks(
         ]
     previous = before if rng.random() < 0.85 else torch.zeros_like(before)
     k, j, i = (int(n) for n in batch.scan.shape[2:])
+
+    def channels() -> Tensor:
+        marks = channels_of(clicks, (k, j, i)).to(previous.device)
+        return torch.cat([marks[None], previous], dim=1)
+
     for _ in range(int(rng.integers(options.rounds))):
-        more = torch.cat([channels_of(clicks, (k, j, i))[None], previous], dim=1)
+        more = channels()
         previous = answer(batch, more)
         new = click(batch, previous, 2)
         clicks = clicks + new
-    return batch, torch.cat([channels_of(clicks, (k, j, i))[None], previous], dim=1)
+    return batch, channels()
 
 
 def _apart(z: Tensor, taught: Tensor, batch: Batch) -> Tensor:

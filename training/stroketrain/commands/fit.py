@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument(
         "cache",
         help="of stroketrain prepare; none with --simulate for its scans alone; with --network "
-        "volumetric the folder of stroketrain heads",
+        "volumetric the folder of stroketrain heads, or the file of stroketrain pack",
     )
     p.add_argument("out", type=Path)
     p.add_argument(
@@ -129,7 +129,10 @@ def _fit(a: argparse.Namespace) -> None:
 
 def _fit_volumetric(a: argparse.Namespace) -> None:
     """Whole heads at once; goes on where the run in ``a.out`` was stopped."""
+    from StrokeLesionSegLib.learning.checkpoint import save_mean
+
     from ..volumetric.heads import HeadFolder
+    from ..volumetric.pack import unpack
     from ..volumetric.trainer import TrainOptions, train
 
     taken = {"minutes", "steps", "lr", "guided", "workers", "seed", "start"}
@@ -144,6 +147,12 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
         value = getattr(a, name)
         return usual if value == a.plain.get_default(name) else value
 
+    heads, start = Path(a.cache), a.start
+    if heads.is_file():
+        folder, packed = unpack(heads, a.out / "heads")
+        start = start or packed
+    else:
+        folder = HeadFolder(heads)
     usual = TrainOptions()
     options = TrainOptions(
         minutes=a.minutes,
@@ -152,11 +161,21 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
         threads=a.threads or usual.threads,
         workers=given("workers", usual.workers),
         seed=given("seed", None),
+        device=_device(a.accelerator),
         save_minutes=given("save_seconds", 60 * usual.save_minutes) / 60,
         step=replace(usual.step, guided=given("guided", usual.step.guided)),
     )
-    progress = train(HeadFolder(Path(a.cache)), a.out, options, start=a.start)
+    progress = train(folder, a.out, options, start=start)
+    save_mean(a.out)
     print(f"{progress.step} steps in {progress.seconds / 60:.0f} minutes; {a.out}")
+
+
+def _device(accelerator: str) -> str:
+    """torch's name of it; "auto" is the CPU, which others may share. Raises ``InputError``."""
+    from StrokeLesionSegLib.inference.device import choose_device
+
+    names = {"auto": "cpu", "cpu": "cpu", "gpu": "cuda", "mps": "mps"}
+    return choose_device(names[accelerator]).name
 
 
 def _fit_preset(a: argparse.Namespace) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,8 @@ def train(
     young = start is None
     return train_network(
         network, run, options, samples, lambda step: rng,
-        follow_young=young, autocast=_bfloat16, tell=tell,
+        follow_young=young, tell=tell,
+        autocast=partial(torch.autocast, options.device, torch.bfloat16),
     ).progress  # fmt: skip
 
 
@@ -75,7 +76,3 @@ def load_weights(network: nn.Module, path: Path) -> None:
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise InputError(path, f"does not fit the network ({first})", "see --network") from error
-
-
-def _bfloat16() -> AbstractContextManager[object]:
-    return torch.autocast("cpu", torch.bfloat16)
