@@ -69,29 +69,6 @@ def stroke_lesion() -> Sheet:
     return sheet
 
 
-def lesion_brush() -> Sheet:
-    """A brush over the lesion."""
-    sheet = Sheet()
-    sheet.lesion(18, 30, 13)
-    sheet.line([(43, 5), (30, 20)], GREY, 7)
-    sheet.polygon([(33, 25), (25, 18), (17, 24), (14, 35), (25, 33)], ORANGE)
-    sheet.line([(33, 25), (25, 18)], WHITE, 3)
-    return sheet
-
-
-def lesion_clicks() -> Sheet:
-    """A lesion with a dot on it and a cross beside it."""
-    sheet = Sheet()
-    sheet.lesion(20, 27, 14.5)
-    sheet.disk(18, 28, 6.5, WHITE)
-    sheet.disk(18, 28, 4.6, ORANGE)
-    for ends in ([(33, 6), (45, 18)], [(45, 6), (33, 18)]):
-        sheet.line(ends, WHITE, 7)
-    for ends in ([(33, 6), (45, 18)], [(45, 6), (33, 18)]):
-        sheet.line(ends, BLUE, 4.4)
-    return sheet
-
-
 def lesion_review() -> Sheet:
     """A list of lesions, the first one ticked."""
     sheet = Sheet()
@@ -107,8 +84,6 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, draw in (
         ("StrokeLesion", stroke_lesion),
-        ("LesionBrush", lesion_brush),
-        ("LesionClicks", lesion_clicks),
         ("LesionReview", lesion_review),
     ):
         draw().save(name)

@@ -34,10 +34,14 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/segment.py
   StrokeLesionSegLib/commands/tables.py
   StrokeLesionSegLib/correction/__init__.py
+  StrokeLesionSegLib/correction/brush.py
   StrokeLesionSegLib/correction/change.py
   StrokeLesionSegLib/correction/head_map.py
   StrokeLesionSegLib/correction/merge.py
+  StrokeLesionSegLib/correction/mirror.py
+  StrokeLesionSegLib/correction/model.py
   StrokeLesionSegLib/correction/network.py
+  StrokeLesionSegLib/correction/pieces.py
   StrokeLesionSegLib/correction/robot.py
   StrokeLesionSegLib/correction/session.py
   StrokeLesionSegLib/editing/__init__.py
@@ -206,10 +210,8 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/sample_scan.py
   StrokeLesionSegLib/slicerbridge/__init__.py
   StrokeLesionSegLib/slicerbridge/editor/__init__.py
-  StrokeLesionSegLib/slicerbridge/editor/clicks.py
+  StrokeLesionSegLib/slicerbridge/editor/correct.py
   StrokeLesionSegLib/slicerbridge/editor/mirror.py
-  StrokeLesionSegLib/slicerbridge/editor/points.py
-  StrokeLesionSegLib/slicerbridge/editor/regions.py
   StrokeLesionSegLib/slicerbridge/editor/review.py
   StrokeLesionSegLib/slicerbridge/editor/store.py
   StrokeLesionSegLib/slicerbridge/editor/stroke.py
@@ -245,8 +247,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/scene/terminology.py
   StrokeLesionSegLib/slicerbridge/scene/volumes.py
   StrokeLesionSegLib/spaces.py
-  StrokeLesionSegEffects/SegmentEditorLesionBrushEffect.py
-  StrokeLesionSegEffects/SegmentEditorLesionClicksEffect.py
   StrokeLesionSegEffects/SegmentEditorLesionReviewEffect.py
   StrokeLesionSegEffects/SegmentEditorStrokeLesionEffect.py
   StrokeLesionSegEffects/__init__.py
@@ -258,8 +258,6 @@ set(MODULE_PYTHON_SCRIPTS
 
 set(MODULE_PYTHON_RESOURCES
   StrokeLesionSegLib/editing/judge.safetensors
-  StrokeLesionSegEffects/Icons/LesionBrush.png
-  StrokeLesionSegEffects/Icons/LesionClicks.png
   StrokeLesionSegEffects/Icons/LesionReview.png
   StrokeLesionSegEffects/Icons/StrokeLesion.png
   Resources/Icons/StrokeLesionSeg.png

@@ -1,19 +1,21 @@
-"""Lesion Review: the candidates in order of doubt, decided one by one from the keyboard."""
+"""Lesion Review: the pieces of the segment, largest first, decided one by one from the keyboard."""
 
+import numpy as np
 from slicer.i18n import tr as _
 from StrokeLesionSegLib.boxes import is_empty
 from StrokeLesionSegLib.slicerbridge.editor.review import Reviewer
+from StrokeLesionSegLib.slicerbridge.editor.store import map_for
+from StrokeLesionSegLib.slicerbridge.editor.target import EditGrid, resampled
 from StrokeLesionSegLib.slicerbridge.editor.views import jump
 
 from . import widgets
 from .base import LesionEffect
 
-# While the volume is being worked out, the list is made anew every so many pulses.
-LOOK_EVERY = 8
+COLOR = (1.0, 0.9, 0.2)
 
 
 class SegmentEditorLesionReviewEffect(LesionEffect):
-    """Next, accept, reject: every candidate of the model is looked at once."""
+    """Every connected piece of the segment is looked at once: keep, drop or split."""
 
     effectName = "LesionReview"
     effectTitle = _("Lesion Review")
@@ -22,220 +24,200 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
     def __init__(self, scriptedEffect):
         LesionEffect.__init__(self, scriptedEffect)
         self.reviewer = None
-        self.current = None  # id of the candidate that is looked at
+        self.current = None  # id of the piece that is looked at
+        self._key = None  # what the reviewer was made for
         self._shownBox = None
         self._phase = 0
-        self._stale = False
 
     def helpText(self):
         return "<html>" + _(
-            "Look at what the model marks, the most doubtful first. All slice views jump there.<p>"
+            "Go through the pieces of the segment, largest first, and keep, drop or split each.<br>"
             '<ul style="margin: 0">'
-            "<li><b>n:</b> next one that is open; <b>p:</b> the one before, decided or not."
-            "<li><b>a:</b> accept, the segment holds it."
-            "<li><b>x:</b> reject, it leaves the segment but stays listed."
-            "<li><b>u:</b> take the decision back."
+            "<li><b>n:</b> next piece that is undecided; <b>p:</b> the one before."
+            "<li><b>k:</b> keep it and go on."
+            "<li><b>x:</b> drop it and go on: it leaves the segment but stays listed."
             "<li><b>s:</b> split it where it is thinnest."
-            "<li><b>k:</b> run the model on it again, more thoroughly."
-            "</ul><p>One decision is one step for undo.<p>"
+            "<li><b>u:</b> take the decision back."
+            "</ul>One decision is one step for undo.<br>"
         )
 
     def shortcuts(self):
         return [
             ("n", self.onNext),
             ("p", self.onPrevious),
-            ("a", self.onAccept),
-            ("x", self.onReject),
-            ("u", self.onTakeBack),
+            ("k", self.onKeep),
+            ("x", self.onDrop),
             ("s", self.onSplit),
-            ("k", self.onRerun),
+            ("u", self.onTakeBack),
         ]
 
     # -- options ------------------------------------------------------------------------------
 
     def setupOptionsFrame(self):
         self.addStatusRow()
-        add = self.scriptedEffect.addLabeledOptionsWidget
-        self.addThresholdRow(_("Lesion probability from which a voxel counts."))
-        self.smallestSlider = widgets.slider(
-            0, 5, 0.05, 2, _("Pieces smaller than this are not listed."), " mL"
-        )
-        add(_("Smallest lesion:"), self.smallestSlider)
-        self.bind(self.smallestSlider, "SmallestMl")
         self.table = widgets.table(
-            [_("State"), _("mL"), _("Mean p"), _("Doubt"), _("R, A, S (mm)")],
-            _("Most doubtful first. Choose a row to go there."),
+            [_("mL"), _("State"), _("Mean p"), _("R, A, S (mm)")],
+            _("Largest first. Choose a row to go there."),
         )
-        self.scriptedEffect.addOptionsWidget(self.table)
-        self.countLabel = widgets.label("")
-        self.scriptedEffect.addOptionsWidget(self.countLabel)
-        self.previousButton = widgets.button(
-            _("Previous"), _("Go to the one before, decided or not (p).")
-        )
-        self.nextButton = widgets.button(_("Next"), _("Go to the next one that is open (n)."))
-        self.acceptButton = widgets.button(_("Accept"), _("This is lesion (a)."))
-        self.rejectButton = widgets.button(_("Reject"), _("This is no lesion (x)."))
-        self.backButton = widgets.button(_("Take back"), _("Take the decision back (u)."))
+        self.keepButton = widgets.button(_("Keep"), _("This is lesion; go on (k)."))
+        self.dropButton = widgets.button(_("Drop"), _("This is no lesion; go on (x)."))
         self.splitButton = widgets.button(_("Split"), _("Cut it where it is thinnest (s)."))
-        self.rerunButton = widgets.button(_("Run again"), _("Ask the model again (k)."))
+        self.previousButton = widgets.button(_("Previous"), _("Go to the one before (p)."))
+        self.nextButton = widgets.button(_("Next"), _("Go to the next undecided one (n)."))
+        self.backButton = widgets.button(_("Take back"), _("Take the decision back (u)."))
         for items in (
-            [self.previousButton, self.acceptButton, self.rejectButton, self.nextButton],
-            [self.backButton, self.splitButton, self.rerunButton],
+            [self.keepButton, self.dropButton, self.splitButton],
+            [self.previousButton, self.nextButton, self.backButton],
         ):
             self.scriptedEffect.addOptionsWidget(widgets.row(items))
-        self.addMirrorRow()
+        self.scriptedEffect.addOptionsWidget(self.table)
+        self.table.connect("currentCellChanged(int,int,int,int)", self.onRow)
         self.table.connect("cellClicked(int,int)", self.onRow)
+        self.keepButton.connect("clicked()", self.onKeep)
+        self.dropButton.connect("clicked()", self.onDrop)
+        self.splitButton.connect("clicked()", self.onSplit)
         self.previousButton.connect("clicked()", self.onPrevious)
         self.nextButton.connect("clicked()", self.onNext)
-        self.acceptButton.connect("clicked()", self.onAccept)
-        self.rejectButton.connect("clicked()", self.onReject)
         self.backButton.connect("clicked()", self.onTakeBack)
-        self.splitButton.connect("clicked()", self.onSplit)
-        self.rerunButton.connect("clicked()", self.onRerun)
-
-    def setMRMLDefaults(self):
-        self.scriptedEffect.setParameterDefault("Threshold", 0.0)
-        self.scriptedEffect.setParameterDefault("SmallestMl", 0.05)
+        self._built = True
 
     def updateGUIFromMRML(self):
-        self.showValues()
         self.refresh()
 
-    def showValues(self):
-        LesionEffect.showValues(self)
-        smallest = self.scriptedEffect.doubleParameter("SmallestMl")
-        widgets.setQuietly(self.smallestSlider, self.smallestSlider.setValue, smallest)
-
-    def updateMRMLFromGUI(self, *_args):
-        """Every widget here sets its own parameter."""
-
-    def valueMoved(self):
-        self._stale = True  # the next pulse makes the list anew
-
-    def setReady(self, ready):
-        chosen = self.candidate()
-        for item in (self.acceptButton, self.rejectButton, self.splitButton, self.rerunButton):
-            item.setEnabled(ready and chosen is not None)
-        self.backButton.setEnabled(ready and chosen is not None and chosen.state != "open")
-        many = self.reviewer is not None and bool(self.reviewer.candidates)
-        self.nextButton.setEnabled(many)
-        self.previousButton.setEnabled(many)
+    def deactivate(self):
+        LesionEffect.deactivate(self)
+        self.reviewer, self.current, self._key, self._shownBox = None, None, None, None
 
     # -- list ---------------------------------------------------------------------------------
 
-    def sessionOpened(self):
-        overlay = self.actors.newOverlay(self.entry.edit_grid)
-        overlay.set_color(1, (1.0, 0.9, 0.2), 0.5)
-        self._shownBox = None
-        self.newReviewer()
-
-    def sessionClosed(self):
-        self.reviewer = None
-        self.current = None
-        self._shownBox = None
-
-    def stateRestored(self):
-        if self.reviewer is None or self.reviewer.target != self.target():
-            self.newReviewer()
-        else:
-            self.look()
-
-    def newReviewer(self):
-        target = self.target()
-        if self.entry is None or target is None:
+    def refresh(self):
+        """Bring the list in step with the segment that is selected; cheap if nothing changed."""
+        if not self._built or not self._isActive:
             return
-        self.store.follow(self.entry, target)
-        self.reviewer = Reviewer(self.scriptedEffect, self.store, self.entry, target)
-        self.look()
+        target, key = self.target(), self.store.key(self.scriptedEffect)
+        if target is None or key is None:
+            self._key = self.reviewer = self.current = None
+            self.showList()
+            return
+        if (target, key) != self._key:
+            self.newReviewer(target, key)
+        elif self.reviewer is not None and self.reviewer.is_stale():
+            self.look()
+        else:
+            self.showButtons()
+
+    def newReviewer(self, target, key):
+        self._key, self.reviewer, self.current = (target, key), None, None
+        editor = self.scriptedEffect.parameterSetNode()
+        with self.action(True):
+            image = self.scriptedEffect.sourceVolumeImageData()
+            grid = EditGrid.from_image(image, editor.GetSegmentationNode())
+            node = map_for(editor)
+            probability = None if node is None else resampled(node, grid)
+            self.reviewer = Reviewer(self.scriptedEffect, grid, target, probability)
+            self.reviewer.look()
+            self.actors.newOverlay(grid)
+            self._shownBox = None
+            self.followTransform(grid.node)
+        self.showList()
+        if self.reviewer is not None and self.reviewer.pieces:
+            self.goTo(self.reviewer.next_open(None))
 
     def look(self):
-        """Make the list anew and keep the chosen candidate, if it is still there."""
-        if self.reviewer is None:
-            return
-        self._stale = False
-        effect = self.scriptedEffect
+        before = self.piece()
         with self.action():
-            self.reviewer.look(self.threshold(), effect.doubleParameter("SmallestMl"))
+            self.reviewer.look()
+        if before is not None and self.piece() is None:  # an undo named the pieces anew
+            self.current = self.reviewer.at(before.voxel)
         self.showList()
 
     def showList(self):
-        states = {"open": _("open"), "accepted": _("lesion"), "rejected": _("no lesion")}
+        states = {"open": _("in the segment"), "kept": _("kept"), "dropped": _("dropped")}
+        pieces = () if self.reviewer is None else self.reviewer.pieces
         rows = []
-        for c in self.reviewer.candidates:
-            place = ", ".join(f"{v:.0f}" for v in c.centroid_ras_mm)
-            rows.append(
-                (
-                    states[c.state],
-                    f"{c.volume_ml:.2f}",
-                    f"{c.mean_probability:.2f}",
-                    f"{c.doubt:.2f}",
-                    place,
-                )
-            )
+        for p in pieces:
+            grid = self.reviewer.edit_grid
+            place = ", ".join(f"{v:.0f}" for v in grid.to_world(grid.index_to_local(p.voxel)))
+            mean = "" if p.mean_probability is None else f"{p.mean_probability:.2f}"
+            rows.append((f"{p.volume_ml:.2f}", states[p.state], mean, place))
+        blocked = self.table.blockSignals(True)
         widgets.fill(self.table, rows)
-        ids = [c.id for c in self.reviewer.candidates]
+        ids = [p.id for p in pieces]
         if self.current not in ids:
             self.current = None
+            self.table.clearSelection()
         else:
             self.table.selectRow(ids.index(self.current))
-        still = sum(c.state == "open" for c in self.reviewer.candidates)
-        text = _("{count} found, {still} still to decide").format(count=len(ids), still=still)
-        if self.entry is not None and not self.entry.session.complete:
-            text += _(" (the volume is still being worked out)")
-        self.countLabel.setText(text)
-        self.showCandidate()
-        self.showStatus()
+        self.table.blockSignals(blocked)
+        self.showPiece()
+        self.showButtons()
 
-    def candidate(self):
-        """The candidate that is looked at, or None."""
+    def showButtons(self):
+        piece, target = self.piece(), self.target()
+        refusal = "" if target is None else target.refusal()
+        held = piece is not None and not refusal and piece.state != "dropped"
+        self.keepButton.setEnabled(held and piece.state != "kept")
+        self.dropButton.setEnabled(held)
+        self.splitButton.setEnabled(held and piece.voxels > 1)
+        self.backButton.setEnabled(piece is not None and not refusal and piece.state != "open")
+        pieces = () if self.reviewer is None else self.reviewer.pieces
+        self.nextButton.setEnabled(bool(pieces))
+        self.previousButton.setEnabled(bool(pieces))
+        still = sum(p.state == "open" for p in pieces)
+        volume = sum(p.volume_ml for p in pieces if p.state != "dropped")
+        if self.reviewer is None:
+            text = self.store.readiness(self.scriptedEffect).text
+        elif not pieces:
+            text = _("The segment is empty: there is nothing to review.")
+        elif still:
+            text = _("{count} pieces, {ml:.1f} mL; {still} to decide: k keep, x drop, s split.")
+        else:
+            text = _("{count} pieces, {ml:.1f} mL; all are decided.")
+        self.showStatus(refusal or text.format(count=len(pieces), ml=volume, still=still))
+
+    def piece(self):
+        """The piece that is looked at, or None."""
         if self.reviewer is None:
             return None
-        return next((c for c in self.reviewer.candidates if c.id == self.current), None)
+        return next((p for p in self.reviewer.pieces if p.id == self.current), None)
 
-    def showCandidate(self):
-        overlay = self.actors.overlay
+    def showPiece(self):
+        overlay, piece = self.actors.overlay, self.piece()
         if overlay is None:
             return
         if not is_empty(self._shownBox):
             overlay.labels[self._shownBox] = 0
         self._shownBox = None
-        if self.candidate() is not None:
-            box, mask = self.entry.session.candidate_mask(self.current)
-            overlay.labels[box] = mask
-            self._shownBox = box
+        if piece is not None:
+            overlay.labels[piece.box] = piece.mask.astype(np.uint8)
+            self._shownBox = piece.box
         overlay.changed()
         self.actors.render()
 
     def pulse(self):
-        self._phase += 1
-        working = not self.entry.session.complete
-        if self.reviewer is not None and self.reviewer.target != self.target():
-            self.newReviewer()
-        elif self._stale or (working and self._phase % LOOK_EVERY == 0):
-            self.look()
+        self.refresh()
         overlay = self.actors.overlay
         if overlay is not None:
             self.actors.layoutChanged()
-            phase = self._phase % 10
-            overlay.set_color(1, (1.0, 0.9, 0.2), 0.25 + 0.06 * min(phase, 10 - phase))
+            self._phase = (self._phase + 1) % 10
+            overlay.set_color(1, COLOR, 0.25 + 0.06 * min(self._phase, 10 - self._phase))
             self.actors.render()
-
-    def probabilityChanged(self, box):
-        if box is None:
-            self._stale = True
 
     # -- actions ------------------------------------------------------------------------------
 
-    def goTo(self, candidate):
-        if candidate is None:
+    def goTo(self, piece):
+        if piece is None:
             return
-        self.current = candidate.id
-        jump(self.entry.edit_grid, candidate.voxel_ras_mm)
+        self.current = piece.id
+        grid = self.reviewer.edit_grid
+        jump(grid, grid.index_to_local(piece.voxel))
+        # While an effect is being activated, Slicer does not tell it yet that the views moved.
+        self.actors.followAll()
         self.showList()
 
-    def onRow(self, row, _column):
-        if self.reviewer is not None and 0 <= row < len(self.reviewer.candidates):
-            self.goTo(self.reviewer.candidates[row])
+    def onRow(self, row, *_args):
+        if self.reviewer is not None and 0 <= row < len(self.reviewer.pieces):
+            self.goTo(self.reviewer.pieces[row])
 
     def onNext(self):
         if self.reviewer is not None:
@@ -245,31 +227,27 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         if self.reviewer is not None:
             self.goTo(self.reviewer.previous(self.current))
 
-    def decide(self, call, goOn, wait=False):
-        """Do something with the candidate that is looked at; then go on to the next open one."""
-        if self.reviewer is None or self.candidate() is None:
+    def decide(self, call, goOn):
+        """Do something with the piece that is looked at; then go on to the next undecided one."""
+        if self.reviewer is None or self.piece() is None:
             return
         effect = self.scriptedEffect
         if effect.confirmCurrentSegmentVisible() == effect.NotConfirmed:
             return
-        before = [c.id for c in self.reviewer.candidates if c.state == "open"]
-        with self.action(wait):
+        with self.action():
             call(self.current)
         self.showList()
-        if goOn and not self.problem and any(n != self.current for n in before):
+        if goOn and not self.problem and any(p.state == "open" for p in self.reviewer.pieces):
             self.onNext()
 
-    def onAccept(self):
-        self.decide(lambda n: self.reviewer.accept(n), True)
+    def onKeep(self):
+        self.decide(lambda n: self.reviewer.keep(n), True)
 
-    def onReject(self):
-        self.decide(lambda n: self.reviewer.reject(n), True)
+    def onDrop(self):
+        self.decide(lambda n: self.reviewer.drop(n), True)
 
     def onTakeBack(self):
         self.decide(lambda n: self.reviewer.take_back(n), False)
 
     def onSplit(self):
         self.decide(lambda n: self.reviewer.split(n), False)
-
-    def onRerun(self):
-        self.decide(lambda n: self.reviewer.rerun(n), False, True)

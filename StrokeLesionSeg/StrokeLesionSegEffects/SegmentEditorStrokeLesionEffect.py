@@ -1,23 +1,63 @@
-"""Stroke Lesion: fills the selected segment from the model, with a preview that pulses."""
+"""Stroke Lesion: clicks, strokes and a brush that correct the segment with the lesion model."""
+
+import time
 
 import numpy as np
-import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 from StrokeLesionSegLib.boxes import is_empty
-from StrokeLesionSegLib.slicerbridge.editor import write
-from StrokeLesionSegLib.slicerbridge.editor.regions import region_of, region_voxels
+from StrokeLesionSegLib.slicerbridge.editor import correct
+from StrokeLesionSegLib.slicerbridge.editor.mirror import MirrorView
+from StrokeLesionSegLib.slicerbridge.editor.store import STATE_TAG, Opening
+from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
+from StrokeLesionSegLib.slicerbridge.editor.views import (
+    brush_circle,
+    pixel_size,
+    view_plane,
+    xy_to_world,
+)
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance, get_tag
 
 from . import widgets
-from .base import ENTER, MOVE, LesionEffect
+from .base import (
+    DOUBLE,
+    KEY,
+    LEAVE,
+    LEFT_PRESS,
+    LEFT_RELEASE,
+    MOVE,
+    RIGHT_PRESS,
+    RIGHT_RELEASE,
+    WHEEL_DOWN,
+    WHEEL_UP,
+    LesionEffect,
+)
 
-# Where the sliders of probabilities begin; a lesion that has to reach so little is always kept.
-LEAST = 0.05
+OPEN_MS = 15
+# A press that moves less than this, in pixels, is a click.
+STILL = 4
+ZOOM = 0.2
+LARGER, SMALLER = ("plus", "equal"), ("minus", "underscore")
+LESION_COLOR, OTHER_COLOR = (1.0, 0.6, 0.1), (0.25, 0.7, 1.0)
+MIRRORS = ("none", "overlay", "beside")
+PREVIEW, LESION, OTHER = 1, 2, 3  # labels of the overlay
+
+_mirror = MirrorView()
+
+
+class Gesture:
+    """What happens between button down and up in one view."""
+
+    def __init__(self, viewWidget, xy, lesion, target):
+        self.viewWidget, self.start, self.lesion, self.target = viewWidget, xy, lesion, target
+        self.path = []  # local RAS mm
+        self.moved = False
+        self.stroke = None  # of the brush
+        self.taken = None  # (session's work, change) shown before it is taken
 
 
 class SegmentEditorStrokeLesionEffect(LesionEffect):
-    """Threshold on the lesion probability: whole volume, visible slice, slab or ROI."""
+    """Left says lesion, right says not lesion; the network works out the rest."""
 
     effectName = "StrokeLesion"
     effectTitle = _("Stroke Lesion")
@@ -25,377 +65,622 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def __init__(self, scriptedEffect):
         LesionEffect.__init__(self, scriptedEffect)
-        self._shownBox = None
-        self._dirty = True
-        self._phase = 0
-        self._pending = None  # what Apply waits for: (entry, target, settings, region)
+        self.entry = None
+        self.opening = None  # a session on its way
+        self.gesture = None
+        self.queue = []  # (target, voxels, lesion) that wait for the session
+        self.said = ""
+        self.seconds = 0.0  # of the last correction, from mouse release to the labelmap
+        self._failed = None  # key of a session that could not be opened
+        self._grid = None  # EditGrid of the overlay
+        self._shown = None  # mask of the threshold's preview
+        self._mouse = None  # (slice widget, xy) where the brush is
+        self._pulses = 0
+        self._marked = None
+        self.openTimer = self._timer(OPEN_MS, False, self._onOpen)
         self.previewTimer = self._timer(0, True, self.updatePreview)
 
     def helpText(self):
         return "<html>" + _(
-            "Fill the selected segment with what the lesion model finds. The preview pulses; "
-            "nothing changes before Apply.<p>"
+            "Correct the segment by clicks: the model works out the rest.<br>"
             '<ul style="margin: 0">'
-            "<li><b>Threshold:</b> lesion probability from which a voxel is taken."
-            "<li><b>Must reach:</b> a lesion is kept only if it has this probability somewhere."
-            "<li><b>Region:</b> the whole volume, the slice of the view that you used last, a "
-            "slab around it, or a region of interest. What the segment has outside of the "
-            "region stays."
-            "<li>The visible slice is worked out first; the rest follows while you scroll. "
-            "Apply waits for it if it has to."
-            "</ul><p>"
+            "<li><b>Left click:</b> this is lesion. <b>Right click</b> or <b>Ctrl + left "
+            "click:</b> this is not."
+            "<li><b>Drag:</b> many clicks as one stroke."
+            "<li><b>m:</b> brush instead of clicks. It paints where the model finds lesion, and "
+            "with the right button or Ctrl erases where it finds none. <b>Shift + mouse wheel</b> "
+            "or <b>+/-:</b> its size."
+            "<li><b>Threshold:</b> fills the segment anew from the model's probability; the "
+            "preview pulses, nothing changes before Apply."
+            "</ul>A click changes one connected region. What was painted or erased by hand changes "
+            "only where it is clicked. Each action is one step for undo.<br>"
         )
+
+    def shortcuts(self):
+        return [("m", self.onOtherMode)]
 
     # -- options ------------------------------------------------------------------------------
 
     def setupOptionsFrame(self):
         self.addStatusRow()
-        add = self.scriptedEffect.addLabeledOptionsWidget
-        self.addThresholdRow(_("Lesion probability from which a voxel is taken."), LEAST)
-        self.sureSlider = widgets.slider(
-            LEAST,
-            0.99,
-            0.01,
-            2,
-            _(
-                "A lesion is kept only if its probability is this high somewhere; below the "
-                "threshold it keeps all. Judged once the whole volume is known."
-            ),
+        self.readyButton = widgets.button("", _("Get what is missing."))
+        self.readyButton.setVisible(False)
+        self.scriptedEffect.addOptionsWidget(self.readyButton)
+        self.clickButton = widgets.toggle(
+            _("Click"), _("Left: lesion. Right or Ctrl: not lesion. Drag: many clicks.")
         )
-        add(_("Must reach:"), self.sureSlider)
-        self.regionBox = widgets.choice(
-            [
-                (_("Whole volume"), "whole"),
-                (_("Visible slice only"), "slice"),
-                (_("Slab around the visible slice"), "slab"),
-                (_("Inside a region of interest"), "roi"),
-            ],
-            _("Where the segment is filled. Outside of it, it stays as it is."),
+        self.brushButton = widgets.toggle(
+            _("Brush"), _("Paint where the model finds lesion; right or Ctrl erases (m).")
         )
-        add(_("Region:"), self.regionBox)
-        self.slabSlider = widgets.slider(
-            1, 100, 1, 0, _("Thickness of the slab, across the visible slice."), " mm"
+        self.scriptedEffect.addOptionsWidget(widgets.row([self.clickButton, self.brushButton]))
+        self.thresholdSlider = widgets.slider(
+            0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel is lesion.")
         )
-        self.slabLabel = add(_("Slab:"), self.slabSlider)
-        self.roiSelector = slicer.qMRMLNodeComboBox()
-        self.roiSelector.nodeTypes = ["vtkMRMLMarkupsROINode"]
-        self.roiSelector.noneEnabled = True
-        self.roiSelector.addEnabled = True
-        self.roiSelector.removeEnabled = False
-        self.roiSelector.setMRMLScene(slicer.mrmlScene)
-        self.roiSelector.setToolTip(_("A box in any direction. Make one here or in Markups."))
-        self.roiLabel = add(_("Region of interest:"), self.roiSelector)
-        self.smallestSlider = widgets.slider(
-            0, 5, 0.05, 2, _("Lesions smaller than this are left out."), " mL"
+        self.scriptedEffect.addLabeledOptionsWidget(_("Threshold:"), self.thresholdSlider)
+        self.cancelButton = widgets.button(_("Cancel"), _("Leave the segment as it is."))
+        self.applyButton = widgets.button(
+            _("Apply"), _("Make the segment what the model finds at this threshold.")
         )
-        add(_("Smallest lesion:"), self.smallestSlider)
-        self.largestCheck = widgets.check(
-            _("Only the largest lesion"), _("Leave out all but the largest connected piece.")
-        )
-        self.modeBox = widgets.choice(
-            [(_("Replace what is there"), "replace"), (_("Add to what is there"), "add")],
-            _("What happens to voxels that the segment has in the region."),
-        )
-        add(_("Segment:"), widgets.row([self.modeBox, self.largestCheck]))
-        self.foundLabel = widgets.label("")
-        self.scriptedEffect.addOptionsWidget(self.foundLabel)
-        self.cancelButton = widgets.button(_("Cancel"), _("Leave everything as it is."))
-        self.applyButton = widgets.button(_("Apply"), _("Fill the selected segment."))
         self.scriptedEffect.addOptionsWidget(widgets.row([self.cancelButton, self.applyButton]))
-        self.addMirrorRow()
-        self.bind(self.sureSlider, "Sure")
-        self.bind(self.smallestSlider, "SmallestMl")
-        self.bind(self.slabSlider, "SlabMm")
-        self.regionBox.connect("activated(int)", self.updateMRMLFromGUI)
-        self.modeBox.connect("activated(int)", self.updateMRMLFromGUI)
-        self.largestCheck.connect("clicked(bool)", self.updateMRMLFromGUI)
-        self.roiSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateMRMLFromGUI)
-        self.roiSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self.onRoiAdded)
+        self._addBrush()
+        self._addMirror()
+        self.readyButton.connect("clicked()", self.onReadyButton)
+        self.clickButton.connect("clicked(bool)", lambda *_: self.setMode("click"))
+        self.brushButton.connect("clicked(bool)", lambda *_: self.setMode("brush"))
+        self.thresholdSlider.connect("valueChanged(double)", self.onThreshold)
         self.applyButton.connect("clicked()", self.onApply)
         self.cancelButton.connect("clicked()", self.onCancel)
+        self._built = True
 
-    def onRoiAdded(self, roi):
-        """A new ROI has no size yet: a third of the image, in the middle of the last view."""
-        source = self.scriptedEffect.parameterSetNode().GetSourceVolumeNode()
-        if source is None or any(roi.GetSize()):
-            return
-        bounds = [0.0] * 6
-        source.GetRASBounds(bounds)
-        ends = [(bounds[2 * n], bounds[2 * n + 1]) for n in range(3)]
-        centre = [(low + high) / 2 for low, high in ends]
-        node = self.sliceNode(self.currentView())
-        if node is not None:
-            place = node.GetSliceToRAS()
-            centre = [
-                min(max(place.GetElement(n, 3), low), high) for n, (low, high) in enumerate(ends)
-            ]
-        roi.SetCenter(centre)
-        roi.SetSize([(high - low) / 3 for low, high in ends])
+    def _addBrush(self):
+        self.brushSection, rows = widgets.section(_("Brush and preview"))
+        self.diameterSlider = widgets.slider(
+            1, 100, 1, 1, _("Diameter of the brush; also Shift + mouse wheel."), " mm"
+        )
+        self.sphereCheck = widgets.check(
+            _("Sphere"), _("Paint in all directions, not in the slice only.")
+        )
+        self.followCheck = widgets.check(
+            _("Follow the first touch"),
+            _("Take the probability where the stroke begins as bound, if that is lower."),
+        )
+        self.showCheck = widgets.check(
+            _("Show a click first"),
+            _("While the button is down, show what a click changes; take it on release."),
+        )
+        rows.addRow(_("Diameter:"), self.diameterSlider)
+        rows.addRow(widgets.row([self.sphereCheck, self.followCheck]))
+        rows.addRow(self.showCheck)
+        self.scriptedEffect.addOptionsWidget(self.brushSection)
+        self.diameterSlider.connect("valueChanged(double)", self.onDiameter)
+        for item in (self.sphereCheck, self.followCheck, self.showCheck):
+            item.connect("clicked(bool)", self.onCheck)
+
+    def _addMirror(self):
+        self.mirrorSection, rows = widgets.section(_("Mirrored view"))
+        self.mirrorButtons = [
+            widgets.toggle(_("Off"), _("Show the image alone.")),
+            widgets.toggle(_("Over"), _("The image flipped from left to right, over the image.")),
+            widgets.toggle(_("Beside"), _("The flipped image beside the image.")),
+        ]
+        rows.addRow(widgets.row(self.mirrorButtons))
+        self.scriptedEffect.addOptionsWidget(self.mirrorSection)
+        for button, how in zip(self.mirrorButtons, MIRRORS, strict=True):
+            button.connect("clicked(bool)", lambda _on, how=how: self.onMirror(how))
 
     def setMRMLDefaults(self):
-        default = self.scriptedEffect.setParameterDefault
-        default("Threshold", 0.0)  # 0 and -1: the model's own, once it is known
-        default("Sure", 0.0)
-        default("Region", "whole")
-        default("SlabMm", 10.0)
-        default("SmallestMl", -1.0)
-        default("LargestOnly", 0)
-        default("Mode", "replace")
+        effect = self.scriptedEffect
+        effect.setParameterDefault("Mode", "click")
+        effect.setParameterDefault("Threshold", 0.0)  # the model's own, once it is known
+        effect.setParameterDefault("Follow", 1)
+        effect.setParameterDefault("ShowFirst", 0)
+        # Those of Paint, so that the brush keeps its size from one effect to the other.
+        effect.setCommonParameterDefault("BrushMinimumAbsoluteDiameter", 0.01)
+        effect.setCommonParameterDefault("BrushMaximumAbsoluteDiameter", 100.0)
+        effect.setCommonParameterDefault("BrushAbsoluteDiameter", 10.0)
+        effect.setCommonParameterDefault("BrushRelativeDiameter", 3.0)
+        effect.setCommonParameterDefault("BrushDiameterIsRelative", 1)
+        effect.setCommonParameterDefault("BrushSphere", 1)
 
     def updateGUIFromMRML(self):
         effect = self.scriptedEffect
-        self.showValues()
-        region = effect.parameter("Region")
-        self.regionBox.setCurrentIndex(max(0, self.regionBox.findData(region)))
-        self.modeBox.setCurrentIndex(max(0, self.modeBox.findData(effect.parameter("Mode"))))
-        self.largestCheck.setChecked(bool(effect.integerParameter("LargestOnly")))
-        node = effect.nodeReference("Roi")
-        widgets.setQuietly(self.roiSelector, self.roiSelector.setCurrentNode, node)
-        self.showRows(region)
-        self.schedulePreview()
+        brush = effect.parameter("Mode") == "brush"
+        self.clickButton.setChecked(not brush)
+        self.brushButton.setChecked(brush)
+        self.sphereCheck.setChecked(bool(effect.integerParameter("BrushSphere")))
+        self.followCheck.setChecked(bool(effect.integerParameter("Follow")))
+        self.showCheck.setChecked(bool(effect.integerParameter("ShowFirst")))
+        widgets.setQuietly(self.diameterSlider, self.diameterSlider.setValue, self.diameter())
+        self.showThreshold()
+        self.updateCircles()
         self.refresh()
 
-    def showValues(self):
-        LesionEffect.showValues(self)
-        _threshold, sure, _largest, smallest, _mode = self.settings()
-        slab = self.scriptedEffect.doubleParameter("SlabMm")
-        for slider, value in (
-            (self.sureSlider, sure),
-            (self.smallestSlider, smallest),
-            (self.slabSlider, slab),
-        ):
-            widgets.setQuietly(slider, slider.setValue, value)
-
-    def valueMoved(self):
-        self.schedulePreview()
-
-    def showRows(self, region):
-        """Only the rows that the region needs."""
-        for item in (self.slabLabel, self.slabSlider):
-            item.setVisible(region == "slab")
-        for item in (self.roiLabel, self.roiSelector):
-            item.setVisible(region == "roi")
-
-    def updateMRMLFromGUI(self, *_args):
+    def onCheck(self, *_args):
         effect = self.scriptedEffect
         node = effect.parameterSetNode()
         wasModifying = node.StartModify()
         try:
-            effect.setParameter("Region", self.regionBox.itemData(self.regionBox.currentIndex))
-            effect.setParameter("Mode", self.modeBox.itemData(self.modeBox.currentIndex))
-            effect.setParameter("LargestOnly", 1 if self.largestCheck.checked else 0)
-            effect.setNodeReference("Roi", self.roiSelector.currentNode())
+            effect.setCommonParameter("BrushSphere", 1 if self.sphereCheck.checked else 0)
+            effect.setParameter("Follow", 1 if self.followCheck.checked else 0)
+            effect.setParameter("ShowFirst", 1 if self.showCheck.checked else 0)
         finally:
             node.EndModify(wasModifying)
-        self.showRows(effect.parameter("Region"))
-        self.schedulePreview()
 
-    def setReady(self, ready):
-        self.applyButton.setEnabled(ready and self._pending is None)
-        tip = _("Fill the selected segment.") if ready else self.statusLabel.text
-        self.applyButton.setToolTip(tip)
-        if self._pending is not None:
-            share = int(100 * self._pending[0].session.fraction_done)
-            self.applyButton.setText(_("Applying when ready ({share} %)").format(share=share))
-        else:
-            self.applyButton.setText(_("Apply"))
+    def setMode(self, mode):
+        self.scriptedEffect.setParameter("Mode", mode)
+        self.updateGUIFromMRML()
 
-    # -- preview ------------------------------------------------------------------------------
+    def onOtherMode(self):
+        self.setMode("click" if self.isBrush() else "brush")
 
-    def sessionOpened(self):
-        self.actors.newOverlay(self.entry.edit_grid)
-        self._shownBox = None
-        for viewWidget in self.actors.visibleWidgets():
-            self.predictView(viewWidget)
-        self.schedulePreview()
+    def isBrush(self):
+        return self.scriptedEffect.parameter("Mode") == "brush"
 
-    def sessionClosed(self):
-        self._pending = None
+    def onMirror(self, how):
+        with self.action(True):
+            _mirror.show(how, self.entry)
+        self.refresh()
+
+    # -- session --------------------------------------------------------------------------------
+
+    def activate(self):
+        self.said, self._failed, self._shown = "", None, None
+        LesionEffect.activate(self)
 
     def deactivate(self):
-        self._pending = None
+        self._giveUpOpening()
+        self.gesture, self.entry, self._mouse, self._shown, self._grid = (
+            None,
+            None,
+            None,
+            None,
+            None,
+        )
         LesionEffect.deactivate(self)
 
-    def settings(self):
-        """(threshold, must reach, only the largest, smallest mL, mode) as they are now."""
-        effect = self.scriptedEffect
-        session = self.entry.session if self.entry is not None else None
-        sure = effect.doubleParameter("Sure")
-        smallest = effect.doubleParameter("SmallestMl")
-        if session is not None:
-            sure = sure or session.sure
-            smallest = session.min_volume_ml if smallest < 0 else smallest
-        return (
-            self.threshold(),
-            sure or LEAST,
-            bool(effect.integerParameter("LargestOnly")),
-            max(0.0, smallest),
-            effect.parameter("Mode"),
-        )
+    def refresh(self):
+        """Bring session, drawings, texts and buttons in step with what is selected; cheap."""
+        if not self._built or not self._isActive:
+            return
+        readiness = self.store.readiness(self.scriptedEffect)
+        self.entry = self.store.find(self.scriptedEffect)
+        if readiness.kind == "session":
+            self._startOpening()
+        if self.opening is not None and self.store.key(self.scriptedEffect) != self.opening.key:
+            self._giveUpOpening()
+        self._prepareOverlay()
+        self._followUndo()
+        if self.entry is not None and self.queue:
+            self._answerQueue()
+        self.showTexts(readiness)
+        self.showThreshold()
+        self.drawMarks()
 
-    def region(self):
-        """Where the segment is filled. Raises ``CannotEdit``."""
-        effect = self.scriptedEffect
-        return region_of(
-            effect.parameter("Region"),
-            self.entry.edit_grid,
-            self.currentPlane(),
-            effect.doubleParameter("SlabMm"),
-            effect.nodeReference("Roi"),
-        )
+    def _followUndo(self):
+        """Undo, redo or another segment: what was said of the last click holds no more."""
+        target = self.target()
+        work = None if self.entry is None else self.entry.works.get(target)
+        if work is not None and get_tag(target.segment, STATE_TAG) != work.texts[-1]:
+            self.said = ""
+            with self.action():
+                self.store.work(self.entry, target)
+                self.said = self.volumeText()
 
-    def schedulePreview(self):
-        """Work the preview out as soon as the events that wait are dealt with."""
-        self._dirty = True
-        if self._isActive:
+    def _startOpening(self):
+        key = self.store.key(self.scriptedEffect)
+        if self.opening is not None or key == self._failed:
+            return
+        try:
+            self.opening = Opening(self.store, self.scriptedEffect)
+            self.openTimer.start()
+        except Exception as error:
+            self.problem, self._failed = self.told(error), key
+
+    def _onOpen(self):
+        working = False
+        key = self.store.key(self.scriptedEffect)
+        with self.action():
+            working = self.opening is not None and self.opening.poll()
+        if working and not self.isSceneClosing():
+            return
+        if self.problem:
+            self._failed, self.queue = key, []
+        self.openTimer.stop()
+        self.opening = None
+        self.refresh()
+
+    def _giveUpOpening(self):
+        self.openTimer.stop()
+        if self.opening is not None:
+            self.opening.cancel()
+        self.opening, self.queue = None, []
+
+    def onReadyButton(self):
+        if self._failed is not None:
+            self._failed, self.problem = None, ""
+            self.refresh()
+        else:
+            slicer.util.selectModule("StrokeLesionSeg")
+
+    def openSession(self):
+        """Open the session and wait for it, for scripts; raises as the store does."""
+        self.store.open(self.scriptedEffect)
+        self.refresh()
+
+    def showTexts(self, readiness):
+        ready = readiness.kind == "ready"
+        failed = self._failed is not None and self._failed == self.store.key(self.scriptedEffect)
+        if self.opening is not None:
+            text = self.opening.text
+            if self.queue:
+                text += " " + _("{count} clicks wait.").format(count=len(self.queue))
+            else:
+                text += " " + _("You may click already.")
+        elif ready:
+            text = self.said or (
+                _("Paint: left adds, right or Ctrl erases.")
+                if self.isBrush()
+                else _("Click: left lesion, right or Ctrl not lesion.")
+            )
+            warnings = self.entry.session.warnings
+            text = " ".join([text, *warnings] if not self.said else [text])
+        else:
+            text = readiness.text
+        self.showStatus(text)
+        button = _("Try again") if failed else readiness.button
+        self.readyButton.setText(button)
+        self.readyButton.setVisible(bool(button))
+        moved = self._shown is not None
+        self.thresholdSlider.setEnabled(ready)
+        self.applyButton.setEnabled(ready and (moved or self.hasOwnThreshold()))
+        self.cancelButton.setEnabled(moved)
+        how = _mirror.look()
+        for button, own in zip(self.mirrorButtons, MIRRORS, strict=True):
+            button.setChecked(own == how)
+            button.setEnabled(ready)
+
+    # -- threshold ------------------------------------------------------------------------------
+
+    def hasOwnThreshold(self):
+        return self.scriptedEffect.doubleParameter("Threshold") > 0
+
+    def threshold(self):
+        """As the user has set it, else the model's own."""
+        own = self.entry.session.point.threshold if self.entry is not None else 0.5
+        return self.scriptedEffect.doubleParameter("Threshold") or own
+
+    def showThreshold(self):
+        widgets.setQuietly(self.thresholdSlider, self.thresholdSlider.setValue, self.threshold())
+
+    def onThreshold(self, value):
+        self.scriptedEffect.setParameter("Threshold", float(value))
+        if self._isActive and self.entry is not None:
             self.previewTimer.start()
 
     def updatePreview(self):
-        overlay = self.actors.overlay
-        if self.entry is None or overlay is None:
+        """Show what the model finds at the threshold."""
+        target = self.target()
+        if self.entry is None or target is None:
             return
-        self._dirty = False
-        roi = self.scriptedEffect.nodeReference("Roi")
-        events = (
-            []
-            if roi is None
-            else [
-                vtk.vtkCommand.ModifiedEvent,
-                roi.PointModifiedEvent,
-                roi.TransformModifiedEvent,
-            ]
-        )
-        self.observe("roi", roi, events, lambda *_: self.schedulePreview())
         with self.action():
-            region, settings = self.region(), self.settings()
-            box, mask = find(self.entry, region, settings)
-            if not is_empty(self._shownBox):
-                overlay.labels[self._shownBox] = 0
-            if not is_empty(box):
-                overlay.labels[box] = mask
-            self._shownBox = box
-            overlay.changed()
-            voxels = int(np.count_nonzero(mask))
-            volume = voxels * self.entry.edit_grid.grid.voxel_volume_ml
-            text = _("{ml:.2f} mL in {voxels} voxels").format(ml=volume, voxels=voxels)
-            if not self.entry.session.complete:
-                text += " " + _("so far")
-            self.foundLabel.setText(text)
-            self.pulse()
-
-    def pulse(self):
-        overlay, target = self.actors.overlay, self.target()
-        if overlay is None or target is None:
-            return
-        display = target.node.GetDisplayNode()
-        color = target.segment.GetColor()
-        if display is not None:
-            color = display.GetSegmentColor(target.segment_id)
-            self.actors.layoutChanged()
-            if self.replacesAll():
-                self.actors.hideSegment(display, target.segment_id)
-            else:
-                self.actors.showSegment()
-        self._phase = (self._phase + 1) % 10
-        overlay.set_color(
-            1, tuple(color[n] for n in range(3)), 0.4 + 0.08 * min(self._phase, 10 - self._phase)
-        )
-        self.actors.render()
-        if self._dirty:
-            self.previewTimer.start()
-
-    def replacesAll(self):
-        """Whether nothing stays of what the segment holds, so that the preview stands for it."""
-        effect = self.scriptedEffect
-        return effect.parameter("Region") == "whole" and effect.parameter("Mode") != "add"
-
-    def viewMoved(self, viewWidget):
-        if self.scriptedEffect.parameter("Region") in ("slice", "slab"):
-            self.schedulePreview()
-
-    def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
-        moved = eventId in (ENTER, MOVE) and viewWidget is not self.lastView
-        if moved and self.sliceNode(viewWidget) is not None:
-            self.lastView = viewWidget
-            self.viewMoved(viewWidget)
-        return False
-
-    def workFailed(self):
-        if self._pending is not None:
-            self._pending = None
-            self.problem += " " + _("Nothing was applied.")
-
-    def probabilityChanged(self, box):
-        if box is None or not is_empty(box):
-            # While the volume is being worked out, the pulse brings the preview up to date.
-            self._dirty = True
-        if self._pending is not None:
-            self._applyIfKnown()
-
-    # -- apply --------------------------------------------------------------------------------
+            work = self.store.work(self.entry, target)
+            self._shown = correct.found(work.session, self.threshold())
+            volume = np.count_nonzero(self._shown) * work.session.grid.voxel_volume_ml
+            self.said = _("{ml:.1f} mL at this threshold: Apply or Cancel.").format(ml=volume)
+        self._marked = None
+        self.refresh()
 
     def onApply(self):
-        effect = self.scriptedEffect
-        target = self.target()
+        target, effect = self.target(), self.scriptedEffect
         if target is None or self.entry is None:
             return
         if effect.confirmCurrentSegmentVisible() == effect.NotConfirmed:
             return
-        with self.action():
-            refusal = target.refusal()
-            if refusal:
-                raise write.CannotEdit(refusal)
-            self._pending = (self.entry, target, self.settings(), self.region())
-            self._applyIfKnown()
-        self.showStatus()
-
-    def _applyIfKnown(self):
-        """Apply to the segment that was selected when Apply was pressed, once all is known."""
-        entry, target, settings, region = self._pending
-        if not isKnown(entry, region):
-            self.workTimer.start()
-            return
-        self._pending = None
-        qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
-        try:
-            fill(self.scriptedEffect, entry, target, settings, region)
-        except write.CannotEdit as error:
-            self.problem = str(error)
-            self.showStatus()
-            return
-        finally:
-            qt.QApplication.restoreOverrideCursor()
-        self.scriptedEffect.selectEffect("")
+        with self.action(True):
+            correct.fill(effect, self.store, self.entry, target, self.threshold())
+            self._endPreview()
+            self.said = self.volumeText()
+        self.refresh()
 
     def onCancel(self):
-        self._pending = None
-        self.scriptedEffect.selectEffect("")
+        self.scriptedEffect.setParameter("Threshold", 0.0)
+        self._endPreview()
+        self.said = ""
+        self.refresh()
 
+    def _endPreview(self):
+        self._shown, self._marked = None, None
+        self.actors.showSegment()
 
-def isKnown(entry, region):
-    """Whether the whole region has its answer; whole volumes wait until all is complete."""
-    if entry.session.complete:
-        return True
-    if region.kind == "whole":
+    def volumeText(self):
+        target = self.target()
+        work = self.store.work(self.entry, target)
+        made = bool(Provenance.from_segment(target.segment).model)
+        return correct.volume_text(work, made)
+
+    # -- drawings -------------------------------------------------------------------------------
+
+    def _prepareOverlay(self):
+        """The overlay on the grid that is edited, with a session or while it is on its way."""
+        grid = None
+        if self.entry is not None:
+            grid = self.entry.edit_grid
+        elif self.opening is not None:
+            grid = self.opening.edit_grid
+        if grid is self._grid:
+            return
+        self._grid = grid
+        self.actors.clearOverlay()
+        self._shown, self._marked = None, None
+        if grid is not None:
+            overlay = self.actors.newOverlay(grid)
+            overlay.set_color(LESION, LESION_COLOR, 0.9)
+            overlay.set_color(OTHER, OTHER_COLOR, 0.9)
+            self.followTransform(grid.node)
+
+    def drawMarks(self):
+        """Clicks, those that wait too, and the preview of the threshold."""
+        overlay, target = self.actors.overlay, self.target()
+        if overlay is None or self.gesture is not None:
+            return
+        clicks = [(v, lesion) for of, vs, lesion in self.queue if of == target for v in vs]
+        if self.entry is not None and target is not None and target in self.entry.works:
+            clicks += [(c.voxel, c.lesion) for c in self.entry.works[target].session.clicks]
+        state = (target, tuple(clicks), self._shown is not None)
+        if state == self._marked:
+            return
+        self._marked = state
+        overlay.labels[:] = 0 if self._shown is None else self._shown
+        for voxel, lesion in clicks:
+            overlay.labels[mark(voxel)] = LESION if lesion else OTHER
+        overlay.changed()
+        self.actors.layoutChanged()
+        self.actors.render()
+
+    def pulse(self):
+        self.refresh()
+        overlay, target = self.actors.overlay, self.target()
+        if overlay is None:
+            return
+        self.actors.layoutChanged()
+        if self._shown is None or target is None:
+            return
+        display = target.node.GetDisplayNode()
+        if display is not None:
+            color = display.GetSegmentColor(target.segment_id)
+            self.actors.hideSegment(display, target.segment_id)
+            self._pulses = (self._pulses + 1) % 10
+            opacity = 0.4 + 0.08 * min(self._pulses, 10 - self._pulses)
+            overlay.set_color(PREVIEW, tuple(color[n] for n in range(3)), opacity)
+            self.actors.render()
+
+    def viewMoved(self, viewWidget):
+        self.updateCircles()
+
+    # -- brush ----------------------------------------------------------------------------------
+
+    def diameter(self):
+        """Of the brush in mm, in the view where it is."""
+        effect = self.scriptedEffect
+        node = self.sliceNode(self._mouse[0]) if self._mouse else None
+        if not effect.integerParameter("BrushDiameterIsRelative") or node is None:
+            return effect.doubleParameter("BrushAbsoluteDiameter")
+        window = effect.renderWindow(self._mouse[0])
+        height = window.GetScreenSize()[1] if window is not None else 1000
+        share = effect.doubleParameter("BrushRelativeDiameter") / 100.0
+        return share * height * pixel_size(node)
+
+    def onDiameter(self, value):
+        self.scriptedEffect.setCommonParameter("BrushDiameterIsRelative", 0)
+        self.scriptedEffect.setCommonParameter("BrushAbsoluteDiameter", float(value))
+        self.updateCircles()
+
+    def scale(self, factor):
+        relative = self.scriptedEffect.integerParameter("BrushDiameterIsRelative")
+        name = "BrushRelativeDiameter" if relative else "BrushAbsoluteDiameter"
+        size = self.scriptedEffect.doubleParameter(name) * factor
+        low, high = (0.2, 25.0) if relative else (0.5, 100.0)
+        self.scriptedEffect.setCommonParameter(name, min(max(size, low), high))
+        self.updateCircles()
+
+    def updateCircles(self):
+        """Draw the brush's outline where it is."""
+        if not self._isActive:
+            return
+        node = self.sliceNode(self._mouse[0]) if self._mouse and self.isBrush() else None
+        lesion = self.gesture is None or self.gesture.lesion
+        for viewWidget in self.actors.visibleWidgets():
+            circle = None
+            if node is not None:
+                circle = brush_circle(
+                    self.sliceNode(viewWidget),
+                    xy_to_world(node, self._mouse[1]),
+                    self.diameter() / 2,
+                    bool(self.scriptedEffect.integerParameter("BrushSphere")),
+                    viewWidget == self._mouse[0],
+                )
+            self.actors.circle(viewWidget, circle, LESION_COLOR if lesion else OTHER_COLOR)
+
+    # -- views ----------------------------------------------------------------------------------
+
+    def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
+        node = self.sliceNode(viewWidget)
+        if node is None or not self._isActive:
+            return False
+        if eventId == KEY or eventId in WHEEL_UP or eventId in WHEEL_DOWN:
+            return self.onSize(callerInteractor, eventId)
+        if eventId == LEAVE:
+            self._mouse = None
+            self.updateCircles()
+            return False
+        xy = callerInteractor.GetEventPosition()
+        if eventId in (LEFT_PRESS, RIGHT_PRESS, DOUBLE):
+            # VTK sends the second of two quick presses as DOUBLE; never for maximizing the view.
+            again = eventId == DOUBLE
+            if callerInteractor.GetShiftKey() or callerInteractor.GetAltKey():
+                return again
+            if self.gesture is not None:
+                return True
+            lesion = eventId != RIGHT_PRESS and not callerInteractor.GetControlKey()
+            self._mouse = (viewWidget, xy)
+            self.begin(viewWidget, xy, lesion)
+            return True
+        if eventId == MOVE:
+            self._mouse = (viewWidget, xy)
+            if self.gesture is not None:
+                self.move(viewWidget, xy)
+            if self.isBrush():
+                self.updateCircles()
+            return False
+        if eventId in (LEFT_RELEASE, RIGHT_RELEASE) and self.gesture is not None:
+            self.move(viewWidget, xy)
+            self.end()
+            return True
         return False
-    return bool(entry.session.known(region.box(entry.edit_grid.grid)).all())
+
+    def onSize(self, callerInteractor, eventId):
+        """Keys and wheel that change the brush; whether they do."""
+        if not self.isBrush():
+            return False
+        if eventId == KEY:
+            key = callerInteractor.GetKeySym()
+            larger, mine = key in LARGER, key in LARGER + SMALLER
+        else:
+            larger, mine = eventId in WHEEL_UP, bool(callerInteractor.GetShiftKey())
+        if mine:
+            self.scale(1 + ZOOM if larger else 1 - ZOOM)
+        return mine
+
+    def begin(self, viewWidget, xy, lesion):
+        """A button went down."""
+        target = self.target()
+        if target is None or self._grid is None:
+            self.refresh()
+            return
+        if not self.confirmed():
+            return
+        refusal = target.refusal()
+        if refusal:
+            self.problem = refusal
+            self.refresh()
+            return
+        self.problem = ""
+        if self._shown is not None:
+            self._endPreview()
+        self.gesture = gesture = Gesture(viewWidget, xy, lesion, target)
+        if self.isBrush():
+            if self.entry is None:
+                self.gesture = None
+                return
+            work = self.store.work(self.entry, target)
+            gesture.stroke = Stroke(
+                self._grid, work.session.probability, target, self.brush(not lesion)
+            )
+        self.move(viewWidget, xy)
+        if self.scriptedEffect.integerParameter("ShowFirst") and not self.isBrush():
+            self.showFirst()
+
+    def brush(self, erase):
+        effect = self.scriptedEffect
+        return Brush(
+            self.diameter() / 2,
+            self.threshold(),
+            bool(effect.integerParameter("BrushSphere")),
+            erase,
+            bool(effect.integerParameter("Follow")),
+        )
+
+    def move(self, viewWidget, xy):
+        """The mouse moved with the button down."""
+        gesture, node, overlay = self.gesture, self.sliceNode(viewWidget), self.actors.overlay
+        if viewWidget is not gesture.viewWidget and viewWidget != gesture.viewWidget:
+            return
+        far = max(abs(xy[0] - gesture.start[0]), abs(xy[1] - gesture.start[1])) > STILL
+        if gesture.path and not far and not gesture.moved and gesture.stroke is None:
+            return
+        gesture.moved = gesture.moved or far
+        with self.action():
+            world = xy_to_world(node, xy)
+            gesture.path.append(self._grid.to_local(world))
+            label = LESION if gesture.lesion else OTHER
+            if gesture.stroke is not None:
+                box = gesture.stroke.touch(world, view_plane(node, self._grid))
+                if overlay is not None and not is_empty(box):
+                    overlay.labels[box] = gesture.stroke.mask[box] * np.uint8(label)
+            elif overlay is not None:
+                inside = [p for p in gesture.path[-2:] if self._grid.inside(p)]
+                for voxel in correct.voxels_along(self._grid, inside) if inside else ():
+                    overlay.labels[mark(voxel)] = label
+            if overlay is not None:
+                overlay.changed()
+                self.actors.render()
+
+    def showFirst(self):
+        """What a click here would change, before it is taken."""
+        gesture, overlay = self.gesture, self.actors.overlay
+        if self.entry is None:
+            return
+        with self.action():
+            voxels = correct.voxels_along(self._grid, gesture.path[:1])
+            work = self.store.work(self.entry, gesture.target)
+            change = work.session.stroke(voxels, gesture.lesion, work.mask)
+            work.session.undo(work.mask)
+            label = LESION if gesture.lesion else OTHER
+            if overlay is not None and change.voxels:
+                overlay.labels[change.box][outline(change.changed)] = label
+                overlay.changed()
+                self.actors.render()
+
+    def end(self):
+        """The button went up: the segment changes."""
+        released = time.perf_counter()
+        gesture, self.gesture = self.gesture, None
+        self._marked = None
+        with self.action():
+            if gesture.stroke is not None:
+                self.endStroke(gesture.stroke)
+            else:
+                path = gesture.path if gesture.moved else gesture.path[:1]
+                voxels = correct.voxels_along(self._grid, path)
+                if self.entry is None:
+                    self.queue.append((gesture.target, voxels, gesture.lesion))
+                else:
+                    self.answer(gesture.target, voxels, gesture.lesion)
+        self.seconds = time.perf_counter() - released
+        self.refresh()
+
+    def answer(self, target, voxels, lesion):
+        change = correct.correct(
+            self.scriptedEffect, self.store, self.entry, target, voxels, lesion, self.threshold()
+        )
+        self.said = f"{change.sentence} {self.volumeText()}"
+
+    def _answerQueue(self):
+        waiting, self.queue = self.queue, []
+        for target, voxels, lesion in waiting:
+            with self.action():
+                self.answer(target, voxels, lesion)
+
+    def endStroke(self, stroke):
+        changed = stroke.apply(self.scriptedEffect)
+        if not changed:
+            self.said = _("The segment says so already; nothing changed.")
+        elif stroke.by_hand:
+            self.said = _("The model sees nothing here: painted as brushed. {volume}").format(
+                volume=self.volumeText()
+            )
+        else:
+            self.said = self.volumeText()
 
 
-def find(entry, region, settings):
-    """(box, mask) of what the model finds in a region; one voxel type for all callers."""
-    threshold, sure, largest, smallest, _mode = settings
-    # Keywords are fine here: this is our own Python, not a Qt call.
-    return entry.session.mask(
-        threshold, region=region, largest_only=largest, min_volume_ml=smallest, sure=sure
-    )
+def mark(voxel):
+    """The voxels that show a click: its own and the six around it, cut to indices from 0."""
+    k, j, i = voxel
+    return (slice(max(0, k), k + 1), slice(max(0, j - 1), j + 2), slice(max(0, i - 1), i + 2))
 
 
-def fill(effect, entry, target, settings, region):
-    """Fill a segment, as one step for undo. Raises ``CannotEdit``."""
-    box, mask = find(entry, region, settings)
-    write.begin(effect, target)
-    if settings[-1] == "add":
-        write.add(effect, target, entry.edit_grid, box, mask)
-    else:
-        inside = region_voxels(region, entry.edit_grid)
-        write.replace(effect, target, entry.edit_grid, inside, box, mask)
+def outline(mask):
+    """The voxels of a mask that have a neighbour outside of it."""
+    from scipy import ndimage
+
+    return mask & ~ndimage.binary_erosion(mask)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-EFFECT_NAMES = ("StrokeLesion", "LesionBrush", "LesionClicks", "LesionReview")
+EFFECT_NAMES = ("StrokeLesion", "LesionReview")
 
 
 def effectFile(name):

@@ -53,6 +53,11 @@ class SliceActors:
             drawn.follow(widget.sliceLogic().GetSliceNode())
             self.scriptedEffect.scheduleRender(widget)
 
+    def followAll(self):
+        """All views may have moved."""
+        for widget in self._overlays:
+            self.follow(widget)
+
     def layoutChanged(self):
         """Views came or went."""
         wanted = self.visibleWidgets() if self.overlay is not None else []

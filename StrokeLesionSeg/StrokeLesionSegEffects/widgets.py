@@ -66,8 +66,8 @@ def table(headers, tip):
     made.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
     made.setSelectionMode(qt.QAbstractItemView.SingleSelection)
     made.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-    made.setMinimumHeight(120)
-    made.setMaximumHeight(220)
+    made.setMinimumHeight(110)
+    made.setMaximumHeight(200)
     made.setToolTip(tip)
     made.verticalHeader().setVisible(False)
     made.horizontalHeader().setStretchLastSection(True)
@@ -96,3 +96,13 @@ def asHtml(text, strong=False):
         return ""
     escaped = html.escape(text, False)
     return f"<b>{escaped}</b>" if strong else f"<span>{escaped}</span>"
+
+
+def section(title, opened=False):
+    """A section that folds; rows go into its layout by ``addRow``."""
+    made = ctk.ctkCollapsibleButton()
+    made.text = title
+    made.collapsed = not opened
+    layout = qt.QFormLayout(made)
+    layout.setContentsMargins(4, 4, 4, 4)
+    return made, layout

@@ -26,6 +26,7 @@ CLASSES = (
     "QCheckBox",
     "QComboBox",
     "QCursor",
+    "QFormLayout",
     "QHBoxLayout",
     "QIcon",
     "QKeySequence",
@@ -158,41 +159,28 @@ class Slider(QtWidgets.QWidget):
     suffix = _of_spin(str, "suffix")
 
 
-class NodeSelector(Thing):
-    """qMRMLNodeComboBox, for the class of nodes that it is told."""
-
-    def __init__(self) -> None:
-        super().__init__(_NodeCombo())
-        object.__setattr__(self, "_node", None)
-        object.__setattr__(self, "settings", {})
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ("nodeTypes", "noneEnabled", "addEnabled", "removeEnabled"):
-            raise AttributeError(f"qMRMLNodeComboBox has no property {name!r}")
-        self.settings[name] = value
-
-    def setMRMLScene(self, scene: Any) -> None:
-        assert self.settings["nodeTypes"] == ["vtkMRMLMarkupsROINode"]
-
-    def currentNode(self) -> Any:
-        return self._node
-
-    def setCurrentNode(self, node: Any) -> None:
-        changed = node is not self._node
-        object.__setattr__(self, "_node", node)
-        combo = raw(self)
-        combo.setItemText(0, node.GetName() if node is not None else "Choose or make an ROI")
-        if changed:
-            combo.currentNodeChanged.emit(None)
-
-
-class _NodeCombo(QtWidgets.QComboBox):
-    currentNodeChanged = QtCore.Signal(object)
-    nodeAddedByUser = QtCore.Signal(object)
+class Section(QtWidgets.QFrame):
+    """ctkCollapsibleButton: a title, and what it folds away."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.addItem("Choose or make an ROI")
+        self._text, self._collapsed = "", False
+
+    def _get_text(self) -> str:
+        return self._text
+
+    def _set_text(self, value: str) -> None:
+        self._text = value
+
+    def _get_collapsed(self) -> bool:
+        return self._collapsed
+
+    def _set_collapsed(self, value: bool) -> None:
+        self._collapsed = value
+        self.setMaximumHeight(0 if value else 16777215)
+
+    text = QtCore.Property(str, _get_text, _set_text)
+    collapsed = QtCore.Property(bool, _get_collapsed, _set_collapsed)
 
 
 registered: list[Any] = []
@@ -223,7 +211,7 @@ def install(slicer: Any, monkeypatch: Any) -> Any:
     application()
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "StrokeLesionSeg"))
     contents: dict[str, dict[str, Any]] = {
-        "ctk": {"ctkSliderWidget": Maker(Slider)},
+        "ctk": {"ctkSliderWidget": Maker(Slider), "ctkCollapsibleButton": Maker(Section)},
         "SegmentEditorEffects": {
             "AbstractScriptedSegmentEditorEffect": AbstractScriptedSegmentEditorEffect
         },
@@ -236,7 +224,6 @@ def install(slicer: Any, monkeypatch: Any) -> Any:
         monkeypatch.setitem(sys.modules, name, module)
     for name in [n for n in sys.modules if n.split(".")[0] == "StrokeLesionSegEffects"]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(slicer, "qMRMLNodeComboBox", NodeSelector, raising=False)
     return importlib.import_module("StrokeLesionSegEffects")
 
 

@@ -66,7 +66,7 @@ MAY_IMPORT = {
         "report",
         "cohort",
         "cli",
-        "editing",
+        "correction",
         *PARTS,
     },
 }

@@ -15,24 +15,19 @@ import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node
 from editor_stand_in import Editor
 from map_session import BALL_MM, MapSession
-from StrokeLesionSegLib.editing import Region
+from StrokeLesionSegLib.correction.merge import merge
+from StrokeLesionSegLib.slicerbridge.editor import correct
 from StrokeLesionSegLib.slicerbridge.editor import (
     store as edit_store,
 )
 from StrokeLesionSegLib.slicerbridge.editor import (
     target as edit_target,
 )
-from StrokeLesionSegLib.slicerbridge.editor import (
-    write as edit_write,
-)
-from StrokeLesionSegLib.slicerbridge.editor.clicks import ClickWork
-from StrokeLesionSegLib.slicerbridge.editor.regions import region_voxels
 from StrokeLesionSegLib.slicerbridge.editor.review import Reviewer
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
 from StrokeLesionSegLib.slicerbridge.editor.views import view_plane
 from StrokeLesionSegLib.slicerbridge.scene import volumes
 
-OBEYED_MM = 2.0
 RANGE = (300.0, 700.0)
 MASKS = (
     "EditAllowedEverywhere",
@@ -47,7 +42,7 @@ Segments = dict[str, np.ndarray]
 
 
 class Bench:
-    """An editor with three segments, the third hidden, and a session with known answers."""
+    """An editor with three segments, the third hidden, and a session whose map is known."""
 
     def __init__(self, slicer: Any, affine: np.ndarray | None = None) -> None:
         self.slicer = slicer
@@ -63,7 +58,11 @@ class Bench:
         self.session = MapSession(probability)
         self.store = edit_store.SessionStore()
         self.entry = edit_store.Entry(
-            self.session, self.grid, edit_store._key(self.editor.node), self.volume.GetID()
+            self.session,
+            self.grid,
+            edit_store._key(self.editor.node),
+            self.volume.GetID(),
+            volumes.volume_from_node(self.volume),
         )
         self.store._entries = [self.entry]
         self.target = edit_target.EditTarget.selected(self.editor.node)
@@ -96,12 +95,6 @@ class Bench:
         centre = (affine @ np.array([*index[::-1], 1.0]))[:3]
         off = np.sqrt(((places - centre[:, None]) ** 2).sum(0))
         return off.reshape(self.probability.shape)
-
-    def component(self, threshold: float, near: tuple[int, int, int]) -> np.ndarray:
-        from scipy import ndimage
-
-        labels, _count = ndimage.label(self.probability >= threshold, np.ones((3, 3, 3)))
-        return labels == labels[near]
 
 
 # -- what Slicer has to do ------------------------------------------------------------------------
@@ -156,37 +149,18 @@ def expected(
 
 
 def fill_whole(bench: Bench) -> tuple[str, np.ndarray]:
-    box, mask = bench.session.mask(0.5)
-    edit_write.begin(bench.effect, bench.target)
-    edit_write.replace(bench.effect, bench.target, bench.grid, None, box, mask)
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.5)
     return "set", bench.probability >= 0.5
 
 
-def fill_slab(bench: Bench) -> tuple[str, np.ndarray]:
-    region = Region.slab(0, 9, 3.0)
-    box, mask = bench.session.mask(0.4, region=region)
-    edit_write.begin(bench.effect, bench.target)
-    inside = region_voxels(region, bench.grid)
-    edit_write.replace(bench.effect, bench.target, bench.grid, inside, box, mask)
-    slab = np.zeros(bench.probability.shape, bool)
-    slab[np.abs(np.arange(20) - 9) * bench.grid.grid.spacing[2] <= 1.5] = True
-    return "set", np.where(slab, bench.probability >= 0.4, bench.before["one"])
-
-
-def fill_add(bench: Bench) -> tuple[str, np.ndarray]:
-    box, mask = bench.session.mask(0.6)
-    edit_write.begin(bench.effect, bench.target)
-    edit_write.add(bench.effect, bench.target, bench.grid, box, mask)
-    return "add", bench.probability >= 0.6
-
-
 def _stroke(bench: Bench, erase: bool) -> np.ndarray:
-    stroke = Stroke(bench.entry, bench.target, Brush(6.0, 0.5, sphere=True, erase=erase))
+    brush = Brush(5.9, 0.5, sphere=True, erase=erase, follow=False)
+    stroke = Stroke(bench.grid, bench.probability, bench.target, brush)
     node = bench.slicer.util.getNodesByClass("vtkMRMLSliceNode")[0]
     index = (9, 12, 12)
     stroke.touch(bench.grid.index_to_local(index), view_plane(node, bench.grid))
-    assert stroke.apply(bench.effect, bench.store) > 0
-    return bench.distance(index) <= 6.0
+    assert stroke.apply(bench.effect) > 0
+    return bench.distance(index) <= 5.9
 
 
 def brush_paint(bench: Bench) -> tuple[str, np.ndarray]:
@@ -197,53 +171,40 @@ def brush_erase(bench: Bench) -> tuple[str, np.ndarray]:
     return "remove", _stroke(bench, True) & (bench.probability < 0.5)
 
 
-def _click(bench: Bench, index: tuple[int, int, int], positive: bool) -> np.ndarray:
-    work = ClickWork(bench.effect, bench.store, bench.entry, bench.target, 0.5)
-    work.click(bench.grid.index_to_local(index), positive, 0)
-    while work.step():
-        pass
-    return bench.distance(index)
+def _click(bench: Bench, index: tuple[int, int, int], lesion: bool) -> np.ndarray:
+    """What the rule makes of a click that the map answers."""
+    change = correct.correct(bench.effect, bench.store, bench.entry, bench.target, [index], lesion)
+    clicked = np.zeros(bench.probability.shape, bool)
+    clicked[index] = True
+    held = np.zeros_like(clicked)
+    ball = bench.distance(index) <= BALL_MM
+    changed = merge(bench.before["one"], held, bench.probability >= 0.5, ball, clicked, lesion)
+    assert change.voxels == changed.sum() > 0
+    return changed
 
 
 def click_lesion(bench: Bench) -> tuple[str, np.ndarray]:
-    return "add", _click(bench, (16, 18, 8), True) <= BALL_MM
+    return "add", _click(bench, (12, 16, 21), True)
 
 
 def click_other(bench: Bench) -> tuple[str, np.ndarray]:
-    away = _click(bench, (9, 9, 8), False)
-    turned = (away <= BALL_MM) & (bench.probability >= 0.5)
-    return "remove", (turned | (away <= OBEYED_MM)) & bench.before["one"]
+    return "remove", _click(bench, (12, 11, 15), False)
 
 
-def _review(bench: Bench, accept: bool) -> np.ndarray:
-    reviewer = Reviewer(bench.effect, bench.store, bench.entry, bench.target)
-    index = (9, 9, 8)
-    wanted = bench.component(0.5, index)
-    candidate = next(
-        c for c in reviewer.look(0.5, 0.0) if c.voxels == int(np.count_nonzero(wanted))
-    )
-    (reviewer.accept if accept else reviewer.reject)(candidate.id)
-    return wanted
-
-
-def review_accept(bench: Bench) -> tuple[str, np.ndarray]:
-    return "add", _review(bench, True)
-
-
-def review_reject(bench: Bench) -> tuple[str, np.ndarray]:
-    return "remove", _review(bench, False)
+def review_drop(bench: Bench) -> tuple[str, np.ndarray]:
+    reviewer = Reviewer(bench.effect, bench.grid, bench.target)
+    (piece,) = reviewer.look()
+    reviewer.drop(piece.id)
+    return "remove", bench.before["one"]
 
 
 ACTIONS = (
     fill_whole,
-    fill_slab,
-    fill_add,
     brush_paint,
     brush_erase,
     click_lesion,
     click_other,
-    review_accept,
-    review_reject,
+    review_drop,
 )
 
 

@@ -15,13 +15,34 @@ __getattr__, __dir__ = lazy_names(
         "Change": "change",
         "Click": "change",
         "CorrectionSession": "session",
+        "Piece": "pieces",
+        "PieceList": "pieces",
+        "footprint": "brush",
+        "floor_of": "brush",
+        "load_click_model": "model",
         "merge": "merge",
+        "mirrored_scan": "mirror",
     },
 )
 
-__all__ = ["Change", "Click", "CorrectionSession", "merge"]
+__all__ = [
+    "Change",
+    "Click",
+    "CorrectionSession",
+    "Piece",
+    "PieceList",
+    "floor_of",
+    "footprint",
+    "load_click_model",
+    "merge",
+    "mirrored_scan",
+]
 
 if TYPE_CHECKING:
+    from .brush import floor_of, footprint
     from .change import Change, Click
     from .merge import merge
+    from .mirror import mirrored_scan
+    from .model import load_click_model
+    from .pieces import Piece, PieceList
     from .session import CorrectionSession

@@ -264,6 +264,33 @@ class CorrectionSession:
         self._made = self._mask.copy()
         self._steps.clear()
 
+    def restore(self, clicks: Sequence[Click], mask: NDArray[Any]) -> None:
+        """Go on from these clicks, those of another moment, and from the mask of that moment.
+
+        None of what the mask changes by this counts as painted by hand, and nothing of it can be
+        undone here. Clicks outside of the scan are left out.
+        """
+        before = self._mask
+        self._take(mask)
+        changed = self._mask != before
+        self._made[changed] = self._mask[changed]
+        inside = [c for c in clicks if self._inside(c.voxel)]
+        self._clicks = {c.voxel: c.lesion for c in inside}
+        self._steps.clear()
+
+    def for_mask(self, mask: NDArray[Any]) -> CorrectionSession:
+        """A session for another mask of the same scan, without clicks; costs no network call."""
+        return CorrectionSession(
+            self.grid,
+            self._head,
+            self._answers,
+            self.point,
+            probability=self.probability,
+            mask=mask,
+            alignment=self.alignment,
+            warnings=self.warnings,
+        )
+
     def change_threshold(self, threshold: float) -> None:
         """Cut at another probability from now on; the mask stays as it is.
 
@@ -276,8 +303,11 @@ class CorrectionSession:
 
     # --- within ---------------------------------------------------------------------------------
 
+    def _inside(self, voxel: Voxel) -> bool:
+        return all(0 <= n < size for n, size in zip(voxel, self.grid.shape, strict=True))
+
     def _check(self, voxel: Voxel) -> None:
-        if not all(0 <= n < size for n, size in zip(voxel, self.grid.shape, strict=True)):
+        if not self._inside(voxel):
             raise InputError("click", f"voxel {voxel} is outside the scan", "Click into the image")
 
     def _take(self, mask: NDArray[Any] | None) -> None:

@@ -34,14 +34,12 @@ Four rooms; each knows those above it in this list, ``module`` and ``editor`` no
 
 ``editor``: the Segment Editor effects below their widgets
     ``target``          what an edit belongs to: segment and grid, remembered
-    ``store``           the editing session of a source volume, shared by the effects
+    ``store``           the correction sessions of a source volume, opened in the background
+    ``correct``         clicks, strokes and fills into the segment
     ``write``           voxels into a segment through Slicer's masking, overwriting and undo
     ``views``           slice views and the edited grid; overlays and the brush's outline
-    ``regions``         slice, slab or ROI as a region of the session
-    ``stroke``          a stroke of the lesion brush
-    ``clicks``          clicks and the work that they cause
-    ``points``          clicks as markups
-    ``review``          going through the candidates
+    ``stroke``          a stroke of the brush
+    ``review``          going through the pieces of a segment
     ``mirror``          the mirrored scan above the image or beside it
 
 ``i18n`` (texts in the language of Slicer) is known to all of them.

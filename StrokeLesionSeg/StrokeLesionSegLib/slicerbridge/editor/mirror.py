@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ...images.volume import Volume
 from ..scene.volumes import add_volume_node, node_by_id
 from .store import Entry
@@ -21,7 +19,7 @@ def mirrored_node(entry: Entry) -> Any:
     if node is not None and node.GetAttribute("StrokeLesionSeg.mirrorOf") == entry.source_id:
         return node
     source = node_by_id(entry.source_id)
-    volume = Volume(np.array(entry.session.mirrored()), entry.edit_grid.grid.affine)
+    volume = Volume(entry.mirrored(), entry.edit_grid.grid.affine)
     node = add_volume_node(volume, f"{source.GetName()} mirrored", like=segmentation)
     node.SetAttribute(_MARK, "mirrored")
     node.SetAttribute("StrokeLesionSeg.mirrorOf", entry.source_id)

@@ -1,164 +1,143 @@
-"""Going through the candidates of a segment: accept, reject, take back, split, run again."""
+"""Going through the pieces of a segment: keep, drop, take back, split. Needs no model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...boxes import Box, is_empty, join
+from ..scene.provenance import TAG, get_tag
 from . import write
-from .store import Entry, SessionStore
-from .target import EditTarget
+from .target import EditGrid, EditTarget
 
 if TYPE_CHECKING:
-    from ...editing import Candidate
+    from ...correction import Piece
 
-
-@dataclass(frozen=True)
-class _Change:
-    """What a decision changed in the segment, so that it can be taken back exactly."""
-
-    box: Box
-    added: NDArray[np.bool_]
-    removed: NDArray[np.bool_]
+REVIEW_TAG = "Review"
 
 
 class Reviewer:
-    """The candidates of one segment, most doubtful first.
+    """The pieces of one segment, largest first.
 
-    ``accept`` adds a candidate to the segment, ``reject`` removes it, ``take_back`` undoes either;
-    each is one step for undo.
+    ``drop`` removes a piece from the segment, ``take_back`` undoes a decision; each decision is one
+    step for undo. What was decided lies in a tag of the segment, which Slicer's undo takes along.
     """
 
-    def __init__(self, effect: Any, store: SessionStore, entry: Entry, target: EditTarget) -> None:
-        self.effect, self.store, self.entry, self.target = effect, store, entry, target
-        self.candidates: tuple[Candidate, ...] = ()
-        self._changes: dict[int, _Change] = {}
-        self._settings = (0.5, 0.0)
+    def __init__(
+        self,
+        effect: Any,
+        edit_grid: EditGrid,
+        target: EditTarget,
+        probability: NDArray[np.floating[Any]] | None = None,
+    ) -> None:
+        from ...correction import PieceList
 
-    def look(self, threshold: float, min_volume_ml: float) -> tuple[Candidate, ...]:
-        """Find the candidates of these settings anew."""
-        self._settings = (threshold, min_volume_ml)
-        self.candidates = self.entry.session.candidates(threshold, min_volume_ml)
-        # A decision that Slicer's undo took back is no longer one.
-        still = {c.id for c in self.candidates if c.state != "open"}
-        self._changes = {n: change for n, change in self._changes.items() if n in still}
-        return self.candidates
+        self.effect, self.edit_grid, self.target = effect, edit_grid, target
+        self.probability = probability
+        self._list = PieceList(edit_grid.grid)
+        self._text: str | None = None
+        self._stamp: tuple[Any, ...] = ()
 
-    def previous(self, current: int | None) -> Candidate | None:
-        """The candidate before, whatever was decided; the last one comes before the first."""
-        ids = [c.id for c in self.candidates]
-        return self.candidates[ids.index(current) - 1 if current in ids else -1] if ids else None
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """As they were found by the last ``look``."""
+        return self._list.pieces
 
-    def next_open(self, current: int | None) -> Candidate | None:
-        """The next candidate that is still open, else the next."""
-        count = len(self.candidates)
+    def is_stale(self) -> bool:
+        """Whether voxels or decisions changed since the last ``look``; cheap."""
+        return self._stamp != self._now()
+
+    def look(self) -> tuple[Piece, ...]:
+        """Find the pieces anew."""
+        stamp = self._now()
+        if stamp[0] != self._text:
+            self._text = stamp[0]
+            self._list.read_text(self._text)
+        mask = write.segment_voxels(self.target, self.edit_grid) != 0
+        self._list.look(mask, self.probability)
+        self._stamp = stamp
+        return self.pieces
+
+    def at(self, voxel: tuple[int, int, int]) -> int | None:
+        """The id of the piece that holds a voxel (k, j, i), or None."""
+        for piece in self.pieces:
+            if all(s.start <= n < s.stop for n, s in zip(voxel, piece.box, strict=True)):
+                place = tuple(n - s.start for n, s in zip(voxel, piece.box, strict=True))
+                if piece.mask[place]:
+                    return piece.id
+        return None
+
+    def previous(self, current: int | None) -> Piece | None:
+        """The piece before, whatever was decided; the last one comes before the first."""
+        ids = [p.id for p in self.pieces]
+        return self.pieces[ids.index(current) - 1 if current in ids else -1] if ids else None
+
+    def next_open(self, current: int | None) -> Piece | None:
+        """The next piece that is still open, else the next."""
+        count = len(self.pieces)
         if not count:
             return None
-        ids = [c.id for c in self.candidates]
+        ids = [p.id for p in self.pieces]
         start = ids.index(current) if current in ids else -1
-        order = [(start + n + 1) % count for n in range(count)]
-        return next(
-            (self.candidates[n] for n in order if self.candidates[n].state == "open"),
-            self.candidates[order[0]],
-        )
+        order = [self.pieces[(start + n + 1) % count] for n in range(count)]
+        return next((p for p in order if p.state == "open"), order[0])
 
-    def accept(self, candidate_id: int) -> None:
-        """The candidate is lesion: the segment holds it from now on. Raises ``CannotEdit``."""
-        self._decide(candidate_id, True)
+    def keep(self, piece_id: int) -> None:
+        """The piece was looked at and stays. Raises ``CannotEdit``."""
+        self._decide(piece_id, "kept")
 
-    def reject(self, candidate_id: int) -> None:
-        """The candidate is none: it leaves the segment. Raises ``CannotEdit``."""
-        self._decide(candidate_id, False)
+    def drop(self, piece_id: int) -> None:
+        """The piece leaves the segment, and stays listed. Raises ``CannotEdit``."""
+        self._decide(piece_id, "dropped")
 
-    def take_back(self, candidate_id: int) -> None:
-        """Make the candidate open again, with the voxels that the segment had before."""
-        state = self._state(candidate_id)
-        if state == "open":
-            return
-        change = self._changes.pop(candidate_id, None)
-        write.begin(self.effect, self.target)
-        grid = self.entry.edit_grid
-        if change is not None:
-            write.remove(self.effect, self.target, grid, change.box, change.added)
-            write.add(self.effect, self.target, grid, change.box, change.removed)
-        elif state == "rejected":  # decided before the scene was saved
-            box, mask = self.entry.session.candidate_mask(candidate_id)
-            write.add(self.effect, self.target, grid, box, mask)
-        self.entry.session.take_back(candidate_id)
-        self._done()
+    def take_back(self, piece_id: int) -> None:
+        """Make the piece open again; one that was dropped comes back. Raises ``CannotEdit``."""
+        self._decide(piece_id, "open")
 
-    def split(self, candidate_id: int) -> int:
-        """Cut a candidate in parts; returns their number. One step for undo, as voxels are."""
-        if any(c.id == candidate_id and c.voxels < 2 for c in self.candidates):
+    def split(self, piece_id: int) -> int:
+        """Cut a piece in parts; returns their number. Raises ``CannotEdit``."""
+        write.check(self.target)
+        piece = self._list.piece(piece_id)
+        if piece.state == "dropped" or piece.voxels < 2:
             return 1
         write.begin(self.effect, self.target)
-        parts = self.entry.session.split(candidate_id)
-        self._done()
-        return len(parts)
+        count = self._list.split(piece_id)
+        self._keep()
+        return count
 
-    def rerun(self, candidate_id: int) -> None:
-        """Ask the network again about one candidate; what the segment had of it follows."""
-        session, grid = self.entry.session, self.entry.edit_grid
-        refusal = self.target.refusal()
-        if refusal:
-            raise write.CannotEdit(refusal)
-        box, mask = session.candidate_mask(candidate_id)
-        old = np.asarray(mask) != 0
-        held = write.segment_voxels(self.target, grid, box)
-        had = bool((held[old] != 0).any())
-        changed = session.rerun(candidate_id)
-        if had and not is_empty(changed):
-            around = join(box, changed)
-            assert around is not None
-            inside = tuple(
-                slice(b.start - a.start, b.stop - a.start) for a, b in zip(around, box, strict=True)
-            )
-            before = np.zeros([s.stop - s.start for s in around], bool)
-            before[inside] = old
-            now = session.probability_in(around) >= self._settings[0]
-            wanted = write.segment_voxels(self.target, grid, around) != 0
-            wanted = (wanted & ~before) | _touching(now, before)
-            write.begin(self.effect, self.target)
-            write.become(self.effect, self.target, grid, around, wanted)
-        self._changes.pop(candidate_id, None)
-        self._done()
-
-    def _decide(self, candidate_id: int, lesion: bool) -> None:
-        session, grid = self.entry.session, self.entry.edit_grid
+    def _decide(self, piece_id: int, state: str) -> None:
+        piece = self._list.piece(piece_id)
+        if piece.state == state:
+            return
         write.begin(self.effect, self.target)
-        box, mask = session.candidate_mask(candidate_id)
-        before = write.segment_voxels(self.target, grid, box) != 0
-        change = write.add if lesion else write.remove
-        change(self.effect, self.target, grid, box, mask)
-        after = write.segment_voxels(self.target, grid, box) != 0
-        added, removed = after & ~before, before & ~after
-        earlier = self._changes.get(candidate_id)
-        if earlier is not None and earlier.box == box:
-            # From rejected to accepted or back: what was before the first decision counts.
-            original = (before & ~earlier.added) | earlier.removed
-            added, removed = after & ~original, original & ~after
-        self._changes[candidate_id] = _Change(box, added, removed)
-        (session.accept if lesion else session.reject)(candidate_id)
-        self._done()
+        if state == "dropped":
+            write.remove(self.effect, self.target, self.edit_grid, piece.box, piece.mask)
+        elif piece.state == "dropped":
+            write.add(self.effect, self.target, self.edit_grid, piece.box, piece.mask)
+        self._list.mark(piece_id, state)
+        self._keep()
 
-    def _state(self, candidate_id: int) -> str:
-        return next((c.state for c in self.candidates if c.id == candidate_id), "open")
+    def _keep(self) -> None:
+        """Look again, since masking may have kept a piece, and write down what was decided."""
+        mask = write.segment_voxels(self.target, self.edit_grid) != 0
+        self._list.look(mask, self.probability)
+        self._text = self._list.to_text()
+        segment = self.target.segment
+        if segment is not None and get_tag(segment, REVIEW_TAG) != self._text:
+            segment.SetTag(TAG + REVIEW_TAG, self._text)
+        self._stamp = self._now()
 
-    def _done(self) -> None:
-        self.store.keep_state(self.entry, self.target)
-        self.look(*self._settings)
+    def _now(self) -> tuple[Any, ...]:
+        import slicer
 
-
-def _touching(mask: NDArray[np.bool_], seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The connected pieces (26 neighbours) of ``mask`` that touch ``seeds``."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(mask, np.ones((3, 3, 3), int))
-    if not count:
-        return np.zeros(mask.shape, bool)
-    near = ndimage.binary_dilation(seeds, np.ones((3, 3, 3), bool))
-    return np.asarray(np.isin(labels, np.setdiff1d(labels[near], [0])))
+        segment = self.target.segment
+        if segment is None:
+            return ("", None, 0)
+        name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+        image = segment.GetRepresentation(name)
+        return (
+            get_tag(segment, REVIEW_TAG),
+            None if image is None else image.GetAddressAsString(""),
+            0 if image is None else image.GetMTime(),
+        )

@@ -1,18 +1,20 @@
-"""The editing session of a source volume: opened on demand, shared by all effects, kept in step.
+"""The correction sessions of the Segment Editor: opened in the background, kept in step.
 
-A session belongs to a source volume and the grid of a segmentation. Clicks and decisions belong
-to a segment: they are kept in a tag of it, so that they are saved with the scene and that Slicer's
-undo and redo, which restore tags, take them along.
+A session belongs to a source volume, the grid of a segmentation and one segment. Its clicks are
+kept in a tag of the segment, so that they are saved with the scene and that Slicer's undo and redo,
+which restore tags, take them along.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..engine.process import WORKERS_TURN_S
@@ -26,17 +28,19 @@ from .target import CannotEdit, EditGrid, EditTarget, resampled, volume_of_image
 from .write import segment_voxels
 
 if TYPE_CHECKING:
-    from ...editing import EditingSession
+    from ...correction import Click, CorrectionSession
+    from ...images.volume import Volume
 
-STATE_TAG = "Editing"
-_KEPT = 2  # sessions; each holds the scan, its probability and the canonical copies of both
+STATE_TAG = "Corrections"
+_KEPT = 2  # scans; each with what the network was told of it
+_SEGMENTS = 3  # sessions of one scan; each holds a mask and a probability
 
 
 @dataclass(frozen=True)
 class Readiness:
     """Whether an effect can work, what it says, and what its button does.
 
-    ``kind``: "ready", or what is missing: "source", "segment", "torch", "model", "session".
+    ``kind``: "ready", or what is missing: "source", "segment", "torch", "session".
     ``text``: a sentence for the panel. ``button``: its text; empty if there is nothing to press.
     """
 
@@ -45,60 +49,100 @@ class Readiness:
     button: str = ""
 
 
-@dataclass
-class Entry:
-    """One open session with the grid it works on."""
+@dataclass(eq=False)
+class Work:
+    """The session of one segment, and the segment's tag after each of its steps.
 
-    session: EditingSession
+    ``first_ml``: the volume of the segment before its first correction. ``mask``: the segment as it
+    was when the work was asked for, bool (K, J, I).
+    """
+
+    session: CorrectionSession
+    texts: list[str]
+    first_ml: float
+    mask: NDArray[np.bool_]
+
+    @property
+    def volume_ml(self) -> float:
+        """Of ``mask``."""
+        return float(np.count_nonzero(self.mask)) * self.session.grid.voxel_volume_ml
+
+
+@dataclass(eq=False)
+class Entry:
+    """One scan that is ready to be corrected, with the grid that it is edited on."""
+
+    session: CorrectionSession
     edit_grid: EditGrid
     key: tuple[Any, ...]
     source_id: str
-    state_of: EditTarget | None = None
-    state_text: str = ""
-    map_kept: bool = False
-    work: Any = None  # ClickWork that goes on in the session, with the clicks of its segment
-    started: bool = False  # clicks correct the segment instead of the model
-    blank: dict[str, Any] = field(default_factory=dict)  # no clicks, nothing decided
+    volume: Volume
+    works: dict[EditTarget, Work] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.blank = self.session.to_state()
+    def mirrored(self) -> NDArray[np.float32]:
+        """The scan with left and right exchanged, on the edited grid; up to some seconds."""
+        from ...correction import mirrored_scan
+
+        return mirrored_scan(self.volume, self.session.alignment)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """All that a session needs, taken from the scene: ``open`` may run in any thread."""
 
-    arguments: dict[str, Any]
+    volume: Volume
+    model: str
+    alignment: Any
+    probability: NDArray[np.float32] | None
     edit_grid: EditGrid
     key: tuple[Any, ...]
     source_id: str
 
-    def open(self, progress: Any = None, cancel: Any = None) -> EditingSession:
-        """The session; touches no node. Raises as ``EditingSession.open``."""
-        from ...editing import EditingSession
+    def open(self, progress: Any = None, cancel: Any = None) -> CorrectionSession:
+        """The session, for a mask without voxels; touches no node. Raises ``InputError``,
+        ``Cancelled``."""
+        from ...correction import CorrectionSession, load_click_model
 
-        return EditingSession.open(**self.arguments, progress=progress, cancel=cancel)
+        return CorrectionSession.open(
+            self.volume,
+            load_click_model(self.model),
+            alignment=self.alignment,
+            mask=np.zeros(self.edit_grid.grid.shape, bool),
+            probability=self.probability,
+            progress=progress,
+            cancel=cancel,
+        )
 
 
 class Opening:
     """A session that is opened in a thread while Slicer goes on; a timer calls ``poll``.
 
     Slicer's main thread keeps Python's lock, so that each poll gives the thread a short turn; the
-    alignment, which takes the seconds, works without the lock.
+    alignment and the network, which take the seconds, work without the lock.
     """
 
-    def __init__(self, store: SessionStore, effect: Any, model: str = "") -> None:
-        self._store, self._plan = store, store.plan(effect, model)
+    def __init__(self, store: SessionStore, effect: Any) -> None:
+        self._store, self._plan = store, store.plan(effect)
         self._stage, self._cancelled = "", False
-        self._session: EditingSession | None = None
+        self._session: CorrectionSession | None = None
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     @property
+    def key(self) -> tuple[Any, ...]:
+        """What it is opened for, see ``SessionStore.key``."""
+        return self._plan.key
+
+    @property
+    def edit_grid(self) -> EditGrid:
+        """The grid that is edited."""
+        return self._plan.edit_grid
+
+    @property
     def text(self) -> str:
         """What it is doing, for the panel."""
-        return STAGE_NAMES.get(self._stage, _("Preparing the model")) + " ..."
+        return STAGE_NAMES.get(self._stage, _("Loading the model")) + " ..."
 
     def poll(self) -> bool:
         """True while it works; then the store has the session. Raises what the work raised."""
@@ -108,7 +152,8 @@ class Opening:
         if self._error is not None:
             raise self._error
         if not self._cancelled and node_by_id(self._plan.source_id) is not None:
-            self._store.add(self._plan, session=self._session)
+            assert self._session is not None
+            self._store.add(self._plan, self._session)
         return False
 
     def cancel(self) -> None:
@@ -134,15 +179,24 @@ class SessionStore:
 
     # -- what there is ----------------------------------------------------------------------------
 
+    def key(self, effect: Any) -> tuple[Any, ...] | None:
+        """Equal as long as the Segment Editor shows the same scan and segmentation, both at the
+        same place; None if one of them is missing."""
+        editor = effect.parameterSetNode()
+        if editor is None or editor.GetSegmentationNode() is None:
+            return None
+        source = editor.GetSourceVolumeNode()
+        return None if source is None or source.GetImageData() is None else _key(editor)
+
     def find(self, effect: Any) -> Entry | None:
         """The open session for what the Segment Editor shows now, or None."""
-        editor = effect.parameterSetNode()
-        image = _source_image(effect)
-        if image is None:
-            return None
-        key = _key(editor)
-        for entry in self._entries:
-            if entry.key == key and entry.edit_grid.matches(image, editor.GetSegmentationNode()):
+        key = self.key(effect)
+        for entry in self._entries if key is not None else ():
+            if entry.key != key:
+                continue
+            image = _source_image(effect)
+            segmentation = effect.parameterSetNode().GetSegmentationNode()
+            if image is not None and entry.edit_grid.matches(image, segmentation):
                 return entry
         return None
 
@@ -156,72 +210,43 @@ class SessionStore:
         target = EditTarget.selected(editor)
         if target is None:
             return Readiness("segment", _("Add or select a segment first."))
-        entry = self.find(effect)
-        if entry is not None:
-            refusal = target.refusal()
-            if refusal:
-                return Readiness("segment", refusal)
-            session = entry.session
-            if session.complete:
-                return Readiness("ready", _("The probability of the whole volume is known."))
-            share = int(100 * session.fraction_done)
-            text = _("Working in the background: {share} % of the volume is known.")
-            return Readiness("ready", text.format(share=share))
+        refusal = target.refusal()
+        if refusal:
+            return Readiness("segment", refusal)
+        if self.find(effect) is not None:
+            return Readiness("ready", "")
         if not torch_state().installed:
             return Readiness(
                 "torch",
-                _(
-                    "PyTorch, which runs the model, is not installed in this Slicer yet. The "
-                    "module 'Stroke Lesion Segmentation' installs it after asking."
-                ),
+                _("PyTorch, which runs the model, is not installed in this Slicer yet."),
                 _("Open the module's set-up"),
             )
-        if not _has_model():
-            return Readiness(
-                "model",
-                _(
-                    "No model is installed. The module 'Stroke Lesion Segmentation' installs one "
-                    "from a file (section Advanced)."
-                ),
-                _("Open the module's set-up"),
-            )
-        if map_for(editor) is not None:
-            return Readiness(
-                "session",
-                _("A probability map of this volume is in the scene. Load the model to use it."),
-                _("Load the model"),
-            )
-        return Readiness(
-            "session",
-            _(
-                "There is no lesion probability for this volume yet. It is made here, slice by "
-                "slice, while you work."
-            ),
-            _("Look for lesions"),
-        )
+        return Readiness("session", "")
 
     # -- opening and closing -----------------------------------------------------------------------
 
-    def open(self, effect: Any, model: str = "", progress: Any = None, cancel: Any = None) -> Entry:
-        """The session for what the Segment Editor shows; opened if need be (a second or some).
+    def open(self, effect: Any, progress: Any = None, cancel: Any = None) -> Entry:
+        """The session for what the Segment Editor shows; opened if need be (seconds).
 
-        Raises ``InputError`` for an unusable image or model, ``Cancelled``, and ``ValueError`` if
-        there is no source volume.
+        Raises ``InputError`` for an unusable image or if no model answers clicks, ``Cancelled``,
+        and ``CannotEdit`` if there is no source volume.
         """
-        return self.find(effect) or self.add(self.plan(effect, model), progress, cancel)
+        found = self.find(effect)
+        if found is not None:
+            return found
+        plan = self.plan(effect)
+        return self.add(plan, plan.open(progress, cancel))
 
-    def plan(self, effect: Any, model: str = "") -> Plan:
-        """What ``open`` reads from the scene, and the loaded model; raises as ``open`` does."""
-        from ...inference import SegmentOptions
-        from ...models import find_model, load_model
-
+    def plan(self, effect: Any) -> Plan:
+        """What a session needs from the scene; raises as ``open`` does."""
         editor = effect.parameterSetNode()
         image = _source_image(effect)
         if image is None:
             raise CannotEdit(_("Choose a source volume first."))
         segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
         edit_grid = EditGrid.from_image(image, segmentation)
-        if np.ptp(volume_of_image(image, edit_grid).array) == 0:
+        volume = volume_of_image(image, edit_grid)
+        if np.ptp(volume.array) == 0:
             raise InputError(
                 source.GetName(),
                 _("the source volume does not overlap the segmentation's geometry"),
@@ -229,30 +254,23 @@ class SessionStore:
             )
         made = _provenance(segmentation, source)
         map_node = map_for(editor)
-        known = None if map_node is None else resampled(map_node, edit_grid)
-        name = model or made.model
-        try:
-            find_model(name or None)
-        except InputError:
-            name = ""  # the model that made the segment is not on this computer
-        arguments = {
-            "volume": volume_of_image(image, edit_grid),
-            "model": load_model(name or None),
-            "options": SegmentOptions(views=made.views or None),
-            "alignment": _alignment(made, segmentation, source),
-            "probability": known,
-        }
-        return Plan(arguments, edit_grid, _key(editor), source.GetID())
+        return Plan(
+            volume,
+            made.model,
+            _alignment(made, segmentation, source),
+            None if map_node is None else resampled(map_node, edit_grid),
+            edit_grid,
+            _key(editor),
+            source.GetID(),
+        )
 
-    def add(
-        self, plan: Plan, progress: Any = None, cancel: Any = None, session: Any = None
-    ) -> Entry:
-        """The session of a plan, opened unless it is given, as an entry from now on."""
-        session = session or plan.open(progress, cancel)
-        known = plan.arguments["probability"] is not None
-        entry = Entry(session, plan.edit_grid, plan.key, plan.source_id, map_kept=known)
+    def add(self, plan: Plan, session: CorrectionSession) -> Entry:
+        """The session of a plan as an entry from now on; its probability goes into the scene."""
+        entry = Entry(session, plan.edit_grid, plan.key, plan.source_id, plan.volume)
         self._entries = [*self._entries[1 - _KEPT :], entry]
         self._observe_scene()
+        if plan.probability is None:
+            _keep_map(entry)
         return entry
 
     def forget(self, *_: Any) -> None:
@@ -269,73 +287,89 @@ class SessionStore:
 
     # -- state kept in the segment -----------------------------------------------------------------
 
-    def follow(self, entry: Entry, target: EditTarget) -> bool:
-        """Bring the session's clicks and decisions in step with the segment's tag.
-
-        Needed when another segment was selected, and after undo, redo or loading. Returns whether
-        anything changed. A tag that makes no sense is ignored. Work that goes on for another
-        segment is finished first.
-        """
-        if entry.work is not None and entry.work.target != target:
-            entry.work.finish()
+    def work(self, entry: Entry, target: EditTarget) -> Work:
+        """The session of a segment, in step with its voxels and its tag: after undo, redo, loading,
+        and whatever other effects did. A tag that makes no sense is ignored."""
         text = get_tag(target.segment, STATE_TAG) if target.segment is not None else ""
-        if entry.state_of == target and entry.state_text == text:
-            return False
-        entry.work = None  # of clicks that were undone
+        mask = segment_voxels(target, entry.edit_grid) != 0
+        work = entry.works.pop(target, None)
+        if work is None:
+            own = entry.session if not entry.works else entry.session.for_mask(mask)
+            clicks, first_ml = self._read(entry, text)
+            own.start_from(mask)
+            own.restore(clicks, mask)
+            if math.isnan(first_ml):
+                first_ml = float(np.count_nonzero(mask)) * own.grid.voxel_volume_ml
+            work = Work(own, [text], first_ml, mask)
+            while len(entry.works) >= _SEGMENTS:
+                entry.works.pop(next(iter(entry.works)))
+        elif text != work.texts[-1]:
+            if text in work.texts:
+                while work.texts[-1] != text:
+                    work.texts.pop()
+                    work.session.undo(mask)
+            else:
+                work.session.restore(self._read(entry, text)[0], mask)
+                work.texts = [text]
+        work.mask = mask
+        entry.works[target] = work  # the one that was used last comes last
+        return work
+
+    def keep_state(self, entry: Entry, target: EditTarget, work: Work) -> None:
+        """Write the session's clicks into the segment's tag, after one step more."""
+        grid = entry.edit_grid
+        state = {
+            "clicks": [
+                [*(round(float(v), 3) for v in grid.index_to_local(c.voxel)), int(c.lesion)]
+                for c in work.session.clicks
+            ],
+            "first_ml": round(work.first_ml, 4),
+        }
+        text = json.dumps(state, separators=(",", ":"))
+        if target.segment is not None and get_tag(target.segment, STATE_TAG) != text:
+            target.segment.SetTag(TAG + STATE_TAG, text)
+        work.texts.append(text)
+
+    def _read(self, entry: Entry, text: str) -> tuple[list[Click], float]:
+        """Clicks and first volume of a tag; none and NaN if it holds none."""
+        from ...correction import Click
+
         try:
-            state = json.loads(text) if text else entry.blank
-            entry.session.restore(state)
-        except (InputError, ValueError, KeyError, TypeError):
-            state = entry.blank
-            entry.session.restore(state)
-        # The starting mask itself is not kept: the segment as it is now takes its place.
-        started = bool(state.get("from_mask"))
-        other = started and entry.state_of != target
-        if entry.session.takes_clicks and (started != entry.started or other):
-            start = segment_voxels(target, entry.edit_grid) if started else None
-            entry.session.start_from(start)
-            entry.started = started
-        entry.state_of, entry.state_text = target, text
-        return True
+            state = json.loads(text) if text else {}
+            clicks = []
+            for r, a, s, lesion in state.get("clicks", []):
+                k, j, i = np.rint(entry.edit_grid.local_to_index((r, a, s))).astype(int)
+                clicks.append(Click((int(k), int(j), int(i)), bool(lesion)))
+            return clicks, float(state.get("first_ml", math.nan))
+        except (ValueError, TypeError, AttributeError):
+            return [], math.nan
 
-    def keep_state(self, entry: Entry, target: EditTarget) -> None:
-        """Write the session's clicks and decisions into the segment's tag."""
-        text = json.dumps(entry.session.to_state(), sort_keys=True, separators=(",", ":"))
-        segment = target.segment
-        if segment is not None and get_tag(segment, STATE_TAG) != text:
-            segment.SetTag(TAG + STATE_TAG, text)
-        entry.state_of, entry.state_text = target, text
 
-    def keep_map(self, entry: Entry) -> Any | None:
-        """Put a finished probability into the scene, once, for other effects, the module and the
-        saved scene; returns the node that was added."""
-        import slicer
+def _keep_map(entry: Entry) -> None:
+    """Put the probability into the scene, for other effects, the module and the saved scene."""
+    from ...images.volume import Volume
 
-        if entry.map_kept or not entry.session.complete:
-            return None
-        entry.map_kept = True
-        segmentation = entry.edit_grid.node
-        source = slicer.mrmlScene.GetNodeByID(entry.source_id)
-        if segmentation is None or source is None or maps_of(segmentation)[0] is not None:
-            return None
-        from ...images.volume import Volume
-
-        probability = np.array(entry.session.probability)
-        node = add_map(Volume(probability, entry.edit_grid.grid.affine), source, "probability")
-        node.SetAndObserveTransformNodeID(segmentation.GetTransformNodeID())
-        segmentation.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
-        return node
+    segmentation, source = entry.edit_grid.node, node_by_id(entry.source_id)
+    if segmentation is None or source is None or maps_of(segmentation)[0] is not None:
+        return
+    probability = np.array(entry.session.probability)
+    node = add_map(Volume(probability, entry.edit_grid.grid.affine), source, "probability")
+    node.SetAndObserveTransformNodeID(segmentation.GetTransformNodeID())
+    segmentation.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
 
 
 def map_for(editor: Any) -> Any | None:
-    """The probability node that belongs to the edited segmentation, or to another result of the
-    same source volume; None if there is none."""
-    own = maps_of(editor.GetSegmentationNode())[0]
-    if own is not None:
-        return own
-    source = editor.GetSourceVolumeNode()
-    other = find_segmentation(source) if source is not None else None
-    return maps_of(other)[0]
+    """The probability node of the edited segmentation, if that was made on the source volume, or of
+    another result of the same source volume; None if there is none."""
+    import slicer
+
+    segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
+    if source is None:
+        return None
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    of = segmentation.GetNodeReferenceID(role)
+    own = maps_of(segmentation)[0] if of in (None, "", source.GetID()) else None
+    return own if own is not None else maps_of(find_segmentation(source))[0]
 
 
 _store: SessionStore | None = None
@@ -385,15 +419,6 @@ def _transform_time(node: Any) -> int:
         time = max(time, int(node.GetTransformToWorldMTime()))
         node = node.GetParentTransformNode()
     return time
-
-
-def _has_model() -> bool:
-    from ...models import list_models
-
-    try:
-        return bool(list_models([]))
-    except (InputError, OSError):
-        return False
 
 
 def _provenance(segmentation: Any, source: Any) -> Provenance:

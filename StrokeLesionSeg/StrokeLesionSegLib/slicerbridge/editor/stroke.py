@@ -1,4 +1,4 @@
-"""A stroke of the lesion brush: touches between button down and up, one change of the segment."""
+"""A stroke of the brush: touches between button down and up, one change of the segment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from ...boxes import Box, is_empty, join
 from . import write
-from .store import Entry, SessionStore
-from .target import EditTarget
+from .target import EditGrid, EditTarget
 from .views import ViewPlane
 
 # Touches lie this part of the radius apart along a stroke.
@@ -27,66 +26,94 @@ class Brush:
 
     radius_mm: float
     threshold: float
-    sphere: bool = False
+    sphere: bool = True
     erase: bool = False
-    follow: bool = False
+    follow: bool = True
 
 
 class Stroke:
-    """Collects the voxels of one stroke; the segment changes when it is applied."""
+    """Collects the voxels of one stroke; the segment changes when it is applied.
 
-    def __init__(self, entry: Entry, target: EditTarget, brush: Brush) -> None:
-        self.entry, self.target, self.brush = entry, target, brush
-        self.mask = np.zeros(entry.edit_grid.grid.shape, np.uint8)
+    Where the model has nothing to say about all that was touched, all of it counts, as with
+    Slicer's own brush; ``by_hand`` says so.
+    """
+
+    def __init__(
+        self,
+        edit_grid: EditGrid,
+        probability: NDArray[np.floating],
+        target: EditTarget,
+        brush: Brush,
+    ) -> None:
+        self.edit_grid, self.target, self.brush = edit_grid, target, brush
+        self._probability = probability
+        self._touched = np.zeros(edit_grid.grid.shape, bool)
+        self._chosen = np.zeros(edit_grid.grid.shape, bool)
         self.box: Box | None = None
         self._last: NDArray[np.float64] | None = None
         self._floor: float | None = None
 
+    @property
+    def by_hand(self) -> bool:
+        """Whether the model has nothing to say about what was touched."""
+        return self.box is not None and not self._chosen[self.box].any()
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The voxels that the stroke is about, (K, J, I)."""
+        return self._touched if self.by_hand else self._chosen
+
     def touch(self, world: Sequence[float], plane: ViewPlane) -> Box | None:
         """Paint from the last touch to here (scene RAS mm); returns the box of what was touched."""
-        edit_grid, brush = self.entry.edit_grid, self.brush
+        from ...correction import floor_of, footprint
+
+        edit_grid, brush = self.edit_grid, self.brush
         here = edit_grid.to_local(world)
         radius = brush.radius_mm * self._scale(world, here)
         if self._last is None:
             points = [here]
-            if brush.follow:
-                self._floor = self.entry.session.probability_at(here)
+            if brush.follow and edit_grid.inside(here):
+                k, j, i = np.rint(edit_grid.local_to_index(here)).astype(int)
+                self._floor = float(self._probability[k, j, i])
         else:
             count = int(np.ceil(np.linalg.norm(here - self._last) / (_STEP * radius)))
             points = [self._last + (here - self._last) * n / count for n in range(1, count + 1)]
         self._last = here
+        bound = floor_of(brush.threshold, self._floor)
         touched: Box | None = None
         for point in points:
-            box, mask = self.entry.session.dab(
-                point,
-                radius,
-                sphere=brush.sphere,
-                normal_ras=plane.normal,
-                threshold=brush.threshold,
-                floor_from=self._floor,
-                erase=brush.erase,
+            box, ball = footprint(
+                edit_grid.grid, point, radius, None if brush.sphere else plane.normal
             )
-            if not is_empty(box):
-                self.mask[box] |= mask.astype(np.uint8)
-                touched = join(touched, box)
+            if is_empty(box):
+                continue
+            likely = self._probability[box] >= bound
+            self._touched[box] |= ball
+            self._chosen[box] |= ball & (~likely if brush.erase else likely)
+            touched = join(touched, box)
         self.box = join(self.box, touched)
         return touched
 
     def _scale(self, world: Sequence[float], here: NDArray[np.float64]) -> float:
         """Local mm for a mm of the scene, where a transform scales."""
-        if self.entry.edit_grid.node.GetTransformNodeID() is None:
+        node = self.edit_grid.node
+        if node is None or node.GetTransformNodeID() is None:
             return 1.0
-        steps = [self.entry.edit_grid.to_local(np.array(world) + step) for step in np.eye(3)]
+        steps = [self.edit_grid.to_local(np.array(world) + step) for step in np.eye(3)]
         return float(np.mean([np.linalg.norm(step - here) for step in steps]))
 
-    def apply(self, effect: Any, store: SessionStore) -> int:
-        """Change the segment, as one step for undo; returns how many voxels the stroke held.
-
-        Raises ``CannotEdit``.
-        """
-        if self.box is None or not self.mask[self.box].any():
+    def apply(self, effect: Any) -> int:
+        """Change the segment, as one step for undo; returns how many voxels changed. Nothing is
+        no step. Raises ``CannotEdit``."""
+        if self.box is None:
+            return 0
+        mask, box = self.mask, self.box
+        held = write.segment_voxels(self.target, self.edit_grid, box) != 0
+        changed = mask[box] & (held if self.brush.erase else ~held)
+        if not changed.any():
             return 0
         write.begin(effect, self.target)
-        change = write.remove if self.brush.erase else write.add
-        change(effect, self.target, self.entry.edit_grid, self.box, self.mask[self.box])
-        return int(np.count_nonzero(self.mask[self.box]))
+        put = write.remove if self.brush.erase else write.add
+        # All of it, not only what changed: other segments give way where the stroke went.
+        put(effect, self.target, self.edit_grid, box, mask[box])
+        return int(np.count_nonzero(changed))

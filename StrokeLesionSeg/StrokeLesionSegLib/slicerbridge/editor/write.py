@@ -62,11 +62,16 @@ def segment_voxels(
     return result
 
 
-def begin(effect: Any, target: EditTarget) -> None:
-    """One step for undo starts here. Raises ``CannotEdit`` if the segment may not be changed."""
+def check(target: EditTarget) -> None:
+    """Raises ``CannotEdit`` if the segment may not be changed."""
     refusal = target.refusal()
     if refusal:
         raise CannotEdit(refusal)
+
+
+def begin(effect: Any, target: EditTarget) -> None:
+    """One step for undo starts here. Raises ``CannotEdit`` if the segment may not be changed."""
+    check(target)
     effect.saveStateForUndo()
 
 

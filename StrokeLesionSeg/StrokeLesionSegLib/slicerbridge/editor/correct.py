@@ -1,0 +1,119 @@
+"""Clicks, strokes and fills: what the session answers, into the segment.
+
+Every user action is one step for Slicer's undo; one that changes nothing is none. Slicer's masking
+and overwriting have the last word, see ``write``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...boxes import bounding_box, whole_box
+from ..i18n import tr as _
+from . import write
+from .store import Entry, SessionStore, Work
+from .target import CannotEdit, EditGrid, EditTarget
+
+if TYPE_CHECKING:
+    from ...correction import Change
+
+Voxel = tuple[int, int, int]
+
+
+def correct(
+    effect: Any,
+    store: SessionStore,
+    entry: Entry,
+    target: EditTarget,
+    voxels: Sequence[Voxel],
+    lesion: bool,
+    threshold: float | None = None,
+) -> Change:
+    """Say that ``voxels`` are lesion or are not, as one click or stroke; the segment follows.
+
+    ``threshold``: where the answer is cut, by default as before.
+
+    Raises ``CannotEdit`` for a segment that must not be changed, ``InputError`` for voxels outside
+    of the scan; then nothing happens.
+    """
+    write.check(target)
+    work = store.work(entry, target)
+    if threshold is not None:
+        work.session.change_threshold(threshold)
+    change = work.session.stroke(voxels, lesion, work.mask)
+    if change.voxels:
+        write.begin(effect, target)
+        put = write.add if lesion else write.remove
+        put(effect, target, entry.edit_grid, change.box, change.changed)
+    store.keep_state(entry, target, work)
+    return change
+
+
+def fill(
+    effect: Any, store: SessionStore, entry: Entry, target: EditTarget, threshold: float
+) -> int:
+    """Make the segment what the model finds at a threshold, knowing the clicks; returns its voxels.
+
+    What a hand painted goes; voxels that were clicked are as clicked. Raises ``CannotEdit``.
+    """
+    work = store.work(entry, target)
+    mask = found(work.session, threshold)
+    write.begin(effect, target)
+    write.replace(effect, target, entry.edit_grid, None, whole_box(mask.shape), mask)
+    work.session.start_from(write.segment_voxels(target, entry.edit_grid))
+    store.keep_state(entry, target, work)
+    work.texts = work.texts[-1:]
+    return int(np.count_nonzero(mask))
+
+
+def found(session: Any, threshold: float) -> Any:
+    """What the model finds at a threshold, knowing the clicks: bool (K, J, I)."""
+    from ...lesions import find_lesions
+    from ...operating_point import OperatingPoint
+
+    own = session.point
+    point = OperatingPoint.at(
+        threshold, own.second_threshold, own.min_volume_ml, own.min_mean_probability
+    )
+    probability = session.probability
+    box = bounding_box(probability >= threshold)
+    mask = np.zeros(session.grid.shape, bool)
+    if box is not None:
+        mask[box] = find_lesions(probability[box], session.grid.affine, point).mask != 0
+    for click in session.clicks:
+        mask[click.voxel] = click.lesion
+    return mask
+
+
+def voxels_along(edit_grid: EditGrid, path: Sequence[Any]) -> list[Voxel]:
+    """The voxels that a path of local points passes, in order, each once; those outside of the
+    image are left out. Raises ``CannotEdit`` if none lies in it."""
+    indices = [edit_grid.local_to_index(point) for point in path]
+    places = indices[:1]
+    for here in indices[1:]:
+        steps = max(1, int(np.ceil(2 * np.abs(here - places[-1]).max())))
+        start = places[-1]
+        places += [start + (here - start) * n / steps for n in range(1, steps + 1)]
+    shape = edit_grid.grid.shape
+    found: dict[Voxel, None] = {}
+    for place in places:
+        k, j, i = (int(n) for n in np.rint(place))
+        if all(0 <= n < size for n, size in zip((k, j, i), shape, strict=True)):
+            found[k, j, i] = None
+    if not found:
+        raise CannotEdit(_("That is outside of the image."))
+    return list(found)
+
+
+def volume_text(work: Work, made_by_model: bool) -> str:
+    """The segment's volume while it is corrected: "12.4 mL, +1.1 since the automatic mask"."""
+    text = _("{ml:.1f} mL").format(ml=work.volume_ml)
+    change = work.volume_ml - work.first_ml
+    if abs(change) < 0.05:
+        return text
+    if made_by_model:
+        return text + _(", {change:+.1f} since the automatic mask").format(change=change)
+    return text + _(", {change:+.1f} by corrections").format(change=change)
