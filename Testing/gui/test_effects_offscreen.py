@@ -530,7 +530,7 @@ def test_review_from_the_keyboard(desk: Any) -> None:
     off = edit_views.world_to_xy(node, grid.to_world(grid.index_to_local(pieces[0].voxel)))[2]
     assert abs(off) < 1e-3, "the views jumped there"
     assert (effect.actors.overlay.labels != 0).sum() == pieces[0].voxels
-    # Slicer tells nothing of views that move during activation: the overlay is cut there all the same.
+    # Slicer tells nothing of views that move during activation: the overlay is cut there too.
     drawn = effect.actors._overlays[one.layout.sliceWidget("Red")]
     middle = drawn.reslice.GetResliceTransform().TransformPoint(100, 100, 0)
     np.testing.assert_allclose(middle[2], pieces[0].voxel[0], atol=1e-3)
