@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boxes import Box, bounding_box, extents, intersect, is_empty, outside, whole_box, within
+from ..brief import brief_repr
 from ..images.volume import Grid
 from .change import Voxel
 
@@ -56,6 +57,7 @@ class Piece:
     mean_probability: float | None
     voxel: Voxel
     part: bool = False
+    __repr__ = brief_repr
 
     @property
     def voxels(self) -> int:

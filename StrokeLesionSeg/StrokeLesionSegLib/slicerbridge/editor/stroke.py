@@ -83,7 +83,10 @@ class Stroke:
         touched: Box | None = None
         for point in points:
             box, ball = footprint(
-                edit_grid.grid, point, radius, None if brush.sphere else plane.normal
+                edit_grid.grid,
+                point,
+                radius,
+                None if brush.sphere else np.asarray(plane.normal, np.float64),
             )
             if is_empty(box):
                 continue
