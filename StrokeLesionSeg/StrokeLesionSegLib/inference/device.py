@@ -276,7 +276,7 @@ def release_gaps() -> None:
     For the moments before much is taken: what was freed until then lies in gaps that are too small.
     """
     if _keeps_freed:
-        release_freed_memory()
+        _trim()
 
 
 def release_freed_memory() -> bool:
@@ -285,6 +285,10 @@ def release_freed_memory() -> bool:
     For long runs under :func:`keep_freed_memory`: scans of different sizes, in several threads,
     leave gaps that fit no later one, and resident memory would creep up. glibc (Linux) only.
     """
+    return _trim()
+
+
+def _trim() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
