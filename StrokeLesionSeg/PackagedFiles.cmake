@@ -72,7 +72,9 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/formats/checks.py
   StrokeLesionSegLib/images/formats/compressed.py
   StrokeLesionSegLib/images/formats/dicom.py
+  StrokeLesionSegLib/images/formats/dicom_pixels.py
   StrokeLesionSegLib/images/formats/dicom_seg.py
+  StrokeLesionSegLib/images/formats/dicom_series.py
   StrokeLesionSegLib/images/formats/foreign.py
   StrokeLesionSegLib/images/formats/itk_formats.py
   StrokeLesionSegLib/images/formats/mgh.py

@@ -25,5 +25,12 @@ class InputError(Exception):
         return " ".join(text.split())
 
 
+#: Cause and remedy of a link whose target is not there, as DataLad and git-annex leave them.
+NOWHERE = (
+    "is a link that leads nowhere (DataLad, git-annex: its content has not been fetched)",
+    "Fetch it, e.g. with datalad get, or copy the file itself",
+)
+
+
 class Cancelled(Exception):
     """The caller's cancel hook said stop; nothing was written."""

@@ -338,7 +338,7 @@ ks = tuple(range(SHAPE[0]))
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty folder": (lambda f: f, "no DICOM images"),
     "folder without images": (_nothing, "no DICOM images"),
-    "only CT": (lambda f: _series(f, storage=CT), "no MR images (12 x CT)"),
+    "only CT": (lambda f: _series(f, storage=CT), "12 x CT, CT Image Storage"),
     "few slices": (lambda f: _series(f, ks=tuple(range(5))), "8 or more slices"),
     "one file": (_one_file, "8 or more slices"),
     "missing slice": (lambda f: _series(f, ks=(*ks[:5], *ks[6:])), "1 slice(s) missing between"),

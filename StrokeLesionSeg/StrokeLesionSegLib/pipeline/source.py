@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import NOWHERE, InputError
 
 
 def check_source(source: Path) -> None:
@@ -30,6 +30,8 @@ def check_source(source: Path) -> None:
             with open(source, "rb"):
                 pass
     except FileNotFoundError:
+        if source.is_symlink():
+            raise InputError(source, *NOWHERE) from None
         raise InputError(source, "there is no such file or folder", "Check the path") from None
     except PermissionError:
         raise InputError(source, "may not be read", "Ask its owner for permission") from None

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...brief import brief_repr
-from ...errors import InputError
+from ...errors import NOWHERE, InputError
 from .checks import MAX_VOXELS, checked_scan
-from .itk_formats import LPS_TO_RAS, itk_reason
+from .dicom_pixels import EXPORT as _EXPORT
+from .dicom_pixels import classic_pixels, enhanced_pixels
+from .dicom_series import SEQUENCE_KEYWORDS, missing_slices, other_component
+from .itk_formats import LPS_TO_RAS
 from .scan import Scan
 from .size_limits import DEFLATE_LIMIT, check_deflated
 
@@ -44,8 +48,10 @@ _TAGS = [
     "PhotometricInterpretation", "NumberOfFrames", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept", "BitsStored",
     "PixelRepresentation", "InstanceNumber", "BitsAllocated", "PixelData",
+    "SliceThickness", "SpacingBetweenSlices", "ImagesInAcquisition", *SEQUENCE_KEYWORDS,
 ]  # fmt: skip
-_EXPORT = "Export the series again, or convert it to NIfTI (for instance with dcm2niix)"
+# More series than this are not listed in a message.
+_LISTED = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +68,8 @@ class _Slice:
     spacing: tuple[float, float] | None  # between rows, between columns
     slope: float = 1.0
     intercept: float = 0.0
+    number: int | None = None  # of the instance
+    pitch: float | None = None  # SpacingBetweenSlices, or else SliceThickness, in mm
 
     __repr__ = brief_repr
 
@@ -73,10 +81,14 @@ class _Series:
     slices: list[_Slice] = field(default_factory=list)
     enhanced: bool = False
     refused: str = ""  # why its pixels cannot be used at all
+    kind: str = ""  # "phase image" and so on, for what is no magnitude image
+    notes: list[str] = field(default_factory=list)
+    promised: int = 0  # images that the header says there are
 
     def describe(self) -> str:
         name = self.facts.get("SeriesDescription") or "no description"
-        return f'"{name}" ({len(self.slices)} images, UID {self.uid})'
+        kind = f", {self.kind}s" if self.kind else ""
+        return f'"{name}" ({len(self.slices)} images{kind}, UID {self.uid})'
 
 
 def read_dicom(path: Path, *, series: str | None = None) -> Scan:
@@ -93,8 +105,14 @@ def read_dicom(path: Path, *, series: str | None = None) -> Scan:
     """
     found = _collect(path)
     chosen = _choose(path, found, series)
-    slices, affine, notes = _stack(path, chosen)
-    array = _enhanced_pixels(path, slices) if chosen.enhanced else _classic_pixels(path, slices)
+    left_out = _left_out(chosen, found)
+    slices, affine, notes = _stack(path, chosen, left_out)
+    files = list(dict.fromkeys(s.file for s in slices))
+    if chosen.enhanced:
+        scaled = [(s.frame, s.slope, s.intercept) for s in slices]
+        array = enhanced_pixels(path, files, (slices[0].rows, slices[0].columns), scaled)
+    else:
+        array = classic_pixels(path, files)
     facts = dict(chosen.facts)
     if chosen.enhanced:
         facts["files"] = (os.fspath(slices[0].file),)
@@ -108,7 +126,7 @@ def read_dicom(path: Path, *, series: str | None = None) -> Scan:
         array,
         affine,
         format="dicom",
-        warnings=tuple(notes),
+        warnings=(*chosen.notes, *left_out, *notes),
         header={"dtype": facts.pop("stored"), "series": facts},
     )
 
@@ -142,13 +160,20 @@ def _collect_series(path: Path) -> dict[str, _Series]:
     for file in _files(path):
         try:
             with file.open("rb") as stream:
-                if stream.read(132)[128:] != b"DICM":
-                    continue
-            _refuse_bomb(file)
+                start = stream.read(132)
+            marked = start[128:] == b"DICM"
+            if not marked and not _begins_as_dicom(start):
+                continue
+            if marked:
+                _refuse_bomb(file)
             # Deferred: the pixels stay on the disk, only their length becomes known.
-            header = pydicom.dcmread(file, defer_size=512, specific_tags=_TAGS)
+            header = pydicom.dcmread(file, defer_size=512, specific_tags=_TAGS, force=not marked)
         except InvalidDicomError:
             continue
+        except FileNotFoundError as error:
+            if file.is_symlink():
+                raise InputError(file, *NOWHERE) from error
+            raise InputError(file, "it is gone", "Copy the series again") from error
         except PermissionError:
             unreadable.append(file)
             continue
@@ -171,13 +196,25 @@ def _collect_series(path: Path) -> dict[str, _Series]:
     if not found:
         if others:
             kinds = ", ".join(f"{n} x {k}" for k, n in sorted(others.items()))
-            raise InputError(path, f"holds no MR images ({kinds})", "Give the T1-weighted series")
+            raise InputError(
+                path, f"holds no images of the storage classes MR Image and Enhanced MR Image "
+                f"({kinds})", "Give the T1-weighted series as the scanner stored it",
+            )  # fmt: skip
         raise InputError(
             path,
             "holds no DICOM images",
             "Give a folder with the DICOM files of one T1-weighted series, or an image file",
         )
     return found
+
+
+def _begins_as_dicom(start: bytes) -> bool:
+    """Whether a file without DICOM's mark begins with an element of its first groups."""
+    group, element = int.from_bytes(start[:2], "little"), int.from_bytes(start[2:4], "little")
+    if group not in (2, 8) or element > 0x70:
+        return False
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    return explicit or int.from_bytes(start[4:8], "little") < 65_536
 
 
 def _refuse_bomb(file: Path) -> None:
@@ -200,18 +237,35 @@ def _sort_in(
 ) -> None:
     """Put one file's images into its series in ``found``, or count it among the ``others``."""
     storage = str(header.get("SOPClassUID", ""))
-    if storage != _MR and storage not in _ENHANCED:
+    if storage not in (_MR, *_ENHANCED):
         if "Rows" in header:
-            others[str(header.get("Modality", "unknown"))] += 1
+            modality = str(header.get("Modality") or "unknown")
+            others[f"{modality}, {_storage_name(header)}"] += 1
         return
-    instance = str(header.get("SOPInstanceUID", file))
-    if instance in seen:  # the same image, exported twice
-        return
-    seen.add(instance)
     uid = str(header.get("SeriesInstanceUID", ""))
-    entry = found.setdefault(uid, _Series(uid, _facts(header)))
+    kind = "" if storage in _ENHANCED else other_component(header.get("ImageType") or ())
+    instance = str(header.get("SOPInstanceUID", file))
+    # The same image, exported twice; but UIDs that were cut short are those of several images.
+    image = f"{instance} {header.get('ImagePositionPatient')} {header.get('InstanceNumber')}"
+    if image in seen:
+        return
+    key = f"{uid} {kind}".strip()
+    entry = found.setdefault(key, _Series(uid, _facts(header), kind=kind))
+    if instance in seen and not entry.notes:
+        entry.notes.append(
+            "different images share one SOPInstanceUID, as after a de-identification that cut it"
+        )
+    seen |= {instance, image}
     entry.enhanced = entry.enhanced or storage in _ENHANCED
+    entry.promised = max(entry.promised, int(header.get("ImagesInAcquisition") or 0))
     _add(entry, file, instance, header)
+
+
+def _storage_name(header: pydicom.Dataset) -> str:
+    """The name of the storage class."""
+    from pydicom.uid import UID
+
+    return UID(str(header.get("SOPClassUID", ""))).name or "no storage class"
 
 
 def _facts(header: pydicom.Dataset) -> dict[str, Any]:
@@ -220,7 +274,16 @@ def _facts(header: pydicom.Dataset) -> dict[str, Any]:
     facts: dict[str, Any] = {n: str(header.get(n) or "") for n in names}
     bits = 8 if int(header.get("BitsStored") or 16) <= 8 else 16
     facts["stored"] = f"{'int' if header.get('PixelRepresentation') else 'uint'}{bits}"
+    facts["sequence"] = {
+        name: [str(v) for v in value] if _is_list(value) else str(value)
+        for name in SEQUENCE_KEYWORDS
+        if (value := header.get(name)) not in (None, "")
+    }
     return facts
+
+
+def _is_list(value: Any) -> bool:
+    return not isinstance(value, str) and hasattr(value, "__iter__")
 
 
 def _add(entry: _Series, file: Path, instance: str, header: pydicom.Dataset) -> None:
@@ -306,7 +369,18 @@ def _slice(
         None if spacing is None else (float(spacing[0]), float(spacing[1])),
         1.0 if slope is None else float(slope),
         0.0 if intercept is None else float(intercept),
+        _number(header, "InstanceNumber", int) if frame == 0 else None,
+        _number(header, "SpacingBetweenSlices", float) or _number(header, "SliceThickness", float),
     )
+
+
+def _number(header: pydicom.Dataset, keyword: str, kind: Callable[[Any], Any]) -> Any:
+    """A value that is not worth failing for; None if it is not there or no positive number."""
+    try:
+        value = kind(str(header.get(keyword)).replace(",", "."))
+    except (TypeError, ValueError):
+        return None
+    return value if value > 0 else None
 
 
 def _problem(entry: _Series) -> str:
@@ -335,8 +409,11 @@ def _problem(entry: _Series) -> str:
 
 
 def _choose(path: Path, found: dict[str, _Series], series: str | None) -> _Series:
-    everything = sorted(found.values(), key=lambda s: s.uid)
-    listing = "; ".join(s.describe() for s in everything)
+    everything = sorted(found.values(), key=lambda s: (s.uid, s.kind))
+    whole = _joined(everything) if series is None else None
+    if whole is not None:
+        everything = [whole]
+    listing = _listing(everything)
     if series is not None:
         if series not in found:
             raise InputError(
@@ -354,20 +431,62 @@ def _choose(path: Path, found: dict[str, _Series], series: str | None) -> _Serie
             "Give the folder of the whole T1-weighted series",
         )
     usable = [s for s in long if not _problem(s)]
+    if any(not s.kind for s in usable):
+        usable = [s for s in usable if not s.kind]
     if len(usable) == 1:
         return usable[0]
     if len(usable) > 1:
         raise InputError(
             path,
-            f"holds {len(usable)} usable series: {'; '.join(s.describe() for s in usable)}",
+            f"holds {len(usable)} usable series: {_listing(usable)}",
             "Pass --series UID with the one that is the T1-weighted scan",
         )
-    reasons = "; ".join(f"{s.describe()}: {_problem(s)}" for s in long)
+    reasons = "; ".join(f"{s.describe()}: {_problem(s)}" for s in long[:_LISTED])
     raise InputError(path, f"holds no usable series: {reasons}", _EXPORT)
 
 
-def _stack(path: Path, chosen: _Series) -> tuple[list[_Slice], NDArray[np.float64], list[str]]:
-    """(slices in the order of k, affine ijk -> RAS mm, warnings)."""
+def _listing(series: list[_Series]) -> str:
+    """The series in words, not more than a line holds."""
+    more = len(series) - _LISTED
+    text = "; ".join(s.describe() for s in series[:_LISTED])
+    return text + (f"; and {more} more" if more > 0 else "")
+
+
+def _joined(series: list[_Series]) -> _Series | None:
+    """One series of what bears a series UID for every image; None if this is not so."""
+    single = [s for s in series if len(s.slices) == 1 and not s.enhanced and not s.kind]
+    names = ("StudyInstanceUID", "SeriesDescription", "FrameOfReferenceUID")
+    if len(single) != len(series) or len(single) < MIN_SLICES:
+        return None
+    if len({tuple(s.facts[name] for name in names) for s in single}) != 1:
+        return None
+    whole = replace(single[0], slices=[s.slices[0] for s in single], notes=[
+        f"each of the {len(single)} images has a series UID of its own; taken as one series"
+    ])  # fmt: skip
+    return whole if not _problem(whole) else None
+
+
+def _left_out(chosen: _Series, found: dict[str, _Series]) -> list[str]:
+    """What of the same series is not in the scan, and how many images are said to be missing."""
+    notes = [
+        f"{len(s.slices)} {s.kind}s of the same series are left out"
+        for s in found.values()
+        if s.uid == chosen.uid and s.kind != chosen.kind and s.kind
+    ]
+    if not chosen.enhanced and chosen.promised > len(chosen.slices):
+        notes.append(
+            f"the header speaks of {chosen.promised} images, {len(chosen.slices)} are here"
+        )
+    return notes
+
+
+def _stack(
+    path: Path, chosen: _Series, left_out: list[str]
+) -> tuple[list[_Slice], NDArray[np.float64], list[str]]:
+    """(slices in the order of k, affine ijk -> RAS mm, warnings).
+
+    ``left_out``: what of the series is not among its slices, for the message on missing ones.
+    """
     first = chosen.slices[0]
     assert first.orientation is not None
     assert first.spacing is not None
@@ -404,12 +523,15 @@ def _stack(path: Path, chosen: _Series) -> tuple[list[_Slice], NDArray[np.float6
         missing = int(sum(max(1, round(steps[g] / usual) - 1) for g in gaps))
         where = ", ".join(f"between {slices[g].file.name} and {slices[g + 1].file.name}"
                           for g in gaps[:3])  # fmt: skip
+        also = f" ({'; '.join(left_out)})" if left_out else ""
         raise InputError(
-            path, f"series {name}: {missing} slice(s) missing {where}", "Export all its slices"
+            path,
+            f"series {name}: {missing} slice(s) missing {where}{also}",
+            "Export all its slices",
         )
+    notes = missing_slices([s.number for s in slices], [s.pitch for s in slices], usual)
     even = along[0] + np.arange(len(slices)) * (along[-1] - along[0]) / (len(slices) - 1)
     uneven = float(np.abs(along - even).max() / usual)
-    notes = []
     if uneven > _UNEVEN_ERROR:
         raise InputError(
             path,
@@ -431,47 +553,3 @@ def _stack(path: Path, chosen: _Series) -> tuple[list[_Slice], NDArray[np.float6
     affine[:3, 2] = (positions[-1] - positions[0]) / (len(slices) - 1)
     affine[:3, 3] = positions[0]
     return slices, LPS_TO_RAS @ affine, notes
-
-
-def _classic_pixels(path: Path, slices: list[_Slice]) -> NDArray[np.float32]:
-    """(K, J, I) float32; GDCM applies the rescale slope and intercept of each file."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([os.fspath(s.file) for s in slices])
-    reader.SetOutputPixelType(sitk.sitkFloat32)
-    loud = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        return sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
-        raise InputError(
-            path, f"the pixels cannot be decoded ({itk_reason(error)})", _EXPORT
-        ) from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(loud)
-
-
-def _enhanced_pixels(path: Path, slices: list[_Slice]) -> NDArray[np.float32]:
-    """(K, J, I) float32 from the frames of one file, each with its own slope and intercept."""
-    import pydicom
-
-    files = {s.file for s in slices}
-    if len(files) > 1:
-        raise InputError(
-            path,
-            f"the series is spread over {len(files)} multi-frame files",
-            "Give the one file that is the T1-weighted scan",
-        )
-    try:
-        dataset = pydicom.dcmread(files.pop())
-        frames = dataset.pixel_array
-    except Exception as error:  # pydicom and its decoders raise many types
-        raise InputError(
-            path, f"the pixels cannot be decoded ({type(error).__name__}: {error})", _EXPORT
-        ) from error
-    frames = frames.reshape(-1, slices[0].rows, slices[0].columns)
-    out = np.empty((len(slices), *frames.shape[1:]), dtype=np.float32)
-    for k, s in enumerate(slices):
-        out[k] = frames[s.frame] * s.slope + s.intercept
-    return out

@@ -149,7 +149,8 @@ def other_word(text: str, *, certain: bool = False) -> tuple[str, str] | None:
     words = words_of(text)
     if any(word in T1_WORDS for word in words):
         return None
-    for word in words:
+    # "T2 FLAIR" is a FLAIR.
+    for word in sorted(words, key=lambda w: OTHER_WORDS.get(w) != "FLAIR"):
         if word in OTHER_WORDS and not (certain and word in _MAY_MEAN_ELSE):
             return word, OTHER_WORDS[word]
     return None

@@ -1,0 +1,59 @@
+"""Rules on the images of a DICOM series: what is no magnitude image, whether slices are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+#: What ``sequence.facts_from`` reads of a header.
+SEQUENCE_KEYWORDS = (
+    "ImageType", "ComplexImageComponent", "AcquisitionContrast", "ScanningSequence", "EchoTime",
+    "RepetitionTime", "InversionTime", "ProtocolName", "SeriesDescription", "Modality",
+    "ContrastBolusAgent",
+)  # fmt: skip
+_COMPONENTS = {
+    "P": "phase image", "PHASE": "phase image", "PHASE MAP": "phase image",
+    "PHASE_MAP": "phase image", "R": "real part", "REAL": "real part", "I": "imaginary part",
+    "IMAGINARY": "imaginary part",
+}  # fmt: skip
+# Slices this much farther apart than they are thick were not acquired so: gaps are a fifth or so.
+_APART = 1.8
+
+
+def other_component(image_type: Iterable[str] | str) -> str:
+    """ "phase image", "real part" or "imaginary part" by DICOM's ImageType; "" for magnitude.
+
+    The first two values say original or derived, primary or secondary, and never the component.
+
+    Examples
+    --------
+    >>> other_component(["ORIGINAL", "PRIMARY", "P", "ND"]), other_component("ORIGINAL")
+    ('phase image', '')
+    """
+    values = [image_type] if isinstance(image_type, str) else [str(v) for v in image_type]
+    later = [v.strip().upper() for v in values[2:]]
+    if "M" in later:
+        return ""
+    return next((_COMPONENTS[v] for v in later if v in _COMPONENTS), "")
+
+
+def missing_slices(
+    numbers: Sequence[int | None], pitches: Sequence[float | None], step_mm: float
+) -> list[str]:
+    """Warnings where the images say that others lie between them.
+
+    ``numbers``: of the instances, in the order of their places. ``pitches``: distance between
+    slices or their thickness in mm, as the header has it. ``step_mm``: between their places.
+    """
+    known = [p for p in pitches if p is not None]
+    thin = bool(known) and step_mm > _APART * float(np.median(known))
+    given = [n for n in numbers if n is not None]
+    steps = np.diff(given) if len(given) == len(numbers) and len(numbers) > 1 else np.zeros(0)
+    skipping = bool(steps.size) and int(np.median(np.abs(steps))) > 1 and np.ptp(steps) == 0
+    if not thin:
+        return []
+    why = f"the slices lie {step_mm:.3g} mm apart, but are {float(np.median(known)):.3g} mm thick"
+    if skipping:
+        why += f" and numbered {given[0]}, {given[1]}, {given[2]} ..." if len(given) > 2 else ""
+    return [f"slices seem to be missing: {why}"]

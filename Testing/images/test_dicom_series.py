@@ -1,0 +1,191 @@
+"""Series as archives and anonymisers leave them: all images are used, or what is not is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import read_scan
+from StrokeLesionSegLib.images.formats import dicom_pixels
+from StrokeLesionSegLib.images.formats.dicom_series import missing_slices, other_component
+from StrokeLesionSegLib.images.formats.sequence import facts_from, other_kind
+from test_read_dicom import CT, PIXELS, SHAPE, _enhanced, _series
+
+
+def _refused(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_scan(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("files", [3, SHAPE[0]])
+def test_files_without_the_mark_are_read(tmp_path: Path, files: int) -> None:
+    _series(tmp_path)
+    for file in sorted(tmp_path.glob("*.dcm"))[:files]:
+        whole = file.read_bytes()
+        assert whole[128:132] == b"DICM"
+        file.write_bytes(whole[132:])
+    np.testing.assert_array_equal(read_scan(tmp_path).volume.array, PIXELS)
+
+
+def test_other_files_without_the_mark_are_none(tmp_path: Path) -> None:
+    _series(tmp_path)
+    (tmp_path / "a.bin").write_bytes(b"\x08\x00\x05\x00" + b"\xff" * 300)
+    (tmp_path / "b.bin").write_bytes(b"\x08\x00" * 100)
+    (tmp_path / "c.txt").write_bytes(b"\x02")
+    np.testing.assert_array_equal(read_scan(tmp_path).volume.array, PIXELS)
+
+
+def test_uids_that_were_cut_lose_no_slice(tmp_path: Path) -> None:
+    def cut(data: Dataset, n: int) -> None:
+        data.SOPInstanceUID = f"1.2.826.{n % 3}"
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+
+    scan = read_scan(_series(tmp_path, edit=cut))
+    np.testing.assert_array_equal(scan.volume.array, PIXELS)
+    assert any("share one SOPInstanceUID" in note for note in scan.warnings)
+
+
+def test_the_same_image_twice_counts_once(tmp_path: Path) -> None:
+    _series(tmp_path)
+    for file in list(tmp_path.glob("*.dcm")):
+        (tmp_path / f"copy-{file.name}").write_bytes(file.read_bytes())
+    scan = read_scan(tmp_path)
+    np.testing.assert_array_equal(scan.volume.array, PIXELS)
+    assert scan.warnings == ()
+
+
+def test_a_series_uid_for_every_image(tmp_path: Path) -> None:
+    def own(data: Dataset, n: int) -> None:
+        data.SeriesInstanceUID = generate_uid()
+
+    scan = read_scan(_series(tmp_path / "a", edit=own))
+    np.testing.assert_array_equal(scan.volume.array, PIXELS)
+    assert any("series UID of its own" in note for note in scan.warnings)
+
+    def and_names(data: Dataset, n: int) -> None:
+        data.SeriesInstanceUID, data.SeriesDescription = generate_uid(), f"part {n}"
+
+    # Not those of several descriptions, and the message stays a line that can be read.
+    line = _refused(_series(tmp_path / "b", edit=and_names))
+    assert "8 or more slices" in line
+    assert "and 6 more" in line
+    assert len(line) < 1500
+
+
+@pytest.mark.parametrize(("letter", "words"), [("P", "phase image"), ("I", "imaginary part")])
+def test_phase_images_in_a_series(tmp_path: Path, letter: str, words: str) -> None:
+    def some(data: Dataset, n: int) -> None:
+        data.ImageType = ["ORIGINAL", "PRIMARY", letter if n in (4, 7) else "M", "ND"]
+
+    line = _refused(_series(tmp_path / "a", edit=some))
+    assert "2 slice(s) missing" in line
+    assert f"2 {words}s of the same series are left out" in line
+
+    # A whole set of them beside the magnitude images: those are taken, and the rest is told.
+    def beside(data: Dataset, n: int) -> None:
+        data.ImageType = ["ORIGINAL", "PRIMARY", letter]
+
+    _series(tmp_path / "b")
+    _series(tmp_path / "b" / "more", edit=beside)
+    scan = read_scan(tmp_path / "b")
+    np.testing.assert_array_equal(scan.volume.array, PIXELS)
+    assert scan.warnings == (f"{SHAPE[0]} {words}s of the same series are left out",)
+
+
+def test_every_other_slice(tmp_path: Path) -> None:
+    places = tuple(range(0, 2 * SHAPE[0], 2))
+
+    def numbered(data: Dataset, n: int) -> None:
+        data.InstanceNumber = 1 + 2 * n
+
+    (note,) = read_scan(_series(tmp_path / "a", ks=places, edit=numbered)).warnings
+    assert "slices seem to be missing" in note
+    assert "2.4 mm apart" in note
+    assert "1.2 mm thick" in note
+    assert "numbered 1, 3, 5" in note
+
+    def fewer(data: Dataset, n: int) -> None:
+        data.ImagesInAcquisition = 2 * SHAPE[0]
+
+    (note,) = read_scan(_series(tmp_path / "b", edit=fewer)).warnings
+    assert note == f"the header speaks of {2 * SHAPE[0]} images, {SHAPE[0]} are here"
+
+
+def test_gaps_between_slices_are_no_missing_slices() -> None:
+    numbers = list(range(1, 21))
+    assert missing_slices(numbers, [5.0] * 20, 6.0) == []
+    assert missing_slices(numbers, [None] * 20, 6.0) == []
+    # Interleaved, and numbered by time.
+    assert missing_slices([*range(1, 21, 2), *range(2, 21, 2)], [5.0] * 20, 5.5) == []
+    # SpacingBetweenSlices goes before the thickness, so that gaps as wide as slices are no loss.
+    assert missing_slices(numbers, [10.0] * 20, 10.0) == []
+
+
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    _series(tmp_path / "a")
+    os.symlink(tmp_path / "annex" / "x", tmp_path / "a" / "100.dcm")
+    line = _refused(tmp_path / "a")
+    assert "100.dcm: is a link that leads nowhere" in line
+    assert "datalad get" in line
+
+
+def test_the_storage_class_is_named(tmp_path: Path) -> None:
+    captured = "1.2.840.10008.5.1.4.1.1.7"
+    assert "12 x MR, Secondary Capture Image Storage" in _refused(
+        _series(tmp_path / "a", storage=captured)
+    )
+    assert "12 x CT, CT Image Storage" in _refused(_series(tmp_path / "b", storage=CT))
+
+
+def test_the_sequence_is_known(tmp_path: Path) -> None:
+    def flair(data: Dataset, n: int) -> None:
+        data.SeriesDescription, data.ScanningSequence = "AX T2 FLAIR", ["SE", "IR"]
+        data.EchoTime, data.RepetitionTime, data.InversionTime = "120", "9000", "2500"
+        data.ImageType = ["ORIGINAL", "PRIMARY", "M"]
+
+    given = read_scan(_series(tmp_path, edit=flair)).header["series"]["sequence"]
+    facts = facts_from(given, seconds=False)
+    assert facts.scanning_sequence == ("SE", "IR")
+    assert (facts.echo_ms, facts.repetition_ms, facts.inversion_ms) == (120, 9000, 2500)
+    assert facts.image_type == ("ORIGINAL", "PRIMARY", "M")
+    other = other_kind(facts)
+    assert other is not None
+    assert (other.kind, other.sure) == ("FLAIR", True)
+
+
+def test_components() -> None:
+    assert other_component(["DERIVED", "SECONDARY", "REAL"]) == "real part"
+    assert other_component(["ORIGINAL", "P"]) == ""
+    assert other_component(["ORIGINAL", "PRIMARY", "M", "R"]) == ""
+    assert other_component([]) == ""
+
+
+def test_frames_that_pydicom_cannot_decode_are_those_of_gdcm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alike(data: Dataset) -> None:
+        for frame in data.PerFrameFunctionalGroupsSequence:
+            values = frame.PixelValueTransformationSequence[0]
+            values.RescaleSlope, values.RescaleIntercept = 2.5, -3
+
+    path = _enhanced(tmp_path, alike)
+    before = read_scan(path).volume.array
+    read = pydicom.dcmread
+
+    def no_decoder(*args: object, **kwargs: object) -> Dataset:
+        found = read(*args, **kwargs)
+        if "specific_tags" not in kwargs:
+            found.PixelData = found.PixelData[:100]
+        return found
+
+    monkeypatch.setattr(pydicom, "dcmread", no_decoder)
+    np.testing.assert_allclose(read_scan(path).volume.array, before, atol=1e-4)
+    monkeypatch.setattr(dicom_pixels, "_frames_by_gdcm", lambda *_: None)
+    assert "cannot be decoded" in _refused(path)
