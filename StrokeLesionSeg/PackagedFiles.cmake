@@ -126,6 +126,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/input_check/grey_values.py
   StrokeLesionSegLib/input_check/looks.py
   StrokeLesionSegLib/input_check/metadata.py
+  StrokeLesionSegLib/input_check/repair.py
   StrokeLesionSegLib/lazy.py
   StrokeLesionSegLib/learning/__init__.py
   StrokeLesionSegLib/learning/adapt/__init__.py

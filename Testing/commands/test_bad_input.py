@@ -160,7 +160,7 @@ def complex_values(folder: Path) -> Path:
 
 def mostly_nan(folder: Path) -> Path:
     array = cli_support.head_array().astype(np.float32)
-    array[: cli_support.SHAPE[0] * 3 // 4] = np.nan
+    array.ravel()[array.size // 50 :] = np.nan
     return cli_support.write_head(folder / "x.nii.gz", array)
 
 

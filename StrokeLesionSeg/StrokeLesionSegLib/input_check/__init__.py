@@ -9,6 +9,7 @@ from .findings import Finding, for_sidecar, refuse_or_warn, sentence
 from .grey_values import GreyValues, measure
 from .looks import check_looks, contrast_of
 from .metadata import check_metadata, check_name, sequence_of
+from .repair import repair
 
 __all__ = [
     "Finding",
@@ -23,6 +24,7 @@ __all__ = [
     "judged",
     "measure",
     "refuse_or_warn",
+    "repair",
     "sentence",
     "sequence_of",
 ]

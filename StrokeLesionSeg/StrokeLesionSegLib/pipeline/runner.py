@@ -158,15 +158,18 @@ class ScanRunner:
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> ScanRun:
-        """Check, align, place on the predictor's grid and scale intensities; needs no network.
+        """Put values right, check, align, place on the predictor's grid and scale intensities.
+
+        Needs no network.
 
         Raises ``InputError`` for a scan that cannot be used or that the input check refuses,
         ``Cancelled``.
         """
         from ..inference import before_network
-        from ..input_check import check_aligned, check_scan, refuse_or_warn
+        from ..input_check import check_aligned, check_scan, refuse_or_warn, repair
 
         step = time.perf_counter()
+        scan = repair(scan)
         findings = check_scan(scan)
         refuse_or_warn(source, findings, force=self.force)
         timings["check"] = time.perf_counter() - step

@@ -94,11 +94,15 @@ def check_affine(
     return []
 
 
+# Around a stripped brain SPM and others leave NaN; less than this is left of no head.
+_MOST_NONFINITE = 0.97
+
+
 def nonfinite_warning(where: str | os.PathLike[str], bad: int, voxels: int) -> list[str]:
     """The warning for ``bad`` NaN or infinite voxels set to 0; ``InputError`` if too many."""
     if bad == 0:
         return []
-    if bad * 2 > voxels:
+    if bad > _MOST_NONFINITE * voxels:
         raise InputError(
             where,
             f"{bad} of {voxels} voxels are NaN or infinite",
