@@ -2,11 +2,11 @@
 
 from setuptools import find_namespace_packages, find_packages, setup
 
-LIB, TRAINING = "StrokeLesionSegLib", "stroketrain"
+LIB, API, TRAINING = "StrokeLesionSegLib", "stroke_lesion_seg", "stroketrain"
 
 setup(
     packages=[
-        *find_packages("StrokeLesionSeg", include=[LIB, f"{LIB}.*"]),
+        *find_packages("StrokeLesionSeg", include=[LIB, f"{LIB}.*", API]),
         *(
             f"{LIB}.{folder}"
             for folder in find_namespace_packages("StrokeLesionSeg", include=["Resources*"])
@@ -15,6 +15,7 @@ setup(
     ],
     package_dir={
         LIB: f"StrokeLesionSeg/{LIB}",
+        API: f"StrokeLesionSeg/{API}",
         f"{LIB}.Resources": "StrokeLesionSeg/Resources",
         TRAINING: f"training/{TRAINING}",
     },

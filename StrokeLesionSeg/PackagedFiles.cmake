@@ -4,6 +4,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSeg.py
   StrokeLesionSegLib/__init__.py
   StrokeLesionSegLib/__main__.py
+  StrokeLesionSegLib/api.py
   StrokeLesionSegLib/boxes.py
   StrokeLesionSegLib/brief.py
   StrokeLesionSegLib/cli.py
@@ -257,6 +258,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegEffects/registration.py
   StrokeLesionSegEffects/sliceactors.py
   StrokeLesionSegEffects/widgets.py
+  stroke_lesion_seg/__init__.py
   )
 
 set(MODULE_PYTHON_RESOURCES

@@ -55,6 +55,7 @@ MAY_IMPORT = {
     "pipeline": {"outputs", "report", "input_check", *PARTS},
     "cohort": {"outputs", "pipeline", "report", *PARTS},
     "commands": {"outputs", "pipeline", "report", "cohort", "learning", "sample_scan", *PARTS},
+    "api": {"outputs", "pipeline", *PARTS},
     "cli": {"commands"},
     "__main__": {"cli"},
     "__init__": set(),
@@ -229,6 +230,7 @@ def test_slow_and_optional_packages_are_imported_where_used() -> None:
 
 CHEAP = ["", ".images", ".models", ".lesions", ".inference", ".inference.device", ".pipeline"]
 CHEAP += [
+    ".api",
     ".boxes",
     ".report",
     ".cli",

@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from cli_support import write_tiny_model
 from StrokeLesionSegLib.cli import EXIT_DEFECT, EXIT_INPUT, EXIT_OK, EXIT_STOPPED, build_parser
+from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
+from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
+from StrokeLesionSegLib.models import store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Options of make's own targets, and what every program has.
@@ -69,13 +75,48 @@ def test_make_targets(readme: str) -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_links_and_python_examples(readme: str) -> None:
+def test_links(readme: str) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (REPOSITORY / link).exists(), link
-    examples = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(examples) == 2
-    for example in examples:
-        imports = [line for line in example.splitlines() if line.startswith("from ")]
-        assert imports
-        exec("\n".join(imports), {})
-        compile(example, "README.md", "exec")
+
+
+def python_examples() -> list[tuple[str, str]]:
+    """(file and number, code) of every example in Python that a user may paste."""
+    found = []
+    for name in ("README.md", "docs/python.md"):
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
+        blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        found += [(f"{name}, {n}", block) for n, block in enumerate(blocks, 1)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a T1."""
+    folder = tmp_path_factory.mktemp("user")
+    head = upsample_linear(template_head().array)
+    write_volume(folder / "t1.nii.gz", Volume(head, MNI_GRID.affine), dtype=np.uint8)
+    return folder
+
+
+@pytest.mark.parametrize(("where", "code"), python_examples(), ids=lambda text: text[:20])
+def test_python_examples_run(
+    where: str,
+    code: str,
+    folder_of_a_user: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for written in set(folder_of_a_user.iterdir()) - {folder_of_a_user / "t1.nii.gz"}:
+        written.unlink()
+    tiny = write_tiny_model(tmp_path_factory.mktemp("home"))
+    monkeypatch.setattr(store, "_default_model", lambda: tiny)
+    monkeypatch.chdir(folder_of_a_user)
+    names: dict[str, Any] = {}
+    exec(compile(code, where, "exec"), names)
+    assert set(names) & {"result", "mask", "volumes", "lesions"}
+
+
+def test_there_are_python_examples() -> None:
+    assert python_examples()[0][0] == "README.md, 1"
+    assert len(python_examples()) >= 6

@@ -12,7 +12,7 @@ from pathlib import Path
 
 MODULE = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 LIST = MODULE / "PackagedFiles.cmake"
-SCRIPT_FOLDERS = ("StrokeLesionSegLib", "StrokeLesionSegEffects")
+SCRIPT_FOLDERS = ("StrokeLesionSegLib", "StrokeLesionSegEffects", "stroke_lesion_seg")
 # Images, forms and whatever else lies beside scripts, such as the page and style of the report.
 _IGNORED = {".pyc", ".pyo", ".swp", ".tmp"}
 

@@ -188,6 +188,23 @@ class ScanRunner:
 
         run_network(run.ready, self.predictor, progress=progress, cancel=cancel)
 
+    def predicted(
+        self, run: ScanRun, *, progress: Progress | None = None, cancel: Cancel | None = None
+    ) -> Prediction:
+        """What the network said, on the scan's own grid; after ``network``."""
+        from ..inference import after_network
+
+        return after_network(run.ready, progress=progress, cancel=cancel)
+
+    @staticmethod
+    def warnings_of(run: ScanRun, prediction: Prediction) -> tuple[str, ...]:
+        """What is odd of a scan and its prediction, one sentence each, every one once."""
+        from ..input_check import sentence
+
+        # The prediction tells of a failed alignment itself.
+        told = [sentence(f) for f in run.findings if f.code != "alignment"]
+        return tuple(dict.fromkeys((*told, *run.scan.warnings, *prediction.warnings)))
+
     def finish(
         self,
         run: ScanRun,
@@ -205,11 +222,10 @@ class ScanRunner:
 
         Raises ``InputError`` that names the output that cannot be written, ``Cancelled``.
         """
-        from ..inference import after_network
-        from ..input_check import for_sidecar, sentence
+        from ..input_check import for_sidecar
 
         tell = progress or (lambda stage, done, total: None)
-        prediction = after_network(run.ready, progress=progress, cancel=cancel)
+        prediction = self.predicted(run, progress=progress, cancel=cancel)
         timings = {**run.timings, **prediction.timings}
 
         tell("clean", 0, 1)
@@ -220,9 +236,7 @@ class ScanRunner:
 
         tell("write", 0, 1)
         step = time.perf_counter()
-        # The prediction tells of a failed alignment itself.
-        told = [sentence(f) for f in run.findings if f.code != "alignment"]
-        warnings = tuple(dict.fromkeys((*told, *run.scan.warnings, *prediction.warnings)))
+        warnings = self.warnings_of(run, prediction)
         write_volumes(outputs, wanted.paths, run.scan, prediction, lesion_map, self.model)
         paths, missing = write_in_mni(
             outputs, wanted.paths, prediction, lesion_map, mni_matrix(prediction)
