@@ -10,12 +10,15 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cli.py
   StrokeLesionSegLib/cohort/__init__.py
   StrokeLesionSegLib/cohort/batch.py
+  StrokeLesionSegLib/cohort/bidsignore.py
   StrokeLesionSegLib/cohort/cluster.py
   StrokeLesionSegLib/cohort/dataset.py
   StrokeLesionSegLib/cohort/fingerprint.py
+  StrokeLesionSegLib/cohort/image_names.py
   StrokeLesionSegLib/cohort/index_page.py
   StrokeLesionSegLib/cohort/inputs.py
   StrokeLesionSegLib/cohort/ledger.py
+  StrokeLesionSegLib/cohort/lists.py
   StrokeLesionSegLib/cohort/local.py
   StrokeLesionSegLib/cohort/lock.py
   StrokeLesionSegLib/cohort/naming.py

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from StrokeLesionSegLib.cohort.inputs import find_scans, is_t1_name
+from StrokeLesionSegLib.cohort.image_names import is_t1_name
+from StrokeLesionSegLib.cohort.inputs import find_scans
 from StrokeLesionSegLib.cohort.naming import Entities, entities_of, tell_apart
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.file_formats import split_name

@@ -89,6 +89,18 @@ def test_entities_tell_sessions_and_runs_apart(shelf):
     assert all(c.scores["dice"] == 1 for c in result.cases)
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [("run-01", "run-1"), ("echo-2", "echo-002")])
+def test_indices_compare_as_numbers_and_labels_as_they_are(shelf, theirs, ours):
+    for other in ("run-10", "echo-20", "acq-01"):
+        shelf.put(f"truth/sub-1_{other}_mask.nii.gz")
+    shelf.put(f"truth/sub-1_{theirs}_mask.nii.gz")
+    shelf.put(f"pred/sub-1_{ours}_mask.nii.gz")
+    shelf.put("pred/sub-1_acq-1_mask.nii.gz")
+    result = shelf.score()
+    assert len(result.cases) == 1
+    assert len(result.problems) == 4  # three references, and acq-1, a label
+
+
 def test_plain_names_with_the_usual_endings(shelf):
     shelf.put("truth/case_7_mask.nii.gz")
     shelf.put("pred/case_7_pred.nrrd")

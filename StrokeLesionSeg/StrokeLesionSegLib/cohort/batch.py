@@ -21,7 +21,7 @@ from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
 from ..spaces import MNI_SPACE, NATIVE, check_spaces
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
-from .dataset import check_out, write_description, write_group_tables
+from .dataset import check_out, write_description, write_group_tables, write_left_out
 from .fingerprint import unchanged
 from .index_page import INDEX_NAME, write_index
 from .inputs import FoundScan, find_scans
@@ -93,7 +93,7 @@ class BatchReport:
     ----------
     total: scans in the input. done: finished now. skipped: finished before.
     failed: records of those that could not be used, now or before.
-    passed_over: images in the input that are no T1-weighted scans.
+    left_out: why other images in the input are no scans of the cohort, by their names.
     seconds: from start to end.
     network_share: the share of the time from the network's first end to its last in which it ran;
         None on a cluster and for fewer than two scans.
@@ -110,7 +110,7 @@ class BatchReport:
     done: int = 0
     skipped: int = 0
     failed: list[dict[str, Any]] = field(default_factory=list)
-    passed_over: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     network_share: float | None = None
     notes: tuple[str, ...] = ()
@@ -157,8 +157,9 @@ def run_batch(
         raise os_input_error(error, out) from error
     with FolderLock(out, run) as lock, Ledger(out) as ledger:
         plan = _Plan(cohort.scans, settings, ledger, source, options)
-        report = BatchReport(len(cohort.scans), 0, plan.skipped, plan.failed, cohort.passed_over)
+        report = BatchReport(len(cohort.scans), 0, plan.skipped, plan.failed, cohort.left_out)
         write_description(out, source, settings.parameters)
+        write_left_out(out, cohort.left_out)
         ledger.append(_run_record(settings, source, report, len(plan.to_do)))
         _clear_staging(out, plan.to_do)
         _sweep(out)

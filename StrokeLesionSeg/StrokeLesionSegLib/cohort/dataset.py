@@ -41,6 +41,7 @@ SCAN_COLUMNS = {
     "warnings": "What was odd, but dealt with",
     "error": "Why it failed, and what to do",
 }
+LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
     ["logs/", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "**/*_seg.dcm",
@@ -140,6 +141,22 @@ def write_group_tables(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
     )
     described = {name: {"Description": SCAN_COLUMNS[name]} for name in leading}
     write_sidecar(out / "group_lesions.json", {**described, **COLUMN_DESCRIPTIONS})
+
+
+def write_left_out(out: Path, left_out: Mapping[str, str]) -> None:
+    """``group_left_out.tsv``: images of the input that are no scans, and why; none, no file.
+
+    Raises ``InputError`` if it cannot be written.
+    """
+    file = out / LEFT_OUT
+    try:
+        if left_out:
+            rows = ({"image": name, "reason": why} for name, why in sorted(left_out.items()))
+            write_rows(file, ("image", "reason"), rows)
+        else:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise os_input_error(error, file) from error
 
 
 def _scan_row(record: Mapping[str, Any]) -> dict[str, Any]:

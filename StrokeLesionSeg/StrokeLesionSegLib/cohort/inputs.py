@@ -9,26 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import InputError
 from ..file_formats import FORMATS, IMAGES_NOT_READ, image_endings, split_name
-from .naming import Entities, dicom_entities_of, entities_of, label, tell_apart
+from .bidsignore import BidsIgnore
+from .image_names import derived, why_not
+from .lists import LIST_ENDINGS, WORKBOOKS, read_list
+from .naming import Entities, dicom_entities_of, entities_of, tell_apart
 
-_LISTS = (".txt", ".tsv", ".csv", ".lst")
 _NEVER = {"derivatives", "sourcedata", "code", "logs", "@eaDir", "__MACOSX"}
-
-_T1 = {"t1", "t1w", "t1c", "mprage", "spgr", "bravo", "mp2rage"}
-_MASKS = {
-    *("mask", "masks", "seg", "segmentation", "dseg", "probseg", "label", "labels"),
-    *("lesion", "lesions", "lesionsmooth", "probability", "prob", "spread", "uncertainty"),
-    *("gt", "truth", "brainmask", "pred", "prediction", "aseg", "aparc", "t1lesion"),
-}
-# Only words that cannot mean anything else: "pd_03" may be a patient with Parkinson's disease.
-_OTHERS = {"flair", "t2", "t2w", "t2star", "t2starw", "pdw", "dwi", "adc", "bold", "swi", "sbref"}
 
 
 @dataclass(frozen=True)
@@ -64,10 +56,18 @@ class FoundScan:
 
 @dataclass(frozen=True)
 class Cohort:
-    """``scans`` in the order of their paths, and how many images were ``passed_over``."""
+    """``scans`` in the order of their paths, and why each other image was ``left_out``.
+
+    ``left_out``: reasons by the images' names relative to the input.
+    """
 
     scans: tuple[FoundScan, ...]
-    passed_over: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passed_over(self) -> tuple[str, ...]:
+        """The images that are no scans, sorted."""
+        return tuple(sorted(self.left_out))
 
 
 def find_scans(source: Path, *, leave_out: Path | None = None) -> Cohort:
@@ -80,9 +80,10 @@ def find_scans(source: Path, *, leave_out: Path | None = None) -> Cohort:
     leave_out: a folder within that is not searched: the output.
 
     In a folder count: files named ``sub-*_T1w`` (BIDS), other image files whose names say neither
-    mask nor another contrast, and folders that hold DICOM files. ``derivatives``, ``sourcedata``
-    and ``code`` are left out, unless nothing is found elsewhere; hidden names and results of this
-    program always are.
+    mask nor another contrast, and folders that hold DICOM files. What a program has made of another
+    of the images (tissue maps, bias fields, copies), what ``.bidsignore`` names, ``derivatives``,
+    ``sourcedata`` and ``code`` are left out, the last three unless nothing is found elsewhere;
+    hidden names and results of this program always are.
 
     Raises ``InputError`` if ``source`` is missing or unreadable, or if nothing is found.
 
@@ -100,34 +101,38 @@ def find_scans(source: Path, *, leave_out: Path | None = None) -> Cohort:
     if not os.path.lexists(source):
         raise InputError(source, "there is no such file or folder", "Check the path")
     if not source.is_dir():
-        if source.name.lower().endswith(_LISTS):
+        if source.name.lower().endswith(LIST_ENDINGS):
             listed = read_list(source)
-            cohort = _cohort(source, [line[:3] for line in listed], [])
-            scans = (
-                replace(s, series=line[3]) for s, line in zip(cohort.scans, listed, strict=True)
+            cohort = _cohort(source, [(line.path, line.given, line.entities) for line in listed])
+            pairs = zip(cohort.scans, listed, strict=True)
+            return Cohort(tuple(replace(scan, series=line.series) for scan, line in pairs))
+        if source.name.lower().endswith(WORKBOOKS):
+            raise InputError(
+                source, "is a workbook, not a list in text", "Save it as CSV or as text with tabs"
             )
-            return Cohort(tuple(scans), cohort.passed_over)
-        return _cohort(source, [(source, source.name, None)], [])
+        return _cohort(source, [(source, source.name, None)])
     try:
         os.listdir(source)
     except OSError as error:
         raise InputError(
             source, f"cannot be read ({error.strerror or error})", "Ask for read access"
         ) from error
-    found, passed_over = _search(source, leave_out, _NEVER)
+    found, left_out = _search(source, leave_out, _NEVER)
     if not found:
-        found, passed_over = _search(source, leave_out, _NEVER - {"derivatives"})
-    return _cohort(source, [(path, _relative(path, source), None) for path in found], passed_over)
+        found, left_out = _search(source, leave_out, _NEVER - {"derivatives"})
+    return _cohort(source, [(path, _relative(path, source), None) for path in found], left_out)
 
 
 def _cohort(
-    source: Path, found: list[tuple[Path, str, Entities | None]], passed_over: list[str]
+    source: Path,
+    found: list[tuple[Path, str, Entities | None]],
+    left_out: Mapping[str, str] | None = None,
 ) -> Cohort:
     if not found:
         raise InputError(
             source,
             "holds no T1-weighted scans"
-            + (f" ({len(passed_over)} images are something else)" if passed_over else ""),
+            + (f" ({len(left_out)} images are something else)" if left_out else ""),
             "Give a folder with NIfTI, NRRD, MetaImage or DICOM files, a BIDS data set, or a list",
         )
     named = [
@@ -138,7 +143,7 @@ def _cohort(
         FoundScan(path, relative, entities)
         for (path, relative, _), entities in zip(found, tell_apart(named), strict=True)
     ]
-    return Cohort(tuple(scans), tuple(passed_over))
+    return Cohort(tuple(scans), dict(sorted((left_out or {}).items())))
 
 
 def _is_image(path: Path) -> bool:
@@ -151,26 +156,34 @@ def _relative(path: Path, source: Path) -> str:
     return source.name if path == source else path.relative_to(source).as_posix()
 
 
-def _search(source: Path, leave_out: Path | None, never: set[str]) -> tuple[list[Path], list[str]]:
+def _search(
+    source: Path, leave_out: Path | None, never: set[str]
+) -> tuple[list[Path], dict[str, str]]:
+    """Scans, and by the relative names of other images why they are none."""
     found: list[Path] = []
-    passed_over: list[str] = []
-    left_out = None if leave_out is None else os.path.realpath(leave_out)
+    left_out: dict[str, str] = {}
+    ignored = BidsIgnore(source)
     images = image_endings()
-    for folder, names in _walk(source, left_out, never):
+    avoid = None if leave_out is None else os.path.realpath(leave_out)
+    for folder, names in _walk(source, avoid, never):
         dicom = False
         for name in names:
             path = folder / name
             suffix = split_name(path)[1]
             if suffix in images or name.lower().endswith(IMAGES_NOT_READ):
-                if is_t1_name(path, suffix):
-                    found.append(path)
+                relative = _relative(path, source)
+                reason = "named in .bidsignore" if ignored(relative) else why_not(path, suffix)
+                if reason:
+                    left_out[relative] = reason
                 else:
-                    passed_over.append(_relative(path, source))
-            elif not dicom:
+                    found.append(path)
+            elif not dicom and not ignored(_relative(path, source)):
                 dicom = name.lower().endswith(FORMATS["dicom"].endings) or _is_dicom(path)
         if dicom:
             found.append(folder)
-    return sorted(found), sorted(passed_over)
+    made = derived(path for path in found if _is_image(path))
+    left_out.update({_relative(path, source): reason for path, reason in made.items()})
+    return sorted(path for path in found if path not in made), left_out
 
 
 def _walk(top: Path, left_out: str | None, never: set[str]) -> Iterator[tuple[Path, list[str]]]:
@@ -217,22 +230,6 @@ def _is_ours(folder: Path) -> bool:
         return False
 
 
-def is_t1_name(path: Path, suffix: str) -> bool:
-    """Whether an image's name lets it be a T1-weighted scan, and not a mask or another contrast."""
-    stem = path.name[: -len(suffix)] if suffix else path.name
-    if stem.startswith("sub-") and "_" in stem:
-        kind = stem.rsplit("_", 1)[1]
-        if "-" not in kind:
-            return kind.lower() == "t1w"
-    words = [word for word in re.split(r"[^a-z0-9]+", stem.lower()) if word]
-    t1 = [n for n, word in enumerate(words) if word in _T1]
-    # Only the end of a name tells masks: "lesion_study_07_T1w" is a scan.
-    after = words[t1[-1] + 1 :] if t1 else words[-3:]
-    if any(word in _MASKS for word in after):
-        return False
-    return bool(t1) or not any(word in _OTHERS for word in words)
-
-
 def _is_dicom(path: Path) -> bool:
     try:
         # Only plain files: opening a pipe would wait for ever.
@@ -242,48 +239,3 @@ def _is_dicom(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def read_list(path: Path) -> list[tuple[Path, str, Entities | None, str | None]]:
-    """The scans named in a text file: (absolute path, path as given, entities, DICOM series).
-
-    One path a line, relative ones from the list's own folder; empty lines and lines that begin
-    with ``#`` are skipped. Subject, session and SeriesInstanceUID may follow after tabs; what is
-    not given is None. A first line that begins with ``path`` is taken as a heading. In ``.csv``
-    files commas take the place of tabs.
-
-    Raises ``InputError`` if the list cannot be read, names a scan twice, or has more columns.
-    """
-    remedy = (
-        "Give one path a line, optionally followed by subject, session and DICOM series after tabs"
-    )
-    try:
-        # Names that are not UTF-8 come through as the file system itself treats them.
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror or error})", remedy) from error
-    if "\0" in text:
-        raise InputError(path, "is not a list of paths but a binary file", remedy)
-    separator = "," if path.name.lower().endswith(".csv") else "\t"
-    found: list[tuple[Path, str, Entities | None, str | None]] = []
-    seen: set[Path] = set()
-    for number, line in enumerate(text.splitlines(), start=1):
-        cells = [cell.strip() for cell in line.split(separator)]
-        if not cells[0] or cells[0].startswith("#") or (number == 1 and cells[0] == "path"):
-            continue
-        if len(cells) > 4:
-            raise InputError(path, f"line {number} has {len(cells)} columns", remedy)
-        scan = Path(os.path.abspath(path.parent / Path(cells[0]).expanduser()))
-        if scan in seen:
-            raise InputError(path, f"line {number} names {cells[0]} again", "Name each scan once")
-        seen.add(scan)
-        entities = None
-        if len(cells) > 1 and cells[1]:
-            session = cells[2] if len(cells) > 2 else ""
-            entities = Entities(
-                label(cells[1].removeprefix("sub-")),
-                label(session.removeprefix("ses-")) if session else "",
-            )
-        series = cells[3] if len(cells) > 3 and cells[3] else None
-        found.append((scan, Path(cells[0]).as_posix(), entities, series))
-    return found

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 EXIT_SOME_FAILED = 3
 # More than that are in group_scans.tsv.
 _LISTED = 50
+# More kinds of reasons for leaving images out are in group_left_out.tsv.
+_REASONS = 4
 
 
 def add_parser(commands: Any) -> None:
@@ -162,7 +166,8 @@ def _as_dict(report: BatchReport, out: Path) -> dict[str, Any]:
         "skipped": report.skipped,
         "failed": len(report.failed),
         "failures": [{k: r[k] for k in ("source", "error")} for r in report.failed],
-        "passed_over": len(report.passed_over),
+        "passed_over": len(report.left_out),
+        "left_out": dict(report.left_out),
         "seconds": round(report.seconds, 3),
         "network_share": report.network_share,
         "notes": list(report.notes),
@@ -179,12 +184,25 @@ def _print(report: BatchReport, out: Path) -> None:
         print(_one_line(f"warning: {note}"), file=sys.stderr)
     counts = f"{report.done} done, {report.skipped} done before, {len(report.failed)} failed"
     print(f"{report.total} scans: {counts}")
-    if report.passed_over:
-        print(f"{len(report.passed_over)} other images (masks, other contrasts) were left out")
+    if report.left_out:
+        print(_left_out(report.left_out))
     if report.network_share is not None:
         print(f"the network was busy {100 * report.network_share:.0f} % of the time")
     print(f"{'results':<12}{out}")
     print(f"{'time':<12}{report.seconds:.1f} s")
+
+
+def _left_out(left_out: Mapping[str, str]) -> str:
+    """How many images were left out, for which reasons, and where they are listed."""
+    from ..cohort.dataset import LEFT_OUT
+
+    kinds = Counter(re.sub(r" \(.*|(?<=^a copy) of .*| made from .*| that .*", "", why)
+                    for why in left_out.values())  # fmt: skip
+    told = [f"{count} x {why}" for why, count in kinds.most_common(_REASONS)]
+    if len(kinds) > _REASONS:
+        told.append("...")
+    images = "image was" if len(left_out) == 1 else "images were"
+    return _one_line(f"{len(left_out)} other {images} left out ({', '.join(told)}): {LEFT_OUT}")
 
 
 def _one_line(text: str) -> str:

@@ -28,6 +28,8 @@ _DONE_WORDS = {"stx", "deface", "defaced"}
 _PER_LESION = "lesionsmooth"
 # BIDS entities that tell scans apart; space, desc, label, res and den only describe a derivative.
 _IDENTITY = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part")
+# Of those the ones that are numbers: run-01 and run-1 are one.
+_INDICES = ("run", "echo")
 _ENTITY = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+.]+)\Z")
 
 # Corners further apart than this (mm) are another grid; headers of 32-bit floats differ by less.
@@ -258,7 +260,11 @@ def _entities(parts: Iterable[str]) -> dict[str, str]:
 
 
 def _identity(entities: dict[str, str]) -> str:
-    return "_".join(f"{e}-{entities[e]}" for e in _IDENTITY if e in entities)
+    def value(entity: str) -> str:
+        text = entities[entity]
+        return str(int(text)) if entity in _INDICES and text.isdecimal() else text
+
+    return "_".join(f"{e}-{value(e)}" for e in _IDENTITY if e in entities)
 
 
 def _collect(root: Path, what: str) -> list[_File]:

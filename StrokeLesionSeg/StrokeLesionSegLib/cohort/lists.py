@@ -1,0 +1,250 @@
+"""Lists of scans as R, pandas, Excel and people write them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import InputError
+from .naming import Entities, dicom_entities_of, entities_of, label
+
+#: How the names of lists end.
+LIST_ENDINGS = (".txt", ".tsv", ".csv", ".lst")
+#: Of tables that are not read, but that somebody may take for a list.
+WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".rds", ".sav", ".parquet", ".feather")
+
+_REMEDY = (
+    "Give one path a line, optionally followed by subject, session and DICOM series after tabs"
+)
+# Names of columns, in lower case and without what is neither letter nor digit.
+_COLUMNS = {
+    **dict.fromkeys(("path", "file", "filename", "filepath", "scan", "image", "t1", "t1w"), "path"),
+    **dict.fromkeys(("subject", "subjectid", "participant", "participantid", "sub"), "subject"),
+    **dict.fromkeys(("session", "sessionid", "ses", "visit", "timepoint"), "session"),
+    **dict.fromkeys(
+        ("series", "seriesuid", "seriesinstanceuid", "dicomseries", "seriesid"), "series"
+    ),
+}
+_ORDER = ("path", "subject", "session", "series")
+# What R, pandas and BIDS write for a value that is not there.
+_NOTHING = {"", "NA", "N/A", "n/a", "nan", "NaN", "NULL", "None", "<NA>"}
+
+
+@dataclass(frozen=True)
+class ListedScan:
+    """A line of a list: ``path`` (absolute), as it was ``given``, and what else the line says."""
+
+    path: Path
+    given: str
+    entities: Entities | None = None
+    series: str | None = None
+
+
+def read_list(path: Path) -> list[ListedScan]:
+    """The scans named in a text file.
+
+    One path a line, relative ones from the list's own folder; empty lines and lines that begin
+    with ``#`` are skipped. Subject, session and SeriesInstanceUID may follow after tabs, or in any
+    order under a heading that names them; other columns under a heading are passed over. In
+    ``.csv`` files commas, semicolons or tabs separate. Quotes, row names of R, the index of pandas,
+    byte order marks, UTF-16 and Excel's ``sep=`` are understood.
+
+    Raises ``InputError`` if the list cannot be read, names a scan twice, or has more columns.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort.lists import read_list
+    >>> _ = Path("list.csv").write_text('"path";"subject"\\n"a b.nii";"P1"\\n')
+    >>> [(line.given, line.entities.subject) for line in read_list(Path("list.csv"))]
+    [('a b.nii', 'P1')]
+    """
+    text = _text(path)
+    separator = _separator(path, text)
+    found: list[ListedScan] = []
+    seen: dict[Path, set[str | None]] = {}
+    columns: list[str] | None = None
+    for number, line in enumerate(_rows(path, text, separator)):
+        where, cells = line
+        if number == 0 and (columns := _heading(path, cells)) is not None:
+            continue
+        if columns is None:
+            if len(cells) > len(_ORDER):
+                raise InputError(path, f"line {where} has {len(cells)} columns", _REMEDY)
+            told = dict(zip(_ORDER, cells, strict=False))
+        else:
+            told = _under(path, where, cells, columns)
+        if not told.get("path"):
+            continue
+        scan = _located(path.parent, told["path"])
+        series = _value(told, "series") or None
+        earlier = seen.setdefault(scan, set())
+        if earlier and (series is None or {series, None} & earlier):
+            raise InputError(
+                path, f"line {where} names {told['path']} again", "Name each scan once"
+            )
+        earlier.add(series)
+        given = Path(told["path"]).as_posix()
+        found.append(ListedScan(scan, given, _entities(told, given, scan), series))
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({error.strerror or error})", _REMEDY) from error
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # Excel's "Unicode text"
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise InputError(path, "is damaged UTF-16", "Save it as UTF-8") from error
+    # Names that are not UTF-8 come through as the file system itself treats them.
+    text = data.decode("utf-8-sig", errors="surrogateescape")
+    if "\0" in text:
+        raise InputError(path, "is not a list of paths but a binary file", _REMEDY)
+    return text
+
+
+def _separator(path: Path, text: str) -> str:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if match := re.fullmatch(r'"?sep=(.)"?', first.strip()):
+        return match[1]
+    if first.endswith("sep=\t"):
+        return "\t"
+    if not path.name.lower().endswith(".csv"):
+        # pandas writes commas whatever the file is called; only a heading can say so.
+        candidates = ("\t", ",", ";")
+        return next((s for s in candidates if _heading_in(first, s)), "\t")
+    lines = [line for line in text.splitlines()[:50] if line.strip()]
+    for separator in (",", ";", "\t"):
+        if _heading_in(first, separator) or (
+            separator != "," and _all_there(path, lines, separator)
+        ):
+            return separator
+    return ","
+
+
+def _heading_in(line: str, separator: str) -> bool:
+    cells = [_plain(cell) for cell in next(csv.reader([line], delimiter=separator), [])]
+    return len(cells) > 1 and "path" in {_COLUMNS.get(cell) for cell in cells}
+
+
+def _all_there(path: Path, lines: list[str], separator: str) -> bool:
+    """Whether every line has the separator, and files are there if lines are cut at it."""
+    firsts = [next(csv.reader([line], delimiter=separator), []) for line in lines]
+    return all(
+        len(cells) > 1 and os.path.lexists(path.parent / Path(cells[0].strip()).expanduser())
+        for cells in firsts
+    )
+
+
+def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Numbers and cells of the lines that say something."""
+    lines = text.splitlines()
+    if '"' not in text:
+        # Nothing is quoted, and a line is a row.
+        rows: Iterator[tuple[int, list[str]]] = (
+            (number, line.split(separator)) for number, line in enumerate(lines, start=1)
+        )
+    else:
+        rows = _quoted(path, lines, separator)
+    for number, cells in rows:
+        told = [cell.strip() for cell in cells]
+        while len(told) > 1 and not told[-1]:  # Excel fills short rows up
+            told.pop()
+        if not told or not any(told) or told[0].startswith("#"):
+            continue
+        if len(told) == 1 and re.fullmatch(r"sep=.?", told[0]):
+            continue
+        yield number, told
+
+
+def _quoted(path: Path, lines: list[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=separator, strict=True)
+    while True:
+        try:
+            yield reader.line_num + 1, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(
+                path,
+                f"line {reader.line_num}: the quotes do not fit ({error})",
+                "Quote whole cells, and write a quote within one twice",
+            ) from error
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.strip().lower())
+
+
+def _heading(path: Path, cells: list[str]) -> list[str] | None:
+    """What each column is, "" for what is passed over; None if the line is no heading."""
+    known = [_COLUMNS.get(_plain(cell), "") for cell in cells]
+    there = bool(cells[0]) and os.path.lexists(path.parent / cells[0])
+    if there and cells[0] != "path" and (len(cells) == 1 or "path" not in known):
+        return None
+    if "path" not in known:
+        if any(known) and not any(re.search(r"[/\\]|\.\w", cell) for cell in cells):
+            raise InputError(path, "its heading names no column path", _REMEDY)
+        return None
+    for name in _ORDER:
+        # "scan" or "image" may be numbers beside the paths.
+        named = [n for n, kind in enumerate(known) if kind == name]
+        exact = [n for n in named if _plain(cells[n]) == name]
+        if len(named) > 1 and len(exact) == 1:
+            known = [k if k != name or n in exact else "" for n, k in enumerate(known)]
+        elif len(named) > 1:
+            titles = ", ".join(cells[n] for n in named)
+            raise InputError(path, f"several columns may be the {name}: {titles}", _REMEDY)
+    return known
+
+
+def _under(path: Path, line: int, cells: list[str], columns: list[str]) -> dict[str, str]:
+    """The cells by the names that the heading gives."""
+    if len(cells) == len(columns) + 1:
+        cells = cells[1:]  # row names of R's write.table have no heading
+    elif len(cells) > len(columns):
+        raise InputError(
+            path, f"line {line} has {len(cells)} columns, the heading {len(columns)}", _REMEDY
+        )
+    told = {name: cell for name, cell in zip(columns, cells, strict=False) if name}
+    if not told.get("path"):
+        raise InputError(path, f"line {line} has no path", _REMEDY)
+    return told
+
+
+def _value(told: dict[str, str], name: str) -> str:
+    text = told.get(name, "")
+    if text in _NOTHING:
+        return ""
+    # pandas makes numbers with a gap in them floats: 7 becomes 7.0.
+    return re.sub(r"\A(\d+)\.0\Z", r"\1", text) if name != "series" else text
+
+
+def _located(folder: Path, text: str) -> Path:
+    """Where a listed scan lies; a name of another code page or system, if it is only there so."""
+    candidates = [text]
+    if "\\" in text:
+        candidates.append(text.replace("\\", "/"))
+    if any("\udc80" <= c <= "\udcff" for c in text):
+        raw = text.encode("utf-8", "surrogateescape")
+        candidates.append(raw.decode("cp1252", "replace"))
+    paths = [Path(os.path.abspath(folder / Path(name).expanduser())) for name in candidates]
+    return next((p for p in paths if os.path.lexists(p)), paths[0])
+
+
+def _entities(told: dict[str, str], given: str, scan: Path) -> Entities | None:
+    subject, session = _value(told, "subject"), _value(told, "session")
+    named = label(session.removeprefix("ses-")) if session else ""
+    if subject:
+        return Entities(label(subject.removeprefix("sub-")), named)
+    if not named:
+        return None
+    of = dicom_entities_of if scan.is_dir() else entities_of
+    return replace(of(given), session=named)

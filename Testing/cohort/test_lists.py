@@ -1,0 +1,103 @@
+"""Lists of scans as R, pandas, Excel and people write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from StrokeLesionSegLib.cohort.inputs import find_scans
+from StrokeLesionSegLib.cohort.lists import read_list
+from StrokeLesionSegLib.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two scans; one has a space, a comma and a semicolon in its name."""
+    for name in ("a.nii.gz", "b, c; d.nii.gz", "e.nii.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+AB = [("a.nii.gz", "P1", "2"), ("b, c; d.nii.gz", "P2", "")]
+# As the programs write them, byte for byte.
+WRITTEN = {
+    "write.csv of R": ("r.csv", b'"","path","subject","session"\n"1","a.nii.gz","P1",2\n'
+                                b'"2","b, c; d.nii.gz","P2",NA\n'),
+    "write.csv, row.names=FALSE": ("r.csv", b'"path","subject","session"\n"a.nii.gz","P1",2\n'
+                                            b'"b, c; d.nii.gz","P2",NA\n'),
+    "write.csv2 of R": ("r2.csv", b'"";"path";"subject";"session"\n"1";"a.nii.gz";"P1";2\n'
+                                  b'"2";"b, c; d.nii.gz";"P2";NA\n'),
+    "write.table of R": ("r.tsv", b'"path"\t"subject"\t"session"\n"1"\t"a.nii.gz"\t"P1"\t2\n'
+                                  b'"2"\t"b, c; d.nii.gz"\t"P2"\tNA\n'),
+    "to_csv of pandas, floats for a gap": (
+        "p.csv", b',path,subject,session\n0,a.nii.gz,P1,2.0\n1,"b, c; d.nii.gz",P2,\n'),
+    "to_csv(sep='\\t') under .csv": (
+        "p.csv", b"path\tsubject\tsession\na.nii.gz\tP1\t2\nb, c; d.nii.gz\tP2\t\n"),
+    "to_csv under .txt": (
+        "p.txt", b'path,subject,session\na.nii.gz,P1,2\n"b, c; d.nii.gz",P2,\n'),
+    "Excel, CSV UTF-8": ("x.csv", b"\xef\xbb\xbfpath,subject,session\r\na.nii.gz,P1,2\r\n"
+                                  b'"b, c; d.nii.gz",P2,\r\n'),
+    "Excel, German": ("x.csv", b"\xef\xbb\xbfpath;subject;session\r\na.nii.gz;P1;2\r\n"
+                               b'"b, c; d.nii.gz";P2;\r\n'),
+    "Excel with sep=": ("x.csv", b"sep=;\r\npath;subject;session\r\na.nii.gz;P1;2\r\n"
+                                 b'"b, c; d.nii.gz";P2;\r\n'),
+    "Excel, Unicode text": ("x.txt", "path\tsubject\tsession\r\na.nii.gz\tP1\t2\r\n"
+                                     '"b, c; d.nii.gz"\tP2\t\r\n'.encode("utf-16")),
+    "columns in another order, one of them unknown": (
+        "o.csv", b'age,Session,File name,participant_id\n70,ses-2,a.nii.gz,sub-P1\n'
+                 b'60,n/a,"b, c; d.nii.gz",sub-P2\n'),
+    "no heading, quoted": ("q.csv", b'"a.nii.gz","P1","2"\n"b, c; d.nii.gz","P2"\n'),
+    "tabs without heading": ("t.tsv", b"a.nii.gz\tP1\t2\nb, c; d.nii.gz\tP2\n"),
+    "empty lines and fillers of Excel": (
+        "f.csv", b'path,subject,session,,\n,,,,\na.nii.gz,P1,2,,\n"b, c; d.nii.gz",P2,,,\n,,,,\n'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("who", WRITTEN)
+def test_what_programs_write_is_read(tmp_path: Path, who: str) -> None:
+    name, data = WRITTEN[who]
+    (tmp_path / name).write_bytes(data)
+    found = [
+        (line.given, line.entities.subject, line.entities.session)
+        for line in read_list(tmp_path / name)
+        if line.entities is not None
+    ]
+    assert found == AB
+    assert [scan.path.name for scan in find_scans(tmp_path / name).scans] == [p for p, *_ in AB]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("q.csv", b'path,subject\n"a.nii.gz,P1\n', "quotes do not fit"),
+        ("h.csv", b"subject,session\nP1,2\n", "names no column path"),
+        ("d.csv", b"file,image\na.nii.gz,e.nii.gz\n", "several columns may be the path"),
+        ("t.csv", b"path,subject\na.nii.gz,P1\na.nii.gz,P2\n", "again"),
+        ("n.csv", b"path,subject\n,P1\n", "has no path"),
+        ("u.txt", b"\xff\xfea\x00b", "damaged UTF-16"),
+        ("b.txt", b"PK\x03\x04\x00\x00", "binary"),
+        ("w.xlsx", b"PK\x03\x04", "Save it as CSV"),
+    ],
+)
+def test_what_is_no_list_is_said_in_one_line(
+    tmp_path: Path, name: str, data: bytes, says: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError) as error:
+        find_scans(tmp_path / name)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_names_of_an_old_code_page_are_found(tmp_path: Path) -> None:
+    (tmp_path / "Müller.nii.gz").write_bytes(b"x")
+    (tmp_path / "l.csv").write_bytes("path,subject\nMüller.nii.gz,P1\n".encode("cp1252"))
+    assert read_list(tmp_path / "l.csv")[0].path.name == "Müller.nii.gz"
+
+
+def test_one_folder_may_be_listed_with_several_series(tmp_path: Path) -> None:
+    (tmp_path / "dicom").mkdir()
+    text = "path,subject,series\ndicom,P1,1.2.10\ndicom,P2,1.2.3\n"
+    (tmp_path / "l.csv").write_text(text)
+    assert [line.series for line in read_list(tmp_path / "l.csv")] == ["1.2.10", "1.2.3"]
