@@ -87,6 +87,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/formats/plain_data.py
   StrokeLesionSegLib/images/formats/reading.py
   StrokeLesionSegLib/images/formats/scan.py
+  StrokeLesionSegLib/images/formats/segments.py
   StrokeLesionSegLib/images/formats/sequence.py
   StrokeLesionSegLib/images/formats/size_limits.py
   StrokeLesionSegLib/images/formats/writing.py
@@ -169,6 +170,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/lesions/scorers/folders.py
   StrokeLesionSegLib/lesions/scorers/isles2022.py
   StrokeLesionSegLib/lesions/scorers/isles2026.py
+  StrokeLesionSegLib/lesions/scorers/values.py
   StrokeLesionSegLib/lesions/tables.py
   StrokeLesionSegLib/models/__init__.py
   StrokeLesionSegLib/models/channels.py

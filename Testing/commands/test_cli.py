@@ -503,7 +503,7 @@ def test_score_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "sub-01" in said
     assert "2 cases" in said
     (tmp_path / "pred" / "sub-02_mask.nii.gz").unlink()
-    assert main(["score", *folders, "--json"]) == 2
+    assert main(["score", *folders, "--json"]) == 3
     captured = capsys.readouterr()
     assert "sub-02" in captured.err
     content = json.loads(captured.out)

@@ -69,7 +69,7 @@ def test_what_could_not_be_scored_is_in_the_files_too(
     pred, truth = folders
     next(pred.glob("sub-01/*")).unlink()
     out = tmp_path / "scores"
-    assert main(["score", str(pred), str(truth), "-o", str(out)]) == 2
+    assert main(["score", str(pred), str(truth), "-o", str(out)]) == 3
     assert "sub-01" in capsys.readouterr().err
     whole = json.loads((out / "scores_atlas2022.json").read_text(encoding="utf-8"))
     assert len(whole["problems"]) == 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .options import (
+    EXIT_SOME_FAILED,
     add_engine_arguments,
     add_force_argument,
     add_progress_argument,
@@ -29,8 +30,6 @@ from .report import add_report_arguments
 if TYPE_CHECKING:
     from ..cohort import BatchReport
 
-#: Exit code of a batch that went through, but some of whose scans could not be used.
-EXIT_SOME_FAILED = 3
 # More than that are in group_scans.tsv.
 _LISTED = 50
 # More kinds of reasons for leaving images out are in group_left_out.tsv.

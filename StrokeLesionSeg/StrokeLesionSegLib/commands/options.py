@@ -14,6 +14,9 @@ from ..spaces import NATIVE, read_spaces
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
 
+#: Exit code of what went through, but some of whose scans, cases or outputs could not be done.
+EXIT_SOME_FAILED = 3
+
 
 def number(
     low: float, high: float, *, kind: Callable[[str], Any] = float, open_ends: bool = False

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import re
 import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +16,15 @@ from .. import __version__
 from ..errors import InputError
 from ..outputs import OutputSet, os_input_error
 from ..pipeline import check_source
-from .options import add_progress_argument, path
+from .options import EXIT_SOME_FAILED, add_progress_argument, number, path
 from .progress import make_reporter, print_json
 from .tables import print_table
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..images import Volume
-    from ..lesions.scorers import FolderScores
+    from ..lesions.scorers import FolderScores, MaskChoice
 
 SCORERS = ("atlas2022", "isles2022", "isles2026")
 # What the summary says of each measure.
@@ -33,17 +38,33 @@ def add_parser(commands: Any) -> None:
         "score",
         help="compare masks with the truth",
         description="Score a lesion mask against the true one, or a folder of masks against a "
-        "folder of true ones. Both have to lie on the same grid.",
+        "folder of true ones. Both have to lie on the same grid. Exit codes: 0 all cases are "
+        "scored; 3 some could not be; 2 none could, or wrong arguments.",
         allow_abbrev=False,
     )
-    parser.add_argument("prediction", type=path, metavar="PRED", help="mask (> 0), or folder")
-    parser.add_argument("truth", type=path, metavar="TRUTH", help="mask (> 0), or folder")
+    parser.add_argument("prediction", type=path, metavar="PRED", help="mask, or folder of masks")
+    parser.add_argument("truth", type=path, metavar="TRUTH", help="mask, or folder of masks")
     parser.add_argument("--scorer", choices=SCORERS, default=SCORERS[0], help="default: atlas2022")
     parser.add_argument(
         "--soft",
         type=path,
         metavar="FILE",
         help="probability map, for isles2026's PR-AUC (in folders it is found by its name)",
+    )
+    parser.add_argument(
+        "--label",
+        type=_labels,
+        action="append",
+        metavar="[pred=|truth=]LABELS",
+        help="which labels or segments of maps of labels are lesion, with commas between; of the "
+        "predictions or the references only with pred= or truth=, and then of plain masks too",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=number(0, 1, open_ends=True),
+        metavar="P",
+        help="probability from which on a voxel of a soft map is lesion (percent and 0 to 255 are "
+        "recognised); without it soft maps are refused",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -61,15 +82,41 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def _labels(text: str) -> tuple[str, tuple[int | str, ...]]:
+    """("pred", "truth" or "", the labels)."""
+    side, equals, rest = text.partition("=")
+    if not equals or side not in ("pred", "truth"):
+        side, rest = "", text
+    names = [name.strip() for name in rest.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names no label")
+    return side, tuple(int(n) if re.fullmatch(r"-?\d+", n) else n for n in names)
+
+
+def _choice(arguments: argparse.Namespace) -> MaskChoice:
+    from ..lesions.scorers import MaskChoice
+
+    told: dict[str, tuple[int | str, ...]] = {}
+    for side, labels in arguments.label or ():
+        told[side] = told.get(side, ()) + labels
+    return MaskChoice(
+        pred=told.get("pred", told.get("")),
+        truth=told.get("truth", told.get("")),
+        strict_pred="pred" in told,
+        strict_truth="truth" in told,
+        threshold=arguments.threshold,
+    )
+
+
+def run(arguments: argparse.Namespace) -> int | None:
     for file in (arguments.prediction, arguments.truth):
         check_source(file)
     if arguments.prediction.is_dir() and arguments.truth.is_dir():
-        _score_folders(arguments)
-    elif arguments.output is not None:
+        return _score_folders(arguments)
+    if arguments.output is not None:
         raise InputError("--output", "is for two folders", "Give folders, or print with --json")
-    else:
-        _score_files(arguments)
+    _score_files(arguments)
+    return None
 
 
 def _score_files(arguments: argparse.Namespace) -> None:
@@ -79,19 +126,22 @@ def _score_files(arguments: argparse.Namespace) -> None:
     if arguments.soft is not None:
         check_source(arguments.soft)
         files.append(arguments.soft)
-    volumes = [_read(file) for file in files]
+    choice, notes = _choice(arguments), dict[str, None]()
+    read = _reader(choice)
+    volumes = [read(file) for file in files]
     for file, volume in zip(files[1:], volumes[1:], strict=True):
         _check_same_grid(arguments.prediction, volumes[0], file, volume)
     try:
         scores = score_case(
-            volumes[0].array,
-            volumes[1].array,
+            choice.mask(files[0], volumes[0], notes),
+            choice.mask(files[1], volumes[1], notes, truth=True),
             volumes[1].affine,
             arguments.scorer,
             soft=volumes[2].array if arguments.soft is not None else None,
         )
-    except ValueError as error:  # a probability map in place of a mask
-        raise InputError(arguments.prediction, str(error), "Give a binary lesion mask") from error
+    except ValueError as error:  # of a soft map
+        raise InputError(files[-1], str(error), "Give a probability map") from error
+    _tell(notes)
     if arguments.json:
         print_json(_jsonable({"scorer": arguments.scorer, **scores}))
     else:
@@ -99,16 +149,18 @@ def _score_files(arguments: argparse.Namespace) -> None:
         print_table(("measure", arguments.scorer), rows)
 
 
-def _score_folders(arguments: argparse.Namespace) -> None:
+def _score_folders(arguments: argparse.Namespace) -> int:
     with _outputs(arguments) as outputs:
         from ..lesions.scorers import score_folders
 
+        choice = _choice(arguments)
         with make_reporter(arguments.progress) as reporter:
             result = score_folders(
                 arguments.prediction,
                 arguments.truth,
                 arguments.scorer,
-                read=_read,
+                read=_reader(choice),
+                choice=choice,
                 names_of=_names_of,
                 progress=reporter,
             )
@@ -118,10 +170,20 @@ def _score_folders(arguments: argparse.Namespace) -> None:
         print_json(_content(result))
     else:
         _print_folders(result)
+    _tell(result.notes)
     for problem in result.problems[:-1]:
         print(f"stroke-lesion-seg: {problem}", file=sys.stderr)
+    if result.problems and not result.cases:
+        raise result.problems[-1]
     if result.problems:
-        raise result.problems[-1]  # exit code 2: not every case was scored
+        print(f"stroke-lesion-seg: {result.problems[-1]}", file=sys.stderr)
+        return EXIT_SOME_FAILED
+    return 0
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _content(result: FolderScores) -> dict[str, Any]:
@@ -227,14 +289,35 @@ def _jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _read(file: Path) -> Volume:
-    from ..images import read_scan
+@dataclass(frozen=True, eq=False)
+class _LabelImage:
+    """An image with the names of its labels."""
 
-    return read_scan(file, allow_constant=True).volume  # nothing found, or nothing there
+    volume: Volume
+    segments: dict[str, int]
+
+    @property
+    def array(self) -> NDArray[Any]:
+        return self.volume.array
+
+    @property
+    def affine(self) -> NDArray[Any]:
+        return self.volume.affine
 
 
-def _check_same_grid(file: Path, volume: Volume, other_file: Path, other: Volume) -> None:
+def _reader(choice: MaskChoice) -> Callable[[Path], _LabelImage]:
+    """Reads images that may be empty, or hold nothing but a segmentation."""
+    from ..images.formats.segments import read_labels
+
+    wanted = [name for name in (*(choice.pred or ()), *(choice.truth or ())) if type(name) is str]
+    return lambda file: _LabelImage(*read_labels(file, last=wanted))
+
+
+def _check_same_grid(
+    file: Path, image: _LabelImage, other_file: Path, other_image: _LabelImage
+) -> None:
     """A mirrored or shifted mask would be scored without complaint and wrongly."""
+    volume, other = image.volume, other_image.volume
     if volume.array.shape != other.array.shape:
         cause = f"has {volume.array.shape[::-1]} voxels, {other_file} {other.array.shape[::-1]}"
     elif not volume.grid.same_as(other.grid, _TOLERANCE_MM):

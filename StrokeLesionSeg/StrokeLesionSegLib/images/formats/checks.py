@@ -98,11 +98,16 @@ def check_affine(
 _MOST_NONFINITE = 0.97
 
 
-def nonfinite_warning(where: str | os.PathLike[str], bad: int, voxels: int) -> list[str]:
-    """The warning for ``bad`` NaN or infinite voxels set to 0; ``InputError`` if too many."""
+def nonfinite_warning(
+    where: str | os.PathLike[str], bad: int, voxels: int, *, any_number: bool = False
+) -> list[str]:
+    """The warning for ``bad`` NaN or infinite voxels set to 0; ``InputError`` if too many.
+
+    ``any_number``: as in a mask that is NaN wherever there is no lesion.
+    """
     if bad == 0:
         return []
-    if bad > _MOST_NONFINITE * voxels:
+    if bad > _MOST_NONFINITE * voxels and not any_number:
         raise InputError(
             where,
             f"{bad} of {voxels} voxels are NaN or infinite",
@@ -162,7 +167,8 @@ def checked_scan(
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(low + high):
         finite = np.isfinite(values)
-        notes += nonfinite_warning(where, int(values.size - finite.sum()), values.size)
+        bad = int(values.size - finite.sum())
+        notes += nonfinite_warning(where, bad, values.size, any_number=allow_constant)
         values = np.where(finite, values, np.float32(0))
         low, high = float(values.min()), float(values.max())
     if not allow_constant:

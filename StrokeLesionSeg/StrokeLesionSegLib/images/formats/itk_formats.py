@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from .writing import Request
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_NRRD_END = re.compile(rb"\r?\n\r?\n")
+#: What ends the header of a NRRD file.
+NRRD_END = re.compile(rb"\r?\n\r?\n")
 _META_END = re.compile(rb"(?m)^[ \t]*ElementDataFile[^\n]*(\n|\Z)")
 _COPY_AGAIN = "Copy or download it again"
 _META_BYTES = {
@@ -82,7 +83,7 @@ def read_itk(path: Path, *, allow_constant: bool = False) -> Scan:
     import SimpleITK as sitk
 
     nrrd = path.suffix.lower() in (".nrrd", ".nhdr")
-    start = text_header(path, _NRRD_END if nrrd else _META_END)
+    start = text_header(path, NRRD_END if nrrd else _META_END)
     if not start:
         raise InputError(path, "the file is empty (0 bytes)", _COPY_AGAIN)
     looked = _look_at_nrrd(path, start) if nrrd else _look_at_metaimage(path, start)
@@ -170,7 +171,7 @@ def _look_at_nrrd(path: Path, start: bytes) -> _Looked:
     """A NRRD header (format definition: teem.sourceforge.net/nrrd)."""
     if not start.startswith(b"NRRD0"):
         raise InputError(path, "this is not a NRRD file (wrong first bytes)", "Check the file")
-    text = _NRRD_END.split(start, maxsplit=1)[0].decode("utf-8", "replace")
+    text = NRRD_END.split(start, maxsplit=1)[0].decode("utf-8", "replace")
     fields = {}
     for line in text.splitlines()[1:]:
         key, colon, value = line.partition(":")

@@ -83,7 +83,7 @@ def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
         warnings += notes
         values, low, high, bad = _read_voxels(path, stream, lead, kind, voxels, slope, inter)
         stream.check_end()
-    warnings += nonfinite_warning(path, bad, voxels)
+    warnings += nonfinite_warning(path, bad, voxels, any_number=allow_constant)
     if not allow_constant:
         check_range(path, low, high)
     facts = {

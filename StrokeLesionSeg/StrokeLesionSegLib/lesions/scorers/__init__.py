@@ -9,12 +9,12 @@ from __future__ import annotations
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..find import check_affine
 from . import atlas2022, isles2022, isles2026
-from .common import prediction_mask, truth_mask
-from .folders import CaseScore, FolderScores, score_folders, summarise_scores
+from .folders import CaseScore, FolderScores, MaskChoice, score_folders, summarise_scores
+from .values import lesion_mask
 
 #: The official scorers by name: modules with ``METRICS`` and ``score``.
 SCORERS: dict[str, ModuleType] = {
@@ -27,6 +27,7 @@ __all__ = [
     "SCORERS",
     "CaseScore",
     "FolderScores",
+    "MaskChoice",
     "metrics_of",
     "score_case",
     "score_folders",
@@ -61,7 +62,8 @@ def score_case(
 
     Parameters
     ----------
-    pred, truth: (K, J, I) masks on the same grid; voxels above 0 are lesion.
+    pred, truth: (K, J, I) masks on the same grid, of any one value (1, 255, .9999); for maps of
+        labels and soft maps see ``values.lesion_mask``.
     affine: 4x4, (i, j, k, 1) to RAS mm; gives the voxel's volume.
     scorer: ``atlas2022``, ``isles2022`` or ``isles2026``.
     soft: (K, J, I) probabilities, used by ``isles2026`` only; its ``pr_auc`` is NaN without.
@@ -70,8 +72,8 @@ def score_case(
     behind them: ``n_pred``, ``n_truth``, ``lesions_found``, ``lesions_false``,
     ``lesions_missed``, ``pred_volume_ml``, ``truth_volume_ml``.
 
-    Raises ``ValueError`` for an unknown scorer, shapes that differ, a probability map in place of
-    a mask, a soft map that is not finite, or an unusable affine.
+    Raises ``ValueError`` for an unknown scorer, shapes that differ, a probability map or a map of
+    labels in place of a mask, a soft map that is not finite, or an unusable affine.
 
     Examples
     --------
@@ -84,8 +86,15 @@ def score_case(
     """
     metrics_of(scorer)
     matrix = check_affine(affine, "affine")
-    pred_mask, reference = prediction_mask(pred), truth_mask(truth)
+    pred_mask, reference = _mask("prediction", pred), _mask("reference", truth)
     if pred_mask.shape != reference.shape:
         raise ValueError(f"prediction of shape {pred_mask.shape}, reference {reference.shape}")
     voxel_ml = abs(float(np.linalg.det(matrix[:3, :3]))) / 1000.0
     return SCORERS[scorer].score(pred_mask, reference, voxel_ml, soft)
+
+
+def _mask(which: str, values: ArrayLike) -> NDArray[np.bool_]:
+    try:
+        return lesion_mask(values)[0]
+    except ValueError as error:
+        raise ValueError(f"the {which} is no mask: {error}") from error

@@ -30,30 +30,6 @@ class Matches:
         return self.tp / (self.tp + (self.fp + self.fn) / 2)
 
 
-def prediction_mask(values: ArrayLike) -> NDArray[np.bool_]:
-    """A prediction as booleans: voxels above 0.
-
-    Raises ``ValueError`` for arrays that are not 3D and for probability maps, which every voxel
-    above 0 would silently turn into one huge lesion.
-    """
-    mask = truth_mask(values)
-    array = np.asarray(values)
-    if array.dtype.kind == "f" and bool(np.any((array > 0.01) & (array < 0.99))):
-        raise ValueError("the prediction is a probability map, a mask is needed")
-    return mask
-
-
-def truth_mask(values: ArrayLike) -> NDArray[np.bool_]:
-    """A reference mask as booleans: voxels above 0, since masks of 0.9999 and 255 exist.
-
-    Raises ``ValueError`` for arrays that are not 3D.
-    """
-    array = np.asarray(values)
-    if array.ndim != 3:
-        raise ValueError(f"a mask has three axes, not {array.ndim}")
-    return array > 0
-
-
 def dice(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     """2 |P and T| / (|P| + |T|); 1 if both are empty."""
     total = np.count_nonzero(pred) + np.count_nonzero(truth)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...file_formats import image_endings, split_name
+from .values import Labels, lesion_mask
 
 # Last words of file names that say what an image is, and nothing about which scan it belongs to.
 _MASK_WORDS = {
@@ -37,13 +38,62 @@ GRID_TOLERANCE_MM = 0.05
 
 
 class Image(Protocol):
-    """What ``read`` returns: an array (K, J, I) and the affine of (i, j, k, 1) to RAS mm."""
+    """What ``read`` returns: an array (K, J, I) and the affine of (i, j, k, 1) to RAS mm.
+
+    It may have ``segments``, the values of labels by their names.
+    """
 
     @property
     def array(self) -> NDArray[Any]: ...
 
     @property
     def affine(self) -> NDArray[np.float64]: ...
+
+
+@dataclass(frozen=True)
+class MaskChoice:
+    """What of images that are no plain masks is lesion.
+
+    Attributes
+    ----------
+    pred, truth: labels of the predictions and of the references.
+    strict_pred, strict_truth: whether they hold for masks of one value too.
+    threshold: of the probability, for soft maps.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions.scorers import MaskChoice
+    >>> MaskChoice(pred=(99,)).threshold is None
+    True
+    """
+
+    pred: Labels | None = None
+    truth: Labels | None = None
+    strict_pred: bool = False
+    strict_truth: bool = False
+    threshold: float | None = None
+
+    def mask(
+        self, path: Path, image: Image, notes: dict[str, None], *, truth: bool = False
+    ) -> NDArray[np.bool_]:
+        """The lesion mask in an image; what was chosen goes into ``notes``.
+
+        Raises ``InputError`` if that is not clear.
+        """
+        try:
+            mask, note = lesion_mask(
+                image.array,
+                label=self.truth if truth else self.pred,
+                threshold=self.threshold,
+                segments=getattr(image, "segments", None),
+                strict=self.strict_truth if truth else self.strict_pred,
+            )
+        except ValueError as error:
+            remedy = "Give --threshold P" if "soft" in str(error) else "Name the lesion by --label"
+            raise InputError(path, str(error), f"{remedy}, or a binary lesion mask") from error
+        if note:
+            notes[f"{path.name}: {note}"] = None
+        return mask
 
 
 @dataclass(frozen=True)
@@ -76,6 +126,7 @@ class FolderScores:
     scorer: its name.
     cases: by name.
     problems: one ``InputError`` for every case that could not be scored.
+    notes: what was chosen about images that are no plain masks.
     summary: see ``summarise_scores``.
 
     Examples
@@ -89,6 +140,7 @@ class FolderScores:
     cases: tuple[CaseScore, ...]
     problems: tuple[InputError, ...]
     summary: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,6 +163,7 @@ def score_folders(
     read: Callable[[Path], Image],
     names_of: Callable[[str], Iterable[str]] = lambda place: (),
     progress: Callable[[str, int, int], None] | None = None,
+    choice: MaskChoice | None = None,
     seed: int = 0,
 ) -> FolderScores:
     """Score every reference mask in ``truth_dir`` against its prediction in ``pred_dir``.
@@ -128,6 +181,7 @@ def score_folders(
         place where the reference lies (``site1/p-07``: below ``truth_dir``, without the words for
         masks).
     progress: called as ``progress("score", done, total)``.
+    choice: which labels are lesion and where soft maps are cut; masks need none.
     seed: of the bootstrap.
 
     A case without prediction, without reference, with two candidates, or whose prediction lies on
@@ -157,11 +211,13 @@ def score_folders(
     problems: list[InputError] = []
     pairs = _pair_up(pred_dir, truth_dir, problems, names_of)
     cases = []
+    notes: dict[str, None] = {}
     for done, (case, pred, truth, more, soft) in enumerate(pairs):
         if progress:
             progress("score", done, len(pairs))
         try:
-            scores = _score_files(pred, (truth, *more), soft, scorer, read)
+            files = (pred, (truth, *more), soft)
+            scores = _score_files(*files, scorer, read, choice or MaskChoice(), notes)
         except InputError as error:
             problems.append(error)
         else:
@@ -170,7 +226,7 @@ def score_folders(
         progress("score", len(pairs), len(pairs))
     summary = summarise_scores([c.scores for c in cases], scorer, seed=seed)
     summary["n_problems"] = len(problems)
-    return FolderScores(scorer, tuple(cases), tuple(problems), summary)
+    return FolderScores(scorer, tuple(cases), tuple(problems), summary, tuple(notes))
 
 
 def _score_files(
@@ -179,25 +235,28 @@ def _score_files(
     soft: Path | None,
     scorer: str,
     read: Callable[[Path], Image],
+    choice: MaskChoice,
+    notes: dict[str, None],
 ) -> dict[str, float]:
     from . import score_case
 
     truth = truths[0]
     reference = read(truth)
-    true_array = reference.array
+    true_mask = choice.mask(truth, reference, notes, truth=True)
     for path in truths[1:]:
         further = read(path)
         _same_grid(path, further, truth, reference)
-        true_array = (true_array > 0) | (further.array > 0)
+        true_mask = true_mask | choice.mask(path, further, notes, truth=True)
     prediction = read(pred)
     _same_grid(pred, prediction, truth, reference)
+    pred_mask = choice.mask(pred, prediction, notes)
     probabilities = None
     if soft is not None and scorer == "isles2026":
         image = read(soft)
         _same_grid(soft, image, truth, reference)
         probabilities = image.array
     try:
-        return score_case(prediction.array, true_array, reference.affine, scorer, probabilities)
+        return score_case(pred_mask, true_mask, reference.affine, scorer, probabilities)
     except ValueError as error:
         raise InputError(pred, f"cannot be scored: {error}", "Give a binary lesion mask") from error
 
