@@ -188,12 +188,15 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/networks/cascade.py
   StrokeLesionSegLib/networks/cs230.py
   StrokeLesionSegLib/networks/deep_supervision.py
+  StrokeLesionSegLib/networks/foreign_names.py
   StrokeLesionSegLib/networks/receptive_field.py
   StrokeLesionSegLib/networks/residual_unet.py
   StrokeLesionSegLib/networks/residual_unet_25d.py
   StrokeLesionSegLib/networks/residual_unet_3d.py
+  StrokeLesionSegLib/networks/synthstroke_unet.py
   StrokeLesionSegLib/networks/unet.py
   StrokeLesionSegLib/networks/volumetric.py
+  StrokeLesionSegLib/networks/window_unets.py
   StrokeLesionSegLib/operating_point.py
   StrokeLesionSegLib/outputs.py
   StrokeLesionSegLib/pipeline/__init__.py

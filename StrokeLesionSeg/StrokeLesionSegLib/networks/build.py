@@ -12,8 +12,10 @@ from .cs230 import CS230Network
 from .residual_unet import ResidualUNet
 from .residual_unet_3d import ResidualUNet3D
 from .residual_unet_25d import ResidualUNet25D
+from .synthstroke_unet import SynthStrokeUNet
 from .unet import UNet
 from .volumetric import VolumetricUNet
+from .window_unets import PlainConvUNet, ResidualEncoderUNet
 
 #: Networks by the name that a manifest or a recipe gives them.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
@@ -24,6 +26,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "cs230": CS230Network,
     "cascade": Cascade,
     "volumetric_unet": VolumetricUNet,
+    "plain_conv_unet": PlainConvUNet,
+    "residual_encoder_unet": ResidualEncoderUNet,
+    "synthstroke_unet": SynthStrokeUNet,
 }
 
 

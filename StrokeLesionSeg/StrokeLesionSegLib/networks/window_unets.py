@@ -1,0 +1,347 @@
+"""The networks of nnU-Net v2, written with torch alone: ``PlainConvUNet``, ``ResidualEncoderUNet``.
+
+Plain: Isensee et al., Nature Methods 18 (2021), 203-211; the residual encoder: Isensee et al.,
+MICCAI 2024, LNCS 15009, 488-498, with the blocks of ResNet-D (He et al., CVPR 2019). They take one
+window at a time, (1, C, [D,] H, W), and return its logits, (1, classes, [D,] H, W): what is only
+needed for training (deep supervision, dropout) is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# torch's types tell tuples of two from tuples of three.
+CONVOLUTIONS: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_POOLS: dict[int, Any] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_MOST_STAGES, _MOST_FEATURES, _MOST_LAYERS = 12, 4096, 64
+
+
+class WindowNorm(nn.Module):
+    """Instance normalisation of a single window, or batch normalisation with kept statistics.
+
+    For one image both are one operation, with the statistics of the image or with those kept; and
+    that operation knows channels-last memory, which torch's instance normalisation does not.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int, kind: str, eps: float, affine: bool) -> None:
+        super().__init__()
+        if kind not in ("instance", "batch"):
+            raise ValueError(f"normalisation must be instance or batch, not {kind!r}")
+        self.kept, self.eps = kind == "batch", eps
+        # None: plain numbers 1 and 0, and no tensors in a file.
+        self.weight = nn.Parameter(torch.ones(features)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(features)) if affine else None
+        if self.kept:
+            self.register_buffer("running_mean", torch.zeros(features))
+            self.register_buffer("running_var", torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kept:
+            return functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, False, eps=self.eps
+            )
+        if len(x) != 1:
+            return torch.cat([self.forward(one) for one in x.split(1)])
+        if x[0, 0].numel() == 1:
+            # One voxel has no variance: its difference from the mean is 0.
+            shift = torch.zeros_like(x[0, :, :1].flatten()) if self.bias is None else self.bias
+            return x * 0 + shift.view(1, -1, *[1] * (x.ndim - 2)).to(x.dtype)
+        return functional.batch_norm(
+            x, None, None, self.weight, self.bias, training=True, eps=self.eps
+        )
+
+
+class ConvUnit(nn.Module):
+    """Convolution "same", normalisation and LeakyReLU, in this order unless ``activate_first``."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        bias: bool,
+        norm: tuple[str, float, bool],
+        slope: float | None,
+        activate_first: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv = CONVOLUTIONS[len(kernel)](
+            inputs,
+            outputs,
+            tuple(kernel),
+            tuple(stride),
+            tuple((n - 1) // 2 for n in kernel),
+            bias=bias,
+        )
+        self.norm = WindowNorm(outputs, *norm)
+        self.slope, self.activate_first = slope, activate_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.slope is None:
+            return self.norm(x)
+        if self.activate_first:
+            return self.norm(functional.leaky_relu(x, self.slope, inplace=not x.requires_grad))
+        return functional.leaky_relu(self.norm(x), self.slope, inplace=not x.requires_grad)
+
+
+class ResidualUnitD(nn.Module):
+    """Two convolutions beside a shortcut: average pooling where they stride, 1x1 where features
+    change; LeakyReLU after the sum."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: Sequence[int],
+        stride: Sequence[int],
+        bias: bool,
+        norm: tuple[str, float, bool],
+        slope: float,
+    ) -> None:
+        super().__init__()
+        one = [1] * len(kernel)
+        self.conv1 = ConvUnit(inputs, outputs, kernel, stride, bias, norm, slope)
+        self.conv2 = ConvUnit(outputs, outputs, kernel, one, bias, norm, None)
+        self.slope = slope
+        strided = any(n != 1 for n in stride)
+        self.pool = _POOLS[len(kernel)](tuple(stride), tuple(stride)) if strided else None
+        changed = inputs != outputs
+        self.shortcut = ConvUnit(inputs, outputs, one, one, False, norm, None) if changed else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        beside = x if self.pool is None else self.pool(x)
+        if self.shortcut is not None:
+            beside = self.shortcut(beside)
+        x = self.conv2(self.conv1(x)) + beside
+        return functional.leaky_relu(x, self.slope, inplace=not x.requires_grad)
+
+
+class _UNet(nn.Module):
+    """What both share: the way up, and the head.
+
+    Parameters (of both networks)
+    ----------
+    dimensions: 2 or 3. in_channels, classes: channels in, and logits out.
+    features, kernels, strides: of each stage on the way down, finest first.
+    layers: convolutions (plain) or residual blocks (residual encoder) of each stage.
+    decoder_layers: convolutions of each stage on the way up, coarsest first.
+    bias: of the convolutions. norm: "instance" or "batch"; eps, affine: of it.
+    slope: of the LeakyReLU; 0 is a ReLU.
+
+    Raises ``ValueError`` for numbers that fit no network.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        in_channels: int,
+        classes: int,
+        features: Sequence[int],
+        kernels: Sequence[Sequence[int]],
+        strides: Sequence[Sequence[int]],
+        layers: Sequence[int],
+        decoder_layers: Sequence[int],
+        bias: bool,
+        norm: tuple[str, float, bool],
+        slope: float,
+        activate_first: bool,
+    ) -> None:
+        super().__init__()
+        self.dimensions, self.in_channels, self.classes = dimensions, in_channels, classes
+        self.strides = [tuple(stride) for stride in strides]
+        _check(dimensions, in_channels, classes, features, kernels, strides, layers, decoder_layers)
+        ups, stages = [], []
+        for number, count in enumerate(decoder_layers, 1):
+            below, here = features[-number], features[-number - 1]
+            stride, kernel = tuple(strides[-number]), kernels[-number - 1]
+            ups.append(_TRANSPOSED[dimensions](below, here, stride, stride, bias=bias))
+            stages.append(_chain(count, 2 * here, here, kernel, bias, norm, slope, activate_first))
+        self.ups, self.decoder = nn.ModuleList(ups), nn.ModuleList(stages)
+        self.head = CONVOLUTIONS[dimensions](features[0], classes, 1)
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, in_channels, [D,] H, W) to logits (1, classes, [D,] H, W); each axis a multiple of
+        the product of its strides."""
+        skips = self._encode(x)
+        x = skips.pop()
+        for up, stage in zip(self.ups, self.decoder, strict=True):
+            x = stage(torch.cat([up(x), skips.pop()], 1))
+        return self.head(x)
+
+
+class PlainConvUNet(_UNet):
+    """A U-Net whose stages are chains of convolutions; see ``_UNet`` for the arguments."""
+
+    def __init__(
+        self,
+        dimensions: int,
+        in_channels: int,
+        classes: int,
+        features: Sequence[int],
+        kernels: Sequence[Sequence[int]],
+        strides: Sequence[Sequence[int]],
+        layers: Sequence[int],
+        decoder_layers: Sequence[int],
+        bias: bool = True,
+        norm: str = "instance",
+        eps: float = 1e-5,
+        affine: bool = True,
+        slope: float = 0.01,
+        activate_first: bool = False,
+    ) -> None:
+        kind = (norm, eps, affine)
+        super().__init__(
+            dimensions,
+            in_channels,
+            classes,
+            features,
+            kernels,
+            strides,
+            layers,
+            decoder_layers,
+            bias,
+            kind,
+            slope,
+            activate_first,
+        )
+        stages, inputs = [], in_channels
+        for outputs, kernel, stride, count in zip(features, kernels, strides, layers, strict=True):
+            stages.append(
+                _chain(count, inputs, outputs, kernel, bias, kind, slope, activate_first, stride)
+            )
+            inputs = outputs
+        self.encoder = nn.ModuleList(stages)
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        return skips
+
+
+class ResidualEncoderUNet(_UNet):
+    """A U-Net with residual blocks on the way down; see ``_UNet`` for the arguments.
+
+    ``stem``: features of the convolution before the first stage; None: those of that stage.
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        in_channels: int,
+        classes: int,
+        features: Sequence[int],
+        kernels: Sequence[Sequence[int]],
+        strides: Sequence[Sequence[int]],
+        layers: Sequence[int],
+        decoder_layers: Sequence[int],
+        bias: bool = True,
+        norm: str = "instance",
+        eps: float = 1e-5,
+        affine: bool = True,
+        slope: float = 0.01,
+        stem: int | None = None,
+    ) -> None:
+        kind = (norm, eps, affine)
+        super().__init__(
+            dimensions,
+            in_channels,
+            classes,
+            features,
+            kernels,
+            strides,
+            layers,
+            decoder_layers,
+            bias,
+            kind,
+            slope,
+            False,
+        )
+        inputs = stem or features[0]
+        one = [1] * dimensions
+        self.stem = ConvUnit(in_channels, inputs, kernels[0], one, bias, kind, slope)
+        stages = []
+        for outputs, kernel, stride, count in zip(features, kernels, strides, layers, strict=True):
+            blocks = []
+            for number in range(count):
+                step = one if number else stride
+                blocks.append(ResidualUnitD(inputs, outputs, kernel, step, bias, kind, slope))
+                inputs = outputs
+            stages.append(nn.Sequential(*blocks))
+        self.encoder = nn.ModuleList(stages)
+
+    def _encode(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        return skips
+
+
+def _chain(
+    count: int,
+    inputs: int,
+    outputs: int,
+    kernel: Sequence[int],
+    bias: bool,
+    norm: tuple[str, float, bool],
+    slope: float,
+    activate_first: bool,
+    stride: Sequence[int] | None = None,
+) -> nn.Sequential:
+    one = [1] * len(kernel)
+    units = []
+    for number in range(count):
+        step = stride if stride is not None and number == 0 else one
+        units.append(ConvUnit(inputs, outputs, kernel, step, bias, norm, slope, activate_first))
+        inputs = outputs
+    return nn.Sequential(*units)
+
+
+def _check(
+    dimensions: int,
+    in_channels: int,
+    classes: int,
+    features: Sequence[int],
+    kernels: Sequence[Sequence[int]],
+    strides: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    decoder_layers: Sequence[int],
+) -> None:
+    if dimensions not in CONVOLUTIONS:
+        raise ValueError(f"a network of {dimensions} dimensions")
+    stages = len(features)
+    if not 2 <= stages <= _MOST_STAGES:
+        raise ValueError(f"{stages} stages")
+    if {len(kernels), len(strides), len(layers), len(decoder_layers) + 1} != {stages}:
+        raise ValueError("features, kernels, strides and layers are not of one length")
+    numbers = [in_channels, classes, *features]
+    if any(not _whole(n, 1, _MOST_FEATURES) for n in numbers):
+        raise ValueError("impossible numbers of channels")
+    if any(not _whole(n, 1, _MOST_LAYERS) for n in (*layers, *decoder_layers)):
+        raise ValueError("impossible numbers of layers")
+    for row, most, what in ((kernels, 15, "kernels"), (strides, 16, "strides")):
+        if any(len(v) != dimensions or not all(_whole(n, 1, most) for n in v) for v in row):
+            raise ValueError(f"impossible {what}")
+    if any(n % 2 == 0 for kernel in kernels for n in kernel):
+        raise ValueError("kernels of even width")
+
+
+def _whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
