@@ -109,6 +109,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/__init__.py
   StrokeLesionSegLib/inference/click_stamp.py
   StrokeLesionSegLib/inference/device.py
+  StrokeLesionSegLib/inference/expectation.py
   StrokeLesionSegLib/inference/fold.py
   StrokeLesionSegLib/inference/head_box.py
   StrokeLesionSegLib/inference/options.py
@@ -120,10 +121,13 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/progress.py
   StrokeLesionSegLib/inference/scan_steps.py
   StrokeLesionSegLib/inference/slices.py
+  StrokeLesionSegLib/inference/sliding_window.py
   StrokeLesionSegLib/inference/stages.py
   StrokeLesionSegLib/inference/views.py
   StrokeLesionSegLib/inference/volumetric.py
   StrokeLesionSegLib/inference/whole_head.py
+  StrokeLesionSegLib/inference/window_grid.py
+  StrokeLesionSegLib/inference/window_scan.py
   StrokeLesionSegLib/input_check/__init__.py
   StrokeLesionSegLib/input_check/aligned.py
   StrokeLesionSegLib/input_check/check.py
@@ -175,12 +179,23 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/models/__init__.py
   StrokeLesionSegLib/models/channels.py
   StrokeLesionSegLib/models/export.py
+  StrokeLesionSegLib/models/foreign/__init__.py
+  StrokeLesionSegLib/models/foreign/checkpoint_child.py
+  StrokeLesionSegLib/models/foreign/child.py
+  StrokeLesionSegLib/models/foreign/choices.py
+  StrokeLesionSegLib/models/foreign/importing.py
+  StrokeLesionSegLib/models/foreign/mni_grids.py
+  StrokeLesionSegLib/models/foreign/nnunet_plans.py
+  StrokeLesionSegLib/models/foreign/package.py
+  StrokeLesionSegLib/models/foreign/synthstroke_config.py
   StrokeLesionSegLib/models/install.py
   StrokeLesionSegLib/models/load.py
   StrokeLesionSegLib/models/manifest.py
   StrokeLesionSegLib/models/safetensors_io.py
   StrokeLesionSegLib/models/settings.py
   StrokeLesionSegLib/models/store.py
+  StrokeLesionSegLib/models/window_settings.py
+  StrokeLesionSegLib/models/zip_safety.py
   StrokeLesionSegLib/networks/__init__.py
   StrokeLesionSegLib/networks/blocks.py
   StrokeLesionSegLib/networks/blocks3d.py

@@ -25,6 +25,9 @@ MACHINE_PATHS = re.compile(r"(?<![\w.$}/])/(?:work|root|home/\w+|Users/\w+)/")
 OTHER_PATHS = re.compile(r"(?<![\w.$}/])/(?:tmp|var/tmp|opt)/\w")
 REGISTRY_HOSTS = re.compile(r"(?:files\.)?pythonhosted" r"\.org|pypi\.(?:org|python)|\+cpu\b")
 TOKENS = re.compile(r"\b(?:ghp|github_pat|glpat|xox[bp])_\w{10,}")
+# The one place that reads a pickle: torch's restricted reader, in a process that writes nothing but
+# its output.
+READS_CHECKPOINTS = "models/foreign/checkpoint_child.py"
 UNSAFE = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal"}
 NETWORK = {"urllib", "http", "requests", "socket", "ftplib", "aiohttp", "httpx", "urllib3"}
 
@@ -121,7 +124,16 @@ def test_the_engine_neither_unpickles_nor_goes_online() -> None:
         for path in files
         for line, what in unsafe_parts(path.read_text(encoding="utf-8"))
     ]
-    assert wrong == []
+    assert [line.split(":")[0] for line in wrong] == [READS_CHECKPOINTS]
+    assert "weights_only=True" in (LIB / READS_CHECKPOINTS).read_text(encoding="utf-8")
+    importers = [
+        path
+        for path in files
+        if "checkpoint_child" in path.read_text(encoding="utf-8")
+        and path.relative_to(LIB).as_posix() != READS_CHECKPOINTS
+    ]
+    # Nobody imports it: it is started.
+    assert all("import checkpoint_child" not in p.read_text(encoding="utf-8") for p in importers)
 
 
 def test_the_search_for_unsafe_parts_finds_them() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .options import path
 from .progress import print_json
 from .tables import print_table
+
+if TYPE_CHECKING:
+    from ..models import Manifest
 
 
 def add_parser(commands: Any) -> None:
@@ -30,7 +33,30 @@ def add_parser(commands: Any) -> None:
     verify.set_defaults(run=run_verify)
 
     install = actions.add_parser("install", help="install a model from a file, offline")
-    install.add_argument("file", type=path, metavar="FILE", help="zip (or folder) of a model")
+    install.add_argument(
+        "file",
+        type=path,
+        metavar="FILE",
+        help="zip or folder of a model: ours, nnU-Net v2's or SynthStroke's",
+    )
+    others = install.add_argument_group("for models of others, where their files do not say")
+    others.add_argument("--name", help="the model's name here")
+    others.add_argument("--configuration", help="of nnU-Net, such as 3d_fullres")
+    others.add_argument("--folds", metavar="N,N", help="default: all that are there")
+    others.add_argument("--lesion", metavar="LABEL", help="which of several labels is the lesion")
+    others.add_argument(
+        "--space",
+        metavar="SPACE",
+        help="where the training scans lay: native, or an MNI grid (mni152-fsl-1mm, "
+        "mni152-fsl-2mm, mni152-2009a-1mm, mni152-2009c-1mm)",
+    )
+    others.add_argument(
+        "--orientation",
+        metavar="ABC",
+        help="how the training scans' arrays were stored, such as RAS or LPS",
+    )
+    others.add_argument("--license", help="of the weights, as their authors state it")
+    others.add_argument("--source", help="where they are published, for the records")
     install.set_defaults(run=run_install)
 
     remove = actions.add_parser("remove", help="remove a model that was installed from a file")
@@ -55,19 +81,32 @@ def run_list(arguments: argparse.Namespace) -> None:
                 m.name + (" *" if m.directory == default else ""),
                 m.version,
                 m.contrast,
-                f"{m.weights['bytes'] / 1e6:.1f}",
+                f"{sum(w['bytes'] for w in m.weight_files) / 1e6:.1f}",
+                *_space_time_memory(m),
                 m.license,
                 m.title,
             ]
             for m in manifests
         ]
-        print_table(("name (* default)", "version", "contrast", "MB", "licence", "title"), rows)
+        columns = ("name (* default)", "version", "contrast", "MB", "space", "time", "memory")
+        print_table((*columns, "licence", "title"), rows)
         for manifest in manifests:
             print(f"{manifest.name}: {manifest.intended_use}")
     else:
         print("no model is installed; 'stroke-lesion-seg models install FILE' adds one")
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
+
+
+def _space_time_memory(manifest: Manifest) -> list[str]:
+    """Of a model of others, as measured when it was installed; a dash for what nobody measured."""
+    from ..inference import expected_run
+
+    expected = expected_run(manifest)
+    space = "MNI152 2009a" if manifest.windows is None else manifest.windows.space.in_words
+    if expected is None:
+        return [space, "-", "-"]
+    return [space, expected.time_in_words, expected.memory_in_words]
 
 
 def run_verify(arguments: argparse.Namespace) -> None:
@@ -92,10 +131,24 @@ def run_verify(arguments: argparse.Namespace) -> None:
 
 
 def run_install(arguments: argparse.Namespace) -> None:
-    from ..models import install_model
+    from ..models import ImportChoices, install_model
 
-    manifest = install_model(arguments.file)
+    folds = arguments.folds
+    choices = ImportChoices(
+        arguments.name,
+        arguments.configuration,
+        None if folds is None else tuple(n.strip() for n in folds.split(",") if n.strip()),
+        arguments.lesion,
+        arguments.space,
+        arguments.orientation,
+        arguments.license,
+        arguments.source,
+    )
+    manifest = install_model(arguments.file, choices)
     print(f"{manifest.name} {manifest.version} is installed in {manifest.directory}")
+    if manifest.windows is not None:
+        space, time, memory = _space_time_memory(manifest)
+        print(f"works on: {space}; a scan takes about {time} and {memory} on this computer")
 
 
 def run_remove(arguments: argparse.Namespace) -> None:

@@ -77,6 +77,16 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--tta", action="store_true", help="average over flipped copies too (slower)"
     )
     network.add_argument(
+        "--exact",
+        action="store_true",
+        help="a model of others: every window in float32, as its authors do it (slower)",
+    )
+    network.add_argument(
+        "--no-mirror",
+        action="store_true",
+        help="a model of others: no mean over mirrored windows (faster, up to eight times)",
+    )
+    network.add_argument(
         "--align",
         choices=("auto", "mni", "none"),
         default="auto",
@@ -170,6 +180,8 @@ def segment_options(arguments: argparse.Namespace) -> SegmentOptions:
         precision=arguments.precision,
         batch_size=arguments.batch_size,
         threads=arguments.threads,
+        exact=arguments.exact,
+        mirror=not arguments.no_mirror,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..outputs import beside_mask, default_mask_path
@@ -24,6 +24,9 @@ from .options import (
 from .progress import make_reporter, print_json
 from .report import add_report_arguments, report_folder, report_options
 from .tables import print_table
+
+if TYPE_CHECKING:
+    from ..inference import SegmentOptions
 
 
 def add_parser(commands: Any) -> None:
@@ -97,12 +100,15 @@ def run(arguments: argparse.Namespace) -> None:
         report = report_options(arguments)
     elif arguments.atlas is not None or arguments.atlas_labels is not None:
         raise InputError("--atlas", "is for the report, and none is asked for", "Add --report DIR")
+    options = segment_options(arguments)
+    if arguments.progress != "json":
+        announce(arguments.model, options)
     with make_reporter(arguments.progress) as reporter:
         result = segment_file(
             arguments.input,
             paths,
             model=arguments.model,
-            options=segment_options(arguments),
+            options=options,
             point=operating_point(arguments),
             series=arguments.series,
             report=report,
@@ -114,6 +120,17 @@ def run(arguments: argparse.Namespace) -> None:
         print_json({"stage": "result", **result.as_dict()})
     else:
         print_result(result)
+
+
+def announce(model: str | None, options: SegmentOptions) -> None:
+    """Say on stderr what a model of others will take; others answer at once."""
+    from ..inference import expected_run
+    from ..models import Manifest, find_model
+
+    manifest = Manifest.from_file(find_model(model))
+    expected = expected_run(manifest, options)
+    if expected is not None:
+        print(f"{manifest.name}: {expected.in_words}, at most", file=sys.stderr)
 
 
 def output_paths(arguments: argparse.Namespace) -> OutputPaths:

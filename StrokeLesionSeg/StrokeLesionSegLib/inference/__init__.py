@@ -17,6 +17,8 @@ __getattr__, __dir__ = lazy_names(
         "available_threads": "device",
         "choose_device": "device",
         "prepare_environment": "device",
+        "Expectation": "expectation",
+        "expected_run": "expectation",
         "CANONICAL": "placing",
         "NATIVE": "placing",
         "PlacedScan": "placing",
@@ -44,6 +46,7 @@ __all__ = [
     "NATIVE",
     "STAGES",
     "Device",
+    "Expectation",
     "GridPrediction",
     "PlacedScan",
     "Prediction",
@@ -58,6 +61,7 @@ __all__ = [
     "available_threads",
     "before_network",
     "choose_device",
+    "expected_run",
     "make_predictor",
     "predict_volume",
     "prepare_environment",
@@ -68,6 +72,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .device import Device, available_threads, choose_device, prepare_environment
+    from .expectation import Expectation, expected_run
     from .options import SegmentOptions
     from .placing import CANONICAL, NATIVE, PlacedScan, TargetGrid
     from .predict import SlicesPrediction, predict_volume

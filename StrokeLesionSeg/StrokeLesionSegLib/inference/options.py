@@ -34,6 +34,8 @@ class SegmentOptions:
     batch_size: slices per call of the network; None picks one by the size of the slices.
     crop: run only on the box that holds the brain.
     threads: CPU threads; None takes what this process may use.
+    exact: of a model of others: every window as its authors ask it, in float32; no brain box.
+    mirror: of a model of others: the mean over mirrored windows, if it was trained for them.
 
     Raises ``InputError`` for values that do not exist.
 
@@ -56,6 +58,8 @@ class SegmentOptions:
     batch_size: int | None = None
     crop: bool = True
     threads: int | None = None
+    exact: bool = False
+    mirror: bool = True
 
     def __post_init__(self) -> None:
         if self.views is not None:
@@ -65,7 +69,7 @@ class SegmentOptions:
         _one_of("precision", self.precision, PRECISIONS)
         _positive("batch size", self.batch_size, 1024)
         _positive("threads", self.threads, 4096)
-        for name in ("tta", "crop"):
+        for name in ("tta", "crop", "exact", "mirror"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(name, "is neither true nor false", "Give True or False")
 

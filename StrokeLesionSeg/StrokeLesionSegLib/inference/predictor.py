@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _KINDS = {
     "slices": ("slices", "SlicesPredictor"),
     "volumetric": ("whole_head", "WholeHeadPredictor"),
+    "windows": ("sliding_window", "SlidingWindowPredictor"),
 }
 
 

@@ -9,16 +9,15 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import stat
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 from ..errors import InputError
-from .load import load_directory
+from .foreign.choices import ImportChoices
+from .load import verify_directory
 from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, MAX_WEIGHT_BYTES, Manifest, parse_json
 from .store import (
     OLD_PREFIX,
@@ -29,18 +28,29 @@ from .store import (
     shipped_models_directory,
     user_models_directory,
 )
+from .zip_safety import check_entries, opened
 
-_MAX_ENTRIES = 64
+# A manifest, and at most ``MAX_WEIGHT_FILES`` of weights.
+_MAX_ENTRIES = 80
+_MAX_FILES = 5
 _CHUNK = 1 << 20
 _REMEDY = "Take the model from its publisher again"
 
 
-def install_model(file: str | os.PathLike[str]) -> Manifest:
+def install_model(
+    file: str | os.PathLike[str],
+    choices: ImportChoices | None = None,
+    *,
+    python: str | None = None,
+) -> Manifest:
     """Install a model into the user cache and return its manifest there.
 
     ``file`` is a zip that holds ``manifest.json`` and the weights, flat or one folder deep, or a
-    directory of the same. A model of the same name is replaced only after the new one has been
-    verified completely: sizes, SHA-256, manifest, network, names and shapes of all tensors.
+    directory of the same; or a model of others: a folder or zip of nnU-Net v2, a folder of
+    SynthStroke. ``choices`` are for these. A model of the same name is replaced only after the new
+    one has been verified completely: sizes, SHA-256, manifest, network, names and shapes of all
+    tensors. What is installed is a copy; ``file`` stays as it is. ``python``: the interpreter that
+    reads a checkpoint in a process of its own, where this one's executable is no Python.
 
     Raises ``InputError`` for everything that is wrong with the file (names that leave the
     archive, links, absurd sizes included), for the name of a shipped model, and if the cache
@@ -68,12 +78,9 @@ def install_model(file: str | os.PathLike[str]) -> Manifest:
     except OSError as error:
         raise _unwritable(root, error) from error
     try:
-        if source.is_dir():
-            _copy_directory(source, stage)
-        else:
-            _extract(source, stage)
+        _stage(source, stage, choices or ImportChoices(), python)
         try:
-            name = load_directory(stage).manifest.name
+            name = verify_directory(stage).name
         except InputError as error:
             # Nobody knows the stage: the message has to name the file that the user gave.
             where = f"{source}: {Path(error.where).name}"
@@ -93,6 +100,28 @@ def install_model(file: str | os.PathLike[str]) -> Manifest:
         raise _unwritable(root, error) from error
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _stage(source: Path, stage: Path, choices: ImportChoices, python: str | None) -> None:
+    """Manifest and weights of ``source`` in ``stage``, whosever model it is."""
+    if not (source / MANIFEST_NAME).is_file():
+        from .foreign.importing import is_foreign, stage_foreign
+        from .foreign.package import open_package
+
+        with open_package(source) as package:
+            if is_foreign(package):
+                stage_foreign(package, stage, choices, python)
+                return
+    if choices != ImportChoices():
+        raise InputError(
+            source,
+            "is no model of nnU-Net or SynthStroke, and nothing about it can be chosen",
+            "Leave out the options",
+        )
+    if source.is_dir():
+        _copy_directory(source, stage)
+    else:
+        _extract(source, stage)
 
 
 def remove_model(name: str) -> Path:
@@ -173,14 +202,17 @@ def _copy_directory(source: Path, stage: Path) -> None:
     if manifest_path.is_symlink():
         raise InputError(manifest_path, "the manifest is a symbolic link", _REMEDY)
     manifest = Manifest.from_file(source)
-    weights = manifest.weights_path
-    if weights.is_symlink():
-        raise InputError(weights, "the weights are a symbolic link", _REMEDY)
-    if not weights.is_file():
-        raise InputError(weights, "the weights are missing", _REMEDY)
-    if weights.stat().st_size != manifest.weights["bytes"]:
-        raise InputError(weights, "the weights' size is not the manifest's", _REMEDY)
-    for path in (manifest_path, weights):
+    paths = [manifest_path]
+    for promised in manifest.weight_files:
+        weights = source / promised["file"]
+        if weights.is_symlink():
+            raise InputError(weights, "the weights are a symbolic link", _REMEDY)
+        if not weights.is_file():
+            raise InputError(weights, "the weights are missing", _REMEDY)
+        if weights.stat().st_size != promised["bytes"]:
+            raise InputError(weights, "the weights' size is not the manifest's", _REMEDY)
+        paths.append(weights)
+    for path in paths:
         try:
             stream = path.open("rb")
         except OSError as error:
@@ -199,69 +231,31 @@ def _flush(stream: IO[bytes]) -> None:
 
 def _extract(source: Path, stage: Path) -> None:
     """Unpack manifest and weights, and only those, after every entry was looked at."""
-    try:
-        with zipfile.ZipFile(source) as archive:
-            files = _check_entries(archive, source)
-            manifests = [p for p in files if p.name == MANIFEST_NAME and len(p.parts) <= 2]
-            if len(manifests) != 1:
-                cause = "no manifest.json" if not manifests else "more than one manifest.json"
-                raise InputError(source, f"the archive holds {cause}", _REMEDY)
-            folder = manifests[0].parent
-            text = _bounded(archive, files[manifests[0]], MAX_MANIFEST_BYTES, source)
-            where = f"{source}/{manifests[0]}"
-            try:
-                content = parse_json(text.decode("utf-8"), where)
-            except UnicodeDecodeError:
-                raise InputError(where, "the manifest is not UTF-8 text", _REMEDY) from None
-            manifest = Manifest.from_dict(content, where=where)
-            weights = files.get(folder / manifest.weights["file"])
+    with opened(source) as archive:
+        files = check_entries(
+            archive, source, most=_MAX_ENTRIES, limit=_MAX_FILES * MAX_WEIGHT_BYTES
+        )
+        manifests = [p for p in files if p.name == MANIFEST_NAME and len(p.parts) <= 2]
+        if len(manifests) != 1:
+            cause = "no manifest.json" if not manifests else "more than one manifest.json"
+            raise InputError(source, f"the archive holds {cause}", _REMEDY)
+        folder = manifests[0].parent
+        text = _bounded(archive, files[manifests[0]], MAX_MANIFEST_BYTES, source)
+        where = f"{source}/{manifests[0]}"
+        try:
+            content = parse_json(text.decode("utf-8"), where)
+        except UnicodeDecodeError:
+            raise InputError(where, "the manifest is not UTF-8 text", _REMEDY) from None
+        manifest = Manifest.from_dict(content, where=where)
+        _write(stage / MANIFEST_NAME, [text])
+        for promised in manifest.weight_files:
+            weights = files.get(folder / promised["file"])
             if weights is None:
-                raise InputError(source, f"the archive lacks {manifest.weights['file']}", _REMEDY)
-            size = manifest.weights["bytes"]
-            if weights.file_size != size:
+                raise InputError(source, f"the archive lacks {promised['file']}", _REMEDY)
+            if weights.file_size != promised["bytes"]:
                 raise InputError(source, "the weights' size is not the manifest's", _REMEDY)
-            _write(stage / MANIFEST_NAME, [text])
             with archive.open(weights) as stream:
-                _write(stage / manifest.weights["file"], _chunks(stream, size))
-    # RuntimeError: encrypted entry; NotImplementedError: unknown compression.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise InputError(source, f"not a usable zip archive ({error})", _REMEDY) from error
-    except PermissionError as error:
-        if error.filename is not None and Path(error.filename) == source:
-            raise InputError(source, "the file cannot be read", "Check its permissions") from error
-        raise
-
-
-def _check_entries(archive: zipfile.ZipFile, source: Path) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    """The archive's files by path; ``InputError`` if any entry is suspicious."""
-    entries = archive.infolist()
-    if len(entries) > _MAX_ENTRIES:
-        raise InputError(source, f"the archive holds {len(entries)} entries", _REMEDY)
-    files: dict[PurePosixPath, zipfile.ZipInfo] = {}
-    total = 0
-    for info in entries:
-        # orig_filename: zipfile itself cuts names at a zero byte and turns backslashes around.
-        name = info.orig_filename
-        path = PurePosixPath(name)
-        if (
-            path.is_absolute()
-            or ".." in path.parts
-            or not path.parts
-            or any(c in name for c in "\\:\0")
-        ):
-            raise InputError(source, f"the archive holds the unsafe name {name!r}", _REMEDY)
-        kind = stat.S_IFMT(info.external_attr >> 16)
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise InputError(source, f"{name!r} in the archive is a link or device", _REMEDY)
-        total += info.file_size
-        if total > MAX_WEIGHT_BYTES + (16 << 20):
-            raise InputError(source, "the archive unpacks to more than any model has", _REMEDY)
-        if info.is_dir():
-            continue
-        if path in files:
-            raise InputError(source, f"{name!r} occurs twice in the archive", _REMEDY)
-        files[path] = info
-    return files
+                _write(stage / promised["file"], _chunks(stream, promised["bytes"]))
 
 
 def _bounded(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int, source: Path) -> bytes:

@@ -30,7 +30,8 @@ class LoadedModel:
     ----------
     manifest: the model's manifest, ``manifest.directory`` set.
     network: float32, CPU, evaluation mode, no gradients; input (N, len(channels), H, W), output
-        logits (N, 1, H, W).
+        logits (N, 1, H, W). Of a model of several networks the first; ``load_network`` reads the
+        others.
     directory: where it was loaded from.
 
     Examples
@@ -52,21 +53,24 @@ def _remedy(directory: Path) -> str:
     return "Install the model again with 'stroke-lesion-seg models install FILE'"
 
 
-def read_verified_weights(manifest: Manifest) -> bytes:
-    """The weights file's bytes, once size and SHA-256 agree with the manifest.
+def read_verified_weights(manifest: Manifest, number: int = 0) -> bytes:
+    """The bytes of a weights file, once size and SHA-256 agree with the manifest.
+
+    ``number``: of the network, in a model of several.
 
     Raises ``InputError`` naming the file if they do not, or if it cannot be read.
     """
-    path = manifest.weights_path
+    promised = manifest.weight_files[number]
+    path = manifest.weights_path.with_name(promised["file"])
     remedy = _remedy(path.parent)
     if path.is_symlink() and not is_shipped(path.parent):
         raise InputError(path, "the weights are a symbolic link", remedy)
     data = read_bytes(path)
-    if len(data) != manifest.weights["bytes"]:
-        cause = f"the weights have {len(data)} bytes, not the {manifest.weights['bytes']} promised"
+    if len(data) != promised["bytes"]:
+        cause = f"the weights have {len(data)} bytes, not the {promised['bytes']} promised"
         raise InputError(path, f"{cause}: cut short or tampered with", remedy)
     # The same bytes that are hashed here are parsed later: nobody can swap the file in between.
-    if not hmac.compare_digest(hashlib.sha256(data).hexdigest(), manifest.weights["sha256"]):
+    if not hmac.compare_digest(hashlib.sha256(data).hexdigest(), promised["sha256"]):
         raise InputError(
             path, "the weights' SHA-256 is not the manifest's: damaged or tampered with", remedy
         )
@@ -111,13 +115,22 @@ def check_tensors(network: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]
 
 def load_directory(directory: str | os.PathLike[str]) -> LoadedModel:
     """Load the model in ``directory``; raises ``InputError`` as ``load_model`` does."""
-    import torch
-
     directory = Path(directory)
     manifest = Manifest.from_file(directory)
-    path = manifest.weights_path
+    return LoadedModel(manifest, load_network(manifest), directory)
+
+
+def load_network(manifest: Manifest, number: int = 0) -> torch.nn.Module:
+    """A network of a model on disk, by its number in ``Manifest.weight_files``, ready to predict.
+
+    Raises ``InputError`` as ``load_model`` does.
+    """
+    import torch
+
+    path = manifest.weights_path.with_name(manifest.weight_files[number]["file"])
+    directory = path.parent
     remedy = _remedy(directory)
-    data = read_verified_weights(manifest)
+    data = read_verified_weights(manifest, number)
     network = expected_shapes(manifest.network, directory / MANIFEST_NAME)
     try:
         entries, _, _ = parse_header(data)
@@ -144,8 +157,7 @@ def load_directory(directory: str | os.PathLike[str]) -> LoadedModel:
 
         network = build_network(manifest.network)
         network.load_state_dict(state, strict=True)
-    network.eval().requires_grad_(False)
-    return LoadedModel(manifest, network, directory)
+    return network.eval().requires_grad_(False)
 
 
 def load_model(name: str | os.PathLike[str] | None = None) -> LoadedModel:
@@ -177,4 +189,12 @@ def verify_model(name: str | os.PathLike[str] | None = None) -> Manifest:
     >>> verify_model() == load_model().manifest
     True
     """
-    return load_model(name).manifest
+    return verify_directory(find_model(name))
+
+
+def verify_directory(directory: str | os.PathLike[str]) -> Manifest:
+    """``verify_model`` of the model in ``directory``: all its networks, one after the other."""
+    manifest = Manifest.from_file(directory)
+    for number in range(len(manifest.weight_files)):
+        load_network(manifest, number)
+    return manifest

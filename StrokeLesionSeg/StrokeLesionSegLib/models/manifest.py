@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..operating_point import OperatingPoint
 from .channels import known
 from .settings import KINDS, Inference, Preprocessing
+from .window_settings import WindowSettings
 
 #: The version of ``manifest.json`` that is read and written.
 SCHEMA_VERSION = 1
@@ -21,7 +22,9 @@ MANIFEST_NAME = "manifest.json"
 
 # Bounds on what a file may ask of us before anything is believed of it.
 MAX_MANIFEST_BYTES = 1 << 20
-MAX_WEIGHT_BYTES = 1 << 30
+# Of one file; five folds of nnU-Net are five.
+MAX_WEIGHT_BYTES = 3 << 30
+MAX_WEIGHT_FILES = 64
 MAX_SPEC_CHARACTERS = 8192
 
 WEIGHT_DTYPES = ("float16", "bfloat16", "float32")
@@ -47,8 +50,11 @@ class Manifest:
     labels: label value (as text) to its meaning.
     preprocessing, inference: see ``Preprocessing`` and ``Inference``.
     training, metrics: how it was made and how well it did; free-form.
-    weights: ``file``, ``sha256``, ``bytes`` and ``dtype``.
-    kind: "slices" or "volumetric": which predictor runs it, see ``inference.make_predictor``.
+    weights: ``file``, ``sha256``, ``bytes`` and ``dtype``; ``more``: the same of further networks
+        whose logits are averaged with those of the first.
+    kind: "slices", "volumetric" or "windows": which predictor runs it, see
+        ``inference.make_predictor``.
+    windows: how a network of others is asked; None for other kinds.
     default: True for the model that is used when none is named.
     extra: fields of the file that this version does not know, kept for writing back.
     directory: where the manifest was read from; None for one made in memory.
@@ -79,6 +85,7 @@ class Manifest:
     weights: dict[str, Any]
     schema: int = SCHEMA_VERSION
     kind: str = "slices"
+    windows: WindowSettings | None = None
     default: bool = False
     extra: dict[str, Any] = field(default_factory=dict, compare=False)
     directory: Path | None = field(default=None, compare=False)
@@ -89,6 +96,12 @@ class Manifest:
         if self.directory is None:
             raise ValueError("this manifest was not read from a directory")
         return self.directory / self.weights["file"]
+
+    @property
+    def weight_files(self) -> list[dict[str, Any]]:
+        """``file``, ``sha256``, ``bytes`` and ``dtype`` of every network, the first one first."""
+        first = {key: value for key, value in self.weights.items() if key != "more"}
+        return [first, *self.weights.get("more", [])]
 
     def operating_point(self, views: str | None = None) -> OperatingPoint:
         """The operating point recommended for ``views``; None: for the recommended views."""
@@ -114,6 +127,14 @@ class Manifest:
         try:
             values["preprocessing"] = Preprocessing.from_dict(content["preprocessing"], kind)
             values["inference"] = Inference.from_dict(content["inference"])
+            windows = content.get("windows")
+            if (windows is None) == (kind == "windows"):
+                raise ValueError("manifest field windows belongs to models of that kind")
+            values["windows"] = None if windows is None else WindowSettings.from_dict(windows)
+            if windows is not None and len(values["windows"].folds) != 1 + len(
+                content["weights"].get("more", [])
+            ):
+                raise ValueError("manifest fields windows.folds and weights are not of one length")
         except ValueError as error:
             raise InputError(where, str(error), _REMEDY) from None
         extra = {key: value for key, value in content.items() if key not in known}
@@ -149,13 +170,15 @@ class Manifest:
         """The manifest as JSON-ready dict, unknown fields included."""
         result: dict[str, Any] = {"schema": self.schema}
         for item in fields(self):
-            if item.name not in ("schema", "extra", "directory", "default", "kind"):
+            if item.name not in ("schema", "extra", "directory", "default", "kind", "windows"):
                 result[item.name] = getattr(self, item.name)
         result["channels"] = list(self.channels)
         result["preprocessing"] = self.preprocessing.to_dict()
         result["inference"] = self.inference.to_dict()
         if self.kind != "slices":
             result["kind"] = self.kind
+        if self.windows is not None:
+            result["windows"] = self.windows.to_dict()
         if self.default:
             result["default"] = True
         return {**result, **self.extra}
@@ -249,7 +272,17 @@ def _validate_weights(content: Mapping[str, Any]) -> None:
     size = content.get("bytes")
     if isinstance(size, bool) or not isinstance(size, int) or not 8 <= size <= MAX_WEIGHT_BYTES:
         raise ValueError(
-            "manifest field weights.bytes must be the size of the weights, at most 1 GiB"
+            "manifest field weights.bytes must be the size of the weights, at most 3 GiB"
         )
     if content.get("dtype") not in WEIGHT_DTYPES:
         raise ValueError(f"manifest field weights.dtype must be one of {', '.join(WEIGHT_DTYPES)}")
+    more = content.get("more", [])
+    if not isinstance(more, list) or not all(
+        isinstance(one, Mapping) and "more" not in one for one in more
+    ):
+        raise ValueError("manifest field weights.more must be a list of further files")
+    for one in more:
+        _validate_weights(one)
+    names = [name, *(one["file"] for one in more)]
+    if len(set(names)) != len(names) or len(names) > MAX_WEIGHT_FILES:
+        raise ValueError("manifest field weights names a file twice, or absurdly many")

@@ -10,8 +10,8 @@ from typing import Any
 from ..operating_point import OperatingPoint
 
 VIEWS = ("axial", "triplanar")
-#: How a model looks at a head: slice by slice, or the whole head at once.
-KINDS = ("slices", "volumetric")
+#: How a model looks at a head: slice by slice, the whole head at once, or window by window.
+KINDS = ("slices", "volumetric", "windows")
 _POINT = ("threshold", "second_threshold", "min_volume_ml", "min_mean_probability")
 
 
@@ -24,7 +24,7 @@ class Preprocessing:
     grid: name of the grid that the model was trained on.
     window_percentiles: percentiles of the foreground that become 0 and 1.
     window_low_of: "foreground" or "volume": what the lower percentile is taken of.
-    pad_multiple: slices are padded to a multiple of this, in pixels; 1 for a volumetric model.
+    pad_multiple: slices are padded to a multiple of this, in pixels; 1 for other kinds of model.
     brain_mask_margin_mm: nothing further from the MNI brain than this is a lesion, in mm; None for
         no such rule.
     extra: fields that this version does not know, kept for writing back.
@@ -52,7 +52,8 @@ class Preprocessing:
         where = "manifest field preprocessing."
         if not isinstance(content.get("grid"), str):
             raise ValueError(f"{where}grid must be text")
-        window = content.get("window_percentiles")
+        # A model of windows scales intensities as its manifest's ``windows`` says.
+        window = content.get("window_percentiles", (0, 100) if kind == "windows" else None)
         if (
             not isinstance(window, (list, tuple))
             or len(window) != 2
@@ -63,7 +64,7 @@ class Preprocessing:
         low_of = content.get("window_low_of", "foreground")
         if low_of not in ("foreground", "volume"):
             raise ValueError(f"{where}window_low_of must be foreground or volume")
-        multiple = content.get("pad_multiple", 1 if kind == "volumetric" else None)
+        multiple = content.get("pad_multiple", None if kind == "slices" else 1)
         if isinstance(multiple, bool) or not isinstance(multiple, int) or not 1 <= multiple <= 1024:
             raise ValueError(f"{where}pad_multiple must be a whole number of pixels")
         margin = content.get("brain_mask_margin_mm")

@@ -136,7 +136,7 @@ class PanelController(PanelResults, PanelTasks):
         from ...models import list_models
 
         try:
-            known = [(f"{m.title} ({m.name} {m.version})", m.name) for m in list_models([])]
+            known = [(panel_texts.model_text(m), m.name) for m in list_models([])]
         except (InputError, OSError) as error:
             self._problem = str(error)
             known = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from ...errors import InputError
 from ..engine import batch, system_check
 from ..engine.polled_thread import PolledThread
-from ..engine.process import EngineProcess
+from ..engine.process import EngineProcess, python_executable
 from ..engine.run import RunParameters
 from ..engine.torch_setup import TorchDeclined, TorchState, install_torch, verify_arguments
 from ..i18n import tr as _
@@ -109,7 +110,11 @@ class PanelTasks:
         path = chosen[0] if isinstance(chosen, tuple) else chosen
         if not path or self._install is not None:
             return
-        self._install = PolledThread(lambda: install_model(path))  # reads and checks a large file
+        python: str | None = None
+        with contextlib.suppress(OSError):  # a checkpoint is read in a process of its own
+            python = python_executable()
+        # Reads and checks a large file.
+        self._install = PolledThread(lambda: install_model(path, python=python))
         self._poll.start()
         self.refresh()
 

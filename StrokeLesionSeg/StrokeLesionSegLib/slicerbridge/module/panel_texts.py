@@ -10,6 +10,7 @@ from ..i18n import tr as _
 from ..scene.input_check import InputCheck
 
 if TYPE_CHECKING:
+    from ...models import Manifest
     from .measure import LesionRow
 
 
@@ -38,6 +39,18 @@ class PanelView:
     segment_tooltip: str
     result_enabled: bool
     result_tooltip: str
+
+
+def model_text(manifest: Manifest) -> str:
+    """A model in the chooser: of one of others its space and what a scan takes here, too."""
+    from ...inference import expected_run
+
+    text = f"{manifest.title} ({manifest.name} {manifest.version})"
+    if manifest.windows is None:
+        return text
+    expected = expected_run(manifest)
+    facts = [manifest.windows.space.in_words, *([expected.in_words] if expected else [])]
+    return f"{text}: {'; '.join(facts)}"
 
 
 def view(state: PanelState) -> PanelView:
