@@ -180,7 +180,7 @@ class Bomb:
 @pytest.mark.parametrize(
     ("content", "cause"),
     [
-        ({"network_weights": {}, "more": Bomb()}, "code to be run (builtins.exec)"),
+        ({"network_weights": {}, "more": Bomb()}, "code to be run (exec)"),
         ({"state_dict": {}}, "no network_weights"),
         (b"text", "zip format"),
     ],
