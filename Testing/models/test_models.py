@@ -672,6 +672,8 @@ def test_unwritable_cache(tmp_path, monkeypatch):
 def test_no_pickle_in_the_library(repository):
     library = repository / "StrokeLesionSeg" / "StrokeLesionSegLib"
     banned = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    # nnU-Net's checkpoints, in a process of their own; see Testing/house/test_repository.py.
+    reads_checkpoints = library / "models" / "foreign" / "checkpoint_child.py"
     checked = 0
     for path in library.rglob("*.py"):
         checked += 1
@@ -684,7 +686,8 @@ def test_no_pickle_in_the_library(repository):
                 names = [node.module.split(".")[0]]
             elif isinstance(node, ast.Call):
                 text = ast.unparse(node.func)
-                assert text not in ("torch.load", "torch.save"), path
+                assert text != "torch.save", path
+                assert text != "torch.load" or path == reads_checkpoints, path
                 if text in ("np.load", "numpy.load"):
                     pickled = [k for k in node.keywords if k.arg == "allow_pickle"]
                     assert not pickled or ast.unparse(pickled[0].value) == "False", path

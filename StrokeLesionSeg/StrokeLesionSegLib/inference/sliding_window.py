@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from ..images.volume import Grid
 from .device import (
@@ -68,6 +69,8 @@ class _Plan:
     pads: list[tuple[int, int]]
     windows: list[tuple[tuple[int, ...], list[Window]]]
     skipped: int
+
+    __repr__ = brief_repr
 
 
 class SlidingWindowPredictor:
