@@ -223,6 +223,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/pipeline/source.py
   StrokeLesionSegLib/report/__init__.py
   StrokeLesionSegLib/report/atlas.py
+  StrokeLesionSegLib/report/by_group.py
   StrokeLesionSegLib/report/concerns.py
   StrokeLesionSegLib/report/content.py
   StrokeLesionSegLib/report/contours.py
@@ -231,8 +232,10 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/report/group_page.py
   StrokeLesionSegLib/report/page.py
   StrokeLesionSegLib/report/pictures.py
+  StrokeLesionSegLib/report/review.py
   StrokeLesionSegLib/report/scan_page.py
   StrokeLesionSegLib/report/scan_pictures.py
+  StrokeLesionSegLib/report/viewer.py
   StrokeLesionSegLib/resources.py
   StrokeLesionSegLib/sample_scan.py
   StrokeLesionSegLib/slicerbridge/__init__.py
@@ -296,7 +299,12 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/stroke-t1-volumetric/manifest.json
   Resources/Models/stroke-t1-volumetric/weights.safetensors
   Resources/Report/group.js
+  Resources/Report/niivue-LICENSES.txt
+  Resources/Report/niivue.umd.js
+  Resources/Report/ratings.js
   Resources/Report/report.css
+  Resources/Report/review.js
+  Resources/Report/viewer.js
   Resources/Template/NOTICE.txt
   Resources/Template/mni152_2009a_2mm.npz
   Resources/Terminologies/StrokeLesionSeg.term.json

@@ -13,7 +13,7 @@ from report_support import AFFINE, SHAPE, ball, brain, cells, parse, picture, se
 from StrokeLesionSegLib.lesions import find_lesions, lesion_row, read_table, write_rows
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.report import FrequencyMap, GroupScan, group_report, write_group_report
-from StrokeLesionSegLib.report.group_page import volume_histogram
+from StrokeLesionSegLib.report.by_group import volume_histogram
 from test_report_scan import HOSTILE, _walk, assert_alone, policy_of
 
 

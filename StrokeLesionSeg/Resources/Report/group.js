@@ -44,3 +44,67 @@
     });
   });
 })();
+
+// Shows the groups of the column that is chosen.
+(function () {
+  var choice = document.getElementById("by-column");
+  if (!choice) { return; }
+  function show() {
+    document.querySelectorAll("[data-by]").forEach(function (part) {
+      part.hidden = part.getAttribute("data-by") !== choice.value;
+    });
+  }
+  choice.addEventListener("change", show);
+  show();
+})();
+
+// Tells how far the ratings are; saves them as a table, and takes one back.
+(function () {
+  var part = document.getElementById("ratings");
+  if (!part) { return; }
+  var study = part.getAttribute("data-study"), ratings = strokeLesionRatings;
+  var list = window.strokeLesionStudy;
+  var scans = list && list.study === study ? list.scans : [];
+  var names = scans.map(function (entry) { return entry[0]; });
+  var cells = Array.prototype.slice.call(document.querySelectorAll("[data-rated]"));
+  var note = document.getElementById("ratings-note"), start = document.getElementById("ratings-start");
+  var words = { accepted: "accepted", correct: "to be corrected", rejected: "rejected" };
+
+  function show() {
+    var counts = { accepted: 0, correct: 0, rejected: 0 }, next = null;
+    scans.forEach(function (entry) {
+      var rating = ratings.load(study, entry[0]).rating;
+      if (rating in counts) { counts[rating] += 1; } else if (!next) { next = entry; }
+    });
+    var done = counts.accepted + counts.correct + counts.rejected;
+    document.getElementById("ratings-state").textContent = scans.length
+      ? done + " of " + scans.length + " scans are rated: " + counts.accepted + " accepted, " +
+        counts.correct + " to be corrected, " + counts.rejected + " rejected."
+      : "No scan of this study has a page to rate it on.";
+    start.hidden = !next;
+    if (next) { start.href = next[1]; }
+    cells.forEach(function (cell) {
+      var entry = ratings.load(study, cell.getAttribute("data-rated"));
+      cell.textContent = words[entry.rating] || "";
+      cell.title = entry.comment || "";
+      cell.className = { accepted: "done", rejected: "failed" }[entry.rating] || "";
+    });
+  }
+
+  document.getElementById("ratings-save").addEventListener("click", function () {
+    ratings.offer(study, names);
+  });
+  document.getElementById("ratings-file").addEventListener("change", function (event) {
+    var file = event.target.files[0];
+    if (!file) { return; }
+    file.text().then(function (text) {
+      note.textContent = ratings.take(study, names, text);
+      note.hidden = false;
+      event.target.value = "";
+      show();
+    });
+  });
+  window.addEventListener("storage", show);
+  window.addEventListener("pageshow", show);
+  show();
+})();

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,12 @@ from ..errors import Cancelled, InputError
 from ..operating_point import OperatingPointChoice
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
+from ..report import SHARED_FOLDER
 from ..spaces import MNI_SPACE, NATIVE, check_spaces
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
 from .dataset import check_out, write_description, write_group_tables, write_left_out
 from .fingerprint import unchanged
-from .index_page import INDEX_NAME, write_index
+from .index_page import INDEX_NAME, write_index, write_viewer
 from .inputs import FoundScan, find_scans
 from .ledger import DONE, FAILED, Ledger
 from .local import run_here
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 # As ``outputs.atomic_file`` calls them.
 _TEMPORARY = re.compile(
     r"\.[0-9a-f]{8}\.tmp\.(group_\w+\.\w+|index\.html|dataset_description\.json|README\.md"
-    r"|\.bidsignore|desc-lesions_stats\.json)"
+    r"|\.bidsignore|desc-lesions_stats\.json|study\.js|niivue\S+)"
 )
 
 #: Called after every scan with its record, how many are through, and how many there are.
@@ -59,6 +60,7 @@ class BatchOptions:
     worker_timeout: seconds that a scheduler may have no workers.
     dicom_seg: write DICOM Segmentation for scans that are DICOM; needs highdicom.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
+    title: of the group's page; empty takes the name of the BIDS data set.
     spaces: those of ``spaces.SPACES`` that results are written in; with MNI space the group gets
         overlap maps and a table for lesion-symptom mapping.
     force: segment what the input check refuses, too, also what it refused in an earlier batch.
@@ -81,6 +83,7 @@ class BatchOptions:
     worker_timeout: float = 1800.0
     dicom_seg: bool = False
     report: ReportChoice | None = None
+    title: str = ""
     spaces: tuple[str, ...] = (NATIVE,)
     force: bool = False
 
@@ -156,10 +159,13 @@ def run_batch(
     except OSError as error:
         raise os_input_error(error, out) from error
     with FolderLock(out, run) as lock, Ledger(out) as ledger:
+        settings = replace(settings, study=_study(ledger.runs))
         plan = _Plan(cohort.scans, settings, ledger, source, options)
         report = BatchReport(len(cohort.scans), 0, plan.skipped, plan.failed, cohort.left_out)
         write_description(out, source, settings.parameters)
         write_left_out(out, cohort.left_out)
+        if settings.report is not None and settings.report.viewer:
+            write_viewer(out)
         ledger.append(_run_record(settings, source, report, len(plan.to_do)))
         _clear_staging(out, plan.to_do)
         _sweep(out)
@@ -194,7 +200,8 @@ def run_batch(
         if ledger.page_is_stale or not (out / INDEX_NAME).is_file():
             if MNI_SPACE in settings.spaces:
                 report.notes += write_overlap(out, group, source)
-            write_index(settings, manifest, group)
+            told = write_index(settings, manifest, group, source)
+            report.notes = tuple(dict.fromkeys((*report.notes, *told)))
             sync_folder(out)
             ledger.append({"record": "page", "run": settings.run, "time": _now()})
     return report
@@ -234,9 +241,16 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         report=options.report,
         spaces=options.spaces,
         force=options.force,
+        title=options.title,
     )
     check_spaces(settings.spaces, chosen.align)
     return settings.with_digest(), manifest
+
+
+def _study(runs: Mapping[str, Any]) -> str:
+    """The study's identity: that of earlier batches into the folder, or a new one."""
+    known = [str(run["study"]) for run in runs.values() if run.get("study")]
+    return known[0] if known else secrets.token_hex(8)
 
 
 def _is_local(options: BatchOptions) -> bool:
@@ -346,7 +360,7 @@ def _clear_staging(out: Path, scans: list[FoundScan]) -> None:
 
 def _sweep(out: Path) -> None:
     """Remove what a killed batch was writing for the group. Call with the folder's lock held."""
-    for file in out.glob(".*.tmp.*"):
+    for file in (*out.glob(".*.tmp.*"), *out.glob(f"{SHARED_FOLDER}/.*.tmp.*")):
         if _TEMPORARY.fullmatch(file.name):
             _remove_file(file)
     # Probes of batches on other machines that wait for the lock are younger.
@@ -369,6 +383,7 @@ def _run_record(
     return {
         "record": "run",
         "run": settings.run,
+        "study": settings.study,
         "time": _now(),
         "host": platform.node(),
         "pid": os.getpid(),

@@ -44,7 +44,7 @@ SCAN_COLUMNS = {
 LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
-    ["logs/", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "**/*_seg.dcm",
+    ["logs/", "pages/", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "**/*_seg.dcm",
      "**/*_report.html", "**/*_xfm.h5", "**/.stroke-lesion-seg-*"]
 )  # fmt: skip
 _README = """\
@@ -116,8 +116,21 @@ def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) ->
 
 
 def _doi(root: Path) -> str:
+    return described(root, "DatasetDOI")
+
+
+def described(root: Path, key: str) -> str:
+    """A text of the data set's description in ``root``; empty if there is none.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort.dataset import described
+    >>> described(Path("no such folder"), "Name")
+    ''
+    """
     try:
-        return str(json.loads((root / DESCRIPTION).read_text("utf-8")).get("DatasetDOI") or "")
+        return str(json.loads((root / DESCRIPTION).read_text("utf-8")).get(key) or "")
     except (OSError, ValueError, AttributeError):
         return ""
 

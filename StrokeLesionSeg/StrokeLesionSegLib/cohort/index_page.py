@@ -11,9 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..lesions.tables import read_sidecar, read_table
-from ..report import RADIOLOGICAL, GroupScan, write_group_report
+from ..lesions.tables import read_sidecar, read_table, write_text
+from ..outputs import os_input_error
+from ..report import (
+    LICENSES,
+    NIIVUE,
+    RADIOLOGICAL,
+    SHARED_FOLDER,
+    STUDY_LIST,
+    GroupScan,
+    GroupTraits,
+    study_list,
+    write_group_report,
+)
+from ..resources import resource_path
+from .dataset import described
 from .ledger import DONE
+from .participants import read_participants
 
 if TYPE_CHECKING:
     from ..images import Volume
@@ -27,31 +41,98 @@ INDEX_NAME = "index.html"
 MOST_MAPPED = 1000
 
 
-def write_index(
-    settings: Settings, manifest: Manifest, records: Iterable[Mapping[str, Any]]
-) -> None:
-    """Write the page of the ledger's ``records``; ``group_lesions.tsv`` is there already.
+# What lies beside the page, in the order of its list; other group_* files come after these.
+_FILES = {
+    "group_scans.tsv": "A row for each scan",
+    "group_lesions.tsv": "A row for each lesion",
+    "group_regions.tsv": "A row for each region of each scan",
+    "group_lesion_symptom.csv": "A row for each scan, for lesion-symptom mapping",
+    "group_overlap_count.nii.gz": "Number of scans with a lesion in each voxel of MNI space",
+    "group_overlap_share.nii.gz": "The same as a share of the scans",
+}
 
-    Raises ``InputError`` if it cannot be written.
+
+def write_index(
+    settings: Settings, manifest: Manifest, records: Iterable[Mapping[str, Any]], source: Path
+) -> tuple[str, ...]:
+    """Write the page of the ledger's ``records``, and the list by which pages find each other.
+
+    ``group_lesions.tsv`` is there already. Returns what does not fit about ``participants.tsv`` in
+    ``source``. Raises ``InputError`` if a file cannot be written.
     """
     from ..report import lesion_frequency
 
     out = settings.out
     records = list(records)
+    scans = [_scan(record) for record in records]
     done = [record for record in records if record["state"] == DONE]
     frequency = None
     if done:
         mapped = done if len(done) <= MOST_MAPPED else _sample(done)
         frequency = replace(lesion_frequency(_masks(out, mapped)), group=len(done))
+    traits = _traits(records, source)
+    rated = any(scan.page for scan in scans)
+    if rated:
+        _shared(out, STUDY_LIST, study_list(settings.study, scans))
+    root = source if source.is_dir() else source.parent
+    title = settings.title or described(root, "Name")
     write_group_report(
         out / INDEX_NAME,
         read_table(out / "group_lesions.tsv"),
-        [_scan(record) for record in records],
+        scans,
+        title=title or "Stroke lesions",
+        traits=traits,
+        files=_files(out),
+        study=settings.study if rated else None,
         frequency=frequency,
         facts=_facts(settings),
         intended_use=manifest.intended_use,
         convention=settings.report.convention if settings.report else RADIOLOGICAL,
     )
+    return () if traits is None else traits.notes
+
+
+def write_viewer(out: Path) -> None:
+    """Put NiiVue, which the pages of all scans use, and its notices beside them."""
+    for name in (NIIVUE, LICENSES):
+        _shared(out, name, resource_path("Report", name).read_bytes().decode("utf-8"))
+
+
+def _shared(out: Path, name: str, text: str) -> None:
+    """A file that all pages use; ``InputError`` if it cannot be written."""
+    folder = out / SHARED_FOLDER
+    try:
+        folder.mkdir(exist_ok=True)
+        if (folder / name).is_file() and (folder / name).read_bytes() == text.encode("utf-8"):
+            return
+    except OSError as error:
+        raise os_input_error(error, folder) from error
+    write_text(folder / name, text)
+
+
+def _traits(records: Sequence[_Record], source: Path) -> GroupTraits | None:
+    """What participants.tsv tells of the scans; None if there is no such file."""
+    whose = {str(record["stem"]): f"sub-{record['subject']}" for record in records}
+    people = read_participants(source, whose.values())
+    if people.rows is None and not people.notes:
+        return None
+    of_scan = {scan: people.of(person) for scan, person in whose.items() if people.of(person)}
+    return GroupTraits(people.columns, of_scan, people.notes)
+
+
+def _files(out: Path) -> dict[str, str]:
+    """The tables and maps of the group that are there, with what each is."""
+    found = {file.name for file in out.glob("group_*") if file.is_file()}
+    tables = (".tsv", ".csv", ".nii.gz")
+    others = sorted(name for name in found - set(_FILES) if name.endswith(tables))
+    known = {name: text for name, text in _FILES.items() if name in found}
+    return {**known, **{name: _words(name) for name in others}}
+
+
+def _words(name: str) -> str:
+    """A file's name as words."""
+    words = name.removeprefix("group_").split(".")[0].replace("_", " ")
+    return words.capitalize()
 
 
 def _scan(record: Mapping[str, Any]) -> GroupScan:

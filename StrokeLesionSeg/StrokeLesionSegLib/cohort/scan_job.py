@@ -36,6 +36,7 @@ from ..pipeline import (
     check_source,
     sha256_of,
 )
+from ..report import StudyPlace
 from ..spaces import MNI_SPACE, NATIVE
 from .fingerprint import fingerprint, quick_look
 from .inputs import FoundScan
@@ -66,6 +67,7 @@ class ReportChoice:
     atlas_labels: Path | None = None
     convention: str = "radiological"
     show_paths: bool = False
+    viewer: bool = True
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -75,6 +77,7 @@ class ReportChoice:
             "atlas": [None if file is None else sha256_of(file) for file in files],
             "convention": self.convention,
             "show_paths": self.show_paths,
+            "viewer": self.viewer,
         }
 
 
@@ -87,7 +90,7 @@ def report_options(choice: ReportChoice) -> ReportOptions:
     from ..report import ReportOptions, read_atlas
 
     atlas = None if choice.atlas is None else read_atlas(choice.atlas, choice.atlas_labels)
-    return ReportOptions(atlas, choice.convention, choice.show_paths)
+    return ReportOptions(atlas, choice.convention, choice.show_paths, viewer=choice.viewer)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Settings:
     report: write an HTML page for every scan, with this in it; None writes none.
     spaces: those of ``spaces.SPACES`` that results are written in.
     force: segment what the input check refuses, too.
+    study: the study's identity, which its pages bear. title: of the group's page, or empty.
     version: of the program that began the batch.
     digest: checksum of ``parameters``: scans done with another one are done again.
     """
@@ -117,6 +121,8 @@ class Settings:
     report: ReportChoice | None = None
     spaces: tuple[str, ...] = (NATIVE,)
     force: bool = False
+    study: str = ""
+    title: str = ""
     version: str = __version__
     digest: str = ""
 
@@ -243,7 +249,9 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
     sources = {"Sources": [uri], "SpatialReference": uri}
     report = None
     if settings.report is not None:
-        report = replace(report_options(settings.report), name=found.stem)
+        root = "../" * len(found.entities.folder.parts)
+        place = StudyPlace(settings.study, found.stem, root)
+        report = replace(report_options(settings.report), name=found.stem, study=place)
     of_probability = {
         "Description": "Probability of chronic stroke lesion, 0 to 1; mean over views and "
         "flips, before threshold and clean-up",

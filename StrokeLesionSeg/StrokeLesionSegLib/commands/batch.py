@@ -89,6 +89,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--reports", action="store_true", help="write an HTML page for every scan too"
     )
+    parser.add_argument(
+        "--title",
+        default="",
+        metavar="TEXT",
+        help="what the group's page is called (default: the name of the BIDS data set)",
+    )
     add_space_argument(parser)
     add_force_argument(parser)
     add_engine_arguments(parser)
@@ -115,6 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
             None if labels is None else labels.absolute(),
             arguments.report_convention,
             arguments.report_paths,
+            not arguments.no_viewer,
         )
     prepare(arguments)
     options = BatchOptions(
@@ -128,6 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
         worker_timeout=60 * arguments.worker_timeout,
         dicom_seg=arguments.dicom_seg,
         report=pages,
+        title=arguments.title,
         spaces=arguments.space,
         force=arguments.force,
     )

@@ -42,6 +42,11 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
         help="name the scan's path, and the series of a DICOM folder, in the report; without it "
         "the report holds no path of this machine",
     )
+    report.add_argument(
+        "--no-viewer",
+        action="store_true",
+        help="leave the interactive viewer, and with it the images of the brain, out of the report",
+    )
 
 
 def report_options(arguments: argparse.Namespace) -> ReportOptions:
@@ -60,6 +65,7 @@ def report_options(arguments: argparse.Namespace) -> ReportOptions:
         atlas=atlas,
         convention=arguments.report_convention,
         show_paths=arguments.report_paths,
+        viewer=not arguments.no_viewer,
     )
 
 

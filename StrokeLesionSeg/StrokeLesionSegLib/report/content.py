@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from ..lesions.measure import Lesion, Summary
 RADIOLOGICAL, NEUROLOGICAL = "radiological", "neurological"
 #: Both conventions, the usual one first.
 CONVENTIONS = (RADIOLOGICAL, NEUROLOGICAL)
+
+#: Name of the folder with what the pages of a study share.
+SHARED_FOLDER = "pages"
 
 #: A short title and its text, for the lists at the end of a page.
 Fact = tuple[str, str]
@@ -119,6 +122,59 @@ class RegionTable:
 
 
 @dataclass(frozen=True, eq=False)
+class ViewerImages:
+    """What the viewer of a page shows: gzipped NIfTI files on grids of the same space.
+
+    Attributes
+    ----------
+    t1: uint8, 0 outside of the brain and what lies close to it. lesions: uint8, the labels.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import ViewerImages
+    >>> len(ViewerImages(b"t1", b"lesions").t1)
+    2
+    """
+
+    t1: bytes
+    lesions: bytes
+
+    __repr__ = brief_repr
+
+
+@dataclass(frozen=True)
+class StudyPlace:
+    """Where a page lies in a study.
+
+    Attributes
+    ----------
+    identity: of the study, made once.
+    scan: the scan's name, unique in the study.
+    root: relative address of the study's folder from the page, for example ``"../../"``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import StudyPlace
+    >>> StudyPlace("0f3a", "sub-01", "../../").shared
+    '../../pages/'
+    """
+
+    identity: str
+    scan: str
+    root: str
+
+    @property
+    def shared(self) -> str:
+        """Address of the folder with the scripts that all pages use."""
+        return f"{self.root}{SHARED_FOLDER}/"
+
+    @property
+    def group(self) -> str:
+        """Address of the page of the group."""
+        return f"{self.root}index.html"
+
+
+@dataclass(frozen=True, eq=False)
 class ReportContent:
     """Everything on the page of one scan.
 
@@ -146,6 +202,8 @@ class ReportContent:
     intended_use: the model's own statement of what it is for.
     source, model, parameters, versions: facts for the lists at the end.
     convention: "radiological" shows the patient's left on the right, "neurological" on the left.
+    viewer: what the interactive viewer shows; None leaves it out.
+    study: where the page lies in a study, for quality control; None for a page of its own.
 
     Examples
     --------
@@ -183,6 +241,8 @@ class ReportContent:
     versions: Sequence[Fact] = ()
     convention: str = RADIOLOGICAL
     tried: TriedAlignment | None = None
+    viewer: ViewerImages | None = None
+    study: StudyPlace | None = None
 
     __repr__ = brief_repr
 
@@ -244,6 +304,27 @@ class GroupScan:
     def __post_init__(self) -> None:
         if self.state not in ("done", "failed", "waiting"):
             raise ValueError(f"the state of {self.name!r} is {self.state!r}")
+
+
+@dataclass(frozen=True)
+class GroupTraits:
+    """What a study knows of the people behind its scans: columns of ``participants.tsv``.
+
+    Attributes
+    ----------
+    columns: in their order. of_scan: values by scan's name and column; a scan may be missing.
+    notes: one sentence for each thing that does not fit.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import GroupTraits
+    >>> GroupTraits(("site",), {"sub-01": {"site": "A"}}).of_scan["sub-01"]["site"]
+    'A'
+    """
+
+    columns: tuple[str, ...] = ()
+    of_scan: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,9 +20,11 @@ from .content import (
     Fact,
     RegionTable,
     ReportContent,
+    StudyPlace,
     TriedAlignment,
 )
 from .page import without_paths
+from .viewer import viewer_images
 
 if TYPE_CHECKING:
     from ..images import Alignment, Canonical, Scan, Volume
@@ -66,6 +68,8 @@ class ReportOptions:
     show_paths: name the input's path, and the series of a DICOM folder. Otherwise the page holds
         no path of this machine.
     name: what the page calls the scan; None takes it from the file's name.
+    viewer: put the brain and the lesions into the page, to scroll through.
+    study: where the page lies in a study; None for a page of its own.
 
     Examples
     --------
@@ -78,6 +82,8 @@ class ReportOptions:
     convention: str = RADIOLOGICAL
     show_paths: bool = False
     name: str | None = None
+    viewer: bool = True
+    study: StudyPlace | None = None
 
 
 def report_path(folder: Path, source: Path) -> Path:
@@ -187,8 +193,12 @@ def report_content(
         parameters=_parameters(lesion_map, settings or {}, details, seconds),
         versions=tuple((versions or {}).items()),
         convention=options.convention,
+        study=options.study,
     )
     _show_the_smallest(content)
+    if options.viewer:
+        shown = viewer_images(content.t1, content.labels, brain, content.affine)
+        content = replace(content, viewer=shown)
     return content
 
 

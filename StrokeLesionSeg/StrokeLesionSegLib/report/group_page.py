@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import statistics
-import string
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
+from .by_group import Column, Result, by_group, shown_columns, volume_chart
 from .concerns import concerns, further
-from .content import RADIOLOGICAL, FrequencyMap, GroupScan
+from .content import RADIOLOGICAL, SHARED_FOLDER, FrequencyMap, GroupScan, GroupTraits
 from .page import (
+    Inline,
     Markup,
+    Shared,
     document,
     element,
     facts,
     figure,
     joined,
     paragraph,
+    resource_text,
+    safe_address,
     section,
     table,
     without_paths,
     write_page,
 )
 from .pictures import AXIAL, Cell, Views, crop_box, legend, sheet
+from .review import STUDY_LIST, group_review
 from .scan_page import banner, footer, ml, tile
 from .scan_pictures import convention_note
 
@@ -36,34 +37,9 @@ from .scan_pictures import convention_note
 MOST_ROWS = 20_000
 #: Entries of each list at the top that are not folded away.
 MOST_LISTED = 200
-#: Upper bounds of the histogram's bins in mL; a first bin holds the scans without lesion.
-BINS_ML = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 MAP_CELLS, MAP_COLUMNS = 18, 6
 
 _STATES = {"done": "done", "failed": "failed", "waiting": "waiting"}
-
-
-@dataclass(frozen=True)
-class _Result:
-    """One scan with what its lesions add up to; volumes in mL.
-
-    ``notes`` make its result doubtful; ``warned`` is what else was odd about it.
-    """
-
-    scan: GroupScan
-    volumes: tuple[float, ...]
-    left: float
-    probability: float | None
-    notes: tuple[str, ...]
-    warned: tuple[str, ...]
-
-    @property
-    def done(self) -> bool:
-        return self.scan.state == "done"
-
-    @property
-    def total(self) -> float:
-        return sum(self.volumes)
 
 
 def write_group_report(
@@ -76,6 +52,9 @@ def write_group_report(
     facts: Mapping[str, str] | None = None,
     intended_use: str = "",
     convention: str = RADIOLOGICAL,
+    traits: GroupTraits | None = None,
+    files: Mapping[str, str] | None = None,
+    study: str | None = None,
     overwrite: bool = True,
 ) -> None:
     """Write the page of a group, complete or not at all.
@@ -90,6 +69,9 @@ def write_group_report(
     frequency: made by ``lesion_frequency``; None leaves the map out.
     facts: parameters, versions, model: printed at the end.
     intended_use: the model's statement.
+    traits: what is known of the people, for the table and for comparing groups.
+    files: tables and maps beside the page, by relative address, with what each is.
+    study: the study's identity, under which a browser keeps ratings; None offers no ratings.
 
     Raises ``InputError`` if the page exists and ``overwrite`` is false, or cannot be written;
     ``ValueError`` for a scan that occurs twice or a lesion of a scan that is not in ``scans``.
@@ -110,6 +92,9 @@ def write_group_report(
         facts=facts,
         intended_use=intended_use,
         convention=convention,
+        traits=traits,
+        files=files,
+        study=study,
     )
     write_page(path, page, overwrite=overwrite)
 
@@ -123,6 +108,9 @@ def group_report(
     facts: Mapping[str, str] | None = None,
     intended_use: str = "",
     convention: str = RADIOLOGICAL,
+    traits: GroupTraits | None = None,
+    files: Mapping[str, str] | None = None,
+    study: str | None = None,
 ) -> str:
     """The page of a group as HTML text; see ``write_group_report``.
 
@@ -141,19 +129,29 @@ def group_report(
         element(
             "main",
             _summary(results),
+            None if study is None else section("Quality control", group_review(study)),
             _failures(results),
             _suspicious(results),
             _histogram(results),
+            by_group(results, traits),
             _map(frequency, convention),
-            _table(results),
+            _table(results, traits, rated=study is not None),
+            _files(files or {}),
             _facts(facts or {}),
         ),
         footer(),
     ]
-    return document(f"{title}: stroke lesion report", body, script="group.js")
+    scripts: list[Inline | Shared] = []
+    if study is not None:
+        scripts = [
+            Shared(f"{SHARED_FOLDER}/{STUDY_LIST}"),
+            Inline(None, resource_text("ratings.js")),
+        ]
+    scripts.append(Inline(None, resource_text("group.js")))
+    return document(f"{title}: stroke lesion report", body, scripts=scripts)
 
 
-def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> list[_Result]:
+def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> list[Result]:
     scans = list(scans)
     lesions: dict[str, list[tuple[float, float, float]]] = {scan.name: [] for scan in scans}
     if len(lesions) != len(scans):
@@ -183,7 +181,7 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
         warned = further(scan.warnings, notes) if scan.state == "done" else []
         weighted = sum(v * p for v, p in zip(volumes, probabilities, strict=True))
         results.append(
-            _Result(
+            Result(
                 scan,
                 tuple(volumes),
                 sum(volume * share for volume, share, _ in own),
@@ -195,7 +193,7 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
     return results
 
 
-def _summary(results: Sequence[_Result]) -> Markup:
+def _summary(results: Sequence[Result]) -> Markup:
     done = [r for r in results if r.done]
     failed = sum(r.scan.state == "failed" for r in results)
     waiting = sum(r.scan.state == "waiting" for r in results)
@@ -214,7 +212,7 @@ def _summary(results: Sequence[_Result]) -> Markup:
     ]
     if found:
         totals = [r.total for r in found]
-        tiles.append(tile("Median volume", ml(statistics.median(totals)), "mL"))
+        tiles.append(tile("Median, if any lesion", ml(statistics.median(totals)), "mL"))
         tiles.append(tile("Largest volume", ml(max(totals)), "mL"))
     return section(
         "Summary",
@@ -224,7 +222,7 @@ def _summary(results: Sequence[_Result]) -> Markup:
     )
 
 
-def _failures(results: Sequence[_Result]) -> Markup | None:
+def _failures(results: Sequence[Result]) -> Markup | None:
     failed = [r for r in results if r.scan.state == "failed"]
     if not failed:
         return None
@@ -232,7 +230,7 @@ def _failures(results: Sequence[_Result]) -> Markup | None:
     return _listed("Failed scans", [("Scan", "text"), ("Reason", "text")], rows)
 
 
-def _suspicious(results: Sequence[_Result]) -> Markup | None:
+def _suspicious(results: Sequence[Result]) -> Markup | None:
     # Lesions that make a result doubtful come before scans that are merely empty, or odd.
     doubtful = sorted(
         (r for r in results if r.notes or r.warned),
@@ -255,54 +253,12 @@ def _listed(title: str, columns: list[tuple[str, str]], rows: Sequence[Sequence[
     return section(title, shown, element("details", element("summary", told), rest))
 
 
-def _histogram(results: Sequence[_Result]) -> Markup | None:
-    done = [r for r in results if r.done]
+def _histogram(results: Sequence[Result]) -> Markup | None:
+    done = [r.total for r in results if r.done]
     if not done:
         return None
-    names = ["none", f"< {BINS_ML[0]:g}"]
-    names += [f"{a:g}–{b:g}" for a, b in itertools.pairwise(BINS_ML)]
-    names.append(f"≥ {BINS_ML[-1]:g}")
-    counts = volume_histogram([r.total for r in done])
-    wide, high, base = 76, 150, 180
-    most = max(counts)
-    parts = [element("line", x1=0, y1=base, x2=wide * len(names), y2=base)]
-    for n, (name, count) in enumerate(zip(names, counts, strict=True)):
-        middle = wide * n + wide / 2
-        height = high * count / most
-        if count:
-            parts.append(
-                element(
-                    "rect",
-                    x=wide * n + 10,
-                    y=f"{base - height:.1f}",
-                    width=wide - 20,
-                    height=f"{height:.1f}",
-                )
-            )
-        parts.append(
-            element("text", str(count), x=middle, y=f"{base - height - 6:.1f}", class_="count")
-        )
-        parts.append(element("text", name, x=middle, y=base + 18))
-    told = ", ".join(f"{name}: {count}" for name, count in zip(names, counts, strict=True))
-    chart = element(
-        "svg",
-        element("title", f"Number of scans by lesion volume in mL. {told}"),
-        *parts,
-        viewBox=f"0 0 {wide * len(names)} 206",
-        role="img",
-        class_="chart",
-    )
     caption = "Number of finished scans by their lesion volume in mL; the steps grow threefold."
-    return section("Lesion volume", figure(chart, caption))
-
-
-def volume_histogram(totals_ml: Sequence[float]) -> list[int]:
-    """Scans without lesion, then those in each bin of ``BINS_ML`` (lower bound included)."""
-    counts = [0] * (len(BINS_ML) + 2)
-    for total in totals_ml:
-        place = 0 if total <= 0 else 1 + int(np.searchsorted(BINS_ML, total, side="right"))
-        counts[place] += 1
-    return counts
+    return section("Lesion volume", figure(volume_chart([done]), caption))
 
 
 def _map(frequency: FrequencyMap | None, convention: str) -> Markup | None:
@@ -350,8 +306,9 @@ def _map(frequency: FrequencyMap | None, convention: str) -> Markup | None:
     return section(heading, figure(joined([scale, picture]), caption))
 
 
-def _table(results: Sequence[_Result]) -> Markup:
-    titles = (
+def _table(results: Sequence[Result], traits: GroupTraits | None, *, rated: bool) -> Markup:
+    columns = shown_columns(results, traits)
+    titles = [
         ("Scan", "text"),
         ("State", "text"),
         ("Lesions", "number"),
@@ -362,7 +319,10 @@ def _table(results: Sequence[_Result]) -> Markup:
         ("Mean probability", "number"),
         ("Aligned", "text"),
         ("Time, s", "number"),
-    )
+    ]
+    if rated:
+        titles.insert(2, ("Rating", "text"))
+    titles += [(column.name, "number" if column.numeric else "text") for column in columns]
     head = [
         element(
             "th",
@@ -373,13 +333,15 @@ def _table(results: Sequence[_Result]) -> Markup:
         )
         for title, kind in titles
     ]
-    body = [_row(r) for r in results[:MOST_ROWS]]
+    body = [_row(r, columns, rated=rated) for r in results[:MOST_ROWS]]
     caption = "Press a heading to sort. Volumes are measured on each scan's own grid."
     if any(r.done and r.scan.aligned is None for r in results):
         caption += (
             " Aligned is n/a for scans that lie on the MNI152 grid already, or if no alignment "
             "was wanted."
         )
+    if columns:
+        caption += " The last columns are those of participants.tsv."
     if len(results) > MOST_ROWS:
         caption += f" The first {MOST_ROWS} of {len(results)} scans are shown."
     whole = element(
@@ -393,7 +355,7 @@ def _table(results: Sequence[_Result]) -> Markup:
     return section("All scans", element("div", whole, class_="scroll"))
 
 
-def _row(result: _Result) -> Markup:
+def _row(result: Result, columns: Sequence[Column], *, rated: bool) -> Markup:
     scan = result.scan
 
     def number(value: float | None, shown: str) -> Markup:
@@ -413,6 +375,7 @@ def _row(result: _Result) -> Markup:
         "tr",
         element("th", _link(scan), scope="row"),
         element("td", _STATES[scan.state], class_=scan.state),
+        element("td", "", data_rated=scan.name) if rated else None,
         number(count if result.done else None, str(count)),
         *(number(v if result.done else None, ml(v)) for v in volumes),
         number(
@@ -421,25 +384,27 @@ def _row(result: _Result) -> Markup:
         ),
         element("td", aligned if result.done else "n/a"),
         number(scan.seconds, "" if scan.seconds is None else f"{scan.seconds:.1f}"),
+        *(column.cell(scan.name) for column in columns),
     )
 
 
 def _link(scan: GroupScan) -> Markup:
     """The scan's name, linked to its page if that lies below this one."""
-    page = (scan.page or "").replace("\\", "/")
-    if not page or page.startswith("/") or ".." in page.split("/"):
-        return element("span", scan.name)
-    # With "./" before it and ":" quoted, no name can act as an address of another kind.
-    return element("a", scan.name, href="./" + _quoted(page))
+    address = safe_address(scan.page)
+    return element("span", scan.name) if address is None else element("a", scan.name, href=address)
 
 
-def _quoted(address: str) -> str:
-    """A relative path as an address: everything but plain characters as %XX of its UTF-8."""
-    safe = string.ascii_letters + string.digits + "-._~/"
-    return "".join(
-        c if c in safe else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogatepass"))
-        for c in address
-    )
+def _files(files: Mapping[str, str]) -> Markup | None:
+    """Links to what lies beside the page."""
+    items = []
+    for name, text in files.items():
+        address = safe_address(name)
+        if address is not None:
+            link = element("a", name, href=address)
+            items.append(element("li", link, element("br"), element("span", text)))
+    if not items:
+        return None
+    return section("Tables and maps", element("ul", *items, class_="files"), class_="keep")
 
 
 def _facts(pairs: Mapping[str, str]) -> Markup | None:

@@ -1,17 +1,21 @@
 """HTML that cannot be broken by what it shows: elements that escape, and the document around them.
 
 A page is one file. Its Content-Security-Policy allows no address but ``data:`` pictures, and only
-the very style sheet and script that we put in, by their hashes.
+the very style sheet and scripts that we put in, by their hashes. The pages of a study share two
+scripts that lie beside them.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 import os
 import re
+import string
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from ..lesions.tables import write_text
 from ..resources import resource_path
@@ -53,7 +57,7 @@ def element(name: str, /, *children: object, **attributes: object) -> Markup:
         key = key.rstrip("_").replace("_", "-")
         head.append(key if value is True else f'{key}="{text(value)}"')
     opening = " ".join(head)
-    if name in ("meta", "br", "img"):
+    if name in ("meta", "br", "img", "input"):
         return Markup(f"<{opening}>")
     return Markup(f"<{opening}>{joined(children)}</{name}>")
 
@@ -73,7 +77,9 @@ def paragraph(*children: object, class_: str | None = None) -> Markup:
 
 
 def figure(picture: Markup, caption: object, class_: str | None = None) -> Markup:
-    return element("figure", picture, element("figcaption", caption), class_=class_)
+    """A picture with its caption; where it is too wide for a phone it is moved sideways."""
+    pan = element("div", picture, class_="pan")
+    return element("figure", pan, element("figcaption", caption), class_=class_)
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Markup:
@@ -138,15 +144,44 @@ def without_paths(value: str) -> str:
     return _PATH.sub("", value)
 
 
-def document(title: str, body: Sequence[object], *, script: str | None = None) -> str:
-    """The whole page. ``script`` names a file of the shipped ``Report`` resources."""
-    style = _resource("report.css")
+@dataclass(frozen=True)
+class Inline:
+    """A script within the page; one with a ``kind`` is data, which no browser runs.
+
+    ``code`` must not hold the end of a script element.
+    """
+
+    name: str | None
+    code: str
+    kind: str | None = None
+
+    def __post_init__(self) -> None:
+        if "</script" in self.code.lower() or "<!--" in self.code:
+            raise ValueError("the text would end its own element")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A script beside the page, at a relative address."""
+
+    address: str
+
+
+def document(
+    title: str,
+    body: Sequence[object],
+    *,
+    scripts: Sequence[Inline | Shared] = (),
+    allowed: Sequence[str] = (),
+) -> str:
+    """The whole page. ``allowed``: code of scripts that those in ``scripts`` put in themselves."""
+    style = resource_text("report.css")
+    sources = ["'self'"] if any(isinstance(script, Shared) for script in scripts) else []
+    code = [s.code for s in scripts if isinstance(s, Inline) and s.kind is None]
+    sources += [_hash(text) for text in (*code, *allowed)]
     policy = f"default-src 'none'; img-src data:; style-src {_hash(style)}; base-uri 'none'"
-    scripts: list[Markup] = []
-    if script is not None:
-        code = _resource(script)
-        policy += f"; script-src {_hash(code)}"
-        scripts.append(element("script", Markup(code)))
+    if sources:
+        policy += f"; script-src {' '.join(sources)}"
     policy += "; form-action 'none'"
     head = element(
         "head",
@@ -159,8 +194,32 @@ def document(title: str, body: Sequence[object], *, script: str | None = None) -
         element("title", title),
         element("style", Markup(style)),
     )
-    main = element("body", *body, *scripts)
+    main = element("body", *body, *map(_script, scripts))
     return f"<!DOCTYPE html>\n{element('html', head, main, lang='en')}\n"
+
+
+def _script(script: Inline | Shared) -> Markup:
+    if isinstance(script, Shared):
+        return element("script", src=script.address)
+    return element("script", Markup(script.code), id=script.name, type=script.kind)
+
+
+def safe_address(page: str | None) -> str | None:
+    """A relative path as an address that leads nowhere else; None if it leads out, or is none."""
+    page = (page or "").replace("\\", "/")
+    if not page or page.startswith("/") or ".." in page.split("/"):
+        return None
+    # With "./" before it and ":" quoted, no name can act as an address of another kind.
+    return "./" + _quoted(page)
+
+
+def _quoted(address: str) -> str:
+    """A relative path as an address: everything but plain characters as %XX of its UTF-8."""
+    safe = string.ascii_letters + string.digits + "-._~/"
+    return "".join(
+        c if c in safe else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "surrogatepass"))
+        for c in address
+    )
 
 
 def write_page(path: str | os.PathLike[str], page: str, *, overwrite: bool) -> None:
@@ -168,10 +227,14 @@ def write_page(path: str | os.PathLike[str], page: str, *, overwrite: bool) -> N
     write_text(path, page, overwrite=overwrite)
 
 
-def _resource(name: str) -> str:
-    return resource_path("Report", name).read_text(encoding="utf-8")
+@functools.lru_cache(maxsize=16)
+def resource_text(name: str) -> str:
+    """A file of the shipped ``Report`` resources."""
+    # Not read as text: line ends have to stay, for the hash's sake.
+    return resource_path("Report", name).read_bytes().decode("utf-8")
 
 
+@functools.lru_cache(maxsize=16)
 def _hash(content: str) -> str:
     digest = hashlib.sha256(content.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

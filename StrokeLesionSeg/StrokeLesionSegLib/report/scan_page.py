@@ -18,6 +18,7 @@ from .page import (
     table,
     write_page,
 )
+from .review import review_bar, review_scripts
 from .scan_pictures import (
     alignment_figure,
     lesion_figures,
@@ -25,6 +26,7 @@ from .scan_pictures import (
     side_figures,
     uncertainty_figure,
 )
+from .viewer import allowed_scripts, viewer_scripts, viewer_section
 
 NOTICE = "For research. Not a medical device. Not for diagnosis or treatment."
 
@@ -67,10 +69,12 @@ def scan_report(content: ReportContent) -> str:
     '<!DOCTYPE html>'
     """
     body = [
+        review_bar(content),
         banner("Stroke lesion report", content.name, content.created, content.intended_use),
         element(
             "main",
             _verdict(content),
+            viewer_section(content),
             mosaic_figure(content),
             _lesion_table(content),
             lesion_figures(content),
@@ -78,12 +82,17 @@ def scan_report(content: ReportContent) -> str:
             side_figures(content),
             _regions(content),
             _alignment(content),
-            _check(),
+            _check(content),
             _details(content),
         ),
         footer(),
     ]
-    return document(f"{content.name}: stroke lesion report", body)
+    return document(
+        f"{content.name}: stroke lesion report",
+        [part for part in body if part is not None],
+        scripts=[*viewer_scripts(content), *review_scripts(content)],
+        allowed=allowed_scripts(content),
+    )
 
 
 def banner(kind: str, name: str, created: str, intended_use: str) -> Markup:
@@ -276,14 +285,27 @@ def _alignment(content: ReportContent) -> Markup:
     )
 
 
-def _check() -> Markup:
-    """Where the person who has looked at the scan says so; to be filled in on paper."""
+def _check(content: ReportContent) -> Markup:
+    """Where the person who has looked at the scan says so, on paper.
+
+    On a page of a study the rating that was given on the screen is ticked when it is printed.
+    """
+    results: list[object] = []
+    for value, title in (
+        ("accepted", "accepted"),
+        ("correct", "corrected"),
+        ("rejected", "rejected"),
+    ):
+        mark = element("span", "\u2610", data_printed=None if content.study is None else value)
+        results += [mark, f" {title} \u2003"]
+    said = None if content.study is None else element("span", id="printed-comment")
     fields = [
         element("div", element("dt", title), element("dd", value))
         for title, value in (
-            ("Result", "\u2610 accepted \u2003\u2610 corrected \u2003\u2610 rejected"),
+            ("Result", joined(results)),
             ("Checked by", ""),
             ("Date", ""),
+            *([("Comment", said)] if said is not None else []),
         )
     ]
     return section("Check by a reader", element("dl", *fields, class_="check"), class_="keep")
