@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..boxes import Box
 from ..images.formats.writing import nifti_header
@@ -51,6 +50,8 @@ def viewer_images(
     """
     if brain is None or not brain.any():
         return None
+    from scipy import ndimage
+
     steps = np.diag(affine)[:3]
     reach = int(np.ceil(AROUND_BRAIN_MM / steps.min()))
     box = crop_box(brain, reach)
@@ -85,6 +86,8 @@ def _coarser(volume: Volume, near: NDArray[np.bool_], size: float) -> Volume:
 
     Voxels that reach out of ``near`` are empty.
     """
+    from scipy import ndimage
+
     steps = np.diag(volume.affine)[:3]
     factors = np.minimum(steps / size, 1.0)[::-1]
     if (factors > 0.99).all():
