@@ -44,7 +44,7 @@ SCAN_COLUMNS = {
 LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
-    ["logs/", "pages", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "**/*_label-lesion_*.dcm",
+    ["logs/", "pages", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "**/*.dcm",
      "**/*_report.html", "**/*_xfm.h5", "**/.stroke-lesion-seg-*"]
 )  # fmt: skip
 _README = """\
