@@ -1,4 +1,4 @@
-"""``stroketrain``: simulate, prepare, split, fit, tune, bench, clicks, experiments, export ..."""
+"""``stroketrain``: simulate, prepare, distill, fit, tune, bench, experiments, export ..."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from StrokeLesionSegLib.errors import InputError
 from .commands import (
     bench,
     clicks,
+    distill,
     evaluate,
     experiments,
     export,
@@ -27,8 +28,8 @@ from .commands import (
 
 # In the order of the help text.
 COMMANDS = (
-    simulate, prepare, split, heads, pack, fit, release, experiments, figures, bench, clicks,
-    evaluate, tune, export,
+    simulate, prepare, distill, split, heads, pack, fit, release, experiments, figures, bench,
+    clicks, evaluate, tune, export,
 )  # fmt: skip
 
 

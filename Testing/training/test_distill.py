@@ -1,0 +1,106 @@
+"""A teacher labels T1s without masks, and both kinds of fit read what it said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from StrokeLesionSegLib import inference
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
+from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
+from stroketrain.cli import main
+from stroketrain.data.cache import Cache
+from stroketrain.volumetric.heads import HeadFolder
+from stroketrain.volumetric.stream import SimulatedScans
+
+CENTRE, RADIUS = (110, 120, 60), 12
+
+
+class Teacher:
+    """Says .98 in a ball and .4 in the shell around it, on the scan's own grid."""
+
+    asked = 0
+
+    def __call__(self, volume: Volume, model: Any, options: Any, **_: Any) -> Any:
+        Teacher.asked += 1
+        k, j, i = np.ogrid[tuple(slice(0, n) for n in volume.array.shape)]
+        distance = (k - CENTRE[0]) ** 2 + (j - CENTRE[1]) ** 2 + (i - CENTRE[2]) ** 2
+        said = np.where(distance < RADIUS**2, 0.98, np.where(distance < 18**2, 0.4, 0))
+        probability = volume.with_array(said.astype(np.float32))
+        return inference.Prediction(probability, probability, None, (), {})
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Two people who are the template with noise, one of them in two sessions, and one picture of
+    nothing."""
+    folder = tmp_path / "t1s"
+    folder.mkdir()
+    head = upsample_linear(template_head().array)
+    rng = np.random.default_rng(0)
+    for name in ("sub-01_ses-1", "sub-01_ses-2", "sub-02"):
+        array = head + np.abs(rng.normal(scale=2, size=head.shape))
+        volume = Volume(array.astype(np.float32), MNI_GRID.affine)
+        write_volume(folder / f"{name}_T1w.nii.gz", volume)
+    noise = np.abs(rng.normal(size=(40, 40, 40))).astype(np.float32)
+    write_volume(folder / "sub-03_T1w.nii.gz", Volume(noise, np.eye(4)))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_teacher_labels_scans_for_both_networks(
+    scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inference, "segment_volume", Teacher(), raising=False)
+    Teacher.asked = 0
+    out = tmp_path / "cache"
+    command = ["distill", "stroke-t1-sim", str(scans), str(out)]
+    assert main([*command, "--threshold", "0.5", "--min-volume", "0"]) == 0
+    assert "sub-03" in capsys.readouterr().out
+    assert Teacher.asked == 3
+    cache = Cache.open(out)
+    assert [scan["name"] for scan in cache.scans] == ["sub-01_ses-1", "sub-01_ses-2", "sub-02"]
+    assert [scan["subject"] for scan in cache.scans] == ["01", "01", "02"]
+    ball = 4 / 3 * np.pi * RADIUS**3
+    for n in range(3):
+        assert cache.masks[n].sum() == pytest.approx(ball, rel=0.02)
+        assert cache.scans[n]["teacher"]["teacher"] == "stroke-t1-sim"
+    probabilities = np.load(out / "probabilities.npy", mmap_mode="r")
+    assert probabilities.shape == cache.images.shape
+    assert sorted(np.unique(probabilities[0])) == [0, 102, 250]
+
+    folder = HeadFolder(out / "heads")
+    assert len(folder.names("train")) + len(folder.names("validation")) == 3
+    assert folder.names("validation")
+    head = folder.head(folder.names("train")[0])
+    assert head.lesions is not None
+    assert head.lesions.sum() == pytest.approx(ball, rel=0.02)
+    assert not (head.lesions & head.ventricles).any()
+    image, lesions, _ = next(iter(SimulatedScans(folder, 0)))
+    assert image.shape == lesions.shape == head.lesions.shape
+    assert lesions.any()
+
+    # Another threshold, and nobody is asked again.
+    first = cache.fingerprint
+    assert main([*command, "--threshold", "0.3", "--min-volume", "0"]) == 0
+    assert Teacher.asked == 3
+    again = Cache.open(out)
+    assert again.masks[0].sum() > 2 * ball
+    assert again.fingerprint != first
+    report = json.loads((out / "report.json").read_text())
+    assert report["used"] == 3
+    assert "sub-03" in report["skipped"][0]["path"]
+
+    assert main(["distill", "stroke-t1-volumetric", str(scans), str(out)]) == 2
+    assert "another teacher" in capsys.readouterr().err
+
+
+def test_an_unknown_teacher_is_said(tmp_path: Path) -> None:
+    from stroketrain.distill.label import distill
+
+    with pytest.raises(InputError, match="no such model"):
+        distill("nobody", tmp_path, tmp_path / "out")

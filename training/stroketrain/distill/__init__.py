@@ -1,0 +1,1 @@
+"""Scans without masks, labelled by a model: what a faster network learns from."""
