@@ -24,7 +24,7 @@ export PYTHONUTF8 := 1
 # A file's tests go to one process, which keeps what they share; as many processes as cores.
 PYTEST = "$(VENV_PYTHON)" -m pytest -n auto --dist loadfile
 
-.PHONY: help demo test check coverage bench bench-cohort lint format clean package-list test-slicer-t1 test-slicer-versions
+.PHONY: help demo test check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list test-slicer-t1 test-slicer-versions
 
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
@@ -33,6 +33,8 @@ help:
 	@echo 'make coverage  make test, with the lines that no test runs (half as long again)'
 	@echo 'make bench   measure us beside nnU-Net and MONAI, 45 minutes (ARGS="--parts stages")'
 	@echo 'make bench-cohort  time a batch over real scans (ARGS="--scans 200 --bad")'
+	@echo 'make test-nnunet  train the tiny nnU-Nets of the tests anew and compare with nnunetv2'
+	@echo 'make bench-nnunet  a full-size nnU-Net beside nnUNetPredictor, half an hour'
 	@echo 'make lint    check style with ruff and types with mypy (make format puts the style right)'
 	@echo 'make package-list          write the list of files that the Slicer extension packages'
 	@echo 'make test-slicer-t1        every T1 at hand through MRML, against the command line'
@@ -56,6 +58,12 @@ bench: $(STAMP_TEST) $(STAMP_PEERS)
 
 bench-cohort: $(STAMP_TEST)
 	@"$(VENV_PYTHON)" Testing/benchmarks/cohort.py $(ARGS)
+
+test-nnunet: $(STAMP_TEST) $(STAMP_PEERS)
+	@"$(PEERS)/bin/python" Testing/nnunet/make_fixtures.py && $(PYTEST) Testing/nnunet $(ARGS)
+
+bench-nnunet: $(STAMP_TEST) $(STAMP_PEERS)
+	@"$(VENV_PYTHON)" Testing/nnunet/bench.py $(ARGS)
 
 coverage: $(STAMP_TEST)
 	@$(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
