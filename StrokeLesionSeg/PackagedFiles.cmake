@@ -79,6 +79,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/formats/dicom_pixels.py
   StrokeLesionSegLib/images/formats/dicom_seg.py
   StrokeLesionSegLib/images/formats/dicom_series.py
+  StrokeLesionSegLib/images/formats/dicom_text.py
   StrokeLesionSegLib/images/formats/foreign.py
   StrokeLesionSegLib/images/formats/itk_formats.py
   StrokeLesionSegLib/images/formats/mgh.py

@@ -20,6 +20,9 @@ from .errors import InputError
 from .file_formats import ending_like, split_name, written_endings
 
 _STAGING_PREFIX = ".stroke-lesion-seg-"
+# File systems take names of 255 bytes: of longer ones than this a temporary name has the end only,
+# of which no character has more than four bytes.
+_LONG_NAME = 200
 
 
 def default_mask_path(source: Path) -> Path:
@@ -47,8 +50,10 @@ class OutputSet:
     overwrite: whether existing files may be replaced.
 
     Entering checks every output and raises ``InputError`` if one cannot be written: wrong ending,
-    already there, named twice, its folder missing or not writable. Leaving removes what is
-    staged; without :meth:`commit` nothing appears, and a commit that fails is undone.
+    already there, named twice, its folder missing or not writable, its name too long. Leaving
+    removes what is staged; without :meth:`commit` nothing appears, and a commit that fails is
+    undone. A file that somebody else has put into an output's place meanwhile is not replaced,
+    unless ``overwrite`` says so.
     """
 
     def __init__(
@@ -91,20 +96,27 @@ class OutputSet:
     def commit(self) -> None:
         """Put every staged file into its place.
 
-        Raises ``InputError`` if the system refuses; then none of the files is there, and files
-        that were there before are back.
+        Images come last: where there is a mask, there is all that belongs to it.
+
+        Raises ``InputError`` if the system refuses, or if another program has made one of the
+        files meanwhile; then none of ours is there, and files that were there before are back.
         """
         done: list[tuple[Path, Path | None]] = []
+        images = {path.name for path in self._volumes}
         try:
             for folder, staging in self._staging.items():
                 backups = Path(tempfile.mkdtemp(prefix="old-", dir=staging))
-                for staged in sorted(p for p in staging.iterdir() if p.is_file()):
+                ready = [p for p in staging.iterdir() if p.is_file()]
+                for staged in sorted(ready, key=lambda p: (p.name in images, p.name)):
                     final = folder / staged.name
                     backup = None
-                    if final.exists():
-                        backup = backups / staged.name
-                        _keep_copy(final, backup)
-                    os.replace(staged, final)
+                    if not self._overwrite:
+                        _place(staged, final)
+                    else:
+                        if final.exists():
+                            backup = backups / staged.name
+                            _keep_copy(final, backup)
+                        os.replace(staged, final)
                     done.append((final, backup))
                 for final in (folder / p.name for p in self._absent if _folder(p) == folder):
                     if final.exists():
@@ -119,6 +131,12 @@ class OutputSet:
                     final.unlink(missing_ok=True)
                 else:
                     os.replace(backup, final)
+            if isinstance(error, FileExistsError):
+                raise InputError(
+                    error.filename2 or error.filename,
+                    "has appeared while we worked (another run?), and is left as it is",
+                    "Add --overwrite or name another output",
+                ) from error
             if isinstance(error, OSError):
                 raise os_input_error(error, done[-1][0] if done else "outputs") from error
             raise
@@ -142,15 +160,16 @@ class OutputSet:
             seen.add(key)
             if self._source is not None and _same_file(path, self._source):
                 raise InputError(path, "the output is the input", "Give the output another name")
-            if path.is_dir():
+            if os.path.isdir(path):
                 raise InputError(path, "is a folder", "Give the name of a file")
             if not self._overwrite and os.path.lexists(path):
                 raise InputError(path, "exists already", "Add --overwrite or name another output")
         for path, _ in endings:
             folder = _folder(path)
             if folder in self._staging:
+                self._probe(path)
                 continue
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 raise InputError(path, f"its folder {folder} does not exist", "Create it first")
             try:
                 # The only test of writability that is true on every file system and for root.
@@ -158,6 +177,16 @@ class OutputSet:
             except OSError as error:
                 raise os_input_error(error, path) from error
             self._staging[folder] = staging
+            self._probe(path)
+
+    def _probe(self, path: Path) -> None:
+        """Find out now, and not after the work, whether a file system takes the name."""
+        staged = self.staged(path)
+        try:
+            staged.touch(exist_ok=False)
+            staged.unlink()
+        except OSError as error:
+            raise os_input_error(error, path) from error
 
     def _remove_staging(self) -> None:
         for folder in self._staging.values():
@@ -174,7 +203,10 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     refuses.
     """
     path = Path(path)
-    temporary = path.with_name(f".{secrets.token_hex(4)}.tmp.{path.name}")
+    name = path.name
+    if len(os.fsencode(name)) > _LONG_NAME:
+        name = name[-_LONG_NAME // 4 :]
+    temporary = path.with_name(f".{secrets.token_hex(4)}.tmp.{name}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -204,7 +236,9 @@ def os_input_error(error: OSError, where: str | os.PathLike[str]) -> InputError:
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(where, "cannot be written here", "Choose a folder that you may write to")
     if error.errno == errno.ENAMETOOLONG:
-        return InputError(where, "the name is too long", "Give a shorter one")
+        return InputError(
+            Path(where).name[:40] + "...", "the name is too long", "Give a shorter one"
+        )
     return InputError(where, f"cannot be written ({error.strerror or error})", "Check the disk")
 
 
@@ -217,6 +251,21 @@ def _same_file(a: Path, b: Path) -> bool:
         return os.path.samefile(a, b)
     except OSError:
         return False
+
+
+def _place(staged: Path, final: Path) -> None:
+    """Rename, with ``FileExistsError`` if something is there already."""
+    try:
+        os.link(staged, final)
+        staged.unlink()
+        return
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links on this file system
+        pass
+    with open(final, "xb"):
+        pass
+    os.replace(staged, final)
 
 
 def _keep_copy(path: Path, copy: Path) -> None:

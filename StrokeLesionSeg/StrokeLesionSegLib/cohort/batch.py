@@ -97,6 +97,7 @@ class BatchReport:
     total: scans in the input. done: finished now. skipped: finished before.
     failed: records of those that could not be used, now or before.
     left_out: why other images in the input are no scans of the cohort, by their names.
+    incomplete: records of those that are done but for an optional output.
     seconds: from start to end.
     network_share: the share of the time from the network's first end to its last in which it ran;
         None on a cluster and for fewer than two scans.
@@ -113,6 +114,7 @@ class BatchReport:
     done: int = 0
     skipped: int = 0
     failed: list[dict[str, Any]] = field(default_factory=list)
+    incomplete: list[dict[str, Any]] = field(default_factory=list)
     left_out: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     network_share: float | None = None
@@ -161,7 +163,9 @@ def run_batch(
     with FolderLock(out, run) as lock, Ledger(out) as ledger:
         settings = replace(settings, study=_study(ledger.runs))
         plan = _Plan(cohort.scans, settings, ledger, source, options)
-        report = BatchReport(len(cohort.scans), 0, plan.skipped, plan.failed, cohort.left_out)
+        report = BatchReport(
+            len(cohort.scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
+        )
         write_description(out, source, settings.parameters)
         write_left_out(out, cohort.left_out)
         if settings.report is not None and settings.report.viewer:
@@ -175,6 +179,8 @@ def run_batch(
             ledger.append(record)
             if record["state"] == DONE:
                 report.done += 1
+                if record.get("not_written"):
+                    report.incomplete.append(record)
             else:
                 report.failed.append(record)
             if progress is not None:
@@ -294,6 +300,7 @@ class _Plan:
     ) -> None:
         self.to_do: list[FoundScan] = []
         self.failed: list[dict[str, Any]] = []
+        self.incomplete: list[dict[str, Any]] = []
         self.skipped = 0
         here = {(found.relative, str(source)) for found in scans}
         for found in scans:
@@ -314,6 +321,8 @@ class _Plan:
                     self.failed.append(record)
             elif record_outputs(record, settings.out):
                 self.skipped += 1
+                if record.get("not_written"):
+                    self.incomplete.append(record)
             else:
                 self.to_do.append(found)
 

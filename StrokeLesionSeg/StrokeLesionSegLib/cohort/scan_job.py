@@ -219,6 +219,8 @@ def finish(
     written = result.paths
     missing = set(paths.in_mni) - set(written.in_mni)
     missing |= {beside_mask(path, ".json") for path in missing}
+    for wish, file in ((paths.dicom_seg, written.dicom_seg), (paths.report, written.report)):
+        missing |= {wish} if wish is not None and file is None else set()
     alignment = result.prediction.alignment
     return {
         **_record(found, settings, DONE, timings["total"]),
@@ -236,8 +238,9 @@ def finish(
         "aligned": None if alignment is None else bool(alignment.ok),
         "alignment_reason": "" if alignment is None else alignment.reason,
         "mni_mask": None if written.mni_mask is None else written.mni_mask.name,
-        "report": None if paths.report is None else paths.report.name,
+        "report": None if written.report is None else written.report.name,
         "warnings": list(result.warnings),
+        "not_written": list(result.not_written),
         "timings": {key: round(value, 3) for key, value in timings.items()},
     }
 

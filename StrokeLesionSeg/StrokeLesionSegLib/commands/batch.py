@@ -42,8 +42,9 @@ def add_parser(commands: Any) -> None:
         help="find the lesions in many scans",
         description="Find chronic stroke lesions in all T1-weighted scans of a folder, BIDS data "
         "set, ATLAS tree or list, and write a BIDS derivative. Started again, it goes on where it "
-        "ended. Exit codes: 0 all scans are done; 3 all others are, but some could not be used; "
-        "2 wrong arguments or unusable folders; 130 stopped; 1 a defect of ours.",
+        "ended. Exit codes: 0 all scans are done; 3 all others are, but some could not be used, or "
+        "an output of theirs not be made; 2 wrong arguments or unusable folders; 130 stopped; 1 a "
+        "defect of ours.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -147,7 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({"stage": "result", **_as_dict(report, out)})
     else:
         _print(report, out)
-    return EXIT_SOME_FAILED if report.failed else 0
+    return EXIT_SOME_FAILED if report.failed or report.incomplete else 0
 
 
 class _Teller:
@@ -172,6 +173,9 @@ def _as_dict(report: BatchReport, out: Path) -> dict[str, Any]:
         "done": report.done,
         "skipped": report.skipped,
         "failed": len(report.failed),
+        "incomplete": [
+            {"source": r["source"], "not_written": r["not_written"]} for r in report.incomplete
+        ],
         "failures": [{k: r[k] for k in ("source", "error")} for r in report.failed],
         "passed_over": len(report.left_out),
         "left_out": dict(report.left_out),
@@ -187,6 +191,9 @@ def _print(report: BatchReport, out: Path) -> None:
         print(_one_line(f"failed: {record['source']}: {record['error']}"), file=sys.stderr)
     if len(report.failed) > _LISTED:
         print(f"and {len(report.failed) - _LISTED} more", file=sys.stderr)
+    for record in report.incomplete[:_LISTED]:
+        text = " ".join(record["not_written"])
+        print(_one_line(f"warning: {record['source']}: {text}"), file=sys.stderr)
     for note in report.notes:
         print(_one_line(f"warning: {note}"), file=sys.stderr)
     counts = f"{report.done} done, {report.skipped} done before, {len(report.failed)} failed"

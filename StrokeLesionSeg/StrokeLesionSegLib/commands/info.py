@@ -60,6 +60,7 @@ def gather(requested: str = "auto") -> dict[str, Any]:
     from ..inference import available_threads, choose_device
     from ..inference.precision import choose_precision, cpu_has_bfloat16
     from ..models import user_models_directory
+    from ..models.store import no_home
 
     device = choose_device(requested)
     precision, why = choose_precision("auto", device)
@@ -79,7 +80,9 @@ def gather(requested: str = "auto") -> dict[str, Any]:
             "expected": expected,
         },
         "models": models,
-        "model cache": str(user_models_directory()),
+        "model cache": "none: there is no home folder (set STROKE_LESION_SEG_HOME)"
+        if no_home()
+        else str(user_models_directory()),
     }
 
 

@@ -189,4 +189,7 @@ def path(text: str) -> Path:
     """A path argument; ``~`` is expanded because not every shell does so after ``=``."""
     if not text:
         raise argparse.ArgumentTypeError("a path must not be empty")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text}: there is no such home folder") from None

@@ -12,6 +12,7 @@ from ..outputs import beside_mask, default_mask_path
 from ..pipeline import OutputPaths, SegmentResult, segment_file
 from ..spaces import MNI_SPACE
 from .options import (
+    EXIT_SOME_FAILED,
     add_engine_arguments,
     add_force_argument,
     add_progress_argument,
@@ -35,7 +36,8 @@ def add_parser(commands: Any) -> None:
         help="find the lesions in one scan",
         description="Find chronic stroke lesions in one T1-weighted scan. The mask has the grid "
         "and orientation of the input. A table of the lesions and a JSON sidecar are written "
-        "beside it.",
+        "beside it. Exit codes: 0 done; 3 done, but for an optional output that proved impossible; "
+        "2 wrong arguments or unusable input; 130 stopped; 1 a defect of ours.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -91,7 +93,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
     paths = output_paths(arguments)
     prepare(arguments)
     report = None
@@ -115,11 +117,13 @@ def run(arguments: argparse.Namespace) -> None:
             overwrite=arguments.overwrite,
             force=arguments.force,
             progress=reporter,
+            notice=lambda text: print(f"warning: {text}", file=sys.stderr, flush=True),
         )
     if arguments.progress == "json":
         print_json({"stage": "result", **result.as_dict()})
     else:
         print_result(result)
+    return EXIT_SOME_FAILED if result.not_written else 0
 
 
 def announce(model: str | None, options: SegmentOptions) -> None:

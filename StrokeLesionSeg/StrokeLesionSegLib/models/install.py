@@ -24,6 +24,7 @@ from .store import (
     STAGE_PREFIX,
     find_model,
     is_shipped,
+    no_home,
     recover_interrupted,
     shipped_models_directory,
     user_models_directory,
@@ -71,6 +72,11 @@ def install_model(
     if not source.exists():
         raise InputError(source, "there is no such file", "Check the path of the model to install")
     root = user_models_directory()
+    if no_home():
+        raise InputError(
+            "HOME", "is not set, and this user has no home folder for the model",
+            "Set STROKE_LESION_SEG_HOME to a folder",
+        )  # fmt: skip
     try:
         root.mkdir(parents=True, exist_ok=True)
         recover_interrupted()

@@ -29,13 +29,17 @@ STAGE_PREFIX = ".install-"
 
 log = logging.getLogger(__name__)
 
+#: Stands for the home folder of a user who has none: nothing can lie below a device.
+NO_HOME = Path(os.devnull)
+
 
 def user_home() -> Path:
     """The user's data directory of this program; it need not exist.
 
     ``STROKE_LESION_SEG_HOME`` if set, else ``stroke-lesion-seg`` in the platform's place for
     user data: ``XDG_DATA_HOME`` or ``~/.local/share`` on Linux, ``~/Library/Application Support``
-    on macOS, ``LOCALAPPDATA`` on Windows.
+    on macOS, ``LOCALAPPDATA`` on Windows. Where the user has no home folder (containers), it is a
+    path at which there is nothing and can be nothing.
 
     Examples
     --------
@@ -49,15 +53,27 @@ def user_home() -> Path:
     if override:
         return Path(override).expanduser()
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+        base = os.environ.get("LOCALAPPDATA") or str(_home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Application Support")
+        base = str(_home() / "Library" / "Application Support")
     else:
         base = os.environ.get("XDG_DATA_HOME", "")
         # The XDG specification says that relative paths are to be ignored.
         if not os.path.isabs(base):
-            base = str(Path.home() / ".local" / "share")
+            base = str(_home() / ".local" / "share")
     return Path(base) / _FOLDER
+
+
+def no_home() -> bool:
+    """Whether this user has no place for data: nothing can be installed."""
+    return NO_HOME in user_home().parents
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME and no entry for this user
+        return NO_HOME
 
 
 def user_models_directory() -> Path:

@@ -11,6 +11,8 @@ from ..spaces import MNI_SPACE
 from .result import OutputPaths
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -26,9 +28,8 @@ def write_volumes(
     scan: Scan,
     prediction: Prediction,
     lesion_map: LesionMap,
-    model: LoadedModel,
 ) -> None:
-    """Stage the image files of a run: mask, probability, spread, DICOM SEG, those asked for.
+    """Stage the image files of a run: mask, probability, spread, those asked for.
 
     Raises ``InputError`` that names the output that cannot be written.
 
@@ -37,7 +38,6 @@ def write_volumes(
     >>> from pathlib import Path
     >>> from StrokeLesionSegLib.images import checked_scan
     >>> from StrokeLesionSegLib.inference import Prediction
-    >>> from StrokeLesionSegLib.models import load_model
     >>> from StrokeLesionSegLib.operating_point import OperatingPoint
     >>> from StrokeLesionSegLib.outputs import OutputSet
     >>> from StrokeLesionSegLib.pipeline import OutputPaths, find_in, write_volumes
@@ -46,7 +46,7 @@ def write_volumes(
     >>> found = find_in(prediction, OperatingPoint(0.5))
     >>> paths = OutputPaths(Path("mask.nii.gz"))
     >>> with OutputSet(paths.volumes) as outputs:
-    ...     write_volumes(outputs, paths, scan, prediction, found, load_model())
+    ...     write_volumes(outputs, paths, scan, prediction, found)
     ...     outputs.commit()
     >>> Path("mask.nii.gz").exists()
     True
@@ -70,15 +70,19 @@ def write_volumes(
             raise InputError(path, error.cause, error.remedy) from error
         except OSError as error:
             raise os_input_error(error, path) from error
-    if paths.dicom_seg is not None:
-        from ..images.formats.dicom_seg import write_dicom_seg
 
-        manifest = model.manifest
-        algorithm = (f"StrokeLesionSeg {__version__}, {manifest.name}", manifest.version)
-        try:
-            write_dicom_seg(outputs.staged(paths.dicom_seg), lesion_map.mask, scan, algorithm)
-        except OSError as error:
-            raise os_input_error(error, paths.dicom_seg) from error
+
+def write_seg(path: Path, scan: Scan, lesion_map: LesionMap, model: LoadedModel) -> tuple[str, ...]:
+    """Write the mask as DICOM Segmentation; returns warnings about the source's headers.
+
+    Raises ``InputError`` if the source's headers do not suffice, ``OSError``.
+    """
+    from ..images.formats.dicom_seg import write_dicom_seg
+
+    manifest = model.manifest
+    algorithm = (f"StrokeLesionSeg {__version__}, {manifest.name}", manifest.version)
+    notes = write_dicom_seg(path, lesion_map.mask, scan, algorithm)
+    return tuple(f"DICOM SEG: {note}" for note in notes)
 
 
 def write_in_mni(

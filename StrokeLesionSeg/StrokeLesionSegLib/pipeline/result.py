@@ -133,8 +133,9 @@ class SegmentResult:
     ----------
     source: the input. paths: what was written. lesion_map: mask, labels and measurements on the
     input's grid. prediction: probability and spread there, and how they were made. warnings: one
-    sentence each. timings: seconds by stage, and ``total``. input_check: whether a refusal was
-    overruled, and all findings; JSON-ready.
+    sentence each. not_written: of optional outputs that proved impossible, one sentence each,
+    which are among the warnings too. timings: seconds by stage, and ``total``. input_check: whether
+    a refusal was overruled, and all findings; JSON-ready.
 
     Examples
     --------
@@ -157,6 +158,7 @@ class SegmentResult:
     warnings: tuple[str, ...]
     timings: dict[str, float]
     input_check: dict[str, Any] = field(default_factory=dict)
+    not_written: tuple[str, ...] = ()
 
     @property
     def volume_ml(self) -> float:
@@ -172,5 +174,6 @@ class SegmentResult:
             "lesions": self.lesion_map.summary.count,
             "volume_ml": round(self.volume_ml, 4),
             "warnings": list(self.warnings),
+            "not_written": list(self.not_written),
             "timings": {k: round(v, 3) for k, v in self.timings.items()},
         }

@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import InputError
+from ..errors import Cancelled, InputError
 from ..inference.progress import STAGES as _PREDICTION
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint
 from ..outputs import OutputSet, beside_mask, os_input_error
 from .documents import describe, write_report
-from .images import write_in_mni, write_volumes
+from .images import write_in_mni, write_seg, write_volumes
 from .result import OutputPaths, SegmentResult
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from ..lesions import LesionMap
     from ..models import LoadedModel
     from ..report import ReportOptions
+
+_Any = TypeVar("_Any")
 
 #: The stages of a run in their order, as progress tells them and timings name them.
 STAGES = ("read", *_PREDICTION, "clean", "write")
@@ -47,6 +49,7 @@ class ScanRun:
     source: the file or folder. scan: what was read of it. ready: after ``ScanRunner.prepare``.
     timings: seconds of what came before, by stage.
     findings: of the input check, told as warnings. forced: whether it was to go on all the same.
+    impossible: by optional outputs that are known to be impossible, why.
 
     Examples
     --------
@@ -70,6 +73,7 @@ class ScanRun:
     timings: dict[str, float] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     forced: bool = False
+    impossible: dict[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -217,8 +221,10 @@ class ScanRunner:
     ) -> SegmentResult:
         """Back to the scan's grid, find the lesions, stage all files in ``outputs``.
 
-        The caller commits. ``began``: ``time.perf_counter()`` at the start of the run, for the
-        total time; None adds up the stages, without the time that a scan waited for its turn.
+        The caller commits. An optional output (DICOM SEG, report) that proves impossible is left
+        out and told in ``not_written``. ``began``: ``time.perf_counter()`` at the start of the run,
+        for the total time; None adds up the stages, without the time that a scan waited for its
+        turn.
 
         Raises ``InputError`` that names the output that cannot be written, ``Cancelled``.
         """
@@ -237,7 +243,7 @@ class ScanRunner:
         tell("write", 0, 1)
         step = time.perf_counter()
         warnings = self.warnings_of(run, prediction)
-        write_volumes(outputs, wanted.paths, run.scan, prediction, lesion_map, self.model)
+        write_volumes(outputs, wanted.paths, run.scan, prediction, lesion_map)
         paths, missing = write_in_mni(
             outputs, wanted.paths, prediction, lesion_map, mni_matrix(prediction)
         )
@@ -249,6 +255,10 @@ class ScanRunner:
                 outputs.absent(path)
             kept = tuple(pair for pair in wanted.more if pair[0] not in gone)
             wanted = replace(wanted, paths=paths, more=kept)
+        optional = _Optional(outputs, dict(run.impossible))
+        if (seg := paths.dicom_seg) is not None:
+            notes = optional.write(seg, lambda p: write_seg(p, run.scan, lesion_map, self.model))
+            warnings = (*warnings, *(notes or ()))
         timings["write"] = time.perf_counter() - step
         if began is None:
             timings["total"] = sum(timings.get(name, 0.0) for name in (*STAGES, *_ALSO))
@@ -263,27 +273,91 @@ class ScanRunner:
             timings,
             for_sidecar(run.findings, force=run.forced),
         )
-        self._write_documents(outputs, result, run.scan, wanted)
-        return result
+        return self._write_documents(outputs, result, run.scan, wanted, optional)
 
     def _write_documents(
-        self, outputs: OutputSet, result: SegmentResult, scan: Scan, wanted: Wanted
-    ) -> None:
+        self,
+        outputs: OutputSet,
+        result: SegmentResult,
+        scan: Scan,
+        wanted: Wanted,
+        optional: _Optional,
+    ) -> SegmentResult:
+        """Stage what is no image. The page comes before the sidecar, which tells if it failed."""
         from ..lesions import write_sidecar, write_table
 
         model, options, paths = self.model, self.predictor.options, wanted.paths
 
-        def page(path: Path) -> None:
-            write_report(path, result, scan, model, options, wanted.report)
+        if paths.report is not None:
+            page = functools.partial(
+                write_report,
+                result=optional.of(result),
+                scan=scan,
+                model=model,
+                options=options,
+                report=wanted.report,
+            )
+            optional.write(paths.report, page)
+        result = optional.of(result)
 
         def sidecar(path: Path) -> None:
             write_sidecar(path, {**wanted.sidecar, **describe(result, scan, model, options)})
 
-        _write(outputs, paths.report, page)
         _write(outputs, paths.table, lambda path: write_table(path, result.lesion_map))
         _write(outputs, paths.sidecar, sidecar)
         for more, content in wanted.more:
             _write(outputs, more, functools.partial(write_sidecar, content=content))
+        return result
+
+
+def not_written(path: Path, cause: str) -> str:
+    """What is said of an optional output that proved impossible."""
+    return f"{path.name} could not be written: {' '.join(cause.split()).rstrip('. ')}."
+
+
+class _Optional:
+    """Outputs without which the others are written all the same."""
+
+    def __init__(self, outputs: OutputSet, impossible: dict[Path, str]) -> None:
+        self._outputs, self._impossible = outputs, impossible
+        for path in impossible:
+            outputs.absent(path)
+
+    def write(self, path: Path, write: Callable[[Path], _Any]) -> _Any | None:
+        """Stage one; None if that proves impossible. A full disk is an error, as for the others."""
+        if path in self._impossible:
+            return None
+        staged = self._outputs.staged(path)
+        try:
+            return write(staged)
+        except Cancelled:
+            raise
+        except InputError as error:
+            cause = error.cause
+            if isinstance(error.__cause__, OSError):
+                raise InputError(path, error.cause, error.remedy) from error
+        except OSError as error:
+            raise os_input_error(error, path) from error
+        except Exception as error:
+            cause = f"a defect of StrokeLesionSeg ({type(error).__name__}: {error})"
+        staged.unlink(missing_ok=True)
+        self._outputs.absent(path)
+        self._impossible[path] = cause
+        return None
+
+    def of(self, result: SegmentResult) -> SegmentResult:
+        """The result with what could not be written told, and its paths left out."""
+        if not self._impossible:
+            return result
+        told = tuple(not_written(path, cause) for path, cause in self._impossible.items())
+        paths = result.paths
+        gone: dict[str, Any] = {
+            name: None
+            for name in ("dicom_seg", "report")
+            if getattr(paths, name) in self._impossible
+        }
+        warnings = tuple(dict.fromkeys((*result.warnings, *told)))
+        return replace(result, paths=replace(paths, **gone), warnings=warnings, not_written=told)
 
 
 def _write(outputs: OutputSet, path: Path | None, write: Callable[[Path], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from ..operating_point import OperatingPoint, OperatingPointChoice
 from ..outputs import OutputSet
 from ..spaces import MNI_SPACE, check_spaces
 from .result import OutputPaths, SegmentResult
-from .runner import ScanRunner, Wanted
+from .runner import ScanRunner, Wanted, not_written
 from .source import check_source
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def segment_file(
     force: bool = False,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> SegmentResult:
     """Read ``source``, find its lesions and write ``paths``, all of them or none.
 
@@ -44,6 +46,10 @@ def segment_file(
     goes into ``paths.report``; None is the usual. ``force`` goes on with a scan that the input
     check refuses, and the sidecar says so. ``progress`` is told the stages of ``STAGES``;
     ``cancel`` is asked between steps.
+
+    An optional output (DICOM SEG, report) that proves impossible is left out: ``not_written`` of
+    the result and a warning say so, and ``notice`` is told before the network runs, where that can
+    be known.
 
     Raises ``InputError`` if input, outputs or model cannot be used, ``Cancelled`` if told so.
 
@@ -74,9 +80,14 @@ def segment_file(
         # a large file is read.
         options, used = _resolved(model, options, point)
         scan = _read(source, series, paths, timings, progress)
+        impossible = impossible_outputs(paths, scan)
+        for path, why in impossible.items():
+            if notice is not None:
+                notice(not_written(path, why))
         _stop_if(cancel)
         runner = ScanRunner(_loaded(model, timings), options, used, force=force)
         run = runner.prepare(source, scan, timings, progress=progress, cancel=cancel)
+        run.impossible.update(impossible)
         runner.network(run, progress=progress, cancel=cancel)
         result = runner.finish(
             run, Wanted(paths, report), outputs, began=began, progress=progress, cancel=cancel
@@ -86,6 +97,30 @@ def segment_file(
         if progress is not None:
             progress("write", 1, 1)
     return result
+
+
+def impossible_outputs(paths: OutputPaths, scan: Scan) -> dict[Path, str]:
+    """Why optional outputs cannot be made of ``scan``, as far as can be known before the network.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import checked_scan
+    >>> from StrokeLesionSegLib.pipeline import OutputPaths
+    >>> from StrokeLesionSegLib.pipeline.segment import impossible_outputs
+    >>> scan = checked_scan("t1", np.arange(64.0).reshape(4, 4, 4), np.eye(4))
+    >>> impossible_outputs(OutputPaths(Path("mask.nii.gz")), scan)
+    {}
+    """
+    if paths.dicom_seg is None:
+        return {}
+    from ..images.formats.dicom_seg import check_dicom_seg
+
+    try:
+        check_dicom_seg(scan)
+    except InputError as error:
+        return {paths.dicom_seg: error.cause}
+    return {}
 
 
 def _resolved(

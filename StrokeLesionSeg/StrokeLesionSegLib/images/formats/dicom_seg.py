@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...errors import InputError
 from ...resources import resource_path
+from ..volume import Volume
+from .dicom_text import mend_header
 from .scan import Scan
 
 if TYPE_CHECKING:
@@ -44,47 +47,77 @@ def write_dicom_seg(
     mask: NDArray[np.integer[Any]],
     scan: Scan,
     algorithm: tuple[str, str],
-) -> None:
+) -> list[str]:
     """Write ``mask`` (K, J, I on the grid of ``scan``; not zero is lesion) as DICOM SEG.
 
     ``scan`` was read from DICOM: patient, study and frame of reference are taken over from its
     files, and every frame names the source image it lies on. ``algorithm`` is name and version.
     A mask without lesion is stored with all its frames empty, since the standard knows no object
-    without frames.
+    without frames. Returns a clause for each value of the headers that could not be taken over.
 
     Raises ``InputError`` if ``scan`` does not come from DICOM, if highdicom is missing, or if the
     source's headers lack what a Segmentation needs; ``OSError`` if ``path`` cannot be written.
     """
     require_highdicom()
+    if mask.shape != scan.volume.array.shape:
+        raise ValueError(f"mask {mask.shape} is not on the scan's grid {scan.volume.array.shape}")
+    dataset, notes = _made(mask, scan, algorithm)
+    dataset.save_as(os.fspath(path))
+    with open(path, "rb+") as stream:
+        os.fsync(stream.fileno())
+    return notes
+
+
+def check_dicom_seg(scan: Scan) -> None:
+    """Raise ``InputError`` if no DICOM SEG can refer to ``scan``: before the network runs.
+
+    Of a series of single images the first stands for all.
+    """
+    require_highdicom()
+    series = scan.header.get("series") or {}
+    first = scan
+    if series and not series.get("frames"):
+        few = {
+            **series,
+            "files": series["files"][:1],
+            "SOPInstanceUIDs": series["SOPInstanceUIDs"][:1],
+        }
+        volume = Volume(scan.volume.array[:1], scan.volume.affine)
+        first = replace(scan, volume=volume, header={**scan.header, "series": few})
+    _made(np.zeros(first.volume.array.shape, np.uint8), first, ("StrokeLesionSeg", "0"))
+
+
+def _made(
+    mask: NDArray[np.integer[Any]], scan: Scan, algorithm: tuple[str, str]
+) -> tuple[pydicom.Dataset, list[str]]:
     series = scan.header.get("series")
     if scan.format != "dicom" or not series:
         raise InputError(
             scan.path, "is not DICOM, which DICOM SEG has to refer to", "Leave out --dicom-seg"
         )
-    if mask.shape != scan.volume.array.shape:
-        raise ValueError(f"mask {mask.shape} is not on the scan's grid {scan.volume.array.shape}")
+    notes: dict[str, None] = {}
     with warnings.catch_warnings():
         # highdicom and pydicom comment on every oddity of the source's header.
         warnings.simplefilter("ignore")
         try:
-            sources = [_header(file) for file in series["files"]]
+            sources = [_header(file, notes) for file in series["files"]]
             dataset = _segmentation(_frames(mask, series, sources), sources, series, algorithm)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Whatever a header makes the libraries stumble over, it is the header's fault.
+        except Exception as error:
             raise InputError(
                 scan.path,
                 f"its headers do not suffice for DICOM SEG ({error})",
                 "Leave out --dicom-seg, or export the series again with complete headers",
             ) from error
-        dataset.save_as(os.fspath(path))
-    with open(path, "rb+") as stream:
-        os.fsync(stream.fileno())
+    return dataset, list(notes)
 
 
-def _header(file: str) -> pydicom.Dataset:
-    """A source's header with what research exports drop and the module definitions call type 2."""
+def _header(file: str, notes: dict[str, None]) -> pydicom.Dataset:
+    """A source's header, mended, with what research exports drop and the standard calls type 2."""
     import pydicom
 
-    dataset = pydicom.dcmread(file, stop_before_pixels=True)
+    dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    notes.update(dict.fromkeys(mend_header(dataset)))
     for keyword in (
         "PatientID",
         "PatientName",

@@ -24,6 +24,7 @@ from ...errors import Cancelled, InputError
 from ...inference.device import available_threads, peak_memory_bytes, torch_threads
 from ...models import find_model, install_model, load_model, user_home, user_models_directory
 from ...models.export import write_model
+from ...models.store import no_home
 from ...outputs import atomic_file
 from ..heads import template_as_head
 from ..loop import LoopOptions, train_network
@@ -153,6 +154,11 @@ class _Run:
         self.parent, self.ancestry, self.name = parent, ancestry, name
         self.found, self.options, self.tell, self.cancel = found, options, tell, cancel
         self.id = _identity(parent.manifest, found, options)
+        if options.work is None and no_home():
+            raise InputError(
+                "HOME", "is not set, and this user has no home folder to work in",
+                "Set STROKE_LESION_SEG_HOME to a folder",
+            )  # fmt: skip
         self.folder = options.work or user_home() / "adapting" / self.id
         self.segment: SegmentOptions = SegmentOptions(device="cpu", threads=options.threads)
         self.bfloat16 = choose_precision("auto", choose_device("cpu"))[0] == "bfloat16"
