@@ -64,11 +64,33 @@ def test_failures_and_suspicious_scans_come_first() -> None:
         r.children[0].text: r.children[1].text
         for r in section(page, "To be looked at").all("tr")[1:]
     }
-    assert list(doubtful) == ["sub-05", "sub-03", "sub-04"]
+    assert list(doubtful) == ["sub-05", "sub-03"]
     assert "350 mL" in doubtful["sub-05"]
     assert "mean probability 0.55" in doubtful["sub-05"]
     assert doubtful["sub-03"].startswith("The alignment to MNI152 failed: No brain.")
-    assert doubtful["sub-04"] == "No lesion was found."
+    # Of scans without lesion there is one line, however many they are.
+    assert "No lesion was found in 1 scan: sub-04." in section(page, "To be looked at").text
+    assert "2 to be looked at" in section(page, "Summary").text
+
+
+@pytest.mark.parametrize("lesions", [0, 1])
+def test_to_be_looked_at_is_not_the_whole_cohort(lesions: int) -> None:
+    """Empty masks, and what was odd about most of the scans, are a line each."""
+    said = [f"the background of -{1000 + n} was set to 0" for n in range(30)]
+    scans = [GroupScan(f"sub-{n:02d}", "done", warnings=(said[n],)) for n in range(30)]
+    scans[7] = replace(scans[7], warnings=(said[7], "2 slices seem to be missing"))
+    rows = [
+        {"scan": f"sub-{n:02d}", "volume_ml": 5, "left_share": 1, "mean_probability": 0.9}
+        for n in range(30 * lesions)
+    ]
+    looked = section(parse(group_report(rows, scans)), "To be looked at")
+    assert [row.text for row in looked.all("tr")[1:]] in (
+        ["sub-072 slices seem to be missing"],
+        ["sub-07 2 slices seem to be missing"],
+    )
+    assert "30 of the scans: the background of … was set to …" in looked.text
+    assert ("No lesion was found in 30 scans" in looked.text) is not bool(lesions)
+    assert "1 to be looked at" in parse(group_report(rows, scans)).text
 
 
 def test_table_sums_up_the_lesions() -> None:
@@ -233,7 +255,7 @@ def test_page_is_alone_and_whole(tmp_path: Path) -> None:
 
 
 def test_thousands_of_scans() -> None:
-    scans = [GroupScan(f"sub-{n:05d}", "done", aligned=True) for n in range(3000)]
+    scans = [GroupScan(f"sub-{n:05d}", "done", aligned=n % 3 > 0) for n in range(3000)]
     rows = [row(scan.name, 1.0 + n % 7) for n, scan in enumerate(scans) if n % 3]
     page = group_report(rows, scans)
     assert len(page) < 4_000_000

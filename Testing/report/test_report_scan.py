@@ -35,6 +35,7 @@ from StrokeLesionSegLib.report import (
     write_scan_report,
 )
 from StrokeLesionSegLib.report.page import element
+from StrokeLesionSegLib.report.scan_pictures import mosaic_indices
 
 LEFT, RIGHT = (-36.0, -12.0, 24.0), (36.0, -12.0, 24.0)
 HOSTILE = (
@@ -284,6 +285,22 @@ def test_alignment_picture_has_the_brain() -> None:
         left = int(loop[:, 0].min())
         assert pixels[y, left - 2 : left].max() == 0
     assert len(cells(svg)) == 6
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize(("height", "radius"), [(-69.0, 1.0), (-39.0, 1.0), (78.0, 4.0)])
+def test_every_lesion_has_a_slice(aligned: bool, height: float, radius: float) -> None:
+    """Small ones that lie between the slices, or below the first of them, too."""
+    centres = ((-37.5, -13.5, 24.0), (19.5, -40.5, height), (10.5, 10.5, -12.0))
+    content = make_content(centres, radius=radius, aligned=aligned)
+    assert len(content.lesions) == 3
+    page = parse(scan_report(content))
+    drawn = cells(section(page, "Overview").one("svg"))
+    assert 24 <= len(drawn) <= 27
+    shown = mosaic_indices(content)
+    assert shown == sorted(set(shown))
+    for lesion in content.lesions:
+        assert (content.labels[shown] == lesion.label).any()
 
 
 def test_many_lesions_are_cut_off_and_said_so() -> None:

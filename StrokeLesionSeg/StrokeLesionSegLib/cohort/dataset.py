@@ -36,6 +36,8 @@ SCAN_COLUMNS = {
     "left_ml": "Part of it on the patient's left",
     "right_ml": "Part of it on the patient's right",
     "largest_ml": "Volume of the largest lesion",
+    "mean_probability": "Mean probability over all lesion voxels; n/a without lesions",
+    "look_at": "Reasons to look at the result before it is used; n/a if there are none",
     "aligned": "Whether the alignment to MNI152 succeeded; n/a if none was needed or wanted",
     "seconds": "Time from reading to writing, without waiting for other scans",
     "warnings": "What was odd, but dealt with",
@@ -177,6 +179,7 @@ def _scan_row(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **row,
         **_whose(record),
+        "look_at": " ".join(record.get("look_at") or ()) or None,
         "warnings": " ".join(record.get("warnings") or ()) or None,
     }
 

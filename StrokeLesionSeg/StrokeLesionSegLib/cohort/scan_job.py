@@ -235,6 +235,8 @@ def finish(
         "left_ml": round(summary.left_ml, 6),
         "right_ml": round(summary.right_ml, 6),
         "largest_ml": round(summary.largest_ml, 6),
+        "mean_probability": result.mean_probability,
+        "look_at": result.reasons_to_look,
         "aligned": None if alignment is None else bool(alignment.ok),
         "alignment_reason": "" if alignment is None else alignment.reason,
         "mni_mask": None if written.mni_mask is None else written.mni_mask.name,

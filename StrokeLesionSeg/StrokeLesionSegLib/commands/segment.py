@@ -180,9 +180,14 @@ def print_result(result: SegmentResult) -> None:
         ]
         columns = ("lesion", "mL", "side", "centre RAS mm", "centre MNI mm", "probability")
         print_table(columns, rows)
-        print(f"{len(lesions)} lesion{'s' * (len(lesions) > 1)}, {result.volume_ml:.2f} mL in all")
+        print(
+            f"{len(lesions)} lesion{'s' * (len(lesions) > 1)}, {result.volume_ml:.2f} mL in all, "
+            f"mean probability {result.mean_probability:.2f}"
+        )
     else:
         print("no lesion found")
+    for reason in result.reasons_to_look:
+        print(f"look at it: {reason}")
     for title, file in (
         ("mask", result.paths.mask),
         ("probability", result.paths.probability),

@@ -153,6 +153,8 @@ def describe(
             "matrix_ras_mm_to_mni_mm": alignment.matrix.tolist(),
         },
         **summary_dict(result.lesion_map),
+        "mean_probability": result.mean_probability,
+        "reasons_to_look": result.reasons_to_look,
         "input_check": result.input_check,
         "warnings": list(result.warnings),
         "timings_s": {k: round(v, 3) for k, v in result.timings.items()},

@@ -165,6 +165,29 @@ class SegmentResult:
         """Volume of all lesions together in mL."""
         return self.lesion_map.summary.volume_ml
 
+    @property
+    def reasons_to_look(self) -> list[str]:
+        """What makes the result suspicious, one sentence each; the same as on the page."""
+        from ..report.concerns import concerns
+
+        alignment = self.prediction.alignment
+        return concerns(
+            *self._volumes_and_probabilities(),
+            aligned=None if alignment is None else alignment.ok,
+            alignment_reason="" if alignment is None else alignment.reason,
+        )
+
+    @property
+    def mean_probability(self) -> float | None:
+        """The mean probability over all lesion voxels; None without lesions."""
+        from ..report.concerns import mean_probability
+
+        return mean_probability(*self._volumes_and_probabilities())
+
+    def _volumes_and_probabilities(self) -> tuple[list[float], list[float]]:
+        kept = [lesion for lesion in self.lesion_map.lesions if lesion.keep]
+        return [x.volume_ml for x in kept], [x.mean_probability for x in kept]
+
     def as_dict(self) -> dict[str, Any]:
         """For ``--progress json``: paths as strings, counts, seconds."""
         paths = {k: None if v is None else str(v) for k, v in asdict(self.paths).items()}
@@ -173,6 +196,8 @@ class SegmentResult:
             **paths,
             "lesions": self.lesion_map.summary.count,
             "volume_ml": round(self.volume_ml, 4),
+            "mean_probability": self.mean_probability,
+            "reasons_to_look": self.reasons_to_look,
             "warnings": list(self.warnings),
             "not_written": list(self.not_written),
             "timings": {k: round(v, 3) for k, v in self.timings.items()},

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from .by_group import Column, Result, by_group, shown_columns, volume_chart
-from .concerns import concerns, further
+from .concerns import concerns, further, is_shared, mean_probability, shared_by_most
 from .content import RADIOLOGICAL, SHARED_FOLDER, FrequencyMap, GroupScan, GroupTraits
 from .page import (
     Inline,
@@ -37,6 +37,8 @@ from .scan_pictures import convention_note
 MOST_ROWS = 20_000
 #: Entries of each list at the top that are not folded away.
 MOST_LISTED = 200
+# Scans without lesion are named up to this number.
+_NAMED = 12
 MAP_CELLS, MAP_COLUMNS = 18, 6
 
 _STATES = {"done": "done", "failed": "failed", "waiting": "waiting"}
@@ -169,7 +171,6 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
         own = lesions[scan.name]
         volumes = [volume for volume, _, _ in own]
         probabilities = [probability for _, _, probability in own]
-        total = sum(volumes)
         notes: list[str] = []
         if scan.state == "done":
             notes = concerns(
@@ -179,13 +180,12 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
                 alignment_reason=scan.alignment_reason,
             )
         warned = further(scan.warnings, notes) if scan.state == "done" else []
-        weighted = sum(v * p for v, p in zip(volumes, probabilities, strict=True))
         results.append(
             Result(
                 scan,
                 tuple(volumes),
                 sum(volume * share for volume, share, _ in own),
-                weighted / total if total > 0 else None,
+                mean_probability(volumes, probabilities),
                 tuple(without_paths(note) for note in notes),
                 tuple(without_paths(warning) for warning in warned),
             )
@@ -198,7 +198,7 @@ def _summary(results: Sequence[Result]) -> Markup:
     failed = sum(r.scan.state == "failed" for r in results)
     waiting = sum(r.scan.state == "waiting" for r in results)
     found = [r for r in done if r.volumes]
-    suspicious = sum(bool(r.notes or r.warned) for r in done)
+    suspicious = len(_doubtful(results))
     sentence = f"{len(done)} of {_scans(len(results))} finished"
     sentence += f", {failed} failed" if failed else ""
     sentence += f", {waiting} not reached yet" if waiting else ""
@@ -231,26 +231,54 @@ def _failures(results: Sequence[Result]) -> Markup | None:
 
 
 def _suspicious(results: Sequence[Result]) -> Markup | None:
-    # Lesions that make a result doubtful come before scans that are merely empty, or odd.
-    doubtful = sorted(
-        (r for r in results if r.notes or r.warned),
-        key=lambda r: (not r.notes, not r.volumes, -len(r.notes), -r.total),
-    )
-    if not doubtful:
+    # Lesions that make a result doubtful come before what was merely odd.
+    doubtful = sorted(_doubtful(results), key=lambda r: (not r[0].notes, -len(r[1]), -r[0].total))
+    more = [
+        f"{count} of the scans: {kind}"
+        for kind, count in shared_by_most(_warnings(results)).items()
+    ]
+    empty = [r.scan.name for r in results if r.done and not r.volumes]
+    if empty:
+        shown = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
+        more.append(f"No lesion was found in {_scans(len(empty))}: {shown}.")
+    if not doubtful and not more:
         return None
-    rows = [[_link(r.scan), " ".join((*r.notes, *r.warned))] for r in doubtful]
-    return _listed("To be looked at", [("Scan", "text"), ("Why", "text")], rows)
+    rows: list[list[object]] = [[_link(r.scan), " ".join(why)] for r, why in doubtful]
+    title, below = "To be looked at", [paragraph(text) for text in more]
+    if not rows:
+        return section(title, *below)
+    return _listed(title, [("Scan", "text"), ("Why", "text")], rows, below)
 
 
-def _listed(title: str, columns: list[tuple[str, str]], rows: Sequence[Sequence[object]]) -> Markup:
+def _warnings(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    return [r.warned for r in results if r.done]
+
+
+def _doubtful(results: Sequence[Result]) -> list[tuple[Result, tuple[str, ...]]]:
+    """Scans to be looked at, with the reasons: not those that most of the group share."""
+    shared = shared_by_most(_warnings(results))
+    found = [
+        (r, (*r.notes, *(text for text in r.warned if not is_shared(text, shared))))
+        for r in results
+    ]
+    return [(r, why) for r, why in found if why]
+
+
+def _listed(
+    title: str,
+    columns: list[tuple[str, str]],
+    rows: Sequence[Sequence[object]],
+    below: Sequence[Markup] = (),
+) -> Markup:
     if len(rows) <= MOST_LISTED:
-        return section(title, table(columns, rows, f"{_scans(len(rows))}.", class_="names notes"))
+        caption = f"{_scans(len(rows))}."
+        return section(title, table(columns, rows, caption, class_="names notes"), *below)
     caption = f"The first {MOST_LISTED} of {_scans(len(rows))}; the others can be unfolded below."
     shown = table(columns, rows[:MOST_LISTED], caption, class_="names notes")
     others = rows[MOST_LISTED:MOST_ROWS]
     told = f"The others, up to number {MOST_LISTED + len(others)}"
     rest = table(columns, others, f"{told}.", class_="names notes")
-    return section(title, shown, element("details", element("summary", told), rest))
+    return section(title, shown, element("details", element("summary", told), rest), *below)
 
 
 def _histogram(results: Sequence[Result]) -> Markup | None:

@@ -127,6 +127,8 @@ def footer() -> Markup:
 
 def ml(volume: float) -> str:
     """A volume in mL with as many decimals as make sense, without the unit."""
+    # As precise as the tables: what is computed from them has to look the same.
+    volume = round(volume, 6)
     if 0 < volume < 0.005:
         return "< 0.01"
     if volume == 0:
@@ -174,8 +176,6 @@ def _verdict(content: ReportContent) -> Markup:
         aligned=None if content.alignment is None else content.alignment.ok,
         alignment_reason="" if content.alignment is None else content.alignment.reason,
     )
-    # The empty result is said by the sentence above.
-    notes = [n for n in notes if n != "No lesion was found."]
     notes += further(content.warnings, notes)
     if summary.side_note:
         notes.append(f"{summary.side_note[0].upper()}{summary.side_note[1:]}.")

@@ -37,12 +37,14 @@ def convention_note(convention: str) -> str:
 def mosaic_figure(content: ReportContent) -> Markup:
     """Axial slices through the brain with the outlines of the lesions."""
     views = _views(content)
-    indices = _even(views.box[0], MOSAIC_CELLS)
+    even = _even(views.box[0], MOSAIC_CELLS)
+    indices = mosaic_indices(content)
     cells = [_axial(content, views, index) for index in indices]
-    step = float(content.affine[2, 2]) * (indices[1] - indices[0] if len(indices) > 1 else 1)
+    step = float(content.affine[2, 2]) * (even[1] - even[0] if len(even) > 1 else 1)
     outline = "Lesions are outlined. " if content.lesions else ""
+    between = ", with others where a lesion lies between or beyond" * (len(indices) > len(even))
     caption = (
-        f"Axial slices, {step:.0f} mm apart, from below upwards. {outline}"
+        f"Axial slices, {step:.0f} mm apart{between}, from below upwards. {outline}"
         f"{convention_note(content.convention)} {_height_note(content)}"
     )
     described = (
@@ -51,6 +53,12 @@ def mosaic_figure(content: ReportContent) -> Markup:
     )
     picture = sheet(cells, MOSAIC_COLUMNS, described)
     return section("Overview", figure(picture, caption), class_="overview keep")
+
+
+def mosaic_indices(content: ReportContent) -> list[int]:
+    """The axial slices of the overview: evenly spread, and others so that each lesion has one."""
+    even = _even(_views(content).box[0], MOSAIC_CELLS)
+    return sorted({*even, *_missed(content, even)})
 
 
 def lesion_figures(content: ReportContent) -> Markup | None:
@@ -284,6 +292,19 @@ def _through(
     own = labels == lesion.label
     outlines = [((labels > 0) & ~own, "other"), (own, "lesion")]
     return _cell(content, views, axis, kji[axis], outlines, cross=views.point(kji, axis))
+
+
+def _missed(content: ReportContent, indices: list[int]) -> list[int]:
+    """For each lesion that no slice crosses, the slice with the most of it."""
+    crossed = set(np.unique(content.labels[indices])) if indices else set()
+    found = []
+    for lesion in _kept(content):
+        if lesion.label not in crossed:
+            areas = (content.labels == lesion.label).sum(axis=(1, 2))
+            # One that is too small for the display grid is where its centre is.
+            place = content.index_kji(content.centres_mm[lesion.label])[0]
+            found.append(int(areas.argmax()) if areas.any() else place)
+    return found
 
 
 def _even(part: slice, count: int) -> list[int]:
