@@ -242,11 +242,11 @@ def test_the_one_usable_series_is_taken(tmp_path: Path) -> None:
 
 def test_several_series_are_listed_and_one_can_be_named(tmp_path: Path) -> None:
     _series(tmp_path / "a")
-    _series(tmp_path / "b", uid="1.2.826.22", description="T2 SPACE", ks=tuple(range(10)))
+    _series(tmp_path / "b", uid="1.2.826.22", description="T1 SPACE", ks=tuple(range(10)))
     with pytest.raises(InputError) as caught:
         read_scan(tmp_path)
     line = str(caught.value)
-    for part in ('"T1 MPRAGE" (12 images, UID 1.2.826.1)', '"T2 SPACE" (10 images', "--series"):
+    for part in ('"T1 MPRAGE" (12 images, UID 1.2.826.1)', '"T1 SPACE" (10 images', "--series"):
         assert part in line
     assert read_scan(tmp_path, series="1.2.826.22").volume.array.shape == (10, 9, 14)
     assert read_scan(tmp_path, series="1.2.826.1").volume.array.shape == SHAPE

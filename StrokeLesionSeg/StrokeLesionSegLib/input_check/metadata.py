@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..images.formats.sequence import (
     SequenceFacts,
     facts_from,
+    has_agent,
     other_kind,
     other_word,
 )
@@ -35,9 +36,6 @@ _SUFFIXES = {
     "mask": "a mask", "dseg": "a label map", "probseg": "a probability map", "pet": "PET",
     "ct": "CT",
 }  # fmt: skip
-_AGENTS = re.compile(
-    r"(?<![a-z])(gad\w*|gd|post|contrast|ce|km|dotarem|magnevist|gadovist)(?![a-z])", re.IGNORECASE
-)
 
 
 def check_metadata(scan: Scan) -> list[Finding]:
@@ -63,8 +61,7 @@ def check_metadata(scan: Scan) -> list[Finding]:
         if not other.sure:
             text = f"may be {other.kind}, not T1-weighted"
         found.append(Finding(level, "contrast", f"{text} ({other.reason})"))
-    agent = facts.agent.strip().upper() not in ("", "NONE", "NO", "N", "0", "NA", "N/A")
-    if agent or _AGENTS.search(facts.description):
+    if has_agent(facts):
         text = "was made after a contrast agent was given, which the model has hardly seen"
         found.append(Finding("warn", "agent", text))
     return found

@@ -3,9 +3,7 @@
 The headers are read with pydicom and the geometry is computed here (PS3.3 C.7.6.2); GDCM, inside
 SimpleITK, decodes the pixels of classic files, whatever their transfer syntax.
 
-Rule for picking the series: MR image storage only; a series is usable if it has at least eight
-slices, all of one orientation and size. Exactly one usable series is taken; if there are several
-the caller has to name one by its SeriesInstanceUID.
+Which series of a study is taken is the business of ``dicom_choice``.
 """
 
 from __future__ import annotations
@@ -13,8 +11,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 from ...brief import brief_repr
 from ...errors import NOWHERE, InputError
 from .checks import MAX_VOXELS, checked_scan
+from .dicom_choice import choose, images_left_out
 from .dicom_pixels import EXPORT as _EXPORT
 from .dicom_pixels import classic_pixels, enhanced_pixels
 from .dicom_series import SEQUENCE_KEYWORDS, missing_slices, other_component
@@ -34,7 +33,8 @@ from .size_limits import DEFLATE_LIMIT, check_deflated
 if TYPE_CHECKING:
     import pydicom
 
-MIN_SLICES = 8
+#: Of whom and of when a series is. They tell people apart, and go nowhere else.
+PATIENT_KEYWORDS = ("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime")
 # Along the normal, in parts of the slice spacing: from the first on a warning, from the second on
 # the stack is no regular grid, and half a spacing more than usual means a slice is missing.
 _UNEVEN_WARNING, _UNEVEN_ERROR, _GAP = 0.02, 0.1, 1.5
@@ -49,9 +49,8 @@ _TAGS = [
     "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept", "BitsStored",
     "PixelRepresentation", "InstanceNumber", "BitsAllocated", "PixelData",
     "SliceThickness", "SpacingBetweenSlices", "ImagesInAcquisition", *SEQUENCE_KEYWORDS,
+    *PATIENT_KEYWORDS,
 ]  # fmt: skip
-# More series than this are not listed in a message.
-_LISTED = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,9 @@ class _Slice:
 
 
 @dataclass
-class _Series:
+class Series:
+    """The images of one series, as far as their headers tell."""
+
     uid: str
     facts: dict[str, Any]
     slices: list[_Slice] = field(default_factory=list)
@@ -84,6 +85,7 @@ class _Series:
     kind: str = ""  # "phase image" and so on, for what is no magnitude image
     notes: list[str] = field(default_factory=list)
     promised: int = 0  # images that the header says there are
+    patient: tuple[str, ...] = ()  # by PATIENT_KEYWORDS
 
     def describe(self) -> str:
         name = self.facts.get("SeriesDescription") or "no description"
@@ -103,9 +105,9 @@ def read_dicom(path: Path, *, series: str | None = None) -> Scan:
     missing slices, uneven spacing, mixed orientations or sizes, several images at one position,
     colour, and pixels that cannot be decoded.
     """
-    found = _collect(path)
-    chosen = _choose(path, found, series)
-    left_out = _left_out(chosen, found)
+    found = collect(path)
+    chosen, told = choose(path, found, series)
+    left_out = [*told, *images_left_out(chosen, found)]
     slices, affine, notes = _stack(path, chosen, left_out)
     files = list(dict.fromkeys(s.file for s in slices))
     if chosen.enhanced:
@@ -141,23 +143,26 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _collect(path: Path) -> dict[str, _Series]:
-    """The MR series under ``path`` by UID. ``InputError`` if there is no DICOM image at all."""
+def collect(path: Path, files: Sequence[Path] | None = None) -> dict[str, Series]:
+    """The MR series under ``path`` (of ``files`` only, if given) by UID.
+
+    Raises ``InputError`` if there is no MR image, or if a header is damaged.
+    """
     with warnings.catch_warnings():
         # pydicom comments on every value that bends the standard; most scanners bend some.
         warnings.simplefilter("ignore")
-        return _collect_series(path)
+        return _collect_series(path, _files(path) if files is None else files)
 
 
-def _collect_series(path: Path) -> dict[str, _Series]:
+def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
-    found: dict[str, _Series] = {}
+    found: dict[str, Series] = {}
     seen: set[str] = set()
     others: dict[str, int] = defaultdict(int)
     unreadable: list[Path] = []
-    for file in _files(path):
+    for file in files:
         try:
             with file.open("rb") as stream:
                 start = stream.read(132)
@@ -231,7 +236,7 @@ def _refuse_bomb(file: Path) -> None:
 def _sort_in(
     file: Path,
     header: pydicom.Dataset,
-    found: dict[str, _Series],
+    found: dict[str, Series],
     seen: set[str],
     others: dict[str, int],
 ) -> None:
@@ -250,7 +255,8 @@ def _sort_in(
     if image in seen:
         return
     key = f"{uid} {kind}".strip()
-    entry = found.setdefault(key, _Series(uid, _facts(header), kind=kind))
+    patient = tuple(str(header.get(name) or "").strip() for name in PATIENT_KEYWORDS)
+    entry = found.setdefault(key, Series(uid, _facts(header), kind=kind, patient=patient))
     if instance in seen and not entry.notes:
         entry.notes.append(
             "different images share one SOPInstanceUID, as after a de-identification that cut it"
@@ -286,7 +292,7 @@ def _is_list(value: Any) -> bool:
     return not isinstance(value, str) and hasattr(value, "__iter__")
 
 
-def _add(entry: _Series, file: Path, instance: str, header: pydicom.Dataset) -> None:
+def _add(entry: Series, file: Path, instance: str, header: pydicom.Dataset) -> None:
     if int(header.get("SamplesPerPixel") or 1) != 1:
         entry.refused = "its images are in colour"
     elif str(header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
@@ -383,105 +389,8 @@ def _number(header: pydicom.Dataset, keyword: str, kind: Callable[[Any], Any]) -
     return value if value > 0 else None
 
 
-def _problem(entry: _Series) -> str:
-    """Why a series is no stack of parallel slices of one size; empty if it is."""
-    if entry.refused:
-        return entry.refused
-    first = entry.slices[0]
-    for s in entry.slices:
-        if s.position is None or s.orientation is None or s.spacing is None:
-            return f"an image has no position, orientation or pixel spacing ({s.file.name})"
-        if min(s.rows, s.columns) < 1 or min(s.spacing) <= 0:
-            return f"an image has no size or no pixel spacing ({s.file.name})"
-    if len({(s.rows, s.columns) for s in entry.slices}) > 1:
-        sizes = sorted({f"{s.columns} x {s.rows}" for s in entry.slices})
-        return f"its images differ in size ({', '.join(sizes)})"
-    assert first.orientation is not None
-    for s in entry.slices:
-        assert s.orientation is not None
-        assert s.spacing is not None
-        assert first.spacing is not None
-        if np.abs(s.orientation - first.orientation).max() > 1e-3:
-            return "its images differ in orientation"
-        if np.abs(np.subtract(s.spacing, first.spacing)).max() > 1e-3:
-            return "its images differ in pixel spacing"
-    return ""
-
-
-def _choose(path: Path, found: dict[str, _Series], series: str | None) -> _Series:
-    everything = sorted(found.values(), key=lambda s: (s.uid, s.kind))
-    whole = _joined(everything) if series is None else None
-    if whole is not None:
-        everything = [whole]
-    listing = _listing(everything)
-    if series is not None:
-        if series not in found:
-            raise InputError(
-                path, f"there is no series {series}", f"Pass --series with one of: {listing}"
-            )
-        chosen = found[series]
-        if problem := _problem(chosen):
-            raise InputError(path, f"series {chosen.describe()}: {problem}", _EXPORT)
-        return chosen
-    long = [s for s in everything if len(s.slices) >= MIN_SLICES]
-    if not long:
-        raise InputError(
-            path,
-            f"no MR series has {MIN_SLICES} or more slices: {listing}",
-            "Give the folder of the whole T1-weighted series",
-        )
-    usable = [s for s in long if not _problem(s)]
-    if any(not s.kind for s in usable):
-        usable = [s for s in usable if not s.kind]
-    if len(usable) == 1:
-        return usable[0]
-    if len(usable) > 1:
-        raise InputError(
-            path,
-            f"holds {len(usable)} usable series: {_listing(usable)}",
-            "Pass --series UID with the one that is the T1-weighted scan",
-        )
-    reasons = "; ".join(f"{s.describe()}: {_problem(s)}" for s in long[:_LISTED])
-    raise InputError(path, f"holds no usable series: {reasons}", _EXPORT)
-
-
-def _listing(series: list[_Series]) -> str:
-    """The series in words, not more than a line holds."""
-    more = len(series) - _LISTED
-    text = "; ".join(s.describe() for s in series[:_LISTED])
-    return text + (f"; and {more} more" if more > 0 else "")
-
-
-def _joined(series: list[_Series]) -> _Series | None:
-    """One series of what bears a series UID for every image; None if this is not so."""
-    single = [s for s in series if len(s.slices) == 1 and not s.enhanced and not s.kind]
-    names = ("StudyInstanceUID", "SeriesDescription", "FrameOfReferenceUID")
-    if len(single) != len(series) or len(single) < MIN_SLICES:
-        return None
-    if len({tuple(s.facts[name] for name in names) for s in single}) != 1:
-        return None
-    whole = replace(single[0], slices=[s.slices[0] for s in single], notes=[
-        f"each of the {len(single)} images has a series UID of its own; taken as one series"
-    ])  # fmt: skip
-    return whole if not _problem(whole) else None
-
-
-def _left_out(chosen: _Series, found: dict[str, _Series]) -> list[str]:
-    """What of the same series is not in the scan, and how many images are said to be missing."""
-    notes = [
-        f"{len(s.slices)} {s.kind}s of the same series are left out"
-        for s in found.values()
-        if s.uid == chosen.uid and s.kind != chosen.kind and s.kind
-    ]
-    if not chosen.enhanced and chosen.promised > len(chosen.slices):
-        notes.append(
-            f"the header speaks of {chosen.promised} images, {len(chosen.slices)} are here"
-        )
-    return notes
-
-
 def _stack(
-    path: Path, chosen: _Series, left_out: list[str]
+    path: Path, chosen: Series, left_out: list[str]
 ) -> tuple[list[_Slice], NDArray[np.float64], list[str]]:
     """(slices in the order of k, affine ijk -> RAS mm, warnings).
 

@@ -51,6 +51,10 @@ _ACQUISITION = {
     "TOF": "an angiogram",
 }  # fmt: skip
 
+_AGENTS = re.compile(
+    r"(?<![a-z])(gad\w*|gd|post|contrast|ce|km|dotarem|magnevist|gadovist)(?![a-z])", re.IGNORECASE
+)
+
 # No T1-weighted sequence waits this long for its echo; those for T2 and FLAIR wait 80 ms and more.
 _LONG_ECHO_MS, _LATE_ECHO_MS = 60.0, 35.0
 # Spin echoes of T1 weighting repeat within .4 to .8 s (3 s with inversion).
@@ -154,6 +158,12 @@ def other_word(text: str, *, certain: bool = False) -> tuple[str, str] | None:
         if word in OTHER_WORDS and not (certain and word in _MAY_MEAN_ELSE):
             return word, OTHER_WORDS[word]
     return None
+
+
+def has_agent(facts: SequenceFacts) -> bool:
+    """Whether a contrast agent was given before the scan, by its element or its name."""
+    given = facts.agent.strip().upper() not in ("", "NONE", "NO", "N", "0", "NA", "N/A")
+    return given or bool(_AGENTS.search(facts.description))
 
 
 def says_t1(facts: SequenceFacts) -> bool:
