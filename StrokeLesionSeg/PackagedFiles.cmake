@@ -13,6 +13,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/bidsignore.py
   StrokeLesionSegLib/cohort/cluster.py
   StrokeLesionSegLib/cohort/dataset.py
+  StrokeLesionSegLib/cohort/dicom_study.py
   StrokeLesionSegLib/cohort/fingerprint.py
   StrokeLesionSegLib/cohort/image_names.py
   StrokeLesionSegLib/cohort/index_page.py
@@ -24,6 +25,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/naming.py
   StrokeLesionSegLib/cohort/overlap.py
   StrokeLesionSegLib/cohort/participants.py
+  StrokeLesionSegLib/cohort/pseudonyms.py
   StrokeLesionSegLib/cohort/scan_job.py
   StrokeLesionSegLib/commands/__init__.py
   StrokeLesionSegLib/commands/adapt.py
@@ -76,6 +78,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/formats/checks.py
   StrokeLesionSegLib/images/formats/compressed.py
   StrokeLesionSegLib/images/formats/dicom.py
+  StrokeLesionSegLib/images/formats/dicom_choice.py
   StrokeLesionSegLib/images/formats/dicom_pixels.py
   StrokeLesionSegLib/images/formats/dicom_seg.py
   StrokeLesionSegLib/images/formats/dicom_series.py

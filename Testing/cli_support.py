@@ -56,8 +56,16 @@ def write_head(path: Path, array: np.ndarray | None = None, affine: np.ndarray =
     return path
 
 
-def write_dicom_series(folder: Path, *, uid: str, slices: int = 12, shift: float = 0.0) -> Path:
-    """A small MR series, one file a slice; all with the same study."""
+def write_dicom_series(
+    folder: Path,
+    *,
+    uid: str,
+    slices: int = 12,
+    shift: float = 0.0,
+    study: str = "1.2.826.0.1.3680043.10.511.1",
+    **elements: Any,
+) -> Path:
+    """A small MR series, one file a slice; all with the same study, and with further elements."""
     import pydicom
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -71,7 +79,7 @@ def write_dicom_series(folder: Path, *, uid: str, slices: int = 12, shift: float
         data.file_meta.MediaStorageSOPClassUID = MRImageStorage
         data.SOPClassUID = MRImageStorage
         data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = f"{uid}.{number + 1}"
-        data.StudyInstanceUID = "1.2.826.0.1.3680043.10.511.1"
+        data.StudyInstanceUID = study
         data.SeriesInstanceUID = uid
         data.FrameOfReferenceUID = "1.2.826.0.1.3680043.10.511.2"
         data.Modality = "MR"
@@ -90,6 +98,8 @@ def write_dicom_series(folder: Path, *, uid: str, slices: int = 12, shift: float
         data.PixelRepresentation = 0
         plane = volume[:, :, (number * SHAPE[2]) // slices].T.astype(np.uint16)
         data.PixelData = np.ascontiguousarray(plane).tobytes()
+        for keyword, value in elements.items():
+            setattr(data, keyword, value)
         name = folder / f"{uid[-1]}_{number:03d}.dcm"
         pydicom.dcmwrite(name, data, enforce_file_format=True)
     return folder

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .errors import InputError
-from .file_formats import ending_like, split_name, written_endings
+from .file_formats import FORMATS, ending_like, split_name, written_endings
 
 _STAGING_PREFIX = ".stroke-lesion-seg-"
 # File systems take names of 255 bytes: of longer ones than this a temporary name has the end only,
@@ -25,13 +26,31 @@ _STAGING_PREFIX = ".stroke-lesion-seg-"
 _LONG_NAME = 200
 
 
-def default_mask_path(source: Path) -> Path:
-    """``<stem>_lesion<ending>`` beside the source; NIfTI for DICOM and for formats not written."""
+def default_mask_path(source: Path, label: str | None = None) -> Path:
+    """``<label>_lesion<ending>`` beside the source; NIfTI for DICOM and for formats not written.
+
+    ``label``: by default ``default_label(source)``.
+    """
     source = Path(os.path.abspath(source))
-    if source.is_dir():
-        return source.with_name(f"{source.name or 'scan'}_lesion.nii.gz")
+    suffix = "" if source.is_dir() else split_name(source)[1]
+    return source.with_name(f"{label or default_label(source)}_lesion{ending_like(suffix)}")
+
+
+def default_label(source: Path) -> str:
+    """What results call a scan: its file's name, but for DICOM, named as patients are, a checksum.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.outputs import default_label
+    >>> default_label(Path("sub-01_T1w.nii.gz")), default_label(Path("DOE_JANE.dcm"))[:6]
+    ('sub-01_T1w', 'dicom-')
+    """
+    source = Path(os.path.abspath(source))
     stem, suffix = split_name(source)
-    return source.with_name(f"{stem}_lesion{ending_like(suffix)}")
+    if source.is_dir() or suffix in FORMATS["dicom"].endings:
+        return f"dicom-{hashlib.sha256(os.fsencode(source.name)).hexdigest()[:8]}"
+    return stem
 
 
 def beside_mask(mask: Path, suffix: str) -> Path:

@@ -30,6 +30,7 @@ from .ledger import DONE, FAILED, Ledger
 from .local import run_here
 from .lock import LOCK_NAME, STALE_S, FolderLock, taken_over
 from .overlap import write_overlap
+from .pseudonyms import Pseudonyms
 from .scan_job import ReportChoice, Settings, record_outputs, report_options
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class BatchOptions:
     title: of the group's page; empty takes the name of the BIDS data set.
     spaces: those of ``spaces.SPACES`` that results are written in; with MNI space the group gets
         overlap maps and a table for lesion-symptom mapping.
+    pseudonyms: table of what patients are called. source_names: name the folders of DICOM scans in
+        tables, ledger and sidecars.
     force: segment what the input check refuses, too, also what it refused in an earlier batch.
 
     Examples
@@ -85,6 +88,8 @@ class BatchOptions:
     report: ReportChoice | None = None
     title: str = ""
     spaces: tuple[str, ...] = (NATIVE,)
+    pseudonyms: Path | None = None
+    source_names: bool = False
     force: bool = False
 
 
@@ -96,6 +101,7 @@ class BatchReport:
     ----------
     total: scans in the input. done: finished now. skipped: finished before.
     failed: records of those that could not be used, now or before.
+    places: of scans that tables call otherwise, where they lie, for the terminal only.
     left_out: why other images in the input are no scans of the cohort, by their names.
     incomplete: records of those that are done but for an optional output.
     seconds: from start to end.
@@ -116,6 +122,7 @@ class BatchReport:
     failed: list[dict[str, Any]] = field(default_factory=list)
     incomplete: list[dict[str, Any]] = field(default_factory=list)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     network_share: float | None = None
     notes: tuple[str, ...] = ()
@@ -153,7 +160,12 @@ def run_batch(
     source, out = Path(os.path.abspath(source)), Path(os.path.abspath(out))
     started = time.perf_counter()
     check_out(out, source)
-    cohort = find_scans(source, leave_out=out)
+    cohort = find_scans(
+        source,
+        leave_out=out,
+        pseudonyms=None if options.pseudonyms is None else Pseudonyms(options.pseudonyms),
+        source_names=options.source_names,
+    )
     run = secrets.token_hex(8)
     settings, manifest = _settings(options, out, run)
     try:
@@ -166,6 +178,7 @@ def run_batch(
         report = BatchReport(
             len(cohort.scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
         )
+        report.places = {s.relative: s.place for s in cohort.scans if s.relative != s.place}
         write_description(out, source, settings.parameters)
         write_left_out(out, cohort.left_out)
         if settings.report is not None and settings.report.viewer:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
 from ..file_formats import FORMATS, IMAGES_NOT_READ, image_endings, split_name
 from .bidsignore import BidsIgnore
+from .dicom_study import dicom_scans, told_as
 from .image_names import derived, why_not
 from .lists import LIST_ENDINGS, WORKBOOKS, read_list
 from .naming import Entities, dicom_entities_of, entities_of, tell_apart
+from .pseudonyms import Pseudonyms
 
 _NEVER = {"derivatives", "sourcedata", "code", "logs", "@eaDir", "__MACOSX"}
 
@@ -30,8 +32,10 @@ class FoundScan:
     Attributes
     ----------
     path: absolute path of the file or DICOM folder.
-    relative: what it is called in tables and ledger: relative to the input, with ``/``.
+    relative: what it is called in tables and ledger: relative to the input, with ``/``; a checksum
+        for DICOM and for scans with a pseudonym, whose folders may be called as patients are.
     entities: subject, session and so on, distinct within the cohort.
+    place: the path relative to the input; never written, unless ``relative`` is the same.
     series: SeriesInstanceUID to take from a DICOM folder that holds several; None takes the one.
 
     Examples
@@ -48,6 +52,7 @@ class FoundScan:
     relative: str
     entities: Entities
     series: str | None = None
+    place: str = ""
 
     @property
     def stem(self) -> str:
@@ -70,7 +75,13 @@ class Cohort:
         return tuple(sorted(self.left_out))
 
 
-def find_scans(source: Path, *, leave_out: Path | None = None) -> Cohort:
+def find_scans(
+    source: Path,
+    *,
+    leave_out: Path | None = None,
+    pseudonyms: Pseudonyms | None = None,
+    source_names: bool = False,
+) -> Cohort:
     """The T1-weighted scans in ``source``.
 
     Parameters
@@ -78,11 +89,14 @@ def find_scans(source: Path, *, leave_out: Path | None = None) -> Cohort:
     source: a folder (searched through), a list of paths (.txt, .tsv, .csv, .lst; see
         ``read_list``), or a single scan.
     leave_out: a folder within that is not searched: the output.
+    pseudonyms: what patients are called, by number, name, folder or file.
+    source_names: call all scans by their paths, those of DICOM too.
 
     In a folder count: files named ``sub-*_T1w`` (BIDS), other image files whose names say neither
-    mask nor another contrast, and folders that hold DICOM files. What a program has made of another
-    of the images (tissue maps, bias fields, copies), what ``.bidsignore`` names, ``derivatives``,
-    ``sourcedata`` and ``code`` are left out, the last three unless nothing is found elsewhere;
+    mask nor another contrast, and of DICOM studies the T1-weighted series. What a program has made
+    of another of the images (tissue maps, bias fields, copies), what ``.bidsignore`` names,
+    ``derivatives``, ``sourcedata`` and ``code`` are left out, the last three unless nothing is
+    found elsewhere;
     hidden names and results of this program always are.
 
     Raises ``InputError`` if ``source`` is missing or unreadable, or if nothing is found.
@@ -102,31 +116,45 @@ def find_scans(source: Path, *, leave_out: Path | None = None) -> Cohort:
         raise InputError(source, "there is no such file or folder", "Check the path")
     if not source.is_dir():
         if source.name.lower().endswith(LIST_ENDINGS):
-            listed = read_list(source)
-            cohort = _cohort(source, [(line.path, line.given, line.entities) for line in listed])
-            pairs = zip(cohort.scans, listed, strict=True)
-            return Cohort(tuple(replace(scan, series=line.series) for scan, line in pairs))
+            found = [_Found(s.path, s.given, s.entities, s.series) for s in read_list(source)]
+            return _cohort(source, found, {}, pseudonyms, source_names)
         if source.name.lower().endswith(WORKBOOKS):
             raise InputError(
                 source, "is a workbook, not a list in text", "Save it as CSV or as text with tabs"
             )
-        return _cohort(source, [(source, source.name, None)])
+        return _cohort(source, [_Found(source, source.name)], {}, pseudonyms, source_names)
     try:
         os.listdir(source)
     except OSError as error:
         raise InputError(
             source, f"cannot be read ({error.strerror or error})", "Ask for read access"
         ) from error
-    found, left_out = _search(source, leave_out, _NEVER)
-    if not found:
-        found, left_out = _search(source, leave_out, _NEVER - {"derivatives"})
-    return _cohort(source, [(path, _relative(path, source), None) for path in found], left_out)
+    paths, left_out = _search(source, leave_out, _NEVER)
+    if not paths:
+        paths, left_out = _search(source, leave_out, _NEVER - {"derivatives"})
+    images = [path for path in paths if _is_image(path)]
+    series, others = dicom_scans(source, [p for p in paths if not _is_image(p)], pseudonyms)
+    found = [_Found(path, _relative(path, source)) for path in images]
+    found += [_Found(s.path, s.place, s.entities, s.series, s.told) for s in series]
+    found.sort(key=lambda f: (f.path, f.series or ""))
+    return _cohort(source, found, {**left_out, **others}, pseudonyms, source_names)
+
+
+@dataclass(frozen=True)
+class _Found:
+    path: Path
+    place: str
+    entities: Entities | None = None
+    series: str | None = None
+    told: str = ""
 
 
 def _cohort(
     source: Path,
-    found: list[tuple[Path, str, Entities | None]],
-    left_out: Mapping[str, str] | None = None,
+    found: list[_Found],
+    left_out: Mapping[str, str],
+    pseudonyms: Pseudonyms | None,
+    source_names: bool,
 ) -> Cohort:
     if not found:
         raise InputError(
@@ -135,15 +163,24 @@ def _cohort(
             + (f" ({len(left_out)} images are something else)" if left_out else ""),
             "Give a folder with NIfTI, NRRD, MetaImage or DICOM files, a BIDS data set, or a list",
         )
-    named = [
-        (relative, given or (entities_of if _is_image(path) else dicom_entities_of)(relative))
-        for path, relative, given in found
-    ]
+    told, named = [], []
+    for scan in found:
+        image = _is_image(scan.path)
+        entities = scan.entities or (entities_of if image else dicom_entities_of)(scan.place)
+        hidden = not image
+        if pseudonyms is not None and scan.entities is None:
+            path = Path(scan.place)
+            subject = pseudonyms.of(path.name, split_name(path)[0], *path.parts)
+            if subject:
+                hidden, entities = True, Entities(subject, entities.session, entities.rest)
+        name = scan.told or (told_as(scan.place) if hidden else scan.place)
+        told.append(scan.place if source_names else name)
+        named.append((f"{scan.place} {scan.series or ''}".strip(), entities))
     scans = [
-        FoundScan(path, relative, entities)
-        for (path, relative, _), entities in zip(found, tell_apart(named), strict=True)
+        FoundScan(scan.path, name, entities, scan.series, scan.place)
+        for scan, name, entities in zip(found, told, tell_apart(named), strict=True)
     ]
-    return Cohort(tuple(scans), dict(sorted((left_out or {}).items())))
+    return Cohort(tuple(scans), dict(sorted(left_out.items())))
 
 
 def _is_image(path: Path) -> bool:

@@ -63,12 +63,11 @@ def read_list(path: Path) -> list[ListedScan]:
     >>> [(line.given, line.entities.subject) for line in read_list(Path("list.csv"))]
     [('a b.nii', 'P1')]
     """
-    text = _text(path)
-    separator = _separator(path, text)
     found: list[ListedScan] = []
     seen: dict[Path, set[str | None]] = {}
     columns: list[str] | None = None
-    for number, line in enumerate(_rows(path, text, separator)):
+    text = _text(path)
+    for number, line in enumerate(_rows(path, text, _separator(path, text))):
         where, cells = line
         if number == 0 and (columns := _heading(path, cells)) is not None:
             continue
@@ -91,6 +90,17 @@ def read_list(path: Path) -> list[ListedScan]:
         given = Path(told["path"]).as_posix()
         found.append(ListedScan(scan, given, _entities(told, given, scan), series))
     return found
+
+
+def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Numbers and cells of the lines of a table that say something, whatever separates them.
+
+    Raises ``InputError`` if it cannot be read.
+    """
+    text = _text(path)
+    lines = [line for line in text.splitlines() if line.strip()]
+    separators = (s for s in ("\t", ";", ",") if all(s in line for line in lines))
+    return _rows(path, text, next(separators, ","))
 
 
 def _text(path: Path) -> str:
@@ -130,7 +140,7 @@ def _separator(path: Path, text: str) -> str:
 
 
 def _heading_in(line: str, separator: str) -> bool:
-    cells = [_plain(cell) for cell in next(csv.reader([line], delimiter=separator), [])]
+    cells = [plain_name(cell) for cell in next(csv.reader([line], delimiter=separator), [])]
     return len(cells) > 1 and "path" in {_COLUMNS.get(cell) for cell in cells}
 
 
@@ -179,13 +189,13 @@ def _quoted(path: Path, lines: list[str], separator: str) -> Iterator[tuple[int,
             ) from error
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.strip().lower())
 
 
 def _heading(path: Path, cells: list[str]) -> list[str] | None:
     """What each column is, "" for what is passed over; None if the line is no heading."""
-    known = [_COLUMNS.get(_plain(cell), "") for cell in cells]
+    known = [_COLUMNS.get(plain_name(cell), "") for cell in cells]
     there = bool(cells[0]) and os.path.lexists(path.parent / cells[0])
     if there and cells[0] != "path" and (len(cells) == 1 or "path" not in known):
         return None
@@ -196,7 +206,7 @@ def _heading(path: Path, cells: list[str]) -> list[str] | None:
     for name in _ORDER:
         # "scan" or "image" may be numbers beside the paths.
         named = [n for n, kind in enumerate(known) if kind == name]
-        exact = [n for n in named if _plain(cells[n]) == name]
+        exact = [n for n in named if plain_name(cells[n]) == name]
         if len(named) > 1 and len(exact) == 1:
             known = [k if k != name or n in exact else "" for n, k in enumerate(known)]
         elif len(named) > 1:

@@ -68,7 +68,7 @@ class Entities:
 
     def told_apart(self, relative: str) -> Entities:
         """With a ``rec`` label made from the path, for scans whose names fall together."""
-        mark = _digest(relative)
+        mark = checksum(relative)
         rest = [pair for pair in self.rest if pair[0] != "rec"]
         old = dict(self.rest).get("rec", "")
         rest.append(("rec", f"{old}{mark}"))
@@ -114,7 +114,7 @@ def dicom_entities_of(relative: str) -> Entities:
     parts = PurePath(relative).parts
     if any("sub" in dict(_pairs(part)) for part in parts) or _atlas(parts) is not None:
         return entities
-    return Entities(f"dicom{_digest(relative)}")
+    return Entities(f"dicom{checksum(relative)}")
 
 
 def _pairs(name: str) -> list[tuple[str, str]]:
@@ -151,10 +151,11 @@ def label(text: str, unique: str | None = None) -> str:
     short = re.sub(r"[^A-Za-z0-9]+", "", plain)
     if short and len(short) <= _LONGEST_LABEL:
         return short
-    return f"{short[: _LONGEST_LABEL - 8] or 'x'}{_digest(text if unique is None else unique)}"
+    return f"{short[: _LONGEST_LABEL - 8] or 'x'}{checksum(text if unique is None else unique)}"
 
 
-def _digest(text: str) -> str:
+def checksum(text: str) -> str:
+    """Eight digits that tell texts apart."""
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
 
 

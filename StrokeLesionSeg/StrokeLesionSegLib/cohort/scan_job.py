@@ -275,6 +275,8 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
             (folder / f"{found.stem}_label-lesion_probseg.json", of_probability),
             *_mni_sidecars(paths, uri),
         ),
+        # The file or folder may be called as the patient is.
+        label=found.stem if found.relative != found.place else "",
     )
 
 
@@ -362,6 +364,8 @@ def failure(
             remedy = "Name the series in a list: path, subject, session, SeriesInstanceUID"
         # Without the path, which is another on every machine: "source" says which scan it is.
         text = f"{error.cause}. {remedy}.".replace(f"{found.path.parent}{os.sep}", "")
+        if found.relative != found.place:  # the folder may be called as the patient is
+            text = text.replace(found.path.name, "the scan")
         record["error"] = " ".join(text.split())
     elif isinstance(error, MemoryError) or "memory" in str(error).lower():
         record["error"] = "there is not enough memory for this scan. Use --views axial."

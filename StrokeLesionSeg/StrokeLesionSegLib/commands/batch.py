@@ -96,6 +96,20 @@ def add_parser(commands: Any) -> None:
         metavar="TEXT",
         help="what the group's page is called (default: the name of the BIDS data set)",
     )
+    people = parser.add_argument_group("names")
+    people.add_argument(
+        "--pseudonyms",
+        type=path,
+        metavar="FILE",
+        help="table of patients (PatientID, name, or name of folder or file) and what they are "
+        "called in the results; without it DICOM scans go by a checksum of their folder",
+    )
+    people.add_argument(
+        "--source-names",
+        action="store_true",
+        help="name the folders of DICOM scans, which may be called as patients are, in tables, "
+        "ledger and sidecars",
+    )
     add_space_argument(parser)
     add_force_argument(parser)
     add_engine_arguments(parser)
@@ -138,6 +152,8 @@ def run(arguments: argparse.Namespace) -> int:
         report=pages,
         title=arguments.title,
         spaces=arguments.space,
+        pseudonyms=arguments.pseudonyms,
+        source_names=arguments.source_names,
         force=arguments.force,
     )
     with make_reporter(arguments.progress) as reporter:
@@ -188,12 +204,13 @@ def _as_dict(report: BatchReport, out: Path) -> dict[str, Any]:
 def _print(report: BatchReport, out: Path) -> None:
     """For people: the failures on stderr, then the counts."""
     for record in report.failed[:_LISTED]:
-        print(_one_line(f"failed: {record['source']}: {record['error']}"), file=sys.stderr)
+        where = _named(report, record)
+        print(_one_line(f"failed: {where}: {record['error']}"), file=sys.stderr)
     if len(report.failed) > _LISTED:
         print(f"and {len(report.failed) - _LISTED} more", file=sys.stderr)
     for record in report.incomplete[:_LISTED]:
         text = " ".join(record["not_written"])
-        print(_one_line(f"warning: {record['source']}: {text}"), file=sys.stderr)
+        print(_one_line(f"warning: {_named(report, record)}: {text}"), file=sys.stderr)
     for note in report.notes:
         print(_one_line(f"warning: {note}"), file=sys.stderr)
     counts = f"{report.done} done, {report.skipped} done before, {len(report.failed)} failed"
@@ -204,6 +221,13 @@ def _print(report: BatchReport, out: Path) -> None:
         print(f"the network was busy {100 * report.network_share:.0f} % of the time")
     print(f"{'results':<12}{out}")
     print(f"{'time':<12}{report.seconds:.1f} s")
+
+
+def _named(report: BatchReport, record: Mapping[str, Any]) -> str:
+    """A scan as tables call it, and where it lies: nobody but who started the batch sees that."""
+    source = str(record["source"])
+    place = report.places.get(source)
+    return f"{source} ({place})" if place else source
 
 
 def _left_out(left_out: Mapping[str, str]) -> str:

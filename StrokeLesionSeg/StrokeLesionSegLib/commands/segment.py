@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,13 @@ def add_parser(commands: Any) -> None:
         help="write a report for people, DIR/<name>.html; the folder is made if need be",
     )
     add_space_argument(outputs)
+    outputs.add_argument(
+        "--label",
+        type=_label,
+        metavar="NAME",
+        help="what default names, report and sidecar call the scan (default: its file's name; of "
+        "DICOM, often called as the patient is, a checksum)",
+    )
     outputs.add_argument("--no-table", action="store_true", help="write no table")
     outputs.add_argument("--no-sidecar", action="store_true", help="write no sidecar")
     outputs.add_argument(
@@ -91,6 +99,12 @@ def add_parser(commands: Any) -> None:
     add_report_arguments(parser)
     add_progress_argument(parser)
     parser.set_defaults(run=run)
+
+
+def _label(text: str) -> str:
+    if not text.strip() or not text.isprintable() or re.search(r"[/\\:*?\"<>|]|\A\.", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name for a file")
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -114,6 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
             point=operating_point(arguments),
             series=arguments.series,
             report=report,
+            label=arguments.label or "",
             overwrite=arguments.overwrite,
             force=arguments.force,
             progress=reporter,
@@ -139,7 +154,7 @@ def announce(model: str | None, options: SegmentOptions) -> None:
 
 def output_paths(arguments: argparse.Namespace) -> OutputPaths:
     """The paths that the arguments ask for, defaults filled in."""
-    mask = arguments.output or default_mask_path(arguments.input)
+    mask = arguments.output or default_mask_path(arguments.input, arguments.label)
     paths = OutputPaths(
         mask,
         arguments.probability,
@@ -151,7 +166,8 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
     if arguments.report is not None:
         from ..report import report_path
 
-        paths = replace(paths, report=report_path(arguments.report, arguments.input))
+        page = report_path(arguments.report, arguments.input)
+        paths = replace(paths, report=page.with_name(f"{arguments.label or page.stem}.html"))
     if MNI_SPACE in arguments.space:
         paths = paths.with_mni()
     if arguments.no_table:

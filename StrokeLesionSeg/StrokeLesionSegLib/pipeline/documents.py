@@ -126,7 +126,7 @@ def describe(
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "notice": "For research. Not a medical device.",
         "source": {
-            "name": Path(os.path.abspath(result.source)).name,
+            "name": result.label or Path(os.path.abspath(result.source)).name,
             "sha256": None if result.source.is_dir() else sha256_of(result.source),
             "format": scan.format,
             "series": scan.header.get("series", {}).get("SeriesInstanceUID"),

@@ -135,7 +135,8 @@ class SegmentResult:
     input's grid. prediction: probability and spread there, and how they were made. warnings: one
     sentence each. not_written: of optional outputs that proved impossible, one sentence each,
     which are among the warnings too. timings: seconds by stage, and ``total``. input_check: whether
-    a refusal was overruled, and all findings; JSON-ready.
+    a refusal was overruled, and all findings; JSON-ready. label: what the sidecar calls the scan;
+    empty for the source's own name.
 
     Examples
     --------
@@ -159,6 +160,7 @@ class SegmentResult:
     timings: dict[str, float]
     input_check: dict[str, Any] = field(default_factory=dict)
     not_written: tuple[str, ...] = ()
+    label: str = ""
 
     @property
     def volume_ml(self) -> float:

@@ -85,6 +85,7 @@ class Wanted:
     paths: where. report: what goes into ``paths.report``; None is the usual.
     sidecar: entries that come first in ``paths.sidecar``.
     more: further JSON files and their contents.
+    label: what the sidecar calls the scan; empty for its file's own name.
 
     Examples
     --------
@@ -99,6 +100,7 @@ class Wanted:
     report: ReportOptions | None = None
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     more: tuple[tuple[Path, Mapping[str, Any]], ...] = ()
+    label: str = ""
 
     @property
     def documents(self) -> list[tuple[Path, str]]:
@@ -272,6 +274,7 @@ class ScanRunner:
             warnings,
             timings,
             for_sidecar(run.findings, force=run.forced),
+            label=wanted.label,
         )
         return self._write_documents(outputs, result, run.scan, wanted, optional)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, InputError
+from ..file_formats import split_name
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
-from ..outputs import OutputSet
+from ..outputs import OutputSet, default_label
 from ..spaces import MNI_SPACE, check_spaces
 from .result import OutputPaths, SegmentResult
 from .runner import ScanRunner, Wanted, not_written
@@ -32,6 +34,7 @@ def segment_file(
     point: OperatingPointChoice | None = None,
     series: str | None = None,
     report: ReportOptions | None = None,
+    label: str = "",
     overwrite: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -43,7 +46,9 @@ def segment_file(
     ``model`` is a loaded model (for many scans) or the name of one; None takes the default.
     ``options`` and ``point`` say how the network runs and what counts as a lesion; what they leave
     open is as the model recommends. ``series`` picks one of a DICOM folder. ``report`` says what
-    goes into ``paths.report``; None is the usual. ``force`` goes on with a scan that the input
+    goes into ``paths.report``; None is the usual. ``label`` is what sidecar and page call the scan
+    (default: its file's name; of DICOM, which is often called as the patient is, a checksum).
+    ``force`` goes on with a scan that the input
     check refuses, and the sidecar says so. ``progress`` is told the stages of ``STAGES``;
     ``cancel`` is asked between steps.
 
@@ -75,6 +80,14 @@ def segment_file(
     if paths.in_mni:
         check_spaces((MNI_SPACE,), "auto" if options is None else options.align)
     timings: dict[str, float] = {}
+    if not label and default_label(source) != split_name(source)[0]:
+        label = default_label(source)
+    if label and report is None and paths.report is not None:
+        from ..report import ReportOptions
+
+        report = ReportOptions()
+    if label and report is not None and report.name is None:
+        report = replace(report, name=label)
     with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
         # Cheap checks come first: an unknown model or a senseless operating point is said before
         # a large file is read.
@@ -90,7 +103,12 @@ def segment_file(
         run.impossible.update(impossible)
         runner.network(run, progress=progress, cancel=cancel)
         result = runner.finish(
-            run, Wanted(paths, report), outputs, began=began, progress=progress, cancel=cancel
+            run,
+            Wanted(paths, report, label=label),
+            outputs,
+            began=began,
+            progress=progress,
+            cancel=cancel,
         )
         _stop_if(cancel)
         outputs.commit()

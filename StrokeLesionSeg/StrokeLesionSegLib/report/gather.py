@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..file_formats import FORMATS, split_name
 from ..images import nearest_labels
+from ..outputs import default_label
 from .content import (
     RADIOLOGICAL,
     AlignmentFacts,
@@ -87,7 +88,7 @@ class ReportOptions:
 
 
 def report_path(folder: Path, source: Path) -> Path:
-    """``folder/<name of the scan>.html``.
+    """``folder/<name of the scan>.html``; DICOM, named as patients are, goes by a checksum.
 
     Examples
     --------
@@ -96,8 +97,7 @@ def report_path(folder: Path, source: Path) -> Path:
     >>> report_path(Path("pages"), Path("scans/sub-01_T1w.nii.gz")).as_posix()
     'pages/sub-01_T1w.html'
     """
-    source = Path(os.path.abspath(source))
-    return Path(folder) / f"{split_name(source)[0] or 'scan'}.html"
+    return Path(folder) / f"{default_label(source)}.html"
 
 
 def report_content(

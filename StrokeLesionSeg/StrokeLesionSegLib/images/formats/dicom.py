@@ -12,20 +12,25 @@ import os
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...brief import brief_repr
 from ...errors import NOWHERE, InputError
 from .checks import MAX_VOXELS, checked_scan
 from .dicom_choice import choose, images_left_out
 from .dicom_pixels import EXPORT as _EXPORT
 from .dicom_pixels import classic_pixels, enhanced_pixels
-from .dicom_series import SEQUENCE_KEYWORDS, missing_slices, other_component
+from .dicom_series import (
+    PATIENT_KEYWORDS,
+    SEQUENCE_KEYWORDS,
+    Series,
+    SeriesImage,
+    missing_slices,
+    other_component,
+)
 from .itk_formats import LPS_TO_RAS
 from .scan import Scan
 from .size_limits import DEFLATE_LIMIT, check_deflated
@@ -33,8 +38,6 @@ from .size_limits import DEFLATE_LIMIT, check_deflated
 if TYPE_CHECKING:
     import pydicom
 
-#: Of whom and of when a series is. They tell people apart, and go nowhere else.
-PATIENT_KEYWORDS = ("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime")
 # Along the normal, in parts of the slice spacing: from the first on a warning, from the second on
 # the stack is no regular grid, and half a spacing more than usual means a slice is missing.
 _UNEVEN_WARNING, _UNEVEN_ERROR, _GAP = 0.02, 0.1, 1.5
@@ -53,44 +56,8 @@ _TAGS = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
-class _Slice:
-    """One image: a classic file, or a frame of an enhanced one."""
-
-    file: Path
-    frame: int  # 0-based; 0 for classic files
-    uid: str
-    rows: int
-    columns: int
-    position: NDArray[np.float64] | None  # LPS mm of the first pixel's centre
-    orientation: NDArray[np.float64] | None  # six direction cosines, LPS
-    spacing: tuple[float, float] | None  # between rows, between columns
-    slope: float = 1.0
-    intercept: float = 0.0
-    number: int | None = None  # of the instance
-    pitch: float | None = None  # SpacingBetweenSlices, or else SliceThickness, in mm
-
-    __repr__ = brief_repr
-
-
-@dataclass
-class Series:
-    """The images of one series, as far as their headers tell."""
-
-    uid: str
-    facts: dict[str, Any]
-    slices: list[_Slice] = field(default_factory=list)
-    enhanced: bool = False
-    refused: str = ""  # why its pixels cannot be used at all
-    kind: str = ""  # "phase image" and so on, for what is no magnitude image
-    notes: list[str] = field(default_factory=list)
-    promised: int = 0  # images that the header says there are
-    patient: tuple[str, ...] = ()  # by PATIENT_KEYWORDS
-
-    def describe(self) -> str:
-        name = self.facts.get("SeriesDescription") or "no description"
-        kind = f", {self.kind}s" if self.kind else ""
-        return f'"{name}" ({len(self.slices)} images{kind}, UID {self.uid})'
+class NoMrImages(InputError):
+    """There are DICOM images, but none of MR."""
 
 
 def read_dicom(path: Path, *, series: str | None = None) -> Scan:
@@ -201,7 +168,7 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
     if not found:
         if others:
             kinds = ", ".join(f"{n} x {k}" for k, n in sorted(others.items()))
-            raise InputError(
+            raise NoMrImages(
                 path, f"holds no images of the storage classes MR Image and Enhanced MR Image "
                 f"({kinds})", "Give the T1-weighted series as the scanner stored it",
             )  # fmt: skip
@@ -347,7 +314,7 @@ _MACROS = {
 
 def _slice(
     file: Path, frame: int, instance: str, header: pydicom.Dataset, groups: list[Any]
-) -> _Slice:
+) -> SeriesImage:
     def value(keyword: str) -> Any:
         for group in groups:
             item = group if group is header else _first(group, _MACROS[keyword])
@@ -364,7 +331,7 @@ def _slice(
 
     slope, intercept = value("RescaleSlope"), value("RescaleIntercept")
     spacing = numbers("PixelSpacing", 2)
-    return _Slice(
+    return SeriesImage(
         file,
         frame,
         instance,
@@ -391,7 +358,7 @@ def _number(header: pydicom.Dataset, keyword: str, kind: Callable[[Any], Any]) -
 
 def _stack(
     path: Path, chosen: Series, left_out: list[str]
-) -> tuple[list[_Slice], NDArray[np.float64], list[str]]:
+) -> tuple[list[SeriesImage], NDArray[np.float64], list[str]]:
     """(slices in the order of k, affine ijk -> RAS mm, warnings).
 
     ``left_out``: what of the series is not among its slices, for the message on missing ones.

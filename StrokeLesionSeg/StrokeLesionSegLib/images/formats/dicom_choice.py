@@ -11,16 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...errors import InputError
 from .dicom_pixels import EXPORT as _EXPORT
+from .dicom_series import Series
 from .sequence import SequenceFacts, facts_from, has_agent, other_kind, says_t1
-
-if TYPE_CHECKING:
-    from .dicom import Series
 
 MIN_SLICES = 8
 # Voxels this much larger than the smallest make a series a coarse one.
@@ -106,7 +103,7 @@ def _pitch(series: Series) -> float:
     return float(np.linalg.norm(array.max(axis=0) - array.min(axis=0))) / (len(places) - 1)
 
 
-_Rule = Callable[["Series", "Sequence[Series]"], bool]
+_Rule = Callable[[Series, Sequence[Series]], bool]
 _RULES: tuple[tuple[_Rule, str], ...] = (
     (lambda s, among: says_t1(facts_of(s)), "another one is called T1-weighted"),
     (lambda s, among: not has_agent(facts_of(s)), "made after a contrast agent was given"),
@@ -146,14 +143,17 @@ def choose(path: Path, found: Mapping[str, Series], series: str | None) -> tuple
     if whole is not None:
         everything = [whole]
     if series is not None:
-        if series not in found:
+        chosen = next((s for s in everything if s.uid == series), None)
+        if chosen is None:
             raise InputError(
                 path,
                 f"there is no series {series}",
                 f"Pass --series with one of: {_listing(everything)}",
             )
-        chosen = found[series]
-        if problem := problem_of(chosen):
+        problem = problem_of(chosen)
+        if len(chosen.slices) < MIN_SLICES:
+            problem = f"it has fewer than {MIN_SLICES} images"
+        if problem:
             raise InputError(path, f"series {chosen.describe()}: {problem}", _EXPORT)
         return chosen, []
     if all(len(s.slices) < MIN_SLICES for s in everything):

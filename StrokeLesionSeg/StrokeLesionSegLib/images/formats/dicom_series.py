@@ -1,10 +1,16 @@
-"""Rules on the images of a DICOM series: what is no magnitude image, whether slices are missing."""
+"""The images of a DICOM series, what is no magnitude image, and whether slices are missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ...brief import brief_repr
 
 #: What ``sequence.facts_from`` reads of a header.
 SEQUENCE_KEYWORDS = (
@@ -12,6 +18,8 @@ SEQUENCE_KEYWORDS = (
     "RepetitionTime", "InversionTime", "ProtocolName", "SeriesDescription", "Modality",
     "ContrastBolusAgent",
 )  # fmt: skip
+#: Of whom and of when a series is. They tell people apart, and go nowhere else.
+PATIENT_KEYWORDS = ("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime")
 _COMPONENTS = {
     "P": "phase image", "PHASE": "phase image", "PHASE MAP": "phase image",
     "PHASE_MAP": "phase image", "R": "real part", "REAL": "real part", "I": "imaginary part",
@@ -19,6 +27,46 @@ _COMPONENTS = {
 }  # fmt: skip
 # Slices this much farther apart than they are thick were not acquired so: gaps are a fifth or so.
 _APART = 1.8
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesImage:
+    """One image: a classic file, or a frame of an enhanced one."""
+
+    file: Path
+    frame: int  # 0-based; 0 for classic files
+    uid: str
+    rows: int
+    columns: int
+    position: NDArray[np.float64] | None  # LPS mm of the first pixel's centre
+    orientation: NDArray[np.float64] | None  # six direction cosines, LPS
+    spacing: tuple[float, float] | None  # between rows, between columns
+    slope: float = 1.0
+    intercept: float = 0.0
+    number: int | None = None  # of the instance
+    pitch: float | None = None  # SpacingBetweenSlices, or else SliceThickness, in mm
+
+    __repr__ = brief_repr
+
+
+@dataclass
+class Series:
+    """The images of one series, as far as their headers tell."""
+
+    uid: str
+    facts: dict[str, Any]
+    slices: list[SeriesImage] = field(default_factory=list)
+    enhanced: bool = False
+    refused: str = ""  # why its pixels cannot be used at all
+    kind: str = ""  # "phase image" and so on, for what is no magnitude image
+    notes: list[str] = field(default_factory=list)
+    promised: int = 0  # images that the header says there are
+    patient: tuple[str, ...] = ()  # by PATIENT_KEYWORDS
+
+    def describe(self) -> str:
+        name = self.facts.get("SeriesDescription") or "no description"
+        kind = f", {self.kind}s" if self.kind else ""
+        return f'"{name}" ({len(self.slices)} images{kind}, UID {self.uid})'
 
 
 def other_component(image_type: Iterable[str] | str) -> str:
