@@ -93,7 +93,7 @@ def test_bad_scans_are_listed_and_the_rest_goes_on_twice_in_a_row(
         said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         result = said[-1]
         assert (result["done"], result["skipped"], result["failed"]) == (done_now, 2 - done_now, 21)
-        assert sorted(f["source"] for f in result["failures"]) == sorted(bad)
+        assert sorted(f["place"] for f in result["failures"]) == sorted(bad)
         for failure in result["failures"]:
             assert failure["error"].endswith(".")
             assert "\n" not in failure["error"]
@@ -250,7 +250,7 @@ def test_hostile_names_stay_inside(tmp_path: Path, out: Path) -> None:
     files = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
     assert all(name.isascii() and not set(name) & set("\n\t;<>$ ") for name in files)
     table = (out / "group_scans.tsv").read_text(encoding="utf-8")
-    assert all(len(line.split("\t")) == 14 for line in table.splitlines())
+    assert all(len(line.split("\t")) == 16 for line in table.splitlines())
 
 
 def test_a_link_in_the_output_leads_nowhere(tmp_path: Path, out: Path) -> None:
@@ -351,13 +351,15 @@ def test_a_list_names_the_series_of_a_dicom_folder(tmp_path: Path, out: Path) ->
     for number, uid in enumerate(uids):
         folder = tmp_path / "in" / "patient"
         cli_support.write_dicom_series(folder, uid=uid, shift=50.0 * number)
-    assert support.batch(tmp_path / "in", out) == 3
+    # Nothing tells which of both is meant.
+    path = tmp_path / "list.tsv"
+    path.write_text("in/patient\n")
+    assert support.batch(path, out) == 3
     (record,) = support.records(out)
-    assert "2 usable series" in record["error"]
+    assert "2 series that may be the T1-weighted scan" in record["error"]
     assert record["error"].endswith(
         "Name the series in a list: path, subject, session, SeriesInstanceUID."
     )
-    path = tmp_path / "list.tsv"
     origins = []
     for uid in (*uids, uids[1]):
         path.write_text(f"path\tsubject\tsession\tseries\nin/patient\tP1\t\t{uid}\n")

@@ -137,9 +137,10 @@ def test_dicom_folder(tmp_path: Path) -> None:
     before = files_in(folder)
     assert segment(folder) == 0
     assert files_in(folder) == before
-    mask = nibabel.load(tmp_path / "series_lesion.nii.gz")
+    (path,) = tmp_path.glob("dicom-*_lesion.nii.gz")
+    mask = nibabel.load(path)
     assert sorted(mask.shape) == sorted((*cli_support.SHAPE[:2], 12))
-    side = json.loads((tmp_path / "series_lesion.json").read_text())
+    side = json.loads(next(tmp_path.glob("dicom-*_lesion.json")).read_text())
     assert "Phantom" not in json.dumps(side)
 
 

@@ -192,7 +192,14 @@ def _as_dict(report: BatchReport, out: Path) -> dict[str, Any]:
         "incomplete": [
             {"source": r["source"], "not_written": r["not_written"]} for r in report.incomplete
         ],
-        "failures": [{k: r[k] for k in ("source", "error")} for r in report.failed],
+        "failures": [
+            {
+                "source": r["source"],
+                "place": report.places.get(r["source"], r["source"]),
+                "error": r["error"],
+            }
+            for r in report.failed
+        ],
         "passed_over": len(report.left_out),
         "left_out": dict(report.left_out),
         "seconds": round(report.seconds, 3),
