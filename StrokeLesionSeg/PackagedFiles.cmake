@@ -266,6 +266,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/module/logic.py
   StrokeLesionSegLib/slicerbridge/module/measure.py
   StrokeLesionSegLib/slicerbridge/module/panel_results.py
+  StrokeLesionSegLib/slicerbridge/module/panel_scan.py
   StrokeLesionSegLib/slicerbridge/module/panel_tasks.py
   StrokeLesionSegLib/slicerbridge/module/panel_texts.py
   StrokeLesionSegLib/slicerbridge/module/report.py
@@ -278,6 +279,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/scene/probability_map.py
   StrokeLesionSegLib/slicerbridge/scene/provenance.py
   StrokeLesionSegLib/slicerbridge/scene/results.py
+  StrokeLesionSegLib/slicerbridge/scene/scan_views.py
   StrokeLesionSegLib/slicerbridge/scene/terminology.py
   StrokeLesionSegLib/slicerbridge/scene/volumes.py
   StrokeLesionSegLib/spaces.py

@@ -144,8 +144,10 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self.onStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onEndClose)
         self.addObserver(scene, scene.StartImportEvent, self.onStartImport)
-        self.addObserver(scene, scene.EndImportEvent, self.onEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onEndImport)
+        self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
         self.initializeParameterNode()
+        self.controller.chooseScan()
 
     def _showTooOld(self):
         """One line instead of the panel; there is no controller then."""
@@ -162,10 +164,11 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         node = self._parameterNode
         if node and node.parameterNode is self.logic.parameterNodeOfScene():
+            self.controller.chooseScan()
             self.controller.lookAgain()
-            self._chooseFirstScan()
         else:
             self.initializeParameterNode()
+            self.controller.chooseScan()
         self.controller.checkDevice()
 
     def exit(self):
@@ -182,6 +185,7 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def onStartClose(self, caller, event):
         self.controller.cancel()
         self.setParameterNode(None)
+        self.controller.forget()
         self.logic.forget()
 
     def onEndClose(self, caller, event):
@@ -190,21 +194,29 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onStartImport(self, caller, event):
         # Nodes arrive one by one: a half-loaded scene must not be taken for what the user chose.
+        self.controller.leaveAlone()
         self.setParameterNode(None)
+
+    def onEndImport(self, caller, event):
+        # Nothing is chosen by itself: what the scene says counts.
+        self.onEndClose(caller, event)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node):
+        if node.IsA("vtkMRMLSegmentationNode"):
+            # A script may fill it at any time.
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onSegmentation)
+        elif not node.IsA("vtkMRMLVolumeNode"):
+            return
+        self.controller.somethingArrived()
+
+    def onSegmentation(self, caller, event):
+        self.controller.somethingArrived()
 
     # -- parameters -----------------------------------------------------------------------------
 
     def initializeParameterNode(self):
         self.setParameterNode(self.logic.getParameterNode())
-        self._chooseFirstScan()
-
-    def _chooseFirstScan(self):
-        from StrokeLesionSegLib.slicerbridge.scene.volumes import first_scan
-
-        if not self._parameterNode.inputVolume:
-            scan = first_scan()
-            if scan:
-                self._parameterNode.inputVolume = scan
 
     def setParameterNode(self, parameterNode):
         self._disconnectParameterNode()

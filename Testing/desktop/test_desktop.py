@@ -53,6 +53,8 @@ slicer.util.exit(0)
 def run_inside(code: str, home: Path) -> str:
     """What Slicer prints that runs ``code`` with an empty profile of its own."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    # Slicer gives way to all other programs as soon as its first background thread starts.
+    outside["SLICER_BACKGROUND_THREAD_PRIORITY"] = "0"
     ended = subprocess.run(
         [
             SLICER,

@@ -11,6 +11,7 @@ for folder in (Path(__file__).resolve().parent, Path(__file__).resolve().parents
     sys.path.insert(0, str(folder))
 
 # The path has to be set first; the fixtures are those of the tests on slicer-core.
+from panel_support import panel, ready  # noqa: E402
 from slicer_fixtures import (  # noqa: E402
     model_home,
     skip_for_libraries,
@@ -18,7 +19,7 @@ from slicer_fixtures import (  # noqa: E402
     slicer_core,
 )
 
-__all__ = ["model_home", "slicer", "slicer_core"]
+__all__ = ["model_home", "panel", "ready", "slicer", "slicer_core"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,141 +6,19 @@ Slicer's real MRML. Pictures of each state go to ``STROKE_LESION_SEG_PICTURES`` 
 
 from __future__ import annotations
 
-import functools
-import importlib
 import logging
-import os
-import re
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from StrokeLesionSegLib.operating_point import OperatingPoint
-from StrokeLesionSegLib.sample_scan import stroke_in_head
+from panel_support import Panel, result_of_a_script, simulated_once
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
-from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
-
-# The sample is the same every time, and making it takes seconds.
-simulated_once = functools.lru_cache(maxsize=1)(stroke_in_head)
-
-
-class Panel:
-    """The widget, its form, and what a test needs of both."""
-
-    def __init__(self, slicer: Any, pictures: Path) -> None:
-        import pythonqt_stand_in as stand_in
-
-        self.stand_in, self.slicer, self.pictures = stand_in, slicer, pictures
-        self.app = stand_in.application()
-        self.window = stand_in.ModuleParent()
-        self.window.resize(440, 1000)
-        module = importlib.import_module("StrokeLesionSeg")
-        self.widget = module.StrokeLesionSegWidget(stand_in.proxy_of(self.window))
-        self.widget.setup()
-        self.window.show()
-        self.ui, self.controller = self.widget.ui, self.widget.controller
-
-    @property
-    def parameters(self) -> Any:
-        return self.widget._parameterNode
-
-    def text(self, name: str) -> str:
-        """What a label or button shows, without markup."""
-        return re.sub("<[^>]+>", " ", str(getattr(self.ui, name).text)).strip()
-
-    def click(self, name: str) -> None:
-        button = self.stand_in.raw(getattr(self.ui, name))
-        assert button.isEnabled(), f"{name} is disabled: {button.toolTip()}"
-        button.click()
-
-    def choose(self, name: str, value: str) -> None:
-        combo, entries = self.controller._choices[name]
-        combo.currentIndex = [v for _, v in entries].index(value)
-
-    def until(self, done: Callable[[], bool], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not done():
-            assert time.monotonic() < end, "it did not happen in time"
-            self.app.processEvents()
-            time.sleep(0.005)
-
-    def settle(self, seconds: float = 0.1) -> None:
-        end = time.monotonic() + seconds
-        self.until(lambda: time.monotonic() > end, seconds + 1)
-
-    def applied(self) -> None:
-        """Wait until the segment has followed the sliders and ticks."""
-        controller = self.controller
-        self.settle(0.02)
-        self.until(
-            lambda: not controller._apply_due and controller._applied == controller._settings(), 30
-        )
-        self.measured()
-
-    def measured(self) -> None:
-        """Wait until what a thread measures is shown."""
-        self.until(lambda: self.controller._work is None, 30)
-
-    def picture(self, name: str) -> None:
-        self.settle(0.05)
-        self.window.grab().save(str(self.pictures / f"panel-{name}.png"))
-
-    def segment(self) -> None:
-        self.click("segmentButton")
-        self.until(lambda: self.controller.run is None, 240)
-
-    def mask(self) -> np.ndarray:
-        node = self.parameters.segmentation
-        segment_id = self.widget.logic.segment_id(node)
-        return results.read_segment(node, segment_id, self.parameters.inputVolume).full()
-
-
-@pytest.fixture
-def panel(
-    slicer: Any, model_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Panel]:
-    import pythonqt_stand_in as stand_in
-    import slicer_python
-
-    slicer_python.install(stand_in.make_qt(), stand_in.make_ctk())
-    sys.modules.pop("StrokeLesionSeg", None)
-    monkeypatch.setattr(slicer.util, "loadUI", stand_in.load_ui)
-    monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_in.child_widgets)
-    clipboard = stand_in.application().clipboard()
-    monkeypatch.setattr(slicer.app, "clipboard", lambda: clipboard, raising=False)
-    monkeypatch.setattr(sample, "stroke_in_head", simulated_once)
-    # Exceptions in slots are printed and swallowed by Qt: collect them.
-    swallowed: list[BaseException] = []
-    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: swallowed.append(error))
-    # So does the panel itself, which tells them to the user.
-    monkeypatch.setattr(
-        logging, "exception", lambda *_: swallowed.append(sys.exc_info()[1] or RuntimeError())
-    )
-    pictures = Path(os.environ.get("STROKE_LESION_SEG_PICTURES") or tmp_path)
-    made = Panel(slicer, pictures)
-    yield made
-    made.widget.cleanup()
-    stand_in.raw(made.ui.inputSelector).forget()
-    made.window.close()
-    assert not swallowed, repr(swallowed)
-
-
-@pytest.fixture
-def ready(panel: Panel) -> Panel:
-    """With the sample chosen, and settings that are quick."""
-    panel.click("sampleButton")
-    panel.choose("model", "fluid")
-    panel.choose("align", "none")
-    panel.choose("precision", "float32")
-    panel.choose("device", "cpu")
-    return panel
 
 
 def test_each_state_says_what_to_do_next(panel: Panel) -> None:
@@ -151,7 +29,7 @@ def test_each_state_says_what_to_do_next(panel: Panel) -> None:
     panel.picture("1-empty")
     panel.click("sampleButton")
     assert panel.parameters.inputVolume.GetName() == "Simulated stroke T1"
-    assert panel.text("nextStepLabel") == "Press Segment."
+    assert panel.text("nextStepLabel").startswith("Cancelled; the scene is as it was.")
     assert panel.text("inputCheckLabel").startswith("Looks T1-weighted, 1 x 1 x 1 mm")
     assert panel.stand_in.raw(panel.ui.segmentButton).isEnabled()
     panel.picture("2-ready")
@@ -365,7 +243,7 @@ def test_cancel_leaves_the_scene_as_it_was(ready: Panel) -> None:
     panel.click("segmentButton")
     run = panel.controller.run
     panel.until(lambda: run.state == "running", 60)
-    panel.settle(0.3)
+    panel.settle(0.6)  # longer than a double-click
     began = time.monotonic()
     panel.click("segmentButton")
     panel.until(lambda: not run.scratch.exists(), 1.0)
@@ -401,26 +279,6 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     panel.slicer.mrmlScene.Clear(0)  # during a run
     panel.settle(0.3)
     assert panel.controller.run is None
-
-
-def result_of_a_script(panel: Panel) -> tuple[Any, Any]:
-    """The sample and a segmentation with two clean lesions, made without the panel."""
-    from scipy import ndimage
-    from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE
-    from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
-
-    node = sample.add_sample()
-    truth = simulated_once().truth
-    soft = ndimage.gaussian_filter(truth.array.astype(np.float32), 2.0)
-    probability = truth.with_array(np.clip(soft, 0, 1))
-    segmentation = results.add_segmentation(node)
-    added = results.add_map(probability, node, "probability")
-    segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, added.GetID())
-    found = ProbabilityMap(probability).lesions(OperatingPoint(0.45, min_volume_ml=0.1))
-    made = Provenance(model="by a script", threshold=0.45, min_volume_ml=0.1)
-    segment_id = results.add_segment(segmentation, found.patch, made)
-    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
-    return node, segmentation
 
 
 def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:

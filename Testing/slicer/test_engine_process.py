@@ -264,6 +264,35 @@ def test_files_of_a_run_lie_in_the_folder_of_slicers_settings(
     process.close()
 
 
+def test_what_a_killed_slicer_left_is_removed_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its engine started: the image lies there until the next process of ours."""
+    monkeypatch.setattr(process_module, "temporary_folder", lambda: str(tmp_path))
+    code = (
+        "from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess; import time; "
+        "p = EngineProcess(); (p.scratch / 'input.nii').write_text('a patient'); "
+        "print(p.scratch, flush=True); time.sleep(600)"
+    )
+    environment = {**engine_environment(), "TMPDIR": str(tmp_path)}
+    killed = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout is not None
+    left = Path(killed.stdout.readline().strip())
+    assert (left / "input.nii").exists()
+    other = tmp_path / "StrokeLesionSeg-another0-1-abc"  # of another computer
+    other.mkdir()
+    script("pass").close()
+    assert left.exists(), "it lives"
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    script("pass").close()
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_a_program_that_is_not_there_leaves_nothing(tmp_path: Path) -> None:
     process = EngineProcess([str(tmp_path / "nothing")], whole=True)
     with pytest.raises(OSError, match="nothing"):

@@ -57,10 +57,10 @@ def headless(
             raise RuntimeError(f"{path} cannot be read")
         return node
 
-    def save(node: Any, path: str) -> None:
+    def save(node: Any, path: str) -> bool:
         storage = node.CreateDefaultStorageNode()
         storage.SetFileName(path)
-        assert storage.WriteData(node)
+        return bool(storage.WriteData(node))
 
     monkeypatch.setattr(slicer.util, "loadVolume", load, raising=False)
     monkeypatch.setattr(slicer.util, "saveNode", save, raising=False)
@@ -90,6 +90,6 @@ def test_a_folder_with_one_scan_that_cannot_be_used(
     nibabel.save(scan, tmp_path / "scans" / "sub-03_T1w.nii.gz")
     exec(compile(scripts[1], "docs/slicer.md", "exec"), {})
     assert headless == [1]
-    made = sorted(p.name for p in tmp_path.glob("*.seg.nrrd"))
+    made = sorted(p.name for p in (tmp_path / "scans").glob("*.seg.nrrd"))
     assert made == ["sub-01_lesion.seg.nrrd", "sub-03_lesion.seg.nrrd"]
     assert "sub-02_T1w.nii.gz" in capsys.readouterr().err

@@ -58,6 +58,33 @@ def test_a_whole_head_a_stripped_brain_and_other_contrasts(
     assert judged.contrast == "CT"
 
 
+def test_an_inverted_t1_does_not_look_t1_weighted(slicer: Any, simulated: SimulatedStroke) -> None:
+    t1 = simulated.t1
+    top = int(t1.array.max())
+    everything = top - t1.array
+    head_alone = np.where(t1.array > 60, everything, 0)
+    for inverted in (everything, head_alone):
+        judged = check_input(add_volume_node(t1.with_array(inverted.astype(np.int16)), "A scan"))
+        assert judged.contrast != "T1"
+        assert not judged.text.startswith("Looks T1-weighted")
+
+
+def test_a_head_whose_face_was_zeroed_is_not_called_extracted(
+    slicer: Any, shared_data: Path
+) -> None:
+    """Defaced heads have as many zeros as some extracted brains."""
+    from StrokeLesionSegLib.images import read_scan
+
+    for name, extracted in (
+        ("ARC_M2001_T1w", False),
+        ("ARC_M2304_T1w", False),
+        ("ARC_M2058_brain_T1w", True),
+    ):
+        volume = read_scan(shared_data / "real" / f"{name}.nii.gz").volume
+        judged = check_input(add_volume_node(volume, "A scan"))
+        assert ("already brain-extracted" in judged.text) == extracted, name
+
+
 @pytest.mark.parametrize("name", ["ax FLAIR", "sub-01_T2w", "DWI_b1000", "ADC", "t2_tse"])
 def test_a_name_that_speaks_of_another_contrast_is_doubted(slicer: Any, name: str) -> None:
     assert check_input(head_node(slicer, name=name)).doubts
@@ -260,6 +287,11 @@ def test_every_state_of_the_panel_says_what_to_do() -> None:
         panel_texts.PanelState(usable, has_model=False, problem="No zip file.")
     )
     assert shown.next_step.startswith("No zip file.\nNo model is installed")
+    warned = panel_texts.PanelState(
+        usable, has_result=True, warnings=("Not aligned", "Thick slices.", "Is it T1?")
+    )
+    said = panel_texts.view(warned).next_step
+    assert said.endswith("Note: Not aligned. Thick slices. Is it T1?")
     assert panel_texts.as_html("a < b & c\nd") == "<span>a &lt; b &amp; c<br>d</span>"
 
 
@@ -275,6 +307,12 @@ def test_the_report_for_it_names_nobody() -> None:
     failed = system_check.report_text({}, None, "exit code 1")
     assert "DOES NOT WORK" in failed
     assert "exit code 1" in failed
+
+
+def test_a_failure_of_the_batch_names_its_file() -> None:
+    failed = {"source": "sub-03/anat/sub-03_T1w.nii.gz", "error": "it is a mask. Choose the scan."}
+    said = batch.result_text({"scans": 3, "done": 2, "failed": 1, "failures": [failed]})
+    assert "First of them: sub-03/anat/sub-03_T1w.nii.gz: it is a mask." in said
 
 
 def test_batch_arguments_and_problems(tmp_path: Path) -> None:

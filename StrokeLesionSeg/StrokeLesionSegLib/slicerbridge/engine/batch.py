@@ -83,5 +83,8 @@ def result_text(result: dict[str, object] | None) -> str:
     text = _("{count} scans:").format(count=result.get("scans", 0)) + " " + ", ".join(parts) + "."
     failures = result.get("failures")
     if isinstance(failures, list) and failures:
-        text += "\n" + _("First of them: {error}").format(error=failures[0].get("error", ""))
+        first = failures[0]
+        text += "\n" + _("First of them: {file}: {error}").format(
+            file=first.get("source", ""), error=first.get("error", "")
+        )
     return text

@@ -10,8 +10,10 @@ cannot collide.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -30,6 +32,7 @@ from ..i18n import tr as _
 from .child import PARENT, SCRATCH
 
 CHILD_MODULE = "StrokeLesionSegLib.slicerbridge.engine.child"
+_PREFIX = "StrokeLesionSeg-"
 _LOG_LINES = 200
 _LINE_BYTES = 1 << 16
 _KEPT_LINE = 500
@@ -160,6 +163,36 @@ def engine_environment(extra: Mapping[str, str] | None = None, python: str = "")
     return environment
 
 
+def _owner() -> str:
+    """How the folders of this process begin; with the computer, for folders that several share."""
+    computer = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return f"{_PREFIX}{computer}-{os.getpid()}-"
+
+
+def remove_leftovers() -> list[Path]:
+    """Remove the folders of runs whose process is gone without having done so: it crashed, or was
+    ended by force, and the image of a patient may lie there. Returns them.
+
+    Folders of other computers, of processes that live and of other users are left alone.
+    """
+    from .child import alive
+
+    computer = _owner().rsplit("-", 2)[0] + "-"
+    removed = []
+    for folder in Path(temporary_folder()).glob(f"{computer}*"):
+        pid = folder.name[len(computer) :].split("-")[0]
+        if not pid.isdigit() or alive(int(pid)):
+            continue
+        with contextlib.suppress(OSError):
+            if os.name != "nt" and folder.lstat().st_uid != os.getuid():
+                continue
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            shutil.rmtree(folder)
+            removed.append(folder)
+    return removed
+
+
 class EngineProcess:
     """One run of the command line.
 
@@ -176,7 +209,8 @@ class EngineProcess:
         environment: Mapping[str, str] | None = None,
         whole: bool = False,
     ) -> None:
-        self.scratch = Path(tempfile.mkdtemp(prefix="StrokeLesionSeg-", dir=temporary_folder()))
+        remove_leftovers()
+        self.scratch = Path(tempfile.mkdtemp(prefix=_owner(), dir=temporary_folder()))
         self.arguments = list(arguments)
         self.result: dict[str, Any] | None = None
         self.document: dict[str, Any] | None = None

@@ -35,7 +35,7 @@ from ..scene.results import (
     same_parent,
     set_maps,
 )
-from ..scene.volumes import affine_from_node, exact_affine, node_by_id, voxels_from_node
+from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
 from .process import WORKERS_TURN_S, EngineProcess, Failure
 
 # What each stage takes of a run on a CPU, roughly; the bar only has to move evenly.
@@ -140,9 +140,9 @@ class SegmentationRun:
         self.fraction = 0.0
         self.results: RunResults | None = None
         self.failure: Failure | None = None
-        self._volume_id = volume_node.GetID()
-        self._name = volume_node.GetName() or self._volume_id
-        self._segmentation_id = None if segmentation_node is None else segmentation_node.GetID()
+        self._volume_node = volume_node
+        self._name = volume_node.GetName() or volume_node.GetID()
+        self._segmentation_node = segmentation_node
         self._make_process = process
         self._process: EngineProcess | None = None
         self._worker: threading.Thread | None = None
@@ -175,7 +175,7 @@ class SegmentationRun:
 
     def start(self) -> None:
         """Hand the image over; raises ``InputError`` if the node cannot be used."""
-        node = node_by_id(self._volume_id)
+        node = if_present(self._volume_node)
         judged = check_input(node)
         if not judged.usable:
             raise InputError(self._name, judged.text.rstrip("."), _("Choose another volume"))
@@ -220,7 +220,7 @@ class SegmentationRun:
                 ]
                 self.state = "adding"
             elif self.state == "adding":
-                if node_by_id(self._volume_id) is None:
+                if if_present(self._volume_node) is None:
                     self._end("cancelled")
                 else:
                     self._steps.pop(0)()
@@ -262,7 +262,7 @@ class SegmentationRun:
     def _poll_process(self) -> None:
         process = self._process
         assert process is not None
-        if node_by_id(self._volume_id) is None:  # the scene was closed meanwhile
+        if if_present(self._volume_node) is None:  # the scene was closed meanwhile
             self._end("cancelled")
             return
         for event in process.poll():
@@ -280,12 +280,12 @@ class SegmentationRun:
 
     def _add_map(self, kind: str) -> None:
         if kind in self._loaded:
-            node = node_by_id(self._volume_id)
+            node = if_present(self._volume_node)
             self._added[kind] = add_map(Volume(self._loaded[kind], self._affine), node, kind)
 
     def _add_segment(self) -> None:
-        node = node_by_id(self._volume_id)
-        segmentation: Any = node_by_id(self._segmentation_id) or find_segmentation(node)
+        node = if_present(self._volume_node)
+        segmentation: Any = if_present(self._segmentation_node) or find_segmentation(node)
         if segmentation is None or not same_parent(segmentation, node):
             # The image was moved since: its earlier segmentation stays where it is.
             segmentation = self._added["new"] = add_segmentation(node)
@@ -313,7 +313,7 @@ class SegmentationRun:
         for kind in ("probability", "spread", "new"):
             node = self._added.get(kind)
             # After the scene was closed, another node may have the ID.
-            if node is None or node_by_id(node.GetID()) is not node:
+            if if_present(node) is None:
                 continue
             for part in (node.GetDisplayNode(), node):
                 if part is not None:

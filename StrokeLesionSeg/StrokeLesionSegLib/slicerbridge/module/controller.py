@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,12 +20,12 @@ from ..engine.run import RunError, RunParameters, SegmentationRun
 from ..engine.torch_setup import torch_state
 from ..i18n import tr as _
 from ..scene.input_check import InputCheck, check_input
-from ..scene.provenance import Provenance
-from ..scene.results import find_segmentation, maps_of, show_background
+from ..scene.results import show_background
+from ..scene.scan_views import ScanViews, show_segmentation_of
 from . import panel_texts
-from .logic import newest_segment
 from .measure import LesionRow, rows_of, total_text
 from .panel_results import PanelResults
+from .panel_scan import PanelScan
 from .panel_tasks import PanelTasks
 
 _POLL_MS = 50
@@ -32,11 +33,14 @@ _POLL_MS = 50
 _BUSY_POLL_MS = 5
 _APPLY_MS = 20
 _LOOK_MS = 100
+_ARRIVE_MS = 200
+# Within this time after a start, the same button does not mean the reverse: a double-click.
+_DOUBLE_S = 0.5
 # A pause this long ends a step: until then, all changes of the sliders are one step for undo.
 _SETTLE_MS = 700
 
 
-class PanelController(PanelResults, PanelTasks):
+class PanelController(PanelScan, PanelResults, PanelTasks):
     """Drives the form ``ui`` (its widgets by name) for the parameter node of the scene."""
 
     def __init__(self, ui: Any, logic: Any, qt: Any) -> None:
@@ -51,7 +55,11 @@ class PanelController(PanelResults, PanelTasks):
         self._applied: tuple[float, float, str] | None = None
         self._step_open = self._kept_apart = self._filling = self._syncing = False
         self._apply_due = self._polls_often = False
-        self._volume_id: str | None = None
+        self._cancelled = False
+        self._started: dict[str, float] = {}
+        self.views = ScanViews()
+        self._volume: Any = None
+        self._sliders_of: tuple[Any, str] | None = None
         self._overlay_shown = ("none", 0.0)
         self._observed: list[tuple[Any, int]] = []
         self._torch, self._has_model = torch_state(), True
@@ -60,6 +68,7 @@ class PanelController(PanelResults, PanelTasks):
         self._apply = self._timer(_APPLY_MS, self._apply_sliders)
         self._settle = self._timer(_SETTLE_MS, self._close_step)
         self._look = self._timer(_LOOK_MS, self._judge)
+        self._arrive = self._timer(_ARRIVE_MS, self._on_arrival)
         self._fill_choices()
         self._connect()
         form = self.ui
@@ -68,6 +77,7 @@ class PanelController(PanelResults, PanelTasks):
             for widget in (
                 *(form.thresholdSlider, form.minimumVolumeSpinBox, form.lesionTable),
                 *(form.undoButton, form.redoButton, form.editButton, form.reportButton),
+                *(form.resultComboBox,),
                 *(form.overlayComboBox, form.overlayOpacitySlider),
             )
         ]
@@ -174,6 +184,9 @@ class PanelController(PanelResults, PanelTasks):
         ):
             button.connect("clicked(bool)", self._guarded(action))
         ui.lesionTable.connect("cellClicked(int,int)", self._guarded(self._on_row))
+        moved = self._guarded(lambda row, column, *_: self._on_row(row, column))
+        ui.lesionTable.connect("currentCellChanged(int,int,int,int)", moved)
+        ui.resultComboBox.connect("currentIndexChanged(int)", self._guarded(self._on_result))
         ui.lesionTable.connect("cellChanged(int,int)", self._guarded(self._on_tick))
         for name, (combo, _entries) in self._choices.items():
             chosen = functools.partial(self._on_choice, name)
@@ -182,11 +195,16 @@ class PanelController(PanelResults, PanelTasks):
     def shutDown(self) -> None:
         """Stop timers and processes and let go of nodes; the widget is about to go."""
         self.cancel()
-        for timer in (self._poll, self._apply, self._settle, self._look):
+        for timer in (self._poll, self._apply, self._settle, self._look, self._arrive):
             timer.stop()
         self._stop_tasks()
         self._observe(None)
         self.parameters = None
+
+    def forget(self) -> None:
+        """Let go of the nodes of a scene that closes."""
+        self.views.forget()
+        self.leaveAlone()
 
     def cancel(self) -> None:
         """End a run, if there is one; the scene stays as it is."""
@@ -203,7 +221,7 @@ class PanelController(PanelResults, PanelTasks):
         self._step_open = self._kept_apart = False
         self.parameters = parameters
         self._applied = None
-        self._volume_id = None
+        self._volume = self._sliders_of = None
         self._overlay_shown = ("none", 0.0)
         self.rows = []
         if parameters is None:
@@ -226,7 +244,9 @@ class PanelController(PanelResults, PanelTasks):
         if parameters is None or self._syncing:
             return
         node = parameters.inputVolume
-        if (node.GetID() if node else None) != self._volume_id:
+        if node is not self._volume:
+            self._close_step()
+            self._stop_applying()
             self._take_volume(keep_result=False)
         self._sync_choices()
         if self._applied != self._settings() and self._segmentation() is not None:
@@ -244,6 +264,7 @@ class PanelController(PanelResults, PanelTasks):
         if self.run is None:
             self._close_step()
             self._read_rows()
+            self._on_arrival()
         self.refresh()
 
     def leave(self) -> None:
@@ -290,56 +311,11 @@ class PanelController(PanelResults, PanelTasks):
         finally:
             self._syncing = False
 
-    def _take_volume(self, keep_result: bool) -> None:
-        node = self.parameters.inputVolume
-        self._volume_id = node.GetID() if node else None
-        self._observe(node)
-        self._input_check, self._torch = check_input(node), torch_state()
-        self._problem, self._warnings, self._kept_apart = "", (), False
-        if not keep_result:
-            found = find_segmentation(node) if node else None
-            segment_id = newest_segment(found)
-            self._set(segmentation=found if segment_id else None)
-            if segment_id:
-                segment = found.GetSegmentation().GetSegment(segment_id)
-                self._show_settings(Provenance.from_segment(segment))
-        self._read_rows()
-
-    def _show_settings(self, made: Provenance) -> None:
-        """Put the settings that made a segment into the sliders, without applying them again."""
-        self._set(
-            threshold=min(max(made.threshold, 0.05), 0.95),
-            minimumVolumeMl=min(max(made.min_volume_ml, 0.0), 100.0),
-            dropped=made.dropped,
-        )
-        self._applied = self._settings()
-
-    def _observe(self, node: Any | None) -> None:
-        import slicer
-
-        for observed, tag in self._observed:
-            observed.RemoveObserver(tag)
-        self._observed = []
-        if node is not None:
-            for event in (
-                slicer.vtkMRMLTransformableNode.TransformModifiedEvent,
-                slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent,
-            ):
-                tag = node.AddObserver(event, self._on_volume_changed)
-                self._observed.append((node, tag))
-
-    def _on_volume_changed(self, caller: Any, event: Any) -> None:
-        # Other modules may change it many times a second, and each look goes through all voxels.
-        self._look.start()
-
     def _judge(self) -> None:
         if self.parameters is not None:
             self._input_check = check_input(self.parameters.inputVolume)
+            self._fill_table(self.rows)  # the image may have moved
             self.refresh()
-
-    def _segmentation(self) -> Any | None:
-        node = self.parameters.segmentation if self.parameters is not None else None
-        return node if node is not None and newest_segment(node) else None
 
     # -- what is shown ----------------------------------------------------------------------------
 
@@ -356,15 +332,17 @@ class PanelController(PanelResults, PanelTasks):
                 self._installing_torch,
                 has_result=result,
                 kept_apart=self._kept_apart,
+                lesions=sum(row.keep for row in self.rows) if self._work is None else None,
+                cancelled=self._cancelled,
                 problem=self._problem,
                 warnings=self._warnings,
             )
         )
         ui.nextStepLabel.text = panel_texts.as_html(shown.next_step, strong=bool(self._problem))
         ui.inputCheckLabel.text = panel_texts.as_html(
-            self._input_check.text if self._volume_id else ""
+            self._input_check.text if self._volume is not None else ""
         )
-        ui.sampleButton.visible = self._volume_id is None
+        ui.sampleButton.visible = self._volume is None
         ui.segmentButton.text = shown.segment_text
         ui.segmentButton.enabled = shown.segment_enabled
         ui.segmentButton.toolTip = shown.segment_tooltip
@@ -374,19 +352,21 @@ class PanelController(PanelResults, PanelTasks):
         if self.run is not None and running:
             ui.progressBar.value = int(100 * self.run.fraction)
             ui.stageLabel.text = self.run.stage_text
-        segmentation = self._segmentation()
-        has_spread = maps_of(segmentation, newest_segment(segmentation))[1] is not None
+        self._fill_results()
+        back, forward = self.logic.steps(self.parameters.segmentation) if result else (False, False)
         for widget in (ui.thresholdSlider, ui.minimumVolumeSpinBox, ui.lesionTable, ui.editButton):
             widget.enabled = shown.result_enabled
         ui.reportButton.enabled = shown.result_enabled and self._report is None
-        for widget in (ui.undoButton, ui.redoButton, ui.overlayComboBox, ui.overlayOpacitySlider):
+        ui.undoButton.enabled = shown.result_enabled and (back or self._step_open)
+        ui.redoButton.enabled = shown.result_enabled and forward
+        for widget in (ui.resultComboBox, ui.overlayComboBox, ui.overlayOpacitySlider):
             widget.enabled = shown.result_enabled
         for widget, tip in self._tips:
             widget.toolTip = tip if shown.result_enabled else shown.result_tooltip
         if shown.result_enabled and self._report is not None:
             ui.reportButton.toolTip = _("A report is being written.")
         ui.totalLabel.text = total_text(self.rows) if result else ""
-        if result and self.parameters.overlay == "spread" and not has_spread:
+        if result and self.parameters.overlay == "spread" and not self._has_uncertainty():
             ui.totalLabel.text += _(
                 " One view has no uncertainty: choose 'Accurate' and press Segment again."
             )
@@ -405,10 +385,12 @@ class PanelController(PanelResults, PanelTasks):
 
     def _on_segment(self, *_args: Any) -> None:
         if self.run is not None and self.run.active:
-            self.run.cancel()
-            self._after_run()
+            if not self._double("run"):
+                self._cancelled = True
+                self.run.cancel()
+                self._after_run()
             return
-        self._problem, self._warnings = "", ()
+        self._problem, self._warnings, self._cancelled = "", (), False
         if not torch_state().installed:
             ready = self._install_torch()
             self._judge()  # it took minutes, in which everything but this button could be used
@@ -424,8 +406,13 @@ class PanelController(PanelResults, PanelTasks):
             self.run = None
             self._problem = str(error)
         else:
+            self._started["run"] = time.monotonic()
             self._poll.start()
         self.refresh()
+
+    def _double(self, what: str) -> bool:
+        """Whether this was started just now, so that a click is the second of a double-click."""
+        return time.monotonic() - self._started.get(what, -_DOUBLE_S) < _DOUBLE_S
 
     def _on_poll(self) -> None:
         if self.run is not None and self.run.active:
@@ -458,7 +445,8 @@ class PanelController(PanelResults, PanelTasks):
                 self._problem = str(error)
             else:
                 if self.parameters is not None:
-                    self._take_results(results)
+                    if self.logic.volume_of(results.segmentation_node) is self._volume:
+                        self._take_results(results)
                 else:
                     self._missed_result = True
         self.refresh()
@@ -470,7 +458,8 @@ class PanelController(PanelResults, PanelTasks):
         self._warnings, self._kept_apart = results.warnings, False
         self._set(segmentation=results.segmentation_node)
         self._show_settings(results.provenance)
-        show_background(self.parameters.inputVolume)
+        show_background(self._volume)
+        show_segmentation_of(self._volume, results.segmentation_node)
         self._fill_table(rows_of(results.found))
         self._show_overlay()
 

@@ -20,6 +20,7 @@ from ..i18n import tr as _
 from ..scene.probability_map import Found, ProbabilityMap, Seed
 from ..scene.provenance import Provenance
 from ..scene.results import edited, maps_of, read_segment
+from ..scene.scan_views import color_result, show_result
 from ..scene.volumes import node_by_id, volume_from_node
 from .measure import LesionRow, add_table, lesions_of_patch, measure_segment, rows_of
 from .report import Report
@@ -50,7 +51,8 @@ class BridgeLogic:
 
             raise RunError(run.failure or Failure(_("The run was cancelled."), "", ()))
         segmentation = results.segmentation_node
-        segmentation.SetAttribute(SEGMENT_ATTRIBUTE, results.segment_id)
+        color_result(segmentation, results.segment_id)
+        self.choose(segmentation, results.segment_id)
         volume_node = self.volume_of(segmentation)
         self._let_go()
         # An earlier result's undo history ends here: it belongs to another segment.
@@ -84,6 +86,16 @@ class BridgeLogic:
         finally:
             run.cancel()
         return self.accept(run).segmentation_node
+
+    def choose(self, segmentation_node: Any, segment_id: str) -> None:
+        """Let the sliders change this result from now on, and hide the others of the image.
+
+        Raises ``ValueError`` if there is no such segment.
+        """
+        if segmentation_node.GetSegmentation().GetSegment(segment_id) is None:
+            raise ValueError(f"there is no segment {segment_id}")
+        segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+        show_result(segmentation_node, segment_id)
 
     # -- results --------------------------------------------------------------------------------
 
@@ -160,6 +172,8 @@ class BridgeLogic:
         sliders = self.thresholder(segmentation_node)
         sliders.begin()
         segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
+        if sliders.kept_apart:
+            color_result(segmentation_node, sliders.segment_id)
         return sliders.kept_apart
 
     def undo(self, segmentation_node: Any, redo: bool = False) -> Provenance | None:
@@ -173,6 +187,13 @@ class BridgeLogic:
             return None
         segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
         return Provenance.from_segment(sliders.segment)
+
+    def steps(self, segmentation_node: Any) -> tuple[bool, bool]:
+        """Whether ``undo`` has a step to take back, and one to make again; cheap."""
+        kept = self._thresholders.get(segmentation_node.GetID())
+        if kept is None or kept.segmentation_node is not segmentation_node:
+            return False, False
+        return kept.can_undo, kept.can_redo
 
     def measure(self, segmentation_node: Any, segment_id: str | None = None) -> list[LesionRow]:
         """Measure a segment as it is now, edited or not, and fill the scene's table with it."""

@@ -34,6 +34,7 @@ class PanelResults:
     _apply_due: bool
     _step_open: bool
     _kept_apart: bool
+    _sliders_of: tuple[Any, str] | None
     _filling: bool
     _poll: Any
     _searching: bool = False
@@ -44,6 +45,9 @@ class PanelResults:
         raise NotImplementedError
 
     def _segmentation(self) -> Any | None:
+        raise NotImplementedError
+
+    def _result(self) -> tuple[Any, str] | None:
         raise NotImplementedError
 
     def _settings(self) -> tuple[float, float, str]:
@@ -105,7 +109,7 @@ class PanelResults:
         return self._work is not None
 
     def _fill_table(self, rows: list[LesionRow]) -> None:
-        table, qt = self.ui.lesionTable, self.qt
+        table, qt, chosen = self.ui.lesionTable, self.qt, self._chosen_seed()
         self.rows = rows
         self._filling = True
         try:
@@ -114,14 +118,33 @@ class PanelResults:
             table.setHorizontalHeaderLabels(headers)
             table.setRowCount(len(rows))
             for number, row in enumerate(rows):
-                for column, text in enumerate(panel_texts.table_cells(row)):
+                for column, text in enumerate(panel_texts.table_cells(row, self._in_scene(row))):
                     item = qt.QTableWidgetItem(text)
                     if column == 0:
                         item.setCheckState(qt.Qt.Checked if row.keep else qt.Qt.Unchecked)
                     table.setItem(number, column, item)
             table.resizeColumnsToContents()
+            seeds = [row.seed for row in rows]
+            if chosen in seeds:
+                table.setCurrentCell(seeds.index(chosen), 1)
+            else:
+                table.clearSelection()
+                table.setCurrentCell(-1, -1)
         finally:
             self._filling = False
+
+    def _chosen_seed(self) -> Any | None:
+        """By which the lesion of the current row is known again in another table."""
+        row = self.ui.lesionTable.currentRow()
+        return self.rows[row].seed if 0 <= row < len(self.rows) else None
+
+    def _in_scene(self, row: LesionRow) -> tuple[float, float, float]:
+        """The centre of a lesion where the views show it, through the image's transform."""
+        node, world = self.parameters.inputVolume, [0.0, 0.0, 0.0]
+        if node is None:
+            return row.centroid_ras_mm
+        node.TransformPointToWorld(list(row.centroid_ras_mm), world)
+        return world[0], world[1], world[2]
 
     def _show_overlay(self) -> None:
         parameters = self.parameters
@@ -144,6 +167,7 @@ class PanelResults:
         try:
             if not self._step_open:
                 self._kept_apart = self.logic.begin(node) or self._kept_apart
+                self._sliders_of = self._result()
                 self._step_open = True
                 self._apply_soon()  # the GUI gets a turn between saving and changing
                 return
@@ -218,7 +242,12 @@ class PanelResults:
         self.refresh()
 
     def _on_row(self, row: int, column: int) -> None:
-        if 0 <= row < len(self.rows) and self.parameters.inputVolume is not None:
+        """A row was clicked, or is the current one by the arrow keys: the views go there."""
+        if (
+            not self._filling
+            and 0 <= row < len(self.rows)
+            and self.parameters.inputVolume is not None
+        ):
             jump_to(self.rows[row].centroid_ras_mm, self.parameters.inputVolume)
 
     def _on_edit(self, *_args: Any) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 import contextlib
+=======
+import time
+>>>>>>> fb2f13d (The panel follows the chosen scan: its segments, sliders, table, image and places; results and scans that arrive are shown; defects of the desktop trial are mended)
 from typing import Any
 
 from ...errors import InputError
@@ -31,6 +35,7 @@ class PanelTasks:
     parameters: Any
     _choices: dict[str, tuple[Any, list[tuple[str, str]]]]
     _poll: Any
+    _started: dict[str, float]
     _problem: str
     _last_log: tuple[str, ...]
     _syncing: bool
@@ -43,6 +48,9 @@ class PanelTasks:
     _install: PolledThread[Any] | None = None
 
     def refresh(self) -> None:
+        raise NotImplementedError
+
+    def _double(self, what: str) -> bool:
         raise NotImplementedError
 
     def _segmentation(self) -> Any | None:
@@ -220,6 +228,8 @@ class PanelTasks:
 
     def _on_batch(self, *_args: Any) -> None:
         if self._batch is not None:
+            if self._double("batch"):
+                return
             self._batch.cancel()
             self._end_batch(_("Stopped. Start again to go on where it was stopped."))
             return
@@ -235,6 +245,7 @@ class PanelTasks:
         except (ValueError, OSError) as error:
             ui.batchLabel.text = panel_texts.as_html(str(error), strong=True)
             return
+        self._started["batch"] = time.monotonic()
         ui.batchButton.text = _("Cancel batch")
         ui.batchProgressBar.visible = True
         ui.batchLabel.text = _("Looking for scans...")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ class PanelState:
     installing: bool = False
     has_result: bool = False
     kept_apart: bool = False
+    lesions: int | None = None
+    cancelled: bool = False
     problem: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -78,6 +81,8 @@ def view(state: PanelState) -> PanelView:
         step = _("Press Segment. PyTorch is not installed yet: you will be asked first.")
     elif not state.has_result:
         step = _("Press Segment.")
+        if state.cancelled:
+            step = _("Cancelled; the scene is as it was. Press Segment to start again.")
         if state.input_check.doubts:
             step = _(
                 "Read the note on the image first. If it is a T1-weighted scan, press Segment."
@@ -87,13 +92,18 @@ def view(state: PanelState) -> PanelView:
             "The segment you worked on stays as it is; the sliders now change a new segment. "
             "Delete the one you do not need in the Segment Editor."
         )
+    elif state.lesions == 0:
+        step = _(
+            "No lesion at these settings. Move the threshold to the left to see what was doubtful, "
+            "or press Edit to draw one by hand."
+        )
     else:
         step = _(
             "Click a lesion to go there. Move the threshold until the outline fits, untick what "
             "is no lesion, then press Edit to correct by hand."
         )
     if state.warnings and state.has_result and not state.running:
-        step += " " + _("Note:") + " " + " ".join(state.warnings)
+        step += " " + _("Note:") + " " + as_sentences(state.warnings)
     return PanelView(
         step,
         _("Cancel") if state.running else _("Segment"),
@@ -104,6 +114,12 @@ def view(state: PanelState) -> PanelView:
         if state.running
         else ("" if state.has_result else _("Segment an image first.")),
     )
+
+
+def as_sentences(parts: Iterable[str]) -> str:
+    """``parts`` one after the other, each with a full stop."""
+    texts = (part.strip() for part in parts)
+    return " ".join(t if t[-1] in ".!?:" else f"{t}." for t in texts if t)
 
 
 def as_html(text: str, strong: bool = False) -> str:
@@ -119,9 +135,12 @@ def as_html(text: str, strong: bool = False) -> str:
 TABLE_HEADERS = (_("Keep"), _("mL"), _("Side"), _("R, A, S (mm)"), _("Mean p"))
 
 
-def table_cells(row: LesionRow) -> tuple[str, ...]:
-    """The texts of one line of the panel's table, without the tick of the first column."""
-    r, a, s = row.centroid_ras_mm
+def table_cells(row: LesionRow, world: Sequence[float] | None = None) -> tuple[str, ...]:
+    """The texts of one line of the panel's table, without the tick of the first column.
+
+    ``world``: the centre in the scene, where the views show it; by default that in the image.
+    """
+    r, a, s = row.centroid_ras_mm if world is None else world
     return (
         f"{row.number}",
         f"{row.volume_ml:.2f}",

@@ -173,6 +173,16 @@ class ThresholdEditor:
             date="",
         )
 
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is a step back."""
+        return bool(self._past) and self.segment is not None
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is a step forward."""
+        return bool(self._future) and self.segment is not None
+
     def undo(self) -> bool:
         """Back one step; False if there is none.
 

@@ -148,6 +148,13 @@ def node_by_id(node_id: str | None) -> Any | None:
     return slicer.mrmlScene.GetNodeByID(node_id) if node_id else None
 
 
+def if_present(node: Any | None) -> Any | None:
+    """The node itself if the scene still has it: another may have its ID meanwhile."""
+    import slicer
+
+    return node if node is not None and slicer.mrmlScene.IsNodePresent(node) else None
+
+
 def first_scan() -> Any | None:
     """The first image of the scene that a run could start with: no label map, none of our maps."""
     import slicer.util

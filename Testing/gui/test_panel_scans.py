@@ -1,0 +1,229 @@
+"""One story for each scan: what the panel and the views show follows the scan that is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from panel_support import Panel, result_of_a_script, simulated_once
+from StrokeLesionSegLib.slicerbridge.module import sample
+from StrokeLesionSegLib.slicerbridge.scene import results, scan_views, volumes
+
+
+def second_scan(panel: Panel) -> Any:
+    """Another head, elsewhere."""
+    t1 = simulated_once().t1
+    affine = t1.affine.copy()
+    affine[:3, 3] += (40.0, 0.0, 0.0)
+    return volumes.add_volume_node(type(t1)(t1.array[::-1].copy(), affine), "second")
+
+
+def shown(node: Any) -> bool:
+    return bool(node.GetDisplayNode().GetVisibility())
+
+
+def backgrounds(panel: Panel) -> set[Any]:
+    nodes = panel.slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    return {node.GetBackgroundVolumeID() for node in nodes}
+
+
+def choose(panel: Panel, scan: Any) -> None:
+    panel.parameters.inputVolume = scan
+    panel.measured()
+
+
+def test_each_scan_brings_its_own_back(panel: Panel) -> None:
+    """Two scans, each with a result: sliders, table, image, segments and places are its own."""
+    first, of_first = result_of_a_script(panel)
+    second, of_second = result_of_a_script(panel)
+    choose(panel, first)
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    panel.until(lambda: not panel.controller._step_open, 10)
+    rows = [row.volume_ml for row in panel.controller.rows]
+    results.jump_to(panel.controller.rows[0].centroid_ras_mm, first)
+    slices = panel.slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    places = [node.GetSliceOffset() for node in slices]
+    assert backgrounds(panel) == {first.GetID()}
+    choose(panel, second)
+    assert panel.parameters.segmentation is of_second
+    assert panel.parameters.threshold == pytest.approx(0.45)
+    assert (shown(of_first), shown(of_second)) == (False, True)
+    assert backgrounds(panel) == {second.GetID()}
+    results.jump_to((0.0, 0.0, 0.0), second)
+    choose(panel, first)
+    assert panel.parameters.segmentation is of_first
+    assert panel.parameters.threshold == pytest.approx(0.3)
+    assert [row.volume_ml for row in panel.controller.rows] == rows
+    assert (shown(of_first), shown(of_second)) == (True, False)
+    assert backgrounds(panel) == {first.GetID()}
+    assert [node.GetSliceOffset() for node in slices] == pytest.approx(places)
+
+
+def test_a_segmentation_that_somebody_drew_stays_shown(panel: Panel) -> None:
+    first, _of_first = result_of_a_script(panel)
+    drawn = panel.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by hand")
+    drawn.CreateDefaultDisplayNodes()
+    choose(panel, first)
+    choose(panel, second_scan(panel))
+    assert shown(drawn)
+
+
+def test_a_new_run_hides_the_older_result_and_the_panel_says_whose_the_sliders_are(
+    ready: Panel,
+) -> None:
+    panel = ready
+    panel.segment()
+    panel.measured()
+    node = panel.parameters.segmentation
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    panel.until(lambda: not panel.controller._step_open, 10)
+    panel.segment()
+    panel.measured()
+    (old, _), (new, _) = scan_views.results_of(node)
+    display = node.GetDisplayNode()
+    assert (display.GetSegmentVisibility(old), display.GetSegmentVisibility(new)) == (0, 1)
+    colors = [node.GetSegmentation().GetSegment(s).GetColor() for s in (old, new)]
+    assert not np.allclose(*colors)
+    combo = panel.ui.resultComboBox
+    assert combo.currentText == "Stroke lesion 2"
+    assert panel.parameters.threshold == pytest.approx(0.5)
+    combo.currentIndex = 0
+    panel.measured()
+    assert panel.parameters.threshold == pytest.approx(0.3)
+    assert panel.widget.logic.segment_id(node) == old
+    assert (display.GetSegmentVisibility(old), display.GetSegmentVisibility(new)) == (1, 0)
+    before = panel.mask().sum()
+    panel.parameters.threshold = 0.7
+    panel.applied()
+    assert panel.mask().sum() < before
+
+
+def test_a_scan_that_arrives_is_chosen_when_none_is(panel: Panel) -> None:
+    assert panel.parameters.inputVolume is None
+    first = sample.add_sample()
+    panel.until(lambda: panel.parameters.inputVolume is first, 5)
+    second_scan(panel)
+    panel.settle(0.5)
+    assert panel.parameters.inputVolume is first
+
+
+def test_a_scene_that_is_loaded_chooses_what_it_says_itself(panel: Panel, tmp_path: Path) -> None:
+    """Saved without a choice: none is made. Saved with the second scan chosen: that one."""
+    scene = panel.slicer.mrmlScene
+    first, other = sample.add_sample(), second_scan(panel)
+    for chosen in (None, other):
+        panel.parameters.inputVolume = chosen
+        file = str(tmp_path / f"{chosen is None}.mrb")
+        panel.controller.leaveAlone()
+        assert scene.WriteToMRB(file)
+    del first, other, chosen
+    for name in ("True", "False"):
+        for added in (False, True):
+            scene.Clear(0)
+            assert scene.ReadFromMRB(str(tmp_path / f"{name}.mrb"), not added)
+            panel.settle(0.5)
+            node = panel.parameters.inputVolume
+            assert (node.GetName() if node else None) == (None if name == "True" else "second")
+
+
+def test_what_a_script_segments_appears(panel: Panel) -> None:
+    """By another logic, as in the Python console; then a second run into the same segmentation."""
+    from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
+
+    scan = sample.add_sample()
+    logic = type(panel.widget.logic)()
+    fast = RunParameters(model="fluid", align="none", device="cpu", precision="float32")
+    node = logic.segment(scan, fast, timeout_s=240)
+    panel.until(lambda: panel.parameters.segmentation is node, 10)
+    panel.measured()
+    assert panel.parameters.inputVolume is scan
+    assert panel.controller.rows
+    assert logic.segment(scan, fast, timeout_s=240) is node
+    panel.until(lambda: panel.ui.resultComboBox.currentText == "Stroke lesion 2", 10)
+
+
+def test_a_scan_that_is_removed_leaves_the_panel_empty_and_usable(panel: Panel) -> None:
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    panel.slicer.mrmlScene.RemoveNode(first)
+    panel.settle(0.3)
+    assert panel.parameters.inputVolume is None
+    assert "Choose a T1-weighted" in panel.text("nextStepLabel")
+    assert panel.ui.lesionTable.rowCount == 0
+    again = sample.add_sample()
+    panel.until(lambda: panel.parameters.inputVolume is again, 5)
+
+
+# -- small things that were wrong -----------------------------------------------------------------
+
+
+def test_a_double_click_on_segment_starts_one_run(ready: Panel) -> None:
+    panel = ready
+    panel.click("segmentButton")
+    panel.click("segmentButton")
+    assert panel.controller.run is not None
+    assert panel.controller.run.active
+    panel.until(lambda: panel.controller.run is None, 240)
+    assert panel.parameters.segmentation is not None
+
+
+def test_places_in_the_table_are_those_of_the_views(panel: Panel) -> None:
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    transform = panel.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[:3, 3] = (100, -20, 7)
+    transform.SetMatrixTransformToParent(volumes.matrix_from_affine(matrix))
+    first.SetAndObserveTransformNodeID(transform.GetID())
+    panel.settle(0.4)
+    row = panel.controller.rows[0]
+    expected = np.add(row.centroid_ras_mm, (100, -20, 7))
+    said = panel.stand_in.raw(panel.ui.lesionTable).item(0, 3).text()
+    assert said == ", ".join(f"{v:.0f}" for v in expected)
+
+
+def test_rows_are_gone_through_by_arrow_keys_and_keep_their_mark(panel: Panel) -> None:
+    from PySide6 import QtCore, QtTest
+
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    table = panel.stand_in.raw(panel.ui.lesionTable)
+    table.setCurrentCell(0, 1)
+    QtTest.QTest.keyClick(table, QtCore.Qt.Key.Key_Down)
+    assert table.currentRow() == 1
+    place = panel.controller.rows[1].centroid_ras_mm
+    axial = panel.slicer.util.getNodesByClass("vtkMRMLSliceNode")[0]
+    offsets = {round(axial.GetSliceOffset(), 1)}
+    assert any(abs(v - o) < 1.0 for v in place for o in offsets)
+    seed = panel.controller.rows[1].seed
+    table.item(1, 0).setCheckState(QtCore.Qt.CheckState.Unchecked)
+    panel.applied()
+    assert panel.controller.rows[table.currentRow()].seed == seed
+
+
+def test_undo_and_redo_are_enabled_when_they_have_a_step(panel: Panel) -> None:
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    buttons = [panel.stand_in.raw(b) for b in (panel.ui.undoButton, panel.ui.redoButton)]
+    assert [b.isEnabled() for b in buttons] == [False, False]
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    panel.until(lambda: not panel.controller._step_open, 10)
+    assert [b.isEnabled() for b in buttons] == [True, False]
+    panel.click("undoButton")
+    panel.measured()
+    assert [b.isEnabled() for b in buttons] == [False, True]
+
+
+def test_without_a_lesion_nobody_is_sent_to_one(panel: Panel) -> None:
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    panel.parameters.minimumVolumeMl = 90.0
+    panel.applied()
+    assert not [row for row in panel.controller.rows if row.keep]
+    assert "Click a lesion" not in panel.text("nextStepLabel")
+    assert "No lesion at these settings" in panel.text("nextStepLabel")
