@@ -275,6 +275,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/module/threshold.py
   StrokeLesionSegLib/slicerbridge/scene/__init__.py
   StrokeLesionSegLib/slicerbridge/scene/input_check.py
+  StrokeLesionSegLib/slicerbridge/scene/look.py
   StrokeLesionSegLib/slicerbridge/scene/patch.py
   StrokeLesionSegLib/slicerbridge/scene/probability_map.py
   StrokeLesionSegLib/slicerbridge/scene/provenance.py

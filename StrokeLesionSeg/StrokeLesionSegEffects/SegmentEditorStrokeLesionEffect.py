@@ -82,7 +82,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def helpText(self):
         return "<html>" + _(
-            "Correct the segment by clicks: the model works out the rest.<br>"
+            "Correct by clicks; the model does the rest.<br>"
             '<ul style="margin: 0">'
             "<li><b>Left click:</b> this is lesion. <b>Right click</b> or <b>Ctrl + left "
             "click:</b> this is not."

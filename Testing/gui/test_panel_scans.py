@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from panel_support import Panel, result_of_a_script, simulated_once
-from StrokeLesionSegLib.slicerbridge.module import sample
-from StrokeLesionSegLib.slicerbridge.scene import results, scan_views, volumes
+from StrokeLesionSegLib.slicerbridge.module import panel_texts, sample
+from StrokeLesionSegLib.slicerbridge.scene import look, results, scan_views, volumes
 
 
 def second_scan(panel: Panel) -> Any:
@@ -227,3 +228,100 @@ def test_without_a_lesion_nobody_is_sent_to_one(panel: Panel) -> None:
     assert not [row for row in panel.controller.rows if row.keep]
     assert "Click a lesion" not in panel.text("nextStepLabel")
     assert "No lesion at these settings" in panel.text("nextStepLabel")
+
+
+# -- how it looks ---------------------------------------------------------------------------------
+
+
+def test_a_window_shows_a_part_of_the_grey_values_and_is_the_scans_own(panel: Panel) -> None:
+    first, _segmentation = result_of_a_script(panel)
+    second = second_scan(panel)
+    choose(panel, first)
+    combo, display = panel.ui.windowComboBox, first.GetDisplayNode()
+    ends = {}
+    for index, name in enumerate(("automatic", "tissue", "fluid", "whole")):
+        combo.currentIndex = index
+        panel.settle(0.05)
+        assert look.window_of(first) == name
+        ends[name] = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
+    assert ends["fluid"][1] < ends["tissue"][1] < ends["whole"][1]
+    assert ends["fluid"][0] < ends["tissue"][0]
+    choose(panel, second)
+    assert combo.currentText == "Automatic"
+    choose(panel, first)
+    assert combo.currentText == "Whole range"
+
+
+def test_the_surface_comes_and_goes_with_its_button(panel: Panel) -> None:
+    first, segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    panel.click("surfaceButton")
+    assert look.shown_in_3d(segmentation)
+    assert panel.ui.surfaceButton.checked
+    panel.click("surfaceButton")
+    assert not look.shown_in_3d(segmentation)
+    assert not panel.ui.surfaceButton.checked
+
+
+def test_an_overlay_has_its_legend(panel: Panel) -> None:
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    for value in ("probability", "none"):
+        panel.choose("overlay", value)
+        nodes = panel.slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
+        assert [n.GetVisibility() for n in nodes] == [value == "probability"]
+        assert nodes[0].GetTitleText() == "Probability"
+        assert nodes[0].GetColorNode().GetName() == "Lesion probability"
+
+
+def test_the_term_and_the_model_of_a_segment_are_told(panel: Panel) -> None:
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    assert panel.ui.colorButton.toolTip == (
+        "Colour of the segment: Infarct (SCT 55641003), by a script."
+    )
+
+
+def test_every_key_of_the_effects_is_listed(panel: Panel, repository: Path) -> None:
+    folder = repository / "StrokeLesionSeg" / "StrokeLesionSegEffects"
+    text = "".join(p.read_text(encoding="utf-8") for p in folder.glob("SegmentEditor*.py"))
+    keys = set(re.findall(r'\("(\w)", self\.on', text))
+    assert len(keys) >= 7
+    said = {
+        k.strip()
+        for _where, rows in panel_texts.KEYS
+        for key, _what in rows
+        for k in key.split(",")
+    }
+    assert keys <= said
+    assert "Lesion Review" in panel.ui.keysLabel.text
+
+
+def test_nothing_moves_below_the_text_and_the_bar(ready: Panel) -> None:
+    panel = ready
+    panel.settle(0.1)
+    table = panel.stand_in.raw(panel.ui.resultCollapsibleButton)
+    before = table.y()
+    panel.click("segmentButton")
+    panel.settle(0.3)
+    assert table.y() == before
+    panel.until(lambda: panel.controller.run is None, 240)
+    panel.settle(0.1)
+    assert table.y() == before
+    assert (
+        "It takes about"
+        in panel_texts.view(
+            panel_texts.PanelState(panel.controller._input_check, seconds=panel.controller._seconds)
+        ).next_step
+    )
+
+
+def test_where_a_file_was_written_is_shown_with_links(tmp_path: Path) -> None:
+    file = tmp_path / "a & b.html"
+    file.write_text("")
+    said = panel_texts.links_html("Report:", file)
+    assert f'href="{file.as_uri()}"' in said
+    assert f'href="{tmp_path.as_uri()}"' in said
+    assert "a &amp; b.html" in said
+    assert said.count("href") == 2
+    assert panel_texts.links_html("Results:", tmp_path).count("href") == 1

@@ -23,7 +23,7 @@ from ...images import Grid, Volume, read_scan, write_volume
 from ...operating_point import OperatingPoint
 from ..i18n import tr as _
 from ..scene.input_check import check_input
-from ..scene.probability_map import Found, ProbabilityMap
+from ..scene.probability_map import SHOWN_FROM, Found, ProbabilityMap
 from ..scene.provenance import Provenance
 from ..scene.results import (
     PROBABILITY_ROLE,
@@ -436,6 +436,8 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
     }
     if (scratch / "spread.nii").exists():
         spread = _read_map(scratch / "spread.nii", grid)
+        # Where no lesion is likely at all, two passes differ by noise: nothing to look at.
+        spread[probability < SHOWN_FROM] = 0
         if float(spread.max()) > 0:  # one view without flips has no spread
             out["spread"] = spread
     return out

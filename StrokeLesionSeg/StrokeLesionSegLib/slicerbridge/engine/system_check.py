@@ -67,6 +67,13 @@ def device_line(engine: dict[str, Any] | None) -> str:
     return "\n".join(parts)
 
 
+def expected_seconds(engine: dict[str, Any] | None) -> float | None:
+    """Time of the network for one scan, as the engine measured it; None if it did not."""
+    said = str(((engine or {}).get("inference") or {}).get("expected", ""))
+    number = said.split(" s ")[0]
+    return float(number) if number.replace(".", "", 1).isdigit() else None
+
+
 def anonymous(text: str) -> str:
     """``text`` with the home and temporary folders and the user's name in paths replaced."""
     for path, short in (

@@ -20,6 +20,7 @@ from ..engine.run import RunError, RunParameters, SegmentationRun
 from ..engine.torch_setup import torch_state
 from ..i18n import tr as _
 from ..scene.input_check import InputCheck, check_input
+from ..scene.look import WINDOWS
 from ..scene.results import show_background
 from ..scene.scan_views import ScanViews, show_segmentation_of
 from . import panel_texts
@@ -56,6 +57,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
         self._step_open = self._kept_apart = self._filling = self._syncing = False
         self._apply_due = self._polls_often = False
         self._cancelled = False
+        self._seconds: float | None = None
         self._started: dict[str, float] = {}
         self.views = ScanViews()
         self._volume: Any = None
@@ -77,12 +79,12 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
             for widget in (
                 *(form.thresholdSlider, form.minimumVolumeSpinBox, form.lesionTable),
                 *(form.undoButton, form.redoButton, form.editButton, form.reportButton),
-                *(form.resultComboBox,),
+                *(form.resultComboBox, form.surfaceButton),
                 *(form.overlayComboBox, form.overlayOpacitySlider),
             )
         ]
+        self._keep_still()
         self.ui.progressBar.visible = False
-        self.ui.stageLabel.visible = False
         self.ui.batchProgressBar.visible = False
         # No dead buttons: what the installed engine cannot do is not offered.
         self.ui.batchCollapsibleButton.visible = batch.batch_available()
@@ -137,10 +139,23 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
             ),
             "model": (self.ui.modelComboBox, self._models()),
         }
+        for text, value in WINDOWS:
+            self.ui.windowComboBox.addItem(text, value)
         for combo, entries in self._choices.values():
             combo.clear()
             for text, value in entries:
                 combo.addItem(text, value)
+
+    def _keep_still(self) -> None:
+        """Texts of a line more or less and the bar of a run do not move what is below them."""
+        ui = self.ui
+        line = ui.segmentButton.sizeHint.height() * 2 // 3
+        ui.nextStepLabel.setMinimumHeight(3 * line + 16)
+        ui.inputCheckLabel.setMinimumHeight(2 * line)
+        policy = ui.progressBar.sizePolicy
+        policy.setRetainSizeWhenHidden(True)
+        ui.progressBar.setSizePolicy(policy)
+        ui.keysLabel.text = panel_texts.keys_html()
 
     def _models(self) -> list[tuple[str, str]]:
         from ...models import list_models
@@ -175,6 +190,8 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
             (ui.redoButton, lambda *_: self._on_undo(True)),
             (ui.editButton, self._on_edit),
             (ui.reportButton, self._on_report),
+            (ui.surfaceButton, self._on_surface),
+            (ui.colorButton, self._on_color),
             (ui.installModelButton, self._on_install_model),
             (ui.installTorchButton, self._on_install_torch),
             (ui.checkDeviceButton, self._on_check),
@@ -186,6 +203,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
         ui.lesionTable.connect("cellClicked(int,int)", self._guarded(self._on_row))
         moved = self._guarded(lambda row, column, *_: self._on_row(row, column))
         ui.lesionTable.connect("currentCellChanged(int,int,int,int)", moved)
+        ui.windowComboBox.connect("currentIndexChanged(int)", self._guarded(self._on_window))
         ui.resultComboBox.connect("currentIndexChanged(int)", self._guarded(self._on_result))
         ui.lesionTable.connect("cellChanged(int,int)", self._guarded(self._on_tick))
         for name, (combo, _entries) in self._choices.items():
@@ -334,6 +352,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
                 kept_apart=self._kept_apart,
                 lesions=sum(row.keep for row in self.rows) if self._work is None else None,
                 cancelled=self._cancelled,
+                seconds=self._seconds,
                 problem=self._problem,
                 warnings=self._warnings,
             )
@@ -348,18 +367,24 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
         ui.segmentButton.toolTip = shown.segment_tooltip
         ui.inputSelector.enabled = not running
         ui.progressBar.visible = running
-        ui.stageLabel.visible = running
         if self.run is not None and running:
             ui.progressBar.value = int(100 * self.run.fraction)
-            ui.stageLabel.text = self.run.stage_text
+            ui.progressBar.format = self.run.stage_text
         self._fill_results()
+        self._show_look()
         back, forward = self.logic.steps(self.parameters.segmentation) if result else (False, False)
         for widget in (ui.thresholdSlider, ui.minimumVolumeSpinBox, ui.lesionTable, ui.editButton):
             widget.enabled = shown.result_enabled
         ui.reportButton.enabled = shown.result_enabled and self._report is None
         ui.undoButton.enabled = shown.result_enabled and (back or self._step_open)
         ui.redoButton.enabled = shown.result_enabled and forward
-        for widget in (ui.resultComboBox, ui.overlayComboBox, ui.overlayOpacitySlider):
+        for widget in (
+            ui.resultComboBox,
+            ui.overlayComboBox,
+            ui.overlayOpacitySlider,
+            ui.surfaceButton,
+            ui.colorButton,
+        ):
             widget.enabled = shown.result_enabled
         for widget, tip in self._tips:
             widget.toolTip = tip if shown.result_enabled else shown.result_tooltip
@@ -418,7 +443,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
         if self.run is not None and self.run.active:
             if self.run.poll():
                 self.ui.progressBar.value = int(100 * self.run.fraction)
-                self.ui.stageLabel.text = self.run.stage_text
+                self.ui.progressBar.format = self.run.stage_text
             else:
                 self._after_run()
         working = self._poll_work()
@@ -454,6 +479,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
             self._show_error(run.failure)
 
     def _take_results(self, results: Any) -> None:
+        self._seconds = results.seconds
         self._stop_applying()  # that was for the result before
         self._warnings, self._kept_apart = results.warnings, False
         self._set(segmentation=results.segmentation_node)

@@ -6,7 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine.torch_setup import TorchState, torch_state
+from ..i18n import tr as _
 from ..scene.input_check import InputCheck, check_input
+from ..scene.look import (
+    WINDOWS,
+    made_by,
+    set_window,
+    show_in_3d,
+    shown_in_3d,
+    term_of,
+    window_of,
+)
 from ..scene.provenance import Provenance
 from ..scene.results import find_segmentation, maps_of
 from ..scene.scan_views import ScanViews, results_of, show_segmentation_of
@@ -21,6 +31,7 @@ class PanelScan:
     """
 
     ui: Any
+    qt: Any
     logic: Any
     run: Any
     parameters: Any
@@ -195,6 +206,45 @@ class PanelScan:
         self.logic.choose(node, segment_id)
         self._take_volume(keep_result=False)
         self.refresh()
+
+    # -- how it looks -----------------------------------------------------------------------------
+
+    def _show_look(self) -> None:
+        """The widgets for window, surface and colour show what is; cheap."""
+        ui, result = self.ui, self._result()
+        ui.windowComboBox.enabled = self._volume is not None and self._input_check.usable
+        names = [value for _text, value in WINDOWS]
+        self._filling, before = True, self._filling
+        ui.windowComboBox.currentIndex = names.index(window_of(self._volume))
+        self._filling = before
+        ui.surfaceButton.checked = shown_in_3d(None if result is None else result[0])
+        ui.colorButton.toolTip = _("Segment an image first.")
+        if result is not None:
+            segment = result[0].GetSegmentation().GetSegment(result[1])
+            texts = [term_of(segment), made_by(segment)]
+            ui.colorButton.toolTip = _("Colour of the segment: {term}.").format(
+                term=", ".join(filter(None, texts))
+            )
+
+    def _on_window(self, index: int) -> None:
+        if not self._filling and self._volume is not None and 0 <= index < len(WINDOWS):
+            set_window(self._volume, WINDOWS[index][1])
+
+    def _on_surface(self, *_args: Any) -> None:
+        node = self._segmentation()
+        if node is not None:
+            show_in_3d(node, not shown_in_3d(node))
+            self.refresh()
+
+    def _on_color(self, *_args: Any) -> None:
+        result = self._result()
+        if result is None:
+            return
+        segment = result[0].GetSegmentation().GetSegment(result[1])
+        now = self.qt.QColor.fromRgbF(*segment.GetColor())
+        chosen = self.qt.QColorDialog.getColor(now)
+        if chosen.isValid():
+            segment.SetColor(chosen.redF(), chosen.greenF(), chosen.blueF())
 
     def _has_uncertainty(self) -> bool:
         result = self._result()

@@ -21,6 +21,9 @@ from . import panel_texts
 from .logic import newest_segment
 from .report import Report
 
+# A run starts Python and torch, hands the image over, aligns it and shows the result.
+_AROUND_NETWORK_S = 6.0
+
 
 class PanelTasks:
     """The part of ``PanelController`` for all but a run and its result.
@@ -36,6 +39,7 @@ class PanelTasks:
     _choices: dict[str, tuple[Any, list[tuple[str, str]]]]
     _poll: Any
     _started: dict[str, float]
+    _seconds: float | None
     _problem: str
     _last_log: tuple[str, ...]
     _syncing: bool
@@ -104,6 +108,7 @@ class PanelTasks:
             self._problem = str(error)
         else:
             self._problem = ""
+            self.ui.reportLabel.text = panel_texts.links_html(_("Report:"), path)
             self.qt.QDesktopServices.openUrl(self.qt.QUrl.fromLocalFile(str(path)))
         self.refresh()
 
@@ -213,7 +218,15 @@ class PanelTasks:
                 self._last_log,
             )
         )
-        line = system_check.device_line(facts)
+        section, line = self.ui.checkCollapsibleButton, system_check.device_line(facts)
+        if failure is None:
+            section.text = _("System check: all is well")
+            network = system_check.expected_seconds(facts)
+            if self._seconds is None and network is not None:
+                self._seconds = network + _AROUND_NETWORK_S
+        else:
+            section.text = _("System check: the engine does not work")
+            section.collapsed = False
         self.ui.deviceReasonLabel.text = panel_texts.as_html(
             line or ("" if failure is None else failure.cause)
         )
@@ -277,12 +290,18 @@ class PanelTasks:
         if not process.running:
             # With a result, some scans may have failed (exit code 3), but the batch went through.
             failure = process.failure() if process.result is None else None
-            self._end_batch(batch.result_text(process.result) if failure is None else str(failure))
+            if failure is None:
+                self._end_batch(batch.result_text(process.result), process.result)
+            else:
+                self._end_batch(str(failure))
 
-    def _end_batch(self, text: str) -> None:
+    def _end_batch(self, text: str, result: dict[str, Any] | None = None) -> None:
         if self._batch is not None:
             self._batch.close()
         self._batch = None
         self.ui.batchButton.text = _("Start batch")
         self.ui.batchProgressBar.visible = False
         self.ui.batchLabel.text = panel_texts.as_html(text)
+        if result and result.get("output"):
+            links = panel_texts.links_html(_("Results:"), str(result["output"]))
+            self.ui.batchLabel.text += "<br>" + links

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..i18n import tr as _
@@ -28,6 +29,7 @@ class PanelState:
     kept_apart: bool = False
     lesions: int | None = None
     cancelled: bool = False
+    seconds: float | None = None
     problem: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -81,6 +83,8 @@ def view(state: PanelState) -> PanelView:
         step = _("Press Segment. PyTorch is not installed yet: you will be asked first.")
     elif not state.has_result:
         step = _("Press Segment.")
+        if state.seconds is not None:
+            step += " " + _("It takes about {seconds:.0f} s here.").format(seconds=state.seconds)
         if state.cancelled:
             step = _("Cancelled; the scene is as it was. Press Segment to start again.")
         if state.input_check.doubts:
@@ -129,6 +133,58 @@ def as_html(text: str, strong: bool = False) -> str:
     escaped = html.escape(text, quote=False).replace("\n", "<br>")
     # The tag makes Qt read it as rich text; without one it would show "&amp;".
     return f"<b>{escaped}</b>" if strong else f"<span>{escaped}</span>"
+
+
+def links_html(text: str, file: str | Path) -> str:
+    """``text``, the path of a file, and links that open it and its folder."""
+    path = Path(file).absolute()
+    folder = path if path.is_dir() else path.parent
+    links = [(_("open the folder"), folder)]
+    if folder != path:
+        links.insert(0, (_("open it"), path))
+    shown = " · ".join(f'<a href="{target.as_uri()}">{said}</a>' for said, target in links)
+    return f"<span>{html.escape(text)} {html.escape(str(path))}<br>{shown}</span>"
+
+
+#: (where, [(mouse or key, what it does)]); the effects' own keys are in their helps, too.
+KEYS = (
+    (
+        _("Lesion table"),
+        (
+            (_("Up, Down"), _("go to the lesion")),
+            (_("Space"), _("leave it out, or take it back")),
+        ),
+    ),
+    (
+        _("Stroke Lesion"),
+        (
+            (_("Left click, drag"), _("this is lesion")),
+            (_("Right or Ctrl + left"), _("this is not")),
+            ("m", _("brush instead of clicks")),
+            (_("Shift + wheel, +, -"), _("size of the brush")),
+        ),
+    ),
+    (
+        _("Lesion Review"),
+        (
+            ("n, p", _("next undecided piece, piece before")),
+            ("k, x", _("keep, drop")),
+            ("s, u", _("split, take back")),
+        ),
+    ),
+    (_("Segment Editor"), ((_("Ctrl + Z, Ctrl + Y"), _("undo, redo")),)),
+)
+
+
+def keys_html() -> str:
+    """``KEYS`` as a table for a label."""
+    rows = []
+    for where, entries in KEYS:
+        rows.append(f'<tr><td colspan="2"><b>{html.escape(where)}</b></td></tr>')
+        for key, what in entries:
+            cells = f"<td>{html.escape(key)}&nbsp;&nbsp;</td><td>{html.escape(what)}</td>"
+            rows.append(f"<tr>{cells}</tr>")
+    return f"<table>{''.join(rows)}</table>"
 
 
 #: Columns of the lesion table in the panel and how a ``measure.LesionRow`` fills them.

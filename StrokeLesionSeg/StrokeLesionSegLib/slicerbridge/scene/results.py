@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...images.volume import Grid, Volume
+from .look import show_legend
 from .patch import Patch
 from .probability_map import SHOWN_FROM
 from .provenance import TAG, Provenance, get_tag
@@ -337,6 +338,9 @@ def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
     import slicer.util
 
     kind = node.GetAttribute("StrokeLesionSeg") if node is not None else None
+    for other in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if other.GetAttribute("StrokeLesionSeg"):
+            show_legend(other, other is node)
     if kind in ("probability", "spread"):
         color_node(kind)  # a scene may come without the colours
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
