@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 import contextlib
-=======
 import time
->>>>>>> fb2f13d (The panel follows the chosen scan: its segments, sliders, table, image and places; results and scans that arrive are shown; defects of the desktop trial are mended)
 from typing import Any
 
 from ...errors import InputError
