@@ -25,8 +25,8 @@ from .cluster import connected, local_workers, require_distributed, run_on, with
 from .dataset import check_out, write_description, write_group_tables, write_left_out
 from .fingerprint import unchanged
 from .index_page import INDEX_NAME, write_index, write_viewer
-from .inputs import FoundScan, find_scans
-from .ledger import DONE, FAILED, Ledger
+from .inputs import Cohort, FoundScan, find_scans
+from .ledger import DONE, FAILED, Ledger, LedgerContent, read_ledger
 from .local import run_here
 from .lock import LOCK_NAME, STALE_S, FolderLock, taken_over
 from .overlap import write_overlap
@@ -42,6 +42,9 @@ _TEMPORARY = re.compile(
     r"\.[0-9a-f]{8}\.tmp\.(group_\w+\.\w+|index\.html|dataset_description\.json|README\.md"
     r"|\.bidsignore|desc-lesions_stats\.json|study\.js|niivue\S+)"
 )
+
+# Participants and sessions in a message.
+_NAMED = 12
 
 #: Called after every scan with its record, how many are through, and how many there are.
 Progress = Callable[[Mapping[str, Any] | None, int, int], None]
@@ -66,6 +69,11 @@ class BatchOptions:
         overlap maps and a table for lesion-symptom mapping.
     pseudonyms: table of what patients are called. source_names: name the folders of DICOM scans in
         tables, ledger and sidecars.
+    participants, sessions: labels of those to work on, with or without ``sub-`` and ``ses-``; empty
+        takes all. The group's tables hold all that are done.
+    probability: write the probability maps, which are nearly all of the output.
+    group_only: do no scan, only the group's tables and pages.
+    dry_run: write nothing at all; ``planned`` of the report says what would be done.
     force: segment what the input check refuses, too, also what it refused in an earlier batch.
 
     Examples
@@ -90,6 +98,11 @@ class BatchOptions:
     spaces: tuple[str, ...] = (NATIVE,)
     pseudonyms: Path | None = None
     source_names: bool = False
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    probability: bool = True
+    group_only: bool = False
+    dry_run: bool = False
     force: bool = False
 
 
@@ -101,6 +114,7 @@ class BatchReport:
     ----------
     total: scans in the input. done: finished now. skipped: finished before.
     failed: records of those that could not be used, now or before.
+    planned: of a dry run the scans that would be done.
     places: of scans that tables call otherwise, where they lie, for the terminal only.
     left_out: why other images in the input are no scans of the cohort, by their names.
     incomplete: records of those that are done but for an optional output.
@@ -122,6 +136,7 @@ class BatchReport:
     failed: list[dict[str, Any]] = field(default_factory=list)
     incomplete: list[dict[str, Any]] = field(default_factory=list)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    planned: tuple[FoundScan, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     network_share: float | None = None
@@ -168,15 +183,18 @@ def run_batch(
     )
     run = secrets.token_hex(8)
     settings, manifest = _settings(options, out, run)
+    scans = _selected(cohort.scans, options, source)
+    if options.dry_run:
+        return _dry(scans, settings, source, options, cohort)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_input_error(error, out) from error
     with FolderLock(out, run) as lock, Ledger(out) as ledger:
         settings = replace(settings, study=_study(ledger.runs))
-        plan = _Plan(cohort.scans, settings, ledger, source, options)
+        plan = _Plan(scans, settings, ledger, source, options)
         report = BatchReport(
-            len(cohort.scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
+            len(scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
         )
         report.places = {s.relative: s.place for s in cohort.scans if s.relative != s.place}
         write_description(out, source, settings.parameters)
@@ -216,7 +234,7 @@ def run_batch(
                 write_group_tables(out, group)
                 ledger.append(_end_record(settings, report))
         # Stale after a kill between the last scan and here.
-        if ledger.page_is_stale or not (out / INDEX_NAME).is_file():
+        if options.group_only or ledger.page_is_stale or not (out / INDEX_NAME).is_file():
             if MNI_SPACE in settings.spaces:
                 report.notes += write_overlap(out, group, source)
             told = write_index(settings, manifest, group, source)
@@ -224,6 +242,49 @@ def run_batch(
             sync_folder(out)
             ledger.append({"record": "page", "run": settings.run, "time": _now()})
     return report
+
+
+def _selected(
+    scans: tuple[FoundScan, ...], options: BatchOptions, source: Path
+) -> tuple[FoundScan, ...]:
+    """The scans of the wanted participants and sessions; ``InputError`` if one is not there."""
+    for wanted, prefix, whose in (
+        (options.participants, "sub-", lambda scan: scan.entities.subject),
+        (options.sessions, "ses-", lambda scan: scan.entities.session),
+    ):
+        if not wanted:
+            continue
+        labels = [name.removeprefix(prefix) for name in wanted]
+        there = sorted({whose(scan) for scan in scans} - {""})
+        for label in labels:
+            if label not in there:
+                known = ", ".join(there[:_NAMED]) + (", ..." if len(there) > _NAMED else "")
+                raise InputError(source, f"has no {prefix}{label}", f"There are: {known or 'none'}")
+        scans = tuple(scan for scan in scans if whose(scan) in labels)
+    if not scans:
+        raise InputError(source, "holds no scan of these participants and sessions", "Ask for less")
+    return scans
+
+
+def _dry(
+    scans: tuple[FoundScan, ...],
+    settings: Settings,
+    source: Path,
+    options: BatchOptions,
+    cohort: Cohort,
+) -> BatchReport:
+    """What a batch would do; nothing is written."""
+    plan = _Plan(scans, settings, read_ledger(settings.out), source, options)
+    return BatchReport(
+        len(scans),
+        0,
+        plan.skipped,
+        plan.failed,
+        plan.incomplete,
+        cohort.left_out,
+        planned=tuple(plan.to_do),
+        places={scan.relative: scan.place for scan in scans if scan.relative != scan.place},
+    )
 
 
 def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Manifest]:
@@ -259,6 +320,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         dicom_seg=options.dicom_seg,
         report=options.report,
         spaces=options.spaces,
+        probability=options.probability,
         force=options.force,
         title=options.title,
     )
@@ -307,7 +369,7 @@ class _Plan:
         self,
         scans: tuple[FoundScan, ...],
         settings: Settings,
-        ledger: Ledger,
+        ledger: Ledger | LedgerContent,
         source: Path,
         options: BatchOptions,
     ) -> None:
@@ -338,6 +400,8 @@ class _Plan:
                     self.incomplete.append(record)
             else:
                 self.to_do.append(found)
+        if options.group_only:
+            self.to_do = []
 
 
 def _came_from(

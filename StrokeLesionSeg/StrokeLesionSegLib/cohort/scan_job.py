@@ -105,6 +105,7 @@ class Settings:
     dicom_seg: write DICOM Segmentation for scans that are DICOM.
     report: write an HTML page for every scan, with this in it; None writes none.
     spaces: those of ``spaces.SPACES`` that results are written in.
+    probability: write the probability maps.
     force: segment what the input check refuses, too.
     study: the study's identity, which its pages bear. title: of the group's page, or empty.
     version: of the program that began the batch.
@@ -120,6 +121,7 @@ class Settings:
     dicom_seg: bool = False
     report: ReportChoice | None = None
     spaces: tuple[str, ...] = (NATIVE,)
+    probability: bool = True
     force: bool = False
     study: str = ""
     title: str = ""
@@ -152,6 +154,7 @@ class Settings:
             **self.point.as_dict(),
             "dicom_seg": self.dicom_seg,
             "spaces": list(self.spaces),
+            "probability": self.probability,
             "report": None if self.report is None else self.report.identity,
         }
 
@@ -272,7 +275,11 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
             **sources,
         },
         more=(
-            (folder / f"{found.stem}_label-lesion_probseg.json", of_probability),
+            *(
+                [(folder / f"{found.stem}_label-lesion_probseg.json", of_probability)]
+                if settings.probability
+                else []
+            ),
             *_mni_sidecars(paths, uri),
         ),
         # The file or folder may be called as the patient is.
@@ -285,7 +292,7 @@ def output_paths(found: FoundScan, settings: Settings, *, dicom: bool) -> Output
     start = settings.out.joinpath(found.entities.folder, found.stem)
     paths = OutputPaths(
         mask=Path(f"{start}_label-lesion_mask.nii.gz"),
-        probability=Path(f"{start}_label-lesion_probseg.nii.gz"),
+        probability=Path(f"{start}_label-lesion_probseg.nii.gz") if settings.probability else None,
         table=Path(f"{start}_desc-lesions_stats.tsv"),
         sidecar=Path(f"{start}_label-lesion_mask.json"),
         dicom_seg=Path(f"{start}_label-lesion_seg.dcm") if dicom and settings.dicom_seg else None,
@@ -293,7 +300,8 @@ def output_paths(found: FoundScan, settings: Settings, *, dicom: bool) -> Output
     )
     if MNI_SPACE not in settings.spaces:
         return paths
-    return paths.with_mni(mni_paths(found, settings.out))
+    paths = paths.with_mni(mni_paths(found, settings.out))
+    return paths if settings.probability else replace(paths, mni_probability=None)
 
 
 def mni_paths(found: FoundScan, out: Path) -> dict[str, Path]:
@@ -389,11 +397,15 @@ def _mni_files(found: FoundScan, out: Path) -> list[Path]:
 
 
 def _remove_stale(found: FoundScan, settings: Settings, written: OutputPaths) -> None:
-    """Remove what an earlier run wrote in MNI space and this one did not."""
-    if written.mni_mask is None:
-        for file in _mni_files(found, settings.out):
-            with contextlib.suppress(OSError):
-                file.unlink(missing_ok=True)
+    """Remove what an earlier run wrote and this one did not: in MNI space, probabilities."""
+    files = _mni_files(found, settings.out) if written.mni_mask is None else []
+    if written.probability is None:
+        native = output_paths(found, replace(settings, probability=True), dicom=False).probability
+        others = (native, mni_paths(found, settings.out)["mni_probability"])
+        files += [f for path in others if path for f in (path, beside_mask(path, ".json"))]
+    for file in files:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 def remove_outputs(found: FoundScan, settings: Settings) -> None:
@@ -401,7 +413,8 @@ def remove_outputs(found: FoundScan, settings: Settings) -> None:
     folder = settings.out.joinpath(found.entities.folder)
     if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(settings.out)):
         return
-    paths = output_paths(found, settings, dicom=True).without_mni()
+    whole = replace(settings, probability=True)
+    paths = output_paths(found, whole, dicom=True).without_mni()
     files = [*paths.volumes, *(path for path, _ in paths.documents)]
     files += [
         folder / f"{found.stem}_label-lesion_probseg.json",

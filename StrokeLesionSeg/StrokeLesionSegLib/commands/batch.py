@@ -51,6 +51,32 @@ def add_parser(commands: Any) -> None:
         "input", type=path, metavar="IN", help="folder, or a list with one path a line"
     )
     parser.add_argument("output", type=path, metavar="OUT", help="folder for the results")
+    parser.add_argument(
+        "level",
+        nargs="?",
+        choices=("participant", "group"),
+        default="participant",
+        help="as BIDS Apps are called: participant does the scans and the group (default), group "
+        "only the group's tables and pages",
+    )
+    subset = parser.add_argument_group("which scans")
+    subset.add_argument(
+        *("--participant-label", "--participant_label"),
+        nargs="+",
+        default=(),
+        metavar="LABEL",
+        help="only these participants, with or without sub- (after IN and OUT)",
+    )
+    subset.add_argument(
+        *("--session-label", "--session_label"),
+        nargs="+",
+        default=(),
+        metavar="LABEL",
+        help="only these sessions, with or without ses-",
+    )
+    subset.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, and write nothing"
+    )
     again = parser.add_argument_group("what is done again")
     again.add_argument(
         "--resume",
@@ -89,6 +115,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--reports", action="store_true", help="write an HTML page for every scan too"
+    )
+    parser.add_argument(
+        "--no-probability",
+        action="store_true",
+        help="write no probability maps, which are nearly all of the output",
     )
     parser.add_argument(
         "--title",
@@ -154,6 +185,11 @@ def run(arguments: argparse.Namespace) -> int:
         spaces=arguments.space,
         pseudonyms=arguments.pseudonyms,
         source_names=arguments.source_names,
+        participants=tuple(arguments.participant_label),
+        sessions=tuple(arguments.session_label),
+        probability=not arguments.no_probability,
+        group_only=arguments.level == "group",
+        dry_run=arguments.dry_run,
         force=arguments.force,
     )
     with make_reporter(arguments.progress) as reporter:
@@ -162,8 +198,12 @@ def run(arguments: argparse.Namespace) -> int:
     out = Path(os.path.abspath(arguments.output))
     if arguments.progress == "json":
         print_json({"stage": "result", **_as_dict(report, out)})
+    elif arguments.dry_run:
+        _print_plan(report)
     else:
         _print(report, out)
+    if arguments.dry_run:
+        return 0
     return EXIT_SOME_FAILED if report.failed or report.incomplete else 0
 
 
@@ -200,6 +240,7 @@ def _as_dict(report: BatchReport, out: Path) -> dict[str, Any]:
             }
             for r in report.failed
         ],
+        "planned": [{"stem": s.stem, "place": s.place} for s in report.planned],
         "passed_over": len(report.left_out),
         "left_out": dict(report.left_out),
         "seconds": round(report.seconds, 3),
@@ -221,13 +262,27 @@ def _print(report: BatchReport, out: Path) -> None:
     for note in report.notes:
         print(_one_line(f"warning: {note}"), file=sys.stderr)
     counts = f"{report.done} done, {report.skipped} done before, {len(report.failed)} failed"
-    print(f"{report.total} scans: {counts}")
+    print(f"{report.total} scan{'s' * (report.total != 1)}: {counts}")
     if report.left_out:
         print(_left_out(report.left_out))
     if report.network_share is not None:
         print(f"the network was busy {100 * report.network_share:.0f} % of the time")
     print(f"{'results':<12}{out}")
+    print(f"{'page':<12}{(out / 'index.html').as_uri()}")
     print(f"{'time':<12}{report.seconds:.1f} s")
+
+
+def _print_plan(report: BatchReport) -> None:
+    """What would be done, a line each."""
+    for scan in report.planned:
+        print(_one_line(f"would do: {scan.stem}  {scan.place}"))
+    for name, why in report.left_out.items():
+        print(_one_line(f"left out: {name}: {why}"))
+    counts = (
+        f"{len(report.planned)} to do, {report.skipped} done before, {len(report.failed)} failed"
+    )
+    scans = f"{report.total} scan{'s' * (report.total != 1)}"
+    print(f"{scans}: {counts} before; nothing was written")
 
 
 def _named(report: BatchReport, record: Mapping[str, Any]) -> str:

@@ -28,6 +28,25 @@ _TITLES = {
 }
 
 
+# Stages whose steps people count.
+_COUNTED = {"scans", "prepare", "score", "simulate"}
+
+
+def duration(seconds: float) -> str:
+    """A time in words of two or three letters.
+
+    Examples
+    --------
+    >>> duration(9), duration(150), duration(7300)
+    ('9 s', '2 min 30 s', '2 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def print_json(record: dict[str, Any]) -> None:
     """One object on one line of stdout, flushed, so that a program that drives us sees it now."""
     sys.stdout.write(json.dumps(record, allow_nan=False, default=str) + "\n")
@@ -63,6 +82,7 @@ class PlainBar(Reporter):
         self._stream = stream
         self._drawn = 0.0
         self._length = 0
+        self._stage, self._began, self._first = "", 0.0, 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -71,10 +91,22 @@ class PlainBar(Reporter):
         self._drawn = now
         filled = self._WIDTH * done // max(total, 1)
         bar = "#" * filled + "." * (self._WIDTH - filled)
-        line = f"{_TITLES.get(stage, stage):<24} {bar} {done}/{total}"
+        line = (
+            f"{_TITLES.get(stage, stage):<24} {bar} {done}/{total}{self._left(stage, done, total)}"
+        )
         self._stream.write("\r" + line.ljust(self._length))
         self._stream.flush()
         self._length = len(line)
+
+    def _left(self, stage: str, done: int, total: int) -> str:
+        """The time that is left, of what comes one after the other, such as scans."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._began, self._first = stage, now, done
+        through = done - self._first
+        if stage not in _COUNTED or not 0 < through < total - self._first:
+            return ""
+        return f", {duration((now - self._began) / through * (total - done))} left"
 
     def __exit__(self, *error: object) -> None:
         self._stream.write("\r" + " " * self._length + "\r")
@@ -86,16 +118,24 @@ class RichBar(Reporter):
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         self._progress = Progress(
             TextColumn("{task.description:<24}"),
             BarColumn(),
+            TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             console=Console(file=stream),
             transient=True,
         )
-        self._task = self._progress.add_task("", total=None)
+        self._task = self._progress.add_task("", total=None, count="")
         self._stage = ""
 
     def __enter__(self) -> RichBar:
@@ -111,7 +151,8 @@ class RichBar(Reporter):
             self._progress.reset(
                 self._task, description=_TITLES.get(stage, stage), total=max(total, 1)
             )
-        self._progress.update(self._task, completed=done, total=max(total, 1))
+        count = f"{done}/{total}" if stage in _COUNTED else ""
+        self._progress.update(self._task, completed=done, total=max(total, 1), count=count)
 
 
 def make_reporter(kind: str | None) -> Reporter:

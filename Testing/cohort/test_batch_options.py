@@ -1,0 +1,100 @@
+"""Parts and previews of a batch, and the call of BIDS Apps."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import cli_support
+import pytest
+from cohort_support import QUICK, batch, states
+from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.commands import progress
+from StrokeLesionSegLib.lesions import read_table
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def app(source: Path, out: Path, level: str, *arguments: str) -> int:
+    """As BIDS Apps are called: input, output, level, and then the options."""
+    return main(["batch", str(source), str(out), level, *arguments, *QUICK])
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two participants with two sessions each."""
+    for subject in ("01", "02"):
+        for session in ("1", "2"):
+            folder = tmp_path / "in" / f"sub-{subject}" / f"ses-{session}" / "anat"
+            folder.mkdir(parents=True)
+            array = cli_support.head_array(int(subject) * 2 + int(session))
+            cli_support.write_head(folder / f"sub-{subject}_ses-{session}_T1w.nii.gz", array)
+    return tmp_path / "in"
+
+
+def test_participants_and_sessions(
+    study: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert batch(study, out, "--participant-label", "02", "--session-label", "ses-1") == 0
+    assert states(out) == {"sub-02_ses-1": "done"}
+    assert app(study, out, "participant", "--participant_label", "sub-02") == 0
+    assert states(out) == {"sub-02_ses-1": "done", "sub-02_ses-2": "done"}
+    assert "1 done, 1 done before" in capsys.readouterr().out
+    # What was done before stays in the group's tables.
+    assert batch(study, out, "--participant-label", "01", "--session-label", "1") == 0
+    assert len(read_table(out / "group_scans.tsv")) == 3
+    assert batch(study, out, "--participant-label", "03") == 2
+    assert "has no sub-03. There are: 01, 02." in capsys.readouterr().err
+
+
+def test_a_dry_run_writes_nothing(
+    study: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (study / "sub-01" / "sub-01_FLAIR.nii.gz").write_bytes(b"x")
+    before = sorted(study.parent.rglob("*"))
+    assert batch(study, out, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "would do: sub-01_ses-2" in said
+    assert "left out: sub-01/sub-01_FLAIR.nii.gz: another kind of image (_FLAIR)" in said
+    assert "4 to do, 0 done before" in said
+    assert sorted(study.parent.rglob("*")) == before
+    assert batch(study, out, "--participant-label", "01") == 0
+    capsys.readouterr()
+    assert batch(study, out, "--dry-run", "--progress", "json") == 0
+    planned = json.loads(capsys.readouterr().out.splitlines()[-1])["planned"]
+    assert [scan["stem"] for scan in planned] == ["sub-02_ses-1", "sub-02_ses-2"]
+
+
+def test_without_probability(study: Path, out: Path) -> None:
+    only = ("--participant-label", "01", "--session-label", "1")
+    assert batch(study, out, *only) == 0
+    assert len(list(out.rglob("*_probseg.*"))) == 2
+    assert batch(study, out, *only, "--no-probability") == 0
+    assert not list(out.rglob("*_probseg.*"))
+    assert list(out.rglob("*_label-lesion_mask.nii.gz"))
+
+
+def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert batch(study, out, "--participant-label", "01") == 0
+    assert (out / "index.html").as_uri() in capsys.readouterr().out
+    for name in ("index.html", "group_scans.tsv"):
+        (out / name).unlink()
+    assert app(study, out, "group") == 0
+    assert len(read_table(out / "group_scans.tsv")) == 2
+    assert (out / "index.html").is_file()
+    assert set(states(out)) == {"sub-01_ses-1", "sub-01_ses-2"}
+
+
+def test_the_bar_counts_and_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    stream = io.StringIO()
+    with progress.PlainBar(stream) as bar:
+        bar("scans", 2, 10)  # two were done before
+        now[0] += 30
+        bar("scans", 4, 10)
+        assert stream.getvalue().endswith("4/10, 1 min 30 s left")
+        now[0] += 30
+        bar("network", 1, 3)
+        assert "left" not in stream.getvalue().split("\r")[-1]
