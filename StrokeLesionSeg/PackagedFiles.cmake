@@ -79,9 +79,12 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/formats/compressed.py
   StrokeLesionSegLib/images/formats/dicom.py
   StrokeLesionSegLib/images/formats/dicom_choice.py
+  StrokeLesionSegLib/images/formats/dicom_contours.py
   StrokeLesionSegLib/images/formats/dicom_pixels.py
+  StrokeLesionSegLib/images/formats/dicom_rtstruct.py
   StrokeLesionSegLib/images/formats/dicom_seg.py
   StrokeLesionSegLib/images/formats/dicom_series.py
+  StrokeLesionSegLib/images/formats/dicom_sr.py
   StrokeLesionSegLib/images/formats/dicom_text.py
   StrokeLesionSegLib/images/formats/foreign.py
   StrokeLesionSegLib/images/formats/itk_formats.py
@@ -219,6 +222,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/operating_point.py
   StrokeLesionSegLib/outputs.py
   StrokeLesionSegLib/pipeline/__init__.py
+  StrokeLesionSegLib/pipeline/dicom_objects.py
   StrokeLesionSegLib/pipeline/documents.py
   StrokeLesionSegLib/pipeline/images.py
   StrokeLesionSegLib/pipeline/result.py

@@ -177,9 +177,48 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert not (tmp_path / "scan_lesion.nii.gz").exists()
 
 
+@pytest.mark.usefixtures("home")
+def test_report_and_contours_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All three objects; where the series can carry no contours, the others and one line."""
+    folder = cli_support.write_dicom_series(tmp_path / "in" / "t1", uid=UID)
+    kinds = {"seg": "SEG", "sr": "SR", "rtstruct": "RTSTRUCT"}
+    options = [f"--dicom-{kind}" for kind in kinds]
+    assert support.batch(tmp_path / "in", tmp_path / "out", *options) == 0
+    for kind, modality in kinds.items():
+        (file,) = (tmp_path / "out").rglob(f"*_label-lesion_{kind}.dcm")
+        dataset = pydicom.dcmread(file)
+        assert dataset.Modality == modality
+        assert dataset.PatientID == "0"
+        assert "_" + file.name.split("_", 1)[1] in str(support.records(tmp_path / "out"))
+    rows = support.read_table(next((tmp_path / "out").rglob("*_stats.tsv")))
+    volume = sum(float(row["volume_ml"]) for row in rows)
+    report = pydicom.dcmread(next((tmp_path / "out").rglob("*_sr.dcm")))
+    assert volume > 0
+    assert f"{volume:.2f}" in str(report)
+
+    for file in folder.iterdir():
+        source = pydicom.dcmread(file)
+        del source.FrameOfReferenceUID
+        source.save_as(file)
+    capsys.readouterr()
+    mask, rt, sr = tmp_path / "m.nii.gz", tmp_path / "rt.dcm", tmp_path / "sr.dcm"
+    arguments = ["segment", str(folder), "-o", str(mask), "--dicom-rtstruct", str(rt)]
+    assert main([*arguments, "--dicom-sr", str(sr), *support.QUICK]) == 3
+    told = [line for line in capsys.readouterr().err.splitlines() if "rt.dcm" in line]
+    assert len(told) == 1
+    assert "no frame of reference" in told[0]
+    assert mask.exists()
+    assert sr.exists()
+    assert not rt.exists()
+
+
 def test_without_highdicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from StrokeLesionSegLib.images.formats import dicom_seg
 
     monkeypatch.setattr(dicom_seg.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install highdicom"):
         dicom_seg.require_highdicom()
+    with pytest.raises(InputError, match="--dicom-sr"):
+        dicom_seg.require_highdicom("--dicom-sr")

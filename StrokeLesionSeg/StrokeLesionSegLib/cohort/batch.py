@@ -62,7 +62,8 @@ class BatchOptions:
     workers: processes on this machine; more than one needs dask.distributed.
     scheduler: address of a Dask scheduler, whose workers see the same paths; goes before workers.
     worker_timeout: seconds that a scheduler may have no workers.
-    dicom_seg: write DICOM Segmentation for scans that are DICOM; needs highdicom.
+    dicom_seg, dicom_sr: write DICOM Segmentation, a report of the volumes for scans that are DICOM;
+        need highdicom. dicom_rtstruct: write contours for them.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
     title: of the group's page; empty takes the name of the BIDS data set.
     spaces: those of ``spaces.SPACES`` that results are written in; with MNI space the group gets
@@ -93,6 +94,8 @@ class BatchOptions:
     scheduler: str | None = None
     worker_timeout: float = 1800.0
     dicom_seg: bool = False
+    dicom_sr: bool = False
+    dicom_rtstruct: bool = False
     report: ReportChoice | None = None
     title: str = ""
     spaces: tuple[str, ...] = (NATIVE,)
@@ -297,10 +300,11 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
 
     if not _is_local(options):
         require_distributed()
-    if options.dicom_seg:
-        from ..images.formats.dicom_seg import require_highdicom
+    for wanted, option in ((options.dicom_seg, "--dicom-seg"), (options.dicom_sr, "--dicom-sr")):
+        if wanted:
+            from ..images.formats.dicom_seg import require_highdicom
 
-        require_highdicom()
+            require_highdicom(option)
     if options.report is not None:
         report_options(options.report)
     directory = find_model(options.model)
@@ -318,6 +322,8 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         options=chosen,
         point=options.point.resolve(manifest.operating_point(chosen.views)),
         dicom_seg=options.dicom_seg,
+        dicom_sr=options.dicom_sr,
+        dicom_rtstruct=options.dicom_rtstruct,
         report=options.report,
         spaces=options.spaces,
         probability=options.probability,

@@ -102,7 +102,8 @@ class Settings:
     out: absolute path of the output folder. run: the batch's identity, as in its lock.
     model: name or directory of the model. manifest: its name, version and sha256.
     options: with the views filled in. point: the operating point.
-    dicom_seg: write DICOM Segmentation for scans that are DICOM.
+    dicom_seg, dicom_sr, dicom_rtstruct: write DICOM Segmentation, report, contours for scans that
+        are DICOM.
     report: write an HTML page for every scan, with this in it; None writes none.
     spaces: those of ``spaces.SPACES`` that results are written in.
     probability: write the probability maps.
@@ -119,6 +120,8 @@ class Settings:
     options: SegmentOptions
     point: OperatingPoint
     dicom_seg: bool = False
+    dicom_sr: bool = False
+    dicom_rtstruct: bool = False
     report: ReportChoice | None = None
     spaces: tuple[str, ...] = (NATIVE,)
     probability: bool = True
@@ -153,6 +156,8 @@ class Settings:
             **kept,
             **self.point.as_dict(),
             "dicom_seg": self.dicom_seg,
+            "dicom_sr": self.dicom_sr,
+            "dicom_rtstruct": self.dicom_rtstruct,
             "spaces": list(self.spaces),
             "probability": self.probability,
             "report": None if self.report is None else self.report.identity,
@@ -220,10 +225,10 @@ def finish(
     _remove_stale(found, settings, result.paths)
     summary, timings = result.lesion_map.summary, result.timings
     written = result.paths
-    missing = set(paths.in_mni) - set(written.in_mni)
+    missing = {*paths.in_mni, *paths.in_dicom} - {*written.in_mni, *written.in_dicom}
     missing |= {beside_mask(path, ".json") for path in missing}
-    for wish, file in ((paths.dicom_seg, written.dicom_seg), (paths.report, written.report)):
-        missing |= {wish} if wish is not None and file is None else set()
+    if paths.report is not None and written.report is None:
+        missing.add(paths.report)
     alignment = result.prediction.alignment
     return {
         **_record(found, settings, DONE, timings["total"]),
@@ -290,12 +295,18 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
 def output_paths(found: FoundScan, settings: Settings, *, dicom: bool) -> OutputPaths:
     """The names of a scan's results."""
     start = settings.out.joinpath(found.entities.folder, found.stem)
+
+    def in_dicom(kind: str) -> Path | None:
+        return Path(f"{start}_label-lesion_{kind}.dcm") if dicom else None
+
     paths = OutputPaths(
         mask=Path(f"{start}_label-lesion_mask.nii.gz"),
         probability=Path(f"{start}_label-lesion_probseg.nii.gz") if settings.probability else None,
         table=Path(f"{start}_desc-lesions_stats.tsv"),
         sidecar=Path(f"{start}_label-lesion_mask.json"),
-        dicom_seg=Path(f"{start}_label-lesion_seg.dcm") if dicom and settings.dicom_seg else None,
+        dicom_seg=in_dicom("seg") if settings.dicom_seg else None,
+        dicom_sr=in_dicom("sr") if settings.dicom_sr else None,
+        dicom_rtstruct=in_dicom("rtstruct") if settings.dicom_rtstruct else None,
         report=None if settings.report is None else Path(f"{start}_desc-lesions_report.html"),
     )
     if MNI_SPACE not in settings.spaces:
@@ -418,7 +429,7 @@ def remove_outputs(found: FoundScan, settings: Settings) -> None:
     files = [*paths.volumes, *(path for path, _ in paths.documents)]
     files += [
         folder / f"{found.stem}_label-lesion_probseg.json",
-        folder / f"{found.stem}_label-lesion_seg.dcm",
+        *(folder / f"{found.stem}_label-lesion_{kind}.dcm" for kind in ("seg", "sr", "rtstruct")),
         folder / f"{found.stem}_desc-lesions_report.html",
         *_mni_files(found, settings.out),
     ]

@@ -114,6 +114,16 @@ def add_parser(commands: Any) -> None:
         help="write the masks of DICOM scans as DICOM Segmentation too",
     )
     parser.add_argument(
+        "--dicom-sr",
+        action="store_true",
+        help="write the volumes of DICOM scans as DICOM Structured Report too",
+    )
+    parser.add_argument(
+        "--dicom-rtstruct",
+        action="store_true",
+        help="write the contours of DICOM scans as DICOM RT Structure Set too",
+    )
+    parser.add_argument(
         "--reports", action="store_true", help="write an HTML page for every scan too"
     )
     parser.add_argument(
@@ -180,6 +190,8 @@ def run(arguments: argparse.Namespace) -> int:
         scheduler=arguments.scheduler,
         worker_timeout=60 * arguments.worker_timeout,
         dicom_seg=arguments.dicom_seg,
+        dicom_sr=arguments.dicom_sr,
+        dicom_rtstruct=arguments.dicom_rtstruct,
         report=pages,
         title=arguments.title,
         spaces=arguments.space,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,18 @@ def add_parser(commands: Any) -> None:
         help="write the mask as DICOM Segmentation (.dcm) too; the input has to be DICOM",
     )
     outputs.add_argument(
+        "--dicom-sr",
+        type=path,
+        metavar="FILE",
+        help="write the volumes as DICOM Structured Report (.dcm) too; the input has to be DICOM",
+    )
+    outputs.add_argument(
+        "--dicom-rtstruct",
+        type=path,
+        metavar="FILE",
+        help="write the contours as DICOM RT Structure Set (.dcm) too; the input has to be DICOM",
+    )
+    outputs.add_argument(
         "--report",
         type=path,
         metavar="DIR",
@@ -116,6 +129,12 @@ def run(arguments: argparse.Namespace) -> int:
         report = report_options(arguments)
     elif arguments.atlas is not None or arguments.atlas_labels is not None:
         raise InputError("--atlas", "is for the report, and none is asked for", "Add --report DIR")
+    told: list[str] = []
+
+    def notice(text: str) -> None:
+        told.append(text)
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
     options = segment_options(arguments)
     if arguments.progress != "json":
         announce(arguments.model, options)
@@ -132,12 +151,12 @@ def run(arguments: argparse.Namespace) -> int:
             overwrite=arguments.overwrite,
             force=arguments.force,
             progress=reporter,
-            notice=lambda text: print(f"warning: {text}", file=sys.stderr, flush=True),
+            notice=notice,
         )
     if arguments.progress == "json":
         print_json({"stage": "result", **result.as_dict()})
     else:
-        print_result(result)
+        print_result(result, told)
     return EXIT_SOME_FAILED if result.not_written else 0
 
 
@@ -162,6 +181,8 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
         arguments.table or beside_mask(mask, ".tsv"),
         arguments.sidecar or beside_mask(mask, ".json"),
         arguments.dicom_seg,
+        arguments.dicom_sr,
+        arguments.dicom_rtstruct,
     )
     if arguments.report is not None:
         from ..report import report_path
@@ -177,10 +198,11 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
     return paths
 
 
-def print_result(result: SegmentResult) -> None:
-    """For people: warnings on stderr, then the lesions, the files and the time."""
+def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
+    """For people: warnings on stderr but those ``told``, then lesions, files and the time."""
     for warning in result.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        if warning not in told:
+            print(f"warning: {warning}", file=sys.stderr)
     lesions = result.lesion_map.lesions
     if lesions:
         rows = [
@@ -212,6 +234,8 @@ def print_result(result: SegmentResult) -> None:
         ("sidecar", result.paths.sidecar),
         ("report", result.paths.report),
         ("DICOM SEG", result.paths.dicom_seg),
+        ("DICOM SR", result.paths.dicom_sr),
+        ("DICOM RT", result.paths.dicom_rtstruct),
         ("MNI mask", result.paths.mni_mask),
         ("MNI prob.", result.paths.mni_probability),
         ("transform", result.paths.mni_transform),

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import __version__
 from ..errors import InputError
 from ..outputs import OutputSet, os_input_error
 from ..spaces import MNI_SPACE
 from .result import OutputPaths
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
 
     from ..images import Scan
     from ..inference import Prediction
     from ..lesions import LesionMap
-    from ..models import LoadedModel
 
 
 def write_volumes(
@@ -70,19 +66,6 @@ def write_volumes(
             raise InputError(path, error.cause, error.remedy) from error
         except OSError as error:
             raise os_input_error(error, path) from error
-
-
-def write_seg(path: Path, scan: Scan, lesion_map: LesionMap, model: LoadedModel) -> tuple[str, ...]:
-    """Write the mask as DICOM Segmentation; returns warnings about the source's headers.
-
-    Raises ``InputError`` if the source's headers do not suffice, ``OSError``.
-    """
-    from ..images.formats.dicom_seg import write_dicom_seg
-
-    manifest = model.manifest
-    algorithm = (f"StrokeLesionSeg {__version__}, {manifest.name}", manifest.version)
-    notes = write_dicom_seg(path, lesion_map.mask, scan, algorithm)
-    return tuple(f"DICOM SEG: {note}" for note in notes)
 
 
 def write_in_mni(

@@ -52,6 +52,7 @@ class OutputPaths:
     table: tab-separated, one row per lesion.
     sidecar: JSON with all parameters, versions, checksums and timings.
     dicom_seg: the mask as DICOM Segmentation; the input has to be DICOM.
+    dicom_sr, dicom_rtstruct: volumes as a DICOM report, contours as an RT Structure Set; likewise.
     report: one HTML page for people.
     mni_mask, mni_probability: the same in MNI152NLin2009aSym, on the template's 1 mm grid.
     mni_transform: the way there as an ITK transform (.h5); see ``images.write_transform``.
@@ -71,6 +72,8 @@ class OutputPaths:
     table: Path | None = None
     sidecar: Path | None = None
     dicom_seg: Path | None = None
+    dicom_sr: Path | None = None
+    dicom_rtstruct: Path | None = None
     report: Path | None = None
     mni_mask: Path | None = None
     mni_probability: Path | None = None
@@ -97,6 +100,12 @@ class OutputPaths:
         return replace(self, mni_mask=None, mni_probability=None, mni_transform=None)
 
     @property
+    def in_dicom(self) -> list[Path]:
+        """What is wanted as DICOM."""
+        names = (self.dicom_seg, self.dicom_sr, self.dicom_rtstruct)
+        return [p for p in names if p is not None]
+
+    @property
     def in_mni(self) -> list[Path]:
         """What is wanted in MNI space."""
         names = (self.mni_mask, self.mni_probability, self.mni_transform)
@@ -118,7 +127,7 @@ class OutputPaths:
         pairs = (
             (self.table, ".tsv"),
             (self.sidecar, ".json"),
-            (self.dicom_seg, ".dcm"),
+            *((path, ".dcm") for path in self.in_dicom),
             (self.report, ".html"),
             (self.mni_transform, ".h5"),
         )

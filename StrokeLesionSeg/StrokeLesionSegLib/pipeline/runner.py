@@ -17,8 +17,9 @@ from ..inference.progress import STAGES as _PREDICTION
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint
 from ..outputs import OutputSet, beside_mask, os_input_error
+from .dicom_objects import dicom_writers
 from .documents import describe, write_report
-from .images import write_in_mni, write_seg, write_volumes
+from .images import write_in_mni, write_volumes
 from .result import OutputPaths, SegmentResult
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class ScanRunner:
     ) -> SegmentResult:
         """Back to the scan's grid, find the lesions, stage all files in ``outputs``.
 
-        The caller commits. An optional output (DICOM SEG, report) that proves impossible is left
+        The caller commits. An optional output (DICOM, report) that proves impossible is left
         out and told in ``not_written``. ``began``: ``time.perf_counter()`` at the start of the run,
         for the total time; None adds up the stages, without the time that a scan waited for its
         turn.
@@ -258,9 +259,8 @@ class ScanRunner:
             kept = tuple(pair for pair in wanted.more if pair[0] not in gone)
             wanted = replace(wanted, paths=paths, more=kept)
         optional = _Optional(outputs, dict(run.impossible))
-        if (seg := paths.dicom_seg) is not None:
-            notes = optional.write(seg, lambda p: write_seg(p, run.scan, lesion_map, self.model))
-            warnings = (*warnings, *(notes or ()))
+        for path, write in dicom_writers(paths, run.scan, lesion_map, self.model):
+            warnings = (*warnings, *(optional.write(path, write) or ()))
         timings["write"] = time.perf_counter() - step
         if began is None:
             timings["total"] = sum(timings.get(name, 0.0) for name in (*STAGES, *_ALSO))
@@ -356,7 +356,7 @@ class _Optional:
         paths = result.paths
         gone: dict[str, Any] = {
             name: None
-            for name in ("dicom_seg", "report")
+            for name in ("dicom_seg", "dicom_sr", "dicom_rtstruct", "report")
             if getattr(paths, name) in self._impossible
         }
         warnings = tuple(dict.fromkeys((*result.warnings, *told)))

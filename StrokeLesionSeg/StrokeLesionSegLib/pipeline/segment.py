@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled
 from ..file_formats import split_name
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
 from ..outputs import OutputSet, default_label
 from ..spaces import MNI_SPACE, check_spaces
+from .dicom_objects import check_dicom, impossible_dicom
 from .result import OutputPaths, SegmentResult
 from .runner import ScanRunner, Wanted, not_written
 from .source import check_source
@@ -52,7 +53,7 @@ def segment_file(
     check refuses, and the sidecar says so. ``progress`` is told the stages of ``STAGES``;
     ``cancel`` is asked between steps.
 
-    An optional output (DICOM SEG, report) that proves impossible is left out: ``not_written`` of
+    An optional output (DICOM, report) that proves impossible is left out: ``not_written`` of
     the result and a warning say so, and ``notice`` is told before the network runs, where that can
     be known.
 
@@ -73,10 +74,11 @@ def segment_file(
     """
     source, began = Path(source), time.perf_counter()
     check_source(source)
-    if paths.dicom_seg is not None:
-        from ..images.formats.dicom_seg import require_highdicom
+    for path, option in ((paths.dicom_seg, "--dicom-seg"), (paths.dicom_sr, "--dicom-sr")):
+        if path is not None:
+            from ..images.formats.dicom_seg import require_highdicom
 
-        require_highdicom()
+            require_highdicom(option)
     if paths.in_mni:
         check_spaces((MNI_SPACE,), "auto" if options is None else options.align)
     timings: dict[str, float] = {}
@@ -130,15 +132,7 @@ def impossible_outputs(paths: OutputPaths, scan: Scan) -> dict[Path, str]:
     >>> impossible_outputs(OutputPaths(Path("mask.nii.gz")), scan)
     {}
     """
-    if paths.dicom_seg is None:
-        return {}
-    from ..images.formats.dicom_seg import check_dicom_seg
-
-    try:
-        check_dicom_seg(scan)
-    except InputError as error:
-        return {paths.dicom_seg: error.cause}
-    return {}
+    return impossible_dicom(paths, scan) if paths.in_dicom else {}
 
 
 def _resolved(
@@ -176,10 +170,7 @@ def _read(
     step = time.perf_counter()
     scan = read_scan(source, series=series)
     timings["read"] = time.perf_counter() - step
-    if paths.dicom_seg is not None and scan.format != "dicom":
-        raise InputError(
-            source, "is not DICOM, which DICOM SEG has to refer to", "Leave out --dicom-seg"
-        )
+    check_dicom(paths, scan)
     tell("read", 1, 1)
     return scan
 

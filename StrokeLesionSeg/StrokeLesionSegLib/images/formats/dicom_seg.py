@@ -20,23 +20,23 @@ from ... import __version__
 from ...errors import InputError
 from ...resources import resource_path
 from ..volume import Volume
-from .dicom_text import mend_header
+from .dicom_contours import source_headers
 from .scan import Scan
 
 if TYPE_CHECKING:
     import pydicom
 
 _INFARCT = "55641003"
-_BRAIN = ("12738006", "SCT", "Brain")
+BRAIN = ("12738006", "SCT", "Brain")
 # Above what scanners count to, so that the object sorts behind its source in a list of series.
 _SERIES_NUMBER = 5500
 
 
-def require_highdicom() -> None:
-    """Raise ``InputError`` if highdicom is not installed."""
+def require_highdicom(option: str = "--dicom-seg") -> None:
+    """Raise ``InputError`` if highdicom is not installed; ``option`` is what needs it."""
     if importlib.util.find_spec("highdicom") is None:
         raise InputError(
-            "--dicom-seg",
+            option,
             "the Python package highdicom is not installed",
             "Install it with: python -m pip install highdicom",
         )
@@ -95,12 +95,11 @@ def _made(
         raise InputError(
             scan.path, "is not DICOM, which DICOM SEG has to refer to", "Leave out --dicom-seg"
         )
-    notes: dict[str, None] = {}
     with warnings.catch_warnings():
         # highdicom and pydicom comment on every oddity of the source's header.
         warnings.simplefilter("ignore")
         try:
-            sources = [_header(file, notes) for file in series["files"]]
+            sources, notes = source_headers(scan)
             dataset = _segmentation(_frames(mask, series, sources), sources, series, algorithm)
         # Whatever a header makes the libraries stumble over, it is the header's fault.
         except Exception as error:
@@ -109,29 +108,7 @@ def _made(
                 f"its headers do not suffice for DICOM SEG ({error})",
                 "Leave out --dicom-seg, or export the series again with complete headers",
             ) from error
-    return dataset, list(notes)
-
-
-def _header(file: str, notes: dict[str, None]) -> pydicom.Dataset:
-    """A source's header, mended, with what research exports drop and the standard calls type 2."""
-    import pydicom
-
-    dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-    notes.update(dict.fromkeys(mend_header(dataset)))
-    for keyword in (
-        "PatientID",
-        "PatientName",
-        "PatientBirthDate",
-        "PatientSex",
-        "StudyDate",
-        "StudyTime",
-        "StudyID",
-        "AccessionNumber",
-        "ReferringPhysicianName",
-    ):
-        if keyword not in dataset:
-            setattr(dataset, keyword, "")
-    return dataset
+    return dataset, notes
 
 
 def _frames(
@@ -156,7 +133,7 @@ def _segmentation(
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    category, kind = _codes()
+    category, kind = lesion_codes()
     name, version = algorithm
     segment = hd.seg.SegmentDescription(
         segment_number=1,
@@ -167,7 +144,7 @@ def _segmentation(
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=name, version=version, family=codes.DCM.ArtificialIntelligence
         ),
-        anatomic_regions=[hd.sr.CodedConcept(*_BRAIN)],
+        anatomic_regions=[hd.sr.CodedConcept(*BRAIN)],
     )
     segmentation = hd.seg.Segmentation(
         source_images=sources,
@@ -191,7 +168,7 @@ def _segmentation(
     return segmentation
 
 
-def _codes() -> tuple[Any, ...]:
+def lesion_codes() -> tuple[Any, ...]:
     """Category and type of the segment, from the terminology that Slicer is given too."""
     from highdicom.sr import CodedConcept
 

@@ -1,0 +1,194 @@
+"""The lesions as a DICOM RT Structure Set: a region of interest for each, on the acquired planes.
+
+Written with pydicom alone. Contours are those of ``dicom_contours``.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import __version__
+from ...errors import InputError
+from .dicom_contours import (
+    image_of,
+    no_contours,
+    number_text,
+    plane_contours,
+    source_headers,
+    synced,
+)
+from .scan import Scan
+
+if TYPE_CHECKING:
+    import pydicom
+
+_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
+_STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
+# Behind the segmentation in a list of series.
+_SERIES_NUMBER = 5501
+_AMBER = [255, 176, 0]
+
+
+def write_dicom_rtstruct(
+    path: str | os.PathLike[str],
+    labels: NDArray[np.integer[Any]],
+    scan: Scan,
+    names: dict[int, str],
+    algorithm: tuple[str, str],
+) -> list[str]:
+    """Write the lesions as DICOM RTSTRUCT.
+
+    Parameters
+    ----------
+    labels: (K, J, I) on the grid of ``scan``, n in the lesion with label n.
+    scan: as it was read from DICOM; patient, study and frame of reference are taken over.
+    names: by label, what each region of interest is called; others are left out.
+    algorithm: name and version.
+
+    Returns a clause for each value of the headers that could not be taken over.
+
+    Raises ``InputError`` if the series cannot carry contours, or its headers do not suffice;
+    ``OSError`` if ``path`` cannot be written.
+    """
+    trouble = no_contours(scan)
+    if trouble:
+        raise InputError(scan.path, trouble.rstrip("."), "Leave out --dicom-rtstruct")
+    if labels.shape != scan.volume.array.shape:
+        raise ValueError(f"labels {labels.shape} are not on the grid {scan.volume.array.shape}")
+    with warnings.catch_warnings():
+        # pydicom comments on every oddity of the source's header.
+        warnings.simplefilter("ignore")
+        try:
+            headers, notes = source_headers(scan)
+            dataset = _structure_set(labels, scan, headers, names, algorithm)
+        except InputError:
+            raise
+        # Whatever a header makes the libraries stumble over, it is the header's fault.
+        except Exception as error:
+            raise InputError(
+                scan.path,
+                f"its headers do not suffice for DICOM RTSTRUCT ({error})",
+                "Leave out --dicom-rtstruct, or export the series again with complete headers",
+            ) from error
+        synced(path, dataset)
+    return notes
+
+
+def _structure_set(
+    labels: NDArray[np.integer[Any]],
+    scan: Scan,
+    headers: list[pydicom.Dataset],
+    names: dict[int, str],
+    algorithm: tuple[str, str],
+) -> pydicom.Dataset:
+    import pydicom
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    first = headers[0]
+    now = datetime.now()
+    made = Dataset()
+    made.file_meta = FileMetaDataset()
+    made.file_meta.MediaStorageSOPClassUID = pydicom.uid.UID(_STORAGE)
+    made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID
+    made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID
+    made.SpecificCharacterSet = first.SpecificCharacterSet
+    for keyword in (
+        *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+        *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"),
+        "ReferringPhysicianName",
+    ):
+        setattr(made, keyword, first.get(keyword, ""))
+    made.Modality = "RTSTRUCT"
+    made.SeriesInstanceUID = generate_uid()
+    made.SeriesNumber = _SERIES_NUMBER
+    description = scan.header["series"].get("SeriesDescription") or "T1"
+    made.SeriesDescription = f"{description} lesion contours"[:64]
+    made.InstanceNumber = 1
+    made.OperatorsName = ""
+    made.Manufacturer = "StrokeLesionSeg developers"
+    made.ManufacturerModelName = "StrokeLesionSeg"
+    made.SoftwareVersions = __version__
+    made.FrameOfReferenceUID = first.FrameOfReferenceUID
+    made.PositionReferenceIndicator = first.get("PositionReferenceIndicator", "")
+    made.StructureSetLabel = "LESION"
+    made.StructureSetName = "Chronic stroke lesions"
+    made.StructureSetDescription = f"{algorithm[0]} {algorithm[1]}; for research"[:1024]
+    made.StructureSetDate, made.StructureSetTime = f"{now:%Y%m%d}", f"{now:%H%M%S}"
+    made.ReferencedFrameOfReferenceSequence = [_references(scan, headers)]
+    made.StructureSetROISequence, made.ROIContourSequence = [], []
+    made.RTROIObservationsSequence = []
+    for number, (label, name) in enumerate(sorted(names.items()), start=1):
+        region, observation = Dataset(), Dataset()
+        region.ROINumber = observation.ReferencedROINumber = number
+        region.ReferencedFrameOfReferenceUID = first.FrameOfReferenceUID
+        region.ROIName = name[:64]
+        region.ROIGenerationAlgorithm = "AUTOMATIC"
+        observation.ObservationNumber = number
+        observation.RTROIInterpretedType = ""
+        observation.ROIInterpreter = ""
+        made.StructureSetROISequence.append(region)
+        made.RTROIObservationsSequence.append(observation)
+        made.ROIContourSequence.append(_region(labels == label, scan, headers, number))
+    made.ApprovalStatus = "UNAPPROVED"
+    return made
+
+
+def _image(scan: Scan, headers: list[pydicom.Dataset], k: int) -> pydicom.Dataset:
+    """What names the image of slice ``k``: a file, or a frame of the one file."""
+    from pydicom.dataset import Dataset
+
+    header, frame = image_of(scan, headers, k)
+    image = Dataset()
+    image.ReferencedSOPClassUID = header.SOPClassUID
+    image.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    if frame is not None:
+        image.ReferencedFrameNumber = frame
+    return image
+
+
+def _region(
+    mask: NDArray[np.bool_], scan: Scan, headers: list[pydicom.Dataset], number: int
+) -> pydicom.Dataset:
+    from pydicom.dataset import Dataset
+
+    region = Dataset()
+    region.ReferencedROINumber = number
+    region.ROIDisplayColor = _AMBER
+    region.ContourSequence = []
+    for found in plane_contours(mask, scan, headers):
+        contour = Dataset()
+        contour.ContourImageSequence = [_image(scan, headers, found.slice)]
+        contour.ContourGeometricType = "CLOSED_PLANAR"
+        contour.NumberOfContourPoints = len(found.points)
+        contour.ContourData = number_text(found.points)
+        region.ContourSequence.append(contour)
+    return region
+
+
+def _references(scan: Scan, headers: list[pydicom.Dataset]) -> pydicom.Dataset:
+    """All images of the source, under their frame of reference, study and series."""
+    from pydicom.dataset import Dataset
+
+    series = Dataset()
+    series.SeriesInstanceUID = headers[0].SeriesInstanceUID
+    series.ContourImageSequence = [_image(scan, headers, k) for k in range(len(headers))]
+    for image in series.ContourImageSequence:
+        if "ReferencedFrameNumber" in image:
+            del image.ReferencedFrameNumber
+    study = Dataset()
+    study.ReferencedSOPClassUID = _STUDY_COMPONENT
+    study.ReferencedSOPInstanceUID = headers[0].StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame = Dataset()
+    frame.FrameOfReferenceUID = headers[0].FrameOfReferenceUID
+    frame.RTReferencedStudySequence = [study]
+    return frame

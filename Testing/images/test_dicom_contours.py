@@ -1,0 +1,249 @@
+"""Contours and reports in DICOM, read back by pydicom alone and judged by dciodvfy."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import cli_support
+import numpy as np
+import pydicom
+import pytest
+from matplotlib.path import Path as Polygon
+from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import Scan, read_scan
+from StrokeLesionSegLib.images.formats.dicom_contours import no_contours, pixel_contours
+from StrokeLesionSegLib.images.formats.dicom_rtstruct import write_dicom_rtstruct
+
+UID = "1.2.826.0.1.3680043.10.511.7"
+ALGORITHM = ("StrokeLesionSeg test", "1")
+_TURN = np.deg2rad(20.0)
+# Directions of rows and columns: as they are, sagittal, and turned about two axes.
+PLANES = {
+    "axial": ([1, 0, 0], [0, 1, 0]),
+    "sagittal": ([0, 1, 0], [0, 0, -1]),
+    "oblique": (
+        [np.cos(_TURN), np.sin(_TURN) * 0.6, np.sin(_TURN) * 0.8],
+        [-np.sin(_TURN), np.cos(_TURN) * 0.6, np.cos(_TURN) * 0.8],
+    ),
+}
+
+
+def series(folder: Path, plane: str = "axial") -> Path:
+    """A series whose slices lie in ``plane``, with pixels of 1.5 by 2 mm."""
+    cli_support.write_dicom_series(folder, uid=UID)
+    rows, columns = (np.array(v, dtype=float) for v in PLANES[plane])
+    normal = np.cross(rows, columns)
+    for file in folder.iterdir():
+        data = pydicom.dcmread(file)
+        number = int(data.InstanceNumber) - 1
+        data.ImageOrientationPatient = [f"{v:.10f}" for v in (*rows, *columns)]
+        data.ImagePositionPatient = [f"{v:.8f}" for v in (-31.0, 17.0, 4.0) + 5.0 * number * normal]
+        data.PixelSpacing = [1.5, 2.0]
+        data.StudyDate, data.StudyTime, data.StudyID = "20260102", "030405", "1"
+        data.PatientBirthDate, data.PatientSex, data.AccessionNumber = "", "O", ""
+        data.save_as(file)
+    return folder
+
+
+def rough_labels(shape: tuple[int, ...]) -> np.ndarray:
+    """Two lesions: a shell with a hollow and an island in it, and specks that touch at corners."""
+    k, j, i = np.ogrid[: shape[0], : shape[1], : shape[2]]
+    away = np.sqrt((2 * (k - 5.0)) ** 2 + (j - 20.0) ** 2 + (i - 16.0) ** 2)
+    labels = np.where(((away < 11) & (away > 6)) | (away < 3), 1, 0)
+    random = np.random.default_rng(2)
+    specks = np.zeros(shape, bool)
+    specks[2:9, 34:44, 4:14] = random.random((7, 10, 10)) > 0.5
+    labels[specks & (labels == 0)] = 2
+    return labels
+
+
+def filled(dataset: pydicom.Dataset, number: int, scan: Scan) -> np.ndarray:
+    """One region as a mask, from its contours in mm, by even-odd filling with another's code."""
+    uids = scan.header["series"]["SOPInstanceUIDs"]
+    to_voxel = np.linalg.inv(np.diag([-1.0, -1, 1, 1]) @ scan.volume.affine)
+    mask = np.zeros(scan.volume.array.shape, bool)
+    j, i = np.meshgrid(*(np.arange(n) for n in mask.shape[1:]), indexing="ij")
+    centres = np.column_stack([i.ravel(), j.ravel()])
+    (region,) = [r for r in dataset.ROIContourSequence if r.ReferencedROINumber == number]
+    for contour in region.ContourSequence:
+        assert contour.ContourGeometricType == "CLOSED_PLANAR"
+        points = np.array(contour.ContourData, dtype=float).reshape(-1, 3)
+        assert len(points) == contour.NumberOfContourPoints
+        voxels = points @ to_voxel[:3, :3].T + to_voxel[:3, 3]
+        k = uids.index(contour.ContourImageSequence[0].ReferencedSOPInstanceUID)
+        # On the plane of the very image that it names.
+        assert np.abs(voxels[:, 2] - k).max() < 1e-3
+        inside = Polygon(np.vstack([voxels[:, :2], voxels[:1, :2]]), closed=True)
+        mask[k] ^= inside.contains_points(centres).reshape(mask.shape[1:])
+    return mask
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+
+
+def problems(file: Path) -> list[str]:
+    """What dciodvfy finds wrong."""
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("no DICOM validator: install Debian's package dicom3tools")
+    run = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True, check=False)
+    return [line for line in run.stderr.splitlines() if line.startswith("Error")]
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_contours_give_the_mask_back(tmp_path: Path, plane: str) -> None:
+    scan = read_scan(series(tmp_path / "t1", plane))
+    labels = rough_labels(scan.volume.array.shape)
+    file = tmp_path / "rt.dcm"
+    write_dicom_rtstruct(file, labels, scan, {1: "Läsion 1", 2: "Lesion 2"}, ALGORITHM)
+    dataset = pydicom.dcmread(file)
+    assert dataset.SOPClassUID == pydicom.uid.RTStructureSetStorage
+    assert [r.ROIName for r in dataset.StructureSetROISequence] == ["Läsion 1", "Lesion 2"]
+    for number in (1, 2):
+        assert dice(filled(dataset, number, scan), labels == number) >= 0.98
+    source = pydicom.dcmread(next((tmp_path / "t1").iterdir()))
+    for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
+        assert dataset[keyword].value == source[keyword].value
+    assert problems(file) == []
+
+
+def test_a_hole_is_cut_out_of_one_contour() -> None:
+    """A ring is one contour, which no way of filling closes; an island in it is another."""
+    mask = np.ones((9, 9), bool)
+    mask[2:7, 2:7] = False
+    mask[4, 4] = True
+    contours = pixel_contours(mask)
+    assert len(contours) == 2
+    ring = max(contours, key=len)
+    j, i = np.mgrid[:9, :9]
+    inside = Polygon(np.vstack([ring, ring[:1]]), closed=True).contains_points(
+        np.column_stack([i.ravel(), j.ravel()])
+    )
+    expected = mask.copy()
+    expected[4, 4] = False
+    np.testing.assert_array_equal(inside.reshape(9, 9), expected)
+    # The signed area leaves the hole out, so the way around it is the other one.
+    x, y = ring.T
+    area = 0.5 * abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+    assert area == expected.sum()
+
+
+def test_any_mask_survives() -> None:
+    random = np.random.default_rng(5)
+    j, i = np.mgrid[:14, :17]
+    centres = np.column_stack([i.ravel(), j.ravel()])
+    for share in (0.1, 0.4, 0.6, 0.9):
+        mask = random.random((14, 17)) < share
+        back = np.zeros_like(mask)
+        for points in pixel_contours(mask):
+            inside = Polygon(np.vstack([points, points[:1]]), closed=True)
+            back |= inside.contains_points(centres).reshape(mask.shape)
+        np.testing.assert_array_equal(back, mask)
+
+
+def test_no_lesion_is_a_set_without_regions(tmp_path: Path) -> None:
+    scan = read_scan(series(tmp_path / "t1"))
+    nothing = np.zeros(scan.volume.array.shape, int)
+    write_dicom_rtstruct(tmp_path / "rt.dcm", nothing, scan, {}, ALGORITHM)
+    assert len(pydicom.dcmread(tmp_path / "rt.dcm").StructureSetROISequence) == 0
+
+
+@pytest.mark.parametrize("plane", ["axial", "oblique"])
+def test_report(tmp_path: Path, plane: str) -> None:
+    """Volumes, codes and contours of each lesion, found by walking through the plain data set."""
+    pytest.importorskip("highdicom", reason="highdicom (extra: dicom) is not installed")
+    from StrokeLesionSegLib.images.formats.dicom_sr import write_dicom_sr
+
+    scan = read_scan(series(tmp_path / "t1", plane))
+    labels = rough_labels(scan.volume.array.shape)
+    file = tmp_path / "sr.dcm"
+    write_dicom_sr(file, labels, scan, [(1, 12.3456, "left"), (2, 0.5, "both")], ALGORITHM)
+    dataset = pydicom.dcmread(file)
+    assert dataset.Modality == "SR"
+    assert dataset.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    groups = items(dataset, "125007")
+    assert [text(group, "112039") for group in groups] == ["All lesions", "Lesion 1", "Lesion 2"]
+    for group, volume in zip(groups, (12.8456, 12.3456, 0.5), strict=True):
+        (measured,) = items(group, "118565006")
+        value = measured.MeasuredValueSequence[0]
+        assert float(value.NumericValue) == pytest.approx(volume)
+        assert value.MeasurementUnitsCodeSequence[0].CodeValue == "mL"
+        (finding,) = items(group, "121071")
+        code = finding.ConceptCodeSequence[0]
+        assert (code.CodingSchemeDesignator, code.CodeValue) == ("SCT", "55641003")
+        (site,) = items(group, "363698007")
+        assert site.ConceptCodeSequence[0].CodeValue == "12738006"
+    sides = [items(group, "272741003")[0].ConceptCodeSequence[0].CodeValue for group in groups[1:]]
+    assert sides == ["7771000", "51440002"]
+    uids = scan.header["series"]["SOPInstanceUIDs"]
+    j, i = np.mgrid[: labels.shape[1], : labels.shape[2]]
+    # In a report the corner of the first pixel is 0, 0.
+    centres = np.column_stack([i.ravel(), j.ravel()]) + 0.5
+    for number, group in enumerate(groups[1:], start=1):
+        mask = np.zeros(labels.shape, bool)
+        for region in (x for x in walk(group) if x.get("ValueType") == "SCOORD"):
+            (image,) = region.ContentSequence
+            k = uids.index(image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+            inside = Polygon(np.reshape(region.GraphicData, (-1, 2)), closed=True)
+            mask[k] |= inside.contains_points(centres).reshape(mask.shape[1:])
+        assert dice(mask, labels == number) >= 0.98
+    assert problems(file) == []
+
+
+def test_report_of_no_lesion(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="highdicom (extra: dicom) is not installed")
+    from StrokeLesionSegLib.images.formats.dicom_sr import write_dicom_sr
+
+    scan = read_scan(series(tmp_path / "t1"))
+    nothing = np.zeros(scan.volume.array.shape, int)
+    write_dicom_sr(tmp_path / "sr.dcm", nothing, scan, [], ALGORITHM)
+    (group,) = items(pydicom.dcmread(tmp_path / "sr.dcm"), "125007")
+    (measured,) = items(group, "118565006")
+    assert measured.MeasuredValueSequence[0].NumericValue == 0
+    assert problems(tmp_path / "sr.dcm") == []
+
+
+def walk(item: pydicom.Dataset) -> list[pydicom.Dataset]:
+    return [x for child in item.get("ContentSequence", []) for x in (child, *walk(child))]
+
+
+def items(item: pydicom.Dataset, code: str) -> list[pydicom.Dataset]:
+    """Everything below ``item`` whose concept has this code."""
+    return [
+        x
+        for x in walk(item)
+        if "ConceptNameCodeSequence" in x and x.ConceptNameCodeSequence[0].CodeValue == code
+    ]
+
+
+def text(item: pydicom.Dataset, code: str) -> str:
+    return str(items(item, code)[0].TextValue)
+
+
+def test_a_series_that_cannot_carry_contours(tmp_path: Path) -> None:
+    folder = series(tmp_path / "t1")
+    for file in folder.iterdir():
+        data = pydicom.dcmread(file)
+        del data.FrameOfReferenceUID
+        data.save_as(file)
+    scan = read_scan(folder)
+    assert "no frame of reference" in no_contours(scan)
+    labels = np.zeros(scan.volume.array.shape, int)
+    with pytest.raises(InputError, match="no frame of reference"):
+        write_dicom_rtstruct(tmp_path / "rt.dcm", labels, scan, {}, ALGORITHM)
+
+
+@pytest.mark.parametrize("option", ["--dicom-sr", "--dicom-rtstruct"])
+def test_input_that_is_no_dicom_is_told_before_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    scan = tmp_path / "t1.nii.gz"
+    cli_support.write_head(scan, cli_support.head_array(0))
+    assert main(["segment", str(scan), option, str(tmp_path / "x.dcm")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert len(said.splitlines()) == 1
+    assert f"is not DICOM, which DICOM {option[8:].upper()} has to refer to" in said
+    assert [f.name for f in tmp_path.iterdir()] == ["t1.nii.gz"]
