@@ -50,27 +50,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/correction/pieces.py
   StrokeLesionSegLib/correction/robot.py
   StrokeLesionSegLib/correction/session.py
-  StrokeLesionSegLib/editing/__init__.py
-  StrokeLesionSegLib/editing/background.py
-  StrokeLesionSegLib/editing/brush.py
-  StrokeLesionSegLib/editing/clicks.py
-  StrokeLesionSegLib/editing/clues.py
-  StrokeLesionSegLib/editing/guidance.py
-  StrokeLesionSegLib/editing/judge.py
-  StrokeLesionSegLib/editing/mirror.py
-  StrokeLesionSegLib/editing/native.py
-  StrokeLesionSegLib/editing/network.py
-  StrokeLesionSegLib/editing/pieces.py
-  StrokeLesionSegLib/editing/planes.py
-  StrokeLesionSegLib/editing/regions.py
-  StrokeLesionSegLib/editing/review.py
-  StrokeLesionSegLib/editing/scan.py
-  StrokeLesionSegLib/editing/session.py
-  StrokeLesionSegLib/editing/spread.py
-  StrokeLesionSegLib/editing/surroundings.py
-  StrokeLesionSegLib/editing/types.py
-  StrokeLesionSegLib/editing/visible.py
-  StrokeLesionSegLib/editing/worker.py
   StrokeLesionSegLib/errors.py
   StrokeLesionSegLib/file_formats.py
   StrokeLesionSegLib/images/__init__.py
@@ -299,14 +278,11 @@ set(MODULE_PYTHON_SCRIPTS
   )
 
 set(MODULE_PYTHON_RESOURCES
-  StrokeLesionSegLib/editing/judge.safetensors
   StrokeLesionSegEffects/Icons/LesionReview.png
   StrokeLesionSegEffects/Icons/StrokeLesion.png
   Resources/Icons/StrokeLesionSeg.png
   Resources/Icons/StrokeT1Simulated.png
   Resources/Models/MODEL_CARD.md
-  Resources/Models/stroke-t1-sim/manifest.json
-  Resources/Models/stroke-t1-sim/weights.safetensors
   Resources/Models/stroke-t1-volumetric/manifest.json
   Resources/Models/stroke-t1-volumetric/weights.safetensors
   Resources/Report/group.js

@@ -27,8 +27,8 @@ prepare_environment()
 SLOW_FILES = {
     *("test_alignment.py", "test_batch.py", "test_batch_dask.py", "test_batch_stopped.py"),
     *("test_bench.py", "test_cli.py", "test_contract.py", "test_demo.py", "test_devices.py"),
-    *("test_edit_voxels.py", "test_editing_clicks.py", "test_editing_predict.py"),
-    *("test_effects_offscreen.py", "test_experiments.py", "test_fast_path.py", "test_figures.py"),
+    *("test_edit_voxels.py", "test_effects_offscreen.py", "test_experiments.py"),
+    *("test_fast_path.py", "test_figures.py"),
     *("test_fit.py", "test_headless_scripts.py", "test_independent_simulator.py"),
     *("test_input_check.py", "test_losses_metrics.py", "test_module_scenario.py"),
     *("test_networks.py", "test_panel_offscreen.py", "test_real_patients.py", "test_real_scans.py"),
@@ -56,18 +56,3 @@ def shared_data() -> Path:
     if not (folder / "t1").is_dir():
         pytest.skip(f"no openly licensed test data in {folder}")
     return folder
-
-
-@pytest.fixture
-def silent_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clicks without what was learned from heads: for phantoms, of which that knows nothing."""
-    import numpy as np
-    from StrokeLesionSegLib.editing.clues import CLUES
-    from StrokeLesionSegLib.editing.judge import Judge
-
-    n = len(CLUES)
-    shapes = {"weight1": (2, n), "weight2": (2, 2), "weight3": (1, 2), "mean": (n,)}
-    shapes |= {"bias1": (2,), "bias2": (2,), "bias3": (1,)}
-    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-    silent = Judge(tensors | {"scale": np.ones(n, np.float32)})
-    monkeypatch.setattr(Judge, "shipped", lambda: silent)

@@ -1,6 +1,6 @@
 """Where a probability map becomes a mask: the operating point, and how one is chosen.
 
-Command line, batch, Python API, editing session, Slicer and the bench all end in
+Command line, batch, Python API, correction session, Slicer and the bench all end in
 ``OperatingPointChoice.resolve``: what a user asks for, completed by what the model recommends.
 """
 

@@ -7,11 +7,11 @@
 Every measurement is a process of its own. Results are kept in ``bench/`` and a run that was
 interrupted goes on where it ended, as long as model, volume and PyTorch are the same; ``--again``
 measures anew what ``--parts`` and ``--cases`` choose. At the end come
-``Testing/benchmarks/RESULTS.md``, ``docs/benchmark.png`` and ``docs/benchmark-growth.png``, and
-with ``--readme`` the table between the markers of README.md.
+``Testing/benchmarks/RESULTS.md`` and ``docs/benchmark.png``, and with ``--readme`` the table
+between the markers of README.md.
 
 Parts: peak (matrix products), side (the side-by-side), startup, size, stages (of ``segment``, file
-to file), growth, contended, interactive, training, cohort.
+to file), contended, clicks, training, cohort.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ REPOSITORY = HERE.parents[1]
 ENGINE = REPOSITORY / "StrokeLesionSeg"
 PEERS_PYTHON = REPOSITORY / ".venv-peers" / "bin" / "python"
 PARTS = (
-    *("peak", "size", "startup", "side", "stages", "contended", "growth"),
-    *("interactive", "training", "cohort"),
+    *("peak", "size", "startup", "side", "stages", "contended"),
+    *("clicks", "training", "cohort"),
 )
 
 
@@ -247,11 +247,8 @@ class Bench:
     def contended(self) -> dict[str, Any] | None:
         return self._script("contended.py", "--repeat", max(2, self.options.rounds))
 
-    def growth(self) -> dict[str, Any] | None:
-        return self._script("growth.py")
-
-    def interactive(self) -> dict[str, Any] | None:
-        return self._script("interactive.py")
+    def clicks(self) -> dict[str, Any] | None:
+        return self._script("clicks.py")
 
     def training(self) -> dict[str, Any] | None:
         return self._script("training.py", "--device", self.options.device)

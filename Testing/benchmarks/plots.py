@@ -1,11 +1,11 @@
-"""The two pictures of the benchmark; small files."""
+"""The picture of the benchmark; a small file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-OURS, PEER, GREY = "#0b6e99", "#b7791f", "#555555"
+OURS, PEER = "#0b6e99", "#b7791f"
 Row = dict[str, Any]
 
 
@@ -37,55 +37,6 @@ def plot_side(rows: dict[str, Row], path: Path) -> None:
     )
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(axis="x", labelsize=8)
-    save(figure, path)
-
-
-# Part of growth: horizontal axis, its name, logarithmic or not, title.
-PANELS = (
-    ("slices", "slices", "slices in the brain box", False, "network"),
-    ("voxels", "voxels", "million voxels of the scan", False, "file to file, no alignment"),
-    ("lesions", "lesions", "lesions", True, "threshold, components, measurements"),
-    ("scans", "scans", "scans in a batch", False, "batch, start-up included"),
-    ("workers", "workers", "workers", False, "batch of six scans"),
-    ("editing", "voxels", "million voxels of the scan", False, "editing, medians"),
-)
-EDITING = {"slice_ms": "slice on view", "threshold_ms": "threshold", "click_ms": "click"}
-
-
-def plot_growth(growth: dict[str, list[Row]], path: Path) -> None:
-    """Seconds (left axis) and memory (right axis, where known) by what grows."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    panels = [panel for panel in PANELS if panel[0] in growth]
-    figure, all_axes = plt.subplots(1, len(panels), figsize=(2.7 * len(panels), 2.5), squeeze=False)
-    for axes, (name, key, label, logarithmic, title) in zip(all_axes[0], panels, strict=True):
-        rows = growth[name]
-        scale = 1e-6 if key == "voxels" else 1
-        x = [row[key] * scale for row in rows]
-        if name == "editing":
-            for (what, told), style in zip(EDITING.items(), ("o-", "s--", "^:"), strict=True):
-                axes.plot(x, [row[what] for row in rows], style, markersize=3, label=told)
-            axes.legend(fontsize=7)
-        else:
-            axes.plot(x, [row["seconds"] for row in rows], "o-", color=OURS, markersize=3)
-        axes.set_ylim(bottom=0)
-        if logarithmic:
-            axes.set_xscale("log")
-        axes.set_xlabel(label, fontsize=8)
-        axes.set_ylabel("ms" if name == "editing" else "s", fontsize=8, color=OURS)
-        axes.set_title(title, fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.spines[["top"]].set_visible(False)
-        if all("peak_mb" in row for row in rows):
-            other = axes.twinx()
-            other.plot(x, [row["peak_mb"] for row in rows], "s:", color=GREY, markersize=3)
-            other.set_ylim(bottom=0)
-            other.set_ylabel("peak MB", fontsize=8, color=GREY)
-            other.tick_params(labelsize=7)
-            other.spines[["top"]].set_visible(False)
     save(figure, path)
 
 

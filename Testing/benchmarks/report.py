@@ -1,4 +1,4 @@
-"""From the results in ``bench/`` to RESULTS.md, the plots and the table in README.md."""
+"""From the results in ``bench/`` to RESULTS.md, the plot and the table in README.md."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 def write_report(bench: Path, repository: Path, *, readme: bool) -> None:
     """Write everything that can be written of what was measured."""
-    from plots import plot_growth, plot_side
+    from plots import plot_side
 
     side = summarise(read_lines(bench / "side.jsonl"))
     parts = {file.stem: json.loads(file.read_text()) for file in sorted(bench.glob("[a-z]*.json"))}
@@ -53,8 +53,6 @@ def write_report(bench: Path, repository: Path, *, readme: bool) -> None:
     docs = repository / "docs"
     if side:
         plot_side(side, docs / "benchmark.png")
-    if "growth" in parts:
-        plot_growth(parts["growth"]["result"], docs / "benchmark-growth.png")
     if readme and side:
         put_into_readme(repository / "README.md", readme_text(side, parts))
         print("put the table into README.md")

@@ -83,20 +83,6 @@ def contended_section(part: Row) -> list[str]:
     return [*table(("`segment`", "file to file, s", "network, s"), body), "", said]
 
 
-def growth_section(part: Row) -> list[str]:
-    lines = [
-        "![How time and memory grow](../../docs/benchmark-growth.png)",
-        "",
-        "Voxels, scans and workers: a single run each. Slices and lesions: medians of three. "
-        "Memory is that of all processes together.",
-    ]
-    for name, rows in part["result"].items():
-        header = list(rows[0])
-        lines += ["", f"### {name.capitalize()}", ""]
-        lines += table(header, [[row.get(key, "-") for key in header] for row in rows])
-    return lines
-
-
 def training_section(part: Row) -> list[str]:
     result = part["result"]
     rates = result["images_per_second"]
@@ -127,7 +113,7 @@ def cohort_section(part: Row) -> list[str]:
     return ["A single run.", "", *table((head, ""), rows)]
 
 
-def interactive_section(part: Row) -> list[str]:
+def clicks_section(part: Row) -> list[str]:
     result = part["result"]
     rows = [
         (
@@ -135,15 +121,13 @@ def interactive_section(part: Row) -> list[str]:
             "" if row["target_ms"] is None else f"{row['target_ms']:g}",
             f"{row['median_ms']:.1f}",
             f"{row['p95_ms']:.1f}",
+            f"{row['times_bare']:.2f}",
             row["n"],
         )
         for name, row in result["rows"].items()
     ]
-    peak = result["peak_memory_mb"]
-    lines = table(("ms", "target", "median", "95 %", "n"), rows)
-    if peak is not None:
-        lines += ["", f"Peak memory of the process: {peak:.0f} MB."]
-    return lines
+    header = ("ms", "target", "median", "95 %", "times the bare network", "n")
+    return [f"{result['what']}.".capitalize(), "", *table(header, rows)]
 
 
 SECTIONS = (
@@ -152,8 +136,7 @@ SECTIONS = (
     ("startup", "Start-up", startup_section),
     ("stages", "Where the time of `segment` goes", stages_section),
     ("contended", "Beside another program", contended_section),
-    ("growth", "How it grows", growth_section),
-    ("interactive", "Interactive latencies", interactive_section),
+    ("clicks", "Clicks", clicks_section),
     ("training", "Training throughput", training_section),
     ("cohort", "Cohort throughput", cohort_section),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from correction_support import BallAnswers, head_map, session_on
-from StrokeLesionSegLib.correction.robot import robot_corrections
+from StrokeLesionSegLib.correction.robot import largest_error, robot_corrections
 from StrokeLesionSegLib.images import Grid
 from StrokeLesionSegLib.inference.head_box import HEAD_ORIGIN_ZYX, HEAD_SHAPE
 
@@ -47,3 +47,22 @@ def test_a_hand_that_slips_stays_in_the_axial_slice() -> None:
     assert {voxel[0] for voxel in found} == {70}
     with pytest.raises(ValueError, match="truth of shape"):
         robot_corrections(session, two_balls()[1:], 1, rng=np.random.default_rng(0))
+
+
+def test_the_largest_error_is_clicked_in_its_middle() -> None:
+    wanted, marked = np.zeros((20, 20, 30), bool), np.zeros((20, 20, 30), bool)
+    wanted[2:9, 2:9, 2:9] = True  # missed, 343
+    marked[10:12, 10:12, 10:12] = True  # false, 8
+    assert largest_error(marked, wanted, (1, 1, 1)) == (5, 5, 5)
+    marked[1:19, 1:19, 15:28] = True  # false, larger
+    place = largest_error(marked, wanted, (1, 1, 1))
+    assert place is not None
+    assert marked[place]
+    assert place[2] in (20, 21, 22)
+    assert largest_error(wanted, wanted, (1, 1, 1)) is None
+
+
+def test_where_nothing_is_wrong_nothing_is_clicked() -> None:
+    session = session_on(GRID, Both(), mask=two_balls(), head=head_map(GRID))
+    assert robot_corrections(session, two_balls(), 2, rng=np.random.default_rng(0)) == [1.0] * 3
+    assert session.clicks == ()

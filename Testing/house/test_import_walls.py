@@ -48,7 +48,6 @@ MAY_IMPORT = {
     "inference": {"images", "networks", "models"},
     "sample_scan": {"images"},
     "correction": PARTS - {"networks"},
-    "editing": PARTS - {"networks"},
     "learning": {"outputs", "correction", "cohort", *PARTS},
     "report": {"outputs", "images", "lesions"},
     "input_check": {"images"},
@@ -236,8 +235,8 @@ CHEAP += [
     ".cli",
     ".commands.segment",
     ".outputs",
-    ".editing",
-    ".editing.session",
+    ".correction",
+    ".correction.session",
 ]
 
 

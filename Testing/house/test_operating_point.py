@@ -9,9 +9,7 @@ import cli_support
 import pytest
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort import BatchOptions, run_batch
-from StrokeLesionSegLib.editing import EditingSession
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.models import load_model
 from StrokeLesionSegLib.operating_point import OperatingPoint, OperatingPointChoice
@@ -145,15 +143,6 @@ def by_slicer(home, out, asked):
     return {**sidecar, "operating_point": point.as_dict()}
 
 
-def by_session(home, out, asked):
-    if asked:
-        pytest.skip("a session begins with what the model recommends")
-    scan = read_scan(home / "scans" / "case.nii.gz").volume
-    session = EditingSession.open(scan, load_model("tiny"), options=SegmentOptions(**ALIGNMENT))
-    values = (session.threshold, session.sure, session.min_volume_ml, session._min_mean)
-    return {"operating_point": OperatingPoint(*values).as_dict()}
-
-
 def by_bench(home, out, asked):
     if asked.keys() - {"threshold", "min_volume_ml"}:
         pytest.skip("the bench takes no other")
@@ -180,9 +169,7 @@ def sidecar_of(home, out, options):
     ],
     ids=["recommended", "lower", "above the second", "second off", "mean"],
 )
-@pytest.mark.parametrize(
-    "way", [by_command_line, by_batch, by_python, by_slicer, by_session, by_bench]
-)
+@pytest.mark.parametrize("way", [by_command_line, by_batch, by_python, by_slicer, by_bench])
 def test_every_way_ends_in_the_same_operating_point(
     way, asked, expected, home, tmp_path, monkeypatch
 ):

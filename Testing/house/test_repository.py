@@ -220,15 +220,13 @@ def test_files_of_slow_tests_exist() -> None:
 
 
 def classes() -> list[tuple[str, ast.ClassDef]]:
-    """All classes of engine and training with their files; ``editing`` gives way to
-    ``correction``, and ``judge`` with it."""
+    """All classes of engine and training with their files."""
     found = []
     for top in (LIB, REPOSITORY / "training" / "stroketrain"):
         for path in sorted(top.rglob("*.py")):
-            if not {"editing", "judge"} & set(path.parts):
-                name = path.relative_to(REPOSITORY).as_posix()
-                tree = ast.parse(path.read_text(encoding="utf-8"))
-                found += [(name, n) for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
+            name = path.relative_to(REPOSITORY).as_posix()
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found += [(name, n) for n in ast.walk(tree) if isinstance(n, ast.ClassDef)]
     return found
 
 

@@ -226,7 +226,7 @@ def test_the_shipped_model_from_run_to_report(
     from StrokeLesionSegLib.lesions import find_lesions
     from StrokeLesionSegLib.models import Manifest, find_model
 
-    name = "stroke-t1-sim"
+    name = "stroke-t1-volumetric"
     asks = Manifest.from_file(find_model(name)).operating_point()
     first, second = asks.thresholds
     assert 0 < first < second < 1

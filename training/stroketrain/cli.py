@@ -10,7 +10,6 @@ from StrokeLesionSegLib.errors import InputError
 
 from .commands import (
     bench,
-    clicks,
     distill,
     evaluate,
     experiments,
@@ -29,7 +28,7 @@ from .commands import (
 # In the order of the help text.
 COMMANDS = (
     simulate, prepare, distill, split, heads, pack, fit, release, experiments, figures, bench,
-    clicks, evaluate, tune, export,
+    evaluate, tune, export,
 )  # fmt: skip
 
 

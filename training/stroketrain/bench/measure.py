@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from StrokeLesionSegLib.correction import CorrectionSession, load_click_model
+from StrokeLesionSegLib.correction.robot import robot_corrections
 from StrokeLesionSegLib.images import Volume, atomic_output, brain_mask_for
 from StrokeLesionSegLib.inference import (
     SegmentOptions,
@@ -16,6 +18,7 @@ from StrokeLesionSegLib.inference import (
     make_predictor,
     run_network,
 )
+from StrokeLesionSegLib.inference.volumetric import takes_clicks
 from StrokeLesionSegLib.lesions import (
     expected_dice,
     find_lesions,
@@ -199,36 +202,25 @@ def click(
 ) -> dict[str, Any]:
     """The robot user on a scan, starting from the prediction that is kept; ``robot-<noise>.json``.
 
-    Its Dice at 0 clicks is that of the automatic mask.
+    Its Dice at 0 clicks is that of the automatic mask. The mask of a model without clicks is
+    corrected by the default model, as in the effects.
     """
     path = folder / f"robot-{noise_mm:g}mm.json"
     if path.exists():
         return read_sidecar(path)
     p, _ = load_maps(folder / f"{view}.npz")
-    name, _, flips = view.partition("+")
     started = time.perf_counter()
-    rng = np.random.default_rng((scan.case.seed, round(noise_mm * 10)))
     volume = Volume(np.array(scan.volume.array, np.float32), scan.volume.affine)
-    given: dict[str, Any] = {
-        "options": SegmentOptions(
-            views=name, tta=bool(flips), threads=threads, device="cpu" if threads else "auto"
-        ),
-        "alignment": scan.alignment,
-        "probability": p,
-    }
-    if model.manifest.kind == "volumetric":
-        from StrokeLesionSegLib.correction import CorrectionSession
-        from StrokeLesionSegLib.correction.robot import robot_corrections
-
-        corrected = CorrectionSession.open(volume, model, **given)
-        dice = robot_corrections(corrected, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
-    else:
-        from StrokeLesionSegLib.editing import EditingSession
-
-        from .robot import robot_clicks
-
-        session = EditingSession.open(volume, model, **given)
-        dice = robot_clicks(session, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
+    session = CorrectionSession.open(
+        volume,
+        model if takes_clicks(model.network) else load_click_model(),
+        alignment=scan.alignment,
+        mask=find_lesions(p, volume.affine, operating_point(model, view)).mask,
+        probability=p,
+        options=SegmentOptions(threads=threads, device="cpu" if threads else "auto"),
+    )
+    rng = np.random.default_rng((scan.case.seed, round(noise_mm * 10)))
+    dice = robot_corrections(session, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
     row = {"noise_mm": noise_mm, "dice": dice, "seconds": time.perf_counter() - started}
     write_sidecar(path, row)
     return read_sidecar(path)

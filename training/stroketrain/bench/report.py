@@ -246,7 +246,7 @@ def _robot(rows: list[Row]) -> list[str]:
     head = ("lesions above 1 mL", "clicks miss by (SD)", *(f"{n} clicks" for n in _CLICKS))
     return [
         "## Robot user",
-        "Clicks on the thickest place of the largest error, through the editing session; Dice "
+        "Clicks on the thickest place of the largest error, by the session of the effects; Dice "
         "after n clicks. 0 clicks is the automatic mask.",
         table(head, lines),
     ]
