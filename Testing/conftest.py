@@ -30,7 +30,7 @@ SLOW_FILES = {
     *("test_edit_voxels.py", "test_effects_offscreen.py", "test_experiments.py"),
     *("test_fast_path.py", "test_figures.py"),
     *("test_fit.py", "test_headless_scripts.py", "test_independent_simulator.py"),
-    *("test_input_check.py", "test_losses_metrics.py", "test_module_scenario.py"),
+    *("test_input_check.py", "test_losses_metrics.py", "test_module_scenario.py", "test_own_model.py"),
     *("test_networks.py", "test_panel_offscreen.py", "test_real_patients.py", "test_real_scans.py"),
     *("test_resume.py", "test_shipped_model.py", "test_simulated_scan.py", "test_strokes.py"),
     *("test_volumetric_release.py", "test_volumetric_training.py", "test_whole_head.py"),
