@@ -1,14 +1,16 @@
-"""The contract of a click, in random sessions with a predictor that answers at random.
+"""The contract of a click, in random sessions: with answers at random, and with the network.
 
-200 sessions; as many as STROKE_LESION_SEG_SESSIONS says, if that is set (2,000 before a release).
+200 sessions at random and 2 with the network that ships; as many as STROKE_LESION_SEG_SESSIONS and
+STROKE_LESION_SEG_NETWORK_SESSIONS say, if they are set (2,000 and 40 before a release).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
-from correction_support import RandomField, head_map, rotation, session_on
+from correction_support import AS_IT_LIES, START, RandomField, head_map, rotation, session_on
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,10 +22,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from scipy import ndimage
+from StrokeLesionSegLib.boxes import Box
 from StrokeLesionSegLib.correction import Change
-from StrokeLesionSegLib.images import Grid
+from StrokeLesionSegLib.correction.network import ClickNetwork
+from StrokeLesionSegLib.images import MNI_GRID, Grid, Volume
+from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
+from StrokeLesionSegLib.inference import SegmentOptions, before_network
+from StrokeLesionSegLib.inference.whole_head import WholeHeadPredictor
+from StrokeLesionSegLib.models import load_model
 
 SESSIONS = int(os.environ.get("STROKE_LESION_SEG_SESSIONS", "200"))
+NETWORK_SESSIONS = int(os.environ.get("STROKE_LESION_SEG_NETWORK_SESSIONS", "2"))
 SHAPE = (14, 20, 18)
 
 
@@ -61,11 +70,14 @@ class Sessions(RuleBasedStateMachine):
         rng = np.random.default_rng(seed)
         noise = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 2)
         self.mask = noise > np.quantile(noise, 1 - marked) if marked else np.zeros(SHAPE, bool)
-        self.answers = RandomField(seed, share)
+        self.answers = self.answers_for(seed, share)
         self.session = session_on(GRIDS[number], self.answers, self.mask, MAPS[number])
         self.made = self.mask.copy()
         self.clicked: dict[tuple[int, int, int], bool] = {}
         self.history: list[tuple[np.ndarray, bool, np.ndarray, dict]] = []
+
+    def answers_for(self, seed: int, share: float) -> RandomField | NetworkAnswers:
+        return RandomField(seed, share)
 
     def said(self, changes: list[tuple[int, int, int]], lesion: bool, handed: bool) -> np.ndarray:
         """Does it, checks all that holds for clicks and strokes, and returns what changed."""
@@ -178,13 +190,54 @@ class Sessions(RuleBasedStateMachine):
                     assert self.mask[voxel] == lesion, "at one voxel the later click wins"
 
 
-def test_the_contract_of_a_click_holds_in_random_sessions() -> None:
+def run_sessions(machine: type[Sessions], number: int) -> None:
     run_state_machine_as_test(
-        Sessions,
+        machine,
         settings=settings(
-            max_examples=SESSIONS,
+            max_examples=number,
             stateful_step_count=12,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_the_contract_of_a_click_holds_in_random_sessions() -> None:
+    run_sessions(Sessions, SESSIONS)
+
+
+class NetworkAnswers:
+    """The network's own answers on the template's head, in which a dark ball lies; counted."""
+
+    def __init__(self) -> None:
+        head = upsample_linear(template_head().array)
+        k, j, i = np.ogrid[tuple(slice(0, n) for n in MNI_GRID.shape)]
+        ball = (k - 78) ** 2 + (j - 112) ** 2 + (i - 112) ** 2 < 15**2
+        volume = Volume(np.where(ball, 0.25 * head, head).astype(np.float32), MNI_GRID.affine)
+        options = SegmentOptions(device="cpu", precision="float32")
+        predictor = WholeHeadPredictor(load_model(), options)
+        ready = before_network(volume, predictor, alignment=AS_IT_LIES)
+        assert tuple(ready.prepared.start) == START
+        self.network = ClickNetwork(predictor, ready.prepared)
+        self.first = self.network.head((), None)
+        self.calls: list[tuple[Box, list]] = []
+
+    def cube(self, box: Box, clicks: Sequence, previous: np.ndarray) -> np.ndarray:
+        self.calls.append((box, list(clicks)))
+        return self.network.cube(box, clicks, previous)
+
+    def head(self, clicks: Sequence, previous: np.ndarray | None):
+        if not clicks and previous is None:
+            return tuple(part.copy() for part in self.first)
+        return self.network.head(clicks, previous)
+
+
+def test_the_contract_of_a_click_holds_with_the_network() -> None:
+    answers = NetworkAnswers()
+
+    class OnTheNetwork(Sessions):
+        def answers_for(self, seed: int, share: float) -> NetworkAnswers:
+            return answers
+
+    run_sessions(OnTheNetwork, NETWORK_SESSIONS)
+    assert answers.calls
