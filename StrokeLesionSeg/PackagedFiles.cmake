@@ -43,7 +43,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/correction/brush.py
   StrokeLesionSegLib/correction/change.py
   StrokeLesionSegLib/correction/head_map.py
-  StrokeLesionSegLib/correction/merge.py
+  StrokeLesionSegLib/correction/merge_rule.py
   StrokeLesionSegLib/correction/mirror.py
   StrokeLesionSegLib/correction/model.py
   StrokeLesionSegLib/correction/network.py

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 from StrokeLesionSegLib.boxes import EMPTY, whole_box
-from StrokeLesionSegLib.correction.merge import merge, merge_around
+from StrokeLesionSegLib.correction.merge_rule import merge, merge_around
 
 NEIGHBOURS = np.ones((3, 3, 3))
 

@@ -15,7 +15,7 @@ import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node
 from editor_stand_in import Editor
 from map_session import BALL_MM, MapSession
-from StrokeLesionSegLib.correction.merge import merge
+from StrokeLesionSegLib.correction.merge_rule import merge
 from StrokeLesionSegLib.slicerbridge.editor import correct
 from StrokeLesionSegLib.slicerbridge.editor import (
     store as edit_store,

@@ -20,7 +20,7 @@ __getattr__, __dir__ = lazy_names(
         "footprint": "brush",
         "floor_of": "brush",
         "load_click_model": "model",
-        "merge": "merge",
+        "merge": "merge_rule",
         "mirrored_scan": "mirror",
     },
 )
@@ -41,7 +41,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .brush import floor_of, footprint
     from .change import Change, Click
-    from .merge import merge
+    from .merge_rule import merge
     from .mirror import mirrored_scan
     from .model import load_click_model
     from .pieces import Piece, PieceList

@@ -17,7 +17,7 @@ from ..images.volume import Grid, Volume
 from ..inference.head_box import HEAD_SHAPE, INNER_SHAPE
 from ..operating_point import OperatingPoint
 from .change import Change, Click, Voxel
-from .merge import merge_around
+from .merge_rule import merge_around
 from .network import Answers, Place, at_1_mm, cube_around, is_whole, whole_head
 
 if TYPE_CHECKING:

@@ -1,14 +1,13 @@
 """Lesion shapes: real masks (mirrored, warped, resized to a volume law) and procedural ones.
 
-Volumes follow the law of the native ATLAS R3.0 (evaluation.md): quantiles .14 / 4.3 / 136 mL at
-5, 50 and 95 percent, which a log-normal with two halves matches.
+Volumes follow the law of ATLAS R3.0; it, the radii of blobs and strings of beads are drawn as in
+``StrokeLesionSegLib.learning.strokes.shapes``.
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
+from StrokeLesionSegLib.boxes import Box
 from StrokeLesionSegLib.learning.strokes.fields import (
     chance,
     choose,
@@ -20,20 +19,18 @@ from StrokeLesionSegLib.learning.strokes.fields import (
     sample_at,
     uniform,
 )
+from StrokeLesionSegLib.learning.strokes.shapes import (
+    ball_radius,
+    beads,
+    drawn_radii,
+    volume_by_the_law,
+)
 from torch import Generator, Tensor
-
-MEDIAN_ML, LOW_ML, HIGH_ML = 4.3, 0.14, 136.0
-_Z95 = 1.6449
 
 
 def draw_volume_ml(g: Generator, low: float = 0.1, high: float = 200.0) -> float:
     """A lesion volume in mL from the ATLAS law, kept within [low, high]."""
-    while True:
-        z = torch.randn((), generator=g, device=g.device).item()
-        tail = HIGH_ML / MEDIAN_ML if z > 0 else MEDIAN_ML / LOW_ML
-        volume = MEDIAN_ML * math.exp(z / _Z95 * math.log(tail))
-        if low <= volume <= high:
-            return volume
+    return volume_by_the_law(g, low, high)
 
 
 def warp_real_mask(g: Generator, mask: Tensor, volume_ml: float) -> Tensor:
@@ -73,9 +70,6 @@ def warp_real_mask(g: Generator, mask: Tensor, volume_ml: float) -> Tensor:
     return out
 
 
-Box = tuple[slice, slice, slice]
-
-
 def blob(
     g: Generator,
     shape: tuple[int, ...],
@@ -89,10 +83,8 @@ def blob(
     ``centre`` (3,) in voxels (k, j, i). Returns the box it fills and its values in [0, 1] there, or
     None if it lies off the grid.
     """
-    ratios = torch.tensor([math.exp(uniform(g, -1, 1) * math.log(elongation)) for _ in range(3)])
-    ratios = ratios / ratios.prod() ** (1 / 3)
-    radius = (3000.0 * volume_ml / (4 * math.pi)) ** (1 / 3)
-    radii = (ratios * radius).clamp_min(0.8).to(g.device)
+    radius, radii = drawn_radii(g, volume_ml, elongation)
+    radii = radii.to(g.device)
     reach = int(radii.max().item() * 1.4) + 3
     low = [max(0, int(c) - reach) for c in centre]
     high = [min(n, int(c) + reach + 1) for n, c in zip(shape, centre, strict=True)]
@@ -129,19 +121,12 @@ def ellipsoid(
 
 def border_zone(g: Generator, shape: tuple[int, ...], centre: Tensor, volume_ml: float) -> Tensor:
     """A string of small infarcts front to back, as between two arterial territories."""
-    beads = 3 + choose(g, 4)
     out = torch.zeros(shape, device=g.device)
-    step = uniform(g, 6, 11)
-    position = centre.clone().float()
-    position[1] -= step * beads / 2
-    for _ in range(beads):
-        jitter = torch.tensor([uniform(g, -3, 3), uniform(g, -2, 2), uniform(g, -3, 3)])
-        size = volume_ml / beads * uniform(g, 0.4, 1.8)
-        bead = blob(g, shape, position + jitter, size)
+    for place, size in beads(g, centre, volume_ml):
+        bead = blob(g, shape, place, size)
         if bead is not None:
             box, part = bead
             out[box] = torch.maximum(out[box], part)
-        position[1] += step
     return out
 
 
@@ -151,7 +136,7 @@ def wedge(g: Generator, brain: Tensor, depth: Tensor, volume_ml: float) -> Tenso
     ``brain`` (K, J, I) bool; ``depth`` (K, J, I) a rough distance to the surface in voxels.
     """
     shell = torch.nonzero((depth > 1) & (depth < 5))
-    reach = (3000.0 * volume_ml / (4 * math.pi)) ** (1 / 3) * 1.25
+    reach = ball_radius(volume_ml) * 1.25
     centre = shell[choose(g, len(shell))].float()
     out = torch.zeros(brain.shape, device=g.device)
     drawn = blob(g, (*brain.shape,), centre, volume_ml * 1.9, 1.5, 0.5)

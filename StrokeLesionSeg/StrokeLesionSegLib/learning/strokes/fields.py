@@ -28,6 +28,12 @@ def choose(g: Generator, n: int) -> int:
     return int(torch.randint(n, (), generator=g, device=g.device).item())
 
 
+def size_of(t: Tensor) -> tuple[int, int, int]:
+    """The shape of a (K, J, I) tensor."""
+    k, j, i = t.shape
+    return k, j, i
+
+
 def gaussian(x: Tensor, sigma: float) -> Tensor:
     """Gaussian smoothing of a (K, J, I) tensor, zero outside; ``sigma`` in voxels.
 

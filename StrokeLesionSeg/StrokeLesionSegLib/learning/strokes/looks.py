@@ -15,7 +15,14 @@ from torch import Generator, Tensor
 
 from ...inference.head_box import HEAD_SHAPE
 from .anatomy import Anatomy, Box
-from .fields import chance, erode, gaussian, noise_field, uniform
+from .fields import (
+    chance,
+    erode,
+    gaussian,
+    noise_field,
+    size_of,
+    uniform,
+)
 from .shapes import Shape
 
 KINDS = ("cavity", "mixed", "faint", "laminar", "lacune")
@@ -96,7 +103,7 @@ def draw_lesion(
 
 def _faint(g: Generator, t: Tensor, body: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
     """Tissue that stays, thinner and darker."""
-    size = _size(t)
+    size = size_of(t)
     profile = gaussian(body, uniform(g, 0.8, 2.6))
     thin = _shrunken(g, t, uniform(g, 0, 1.6))
     thin = thin + (gaussian(thin, 1.5) - thin) * uniform(g, 0, 0.7)
@@ -128,7 +135,7 @@ def _destroyed(
     g: Generator, t: Tensor, body: Tensor, levels: Levels, kind: str
 ) -> tuple[Tensor, Tensor]:
     """Shrunken gyri, gliosis, and cavities that join sulci and ventricles."""
-    size, span = _size(t), levels.white - levels.fluid
+    size, span = size_of(t), levels.white - levels.fluid
     profile = gaussian(body, uniform(g, 0.4, 2.2) if chance(g, 0.7) else uniform(g, 0.2, 0.6))
     inner = gaussian(body, uniform(g, 2.0, 4.0))
     thin = _shrunken(g, t, uniform(g, 0.2, 3.4))
@@ -176,7 +183,7 @@ def _shrunken(g: Generator, t: Tensor, amount: float) -> Tensor:
     steps = [t]
     for _ in range(1 + int(amount + 0.8)):
         steps.append(erode(steps[-1]))
-    field = amount * (1 + 0.35 * noise_field(g, _size(t), 12.0)).clamp(0, len(steps) - 1.001)
+    field = amount * (1 + 0.35 * noise_field(g, size_of(t), 12.0)).clamp(0, len(steps) - 1.001)
     field = field.clamp(0, len(steps) - 1.001)
     low = field.long()
     stack = torch.stack(steps)
@@ -213,9 +220,4 @@ def _within(inner: Box, outer: Box) -> Box:
     k, j, i = (
         slice(a.start - b.start, a.stop - b.start) for a, b in zip(inner, outer, strict=True)
     )
-    return k, j, i
-
-
-def _size(t: Tensor) -> tuple[int, int, int]:
-    k, j, i = t.shape
     return k, j, i

@@ -12,7 +12,16 @@ import torch
 from torch import Generator, Tensor
 
 from .anatomy import Anatomy, voxel
-from .fields import broad_gaussian, chance, choose, erode, gaussian, noise_field, uniform
+from .fields import (
+    broad_gaussian,
+    chance,
+    choose,
+    erode,
+    gaussian,
+    noise_field,
+    size_of,
+    uniform,
+)
 from .looks import Levels
 from .secondary import Displacement
 from .shapes import Shape, blob
@@ -37,7 +46,7 @@ def wide_ventricles(g: Generator, to: Displacement, both: bool) -> None:
 def atrophy(g: Generator, image: Tensor, anatomy: Anatomy) -> None:
     """Every fluid space a little wider, unevenly over the brain."""
     amount = uniform(g, 0.2, 1.0) * torch.sigmoid(
-        noise_field(g, _size(image), 45.0) + uniform(g, -1, 2)
+        noise_field(g, size_of(image), 45.0) + uniform(g, -1, 2)
     )
     image += amount * anatomy.brain * (erode(image) - image)
 
@@ -64,7 +73,7 @@ def cleft(g: Generator, image: Tensor, anatomy: Anatomy, levels: Levels) -> None
     shape = _at_surface(g, anatomy, uniform(g, 8, 40))
     if shape is None:
         return
-    size = _size(shape.soft)
+    size = size_of(shape.soft)
     wave = noise_field(g, size, uniform(g, 14, 26))
     # In voxels: a sheet of 2 to 5 mm needs the field's slope.
     slope = torch.stack(torch.gradient(wave)).square().sum(0).sqrt().clamp_min(1e-3)
@@ -124,7 +133,7 @@ def leukoaraiosis(
     fluid = ventricles.float()
     near = broad_gaussian(fluid, uniform(g, 4, 9), 4)
     near = (near / near.max().clamp_min(1e-6) * 2.5).clamp_max(1) * (1 - fluid)
-    patchy = torch.sigmoid(noise_field(g, _size(image), 12.0) * 2 + uniform(g, -1, 1.5))
+    patchy = torch.sigmoid(noise_field(g, size_of(image), 12.0) * 2 + uniform(g, -1, 1.5))
     weight = near * patchy * (anatomy.depth > 12) * uniform(g, 0.08, 0.42)
     image -= weight * (image - levels.fluid).clamp_min(0)
 
@@ -175,8 +184,3 @@ def _at_surface(g: Generator, anatomy: Anatomy, ml: float) -> Shape | None:
         return None
     drawn = blob(g, place, ml, 1.8, 0.3)
     return None if drawn is None else Shape(drawn.box, gaussian(drawn.soft, 2.0))
-
-
-def _size(t: Tensor) -> tuple[int, int, int]:
-    k, j, i = t.shape
-    return k, j, i

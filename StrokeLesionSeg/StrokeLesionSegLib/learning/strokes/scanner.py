@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from .anatomy import Anatomy, coordinates
-from .fields import chance, choose, noise_field, uniform
+from .fields import (
+    chance,
+    choose,
+    noise_field,
+    size_of,
+    uniform,
+)
 
 
 def scanned(g: Generator, image: Tensor, anatomy: Anatomy, coarse: bool) -> Tensor:
@@ -27,7 +33,7 @@ def scanned(g: Generator, image: Tensor, anatomy: Anatomy, coarse: bool) -> Tens
     elif r < 0.75:
         x = _contrast_curve(g, x)
     if chance(g, 0.5):
-        x = x * (1 + uniform(g, 0.05, 0.3) * noise_field(g, _size(x), 60.0)).clamp(0.3, 1.9)
+        x = x * (1 + uniform(g, 0.05, 0.3) * noise_field(g, size_of(x), 60.0)).clamp(0.3, 1.9)
     if chance(g, 0.34):
         x = x * _brain_only(g, anatomy)
     elif chance(g, 0.35):
@@ -67,7 +73,7 @@ def _brain_only(g: Generator, anatomy: Anatomy) -> Tensor:
     edge = anatomy.depth - anatomy.outside
     margin = uniform(g, -4.0, 1.5)
     if chance(g, 0.7):
-        margin = margin + uniform(g, 0.3, 2.5) * noise_field(g, _size(edge), uniform(g, 12, 40))
+        margin = margin + uniform(g, 0.3, 2.5) * noise_field(g, size_of(edge), uniform(g, 12, 40))
     keep = edge > margin
     if chance(g, 0.12):  # a failed extraction: a piece of brain lost, or of the skull kept
         place = anatomy.places[choose(g, len(anatomy.places))].float()
@@ -128,8 +134,3 @@ def _box_blur(x: Tensor) -> Tensor:
         y.narrow(axis, 0, n - 1).add_(x.narrow(axis, 1, n - 1))
         x = y.mul_(1 / 3)
     return x
-
-
-def _size(t: Tensor) -> tuple[int, int, int]:
-    k, j, i = t.shape
-    return k, j, i

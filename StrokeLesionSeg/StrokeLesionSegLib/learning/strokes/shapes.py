@@ -7,6 +7,7 @@ share of large ones on top: large chronic strokes are what an outline is hardest
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from ...boxes import Box, extents, join, within
 from ...brief import brief_repr
 from ...inference.head_box import HEAD_SHAPE
-from .anatomy import Anatomy, Box
+from .anatomy import Anatomy
 from .fields import (
     chance,
     choose,
@@ -100,8 +102,14 @@ def draw_volume_ml(g: Generator, low: float = 0.1, high: float = 220.0) -> float
     """A lesion's volume in mL."""
     if chance(g, 0.3):
         return math.exp(uniform(g, math.log(15), math.log(high)))
+    return volume_by_the_law(g, low, high)
+
+
+def volume_by_the_law(g: Generator, low: float, high: float) -> float:
+    """A volume in mL from the law of ATLAS R3.0 alone, kept within [low, high]: a log-normal with
+    two halves."""
     while True:
-        z = float(torch.randn((), generator=g))
+        z = torch.randn((), generator=g, device=g.device).item()
         tail = HIGH_ML / MEDIAN_ML if z > 0 else MEDIAN_ML / LOW_ML
         volume = MEDIAN_ML * math.exp(z / _Z95 * math.log(tail))
         if low <= volume <= high:
@@ -131,18 +139,40 @@ def draw_shape(g: Generator, anatomy: Anatomy, bank: MaskBank, volume_ml: float)
     return Shape(shape.box, soft)
 
 
+def ball_radius(volume_ml: float) -> float:
+    """The radius in mm of a ball of that volume."""
+    return (3000.0 * volume_ml / (4 * math.pi)) ** (1 / 3)
+
+
+def drawn_radii(g: Generator, volume_ml: float, elongation: float) -> tuple[float, Tensor]:
+    """The radius of a ball of that volume, and the half-axes (3,) of an ellipsoid in its place,
+    each up to ``elongation`` times longer or shorter."""
+    ratios = torch.tensor([math.exp(uniform(g, -1, 1) * math.log(elongation)) for _ in range(3)])
+    ratios = ratios / ratios.prod() ** (1 / 3)
+    radius = ball_radius(volume_ml)
+    return radius, (ratios * radius).clamp_min(0.8)
+
+
+def beads(g: Generator, centre: Tensor, volume_ml: float) -> Iterator[tuple[Tensor, float]]:
+    """Place (3,) and volume of each of a string of small infarcts, front to back."""
+    count, step = 3 + choose(g, 4), uniform(g, 6, 11)
+    place = centre.clone().float()
+    place[1] -= step * count / 2
+    for _ in range(count):
+        wobble = torch.tensor([uniform(g, -3, 3), uniform(g, -2, 2), uniform(g, -3, 3)])
+        yield place + wobble, volume_ml / count * uniform(g, 0.4, 1.8)
+        place[1] += step
+
+
 def blob(
     g: Generator, centre: Tensor, volume_ml: float, elongation: float, roughness: float
 ) -> Shape | None:
     """A rough ellipsoid about ``centre`` (3,) in voxels k, j, i; None off the box."""
-    ratios = torch.tensor([math.exp(uniform(g, -1, 1) * math.log(elongation)) for _ in range(3)])
-    ratios = ratios / ratios.prod() ** (1 / 3)
-    radius = (3000.0 * volume_ml / (4 * math.pi)) ** (1 / 3)
-    radii = (ratios * radius).clamp_min(0.8)
+    radius, radii = drawn_radii(g, volume_ml, elongation)
     box = _box_about(centre, float(radii.max()) * 1.5 + 3)
     if box is None:
         return None
-    inner = _size(box)
+    inner = extents(box)
     matrix, _ = random_affine(g, 180.0, 0.0, 0.0)
     start = torch.tensor([s.start for s in box], dtype=torch.float32)
     away = identity_points(inner, torch.device("cpu")) + (start - centre.float()).view(3, 1, 1, 1)
@@ -160,22 +190,16 @@ def wedge(g: Generator, anatomy: Anatomy, volume_ml: float) -> Shape | None:
     drawn = blob(g, centre, volume_ml * 2.2, 1.5, 0.5)
     if drawn is None:
         return None
-    reach = (3000.0 * volume_ml / (4 * math.pi)) ** (1 / 3) * uniform(g, 0.6, 1.6)
+    reach = ball_radius(volume_ml) * uniform(g, 0.6, 1.6)
     inwards = anatomy.depth[drawn.box] * drawn.soft.clamp_min(0.3)
     return Shape(drawn.box, drawn.soft * torch.sigmoid((reach - inwards) * 0.8))
 
 
 def string_of_beads(g: Generator, centre: Tensor, volume_ml: float) -> Shape | None:
     """Small infarcts front to back, as between two arterial territories."""
-    beads, step = 3 + choose(g, 4), uniform(g, 6, 11)
-    place = centre.clone().float()
-    place[1] -= step * beads / 2
     out: Shape | None = None
-    for _ in range(beads):
-        wobble = torch.tensor([uniform(g, -3, 3), uniform(g, -2, 2), uniform(g, -3, 3)])
-        bead = blob(g, place + wobble, volume_ml / beads * uniform(g, 0.4, 1.8), 1.8, 0.3)
-        out = union(out, bead)
-        place[1] += step
+    for place, size in beads(g, centre, volume_ml):
+        out = union(out, blob(g, place, size, 1.8, 0.3))
     return out
 
 
@@ -183,18 +207,10 @@ def union(a: Shape | None, b: Shape | None) -> Shape | None:
     """Both together; None is nothing."""
     if a is None or b is None:
         return a or b
-    box = _box(
-        [min(p.start, q.start) for p, q in zip(a.box, b.box, strict=True)],
-        [max(p.stop, q.stop) for p, q in zip(a.box, b.box, strict=True)],
-    )
-    soft = torch.zeros(_size(box))
+    box = join(a.box, b.box) or a.box
+    soft = torch.zeros(extents(box))
     for shape in (a, b):
-        view = soft[
-            tuple(
-                slice(s.start - o.start, s.stop - o.start)
-                for s, o in zip(shape.box, box, strict=True)
-            )
-        ]
+        view = soft[within(shape.box, box)]
         torch.maximum(view, shape.soft, out=view)
     return Shape(box, soft)
 
@@ -225,7 +241,7 @@ def _of_bank(g: Generator, bank: MaskBank, volume_ml: float) -> Shape | None:
                 [float(c) + r for c, r in zip(centre, reach, strict=True)])  # fmt: skip
     if box is None:
         return None
-    inner = _size(box)
+    inner = extents(box)
     offset = torch.tensor([s.start for s in box], dtype=torch.float32)
     away = identity_points(inner, torch.device("cpu")) + (offset - centre).view(3, 1, 1, 1)
     points = torch.einsum("ab,bkji->akji", matrix, away) + middle.view(3, 1, 1, 1)
@@ -260,22 +276,13 @@ def _deep_place(g: Generator, anatomy: Anatomy) -> Tensor:
     return _place(g, anatomy)
 
 
-def _box(low: list[int], high: list[int]) -> Box:
-    k, j, i = (slice(a, b) for a, b in zip(low, high, strict=True))
-    return k, j, i
-
-
 def _clip(low: list[float], high: list[float]) -> Box | None:
     """The box within the head box; None if less than 4 voxels of an axis are left."""
     a = [max(0, math.floor(v)) for v in low]
     b = [min(n, math.ceil(v) + 1) for v, n in zip(high, HEAD_SHAPE, strict=True)]
-    return None if min(q - p for p, q in zip(a, b, strict=True)) < 4 else _box(a, b)
+    k, j, i = (slice(p, q) for p, q in zip(a, b, strict=True))
+    return None if min(q - p for p, q in zip(a, b, strict=True)) < 4 else (k, j, i)
 
 
 def _box_about(centre: Tensor, reach: float) -> Box | None:
     return _clip([float(c) - reach for c in centre], [float(c) + reach for c in centre])
-
-
-def _size(box: Box) -> tuple[int, int, int]:
-    k, j, i = (s.stop - s.start for s in box)
-    return k, j, i
