@@ -18,7 +18,7 @@ from stroketrain.simulate.appearance import TissueLevels, implant
 from stroketrain.simulate.scan import simulate_scan
 from stroketrain.simulate.shapes import draw_volume_ml, ellipsoid
 from stroketrain.simulate.subject_split import load_subject_split
-from stroketrain.simulate.tree import simulate_tree
+from stroketrain.simulate.tree import TreeOptions, simulate_tree
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_nobody_plays_in_two_parts(tmp_path: Path) -> None:
 
 
 def test_tree_has_the_names_of_atlas_and_is_kept(tmp_path: Path) -> None:
-    records = simulate_tree(tmp_path, 2, seed=4, kinds=["cavity", "healthy"])
+    records = simulate_tree(tmp_path, 2, TreeOptions(seed=4, kinds=["cavity", "healthy"]))
     t1s = sorted(tmp_path.rglob("*_space-MNI152NLin2009aSym_T1w.nii.gz"))
     masks = sorted(tmp_path.rglob("*_label-L_desc-T1lesion_mask.nii.gz"))
     assert len(t1s) == len(masks) == len(records) == 2
@@ -97,5 +97,5 @@ def test_tree_has_the_names_of_atlas_and_is_kept(tmp_path: Path) -> None:
     np.testing.assert_allclose(image.affine[:3, 3], [-98, -134, -72])
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     before = [p.stat().st_mtime_ns for p in t1s]
-    simulate_tree(tmp_path, 2, seed=4, kinds=["cavity", "healthy"])
+    simulate_tree(tmp_path, 2, TreeOptions(seed=4, kinds=["cavity", "healthy"]))
     assert [p.stat().st_mtime_ns for p in t1s] == before

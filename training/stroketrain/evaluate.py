@@ -161,11 +161,9 @@ def summarise(rows: list[dict[str, Any]], scorers: Sequence[str] = SCORER_NAMES)
 def evaluate(
     model: LoadedModel,
     tree: Path,
+    options: SegmentOptions | None = None,
+    choice: OperatingPointChoice | None = None,
     *,
-    threshold: float | None = None,
-    min_volume_ml: float | None = None,
-    views: str = "axial",
-    tta: bool = False,
     out: Path | None = None,
     scorers: Sequence[str] = SCORER_NAMES,
     names: set[str] | None = None,
@@ -175,15 +173,15 @@ def evaluate(
     The operating point is the model's own but for what is given. ``names`` are the
     scans to be scored, all without; see ``part_of_split``.
     """
-    choice = OperatingPointChoice(threshold, min_volume_ml=min_volume_ml)
-    point = choice.resolve(model.manifest.operating_point(views))
-    options = SegmentOptions(views=views, tta=tta)
+    options = (options or SegmentOptions(views="axial")).for_model(model.manifest)
+    views = str(options.views)
+    point = (choice or OperatingPointChoice()).resolve(model.manifest.operating_point(views))
     rows = [score(case, point, scorers) for case in predict_tree(model, tree, options, names=names)]
     result = {
         "model": model.manifest.name,
         "operating_point": point.as_dict(),
         "views": views,
-        "tta": tta,
+        "tta": options.tta,
         "summary": summarise(rows, scorers),
     }
     if out:

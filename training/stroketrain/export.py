@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +44,9 @@ def _read_run(run: Path) -> dict[str, Any]:
     return record
 
 
-def _channels(record: dict[str, Any], asked: list[str] | None) -> list[str]:
+def _channels(record: dict[str, Any], asked: Sequence[str] | None) -> list[str]:
     count = int(record["network"].get("in_channels", 1))
-    names = asked or record.get("channels") or list(BY_NUMBER.get(count, ()))
+    names = list(asked or record.get("channels") or BY_NUMBER.get(count, ()))
     if len(names) != count:
         raise InputError(
             "--channels",
@@ -66,28 +68,35 @@ def _trained_on(record: dict[str, Any]) -> str:
     return f"Trained on {scans} scans, none of them simulated. "
 
 
-def export(
-    run: Path,
-    out: Path,
-    *,
-    name: str,
-    version: str,
-    title: str,
-    description: str,
-    point: OperatingPoint = _USUAL,
-    of_views: dict[str, OperatingPoint] | None = None,
-    training: dict[str, Any] | None = None,
-    metrics: dict[str, Any] | None = None,
-    default: bool = False,
-    channels: list[str] | None = None,
-    contrast: str = "T1w",
-    label: str = "stroke lesion",
-) -> Path:
-    """Write ``manifest.json`` and ``weights.safetensors`` (float16) of a finished run into ``out``.
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a manifest says besides what the run tells.
 
-    ``channels`` names the network's inputs in their order, where the run does not.
-    ``point`` is the operating point that it recommends, ``of_views`` those of views that want
-    another.
+    Attributes
+    ----------
+    name, version, title, description, contrast, label: as in the manifest.
+    point: the operating point that it recommends. of_views: those of views that want another.
+    training, metrics: entries to add to the manifest's fields of these names.
+    default: the model is to be the default one.
+    channels: names of the network's inputs in their order, where the run does not tell.
+    """
+
+    name: str
+    version: str = "0.1.0"
+    title: str = "Residual U-Net (stem)"
+    description: str = "Chronic stroke lesions in T1-weighted MRI."
+    point: OperatingPoint = _USUAL
+    of_views: Mapping[str, OperatingPoint] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    default: bool = False
+    channels: Sequence[str] | None = None
+    contrast: str = "T1w"
+    label: str = "stroke lesion"
+
+
+def export(run: Path, out: Path, options: ExportOptions) -> Path:
+    """Write ``manifest.json`` and ``weights.safetensors`` (float16) of a finished run into ``out``.
 
     Raises ``InputError`` for an unfinished run, a network that the engine cannot run, channels of
     another number than it takes, and weights that do not fit it.
@@ -95,22 +104,22 @@ def export(
     from safetensors.torch import load_file
 
     record = _read_run(run)
-    names = _channels(record, channels)
+    names = _channels(record, options.channels)
     state = load_file(str(run / "weights.safetensors"))
     manifest = {
         "schema": 1,
-        "name": name,
-        "version": version,
-        "title": title,
-        "description": description,
+        "name": options.name,
+        "version": options.version,
+        "title": options.title,
+        "description": options.description,
         "license": "Apache-2.0",
-        "intended_use": f"Research on {label} in {contrast} MRI of adults. {_trained_on(record)}"
-        "Not a medical device; not for diagnosis or treatment.",
+        "intended_use": f"Research on {options.label} in {options.contrast} MRI of adults. "
+        f"{_trained_on(record)}Not a medical device; not for diagnosis or treatment.",
         "created": datetime.date.today().isoformat(),
         "network": record["network"],
         "channels": names,
-        "contrast": contrast,
-        "labels": {"1": label},
+        "contrast": options.contrast,
+        "labels": {"1": options.label},
         "preprocessing": {
             "grid": "mni152-2009a-1mm",
             "window_percentiles": list(WINDOW),
@@ -119,15 +128,15 @@ def export(
             "brain_mask_margin_mm": 3,
         },
         "inference": {
-            **point.as_dict(),
+            **options.point.as_dict(),
             "views": "axial",
             "flip_axes": ["i"],
-            "of_views": {views: own.as_dict() for views, own in (of_views or {}).items()},
+            "of_views": {views: own.as_dict() for views, own in options.of_views.items()},
         },
-        "training": {**record, **(training or {})},
-        "metrics": metrics or {},
+        "training": {**record, **options.training},
+        "metrics": dict(options.metrics),
     }
-    if default:
+    if options.default:
         manifest["default"] = True
     write_model(out, manifest, state, dtype="float16")
     return out

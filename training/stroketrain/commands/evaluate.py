@@ -30,17 +30,17 @@ def add_parser(commands: Any) -> None:
 
 def run(a: argparse.Namespace) -> None:
     """Prints the scores as JSON."""
+    from StrokeLesionSegLib.inference import SegmentOptions
     from StrokeLesionSegLib.models import load_model
+    from StrokeLesionSegLib.operating_point import OperatingPointChoice
 
     from ..evaluate import SCORER_NAMES, evaluate, part_of_split
 
     result = evaluate(
         load_model(a.model),
         a.tree,
-        threshold=a.threshold,
-        min_volume_ml=a.min_volume,
-        views=a.views,
-        tta=a.tta,
+        SegmentOptions(views=a.views, tta=a.tta),
+        OperatingPointChoice(a.threshold, min_volume_ml=a.min_volume),
         out=a.out,
         scorers=SCORER_NAMES if a.scorer == "all" else (a.scorer,),
         names=part_of_split(a.split, a.part) if a.split else None,

@@ -93,13 +93,13 @@ def _cache(a: argparse.Namespace) -> Cache:
     if (place / "cache" / "index.json").is_file():
         return Cache.open(place / "cache")
     if tree is None:
-        from ..simulate.tree import simulate_tree
+        from ..simulate.tree import TreeOptions, simulate_tree
 
         tree = place / "tree"
         n = BUDGETS[a.budget]["scans"] or 400
-        simulate_tree(
-            tree, n, data=a.data, cache=place / "anatomies", seed=7, subjects=max(6, n // 2)
-        )
+        subjects = max(6, n // 2)
+        options = TreeOptions(a.data, cache=place / "anatomies", seed=7, subjects=subjects)
+        simulate_tree(tree, n, options)
     return prepare(tree, place / "cache")
 
 

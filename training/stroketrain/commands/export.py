@@ -40,25 +40,23 @@ def add_parser(commands: Any) -> None:
 
 def run(a: argparse.Namespace) -> None:
     """Writes the model's folder."""
-    from ..export import export
+    from ..export import ExportOptions, export
 
-    export(
-        a.folder,
-        a.out,
+    options = ExportOptions(
         name=a.name,
         version=a.version,
         title=a.title,
         description=a.description,
         point=_point(a.threshold, a.second_threshold, a.min_volume, a.min_mean_probability),
-        of_views={"triplanar": _point(*a.triplanar)} if a.triplanar else None,
-        training=json.loads(a.training.read_text()) if a.training else None,
-        metrics=json.loads(a.metrics.read_text()) if a.metrics else None,
+        of_views={"triplanar": _point(*a.triplanar)} if a.triplanar else {},
+        training=json.loads(a.training.read_text()) if a.training else {},
+        metrics=json.loads(a.metrics.read_text()) if a.metrics else {},
         channels=a.channels,
         contrast=a.contrast,
         label=a.label,
         default=a.default,
     )
-    print(a.out)
+    print(export(a.folder, a.out, options))
 
 
 def _point(*values: float | None) -> OperatingPoint:

@@ -38,13 +38,11 @@ def run(a: argparse.Namespace) -> None:
     if a.page:
         _page(a)
         return
-    from ..simulate.tree import simulate_tree
+    from ..simulate.tree import TreeOptions, simulate_tree
 
     if a.data is not None and not (a.data / "t1").is_dir():
         raise InputError(a.data, "it has no folder t1", "leave --data out for a procedural run")
-    records = simulate_tree(
-        a.out,
-        a.scans,
+    options = TreeOptions(
         data=a.data,
         part=a.part,
         cache=a.anatomies,
@@ -55,6 +53,7 @@ def run(a: argparse.Namespace) -> None:
         subjects=a.subjects,
         unlabelled=a.unlabelled,
     )
+    records = simulate_tree(a.out, a.scans, options)
     sick = sum(1 for r in records if r["volume_ml"] > 0)
     print(f"{len(records)} simulated scans in {a.out}, {sick} with lesions")
 

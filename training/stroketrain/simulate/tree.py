@@ -11,7 +11,9 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,26 +108,39 @@ def _kind_for(file: str, kind: str | None) -> str | None:
     return "healthy" if "openms" in file else kind
 
 
-def plan_jobs(
-    out: Path,
-    people: list[str],
-    n: int,
-    *,
-    data: Path | None,
-    cache: Path,
-    seed: int,
-    kinds: list[str] | None = None,
-    layout: str = "r2.0",
-    subjects: int | None = None,
-    unlabelled: int = 0,
-) -> list[dict[str, Any]]:
-    """One job per scan, people in turn; ``kinds`` are dealt in turn as well if given.
+@dataclass(frozen=True)
+class TreeOptions:
+    """How a tree is simulated.
 
-    ``unlabelled`` further ones, under subject names of their own, lie in Testing without a mask.
-
-    ``subjects`` deals the scans of a single person over so many subject names, at three sites.
+    Attributes
+    ----------
+    data: folder with ``t1``, ``lesions`` and ``labels``; without it the person is nilearn's
+        template and the lesions are procedural.
+    part: picks people and masks of the subject split.
+    cache: where aligned people are kept; None: in the tree.
+    seed, workers: of what is drawn; processes.
+    kinds: of strokes, dealt in turn; None: drawn.
+    layout: "r2.0", "r1.1" or "r3.0"; the scans drawn for a seed are the same in each.
+    subjects: without ``data``, so many subject names for the one head, at three sites; without
+        them no split by subject can be tried.
+    unlabelled: further scans, of subject names of their own, without masks in R2.0's Testing.
     """
+
+    data: Path | None = None
+    part: str = "train"
+    cache: Path | None = None
+    seed: int = 0
+    workers: int = 1
+    kinds: Sequence[str] | None = None
+    layout: str = "r2.0"
+    subjects: int | None = None
+    unlabelled: int = 0
+
+
+def plan_jobs(out: Path, people: list[str], n: int, options: TreeOptions) -> list[dict[str, Any]]:
+    """One job per scan, people in turn, and then those without a mask."""
     jobs = []
+    data, kinds, subjects = options.data, options.kinds, options.subjects
     number_of: dict[str, tuple[int, int]] = {}
     per_site: dict[int, int] = {}
     for file in people:
@@ -134,14 +149,14 @@ def plan_jobs(
         per_site[site] = per_site.get(site, 0) + 1
         number_of[file] = (site, per_site[site])
     turns = subjects or len(people)
-    for number in range(n + unlabelled):
+    for number in range(n + options.unlabelled):
         file = people[number % len(people)]
         site, subject = number_of[file]
         if subjects:
             site, subject = number % subjects % 3 + 1, number % subjects // 3 + 1
         labelled = number < n
         names = layouts.place(
-            layout, site, subject if labelled else 900 + subject, number // turns + 1
+            options.layout, site, subject if labelled else 900 + subject, number // turns + 1
         )
         if not labelled:
             names["folder"] = names["folder"].replace("/Training/", "/Testing/")
@@ -150,50 +165,34 @@ def plan_jobs(
                 "person": file,
                 **names,
                 "folder": str(out / names["folder"]),
-                "layout": layout,
+                "layout": options.layout,
                 "labelled": labelled,
                 "data": str(data) if data else None,
-                "cache": str(cache),
-                "seed": seed * 1_000_003 + number,
+                "cache": str(options.cache),
+                "seed": options.seed * 1_000_003 + number,
                 "kind": _kind_for(file, kinds[number % len(kinds)] if kinds else None),
             }
         )
     return jobs
 
 
-def simulate_tree(
-    out: Path,
-    n: int,
-    *,
-    data: Path | None = None,
-    part: str = "train",
-    cache: Path | None = None,
-    seed: int = 0,
-    workers: int = 1,
-    kinds: list[str] | None = None,
-    layout: str = "r2.0",
-    subjects: int | None = None,
-    unlabelled: int = 0,
-) -> list[dict[str, Any]]:
+def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list[dict[str, Any]]:
     """Write ``n`` simulated scans below ``out`` and return their records.
 
-    ``layout`` is "r2.0", "r1.1" or "r3.0"; the scans drawn for a seed are the same in each.
-
-    ``data`` is the folder with ``t1``, ``lesions`` and ``labels``; without it the person is
-    nilearn's template and the lesions are procedural; ``subjects`` then gives that one head so many
-    subject names, without which no split by subject can be tried. ``part`` picks people and masks
-    of the subject split. ``unlabelled`` further scans go without masks into R2.0's Testing.
-    Finished scans are kept, so a killed run goes on where it was.
+    Finished scans are kept, so a killed run goes on where it was. Raises ``InputError`` for scans
+    without masks in a layout that has no place for them.
     """
-    if unlabelled and layout != "r2.0":
+    options = options or TreeOptions()
+    data, layout = options.data, options.layout
+    if options.unlabelled and layout != "r2.0":
         raise InputError("--unlabelled", f"{layout} has no Testing folder here", "use r2.0")
     if data is not None and (data / "t1").is_dir():
         split = load_subject_split()
-        people = [f for f in split["people"][part] if (data / f).exists()]
-        masks = [f for f in split["masks"][part] if (data / f).exists()]
+        people = [f for f in split["people"][options.part] if (data / f).exists()]
+        masks = [f for f in split["masks"][options.part] if (data / f).exists()]
     else:
         data, people, masks = None, ["nilearn/MNI152"], []
-    cache = cache or out / ".anatomies"
+    cache = options.cache or out / ".anatomies"
     # Filled here once: several workers would align the same person at the same time.
     usable = []
     for file in people:
@@ -203,30 +202,21 @@ def simulate_tree(
         except ValueError as error:
             print(f"left out: {error}")
     people = usable
-    jobs = plan_jobs(
-        out,
-        people,
-        n,
-        data=data,
-        cache=cache,
-        seed=seed,
-        kinds=kinds,
-        layout=layout,
-        subjects=subjects if data is None else None,
-        unlabelled=unlabelled,
-    )
+    subjects = options.subjects if data is None else None
+    options = replace(options, data=data, cache=cache, subjects=subjects)
+    jobs = plan_jobs(out, people, n, options)
     records: dict[int, dict[str, Any]] = {}
     from rich.progress import track
 
     data_text = str(data) if data else None
-    if workers <= 1:
+    if options.workers <= 1:
         _start_worker(data_text, masks)
         for number, job in enumerate(track(jobs, "simulating")):
             records[number] = _one(job)
     else:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(
-            workers, context, initializer=_start_worker, initargs=(data_text, masks)
+            options.workers, context, initializer=_start_worker, initargs=(data_text, masks)
         ) as pool:
             futures = {pool.submit(_one, job): number for number, job in enumerate(jobs)}
             for future in track(as_completed(futures), "simulating", total=len(jobs)):
