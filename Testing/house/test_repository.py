@@ -219,6 +219,30 @@ def test_files_of_slow_tests_exist() -> None:
     assert names - {file.name for file in (REPOSITORY / "Testing").rglob("test_*.py")} == set()
 
 
+def test_the_map_names_every_room_and_only_what_is_there() -> None:
+    """Of the tables at the beginning of CONTRIBUTING.md."""
+    page = _text("CONTRIBUTING.md")
+    tables = page[: page.index("## Glossary")]
+    rows = [line for line in tables.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    tops = [
+        LIB,
+        REPOSITORY / "training" / "stroketrain",
+        REPOSITORY / "StrokeLesionSeg",
+        REPOSITORY,
+    ]
+    places = [top / name for name in named for top in tops if (top / name).exists()]
+    found = {path.resolve() for path in places}
+    for name in named:
+        last = Path(name).name
+        assert any(path.name == last for path in found) or any(
+            (path / name).exists() for path in (*found, *(p.parent for p in found))
+        ), f"{name} is not there"
+    rooms = [p for top in tops[:2] for p in top.iterdir() if any(p.glob("*.py"))]
+    missing = [p.name for p in rooms if p.resolve() not in found and p.name != "__pycache__"]
+    assert not missing
+
+
 def classes() -> list[tuple[str, ast.ClassDef]]:
     """All classes of engine and training with their files."""
     found = []
