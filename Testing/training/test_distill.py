@@ -18,6 +18,8 @@ from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.stream import SimulatedScans
 
 CENTRE, RADIUS = (110, 120, 60), 12
+# The name of this model is stroke-t1-sim.
+TRAINED = Path(__file__).resolve().parents[1] / "trained_2d"
 
 
 class Teacher:
@@ -58,7 +60,7 @@ def test_a_teacher_labels_scans_for_both_networks(
     monkeypatch.setattr(inference, "segment_volume", Teacher(), raising=False)
     Teacher.asked = 0
     out = tmp_path / "cache"
-    command = ["distill", "stroke-t1-sim", str(scans), str(out)]
+    command = ["distill", str(TRAINED), str(scans), str(out)]
     assert main([*command, "--threshold", "0.5", "--min-volume", "0"]) == 0
     assert "sub-03" in capsys.readouterr().out
     assert Teacher.asked == 3
