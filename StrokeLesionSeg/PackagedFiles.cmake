@@ -12,6 +12,8 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/batch.py
   StrokeLesionSegLib/cohort/bidsignore.py
   StrokeLesionSegLib/cohort/cluster.py
+  StrokeLesionSegLib/cohort/corrected.py
+  StrokeLesionSegLib/cohort/corrections.py
   StrokeLesionSegLib/cohort/dataset.py
   StrokeLesionSegLib/cohort/dicom_study.py
   StrokeLesionSegLib/cohort/fingerprint.py
@@ -127,7 +129,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/learning/adapt/__init__.py
   StrokeLesionSegLib/learning/adapt/card.py
   StrokeLesionSegLib/learning/adapt/choose.py
-  StrokeLesionSegLib/learning/adapt/corrected.py
   StrokeLesionSegLib/learning/adapt/measure.py
   StrokeLesionSegLib/learning/adapt/mixing.py
   StrokeLesionSegLib/learning/adapt/options.py

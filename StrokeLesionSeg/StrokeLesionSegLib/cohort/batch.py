@@ -22,6 +22,7 @@ from ..pipeline import software_versions
 from ..report import SHARED_FOLDER
 from ..spaces import MNI_SPACE, NATIVE, check_spaces
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
+from .corrections import with_corrections
 from .dataset import check_out, write_description, write_group_tables, write_left_out
 from .fingerprint import unchanged
 from .index_page import INDEX_NAME, write_index, write_viewer
@@ -234,16 +235,21 @@ def run_batch(
             report.seconds = time.perf_counter() - started
             if not lock.is_lost():
                 group = _group_records(cohort.scans, ledger, out)
+                group, notes, corrections = with_corrections(out, group)
+                report.notes += tuple(notes)
                 write_group_tables(out, group)
                 ledger.append(_end_record(settings, report))
         # Stale after a kill between the last scan and here.
-        if options.group_only or ledger.page_is_stale or not (out / INDEX_NAME).is_file():
+        stale = ledger.page_is_stale or ledger.page_corrections != corrections
+        if options.group_only or stale or not (out / INDEX_NAME).is_file():
             if MNI_SPACE in settings.spaces:
                 report.notes += write_overlap(out, group, source)
             told = write_index(settings, manifest, group, source)
             report.notes = tuple(dict.fromkeys((*report.notes, *told)))
             sync_folder(out)
-            ledger.append({"record": "page", "run": settings.run, "time": _now()})
+            ledger.append(
+                {"record": "page", "run": settings.run, "time": _now(), "corrections": corrections}
+            )
     return report
 
 

@@ -36,6 +36,7 @@ SCAN_COLUMNS = {
     "left_ml": "Part of it on the patient's left",
     "right_ml": "Part of it on the patient's right",
     "largest_ml": "Volume of the largest lesion",
+    "corrected": "Whether the numbers are those of a mask that a reader has corrected",
     "mean_probability": "Mean probability over all lesion voxels; n/a without lesions",
     "look_at": "Reasons to look at the result before it is used; n/a if there are none",
     "aligned": "Whether the alignment to MNI152 succeeded; n/a if none was needed or wanted",
@@ -179,6 +180,7 @@ def _scan_row(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **row,
         **_whose(record),
+        "corrected": bool(record.get("corrected")) if record["state"] == DONE else None,
         "look_at": " ".join(record.get("look_at") or ()) or None,
         "warnings": " ".join(record.get("warnings") or ()) or None,
     }
@@ -188,7 +190,8 @@ def _lesion_rows(out: Path, records: list[Mapping[str, Any]]) -> Iterator[dict[s
     for record in records:
         if record["state"] == DONE and record.get("lesions"):
             table = out / record["folder"] / f"{record['stem']}_desc-lesions_stats.tsv"
-            for row in read_table(table):
+            rows = record.get("corrected_lesions")
+            for row in read_table(table) if rows is None else rows:
                 yield {**_whose(record), **row}
 
 

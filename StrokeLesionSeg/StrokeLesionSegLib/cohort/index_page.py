@@ -169,13 +169,17 @@ def mask_of(
 ) -> tuple[Volume, NDArray[np.float64] | None] | None:
     """A scan's mask, and 4x4 from its RAS mm to MNI RAS mm, None if it was not aligned.
 
+    The mask is the corrected one if the record names one.
+
     None instead of both if somebody has removed or broken the mask.
     """
     from ..images import MNI_GRID, read_scan
 
     start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
+    corrected = record.get("corrected")
+    file = out / record["folder"] / corrected if corrected else Path(f"{start}.nii.gz")
     try:
-        mask = read_scan(f"{start}.nii.gz", allow_constant=True).volume
+        mask = read_scan(file, allow_constant=True).volume
         alignment = read_sidecar(f"{start}.json").get("alignment")
         to_mni = None if alignment is None else _matrix(alignment)
     except (InputError, KeyError, TypeError, ValueError):

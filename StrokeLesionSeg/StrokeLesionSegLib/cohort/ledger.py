@@ -40,6 +40,7 @@ class LedgerContent:
     complete_bytes: length of the file up to the end of the last complete line.
     unreadable: number of complete lines that are no records.
     page_is_stale: whether a scan was recorded after ``index.html`` was last written.
+    page_corrections: checksum of the corrected masks that it tells of.
     """
 
     scans: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class LedgerContent:
     complete_bytes: int = 0
     unreadable: int = 0
     page_is_stale: bool = False
+    page_corrections: str = ""
 
 
 def read_ledger(out: Path) -> LedgerContent:
@@ -91,6 +93,7 @@ def _take(line: bytes, content: LedgerContent) -> None:
             return
         if record["record"] == "page":
             content.page_is_stale = False
+            content.page_corrections = str(record.get("corrections") or "")
             return
         if record["record"] == "end":
             return
@@ -120,6 +123,7 @@ class Ledger:
         self.scans, self.runs = content.scans, content.runs
         self.unreadable = content.unreadable
         self.page_is_stale = content.page_is_stale
+        self.page_corrections = content.page_corrections
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream: BinaryIO = self.path.open("ab")

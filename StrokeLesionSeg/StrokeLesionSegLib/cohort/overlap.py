@@ -106,7 +106,8 @@ def _row(
     out: Path, record: Mapping[str, Any], side: str, volumes: dict[str, float]
 ) -> dict[str, Any]:
     name = record.get("mni_mask")
-    file = f"{record['folder']}/{name}" if name else ""
+    # The file in MNI space is the automatic mask, and not what was counted.
+    file = f"{record['folder']}/{name}" if name and not record.get("corrected") else ""
     session = record.get("session")
     return {
         "participant_id": f"sub-{record['subject']}",

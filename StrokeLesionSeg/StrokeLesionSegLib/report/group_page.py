@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -164,7 +165,7 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
         if row["scan"] not in lesions:
             raise ValueError(f"a lesion of {row['scan']!r}, which is not in the group")
         lesions[row["scan"]].append(
-            tuple(float(row[c]) for c in ("volume_ml", "left_share", "mean_probability"))  # type: ignore[arg-type]
+            tuple(_number(row[c]) for c in ("volume_ml", "left_share", "mean_probability"))  # type: ignore[arg-type]
         )
     results = []
     for scan in scans:
@@ -185,12 +186,21 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
                 scan,
                 tuple(volumes),
                 sum(volume * share for volume, share, _ in own),
-                mean_probability(volumes, probabilities),
+                _known(mean_probability(volumes, probabilities)),
                 tuple(without_paths(note) for note in notes),
                 tuple(without_paths(warning) for warning in warned),
             )
         )
     return results
+
+
+def _number(value: Any) -> float:
+    """A number of a table; a reader's lesions have no probability, which is NaN here."""
+    return math.nan if value in (None, "", "n/a") else float(value)
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
 def _summary(results: Sequence[Result]) -> Markup:

@@ -9,10 +9,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...cohort.corrected import corrected_masks
 from ...cohort.fingerprint import fingerprint
 from ...cohort.naming import entities_of, label
 from ...errors import InputError
-from .corrected import corrected_masks
 
 _LISTS = (".txt", ".tsv", ".csv", ".lst")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ...cohort.dataset import DESCRIPTION
-from ...cohort.ledger import read_ledger
+from .dataset import DESCRIPTION
+from .ledger import read_ledger
 
 ENDING = "_desc-corrected_mask"
 _SUFFIXES = (".nii.gz", ".nii")

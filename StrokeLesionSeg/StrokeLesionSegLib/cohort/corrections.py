@@ -1,0 +1,125 @@
+"""Masks that somebody has corrected, in the place of the automatic ones in tables, maps and pages.
+
+``<stem>_desc-corrected_mask.nii.gz`` lies beside the automatic mask, with a ``.json`` that says who
+corrected it (a pseudonym), when, from which model's mask, and what the T1's contents were. No batch
+writes or removes one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..lesions import find_lesions, lesion_row, read_sidecar, write_sidecar
+from ..operating_point import OperatingPoint
+from .corrected import ENDING, Corrected, corrected_masks
+from .index_page import mask_of
+from .ledger import DONE
+
+if TYPE_CHECKING:
+    from ..images import Volume
+
+# All of a mask is lesion, however small its pieces.
+_WHOLE = OperatingPoint(0.5)
+
+
+def save_correction(out: Path, record: Mapping[str, Any], mask: Volume, who: str) -> Path:
+    """Write a corrected mask of the scan of ``record`` (of the ledger of ``out``) and its JSON.
+
+    ``mask``: on the scan's grid, not 0 is lesion. ``who``: the reader's pseudonym.
+
+    Raises ``InputError`` if they cannot be written. Returns the mask's path.
+    """
+    from ..images import write_volume
+
+    folder = out / record["folder"]
+    path = folder / f"{record['stem']}{ENDING}.nii.gz"
+    automatic = folder / f"{record['stem']}_label-lesion_mask"
+    known = read_sidecar(automatic.with_name(f"{automatic.name}.json"))
+    write_volume(path, mask.with_array((mask.array != 0).astype(np.uint8)), overwrite=True)
+    facts = {
+        "Description": "Chronic stroke lesions, corrected by a reader",
+        "Type": "Lesion",
+        "Sources": known.get("Sources"),
+        "source": {"sha256": (record.get("input") or {}).get("sha256")},
+        "model": known.get("model"),
+        "corrected": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "corrected_by": who,
+    }
+    write_sidecar(folder / f"{record['stem']}{ENDING}.json", facts)
+    return path
+
+
+def with_corrections(
+    out: Path, records: Iterable[Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str], str]:
+    """The ledger's records with the lesions of corrected masks, what is odd, and a checksum.
+
+    A record that has one says so in ``corrected`` (the mask's name), its lesions are in
+    ``corrected_lesions``, rows as ``lesions.lesion_row`` makes them. A mask that was drawn on other
+    contents of the T1, or on another grid, is named and not used. The checksum tells whether the
+    corrections are those of another time.
+    """
+    found = {mask.stem: mask for mask in corrected_masks(out)}
+    told, notes, used = [], [], []
+    for record in records:
+        new = dict(record)
+        correction = found.get(record["stem"])
+        if correction is not None and record["state"] == DONE:
+            cause = _why_not(record, correction)
+            changed = None if cause else _corrected(out, record, correction)
+            if changed is None:
+                cause = cause or "it cannot be read, or lies on another grid than the scan"
+                notes.append(f"{correction.mask.name} is not used: {cause}.")
+            else:
+                new |= changed
+                status = correction.mask.stat()
+                used.append(f"{correction.mask.name} {status.st_size} {status.st_mtime_ns}")
+        told.append(new)
+    text = "\n".join((*used, *notes))
+    return told, notes, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+def _why_not(record: Mapping[str, Any], correction: Corrected) -> str:
+    known = (record.get("input") or {}).get("sha256")
+    if correction.sha256 is not None and known is not None and correction.sha256 != known:
+        return "the T1 has changed since it was drawn"
+    return ""
+
+
+def _corrected(
+    out: Path, record: Mapping[str, Any], correction: Corrected
+) -> dict[str, Any] | None:
+    """What of a record is another with the corrected mask; None if that cannot be used."""
+    from ..images import read_scan
+
+    automatic = mask_of(out, {**record, "corrected": None})
+    try:
+        mask = read_scan(correction.mask, allow_constant=True).volume
+    except InputError:
+        return None
+    if automatic is None or not mask.grid.same_as(automatic[0].grid, 0.01):
+        return None
+    lesions = find_lesions(
+        (mask.array > 0).astype(np.float32), mask.affine, _WHOLE, to_mni=automatic[1]
+    )
+    summary = lesions.summary
+    # Where nobody predicted, there is no probability.
+    nothing = {"mean_probability": None, "peak_probability": None}
+    return {
+        "corrected": correction.mask.name,
+        "corrected_lesions": [{**lesion_row(lesion), **nothing} for lesion in lesions.lesions],
+        "lesions": summary.count,
+        "volume_ml": round(summary.volume_ml, 6),
+        "left_ml": round(summary.left_ml, 6),
+        "right_ml": round(summary.right_ml, 6),
+        "largest_ml": round(summary.largest_ml, 6),
+        "mean_probability": None,
+        "look_at": [],
+    }

@@ -1,0 +1,97 @@
+"""Corrected masks: never overwritten, preferred by tables and maps, not used if the T1 changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cli_support
+import numpy as np
+import pytest
+from cohort_support import batch, records, write_cohort
+from StrokeLesionSegLib.cohort.corrections import save_correction
+from StrokeLesionSegLib.cohort.index_page import mask_of
+from StrokeLesionSegLib.images import Volume, read_scan
+from StrokeLesionSegLib.lesions import read_sidecar, read_table
+
+pytestmark = pytest.mark.usefixtures("home")
+MASK = np.zeros(cli_support.SHAPE[::-1], np.uint8)
+MASK[5:9, 5:9, 5:9] = 1
+MASK[20:23, 20:24, 30:34] = 1
+
+
+def corrected(out: Path) -> Path:
+    """``sub-Case0`` gets a correction; the batch is to be done."""
+    (record,) = [r for r in records(out) if r["stem"] == "sub-Case0"]
+    found = mask_of(out, record)
+    assert found is not None
+    return save_correction(out, record, found[0].with_array(MASK), "R1")
+
+
+def rows(out: Path) -> dict[str, dict[str, object]]:
+    return {str(row["scan"]): row for row in read_table(out / "group_scans.tsv")}
+
+
+def test_tables_and_page_prefer_it_and_no_batch_touches_it(tmp_path: Path, out: Path) -> None:
+    source = write_cohort(tmp_path / "in", 2)
+    assert batch(source, out) == 0
+    path = corrected(out)
+    before = (path.read_bytes(), path.with_name("sub-Case0_desc-corrected_mask.json").read_bytes())
+    for again in ((), ("--no-resume",)):
+        assert batch(source, out, *again) == 0
+        row = rows(out)["sub-Case0"]
+        voxel = abs(np.linalg.det(cli_support.AFFINE[:3, :3])) / 1000
+        assert row["corrected"] is True
+        assert row["lesions"] == 2
+        assert row["volume_ml"] == pytest.approx(MASK.sum() * voxel, rel=1e-4)
+        assert rows(out)["sub-Case1"]["corrected"] is False
+        lesions = [r for r in read_table(out / "group_lesions.tsv") if r["scan"] == "sub-Case0"]
+        assert [r["mean_probability"] for r in lesions] == [None, None]
+        shown = f"{MASK.sum() * voxel:.2f}"
+        assert shown in (out / "index.html").read_text(encoding="utf-8")
+    # The scan fails now: the reader's work stays.
+    (source / "case0.nii.gz").write_bytes(b"broken")
+    assert batch(source, out) == 3
+    assert path.read_bytes() == before[0]
+    assert path.with_name("sub-Case0_desc-corrected_mask.json").read_bytes() == before[1]
+    # Taken away again, everything is as the model found it.
+    path.unlink()
+    cli_support.write_head(source / "case0.nii.gz", cli_support.head_array(0))
+    assert batch(source, out, "--retry-failed") == 0
+    assert rows(out)["sub-Case0"]["corrected"] is False
+
+
+@pytest.mark.parametrize("cause", ["another T1", "another grid", "broken"])
+def test_one_that_does_not_fit_is_named_and_not_used(
+    tmp_path: Path, out: Path, cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_cohort(tmp_path / "in", 2)
+    assert batch(source, out) == 0
+    before = rows(out)["sub-Case1"]
+    path = corrected(out)
+    if cause == "another T1":
+        cli_support.write_head(source / "case0.nii.gz", cli_support.head_array(7))
+    elif cause == "another grid":
+        from StrokeLesionSegLib.images import write_volume
+
+        volume = read_scan(path).volume
+        write_volume(path, Volume(volume.array[:-1], volume.affine), overwrite=True)
+    else:
+        path.write_bytes(b"broken")
+    kept = path.read_bytes()
+    assert batch(source, out) == 0
+    said = capsys.readouterr().err
+    assert "sub-Case0_desc-corrected_mask.nii.gz is not used" in said
+    assert ("T1 has changed" in said) is (cause == "another T1")
+    assert rows(out)["sub-Case0"]["corrected"] is False
+    assert {**rows(out)["sub-Case1"], "seconds": 0} == {**before, "seconds": 0}
+    assert path.read_bytes() == kept
+
+
+def test_what_its_json_says(tmp_path: Path, out: Path) -> None:
+    assert batch(write_cohort(tmp_path / "in", 1), out) == 0
+    facts = read_sidecar(corrected(out).with_name("sub-Case0_desc-corrected_mask.json"))
+    (record,) = records(out)
+    assert facts["source"]["sha256"] == record["input"]["sha256"]
+    assert facts["model"]["sha256"] == record["model_sha256"]
+    assert facts["corrected_by"] == "R1"
+    assert facts["corrected"].startswith("20")
