@@ -160,6 +160,8 @@ def segment(
     min_mean_probability: float | None = None,
     views: str | None = None,
     tta: bool = False,
+    exact: bool = False,
+    mirror: bool = True,
     align: str = "auto",
     device: str = "auto",
     threads: int | None = None,
@@ -177,7 +179,8 @@ def segment(
     model: the name of a model or a loaded one, for many scans; None takes the default.
     threshold, second_threshold, min_volume_ml, min_mean_probability: what counts as a lesion; what
         is None is as the model recommends.
-    views, tta, align, device, threads: how the network runs, as in ``stroke-lesion-seg segment``.
+    views, tta, exact, mirror, align, device, threads: how the network runs, as in
+        ``stroke-lesion-seg segment``; ``exact`` and ``mirror`` are for models of others.
     series: the SeriesInstanceUID to take of a DICOM folder with several.
     force: go on with what the input check takes for no T1-weighted head.
     progress: called with (stage, done, total).
@@ -207,7 +210,15 @@ def segment(
     if form == _FILE:
         check_source(source)
     loaded = load_model(model) if model is None or isinstance(model, str) else model
-    asked = SegmentOptions(views=views, tta=tta, align=align, device=device, threads=threads)
+    asked = SegmentOptions(
+        views=views,
+        tta=tta,
+        exact=exact,
+        mirror=mirror,
+        align=align,
+        device=device,
+        threads=threads,
+    )
     options = asked.for_model(loaded.manifest)
     choice = OperatingPointChoice(threshold, second_threshold, min_volume_ml, min_mean_probability)
     point = choice.resolve(loaded.manifest.operating_point(options.views))

@@ -578,3 +578,36 @@ def test_disabled_widgets_say_why(panel: Panel) -> None:
     for name in ("undoButton", "redoButton", "editButton", "reportButton", "thresholdSlider"):
         assert not panel.stand_in.raw(getattr(panel.ui, name)).isEnabled()
         assert getattr(panel.ui, name).toolTip == "Segment an image first.", name
+
+
+def test_a_model_of_others_is_installed_and_shown_with_its_space_and_time(
+    panel: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its files do not say is asked in dialogs."""
+    file = Path(__file__).resolve().parents[1] / "nnunet" / "models" / "plain3d.zip"
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    class Answered:
+        def __bool__(self) -> bool:
+            return True
+
+    def choose(_parent: Any, _title: str, text: str, items: list[str], *_: Any) -> str:
+        asked.append((text, tuple(items)))
+        return items[0]
+
+    qt = panel.controller.qt
+    for name, value in (
+        ("QFileDialog", types.SimpleNamespace(getOpenFileName=lambda *_: str(file))),
+        ("QInputDialog", types.SimpleNamespace(getItem=choose)),
+        ("BoolResult", Answered),
+    ):
+        monkeypatch.setattr(qt, name, value, raising=False)
+    panel.click("installModelButton")
+    panel.until(lambda: panel.controller._install is None, 240)
+    assert panel.controller._problem == ""
+    assert [items[0] for _, items in asked] == ["native", "RAS"]
+    name = "Dataset001_TinyPlain3d-3d_fullres"
+    assert panel.parameters.model == name
+    text = next(t for t, value in panel.controller._choices["model"][1] if value == name)
+    assert "native, RAS; about" in text
+    assert text.endswith("GB")

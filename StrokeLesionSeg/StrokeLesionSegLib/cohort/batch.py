@@ -323,7 +323,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         manifest={
             "name": manifest.name,
             "version": manifest.version,
-            "sha256": manifest.weights["sha256"],
+            "sha256": manifest.sha256,
         },
         options=chosen,
         point=options.point.resolve(manifest.operating_point(chosen.views)),

@@ -204,7 +204,7 @@ def _model(name: str, sha256: str, version: str) -> LoadedModel:
             "worker", f"has version {__version__}, not {version}", "Install the same on all workers"
         )
     model = load_model(name)
-    if model.manifest.weights["sha256"] != sha256:
+    if model.manifest.sha256 != sha256:
         raise InputError(
             f"model {name}", "is another one on this worker", "Install the same on all workers"
         )

@@ -18,6 +18,7 @@ from .options import (
     add_force_argument,
     add_progress_argument,
     add_space_argument,
+    announce,
     number,
     operating_point,
     path,
@@ -180,9 +181,12 @@ def run(arguments: argparse.Namespace) -> int:
             not arguments.no_viewer,
         )
     prepare(arguments)
+    chosen = segment_options(arguments)
+    if arguments.progress != "json":
+        announce(arguments.model, chosen)
     options = BatchOptions(
         model=arguments.model,
-        options=segment_options(arguments),
+        options=chosen,
         point=operating_point(arguments),
         resume=arguments.resume,
         retry_failed=arguments.retry_failed,

@@ -118,7 +118,7 @@ def _models() -> tuple[list[dict[str, str]], str]:
         except InputError as fault:
             line["fault"] = str(fault)
         else:
-            line["sha256"] = f"ok, {manifest.weights['sha256']}"
+            line["sha256"] = f"ok, {manifest.sha256}"
             if manifest.directory == default:
                 line["default"] = "yes"
                 expected = f"{_expected_seconds(model):.1f} s of network time for one scan"

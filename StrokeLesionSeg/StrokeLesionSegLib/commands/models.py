@@ -123,7 +123,7 @@ def run_verify(arguments: argparse.Namespace) -> None:
         except InputError as fault:
             problems.append(fault)
         else:
-            print(f"{manifest.name} {manifest.version}: ok, SHA-256 {manifest.weights['sha256']}")
+            print(f"{manifest.name} {manifest.version}: ok, SHA-256 {manifest.sha256}")
     for problem in problems[:-1]:
         print(f"stroke-lesion-seg: {problem}", file=sys.stderr)
     if problems:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -183,6 +184,17 @@ def segment_options(arguments: argparse.Namespace) -> SegmentOptions:
         exact=arguments.exact,
         mirror=not arguments.no_mirror,
     )
+
+
+def announce(model: str | None, options: SegmentOptions) -> None:
+    """Say on stderr what a model of others will take; others answer at once."""
+    from ..inference import expected_run
+    from ..models import Manifest, find_model
+
+    manifest = Manifest.from_file(find_model(model))
+    expected = expected_run(manifest, options)
+    if expected is not None:
+        print(f"{manifest.name}: {expected.in_words}, at most", file=sys.stderr)
 
 
 def path(text: str) -> Path:

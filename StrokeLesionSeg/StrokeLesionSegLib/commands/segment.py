@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
 from ..outputs import beside_mask, default_mask_path
@@ -19,6 +19,7 @@ from .options import (
     add_force_argument,
     add_progress_argument,
     add_space_argument,
+    announce,
     operating_point,
     path,
     prepare,
@@ -27,9 +28,6 @@ from .options import (
 from .progress import make_reporter, print_json
 from .report import add_report_arguments, report_folder, report_options
 from .tables import print_table
-
-if TYPE_CHECKING:
-    from ..inference import SegmentOptions
 
 
 def add_parser(commands: Any) -> None:
@@ -158,17 +156,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_result(result, told)
     return EXIT_SOME_FAILED if result.not_written else 0
-
-
-def announce(model: str | None, options: SegmentOptions) -> None:
-    """Say on stderr what a model of others will take; others answer at once."""
-    from ..inference import expected_run
-    from ..models import Manifest, find_model
-
-    manifest = Manifest.from_file(find_model(model))
-    expected = expected_run(manifest, options)
-    if expected is not None:
-        print(f"{manifest.name}: {expected.in_words}, at most", file=sys.stderr)
 
 
 def output_paths(arguments: argparse.Namespace) -> OutputPaths:

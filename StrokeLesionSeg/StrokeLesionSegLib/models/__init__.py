@@ -8,7 +8,7 @@ torch.
 """
 
 from .export import pack_model, write_model
-from .foreign.choices import ImportChoices
+from .foreign.choices import SPACES, ChoiceNeeded, ImportChoices
 from .install import install_model, remove_model
 from .load import LoadedModel, load_model, verify_model
 from .manifest import SCHEMA_VERSION, Manifest
@@ -17,6 +17,8 @@ from .store import find_model, list_models, user_home, user_models_directory
 
 __all__ = [
     "SCHEMA_VERSION",
+    "SPACES",
+    "ChoiceNeeded",
     "ImportChoices",
     "Inference",
     "LoadedModel",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..outputs import atomic_file
-from .load import IGNORABLE, check_tensors, expected_shapes, load_directory
+from .load import IGNORABLE, check_tensors, expected_shapes, verify_directory
 from .manifest import MANIFEST_NAME, WEIGHT_DTYPES, Manifest
 from .safetensors_io import serialize_safetensors
 
@@ -99,16 +99,17 @@ def pack_model(directory: str | os.PathLike[str], zip_path: str | os.PathLike[st
     >>> pack_model(find_model(), "model.zip").name
     'model.zip'
     """
-    model = load_directory(directory)
+    manifest = verify_directory(directory)
+    directory, names = Path(directory), [w["file"] for w in manifest.weight_files]
     zip_path = Path(zip_path)
     with (
         atomic_file(zip_path) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
-        for name in (MANIFEST_NAME, model.manifest.weights["file"]):
+        for name in (MANIFEST_NAME, *names):
             # A fixed date and mode, or the same model would give another file every time.
-            info = zipfile.ZipInfo(f"{model.manifest.name}/{name}", (1980, 1, 1, 0, 0, 0))
+            info = zipfile.ZipInfo(f"{manifest.name}/{name}", (1980, 1, 1, 0, 0, 0))
             info.external_attr = 0o100644 << 16
             info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, (model.directory / name).read_bytes())
+            archive.writestr(info, (directory / name).read_bytes())
     return zip_path

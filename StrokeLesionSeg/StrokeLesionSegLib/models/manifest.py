@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -102,6 +103,14 @@ class Manifest:
         """``file``, ``sha256``, ``bytes`` and ``dtype`` of every network, the first one first."""
         first = {key: value for key, value in self.weights.items() if key != "more"}
         return [first, *self.weights.get("more", [])]
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights; of several files one that each of them changes."""
+        sums = [promised["sha256"] for promised in self.weight_files]
+        if len(sums) == 1:
+            return str(sums[0])
+        return hashlib.sha256("".join(sums).encode("ascii")).hexdigest()
 
     def operating_point(self, views: str | None = None) -> OperatingPoint:
         """The operating point recommended for ``views``; None: for the recommended views."""

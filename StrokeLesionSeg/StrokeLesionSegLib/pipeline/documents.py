@@ -138,7 +138,7 @@ def describe(
         "model": {
             "name": manifest.name,
             "version": manifest.version,
-            "sha256": manifest.weights["sha256"],
+            "sha256": manifest.sha256,
             "license": manifest.license,
         },
         "options": asdict(options),

@@ -55,7 +55,7 @@ def operating_point(
 
 def key_of(model: LoadedModel) -> str:
     """A folder's name that tells weights apart: the model's name and the head of their SHA-256."""
-    return f"{model.manifest.name}-{model.manifest.weights['sha256'][:8]}"
+    return f"{model.manifest.name}-{model.manifest.sha256[:8]}"
 
 
 def predict(

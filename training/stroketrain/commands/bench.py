@@ -93,7 +93,7 @@ def run(a: argparse.Namespace) -> None:
         )
     facts = {
         "model": f"{model.manifest.name} {model.manifest.version}, weights "
-        f"{model.manifest.weights['sha256'][:12]}",
+        f"{model.manifest.sha256[:12]}",
         "views": view,
         "threshold": point.threshold,
         "smallest lesion": f"{point.min_volume_ml:g} mL",

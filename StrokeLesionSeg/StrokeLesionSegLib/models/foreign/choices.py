@@ -8,7 +8,36 @@ from ...errors import InputError
 from ..window_settings import is_orientation
 from .mni_grids import MNI_GRIDS
 
+#: What ``ImportChoices.space`` may be: native, or a grid in MNI space.
 SPACES = ("native", *MNI_GRIDS)
+
+
+class ChoiceNeeded(InputError):
+    """The files do not say where the training scans lay or how they were stored.
+
+    Attributes
+    ----------
+    space, orientation: which of the two ``ImportChoices`` have to be made.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.models import ChoiceNeeded
+    >>> ChoiceNeeded("model.zip", space=False, orientation=True).remedy
+    'Add --orientation RAS (or how the training scans were stored)'
+    """
+
+    def __init__(self, where: object, *, space: bool, orientation: bool) -> None:
+        missing = []
+        if space:
+            missing.append(f"--space native (or {', '.join(MNI_GRIDS)})")
+        if orientation:
+            missing.append("--orientation RAS (or how the training scans were stored)")
+        super().__init__(
+            str(where),
+            "the plans do not say in which space the training scans lay and how they were stored",
+            f"Add {' and '.join(missing)}",
+        )
+        self.space, self.orientation = space, orientation
 
 
 @dataclass(frozen=True)

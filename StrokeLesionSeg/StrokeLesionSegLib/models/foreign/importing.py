@@ -18,7 +18,7 @@ from ..safetensors_io import parse_safetensors, read_bytes, serialize_safetensor
 from ..window_settings import Space, WindowSettings
 from . import nnunet_plans, synthstroke_config
 from .child import ask
-from .choices import ImportChoices
+from .choices import ChoiceNeeded, ImportChoices
 from .mni_grids import MNI_GRIDS
 from .nnunet_plans import Unusable
 from .package import Package
@@ -335,20 +335,11 @@ def _folds(
 def _space(
     orientation: str | None, grid: str | None, choices: ImportChoices, package: Package
 ) -> Space:
-    """Where scans are to be brought. Raises ``InputError`` where nobody says."""
+    """Where scans are to be brought. Raises ``ChoiceNeeded`` where nobody says."""
     orientation = choices.orientation or orientation
     name = choices.space or grid
-    missing = []
-    if name is None:
-        missing.append(f"--space native (or {', '.join(MNI_GRIDS)})")
-    if orientation is None:
-        missing.append("--orientation RAS (or how the training scans were stored)")
     if name is None or orientation is None:
-        raise InputError(
-            package.source,
-            "the plans do not say in which space the training scans lay and how they were stored",
-            f"Add {' and '.join(missing)}",
-        )
+        raise ChoiceNeeded(package.source, space=name is None, orientation=orientation is None)
     if name == "native":
         return Space(orientation=orientation)
     return MNI_GRIDS[name].space(name, orientation)

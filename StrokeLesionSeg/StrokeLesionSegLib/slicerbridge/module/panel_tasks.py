@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ..engine import batch, system_check
@@ -17,6 +18,9 @@ from ..scene.provenance import Provenance
 from . import panel_texts
 from .logic import newest_segment
 from .report import Report
+
+if TYPE_CHECKING:
+    from ...models import ChoiceNeeded, ImportChoices
 
 # A run starts Python and torch, hands the image over, aligns it and shows the result.
 _AROUND_NETWORK_S = 6.0
@@ -47,6 +51,7 @@ class PanelTasks:
     _batch: EngineProcess | None = None
     _report: Report | None = None
     _install: PolledThread[Any] | None = None
+    _installed_file = ""
 
     def refresh(self) -> None:
         raise NotImplementedError
@@ -112,27 +117,41 @@ class PanelTasks:
     # -- actions: advanced --------------------------------------------------------------------
 
     def _on_install_model(self, *_args: Any) -> None:
-        from ...models import install_model
-
         chosen = self.qt.QFileDialog.getOpenFileName(
-            None, _("Install model from file"), "", _("Models (*.zip)")
+            None, _("Install model from file"), "", _("Models (*.zip plans.json config.json)")
         )
         path = chosen[0] if isinstance(chosen, tuple) else chosen
         if not path or self._install is not None:
             return
+        # nnU-Net's and SynthStroke's folders are chosen by a file in them.
+        folder = os.path.basename(str(path)) in ("plans.json", "config.json")
+        self._start_install(os.path.dirname(str(path)) if folder else str(path), None)
+
+    def _start_install(self, path: str, choices: ImportChoices | None) -> None:
+        from ...models import install_model
+
         python: str | None = None
         with contextlib.suppress(OSError):  # a checkpoint is read in a process of its own
             python = python_executable()
+        self._installed_file = path
         # Reads and checks a large file.
-        self._install = PolledThread(lambda: install_model(path, python=python))
+        self._install = PolledThread(lambda: install_model(path, choices, python=python))
         self._poll.start()
         self.refresh()
 
     def _finish_install(self) -> None:
         install, self._install = self._install, None
         assert install is not None
+        from ...models import ChoiceNeeded
+
         try:
             manifest = install.result()
+        except ChoiceNeeded as needed:
+            choices = self._asked_choices(needed)
+            if choices is not None:
+                self._start_install(self._installed_file, choices)
+                return
+            self._problem = str(needed)
         except (InputError, OSError) as error:
             self._problem = str(error)
         else:
@@ -148,6 +167,37 @@ class PanelTasks:
             if self.parameters is not None:
                 self.parameters.model = manifest.name
         self.refresh()
+
+    def _asked_choices(self, needed: ChoiceNeeded) -> ImportChoices | None:
+        """What a model of others does not say itself, asked of the user; None if nobody answers."""
+        from ...models import SPACES, ImportChoices
+
+        found: dict[str, str] = {}
+        questions = (
+            (
+                needed.space,
+                "space",
+                _("Where did the scans lie that the model was trained on?"),
+                SPACES,
+            ),
+            (
+                needed.orientation,
+                "orientation",
+                _("How were their arrays stored?"),
+                ("RAS", "LAS", "LPS", "RPS"),
+            ),
+        )
+        for asked, name, text, choices in questions:
+            if not asked:
+                continue
+            ok = self.qt.BoolResult()
+            answer = self.qt.QInputDialog.getItem(
+                None, _("Install model from file"), text, list(choices), 0, False, ok
+            )
+            if not ok:
+                return None
+            found[name] = str(answer)
+        return ImportChoices(space=found.get("space"), orientation=found.get("orientation"))
 
     def _on_install_torch(self, *_args: Any) -> None:
         self._install_torch()

@@ -89,7 +89,7 @@ class Report:
         manifest = None
         try:
             kept = Manifest.from_file(find_model(made.model or None))
-            if kept.weights["sha256"] == made.checksum:
+            if kept.sha256 == made.checksum:
                 manifest = kept
         except InputError:
             pass  # the model was removed since: the page says its name below
