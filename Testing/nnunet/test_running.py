@@ -53,10 +53,11 @@ def test_only_windows_around_the_brain_are_asked() -> None:
         MNI_GRID.affine,
     )
     name = installed("plain3d", ONE_FOLD).name
-    there = Alignment.identity()
-    everywhere = windows_of(predictor(name, exact=True), volume, there)
-    around = windows_of(predictor(name), volume, there)
-    assert windows_of(predictor(name), volume) == everywhere  # nobody knows where the brain is
+    everywhere = windows_of(predictor(name, exact=True), volume)
+    around = windows_of(predictor(name), volume)
+    elsewhere = Volume(volume.array, volume.affine + np.eye(4, k=3))  # on no known grid
+    assert windows_of(predictor(name), elsewhere) == everywhere
+    assert windows_of(predictor(name), elsewhere, Alignment.identity()) == around
     assert 0.3 * everywhere < around < 0.7 * everywhere
 
 

@@ -100,12 +100,13 @@ def place(volume: Volume, alignment: Alignment | None, target: TargetGrid) -> Pl
 
     On a grid in MNI space a scan without alignment is taken to lie in MNI space as it is.
     """
-    from ..images import to_canonical
+    from ..images import MNI_GRID, to_canonical
     from ..images.space.brainbox import on_mni_grid
 
     if target.name == "native":
         array = np.array(volume.array, np.float32, order="C")
-        return PlacedScan(Volume(array, volume.affine), volume.grid, alignment, False)
+        lies_there = alignment is None and volume.grid.same_as(MNI_GRID)
+        return PlacedScan(Volume(array, volume.affine), volume.grid, alignment, lies_there)
     if target.grid is not None and alignment is None:
         from ..images import Alignment
 
