@@ -43,6 +43,8 @@ class _Unit(nn.Module):
         else:
             self.conv = nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=bias)
         self.norm = None if plain else WindowNorm(outputs, "instance", _EPS, False)
+        if self.norm is not None:
+            self.norm.spends = True
         self.act = None if plain else nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:

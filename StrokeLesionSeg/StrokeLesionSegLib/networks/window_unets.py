@@ -9,7 +9,7 @@ needed for training (deep supervision, dropout) is not here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class WindowNorm(nn.Module):
         if kind not in ("instance", "batch"):
             raise ValueError(f"normalisation must be instance or batch, not {kind!r}")
         self.kept, self.eps = kind == "batch", eps
+        # Whether nobody needs the input any more.
+        self.spends = False
         # None: plain numbers 1 and 0, and no tensors in a file.
         self.weight = nn.Parameter(torch.ones(features)) if affine else None
         self.bias = nn.Parameter(torch.zeros(features)) if affine else None
@@ -55,9 +57,19 @@ class WindowNorm(nn.Module):
             # One voxel has no variance: its difference from the mean is 0.
             shift = torch.zeros_like(x[0, :, :1].flatten()) if self.bias is None else self.bias
             return x * 0 + shift.view(1, -1, *[1] * (x.ndim - 2)).to(x.dtype)
+        if self.spends and not torch.is_grad_enabled() and x.device.type == "cpu":
+            return self._in_place(x)
         return functional.batch_norm(
             x, None, None, self.weight, self.bias, training=True, eps=self.eps
         )
+
+    def _in_place(self, x: Tensor) -> Tensor:
+        """The same operation in the memory of ``x``, which at full resolution is most there is."""
+        operation: Any = torch.native_batch_norm
+        numbers = [x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2)]
+        return operation(
+            x, self.weight, self.bias, None, None, True, 0.0, self.eps, out=(x, *numbers)
+        )[0]
 
 
 class ConvUnit(nn.Module):
@@ -84,6 +96,7 @@ class ConvUnit(nn.Module):
             bias=bias,
         )
         self.norm = WindowNorm(outputs, *norm)
+        self.norm.spends = True
         self.slope, self.activate_first = slope, activate_first
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,7 +192,10 @@ class _UNet(nn.Module):
         skips = self._encode(x)
         x = skips.pop()
         for up, stage in zip(self.ups, self.decoder, strict=True):
-            x = stage(torch.cat([up(x), skips.pop()], 1))
+            x = torch.cat([up(x), skips.pop()], 1)
+            # One by one: a call of the whole stage would keep its input until the end.
+            for unit in cast(nn.Sequential, stage):
+                x = unit(x)
         return self.head(x)
 
 
