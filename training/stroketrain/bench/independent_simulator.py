@@ -148,7 +148,7 @@ def tissue_of(t1: Array, brain: Mask) -> Tissue:
 # ------------------------------------------------------------------------------- outlines
 
 
-def _small_outline(rng: np.random.Generator, centre: NDArray[np.float64], ml: float) -> Mask:
+def small_outline(rng: np.random.Generator, centre: NDArray[np.float64], ml: float) -> Mask:
     """The ``ml`` highest voxels of smooth noise under a hill at ``centre``: a lacune."""
     radius = (3000 * ml / (4 * math.pi)) ** (1 / 3)
     reach = int(3 * radius) + 4
@@ -244,7 +244,7 @@ def outline(
     if not masks or (ml < 1.0 and rng.uniform() < 0.5):
         deep = np.argwhere(usable & (tissue.depth > 10) & (tissue.classes > 1))
         chosen = deep[rng.integers(len(deep))].astype(float)
-        return _small_outline(rng, chosen, ml) & usable, "lacune"
+        return small_outline(rng, chosen, ml) & usable, "lacune"
     best: tuple[Mask, str] | None = None
     for _ in range(5):
         file = masks[int(rng.integers(len(masks)))]
@@ -388,7 +388,7 @@ def mimics(
         places = np.argwhere(white & (tissue.depth > 10))
         for _ in range(int(rng.integers(2, 12))):
             centre = places[rng.integers(len(places))].astype(float)
-            spot = _small_outline(rng, centre, float(np.exp(rng.uniform(-4.6, -2.2))))
+            spot = small_outline(rng, centre, float(np.exp(rng.uniform(-4.6, -2.2))))
             soft = ndimage.gaussian_filter(spot[box := _around(spot, 4)].astype(np.float32), 0.7)
             target = rng.uniform(0.85, 1.05) * float(np.median(tissue.grey))
             darker = np.minimum(ratio[box], target)

@@ -1,0 +1,182 @@
+"""What ``adapt`` is worth: two simulated sites, Dice before and after on others of the same site.
+
+    python Testing/benchmarks/adapting.py --data ../shared/data --out bench/adapting
+    python Testing/benchmarks/adapting.py ... --sites deep --subjects 12 --seeds 0 --minutes 20
+
+Each site's scans look unlike the training (``stroketrain.bench.sites``): contrast curve,
+resolution, noise and lesions. The subjects of the site are people of the training split with masks
+of that split; 20 others, the validation people with masks of the part "test", judge, and ``adapt``
+sees neither. A setting is a site, a number of subjects and a seed; each is one run of the command
+line with its own models' folder. What is done is kept in ``--out``, so that a run that was stopped
+goes on; whole it takes about 20 hours on two cores, since it is 18 settings of an hour.
+If the new model is not installed, the old one's figure stands for both, as it does for the user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "StrokeLesionSeg"), str(REPOSITORY / "training")]
+
+import numpy as np  # noqa: E402
+from measuring import run_process  # noqa: E402
+from StrokeLesionSegLib.images import read_scan, write_volume  # noqa: E402
+from StrokeLesionSegLib.inference import SegmentOptions, segment_volume  # noqa: E402
+from StrokeLesionSegLib.lesions import find_lesions  # noqa: E402
+from StrokeLesionSegLib.lesions.scorers.common import dice  # noqa: E402
+from StrokeLesionSegLib.models import LoadedModel, load_model  # noqa: E402
+from StrokeLesionSegLib.outputs import atomic_file  # noqa: E402
+from stroketrain.bench.plan import test_masks  # noqa: E402
+from stroketrain.bench.sites import SITES, Site, draw_at  # noqa: E402
+from stroketrain.simulate.anatomy import cached_anatomy  # noqa: E402
+from stroketrain.simulate.subject_split import kind_of  # noqa: E402
+from stroketrain.volumetric.heads import SPLIT_FILE  # noqa: E402
+
+OTHERS = 20
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--sites", nargs="+", choices=list(SITES), default=list(SITES))
+    parser.add_argument("--subjects", nargs="+", type=int, default=[12, 24, 48])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--threads", type=int, metavar="N")
+    parser.add_argument("--picture", type=Path, metavar="PNG")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.sites:
+        for subjects in arguments.subjects:
+            for seed in arguments.seeds:
+                rows.append(setting(arguments, SITES[name], subjects, seed))
+                print(line(rows[-1]), flush=True)
+    if arguments.picture:
+        draw_picture(rows, arguments.picture)
+    return 0
+
+
+def setting(arguments: argparse.Namespace, site: Site, subjects: int, seed: int) -> dict[str, Any]:
+    """One run of ``adapt``, and the others' Dice by both models."""
+    folder = arguments.out / site.name / f"{subjects}-{seed}"
+    record = folder / "result.json"
+    if record.exists():
+        return dict(json.loads(record.read_text()))
+    parts = json.loads(SPLIT_FILE.read_text())
+    split = parts["people"]
+    rng = np.random.default_rng((seed, len(site.name)))
+    people = rng.permutation([p for p in split["train"] if "template" not in p])[:subjects]
+    scans = arguments.out / site.name
+    masks = [arguments.data / m for m in parts["masks"]["train"]]
+    pairs = [scan_of(arguments, site, str(p), masks, seed, scans / f"lab-{seed}") for p in people]
+    others = [
+        scan_of(arguments, site, p, test_masks(arguments.data), 1000, scans / "others")
+        for p in split["validation"][:OTHERS]
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / "pairs.tsv"
+    rows = ["scan\tmask\tsubject", *(f"{s}\t{m}\tp{n:02}" for n, (s, m) in enumerate(pairs))]
+    table.write_text("\n".join(rows) + "\n")
+    home = {"STROKE_LESION_SEG_HOME": str(folder / "home")}
+    threads = ["--threads", str(arguments.threads)] if arguments.threads else []
+    run = run_process(
+        [sys.executable, "-m", "StrokeLesionSegLib", "adapt", table, "--progress", "json",
+         "--minutes", str(arguments.minutes), "--seed", str(seed), *threads],
+        home | {"PYTHONPATH": str(REPOSITORY / "StrokeLesionSeg")},
+    )  # fmt: skip
+    if run.code not in (0, 3):
+        raise SystemExit(run.stderr)
+    result = json.loads(run.stdout.strip().splitlines()[-1])
+    parent = load_model(None)
+    before = [dice_of(parent, *pair, arguments.threads) for pair in others]
+    after = before
+    if result["directory"]:
+        child = load_model(Path(result["directory"]))
+        after = [dice_of(child, *pair, arguments.threads) for pair in others]
+    row = {
+        "site": site.name, "subjects": subjects, "seed": seed, "others": len(others),
+        "minutes": run.wall_s / 60, "peak_mb": run.peak_mb, "installed": bool(result["directory"]),
+        "before": before, "after": after, "reasons": result["reasons"],
+        "figures": result["figures"], "steps": result["facts"]["steps"],
+    }  # fmt: skip
+    with atomic_file(record) as part:
+        part.write_text(json.dumps(row, indent=1))
+    return row
+
+
+def scan_of(
+    arguments: argparse.Namespace,
+    site: Site,
+    person: str,
+    masks: list[Path],
+    seed: int,
+    folder: Path,
+) -> tuple[Path, Path]:
+    """The person's scan and mask at the site; drawn once."""
+    name = Path(person).name.split(".")[0]
+    scan, mask = (folder / f"{name}_{what}.nii.gz" for what in ("T1w", "mask"))
+    if not mask.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        anatomies = arguments.out / "anatomies"
+        anatomy = cached_anatomy(arguments.data / person, kind_of(person), anatomies)
+        # Not Python's own hash of the name, which changes with every start.
+        rng = np.random.default_rng((seed, len(site.name), *name.encode()))
+        head = anatomy.image.astype(np.float32) / np.float32(255)
+        volume, truth = draw_at(site, rng, head, anatomy.brain, masks)
+        write_volume(scan, volume, overwrite=True)
+        write_volume(mask, type(volume)(truth, volume.affine), overwrite=True)
+    return scan, mask
+
+
+def dice_of(model: LoadedModel, scan: Path, mask: Path, threads: int | None) -> float:
+    """Of the model's mask at its own operating point, on the scan's grid."""
+    found = segment_volume(read_scan(scan).volume, model, SegmentOptions(threads=threads))
+    lesions = find_lesions(
+        found.probability.array, found.probability.affine, model.manifest.operating_point()
+    )
+    truth = read_scan(mask, allow_constant=True).volume.array > 0
+    return dice(lesions.labels > 0, truth)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table in the docs."""
+    before, after = (float(np.mean(row[key])) for key in ("before", "after"))
+    kept = row["figures"]["kept Dice"]
+    said = "installed" if row["installed"] else "kept the old one: " + "; ".join(row["reasons"])
+    return (
+        f"| {row['site']} | {row['subjects']} | {row['seed']} | {before:.3f} | {after:.3f} | "
+        f"{after - before:+.3f} | {kept[0]:.3f} | {kept[1]:.3f} | {row['minutes']:.0f} | "
+        f"{row['peak_mb']:.0f} | {said} |"
+    )
+
+
+def draw_picture(rows: list[dict[str, Any]], path: Path) -> None:
+    """Dice of the 20 others before and after, by site and number of subjects."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    names = sorted({row["site"] for row in rows})
+    figure, axes = plt.subplots(1, len(names), sharey=True, squeeze=False, figsize=(7, 3.4))
+    for ax, name in zip(axes[0], names, strict=True):
+        for row in (r for r in rows if r["site"] == name):
+            pair = [float(np.mean(row[key])) for key in ("before", "after")]
+            ax.plot([0, 1], pair, "o-", label=f"{row['subjects']} subjects, seed {row['seed']}")
+        ax.set(title=f"simulated site “{name}”", xticks=[0, 1], xticklabels=["before", "after"])
+        ax.set_xlim(-0.3, 1.3)
+        ax.legend(fontsize=7)
+    axes[0][0].set_ylabel("mean Dice of 20 others")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
