@@ -189,3 +189,30 @@ def test_frames_that_pydicom_cannot_decode_are_those_of_gdcm(
     np.testing.assert_allclose(read_scan(path).volume.array, before, atol=1e-4)
     monkeypatch.setattr(dicom_pixels, "_frames_by_gdcm", lambda *_: None)
     assert "cannot be decoded" in _refused(path)
+
+
+@pytest.mark.parametrize("keyword", ["PixelSpacing", "ImagePositionPatient"])
+def test_decimal_commas_are_numbers(tmp_path: Path, keyword: str) -> None:
+    _series(tmp_path)
+    plain = read_scan(tmp_path)
+    changed = 0
+    for file in tmp_path.glob("*.dcm"):
+        stored = str(pydicom.dcmread(file)[keyword].value).strip("[]").replace(", ", "\\").encode()
+        data = file.read_bytes()
+        if stored in data:
+            changed += b"." in stored
+            file.write_bytes(data.replace(stored, stored.replace(b".", b",")))
+    scan = read_scan(tmp_path)
+    np.testing.assert_allclose(scan.volume.affine, plain.volume.affine)
+    np.testing.assert_array_equal(scan.volume.array, PIXELS)
+    assert changed
+    assert any("decimal commas" in note for note in scan.warnings)
+
+
+def test_a_rescale_slope_with_a_comma_is_refused(tmp_path: Path) -> None:
+    _series(tmp_path, edit=lambda data, n: setattr(data, "RescaleSlope", "1.5"))
+    for file in tmp_path.glob("*.dcm"):
+        data = file.read_bytes()
+        assert b"1.5 " in data
+        file.write_bytes(data.replace(b"1.5 ", b"1,5 "))
+    assert "decimal comma" in _refused(tmp_path)

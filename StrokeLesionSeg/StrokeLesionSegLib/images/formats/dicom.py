@@ -38,6 +38,7 @@ from .size_limits import DEFLATE_LIMIT, check_deflated
 if TYPE_CHECKING:
     import pydicom
 
+_COMMAS = "decimal commas"
 # Along the normal, in parts of the slice spacing: from the first on a warning, from the second on
 # the stack is no regular grid, and half a spacing more than usual means a slice is missing.
 _UNEVEN_WARNING, _UNEVEN_ERROR, _GAP = 0.02, 0.1, 1.5
@@ -208,6 +209,7 @@ def _sort_in(
     others: dict[str, int],
 ) -> None:
     """Put one file's images into its series in ``found``, or count it among the ``others``."""
+    commas = _with_points(header)
     storage = str(header.get("SOPClassUID", ""))
     if storage not in (_MR, *_ENHANCED):
         if "Rows" in header:
@@ -228,10 +230,31 @@ def _sort_in(
         entry.notes.append(
             "different images share one SOPInstanceUID, as after a de-identification that cut it"
         )
+    if commas and not any(_COMMAS in note for note in entry.notes):
+        entry.notes.append(f"{_COMMAS} ({', '.join(commas)}) were read as such")
+    if {"RescaleSlope", "RescaleIntercept"} & set(commas):
+        entry.refused = "its rescale slope is written with a decimal comma"  # GDCM cuts it there
     seen |= {instance, image}
     entry.enhanced = entry.enhanced or storage in _ENHANCED
     entry.promised = max(entry.promised, int(header.get("ImagesInAcquisition") or 0))
     _add(entry, file, instance, header)
+
+
+def _with_points(header: pydicom.Dataset) -> list[str]:
+    """Put points for commas in decimal numbers, in place; the keywords of those that had any."""
+    from pydicom.datadict import dictionary_VR, keyword_for_tag
+
+    found = []
+    for tag in list(header.keys()):
+        item = header.get_item(tag)
+        value = item.value
+        if isinstance(value, bytes) and b"," in value:
+            vr = item.VR or dictionary_VR(tag)
+            if vr == "DS":
+                text = value.decode("latin-1").replace(",", ".").strip("\0 ")
+                header.add_new(tag, vr, text.split("\\"))
+                found.append(keyword_for_tag(tag))
+    return found
 
 
 def _storage_name(header: pydicom.Dataset) -> str:

@@ -1,0 +1,61 @@
+"""A stripped head with any background gives the mask that it gives with 0, by the shipped model."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from input_support import stripped
+from StrokeLesionSegLib.images import checked_scan
+from StrokeLesionSegLib.inference import SegmentOptions, after_network
+from StrokeLesionSegLib.models import load_model
+from StrokeLesionSegLib.pipeline import ScanRunner, find_in
+
+pytestmark = pytest.mark.slow
+HEAD = stripped()
+OUTSIDE = HEAD.array == 0
+# The largest value of a scan, as some tools write it around a brain.
+LARGEST = float(HEAD.array.max())
+
+
+@lru_cache(maxsize=1)
+def runner() -> ScanRunner:
+    model = load_model()
+    options = SegmentOptions(align="none", precision="float32")
+    return ScanRunner(model, options, model.manifest.operating_point())
+
+
+def mask_of(background: float) -> np.ndarray:
+    array = np.where(OUTSIDE, np.float32(background), HEAD.array)
+    scan = checked_scan("head", array, HEAD.affine)
+    run = runner().prepare(Path("head"), scan, {})
+    runner().network(run)
+    return find_in(after_network(run.ready), runner().point).mask > 0
+
+
+@lru_cache(maxsize=1)
+def expected() -> np.ndarray:
+    return mask_of(0.0)
+
+
+@settings(
+    max_examples=2,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(st.floats(-40_000, 70_000, width=32))
+@example(-1000.0)
+@example(-32768.0)
+@example(LARGEST)
+@example(math.nan)
+def test_the_mask_does_not_depend_on_the_background(background: float) -> None:
+    mask, truth = mask_of(background), expected()
+    assert truth.any()
+    dice = 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
+    assert dice >= 0.99, background
