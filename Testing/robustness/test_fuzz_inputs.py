@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from fuzz_support import CASES, write_originals
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from scipy import ndimage
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Scan, Volume, checked_scan, read_scan
@@ -183,13 +186,12 @@ ACTIONS = st.lists(
 @given(actions=ACTIONS, everywhere=st.booleans())
 def test_no_slice_of_a_series_is_lost_in_silence(
     tmp_path_factory: pytest.TempPathFactory,
-    originals: dict[str, bytes],
     actions: list[tuple[str, int]],
     everywhere: bool,
 ) -> None:
     folder = tmp_path_factory.mktemp("s")
     for n in range(12):
-        (folder / f"{n}.dcm").write_bytes(originals[f"{n}.dcm"])
+        (folder / f"{n}.dcm").write_bytes(originals()[f"{n}.dcm"])
     for action, n in actions:
         for place in range(12) if everywhere and action not in ("drop", "empty") else [n]:
             _change(folder, action, place)
@@ -208,6 +210,12 @@ def test_no_slice_of_a_series_is_lost_in_silence(
         assert used == images or scan.warnings
         assert np.isfinite(scan.volume.array).all()
     assert {p.name: p.lstat().st_size for p in folder.iterdir()} == before
+
+
+@lru_cache(maxsize=1)
+def originals() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        return write_originals(Path(folder))
 
 
 def _change(folder: Path, action: str, n: int) -> None:
@@ -240,9 +248,11 @@ def _change(folder: Path, action: str, n: int) -> None:
         elif action == "shift":
             dataset.ImagePositionPatient = [0, 0, float(n) + 0.3]
         elif action == "comma":
-            written = b"\\".join(b"0,0" if v == b"0" else v for v in (b"0", b"0"))
-            file.write_bytes(data.replace(b"0\\0\\", written + b"\\"))
-            return
+            place = [float(x) for x in str(dataset.ImagePositionPatient).strip("[]").split(",")]
+            written = "\\".join(f"{x:.2f}" for x in place).replace(".", ",").encode()
+            written += b" " * (len(written) % 2)
+            tag = Tag("ImagePositionPatient")
+            dataset[tag] = RawDataElement(tag, "DS", len(written), written, 0, False, True)
         dataset.save_as(file)
 
 
@@ -257,8 +267,3 @@ def _images(folder: Path) -> int:
             continue
         places.add(key)
     return len(places)
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return write_originals(tmp_path_factory.mktemp("originals"))
