@@ -210,9 +210,11 @@ def test_uncertainty_is_coloured_where_it_is() -> None:
     spread = np.zeros(SHAPE, dtype=np.float32)
     spread[ball(RIGHT, 10.0)] = 0.5
     spread[ball((0.0, 40.0, 24.0), 8.0)] = 0.09  # below the scale
-    page = parse(scan_report(replace(content, spread=spread, passes=("axial", "axial flipped"))))
+    page = parse(
+        scan_report(replace(content, spread=spread, passes=("axial", "axial, flipped ij")))
+    )
     part = section(page, "Uncertainty")
-    assert "over 2 passes (axial, axial flipped)" in part.text
+    assert "over 2 passes (axial; axial, mirrored left to right and front to back)" in part.text
     sheet, scale = part.one("svg", "sheet"), part.one("svg", "legend")
     assert scale.text.startswith("Colour scale: standard deviation of the probability")
     assert [t.text for t in scale.all("text", "tick")] == ["0.1", "0.2", "0.3", "0.4", "0.5"]

@@ -155,10 +155,11 @@ def _marks(cell: Cell, x: int, y: int, width: int, height: int, letter: float) -
             f"M{cx:g} 0V{max(0, cy - gap):g}M{cx:g} {cy + gap:g}V{height}"
         )
         parts.append(element("path", d=lines, class_="cross"))
-    edge, middle = f"{letter / 3:.1f}", f"{height / 2 + letter / 3:.1f}"
+    # In the upper corners, where there is no brain, let alone a lesion.
+    edge, high = f"{letter / 3:.1f}", f"{1.1 * letter:.1f}"
     far, low = f"{width - letter / 3:.1f}", f"{height - letter / 3:.1f}"
-    parts.append(element("text", cell.letters[0], x=edge, y=middle, class_="side"))
-    parts.append(element("text", cell.letters[1], x=far, y=middle, class_="side end"))
+    parts.append(element("text", cell.letters[0], x=edge, y=high, class_="side"))
+    parts.append(element("text", cell.letters[1], x=far, y=high, class_="side end"))
     if cell.label:
         parts.append(element("text", cell.label, x=edge, y=low, class_="at"))
     return element("g", *parts, transform=f"translate({x} {y})")

@@ -24,6 +24,7 @@ SPREAD_FROM, SPREAD_TO = 0.1, 0.5
 _HEAD_ABOVE = 30
 # From the top of a head down to below the cerebellum.
 _BRAIN_HEIGHT_MM = 165.0
+_MIRRORED = {"i": "left to right", "j": "front to back", "k": "top to bottom"}
 _AXIS_NAMES = {AXIAL: "axial", CORONAL: "coronal", SAGITTAL: "sagittal"}
 
 
@@ -96,7 +97,7 @@ def uncertainty_figure(content: ReportContent) -> Markup | None:
     if len(content.passes) > 1:
         meaning = (
             f"Standard deviation of the probability over {len(content.passes)} passes "
-            f"({', '.join(content.passes)})."
+            f"({'; '.join(map(_pass_in_words, content.passes))})."
         )
     elif not content.passes:
         meaning = "Standard deviation of the probability, at most 0.5."
@@ -325,6 +326,14 @@ def _spaced_peaks(amounts: NDArray[np.floating], count: int) -> list[int]:
         found.append(best)
         left[max(0, best - 2) : best + 3] = 0
     return sorted(found)
+
+
+def _pass_in_words(name: str) -> str:
+    """``axial, flipped ij`` for people."""
+    view, _, flips = name.partition(", flipped ")
+    if not flips or not set(flips) <= set(_MIRRORED):
+        return name
+    return f"{view}, mirrored {' and '.join(_MIRRORED[axis] for axis in flips)}"
 
 
 def _place(content: ReportContent, axis: int, index: int) -> str:
