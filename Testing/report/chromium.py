@@ -30,7 +30,7 @@ BROWSER = next(
 needs_browser = pytest.mark.skipif(
     BROWSER is None, reason="no headless browser: install Debian's package chromium"
 )
-PATIENCE_S = 90.0
+PATIENCE_S = 200.0
 _KEYS = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "Tab": 9}
 
 
