@@ -37,6 +37,7 @@ def merge(
 
     Examples
     --------
+    >>> from StrokeLesionSegLib.correction import merge
     >>> row = lambda text: np.array([[[c == "x" for c in text]]])
     >>> found = merge(row("x......"), row("......."), row("x.xxx.x"), row("...x..."),
     ...               row("...x..."), True)
