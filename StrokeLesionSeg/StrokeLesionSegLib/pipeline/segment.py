@@ -128,6 +128,7 @@ def impossible_outputs(paths: OutputPaths, scan: Scan) -> dict[Path, str]:
     >>> from StrokeLesionSegLib.images import checked_scan
     >>> from StrokeLesionSegLib.pipeline import OutputPaths
     >>> from StrokeLesionSegLib.pipeline.segment import impossible_outputs
+    >>> import numpy as np
     >>> scan = checked_scan("t1", np.arange(64.0).reshape(4, 4, 4), np.eye(4))
     >>> impossible_outputs(OutputPaths(Path("mask.nii.gz")), scan)
     {}

@@ -30,7 +30,7 @@ def mend_header(dataset: pydicom.Dataset) -> list[str]:
     --------
     >>> from pydicom import Dataset
     >>> header = Dataset()
-    >>> header.SpecificCharacterSet, header.PatientSex = ["", "ISO 2022 IR 87"], "female"
+    >>> header.SpecificCharacterSet, header.PatientSex = ["", "ISO 2022 IR 87"], "FEMALE"
     >>> mend_header(header), header.SpecificCharacterSet, header.PatientSex
     ([], 'ISO_IR 192', 'F')
     """
