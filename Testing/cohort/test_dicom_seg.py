@@ -149,6 +149,24 @@ def test_enhanced_multi_frame_source(tmp_path: Path) -> None:
         k = round((z - -30.0) / 5.0)
         np.testing.assert_array_equal(pixel, mask[k])
 
+    from StrokeLesionSegLib.images.formats.dicom_rtstruct import write_dicom_rtstruct
+    from StrokeLesionSegLib.images.formats.dicom_sr import write_dicom_sr
+
+    write_dicom_rtstruct(tmp_path / "rt.dcm", mask, scan, {1: "Lesion 1"}, ALGORITHM)
+    (region,) = pydicom.dcmread(tmp_path / "rt.dcm").ROIContourSequence
+    assert len(region.ContourSequence) == len(mask)
+    for contour in region.ContourSequence:
+        # Row k of slice k, at the height of the very frame that is named.
+        points = np.reshape(contour.ContourData, (-1, 3))
+        frame = contour.ContourImageSequence[0].ReferencedFrameNumber
+        k = int(order[frame - 1])
+        assert points[:, 2] == pytest.approx(-30.0 + 5.0 * k)
+        assert points[:, 1].mean() == pytest.approx(-45.0 + 2.0 * k)
+    write_dicom_sr(tmp_path / "sr.dcm", mask, scan, [(1, 1.2, "left")], ALGORITHM)
+    report = str(pydicom.dcmread(tmp_path / "sr.dcm"))
+    assert report.count("'SCOORD'") == len(mask)
+    assert "Referenced Frame Number" in report
+
 
 @pytest.mark.usefixtures("home")
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
