@@ -5,6 +5,15 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/__init__.py
   StrokeLesionSegLib/__main__.py
   StrokeLesionSegLib/api.py
+  StrokeLesionSegLib/atlases/__init__.py
+  StrokeLesionSegLib/atlases/atlas.py
+  StrokeLesionSegLib/atlases/choice.py
+  StrokeLesionSegLib/atlases/labels.py
+  StrokeLesionSegLib/atlases/measure.py
+  StrokeLesionSegLib/atlases/reading.py
+  StrokeLesionSegLib/atlases/shipped.py
+  StrokeLesionSegLib/atlases/template_shift.py
+  StrokeLesionSegLib/atlases/unions.py
   StrokeLesionSegLib/boxes.py
   StrokeLesionSegLib/brief.py
   StrokeLesionSegLib/cli.py
@@ -155,6 +164,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/lesions/expected.py
   StrokeLesionSegLib/lesions/find.py
   StrokeLesionSegLib/lesions/measure.py
+  StrokeLesionSegLib/lesions/regions.py
   StrokeLesionSegLib/lesions/scorers/__init__.py
   StrokeLesionSegLib/lesions/scorers/atlas2022.py
   StrokeLesionSegLib/lesions/scorers/common.py
@@ -210,7 +220,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/pipeline/segment.py
   StrokeLesionSegLib/pipeline/source.py
   StrokeLesionSegLib/report/__init__.py
-  StrokeLesionSegLib/report/atlas.py
   StrokeLesionSegLib/report/by_group.py
   StrokeLesionSegLib/report/concerns.py
   StrokeLesionSegLib/report/content.py
@@ -281,6 +290,8 @@ set(MODULE_PYTHON_SCRIPTS
 set(MODULE_PYTHON_RESOURCES
   StrokeLesionSegEffects/Icons/LesionReview.png
   StrokeLesionSegEffects/Icons/StrokeLesion.png
+  Resources/Atlases/NOTICE.txt
+  Resources/Atlases/allen_human_reference_1mm.npz
   Resources/Icons/StrokeLesionSeg.png
   Resources/Icons/StrokeT1Simulated.png
   Resources/Models/MODEL_CARD.md

@@ -18,9 +18,10 @@ from .errors import InputError
 from .operating_point import OperatingPointChoice
 
 if TYPE_CHECKING:
+    from .atlases import Atlas
     from .images import Scan, Volume
     from .inference.progress import Progress
-    from .lesions import Lesion, LesionMap
+    from .lesions import Lesion, LesionMap, RegionTable
     from .models import LoadedModel
 
 __all__ = ["Segmentation", "segment"]
@@ -86,6 +87,19 @@ class Segmentation:
     def probability(self) -> Any:
         """Probability of lesion, float32, in the form that the scan was given in."""
         return self._given(self.probability_map.array)
+
+    def regions(self, atlas: Atlas | None = None) -> RegionTable | None:
+        """Lesion volumes by region and side; None if the scan could not be aligned.
+
+        ``atlas``: from ``StrokeLesionSegLib.atlases.read_atlas``; None takes the shipped one.
+        """
+        from .atlases import region_table
+
+        if self.to_mni is None:
+            return None
+        return region_table(
+            self.probability_map.with_array(self.lesion_map.mask), self.to_mni, atlas
+        )
 
     def as_array(self, what: str = "mask") -> NDArray[Any]:
         """``"mask"``, ``"probability"`` or ``"labels"`` as an array (I, J, K), nibabel's order."""

@@ -401,19 +401,15 @@ def test_pages_for_the_group_and_for_every_scan(
 
     capsys.readouterr()
     assert support.batch(source, out, "--atlas", tmp_path / "atlas.nii.gz") == 2
-    assert "Add --reports" in capsys.readouterr().err
-    assert support.batch(source, out, "--reports", "--atlas", tmp_path / "atlas.nii.gz") == 2
     assert "atlas.nii.gz" in capsys.readouterr().err
 
 
 def test_volumes_by_region_and_a_changed_atlas(tmp_path: Path, out: Path) -> None:
-    from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
+    from StrokeLesionSegLib.images import mni_brain_mask, write_volume
 
     source = support.write_cohort(tmp_path / "in", 1)
     atlas, labels = tmp_path / "atlas.nii.gz", tmp_path / "labels.tsv"
-    values = np.zeros(MNI_GRID.shape, np.uint8)
-    values[::4] = 1
-    write_volume(atlas, Volume(values, MNI_GRID.affine))
+    write_volume(atlas, mni_brain_mask())
     labels.write_text("1\tThalamus of test\n")
     arguments = ["--reports", "--atlas", atlas, "--atlas-labels", labels]
     assert support.batch(source, out, *arguments) == 0

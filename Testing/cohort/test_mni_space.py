@@ -15,6 +15,7 @@ from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.naming import Entities
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, read_transform
 from StrokeLesionSegLib.inference import stages
+from StrokeLesionSegLib.lesions import read_table
 
 pytestmark = pytest.mark.usefixtures("home")
 SPACE = "MNI152NLin2009aSym"
@@ -100,6 +101,34 @@ def test_a_group_in_mni_space(
     assert failed["state"] == "done"
     assert any("Nothing is written in MNI152NLin2009aSym" in w for w in failed["warnings"])
     assert not list(out.rglob(f"{failed['stem']}_space-*"))
+    # Volumes by region, of every aligned scan and of the group.
+    regions = read_table(out / "group_regions.tsv")
+    for row in rows:
+        mine = [r for r in regions if r["scan"] == row["scan"]]
+        total_ml = sum(r["volume_ml"] for r in mine if r["kind"] == "region")
+        assert total_ml == pytest.approx(float(row["volume_ml"]), rel=1e-4)
+        assert sum(r["share_of_lesion"] for r in mine) == pytest.approx(1, abs=1e-3)
+        sides = {r["side"]: 0.0 for r in mine}
+        for r in mine:
+            sides[r["side"]] += r["volume_ml"]
+        assert max(sides, key=lambda side: sides[side]) in (row["side"], None)
+        assert max(r["share_of_region"] or 0 for r in mine) > 0
+        table = out / states[row["scan"]]["folder"] / f"{row['scan']}_desc-lesions_regions.tsv"
+        own = ("region", "side", "volume_ml")
+        assert [[r[n] for n in own] for r in read_table(table)] == [
+            [r[n] for n in own] for r in mine
+        ]
+    assert {r["scan"] for r in regions} == {row["scan"] for row in rows}
+    summary = read_table(out / "group_regions_summary.tsv")
+    first = summary[0]
+    hit = [
+        r["volume_ml"]
+        for r in regions
+        if (r["region"], r["side"]) == (first["region"], first["side"])
+    ]
+    assert first["scans"] == len(hit)
+    assert first["mean_ml"] == pytest.approx(sum(hit) / 2, rel=1e-3)
+    assert not list(out.rglob(f"{failed['stem']}_desc-lesions_regions.tsv"))
     # Done again without the space: nothing of it stays that would pass for today's.
     assert run(source, out) == 0
     assert not list(out.rglob("sub-*_space-*"))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cli_support import AFFINE, SHAPE, write_dicom_series, write_head, write_tiny_model
 from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.lesions import read_table
 
 ARGUMENTS = ("--model", "tiny", "--align", "none", "--threshold", "0.3", "--device", "cpu")
 
@@ -106,21 +107,21 @@ def test_atlas_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert "first half" in page
-    rows = re.findall(r'<th scope="row">([^<]+)</th>((?:<td class="num">[^<]*</td>)+)', page)
-    volumes = {name: re.findall(r">([^<]*)</td>", cells) for name, cells in rows}
-    total = sum(
-        float(volumes[name][2].replace("&lt; ", "")) for name in ("first half", "second half")
-    )
-    outside = float(volumes["In no region"][2])
     sidecar = json.loads((tmp_path / "a_lesion.json").read_text(encoding="utf-8"))
-    assert total + outside == pytest.approx(sidecar["summary"]["volume_ml"], abs=0.2)
+    assert sidecar["atlas"] == "halves"
+    rows = read_table(tmp_path / "a_lesion_regions.tsv")
+    assert {row["region"] for row in rows} <= {"first half", "second half", "in no region"}
+    total = sum(row["volume_ml"] for row in rows)
+    assert total == pytest.approx(sidecar["summary"]["volume_ml"], rel=1e-3)
+    for row in rows[:2]:
+        assert f">{row['volume_ml']:.2f}<" in page or f">{row['volume_ml']:.1f}<" in page
     assert total > 0
 
 
 @pytest.mark.parametrize(
     ("more", "cause"),
     [
-        (("--atlas", "a.nii.gz"), "Add --report DIR"),
+        (("--atlas", "a.nii.gz"), "has no list of labels"),
         (("--report", "r", "--atlas-labels", "l.csv"), "there is no atlas to name"),
         (("--report", "r", "--atlas", "missing.nii.gz"), "missing.nii.gz"),
         (("--report", "a.nii.gz"), "is no folder"),

@@ -18,7 +18,6 @@ from StrokeLesionSegLib.report import (
     report_path,
     scan_report,
 )
-from StrokeLesionSegLib.report.atlas import Atlas
 
 # Posterior, inferior, right: as many sagittal T1s are stored. Oblique by 8 degrees, 2 x 2 x 2.5 mm.
 _A = np.deg2rad(8)
@@ -215,15 +214,6 @@ def test_the_smallest_lesion_is_shown() -> None:
     (where,) = np.argwhere(content.labels)
     placed = content.affine @ (*where[::-1], 1)
     assert np.abs(placed[:3] - affine[0, 0] * np.array([33, 32, 31])).max() <= 0.51
-
-
-def test_regions_need_an_alignment() -> None:
-    volume, lesion = tiny()
-    atlas = Atlas("all", np.ones((40, 40, 40), np.int32), np.diag([9.0, 9, 9, 1]), {}, {1: 64000})
-    content, _ = gather(volume, lesion, matrix=None, atlas=atlas)
-    assert content.regions is None
-    page = parse(scan_report(content))
-    assert "Volumes by region need an alignment to MNI152" in page.one("div", "attention").text
 
 
 def test_a_failed_alignment_is_shown_and_not_used() -> None:

@@ -25,10 +25,10 @@ from report_support import (
     titles,
 )
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.lesions import RegionTable, RegionVolume
+from StrokeLesionSegLib.lesions.regions import UNION
 from StrokeLesionSegLib.report import (
     AlignmentFacts,
-    RegionTable,
-    RegionVolume,
     TriedAlignment,
     scan_report,
     without_paths,
@@ -48,7 +48,16 @@ HOSTILE = (
 
 
 def test_sections_and_what_they_say() -> None:
-    regions = RegionTable("My atlas", (RegionVolume("insula", 5.0, 1.25, 0.5),), 0.75)
+    regions = RegionTable(
+        "My atlas",
+        (
+            RegionVolume("insula", "left", 5.0, 0.5, 5 / 7),
+            RegionVolume("insula", "right", 1.25, None, 1.25 / 7),
+            RegionVolume("both", "left", 5.0, 0.25, 5 / 7, UNION),
+        ),
+        0.75,
+        ("It is shifted.",),
+    )
     page = parse(scan_report(make_content((LEFT, RIGHT), regions=regions)))
     assert titles(page) == [
         "Summary",
@@ -76,9 +85,12 @@ def test_sections_and_what_they_say() -> None:
     cellular = [
         [c.text for c in row.children] for row in section(page, "Volumes by region").all("tr")
     ]
-    assert cellular[1] == ["insula", "5.00", "1.25", "6.25", "89.3", "50.0"]
-    assert cellular[2][0] == "In no region"
-    assert cellular[2][3:5] == ["0.75", "10.7"]
+    assert cellular[1] == ["insula", "left", "5.00", "71.4", "50.0"]
+    assert cellular[2] == ["insula", "right", "1.25", "17.9", "n/a"]
+    assert cellular[3] == ["both", "left", "5.00", "71.4", "25.0"]
+    assert cellular[4] == ["In no region", "", "0.75", "10.7", "n/a"]
+    for words in ("It is shifted.", "pathway is several of the regions above together"):
+        assert words in section(page, "Volumes by region").text
 
 
 def test_nothing_to_share_out_among_regions() -> None:
@@ -327,7 +339,7 @@ def test_hostile_text_stays_text(text: str) -> None:
         alignment=AlignmentFacts(False, text, 0.0, 0.0),
         source=((text, text),),
         model=((text, text),),
-        regions=RegionTable(text, (RegionVolume(text, 1.0, 0.0),), 0.0),
+        regions=RegionTable(text, (RegionVolume(text, text, 1.0, 0.0),), 0.0, (text,)),
     )
     page = scan_report(content)
     page.encode("utf-8")

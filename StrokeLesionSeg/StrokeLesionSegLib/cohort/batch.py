@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..atlases import AtlasChoice
 from ..errors import Cancelled, InputError
 from ..operating_point import OperatingPointChoice
 from ..outputs import os_input_error, sync_folder
@@ -32,7 +33,7 @@ from .local import run_here
 from .lock import LOCK_NAME, STALE_S, FolderLock, taken_over
 from .overlap import write_overlap
 from .pseudonyms import Pseudonyms
-from .scan_job import ReportChoice, Settings, record_outputs, report_options
+from .scan_job import ReportChoice, Settings, record_outputs
 
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 # As ``outputs.atomic_file`` calls them.
 _TEMPORARY = re.compile(
     r"\.[0-9a-f]{8}\.tmp\.(group_\w+\.\w+|index\.html|dataset_description\.json|README\.md"
-    r"|\.bidsignore|desc-lesions_stats\.json|study\.js|niivue\S+)"
+    r"|\.bidsignore|desc-lesions_(stats|regions)\.json|study\.js|niivue\S+)"
 )
 
 # Participants and sessions in a message.
@@ -67,6 +68,7 @@ class BatchOptions:
         need highdicom. dicom_rtstruct: write contours for them.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
     title: of the group's page; empty takes the name of the BIDS data set.
+    atlas: which atlas volumes are told by.
     spaces: those of ``spaces.SPACES`` that results are written in; with MNI space the group gets
         overlap maps and a table for lesion-symptom mapping.
     pseudonyms: table of what patients are called. source_names: name the folders of DICOM scans in
@@ -99,6 +101,7 @@ class BatchOptions:
     dicom_rtstruct: bool = False
     report: ReportChoice | None = None
     title: str = ""
+    atlas: AtlasChoice = field(default_factory=AtlasChoice)
     spaces: tuple[str, ...] = (NATIVE,)
     pseudonyms: Path | None = None
     source_names: bool = False
@@ -311,8 +314,8 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
             from ..images.formats.dicom_seg import require_highdicom
 
             require_highdicom(option)
-    if options.report is not None:
-        report_options(options.report)
+    if options.atlas.image is not None:
+        options.atlas.read()
     directory = find_model(options.model)
     manifest = Manifest.from_file(directory)
     chosen = (options.options or SegmentOptions()).for_model(manifest)
@@ -331,6 +334,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         dicom_sr=options.dicom_sr,
         dicom_rtstruct=options.dicom_rtstruct,
         report=options.report,
+        atlas=options.atlas,
         spaces=options.spaces,
         probability=options.probability,
         force=options.force,

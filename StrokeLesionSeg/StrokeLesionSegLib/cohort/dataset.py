@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from .. import __version__
 from ..errors import InputError
+from ..lesions.regions import REGION_COLUMNS, SUMMARY_COLUMNS, region_summary
 from ..lesions.tables import (
     COLUMN_DESCRIPTIONS,
     COLUMNS,
@@ -47,18 +48,21 @@ SCAN_COLUMNS = {
 LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
-    ["logs/", "pages", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "**/*.dcm",
-     "**/*_report.html", "**/*_xfm.h5", "**/.stroke-lesion-seg-*"]
+    ["logs/", "pages", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "*_regions.*",
+     "**/*_regions.*", "**/*.dcm", "**/*_report.html", "**/*_xfm.h5", "**/.stroke-lesion-seg-*"]
 )  # fmt: skip
 _README = """\
 # Chronic stroke lesions
 
 Masks (`*_label-lesion_mask.nii.gz`), probabilities (`*_label-lesion_probseg.nii.gz`) and tables
-(`*_desc-lesions_stats.tsv`) of chronic stroke lesions in T1-weighted MRI, on the grid of each scan,
-made by StrokeLesionSeg. For research; not a medical device. Look at every mask.
+(`*_desc-lesions_stats.tsv`, by region `*_desc-lesions_regions.tsv`) of chronic stroke lesions in
+T1-weighted MRI, on the grid of each scan, made by StrokeLesionSeg. For research; not a medical
+device. Look at every mask.
 
-`group_scans.tsv` lists all scans and `group_lesions.tsv` all lesions. `logs/scans.jsonl` is the
-ledger: what was done with every scan, when, with which model and parameters.
+`group_scans.tsv` lists all scans, `group_lesions.tsv` all lesions and `group_regions.tsv` their
+volumes by region; `group_regions_summary.tsv` has a row for each region.
+`logs/scans.jsonl` is the ledger: what was done with every scan, when, with which model and
+parameters.
 """
 
 
@@ -116,6 +120,7 @@ def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) ->
         if not (out / name).exists():
             write_text(out / name, text)
     write_sidecar(out / "desc-lesions_stats.json", COLUMN_DESCRIPTIONS)
+    write_sidecar(out / "desc-lesions_regions.json", REGION_COLUMNS)
 
 
 def _doi(root: Path) -> str:
@@ -139,7 +144,8 @@ def described(root: Path, key: str) -> str:
 
 
 def write_group_tables(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """``group_scans.tsv``, a row for each record, and ``group_lesions.tsv``, one for each lesion.
+    """``group_scans.tsv``, a row for each record, ``group_lesions.tsv``, one for each lesion, and
+    ``group_regions.tsv``, one for each scan, region and side that holds lesion.
 
     ``records`` are the ledger's, in the order of the rows. Raises ``InputError`` if a table cannot
     be written.
@@ -149,14 +155,22 @@ def write_group_tables(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
         write_rows(out / "group_scans.tsv", tuple(SCAN_COLUMNS), map(_scan_row, records))
         leading = ("participant_id", "session_id", "scan")
         write_rows(out / "group_lesions.tsv", (*leading, *COLUMNS), _lesion_rows(out, records))
+        write_rows(
+            out / "group_regions.tsv", (*leading, *REGION_COLUMNS), _region_rows(out, records)
+        )
+        aligned = sum(_regions_of(out, record) is not None for record in records)
+        summary = region_summary(_region_rows(out, records), aligned)
+        write_rows(out / "group_regions_summary.tsv", tuple(SUMMARY_COLUMNS), summary)
     except OSError as error:
         raise os_input_error(error, out) from error
+    write_sidecar(out / "group_regions_summary.json", SUMMARY_COLUMNS)
     write_sidecar(
         out / "group_scans.json",
         {name: {"Description": text} for name, text in SCAN_COLUMNS.items()},
     )
     described = {name: {"Description": SCAN_COLUMNS[name]} for name in leading}
     write_sidecar(out / "group_lesions.json", {**described, **COLUMN_DESCRIPTIONS})
+    write_sidecar(out / "group_regions.json", {**described, **REGION_COLUMNS})
 
 
 def write_left_out(out: Path, left_out: Mapping[str, str]) -> None:
@@ -193,6 +207,19 @@ def _lesion_rows(out: Path, records: list[Mapping[str, Any]]) -> Iterator[dict[s
             rows = record.get("corrected_lesions")
             for row in read_table(table) if rows is None else rows:
                 yield {**_whose(record), **row}
+
+
+def _regions_of(out: Path, record: Mapping[str, Any]) -> Path | None:
+    """The table of regions of a scan; None if it was not aligned."""
+    table = out / record["folder"] / f"{record['stem']}_desc-lesions_regions.tsv"
+    return table if record["state"] == DONE and table.is_file() else None
+
+
+def _region_rows(out: Path, records: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for record in records:
+        table = _regions_of(out, record)
+        for row in () if table is None else read_table(table):
+            yield {**_whose(record), **row}
 
 
 def _whose(record: Mapping[str, Any]) -> dict[str, Any]:

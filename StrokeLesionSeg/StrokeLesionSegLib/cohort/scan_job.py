@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import hashlib
 import json
 import os
@@ -17,24 +16,25 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .. import __version__
+from ..atlases import AtlasChoice
 from ..errors import Cancelled, InputError
 from ..operating_point import OperatingPoint
 from ..outputs import OutputSet, beside_mask, os_input_error, sync_folder
 from ..pipeline import (
+    REGIONS_ENDING,
     TRANSFORM_ENDING,
     OutputPaths,
     ScanRun,
     ScanRunner,
     Wanted,
     check_source,
-    sha256_of,
 )
 from ..report import StudyPlace
 from ..spaces import MNI_SPACE, NATIVE
@@ -44,7 +44,6 @@ from .ledger import DONE, FAILED
 
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
-    from ..report import ReportOptions
 
 Cancel = Callable[[], bool]
 
@@ -54,43 +53,23 @@ _OUTPUT_TROUBLE = {errno.ENOSPC, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT"
 
 @dataclass(frozen=True)
 class ReportChoice:
-    """What goes into the scans' pages; ``ReportOptions`` with paths, which travel to workers.
+    """What goes into the scans' pages.
 
     Examples
     --------
     >>> from StrokeLesionSegLib.cohort import ReportChoice
-    >>> ReportChoice(convention="neurological").identity["atlas"]
-    [None, None]
+    >>> ReportChoice(convention="neurological").identity["show_paths"]
+    False
     """
 
-    atlas: Path | None = None
-    atlas_labels: Path | None = None
     convention: str = "radiological"
     show_paths: bool = False
     viewer: bool = True
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides how the pages look: the atlas by its contents."""
-        files = (self.atlas, self.atlas_labels)
-        return {
-            "atlas": [None if file is None else sha256_of(file) for file in files],
-            "convention": self.convention,
-            "show_paths": self.show_paths,
-            "viewer": self.viewer,
-        }
-
-
-@functools.lru_cache(maxsize=1)
-def report_options(choice: ReportChoice) -> ReportOptions:
-    """The options with the atlas in memory, read once in each process.
-
-    Raises ``InputError`` if the atlas cannot be used.
-    """
-    from ..report import ReportOptions, read_atlas
-
-    atlas = None if choice.atlas is None else read_atlas(choice.atlas, choice.atlas_labels)
-    return ReportOptions(atlas, choice.convention, choice.show_paths, viewer=choice.viewer)
+        """What decides how the pages look."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -105,6 +84,7 @@ class Settings:
     dicom_seg, dicom_sr, dicom_rtstruct: write DICOM Segmentation, report, contours for scans that
         are DICOM.
     report: write an HTML page for every scan, with this in it; None writes none.
+    atlas: which atlas volumes are told by.
     spaces: those of ``spaces.SPACES`` that results are written in.
     probability: write the probability maps.
     force: segment what the input check refuses, too.
@@ -123,6 +103,7 @@ class Settings:
     dicom_sr: bool = False
     dicom_rtstruct: bool = False
     report: ReportChoice | None = None
+    atlas: AtlasChoice = field(default_factory=AtlasChoice)
     spaces: tuple[str, ...] = (NATIVE,)
     probability: bool = True
     force: bool = False
@@ -146,7 +127,7 @@ class Settings:
         """Everything that decides what is written; not how fast (device, threads, batch size), nor
         ``force``, which decides whether.
 
-        Raises ``OSError`` if the reports' atlas cannot be read.
+        Raises ``OSError`` if the atlas cannot be read.
         """
         options = asdict(self.options)
         kept = {k: options[k] for k in ("views", "tta", "align", "precision", "crop")}
@@ -158,6 +139,7 @@ class Settings:
             "dicom_seg": self.dicom_seg,
             "dicom_sr": self.dicom_sr,
             "dicom_rtstruct": self.dicom_rtstruct,
+            "atlas": self.atlas.identity,
             "spaces": list(self.spaces),
             "probability": self.probability,
             "report": None if self.report is None else self.report.identity,
@@ -226,6 +208,8 @@ def finish(
     summary, timings = result.lesion_map.summary, result.timings
     written = result.paths
     missing = {*paths.in_mni, *paths.in_dicom} - {*written.in_mni, *written.in_dicom}
+    if written.regions is None and paths.regions is not None:
+        missing.add(paths.regions)
     missing |= {beside_mask(path, ".json") for path in missing}
     if paths.report is not None and written.report is None:
         missing.add(paths.report)
@@ -262,9 +246,17 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
     sources = {"Sources": [uri], "SpatialReference": uri}
     report = None
     if settings.report is not None:
+        from ..report import ReportOptions
+
         root = "../" * len(found.entities.folder.parts)
-        place = StudyPlace(settings.study, found.stem, root)
-        report = replace(report_options(settings.report), name=found.stem, study=place)
+        chosen = settings.report
+        report = ReportOptions(
+            chosen.convention,
+            chosen.show_paths,
+            found.stem,
+            viewer=chosen.viewer,
+            study=StudyPlace(settings.study, found.stem, root),
+        )
     of_probability = {
         "Description": "Probability of chronic stroke lesion, 0 to 1; mean over views and "
         "flips, before threshold and clean-up",
@@ -274,6 +266,7 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
     return Wanted(
         paths,
         report,
+        settings.atlas,
         sidecar={
             "Description": "Chronic stroke lesions: 1 in lesions, 0 elsewhere",
             "Type": "Lesion",
@@ -308,6 +301,7 @@ def output_paths(found: FoundScan, settings: Settings, *, dicom: bool) -> Output
         dicom_sr=in_dicom("sr") if settings.dicom_sr else None,
         dicom_rtstruct=in_dicom("rtstruct") if settings.dicom_rtstruct else None,
         report=None if settings.report is None else Path(f"{start}_desc-lesions_report.html"),
+        regions=Path(f"{start}_desc-lesions{REGIONS_ENDING}"),
     )
     if MNI_SPACE not in settings.spaces:
         return paths

@@ -26,7 +26,7 @@ from .options import (
     segment_options,
 )
 from .progress import Reporter, make_reporter, print_json
-from .report import add_report_arguments
+from .report import add_report_arguments, atlas_choice
 
 if TYPE_CHECKING:
     from ..cohort import BatchReport
@@ -166,19 +166,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.scheduler == "":
         raise InputError("--scheduler", "the address is empty", "Give one like tcp://host:8786")
-    atlas, labels = arguments.atlas, arguments.atlas_labels
-    if atlas is None and labels is not None:
-        raise InputError("--atlas-labels", "there is no atlas to name", "Add --atlas FILE")
-    if atlas is not None and not arguments.reports:
-        raise InputError("--atlas", "is for the scans' reports", "Add --reports")
     pages = None
     if arguments.reports:
         pages = ReportChoice(
-            None if atlas is None else atlas.absolute(),
-            None if labels is None else labels.absolute(),
-            arguments.report_convention,
-            arguments.report_paths,
-            not arguments.no_viewer,
+            arguments.report_convention, arguments.report_paths, not arguments.no_viewer
         )
     prepare(arguments)
     chosen = segment_options(arguments)
@@ -198,6 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
         dicom_rtstruct=arguments.dicom_rtstruct,
         report=pages,
         title=arguments.title,
+        atlas=atlas_choice(arguments),
         spaces=arguments.space,
         pseudonyms=arguments.pseudonyms,
         source_names=arguments.source_names,

@@ -11,24 +11,28 @@ from ..outputs import os_input_error
 from .options import path
 
 if TYPE_CHECKING:
+    from ..atlases import AtlasChoice
     from ..report import ReportOptions
 
 
 def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     """What goes into a report; whether one is written is another argument."""
-    report = parser.add_argument_group("report")
-    report.add_argument(
+    regions = parser.add_argument_group("volumes by region")
+    regions.add_argument(
         "--atlas",
         type=path,
         metavar="FILE",
-        help="label image in MNI152 space: the report lists lesion volumes by its regions",
+        help="label image in MNI152 space for the volumes by region, in place of the one that is "
+        "shipped (Allen Human Reference Atlas)",
     )
-    report.add_argument(
+    regions.add_argument(
         "--atlas-labels",
         type=path,
         metavar="FILE",
-        help="names of its regions: JSON, CSV, TSV or text with a value and a name a line",
+        help="names of its regions: JSON, CSV, TSV or text with a value and a name a line "
+        "(default: the file beside it with its name)",
     )
+    report = parser.add_argument_group("report")
     report.add_argument(
         "--report-convention",
         choices=("radiological", "neurological"),
@@ -50,22 +54,28 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def report_options(arguments: argparse.Namespace) -> ReportOptions:
-    """What the arguments ask for; the atlas is read.
+    """What the arguments ask for of a report."""
+    from ..report import ReportOptions
 
-    Raises ``InputError`` if the atlas cannot be used, or if labels are given without one.
-    """
-    from ..report import ReportOptions, read_atlas
-
-    if arguments.atlas_labels is not None and arguments.atlas is None:
-        raise InputError("--atlas-labels", "there is no atlas to name", "Add --atlas FILE")
-    atlas = None
-    if arguments.atlas is not None:
-        atlas = read_atlas(arguments.atlas, arguments.atlas_labels)
     return ReportOptions(
-        atlas=atlas,
         convention=arguments.report_convention,
         show_paths=arguments.report_paths,
         viewer=not arguments.no_viewer,
+    )
+
+
+def atlas_choice(arguments: argparse.Namespace) -> AtlasChoice:
+    """The atlas that the arguments ask for, by absolute paths.
+
+    Raises ``InputError`` if labels are given without an atlas.
+    """
+    from ..atlases import AtlasChoice
+
+    image, labels = arguments.atlas, arguments.atlas_labels
+    if labels is not None and image is None:
+        raise InputError("--atlas-labels", "there is no atlas to name", "Add --atlas FILE")
+    return AtlasChoice(
+        None if image is None else image.absolute(), None if labels is None else labels.absolute()
     )
 
 

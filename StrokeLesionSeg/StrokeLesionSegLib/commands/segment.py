@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import InputError
 from ..outputs import beside_mask, default_mask_path
-from ..pipeline import OutputPaths, SegmentResult, segment_file
+from ..pipeline import REGIONS_ENDING, OutputPaths, SegmentResult, segment_file
 from ..spaces import MNI_SPACE
 from .options import (
     EXIT_SOME_FAILED,
@@ -26,7 +25,7 @@ from .options import (
     segment_options,
 )
 from .progress import make_reporter, print_json
-from .report import add_report_arguments, report_folder, report_options
+from .report import add_report_arguments, atlas_choice, report_folder, report_options
 from .tables import print_table
 
 
@@ -97,7 +96,7 @@ def add_parser(commands: Any) -> None:
         help="what default names, report and sidecar call the scan (default: its file's name; of "
         "DICOM, often called as the patient is, a checksum)",
     )
-    outputs.add_argument("--no-table", action="store_true", help="write no table")
+    outputs.add_argument("--no-table", action="store_true", help="write no tables")
     outputs.add_argument("--no-sidecar", action="store_true", help="write no sidecar")
     outputs.add_argument(
         "--overwrite", action="store_true", help="replace outputs that exist already"
@@ -121,12 +120,10 @@ def _label(text: str) -> str:
 def run(arguments: argparse.Namespace) -> int:
     paths = output_paths(arguments)
     prepare(arguments)
-    report = None
+    report, atlas = None, atlas_choice(arguments)
     if arguments.report is not None:
         report_folder(arguments.report)
         report = report_options(arguments)
-    elif arguments.atlas is not None or arguments.atlas_labels is not None:
-        raise InputError("--atlas", "is for the report, and none is asked for", "Add --report DIR")
     told: list[str] = []
 
     def notice(text: str) -> None:
@@ -146,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
             series=arguments.series,
             report=report,
             label=arguments.label or "",
+            atlas=atlas,
             overwrite=arguments.overwrite,
             force=arguments.force,
             progress=reporter,
@@ -170,6 +168,7 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
         arguments.dicom_seg,
         arguments.dicom_sr,
         arguments.dicom_rtstruct,
+        regions=beside_mask(mask, REGIONS_ENDING),
     )
     if arguments.report is not None:
         from ..report import report_path
@@ -179,7 +178,7 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
     if MNI_SPACE in arguments.space:
         paths = paths.with_mni()
     if arguments.no_table:
-        paths = replace(paths, table=None)
+        paths = replace(paths, table=None, regions=None)
     if arguments.no_sidecar:
         paths = replace(paths, sidecar=None)
     return paths
@@ -218,6 +217,7 @@ def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
         ("probability", result.paths.probability),
         ("spread", result.paths.spread),
         ("table", result.paths.table),
+        ("regions", result.paths.regions),
         ("sidecar", result.paths.sidecar),
         ("report", result.paths.report),
         ("DICOM SEG", result.paths.dicom_seg),

@@ -7,6 +7,13 @@ package imports numpy only; scipy is imported where it is used.
 from .expected import ExpectedDice, expected_dice
 from .find import LesionMap, find_lesions
 from .measure import Lesion, Summary
+from .regions import (
+    REGION_COLUMNS,
+    RegionTable,
+    RegionVolume,
+    region_summary,
+    write_regions,
+)
 from .scorers import SCORERS, FolderScores, metrics_of, score_case, score_folders
 from .tables import (
     COLUMN_DESCRIPTIONS,
@@ -23,11 +30,14 @@ from .tables import (
 __all__ = [
     "COLUMNS",
     "COLUMN_DESCRIPTIONS",
+    "REGION_COLUMNS",
     "SCORERS",
     "ExpectedDice",
     "FolderScores",
     "Lesion",
     "LesionMap",
+    "RegionTable",
+    "RegionVolume",
     "Summary",
     "expected_dice",
     "find_lesions",
@@ -35,9 +45,11 @@ __all__ = [
     "metrics_of",
     "read_sidecar",
     "read_table",
+    "region_summary",
     "score_case",
     "score_folders",
     "summary_dict",
+    "write_regions",
     "write_rows",
     "write_sidecar",
     "write_table",

@@ -2,12 +2,13 @@
 
 from .documents import describe, sha256_of, software_versions, write_report
 from .images import write_volumes
-from .result import TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
+from .result import REGIONS_ENDING, TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
 from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in, mni_matrix
 from .segment import segment_file
 from .source import check_source
 
 __all__ = [
+    "REGIONS_ENDING",
     "STAGES",
     "TRANSFORM_ENDING",
     "OutputPaths",

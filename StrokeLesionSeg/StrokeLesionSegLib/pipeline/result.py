@@ -13,10 +13,13 @@ from ..spaces import MNI_SPACE, NATIVE
 
 if TYPE_CHECKING:
     from ..inference import Prediction
-    from ..lesions import LesionMap
+    from ..lesions import LesionMap, RegionTable
 
 #: How the name of the transform to MNI space ends, after the scan's name.
 TRANSFORM_ENDING = f"from-T1w_to-{MNI_SPACE}_mode-image_xfm.h5"
+
+#: How the name of the table of regions ends, after the mask's name.
+REGIONS_ENDING = "_regions.tsv"
 
 
 def mni_names(mask: Path) -> dict[str, Path]:
@@ -50,6 +53,7 @@ class OutputPaths:
     probability, spread: float32 images on the input's grid: mean over views and flips, and its
         standard deviation.
     table: tab-separated, one row per lesion.
+    regions: tab-separated, one row per region of an atlas and side; see ``RegionTable``.
     sidecar: JSON with all parameters, versions, checksums and timings.
     dicom_seg: the mask as DICOM Segmentation; the input has to be DICOM.
     dicom_sr, dicom_rtstruct: volumes as a DICOM report, contours as an RT Structure Set; likewise.
@@ -78,17 +82,23 @@ class OutputPaths:
     mni_mask: Path | None = None
     mni_probability: Path | None = None
     mni_transform: Path | None = None
+    regions: Path | None = None
 
     @classmethod
     def beside(
         cls, source: Path, mask: Path | None = None, spaces: Iterable[str] = (NATIVE,)
     ) -> OutputPaths:
-        """Mask, table and sidecar with default names, beside ``source`` or with ``mask``.
+        """Mask, tables and sidecar with default names, beside ``source`` or with ``mask``.
 
         ``spaces``: as in ``spaces.SPACES``; the scan's own is always written.
         """
         mask = default_mask_path(source) if mask is None else Path(mask)
-        paths = cls(mask, table=beside_mask(mask, ".tsv"), sidecar=beside_mask(mask, ".json"))
+        paths = cls(
+            mask,
+            table=beside_mask(mask, ".tsv"),
+            sidecar=beside_mask(mask, ".json"),
+            regions=beside_mask(mask, REGIONS_ENDING),
+        )
         return paths.with_mni() if MNI_SPACE in spaces else paths
 
     def with_mni(self, names: Mapping[str, Path] | None = None) -> OutputPaths:
@@ -126,6 +136,7 @@ class OutputPaths:
     def documents(self) -> list[tuple[Path, str]]:
         pairs = (
             (self.table, ".tsv"),
+            (self.regions, ".tsv"),
             (self.sidecar, ".json"),
             *((path, ".dcm") for path in self.in_dicom),
             (self.report, ".html"),
@@ -145,7 +156,7 @@ class SegmentResult:
     sentence each. not_written: of optional outputs that proved impossible, one sentence each,
     which are among the warnings too. timings: seconds by stage, and ``total``. input_check: whether
     a refusal was overruled, and all findings; JSON-ready. label: what the sidecar calls the scan;
-    empty for the source's own name.
+    empty for the source's own name. regions: lesion volumes by region; None without an alignment.
 
     Examples
     --------
@@ -170,6 +181,7 @@ class SegmentResult:
     input_check: dict[str, Any] = field(default_factory=dict)
     not_written: tuple[str, ...] = ()
     label: str = ""
+    regions: RegionTable | None = None
 
     @property
     def volume_ml(self) -> float:

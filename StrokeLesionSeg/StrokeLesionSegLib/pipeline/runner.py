@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..atlases import AtlasChoice
 from ..errors import Cancelled, InputError
 from ..inference.progress import STAGES as _PREDICTION
 from ..inference.progress import Cancel, Progress
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ..images import Scan
     from ..inference import Prediction, ReadyScan, SegmentOptions
     from ..input_check import Finding
-    from ..lesions import LesionMap
+    from ..lesions import LesionMap, RegionTable
     from ..models import LoadedModel
     from ..report import ReportOptions
 
@@ -84,6 +85,7 @@ class Wanted:
     Attributes
     ----------
     paths: where. report: what goes into ``paths.report``; None is the usual.
+    atlas: which atlas volumes are told by; the shipped one by default.
     sidecar: entries that come first in ``paths.sidecar``.
     more: further JSON files and their contents.
     label: what the sidecar calls the scan; empty for its file's own name.
@@ -99,6 +101,7 @@ class Wanted:
 
     paths: OutputPaths
     report: ReportOptions | None = None
+    atlas: AtlasChoice = field(default_factory=AtlasChoice)
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     more: tuple[tuple[Path, Mapping[str, Any]], ...] = ()
     label: str = ""
@@ -261,6 +264,12 @@ class ScanRunner:
         optional = _Optional(outputs, dict(run.impossible))
         for path, write in dicom_writers(paths, run.scan, lesion_map, self.model):
             warnings = (*warnings, *(optional.write(path, write) or ()))
+        regions, missing = self._regions(run, wanted, prediction, lesion_map)
+        if regions is None and paths.regions is not None:
+            outputs.absent(paths.regions)
+            paths = replace(paths, regions=None)
+            wanted = replace(wanted, paths=paths)
+        warnings = (*warnings, *missing)
         timings["write"] = time.perf_counter() - step
         if began is None:
             timings["total"] = sum(timings.get(name, 0.0) for name in (*STAGES, *_ALSO))
@@ -275,8 +284,27 @@ class ScanRunner:
             timings,
             for_sidecar(run.findings, force=run.forced),
             label=wanted.label,
+            regions=regions,
         )
         return self._write_documents(outputs, result, run.scan, wanted, optional)
+
+    @staticmethod
+    def _regions(
+        run: ScanRun, wanted: Wanted, prediction: Prediction, lesion_map: LesionMap
+    ) -> tuple[RegionTable | None, tuple[str, ...]]:
+        """Volumes by region, if somebody wants them and there is an alignment; a warning."""
+        if wanted.paths.regions is None and wanted.paths.report is None:
+            return None, ()
+        to_mni = mni_matrix(prediction)
+        if to_mni is None:
+            asked = wanted.atlas.image is not None
+            return None, (
+                "Volumes by region need an alignment to MNI152, and there is none.",
+            ) * asked
+        from ..atlases import region_table
+
+        mask = run.scan.volume.with_array(lesion_map.mask)
+        return region_table(mask, to_mni, wanted.atlas.read()), ()
 
     def _write_documents(
         self,
@@ -287,7 +315,7 @@ class ScanRunner:
         optional: _Optional,
     ) -> SegmentResult:
         """Stage what is no image. The page comes before the sidecar, which tells if it failed."""
-        from ..lesions import write_sidecar, write_table
+        from ..lesions import write_regions, write_sidecar, write_table
 
         model, options, paths = self.model, self.predictor.options, wanted.paths
 
@@ -307,6 +335,8 @@ class ScanRunner:
             write_sidecar(path, {**wanted.sidecar, **describe(result, scan, model, options)})
 
         _write(outputs, paths.table, lambda path: write_table(path, result.lesion_map))
+        if (regions := result.regions) is not None:
+            _write(outputs, paths.regions, lambda path: write_regions(path, regions))
         _write(outputs, paths.sidecar, sidecar)
         for more, content in wanted.more:
             _write(outputs, more, functools.partial(write_sidecar, content=content))

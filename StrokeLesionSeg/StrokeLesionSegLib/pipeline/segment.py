@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..atlases import AtlasChoice
 from ..errors import Cancelled
 from ..file_formats import split_name
 from ..inference.progress import Cancel, Progress
@@ -36,6 +37,7 @@ def segment_file(
     series: str | None = None,
     report: ReportOptions | None = None,
     label: str = "",
+    atlas: AtlasChoice | None = None,
     overwrite: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -47,11 +49,11 @@ def segment_file(
     ``model`` is a loaded model (for many scans) or the name of one; None takes the default.
     ``options`` and ``point`` say how the network runs and what counts as a lesion; what they leave
     open is as the model recommends. ``series`` picks one of a DICOM folder. ``report`` says what
-    goes into ``paths.report``; None is the usual. ``label`` is what sidecar and page call the scan
-    (default: its file's name; of DICOM, which is often called as the patient is, a checksum).
-    ``force`` goes on with a scan that the input
-    check refuses, and the sidecar says so. ``progress`` is told the stages of ``STAGES``;
-    ``cancel`` is asked between steps.
+    goes into ``paths.report``; None is the usual. ``atlas`` is what volumes are told by in
+    ``paths.regions`` and in the report; None is the shipped one. ``label`` is what sidecar and page
+    call the scan (default: its file's name; of DICOM, which is often called as the patient is, a
+    checksum). ``force`` goes on with a scan that the input check refuses, and the sidecar says so.
+    ``progress`` is told the stages of ``STAGES``; ``cancel`` is asked between steps.
 
     An optional output (DICOM, report) that proves impossible is left out: ``not_written`` of
     the result and a warning say so, and ``notice`` is told before the network runs, where that can
@@ -81,6 +83,9 @@ def segment_file(
             require_highdicom(option)
     if paths.in_mni:
         check_spaces((MNI_SPACE,), "auto" if options is None else options.align)
+    atlas = atlas or AtlasChoice()
+    if atlas.image is not None:
+        atlas.read()
     timings: dict[str, float] = {}
     if not label and default_label(source) != split_name(source)[0]:
         label = default_label(source)
@@ -106,7 +111,7 @@ def segment_file(
         runner.network(run, progress=progress, cancel=cancel)
         result = runner.finish(
             run,
-            Wanted(paths, report, label=label),
+            Wanted(paths, report, atlas, label=label),
             outputs,
             began=began,
             progress=progress,

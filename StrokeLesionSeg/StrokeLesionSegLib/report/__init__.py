@@ -40,9 +40,6 @@ __getattr__, __dir__ = lazy_names(
         "ReportOptions": "gather",
         "report_content": "gather",
         "report_path": "gather",
-        "Atlas": "atlas",
-        "read_atlas": "atlas",
-        "region_table": "atlas",
         "lesion_frequency": "frequency",
         "CONVENTIONS": "content",
         "NEUROLOGICAL": "content",
@@ -52,8 +49,6 @@ __getattr__, __dir__ = lazy_names(
         "Fact": "content",
         "FrequencyMap": "content",
         "GroupScan": "content",
-        "RegionTable": "content",
-        "RegionVolume": "content",
         "ReportContent": "content",
         "TriedAlignment": "content",
         "GroupTraits": "content",
@@ -80,13 +75,10 @@ __all__ = [
     "SHARED_FOLDER",
     "STUDY_LIST",
     "AlignmentFacts",
-    "Atlas",
     "Fact",
     "FrequencyMap",
     "GroupScan",
     "GroupTraits",
-    "RegionTable",
-    "RegionVolume",
     "ReportContent",
     "ReportOptions",
     "StudyPlace",
@@ -94,8 +86,6 @@ __all__ = [
     "ViewerImages",
     "group_report",
     "lesion_frequency",
-    "read_atlas",
-    "region_table",
     "report_content",
     "report_path",
     "scan_report",
@@ -106,7 +96,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .atlas import Atlas, read_atlas, region_table
     from .content import (
         CONVENTIONS,
         NEUROLOGICAL,
@@ -117,8 +106,6 @@ if TYPE_CHECKING:
         FrequencyMap,
         GroupScan,
         GroupTraits,
-        RegionTable,
-        RegionVolume,
         ReportContent,
         StudyPlace,
         TriedAlignment,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..brief import brief_repr
 from ..lesions.measure import Lesion, Summary
+from ..lesions.regions import RegionTable
 
 #: Which side of a picture is the patient's left: the right one, or the left one.
 RADIOLOGICAL, NEUROLOGICAL = "radiological", "neurological"
@@ -69,56 +70,6 @@ class TriedAlignment:
     affine: NDArray[np.float64]
 
     __repr__ = brief_repr
-
-
-@dataclass(frozen=True)
-class RegionVolume:
-    """The part of the lesions that lies in one region of an atlas.
-
-    Attributes
-    ----------
-    name: the region's name.
-    left_ml, right_ml: lesion volume in it on either side of the MNI mid-sagittal plane, mL.
-    share: share of the region that is lesion, 0 to 1; None if not known.
-
-    Examples
-    --------
-    >>> from StrokeLesionSegLib.report import RegionVolume
-    >>> RegionVolume("insula", left_ml=1.5, right_ml=0.5).volume_ml
-    2.0
-    """
-
-    name: str
-    left_ml: float
-    right_ml: float
-    share: float | None = None
-
-    @property
-    def volume_ml(self) -> float:
-        return self.left_ml + self.right_ml
-
-
-@dataclass(frozen=True)
-class RegionTable:
-    """Lesion volume by region; all rows and ``outside_ml`` add up to the lesions' volume.
-
-    Attributes
-    ----------
-    title: the atlas's name.
-    rows: regions that hold lesion, largest volume first.
-    outside_ml: lesion volume in no region, mL.
-
-    Examples
-    --------
-    >>> from StrokeLesionSegLib.report import RegionTable, RegionVolume
-    >>> table = RegionTable("an atlas", (RegionVolume("insula", 1.5, 0.5),), outside_ml=0.25)
-    >>> sum(row.volume_ml for row in table.rows) + table.outside_ml
-    2.25
-    """
-
-    title: str
-    rows: tuple[RegionVolume, ...]
-    outside_ml: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +148,7 @@ class ReportContent:
     passes: names of the network's passes, of which ``spread`` is made; empty if not known.
     alignment: None if none was wanted.
     tried: where an alignment that failed puts the scan; None if none failed.
-    regions: None if no atlas was given or it could not be used.
+    regions: None without an alignment.
     warnings: one sentence each.
     intended_use: the model's own statement of what it is for.
     source, model, parameters, versions: facts for the lists at the end.

@@ -19,7 +19,6 @@ from .content import (
     RADIOLOGICAL,
     AlignmentFacts,
     Fact,
-    RegionTable,
     ReportContent,
     StudyPlace,
     TriedAlignment,
@@ -29,8 +28,7 @@ from .viewer import viewer_images
 
 if TYPE_CHECKING:
     from ..images import Alignment, Canonical, Scan, Volume
-    from ..lesions import LesionMap
-    from .atlas import Atlas
+    from ..lesions import LesionMap, RegionTable
 
 
 class ModelFacts(Protocol):
@@ -64,7 +62,6 @@ class ReportOptions:
 
     Attributes
     ----------
-    atlas: for volumes by region; read once, with ``read_atlas``, for all scans.
     convention: "radiological" or "neurological".
     show_paths: name the input's path, and the series of a DICOM folder. Otherwise the page holds
         no path of this machine.
@@ -79,7 +76,6 @@ class ReportOptions:
     False
     """
 
-    atlas: Atlas | None = None
     convention: str = RADIOLOGICAL
     show_paths: bool = False
     name: str | None = None
@@ -113,6 +109,7 @@ def report_content(
     warnings: Sequence[str] = (),
     seconds: float | None = None,
     sha256: str | None = None,
+    regions: RegionTable | None = None,
     options: ReportOptions | None = None,
 ) -> ReportContent:
     """Everything on the page of ``scan``.
@@ -124,6 +121,7 @@ def report_content(
     alignment: as it was found; one that failed is reported and not used.
     manifest: of the model. settings: the run's options. details: ``Prediction.details``.
     seconds: the run's duration so far. sha256: of the input file.
+    regions: lesion volumes by the regions of an atlas.
 
     Examples
     --------
@@ -153,15 +151,6 @@ def report_content(
         labels[found[0]] = found[1]
 
     notes = [_public(warning, scan, options.name) for warning in warnings]
-    regions: RegionTable | None = None
-    if options.atlas is not None:
-        if space == "MNI152":
-            from .atlas import region_table
-
-            kept = lesions_there.with_array(lesion_map.mask)
-            regions = region_table(options.atlas, kept, to_space)
-        else:
-            notes.append("Volumes by region need an alignment to MNI152, and there is none.")
 
     middle = (np.array(scan.volume.array.shape[::-1], dtype=np.float64) - 1) / 2
     midline = 0.0 if space == "MNI152" else float(_point(scan.volume.affine, middle)[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ..lesions.regions import UNION, RegionVolume
 from .concerns import concerns, further
 from .content import RADIOLOGICAL, ReportContent
 from .page import (
@@ -224,26 +225,24 @@ def _regions(content: ReportContent) -> Markup | None:
     regions = content.regions
     if regions is None:
         return None
-    total = sum(row.volume_ml for row in regions.rows) + regions.outside_ml
+    total = regions.total_ml
     if total <= 0:
         text = f"Atlas: {regions.title}. There is no lesion to share out among its regions."
         return section("Volumes by region", paragraph(text))
 
-    def line(name: str, left: str, right: str, volume: float, share: float | None) -> list[str]:
-        part = _percent(volume / total)
-        load = "n/a" if share is None else _percent(share)
-        return [name, left, right, ml(volume), part, load]
+    def line(row: RegionVolume) -> list[str]:
+        parts = (row.share_of_lesion, row.share_of_region)
+        shown = ("n/a" if part is None else _percent(part) for part in parts)
+        return [row.region, row.side, ml(row.volume_ml), *shown]
 
-    rows = [
-        line(row.name, ml(row.left_ml), ml(row.right_ml), row.volume_ml, row.share)
-        for row in regions.rows
-    ]
-    rows.append(line("In no region", "", "", regions.outside_ml, None))
+    rows = [line(row) for row in regions.rows]
+    if regions.outside_ml > 0:
+        share = regions.outside_ml / total
+        rows.append(line(RegionVolume("In no region", "", regions.outside_ml, None, share)))
     columns = [
         ("Region", "text"),
-        ("Left, mL", "number"),
-        ("Right, mL", "number"),
-        ("Total, mL", "number"),
+        ("Side", "text"),
+        ("Volume, mL", "number"),
         ("Of all lesions, %", "number"),
         ("Of the region, %", "number"),
     ]
@@ -251,6 +250,10 @@ def _regions(content: ReportContent) -> Markup | None:
         f"Atlas: {regions.title}. Every lesion voxel counts for the region that holds its centre "
         "after an affine alignment, which places cortex only to within some millimetres."
     )
+    if any(row.kind == UNION for row in regions.rows):
+        caption += " The approximate pathway is several of the regions above together."
+    for note in regions.notes:
+        caption += f" {note}"
     return section("Volumes by region", table(columns, rows, caption, class_="names"))
 
 

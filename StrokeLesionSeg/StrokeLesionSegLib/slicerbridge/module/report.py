@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ..scene.provenance import Provenance
 from ..scene.results import edited, read_segment
 from ..scene.volumes import affine_from_node, voxels_from_node
 from .measure import lesions_of_patch
+
+if TYPE_CHECKING:
+    from ...lesions import RegionTable
 
 _FORBIDDEN = '<>:"/\\|?*'
 
@@ -109,6 +112,7 @@ class Report:
             lesion_map,
             spread=None if self._spread is None else Volume(self._spread, self._affine),
             alignment=alignment,
+            regions=regions_of(found.lesion_map.mask, self._affine, made.to_mni),
             manifest=manifest,
             settings={"views": made.views} if made.views else None,
             versions=software_versions(),
@@ -116,6 +120,16 @@ class Report:
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_scan_report(self.path, content, overwrite=False)
+
+
+def regions_of(
+    mask: np.ndarray, affine: np.ndarray, to_mni: np.ndarray | None
+) -> RegionTable | None:
+    """Volumes by the regions of the shipped atlas, of a mask (K, J, I); None without alignment."""
+    from ...atlases import region_table
+    from ...images.volume import Volume
+
+    return None if to_mni is None else region_table(Volume(mask, affine), to_mni)
 
 
 def unused_path(folder: Path, name: str) -> Path:
