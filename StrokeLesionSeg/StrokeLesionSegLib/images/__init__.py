@@ -27,6 +27,8 @@ __getattr__, __dir__ = lazy_names(
         "Alignment": "space.alignment",
         "align_to_mni": "space.registration",
         "nearest_labels": "space.nearest",
+        "RigidAlignment": "space.rigid",
+        "align_rigid": "space.rigid",
         "mask_in_mni": "space.standard",
         "probability_in_mni": "space.standard",
         "read_transform": "space.standard",
@@ -45,8 +47,10 @@ __all__ = [
     "Alignment",
     "Canonical",
     "Grid",
+    "RigidAlignment",
     "Scan",
     "Volume",
+    "align_rigid",
     "align_to_mni",
     "apply_window",
     "atomic_output",
@@ -77,6 +81,7 @@ if TYPE_CHECKING:
     from .space.canonical import Canonical, from_canonical, to_canonical
     from .space.nearest import nearest_labels
     from .space.registration import align_to_mni
+    from .space.rigid import RigidAlignment, align_rigid
     from .space.standard import (
         mask_in_mni,
         probability_in_mni,

@@ -4,6 +4,14 @@ Arrays are (K, J, I), affines map (i, j, k, 1) to RAS mm, volumes are in mL. Imp
 package imports numpy only; scipy is imported where it is used.
 """
 
+from .change import (
+    CHANGE_COLUMNS,
+    CLASSES,
+    GroupChange,
+    classify,
+    repeat_noise_ml,
+    touching_groups,
+)
 from .expected import ExpectedDice, expected_dice
 from .find import LesionMap, find_lesions
 from .measure import Lesion, Summary
@@ -28,17 +36,21 @@ from .tables import (
 )
 
 __all__ = [
+    "CHANGE_COLUMNS",
+    "CLASSES",
     "COLUMNS",
     "COLUMN_DESCRIPTIONS",
     "REGION_COLUMNS",
     "SCORERS",
     "ExpectedDice",
     "FolderScores",
+    "GroupChange",
     "Lesion",
     "LesionMap",
     "RegionTable",
     "RegionVolume",
     "Summary",
+    "classify",
     "expected_dice",
     "find_lesions",
     "lesion_row",
@@ -46,9 +58,11 @@ __all__ = [
     "read_sidecar",
     "read_table",
     "region_summary",
+    "repeat_noise_ml",
     "score_case",
     "score_folders",
     "summary_dict",
+    "touching_groups",
     "write_regions",
     "write_rows",
     "write_sidecar",

@@ -46,6 +46,9 @@ __getattr__, __dir__ = lazy_names(
         "RADIOLOGICAL": "content",
         "SHARED_FOLDER": "content",
         "AlignmentFacts": "content",
+        "ChangeContent": "change_page",
+        "ChangeSide": "change_page",
+        "write_change_report": "change_page",
         "Fact": "content",
         "FrequencyMap": "content",
         "GroupScan": "content",
@@ -75,6 +78,8 @@ __all__ = [
     "SHARED_FOLDER",
     "STUDY_LIST",
     "AlignmentFacts",
+    "ChangeContent",
+    "ChangeSide",
     "Fact",
     "FrequencyMap",
     "GroupScan",
@@ -91,11 +96,13 @@ __all__ = [
     "scan_report",
     "study_list",
     "without_paths",
+    "write_change_report",
     "write_group_report",
     "write_scan_report",
 ]
 
 if TYPE_CHECKING:
+    from .change_page import ChangeContent, ChangeSide, write_change_report
     from .content import (
         CONVENTIONS,
         NEUROLOGICAL,

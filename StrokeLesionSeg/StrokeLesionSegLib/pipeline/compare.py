@@ -1,0 +1,366 @@
+"""Two scans of one person: aligned through the halfway space, lesions compared, a page."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from ..errors import Cancelled, InputError
+from ..file_formats import split_name
+from ..inference.progress import Cancel, Progress
+from ..operating_point import OperatingPoint, OperatingPointChoice
+from ..outputs import OutputSet
+from .documents import sha256_of, software_versions
+from .result import OutputPaths
+from .segment import segment_file
+from .source import check_source
+
+if TYPE_CHECKING:
+    from ..images import RigidAlignment, Volume
+    from ..inference import SegmentOptions
+    from ..lesions import GroupChange, LesionMap
+    from ..models import LoadedModel
+
+
+@dataclass(frozen=True)
+class TimePoint:
+    """One of the two scans.
+
+    Attributes
+    ----------
+    name: what tables and pages call it. volume: the T1. lesion_map: its lesions, on its grid.
+    to_mni: 4x4, its RAS mm to MNI RAS mm; None if not known.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.pipeline import TimePoint
+    >>> volume = Volume(np.ones((4, 4, 4), np.float32), np.eye(4))
+    >>> TimePoint("first", volume, find_lesions(volume.array, np.eye(4), OperatingPoint(0.5))).name
+    'first'
+    """
+
+    name: str
+    volume: Volume
+    lesion_map: LesionMap
+    to_mni: NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What became of the lesions.
+
+    Attributes
+    ----------
+    a, b: the scans. alignment: how B lies to A. groups: of touching lesions, largest first.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.pipeline import TimePoint, compare_scans
+    >>> k, j, i = np.mgrid[-20:21, -20:21, -20:21]
+    >>> head = (k**2 / 300 + j**2 / 200 + (i - 3) ** 2 / 100 < 1) * (100.0 + 2 * i + k)
+    >>> volume = Volume(head.astype(np.float32), np.diag([4.0, 4.0, 4.0, 1.0]))
+    >>> found = find_lesions(head > 125, volume.affine, OperatingPoint(0.5))
+    >>> result = compare_scans(TimePoint("a", volume, found), TimePoint("b", volume, found))
+    >>> [group.kind for group in result.groups]
+    ['unchanged']
+    """
+
+    a: TimePoint
+    b: TimePoint
+    alignment: RigidAlignment
+    groups: tuple[GroupChange, ...]
+
+    def counts(self) -> dict[str, int]:
+        """Number of groups by class; classes without one are left out."""
+        from ..lesions import CLASSES
+
+        found = [group.kind for group in self.groups]
+        return {kind: found.count(kind) for kind in CLASSES if kind in found}
+
+
+def compare_scans(
+    a: TimePoint, b: TimePoint, *, force: bool = False, cancel: Cancel | None = None
+) -> Comparison:
+    """Align two scans of one person and compare their lesions.
+
+    Raises ``InputError`` if they do not look like scans of one person, unless ``force``;
+    ``Cancelled``.
+    """
+    from ..images import align_rigid
+    from ..images.space.rigid import SAME_PERSON, inverse_of
+    from ..lesions import classify, touching_groups
+
+    start = None
+    if a.to_mni is not None and b.to_mni is not None:
+        start = np.linalg.inv(b.to_mni) @ a.to_mni
+    alignment = align_rigid(a.volume, b.volume, start, cancel=cancel)
+    if not alignment.same_person and not force:
+        raise InputError(
+            b.name,
+            f"does not look like a scan of the same person as {a.name} (similarity "
+            f"{alignment.similarity:.2f}, of one person at least {SAME_PERSON:g})",
+            "Check the scans, or use --force",
+        )
+    back = inverse_of(alignment.matrix)
+    on_half = [
+        _labels_halfway(a, alignment.to_half_a, alignment),
+        _labels_halfway(b, alignment.to_half_b, alignment),
+    ]
+    covered = (
+        _covered_ml(a, alignment.matrix, b.volume),
+        _covered_ml(b, back, a.volume),
+    )
+    whole = [{x.label: x.volume_ml for x in side.lesion_map.lesions if x.keep} for side in (a, b)]
+    sides = {(n, x.label): x.side for n, side in enumerate((a, b)) for x in side.lesion_map.lesions}
+    groups = touching_groups(*on_half)
+    # A lesion smaller than the halfway grid's voxels may have no voxel there.
+    seen = [{n for group in groups for n in group[side]} for side in (0, 1)]
+    groups += [((n,), ()) for n in whole[0] if n not in seen[0]]
+    groups += [((), (n,)) for n in whole[1] if n not in seen[1]]
+    changes = classify(groups, covered[0], covered[1], whole[0], whole[1], sides)
+    return Comparison(a, b, alignment, tuple(changes))
+
+
+def compare_files(
+    sources: tuple[Path, Path],
+    out: Path,
+    *,
+    masks: tuple[Path | None, Path | None] = (None, None),
+    model: LoadedModel | str | None = None,
+    options: SegmentOptions | None = None,
+    point: OperatingPointChoice | None = None,
+    convention: str = "radiological",
+    overwrite: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> Comparison:
+    """Compare two scans of one person, the earlier one first, and write ``out``/change.*.
+
+    ``sources``: T1-weighted scans, or session folders of a BIDS subject. ``masks``: their lesions,
+    where those are known (corrected ones, for instance); the others are found first, and written
+    to ``out``. The folder gets ``change.tsv``, ``change.json`` and the page ``change.html``.
+
+    Raises ``InputError`` for scans that cannot be used, that are of different people by name or by
+    look, or in the wrong order by their sessions (``force`` overrules), ``Cancelled``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.pipeline import compare_files
+    >>> scans = Path("sub-1_ses-2_T1w.nii.gz"), Path("sub-1_ses-1_T1w.nii.gz")
+    >>> for scan in scans:
+    ...     _ = scan.write_bytes(b"")
+    >>> compare_files(scans, Path("out"))
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: sub-1_ses-2_T1w.nii.gz: comes after...
+    """
+    first, second = (_scan_of(Path(source)) for source in sources)
+    for source in (first, second):
+        check_source(source)
+    if not force:
+        check_pair(first, second)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(out, f"cannot be made ({error.strerror})", "Give another folder") from None
+    documents = [(out / "change.tsv", ".tsv"), (out / "change.json", ".json")]
+    documents.append((out / "change.html", ".html"))
+    with OutputSet([], documents, overwrite=overwrite) as outputs:
+        points = []
+        for source, mask, name in zip((first, second), masks, _names(first, second), strict=True):
+            if mask is not None:
+                points.append(_given(source, mask, name))
+                continue
+            paths = OutputPaths.beside(source, out / f"{name}_lesion.nii.gz")
+            result = segment_file(
+                source,
+                paths,
+                model=model,
+                options=options,
+                point=point,
+                overwrite=overwrite,
+                force=force,
+                progress=progress,
+                cancel=cancel,
+            )
+            points.append(_found(source, result, name))
+        if cancel is not None and cancel():
+            raise Cancelled
+        comparison = compare_scans(*points, force=force, cancel=cancel)
+        _write(comparison, (first, second), out, outputs, convention)
+        outputs.commit()
+    return comparison
+
+
+def check_pair(first: Path, second: Path) -> None:
+    """Raise ``InputError`` if names tell of two people, of one scan, or of the wrong order."""
+    if first.resolve() == second.resolve():
+        raise InputError(second, "is the first scan again", "Give two scans of one person")
+    subjects, sessions = (
+        [_entity(path, key) for path in (first, second)] for key in ("sub", "ses")
+    )
+    if all(subjects) and subjects[0] != subjects[1]:
+        raise InputError(
+            second,
+            f"is of sub-{subjects[1]}, the first scan of sub-{subjects[0]}",
+            "Give two scans of one person, or use --force",
+        )
+    before, after = (_ordinal(session) for session in sessions)
+    if before is not None and after is not None and before > after:
+        raise InputError(
+            first,
+            f"comes after {second.name} by its session (ses-{sessions[0]}, ses-{sessions[1]})",
+            "Give the earlier scan first, or use --force",
+        )
+
+
+def _scan_of(path: Path) -> Path:
+    """The T1-weighted scan of a BIDS session's folder; another path as it is."""
+    anat = path / "anat"
+    if not anat.is_dir():
+        return path
+    found = sorted(anat.glob("*_T1w.nii*"))
+    if len(found) == 1:
+        return found[0]
+    count = f"{len(found)} T1-weighted scans" if found else "no T1-weighted scan"
+    raise InputError(path, f"holds {count} (anat/*_T1w.nii.gz)", "Name the file")
+
+
+def _entity(path: Path, key: str) -> str:
+    """A BIDS entity of a path: of the file's name, else of a folder's."""
+    for part in reversed(path.parts[-4:]):
+        if found := re.search(rf"(?:^|_){key}-([0-9A-Za-z+]+)", part):
+            return found[1]
+    return ""
+
+
+def _ordinal(session: str) -> int | None:
+    """The number in a session's label ("02", "m12", "followup3"); None if there is none."""
+    numbers = re.findall(r"\d+", session)
+    return int(numbers[0]) if len(numbers) == 1 else None
+
+
+def _names(first: Path, second: Path) -> tuple[str, str]:
+    names = [split_name(path)[0] or "scan" for path in (first, second)]
+    if names[0] == names[1]:
+        return f"{names[0]}_1", f"{names[1]}_2"
+    return names[0], names[1]
+
+
+def _given(source: Path, mask: Path, name: str) -> TimePoint:
+    from ..images import read_scan
+    from ..lesions import find_lesions
+
+    scan = read_scan(source).volume
+    lesions = read_scan(mask, allow_constant=True).volume
+    if not lesions.grid.same_as(scan.grid, 0.1):
+        raise InputError(mask, f"does not lie on the grid of {source.name}", "Give its own mask")
+    point = OperatingPoint(0.5)
+    return TimePoint(name, scan, find_lesions(lesions.array > 0, lesions.affine, point))
+
+
+def _found(source: Path, result: Any, name: str) -> TimePoint:
+    from ..images import read_scan
+    from .runner import mni_matrix
+
+    volume = read_scan(source).volume
+    return TimePoint(name, volume, result.lesion_map, mni_matrix(result.prediction))
+
+
+def _labels_halfway(
+    side: TimePoint, to_half: NDArray[np.float64], alignment: RigidAlignment
+) -> NDArray[np.int32]:
+    from ..images import nearest_labels
+
+    labels = np.zeros(alignment.halfway.shape, np.int32)
+    mine = side.volume.with_array(side.lesion_map.labels)
+    found = nearest_labels(mine, to_half, alignment.halfway)
+    if found is not None:
+        labels[found[0]] = found[1]
+    return labels
+
+
+def _covered_ml(side: TimePoint, to_other: NDArray[np.float64], other: Volume) -> dict[int, float]:
+    """mL of each lesion that lies in the other scan's field."""
+    from ..images.space.rigid import covered
+
+    labels = side.lesion_map.labels
+    k, j, i = np.nonzero(labels)
+    there = covered(side.volume.grid, to_other, other.grid, np.stack([i, j, k]).astype(float))
+    counts = np.bincount(labels[k, j, i], weights=there, minlength=len(side.lesion_map.lesions) + 1)
+    voxel_ml = side.volume.grid.voxel_volume_ml
+    return {x.label: float(counts[x.label] * voxel_ml) for x in side.lesion_map.lesions if x.keep}
+
+
+def _write(
+    comparison: Comparison,
+    sources: tuple[Path, Path],
+    out: Path,
+    outputs: OutputSet,
+    convention: str,
+) -> None:
+    from ..lesions import CHANGE_COLUMNS, write_rows, write_sidecar
+    from ..lesions.change import REPEAT_ML, REPEAT_SHARE
+    from ..report import ChangeContent, ChangeSide, write_change_report
+
+    a, b, alignment = comparison.a, comparison.b, comparison.alignment
+    rows = [group.row() for group in comparison.groups]
+    write_rows(outputs.staged(out / "change.tsv"), tuple(CHANGE_COLUMNS), rows)
+    sides: list[dict[str, Any]] = []
+    for side, source in zip((a, b), sources, strict=True):
+        sides.append(
+            {
+                "name": side.name,
+                "sha256": None if source.is_dir() else sha256_of(source),
+                "volume_ml": side.lesion_map.summary.volume_ml,
+                "lesions": side.lesion_map.summary.count,
+            }
+        )
+    content = {
+        "software": {"name": "StrokeLesionSeg", "version": __version__},
+        "versions": software_versions(),
+        "notice": "For research. Not a medical device.",
+        "first": sides[0],
+        "second": sides[1],
+        "change_ml": sides[1]["volume_ml"] - sides[0]["volume_ml"],
+        "groups": comparison.counts(),
+        "repeat_noise": {"ml": REPEAT_ML, "share_of_mean_volume": REPEAT_SHARE},
+        "alignment": {
+            "matrix_ras_mm_first_to_second": alignment.matrix.tolist(),
+            "similarity": alignment.similarity,
+        },
+        "columns": CHANGE_COLUMNS,
+    }
+    write_sidecar(outputs.staged(out / "change.json"), content)
+    halves = []
+    for side, way in ((a, alignment.to_half_a), (b, alignment.to_half_b)):
+        from ..images.space.rigid import on_grid
+
+        grey = on_grid(side.volume, way, alignment.halfway)
+        labels = _labels_halfway(side, way, alignment)
+        halves.append(ChangeSide(side.name, grey, labels, side.lesion_map.summary))
+    write_change_report(
+        outputs.staged(out / "change.html"),
+        ChangeContent(
+            halves[0],
+            halves[1],
+            alignment.halfway.affine,
+            comparison.groups,
+            alignment.similarity,
+            convention,
+        ),
+    )

@@ -1,0 +1,189 @@
+"""``compare``: heads that were moved, lesions that changed, fields that do not cover all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.images import Volume, align_rigid, write_volume
+from StrokeLesionSegLib.images.space.rigid import half_of, on_grid
+from StrokeLesionSegLib.lesions import read_table
+
+AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
+AFFINE[:3, 3] = (-90, -108, -90)
+SHAPE = (60, 72, 60)
+
+
+def move(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-8, 8, 3), degrees=True).as_matrix()
+    matrix[:3, 3] = rng.uniform(-8, 8, 3)
+    return matrix
+
+
+def head(person: int) -> Volume:
+    """A skull of one thickness, and in it what differs from person to person."""
+    k, j, i = np.indices(SHAPE)
+    x, y, z = (3.0 * i - 90) / 72, (3.0 * j - 108) / 92, (3.0 * k - 90) / 76
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    rng = np.random.default_rng(person)
+    inner = ndimage.gaussian_filter(rng.normal(size=SHAPE), 2.5)
+    values = 400 + 200 * inner / np.abs(inner).std()
+    values = np.where(radius < 0.85, values, np.where(radius < 0.92, 100, 700))
+    return Volume(np.where(radius < 1, values.clip(60), 0).astype(np.float32), AFFINE)
+
+
+def ball(centre_mm: tuple[float, float, float], radius_mm: float) -> np.ndarray:
+    k, j, i = np.indices(SHAPE)
+    points = np.stack([3.0 * i - 90, 3.0 * j - 108, 3.0 * k - 90])
+    return np.linalg.norm(points - np.array(centre_mm)[:, None, None, None], axis=0) <= radius_mm
+
+
+def moved(array: np.ndarray, matrix: np.ndarray, *, labels: bool = False) -> np.ndarray:
+    out = on_grid(Volume(array.astype(np.float32), AFFINE), matrix, Volume(array, AFFINE).grid)
+    return (out > 0.5).astype(np.uint8) if labels else out
+
+
+def test_half_of_a_movement_done_twice_is_the_movement() -> None:
+    for seed in range(5):
+        matrix = move(seed)
+        half = half_of(matrix)
+        np.testing.assert_allclose(half @ half, matrix, atol=1e-12)
+        np.testing.assert_allclose(half[:3, :3] @ half[:3, :3].T, np.eye(3), atol=1e-12)
+
+
+def test_a_movement_is_found_and_a_stranger_is_seen() -> None:
+    volume, matrix = head(1), move(3)
+    rng = np.random.default_rng(0)
+    repeat = moved(volume.array, matrix) ** 0.9 + rng.normal(0, 8, SHAPE)
+    found = align_rigid(volume, Volume(repeat.astype(np.float32), AFFINE))
+    inside = np.array([[40, 0, 0, 1], [-40, 20, 10, 1], [0, -60, 30, 1], [0, 50, -40, 1.0]]).T
+    assert np.abs((found.matrix - matrix) @ inside).max() < 0.7
+    assert found.same_person
+    np.testing.assert_allclose(
+        np.linalg.inv(found.to_half_b) @ found.to_half_a, found.matrix, atol=1e-9
+    )
+    again = align_rigid(volume, Volume(repeat.astype(np.float32), AFFINE))
+    np.testing.assert_allclose(again.matrix, found.matrix, atol=1e-4)
+    assert not align_rigid(volume, head(2)).same_person
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sessions of one person with known masks, and a stranger."""
+    folder = tmp_path_factory.mktemp("study")
+    person, matrix = head(1), move(4)
+    before = ball((40, 0, 20), 12) | ball((-40, -20, 0), 10) | ball((-20, 40, 30), 8)
+    # The first has grown, the second is as it was, the third is gone and a fourth is new.
+    after = ball((40, 0, 20), 16) | ball((-40, -20, 0), 10) | ball((10, -60, -10), 9)
+    write = {
+        "sub-01_ses-1_T1w": person.array,
+        "mask-1": before.astype(np.uint8),
+        "sub-01_ses-2_T1w": moved(person.array, matrix),
+        "mask-2": moved(after, matrix, labels=True),
+        "sub-02_ses-2_T1w": head(2).array,
+        "scan": head(2).array,
+    }
+    for name, array in write.items():
+        write_volume(folder / f"{name}.nii.gz", Volume(array, AFFINE))
+    # The same head, cut off above: what lies there cannot be compared.
+    write_volume(folder / "cut.nii.gz", Volume(write["sub-01_ses-2_T1w"][:33], AFFINE))
+    write_volume(folder / "cut-mask.nii.gz", Volume(write["mask-2"][:33], AFFINE))
+    return folder
+
+
+def compare(study: Path, second: str, out: Path, *more: str, mask: str = "mask-2") -> int:
+    names = [str(study / f"{name}.nii.gz") for name in ("sub-01_ses-1_T1w", second)]
+    masks = ["--mask-a", str(study / "mask-1.nii.gz"), "--mask-b", str(study / f"{mask}.nii.gz")]
+    return main(["compare", *names, *masks, "-o", str(out), "--progress", "none", *more])
+
+
+def test_files(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    assert compare(study, "sub-01_ses-2_T1w", out) == 0
+    rows = read_table(out / "change.tsv")
+    kinds = {row["class"]: row for row in rows}
+    assert sorted(row["class"] for row in rows) == ["gone", "grown", "new", "unchanged"]
+    voxel = 0.027
+    before, after = (ball((40, 0, 20), r).sum() * voxel for r in (12, 16))
+    assert kinds["grown"]["volume_a_ml"] == pytest.approx(before, rel=1e-3)
+    assert kinds["grown"]["volume_b_ml"] == pytest.approx(after, rel=0.08)
+    assert kinds["gone"]["volume_b_ml"] == 0
+    assert kinds["new"]["volume_a_ml"] == 0
+    content = json.loads((out / "change.json").read_text(encoding="utf-8"))
+    assert content["groups"] == {"new": 1, "grown": 1, "unchanged": 1, "gone": 1}
+    matrix = np.array(content["alignment"]["matrix_ras_mm_first_to_second"])
+    assert np.abs(matrix[:3, 3] - move(4)[:3, 3]).max() < 1
+    page = (out / "change.html").read_text(encoding="utf-8")
+    assert "4 groups of lesions" in page
+    assert page.count('class="sheet"') == 4
+    assert str(study) not in page
+    assert "grown" in capsys.readouterr().out
+    # Nothing is replaced that is there.
+    assert compare(study, "sub-01_ses-2_T1w", out) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_what_is_not_covered_is_said(study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert compare(study, "cut", out, mask="cut-mask") == 0
+    rows = {row["class"]: row for row in read_table(out / "change.tsv")}
+    # The one that is gone lay above the cut.
+    assert "gone" not in rows
+    assert rows["not covered"]["change_ml"] is None
+    assert rows["not covered"]["not_covered_ml"] > 1
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        ("sub-02_ses-2_T1w", "is of sub-02, the first scan of sub-01"),
+        ("scan", "does not look like a scan of the same person"),
+        ("sub-01_ses-1_T1w", "is the first scan again"),
+        ("missing", "there is no such file"),
+    ],
+)
+def test_two_people(
+    study: Path, tmp_path: Path, second: str, says: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert compare(study, second, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_sessions_in_the_wrong_order(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    scans = [str(study / f"sub-01_ses-{n}_T1w.nii.gz") for n in (2, 1)]
+    assert main(["compare", *scans, "-o", str(tmp_path / "out")]) == 2
+    assert "comes after sub-01_ses-1_T1w.nii.gz by its session" in capsys.readouterr().err
+
+
+def test_sessions_of_a_bids_subject(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for n in (1, 2):
+        anat = tmp_path / "sub-01" / f"ses-{n}" / "anat"
+        anat.mkdir(parents=True)
+        name = f"sub-01_ses-{n}_T1w.nii.gz"
+        (anat / name).write_bytes((study / name).read_bytes())
+    sessions = [str(tmp_path / "sub-01" / f"ses-{n}") for n in (1, 2)]
+    masks = ["--mask-a", str(study / "mask-1.nii.gz"), "--mask-b", str(study / "mask-2.nii.gz")]
+    assert main(["compare", *sessions, *masks, "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "change.tsv").is_file()
+    (tmp_path / "sub-01" / "ses-2" / "anat" / "sub-01_ses-2_T1w.nii.gz").unlink()
+    assert main(["compare", *sessions, *masks, "-o", str(tmp_path / "out2")]) == 2
+    assert "holds no T1-weighted scan" in capsys.readouterr().err
+
+
+def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert compare(study, "cut", tmp_path / "out", mask="mask-2") == 2
+    assert "does not lie on the grid of cut.nii.gz" in capsys.readouterr().err
