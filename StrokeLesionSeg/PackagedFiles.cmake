@@ -41,6 +41,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/__init__.py
   StrokeLesionSegLib/commands/adapt.py
   StrokeLesionSegLib/commands/batch.py
+  StrokeLesionSegLib/commands/compare.py
   StrokeLesionSegLib/commands/demo.py
   StrokeLesionSegLib/commands/info.py
   StrokeLesionSegLib/commands/models.py
@@ -99,6 +100,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/space/registration_fit.py
   StrokeLesionSegLib/images/space/registration_start.py
   StrokeLesionSegLib/images/space/resample.py
+  StrokeLesionSegLib/images/space/rigid.py
   StrokeLesionSegLib/images/space/standard.py
   StrokeLesionSegLib/images/space/template.py
   StrokeLesionSegLib/images/volume.py
@@ -161,6 +163,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/learning/strokes/secondary.py
   StrokeLesionSegLib/learning/strokes/shapes.py
   StrokeLesionSegLib/lesions/__init__.py
+  StrokeLesionSegLib/lesions/change.py
   StrokeLesionSegLib/lesions/expected.py
   StrokeLesionSegLib/lesions/find.py
   StrokeLesionSegLib/lesions/measure.py
@@ -212,6 +215,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/operating_point.py
   StrokeLesionSegLib/outputs.py
   StrokeLesionSegLib/pipeline/__init__.py
+  StrokeLesionSegLib/pipeline/compare.py
   StrokeLesionSegLib/pipeline/dicom_objects.py
   StrokeLesionSegLib/pipeline/documents.py
   StrokeLesionSegLib/pipeline/images.py
@@ -221,6 +225,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/pipeline/source.py
   StrokeLesionSegLib/report/__init__.py
   StrokeLesionSegLib/report/by_group.py
+  StrokeLesionSegLib/report/change_page.py
   StrokeLesionSegLib/report/concerns.py
   StrokeLesionSegLib/report/content.py
   StrokeLesionSegLib/report/contours.py

@@ -21,9 +21,7 @@ MERGED, SPLIT, NOT_COVERED = "merged", "split", "not covered"
 #: The classes of a group of lesions, in the order of a table.
 CLASSES = (NEW, GROWN, MERGED, SPLIT, UNCHANGED, SHRUNKEN, GONE, NOT_COVERED)
 #: The least change that is none of two scans on one day, mL: ``REPEAT_ML`` and ``REPEAT_SHARE`` of
-#: the mean volume. Nine of ten lesions changed by less between a scan and its simulated repeat
-#: (other pose, noise, bias field, contrast and voxels), aligned and segmented anew: see
-#: docs/compare.md.
+#: the mean volume; see docs/compare.md.
 REPEAT_ML = 0.3
 REPEAT_SHARE = 0.15
 # Lesions that are less than half covered by the other scan are not compared.

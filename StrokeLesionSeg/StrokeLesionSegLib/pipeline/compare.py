@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from ..file_formats import split_name
 from ..inference.progress import Cancel, Progress
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ..models import LoadedModel
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TimePoint:
     """One of the two scans.
 
@@ -52,6 +53,8 @@ class TimePoint:
     volume: Volume
     lesion_map: LesionMap
     to_mni: NDArray[np.float64] | None = None
+
+    __repr__ = brief_repr
 
 
 @dataclass(frozen=True)

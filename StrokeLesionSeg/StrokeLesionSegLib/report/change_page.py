@@ -174,8 +174,8 @@ def _table(content: ChangeContent) -> Markup | None:
     ]
     caption = (
         "A group holds the lesions of both scans that touch. Volumes are measured on each scan's "
-        "own grid, of what both scans cover. Repeat noise is what a lesion changes by between two "
-        "simulated scans of one day; nine of ten change less."
+        "own grid, of what both scans cover. Repeat noise is what a lesion may seem to change by "
+        "between two scans of one day."
     )
     return section("What became of the lesions", table(columns, rows, caption))
 

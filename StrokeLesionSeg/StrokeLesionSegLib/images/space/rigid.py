@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...brief import brief_repr
 from ...errors import Cancelled
 from ..volume import Grid, Volume
 
@@ -46,6 +47,8 @@ class RigidAlignment:
     halfway: Grid
     to_half_a: NDArray[np.float64]
     to_half_b: NDArray[np.float64]
+
+    __repr__ = brief_repr
 
     @property
     def same_person(self) -> bool:
