@@ -24,7 +24,7 @@ export PYTHONUTF8 := 1
 # A file's tests go to one process, which keeps what they share; as many processes as cores.
 PYTEST = "$(VENV_PYTHON)" -m pytest -n auto --dist loadfile
 
-.PHONY: help demo test check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list test-slicer-t1 test-slicer-versions
+.PHONY: help demo test check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list command-reference test-slicer-t1 test-slicer-versions
 
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
@@ -37,6 +37,7 @@ help:
 	@echo 'make bench-nnunet  a full-size nnU-Net beside nnUNetPredictor, half an hour'
 	@echo 'make lint    check style with ruff and types with mypy (make format puts the style right)'
 	@echo 'make package-list          write the list of files that the Slicer extension packages'
+	@echo 'make command-reference     write docs/commands.md from the commands themselves'
 	@echo 'make test-slicer-t1        every T1 at hand through MRML, against the command line'
 	@echo 'make test-slicer-versions  the Slicer tests with several versions of its libraries'
 	@echo 'make clean   remove .venv, caches and the output of the demo'
@@ -115,6 +116,10 @@ $(STAMP_PEERS): $(STAMP_VENV) $(PEERS_CONSTRAINTS)
 # The list of the files that the extension packages, written from the tree.
 package-list:
 	@$(PYTHON) Testing/slicer/packaged_files.py
+
+# docs/commands.md, written from the parsers.
+command-reference: $(STAMP_TEST)
+	@"$(VENV_PYTHON)" Testing/house/command_reference.py
 
 # Each T1 of ../shared/data/t1, loaded through MRML, against the command line: voxel for voxel.
 test-slicer-t1: $(STAMP_TEST)

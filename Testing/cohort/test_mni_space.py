@@ -54,7 +54,7 @@ def test_a_group_in_mni_space(
     )
     aligned(monkeypatch, GOOD, MIRRORED, FAILED)
     assert run(source, out, "--space", f"native,{SPACE}") == 0
-    assert "participants.tsv lacks" not in capsys.readouterr().err  # the third is not in the table
+    assert "participants.tsv lacks 1 of 3 participants (sub-02)" in capsys.readouterr().err
 
     states = {r["stem"]: r for r in support.records(out)}
     with (out / "group_lesion_symptom.csv").open(newline="") as stream:

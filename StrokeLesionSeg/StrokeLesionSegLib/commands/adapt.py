@@ -47,7 +47,13 @@ def add_parser(commands: Any) -> None:
         default=60.0,
         help="time limit of the whole (default: 60)",
     )
-    parser.add_argument("--seed", type=number(0, 2**31, kind=int), default=0)
+    parser.add_argument(
+        "--seed",
+        type=number(0, 2**31, kind=int),
+        default=0,
+        metavar="N",
+        help="another order of training; the same one gives the same run (default: 0)",
+    )
     parser.add_argument(
         "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all available CPUs"
     )
