@@ -19,8 +19,8 @@ HEAD = """\
 # Commands
 
 Written from the program by `make command-reference`; `stroke-lesion-seg COMMAND --help` says the
-same. `python -m StrokeLesionSegLib` is the same command where the script is not on the path, also in
-Slicer's own Python.
+same. `python -m StrokeLesionSegLib` is the same command where the script is not on the path, also
+in Slicer's own Python.
 
 | exit code | meaning |
 |---|---|
@@ -30,10 +30,10 @@ Slicer's own Python.
 | 130 | stopped by Ctrl-C or SIGTERM; no output and no temporary file is left |
 | 1 | a defect of ours: a traceback. Please report it |
 
-`--progress json` prints one JSON object a line on stdout, for programs that drive a command: `stage`,
-`done` and `total` while it works (read, align, canonical, window, network, back, clean and write of a
-scan), and at the end `{"stage": "result", ...}` with paths, counts and seconds. Errors go to stderr as
-always.
+`--progress json` prints one JSON object a line on stdout, for programs that drive a command:
+`stage`, `done` and `total` while it works (read, align, canonical, window, network, back, clean and
+write of a scan), and at the end `{"stage": "result", ...}` with paths, counts and seconds. Errors go
+to stderr as always.
 """
 
 
