@@ -32,8 +32,8 @@ in Slicer's own Python.
 
 `--progress json` prints one JSON object a line on stdout, for programs that drive a command:
 `stage`, `done` and `total` while it works (read, align, canonical, window, network, back, clean and
-write of a scan), and at the end `{"stage": "result", ...}` with paths, counts and seconds. Errors go
-to stderr as always.
+write of a scan), and at the end `{"stage": "result", ...}` with paths, counts and seconds. Errors
+go to stderr as always.
 """
 
 
