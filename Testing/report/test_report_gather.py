@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -252,8 +253,14 @@ def test_facts_of_the_run() -> None:
         ("x/sub-01_T1w.nii.gz", "sub-01_T1w.html"),
         ("a.b.nrrd", "a.b.html"),
         ("series", "series.html"),
-        ("/", "scan.html"),
     ],
 )
 def test_report_is_called_like_the_scan(source: str, name: str) -> None:
     assert report_path(Path("out"), Path(source)) == Path("out") / name
+
+
+def test_report_does_not_bear_the_name_of_a_dicom_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "Doe^John"
+    folder.mkdir()
+    name = report_path(Path("out"), folder).name
+    assert re.fullmatch(r"dicom-[0-9a-f]{8}\.html", name)
