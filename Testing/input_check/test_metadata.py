@@ -141,3 +141,11 @@ def test_times_with_a_decimal_comma_or_in_milliseconds() -> None:
     other = other_kind(facts_from({"EchoTime": "120,0"}, seconds=False))
     assert other is not None
     assert "120 ms" in other.reason
+
+
+def test_a_description_of_several_lines_is_quoted_in_one() -> None:
+    facts = facts_from({"SeriesDescription": "T2\nTSE\u2028x\t", "EchoTime": 0.1}, seconds=True)
+    found = other_kind(facts)
+    assert found is not None
+    assert found.reason.isprintable()
+    assert "T2 TSE x" in found.reason

@@ -248,8 +248,11 @@ def _change(folder: Path, action: str, n: int) -> None:
         elif action == "shift":
             dataset.ImagePositionPatient = [0, 0, float(n) + 0.3]
         elif action == "comma":
-            place = [float(x) for x in str(dataset.ImagePositionPatient).strip("[]").split(",")]
-            written = "\\".join(f"{x:.2f}" for x in place).replace(".", ",").encode()
+            raw = dataset.get_item("ImagePositionPatient").value
+            place = raw.decode() if isinstance(raw, bytes) else "\\".join(map(str, raw))
+            written = place.strip().replace(",", ".")
+            written = "\\".join(f"{float(x):.2f}" for x in written.split("\\"))
+            written = written.replace(".", ",").encode()
             written += b" " * (len(written) % 2)
             tag = Tag("ImagePositionPatient")
             dataset[tag] = RawDataElement(tag, "DS", len(written), written, 0, False, True)

@@ -110,19 +110,23 @@ def facts_from(given: Mapping[str, Any], *, seconds: bool) -> SequenceFacts:
         scale = 1000.0 if seconds and found < (1.0 if keyword == "EchoTime" else 30.0) else 1.0
         return found * scale
 
+    def plain(text: str) -> str:
+        # Findings that quote it are one line, whatever a header holds.
+        return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
     def words(keyword: str) -> tuple[str, ...]:
         value = given.get(keyword)
         if value is None or isinstance(value, Mapping):
             return ()
         texts = str(value).replace("\\", "_").split("_") if isinstance(value, str) else value
         try:
-            return tuple(str(text).strip().upper() for text in texts if str(text).strip())
+            return tuple(plain(str(text)).upper() for text in texts if plain(str(text)))
         except TypeError:
             return ()
 
     def text(*keywords: str) -> str:
         values = (given.get(keyword) for keyword in keywords)
-        return " ".join(str(v).strip() for v in values if isinstance(v, str) and v.strip())[:200]
+        return " ".join(plain(v) for v in values if isinstance(v, str) and plain(v))[:200]
 
     return SequenceFacts(
         text("SeriesDescription", "ProtocolName"),
