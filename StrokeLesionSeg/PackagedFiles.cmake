@@ -41,6 +41,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/__init__.py
   StrokeLesionSegLib/commands/adapt.py
   StrokeLesionSegLib/commands/batch.py
+  StrokeLesionSegLib/commands/cite.py
   StrokeLesionSegLib/commands/compare.py
   StrokeLesionSegLib/commands/demo.py
   StrokeLesionSegLib/commands/info.py

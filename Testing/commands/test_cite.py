@@ -1,0 +1,54 @@
+"""``cite``: the methods text says what is installed, or what made a mask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from StrokeLesionSegLib import __version__
+from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.models import Manifest, find_model
+
+
+def test_the_shipped_model(capsys: pytest.CaptureFixture) -> None:
+    assert main(["cite"]) == 0
+    text = capsys.readouterr().out
+    manifest = Manifest.from_file(find_model(None))
+    point = manifest.operating_point()
+    assert f"StrokeLesionSeg {__version__}, model {manifest.name} {manifest.version}" in text
+    assert manifest.weights["sha256"][:12] in text
+    assert f"at least {point.threshold:g}" in text
+    assert "trained on simulated strokes" in text
+    name, figures = next(iter(manifest.metrics.items()))
+    assert f"Measured on {name}" in text
+    assert f"{next(iter(figures.values())):g}" in text
+    assert "Fonov" in text.split("References")[1]
+
+
+def test_a_sidecar_tells_what_made_its_mask(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    manifest = Manifest.from_file(find_model(None))
+    content = {
+        "software": {"version": "0.0.9"},
+        "model": {"name": manifest.name, "version": "0.1", "sha256": "ab" * 32},
+        "operating_point": {"threshold": 0.33, "second_threshold": None, "min_volume_ml": 0.5},
+    }
+    file = tmp_path / "mask.json"
+    file.write_text(json.dumps(content))
+    assert main(["cite", "--sidecar", str(file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "StrokeLesionSeg 0.0.9" in told["methods"]
+    assert "at least 0.33 and of at least 0.5 mL" in told["methods"]
+    # Another model's figures are not told.
+    assert told["metrics"] == {}
+    content["model"]["sha256"] = manifest.weights["sha256"]
+    file.write_text(json.dumps(content))
+    assert main(["cite", "--sidecar", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]
+
+
+def test_what_is_no_sidecar(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    file = tmp_path / "other.json"
+    file.write_text("{}")
+    assert main(["cite", "--sidecar", str(file)]) == 2
+    assert "other.json: is no sidecar of a mask" in capsys.readouterr().err
