@@ -96,6 +96,18 @@ _KNOWN_FAILURES = (
 )
 
 
+def failure_of(error: OSError) -> Failure:
+    """What the system said when a file could not be made, read or written, for the user."""
+    said = error.strerror or str(error)
+    for words, cause, remedy in _KNOWN_FAILURES:
+        if any(word in str(error) for word in words):
+            return Failure(cause, remedy, ())
+    where = f"{error.filename}: " if error.filename else ""
+    return Failure(
+        f"{where}{said}.", _("Nothing in the scene was changed. Mend that and try again."), ()
+    )
+
+
 def python_executable() -> str:
     """The Python to run the engine with: Slicer's PythonSlicer, or the present interpreter.
 

@@ -36,7 +36,7 @@ from ..scene.results import (
     set_maps,
 )
 from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
-from .process import WORKERS_TURN_S, EngineProcess, Failure
+from .process import WORKERS_TURN_S, EngineProcess, Failure, failure_of
 
 # What each stage takes of a run on a CPU, roughly; the bar only has to move evenly.
 _SHARES = {
@@ -228,6 +228,8 @@ class SegmentationRun:
                         self._finish()
         except InputError as error:
             self._fail(Failure(str(error), "", ()))
+        except OSError as error:
+            self._fail(failure_of(error))
         except Exception as error:
             self._fail(
                 Failure(

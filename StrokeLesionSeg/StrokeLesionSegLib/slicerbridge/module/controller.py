@@ -15,7 +15,7 @@ from typing import Any
 
 from ...errors import InputError
 from ..engine import batch
-from ..engine.process import Failure
+from ..engine.process import Failure, failure_of
 from ..engine.run import RunError, RunParameters, SegmentationRun
 from ..engine.torch_setup import torch_state
 from ..i18n import tr as _
@@ -427,7 +427,10 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
         settings = RunParameters(p.views, p.align, p.device, p.precision, p.model)
         try:
             self.run = self.logic.start(p.inputVolume, settings)
-        except (InputError, OSError) as error:
+        except OSError as error:
+            self.run, failure = None, failure_of(error)
+            self._problem = f"{failure.cause} {failure.remedy}"
+        except InputError as error:
             self.run = None
             self._problem = str(error)
         else:

@@ -1,0 +1,161 @@
+"""What cannot be used, or fails on the way: one line at the place, and the next click works."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from panel_support import Panel, result_of_a_script
+from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.slicerbridge.engine import run as engine_run
+from StrokeLesionSegLib.slicerbridge.module import sample
+from StrokeLesionSegLib.slicerbridge.scene import volumes
+
+
+def empty(slicer: Any) -> Any:
+    return slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+
+
+def flat(slicer: Any) -> Any:
+    picture = np.random.default_rng(0).random((1, 64, 64)).astype(np.float32)
+    return volumes.add_volume_node(Volume(picture, np.eye(4)), "a picture")
+
+
+def colour(slicer: Any) -> Any:
+    import vtk
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "a photograph")
+    image = vtk.vtkImageData()
+    image.SetDimensions(8, 8, 8)
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+    node.SetAndObserveImageData(image)
+    return node
+
+
+def series(slicer: Any) -> Any:
+    """A 4D image that was loaded as a volume of many values."""
+    import vtk
+
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "bold")
+    image = vtk.vtkImageData()
+    image.SetDimensions(8, 8, 8)
+    image.AllocateScalars(vtk.VTK_SHORT, 20)
+    node.SetAndObserveImageData(image)
+    return node
+
+
+def labels(slicer: Any) -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    volumes.set_volume(node, Volume(np.arange(512, dtype=np.int16).reshape(8, 8, 8), np.eye(4)))
+    return node
+
+
+UNUSABLE: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "an empty volume": (empty, "This volume is empty."),
+    "a 2D image": (flat, "This is a single slice."),
+    "a colour volume": (colour, "This is a colour or vector image."),
+    "a time series": (series, "Each voxel has 20 values."),
+    "a label map": (labels, "This is a label map."),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_what_cannot_be_segmented_is_told_and_another_scan_can(panel: Panel, case: str) -> None:
+    make, said = UNUSABLE[case]
+    panel.parameters.inputVolume = make(panel.slicer)
+    panel.settle(0.3)
+    for label in ("nextStepLabel", "inputCheckLabel"):
+        assert panel.text(label).startswith(said)
+        assert "<br>" not in getattr(panel.ui, label).text
+    button = panel.stand_in.raw(panel.ui.segmentButton)
+    assert not button.isEnabled()
+    assert button.toolTip().startswith(said)
+    panel.parameters.inputVolume = sample.add_sample()
+    panel.settle(0.3)
+    assert panel.text("nextStepLabel") == "Press Segment."
+    assert button.isEnabled()
+
+
+def then_it_works(panel: Panel) -> None:
+    panel.segment()
+    assert panel.parameters.segmentation is not None
+    panel.measured()
+    assert panel.controller.rows
+
+
+def failed(panel: Panel, *words: str) -> None:
+    """The last run has left nothing, and one line says why."""
+    assert panel.controller.run is None
+    assert panel.parameters.segmentation is None
+    said = panel.text("nextStepLabel")
+    assert "<br>" not in panel.ui.nextStepLabel.text
+    for word in words:
+        assert word in said
+    assert not panel.slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+
+
+def test_a_disk_that_is_full(ready: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/input.nii")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_run, "write_volume", full)
+        ready.segment()
+    failed(ready, "The disk for temporary files is full.", "Free some space")
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkdtemp", full)
+        ready.click("segmentButton")
+    failed(ready, "The disk for temporary files is full.")
+    then_it_works(ready)
+
+
+def test_an_engine_that_is_killed(ready: Panel) -> None:
+    ready.click("segmentButton")
+    run = ready.controller.run
+    ready.until(lambda: run._process.pid is not None, 60)
+    os.kill(run._process.pid, signal.SIGKILL)
+    ready.until(lambda: ready.controller.run is None, 60)
+    failed(ready, "The system killed the engine", "try again")
+    then_it_works(ready)
+
+
+def test_a_model_that_was_removed_meanwhile(ready: Panel, model_home: Path) -> None:
+    folder = next(p for p in model_home.rglob("manifest.json")).parent
+    aside = folder.with_name(f".{folder.name}-aside")
+    shutil.move(folder, aside)
+    try:
+        ready.segment()
+        failed(ready, "fluid")
+    finally:
+        shutil.move(aside, folder)
+    then_it_works(ready)
+
+
+def test_a_folder_that_cannot_be_written_to(panel: Panel, tmp_path: Path, monkeypatch: Any) -> None:
+    """Report and batch: the text says which folder, and another one works."""
+    first, _segmentation = result_of_a_script(panel)
+    panel.parameters.inputVolume = first
+    panel.measured()
+    blocked = tmp_path / "a file"
+    blocked.write_text("")
+    qt, folders = panel.controller.qt, iter([str(blocked), str(tmp_path)])
+    dialog = types.SimpleNamespace(getExistingDirectory=lambda *_: next(folders))
+    monkeypatch.setattr(qt, "QFileDialog", dialog)
+    monkeypatch.setattr(qt, "QDesktopServices", types.SimpleNamespace(openUrl=lambda url: None))
+    panel.click("reportButton")
+    panel.until(lambda: panel.controller._report is None, 120)
+    assert "a file" in panel.text("nextStepLabel")
+    assert "<br>" not in panel.ui.nextStepLabel.text
+    panel.click("reportButton")
+    panel.until(lambda: panel.controller._report is None, 120)
+    assert "a file" not in panel.text("nextStepLabel")
+    assert list(tmp_path.glob("*.html"))
+    assert ".html" in panel.text("reportLabel")
