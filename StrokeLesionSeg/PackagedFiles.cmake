@@ -264,6 +264,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/module/controller.py
   StrokeLesionSegLib/slicerbridge/module/logic.py
   StrokeLesionSegLib/slicerbridge/module/measure.py
+  StrokeLesionSegLib/slicerbridge/module/panel_batch.py
   StrokeLesionSegLib/slicerbridge/module/panel_results.py
   StrokeLesionSegLib/slicerbridge/module/panel_scan.py
   StrokeLesionSegLib/slicerbridge/module/panel_tasks.py
@@ -273,6 +274,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/module/selftest.py
   StrokeLesionSegLib/slicerbridge/module/threshold.py
   StrokeLesionSegLib/slicerbridge/scene/__init__.py
+  StrokeLesionSegLib/slicerbridge/scene/derivative.py
   StrokeLesionSegLib/slicerbridge/scene/input_check.py
   StrokeLesionSegLib/slicerbridge/scene/look.py
   StrokeLesionSegLib/slicerbridge/scene/patch.py

@@ -326,8 +326,11 @@ class CollapsibleButton(QtWidgets.QGroupBox):
 class PathLineEdit(QtWidgets.QLineEdit):
     """ctkPathLineEdit: the path as ``currentPath``."""
 
+    currentPathChanged = QtCore.Signal(str)
+
     def _set(self, path: str) -> None:
         self.setText(path)
+        self.currentPathChanged.emit(path)
 
     currentPath = QtCore.Property(str, lambda self: self.text(), _set)
 

@@ -349,28 +349,6 @@ def test_report_is_written_and_opened(
     assert len(opened) == 1
 
 
-def test_a_batch_from_the_panel(ready: Panel, tmp_path: Path) -> None:
-    from StrokeLesionSegLib.images import write_volume
-    from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
-
-    panel = ready
-    (tmp_path / "scans").mkdir()
-    volume = volume_from_node(panel.parameters.inputVolume)
-    write_volume(tmp_path / "scans" / "sub-01_T1w.nii", volume, dtype=np.int16)
-    panel.stand_in.raw(panel.ui.batchButton).click()
-    assert "Choose the folder" in panel.text("batchLabel")
-    panel.ui.batchInputPathLineEdit.currentPath = str(tmp_path / "scans")
-    panel.ui.batchOutputPathLineEdit.currentPath = str(tmp_path / "out")
-    panel.stand_in.raw(panel.ui.batchButton).click()
-    assert panel.text("batchButton") == "Cancel batch"
-    panel.until(lambda: panel.controller._batch is None, 240)
-    assert panel.text("batchLabel").startswith("1 scans: 1 done.")
-    assert list((tmp_path / "out").rglob("*lesion*.nii*"))
-    panel.stand_in.raw(panel.ui.batchButton).click()
-    panel.until(lambda: panel.controller._batch is None, 240)
-    assert "1 were done before" in panel.text("batchLabel")
-
-
 def test_a_failing_engine_is_told_in_the_panel(ready: Panel) -> None:
     panel = ready
     panel.parameters.model = "no-such-model"

@@ -38,7 +38,7 @@ class Corrected:
 def corrected_masks(folder: Path) -> list[Corrected]:
     """All corrected masks in ``folder``, by their paths."""
     files = sorted(p for s in _SUFFIXES for p in folder.rglob(f"*{ENDING}{s}") if p.is_file())
-    root = _input_of(folder)
+    root = input_of(folder)
     records = read_ledger(folder).scans
     return [_corrected(file, root, records) for file in files]
 
@@ -77,8 +77,8 @@ def _relative(facts: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _input_of(folder: Path) -> Path | None:
-    """Where the derivative's input lies, by its description."""
+def input_of(folder: Path) -> Path | None:
+    """Where the input of a derivative lies, by its description; None if that does not say."""
     links = _json(folder / DESCRIPTION).get("DatasetLinks")
     link = links.get("input") if isinstance(links, dict) else None
     if not isinstance(link, str):

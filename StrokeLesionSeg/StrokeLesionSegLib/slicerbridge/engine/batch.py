@@ -64,10 +64,14 @@ def start_batch(parameters: BatchParameters) -> EngineProcess:
     return process
 
 
-def progress_text(event: Progress) -> str:
-    """One line for the panel."""
+def progress_text(event: Progress, seconds: float = 0.0) -> str:
+    """One line for the panel; ``seconds`` since the start."""
     if event.total:
-        return _("{done} of {total} scans done").format(done=event.done, total=event.total)
+        text = _("{done} of {total} scans done").format(done=event.done, total=event.total)
+        if 0 < event.done < event.total and seconds > 0:
+            left = seconds / event.done * (event.total - event.done) / 60
+            text += ", " + _("about {minutes:.0f} minutes left").format(minutes=max(1, left))
+        return text
     return event.stage
 
 
@@ -88,3 +92,25 @@ def result_text(result: dict[str, object] | None) -> str:
             file=first.get("source", ""), error=first.get("error", "")
         )
     return text
+
+
+def learning_text(event: Progress) -> str:
+    """One line about a model that learns."""
+    if event.total:
+        share = _("{percent} %").format(percent=round(100 * event.done / event.total))
+        return _("Learning: {stage}, {share}").format(stage=event.stage, share=share)
+    return _("Learning: {stage}").format(stage=event.stage)
+
+
+def learnt_text(result: dict[str, object] | None) -> str:
+    """What became of it, from what the engine said at the end."""
+    if not result:
+        return _("Done.")
+    if result.get("installed"):
+        text = _(
+            "{name} is installed and chosen under Advanced: it is better on scans it never saw."
+        )
+        return text.format(name=result["installed"])
+    reasons = result.get("reasons")
+    listed = [str(reason) for reason in reasons] if isinstance(reasons, list) else []
+    return _("The model stays as it was:") + " " + " ".join(listed)

@@ -19,12 +19,14 @@ from ..engine.process import Failure, failure_of
 from ..engine.run import RunError, RunParameters, SegmentationRun
 from ..engine.torch_setup import torch_state
 from ..i18n import tr as _
+from ..scene.derivative import belongs_to
 from ..scene.input_check import InputCheck, check_input
 from ..scene.look import WINDOWS
 from ..scene.results import show_background
 from ..scene.scan_views import ScanViews, show_segmentation_of
 from . import panel_texts
 from .measure import LesionRow, rows_of, total_text
+from .panel_batch import PanelBatch
 from .panel_results import PanelResults
 from .panel_scan import PanelScan
 from .panel_tasks import PanelTasks
@@ -41,7 +43,7 @@ _DOUBLE_S = 0.5
 _SETTLE_MS = 700
 
 
-class PanelController(PanelScan, PanelResults, PanelTasks):
+class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
     """Drives the form ``ui`` (its widgets by name) for the parameter node of the scene."""
 
     def __init__(self, ui: Any, logic: Any, qt: Any) -> None:
@@ -56,6 +58,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
         self._applied: tuple[float, float, str] | None = None
         self._step_open = self._kept_apart = self._filling = self._syncing = False
         self._apply_due = self._polls_often = False
+        self._results: list[dict[str, Any]] = []
         self._cancelled = False
         self._seconds: float | None = None
         self._started: dict[str, float] = {}
@@ -85,7 +88,8 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
         ]
         self._keep_still()
         self.ui.progressBar.visible = False
-        self.ui.batchProgressBar.visible = False
+        self.ui.batchProgressBar.visible = self.ui.batchTable.visible = False
+        self.ui.learnButton.enabled = False
         # No dead buttons: what the installed engine cannot do is not offered.
         self.ui.batchCollapsibleButton.visible = batch.batch_available()
 
@@ -198,12 +202,18 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
             (ui.checkButton, self._on_check),
             (ui.copyCheckButton, self._on_copy_check),
             (ui.batchButton, self._on_batch),
+            (ui.saveCorrectionButton, self._on_save_correction),
+            (ui.learnButton, self._on_learn),
         ):
             button.connect("clicked(bool)", self._guarded(action))
         ui.lesionTable.connect("cellClicked(int,int)", self._guarded(self._on_row))
         moved = self._guarded(lambda row, column, *_: self._on_row(row, column))
         ui.lesionTable.connect("currentCellChanged(int,int,int,int)", moved)
         ui.windowComboBox.connect("currentIndexChanged(int)", self._guarded(self._on_window))
+        ui.batchTable.connect("cellDoubleClicked(int,int)", self._guarded(self._on_result_row))
+        ui.batchOutputPathLineEdit.connect(
+            "currentPathChanged(QString)", self._guarded(lambda *_: self._list_results())
+        )
         ui.resultComboBox.connect("currentIndexChanged(int)", self._guarded(self._on_result))
         ui.lesionTable.connect("cellChanged(int,int)", self._guarded(self._on_tick))
         for name, (combo, _entries) in self._choices.items():
@@ -372,6 +382,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
             ui.progressBar.format = self.run.stage_text
         self._fill_results()
         self._show_look()
+        ui.saveCorrectionButton.enabled = result and belongs_to(self.parameters.segmentation)
         back, forward = self.logic.steps(self.parameters.segmentation) if result else (False, False)
         for widget in (ui.thresholdSlider, ui.minimumVolumeSpinBox, ui.lesionTable, ui.editButton):
             widget.enabled = shown.result_enabled
@@ -449,8 +460,10 @@ class PanelController(PanelScan, PanelResults, PanelTasks):
                 self.ui.progressBar.format = self.run.stage_text
             else:
                 self._after_run()
-        working = self._poll_work()
-        tasks = self._poll_tasks() or working
+        tasks = self._poll_batches()
+        tasks = self._poll_tasks() or tasks
+        working = self._poll_work()  # last: what the others have ended may have started it
+        tasks = tasks or working
         run = self.run if self.run is not None and self.run.active else None
         if not tasks and run is None:
             self._poll.stop()

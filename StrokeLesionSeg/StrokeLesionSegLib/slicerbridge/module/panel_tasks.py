@@ -1,22 +1,18 @@
-"""What the panel starts besides a run: installations, system check, report and batch."""
+"""What the panel starts besides a run: installations, system check and report."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ..engine import batch, system_check
+from ..engine import system_check
 from ..engine.polled_thread import PolledThread
 from ..engine.process import EngineProcess, python_executable
-from ..engine.run import RunParameters
 from ..engine.torch_setup import TorchDeclined, TorchState, install_torch, verify_arguments
 from ..i18n import tr as _
-from ..scene.provenance import Provenance
 from . import panel_texts
-from .logic import newest_segment
 from .report import Report
 
 if TYPE_CHECKING:
@@ -48,7 +44,8 @@ class PanelTasks:
     _asked: bool = False
     _installing_torch: bool = False
     _check: EngineProcess | None = None
-    _batch: EngineProcess | None = None
+    _batch: EngineProcess | None
+    _learning: EngineProcess | None
     _report: Report | None = None
     _install: PolledThread[Any] | None = None
     _installed_file = ""
@@ -69,19 +66,17 @@ class PanelTasks:
         """Look after what was started; True while something still runs."""
         if self._check is not None and not self._check.running:
             self._finish_check()
-        if self._batch is not None:
-            self._poll_batch()
         if self._report is not None and not self._report.poll():
             self._finish_report()
         if self._install is not None and not self._install.poll():
             self._finish_install()
-        return bool(self._check or self._batch or self._in_threads())
+        return bool(self._check or self._in_threads())
 
     def _in_threads(self) -> bool:
         return bool(self._report or self._install)
 
     def _stop_tasks(self) -> None:
-        for process in (self._check, self._batch):
+        for process in (self._check, self._batch, self._learning):
             if process is not None:
                 process.cancel()
 
@@ -156,16 +151,7 @@ class PanelTasks:
             self._problem = str(error)
         else:
             self._problem = ""
-            combo, _entries = self._choices["model"]
-            entries = self._models()
-            self._choices["model"] = (combo, entries)
-            self._syncing = True
-            combo.clear()
-            for text, value in entries:
-                combo.addItem(text, value)
-            self._syncing = False
-            if self.parameters is not None:
-                self.parameters.model = manifest.name
+            self._list_models(manifest.name)
         self.refresh()
 
     def _asked_choices(self, needed: ChoiceNeeded) -> ImportChoices | None:
@@ -198,6 +184,19 @@ class PanelTasks:
                 return None
             found[name] = str(answer)
         return ImportChoices(space=found.get("space"), orientation=found.get("orientation"))
+
+    def _list_models(self, chosen: str) -> None:
+        """List the models anew, with one of them chosen."""
+        combo, _entries = self._choices["model"]
+        entries = self._models()
+        self._choices["model"] = (combo, entries)
+        self._syncing = True
+        combo.clear()
+        for text, value in entries:
+            combo.addItem(text, value)
+        self._syncing = False
+        if self.parameters is not None:
+            self.parameters.model = chosen
 
     def _on_install_torch(self, *_args: Any) -> None:
         self._install_torch()
@@ -283,72 +282,3 @@ class PanelTasks:
         import slicer
 
         slicer.app.clipboard().setText(self.ui.checkText.plainText)
-
-    # -- actions: batch -----------------------------------------------------------------------
-
-    def _on_batch(self, *_args: Any) -> None:
-        if self._batch is not None:
-            if self._double("batch"):
-                return
-            self._batch.cancel()
-            self._end_batch(_("Stopped. Start again to go on where it was stopped."))
-            return
-        p, ui = self.parameters, self.ui
-        wanted = batch.BatchParameters(
-            ui.batchInputPathLineEdit.currentPath,
-            ui.batchOutputPathLineEdit.currentPath,
-            bool(ui.batchResumeCheckBox.checked),
-            RunParameters(p.views, p.align, p.device, p.precision, p.model, *self._sliders()),
-        )
-        try:
-            self._batch = batch.start_batch(wanted)
-        except (ValueError, OSError) as error:
-            ui.batchLabel.text = panel_texts.as_html(str(error), strong=True)
-            return
-        self._started["batch"] = time.monotonic()
-        ui.batchButton.text = _("Cancel batch")
-        ui.batchProgressBar.visible = True
-        ui.batchLabel.text = _("Looking for scans...")
-        self._poll.start()
-
-    def _sliders(self) -> tuple[float | None, float | None]:
-        """Threshold and smallest lesion (mL) for a batch: those of the result that is shown, if it
-        is the chosen model's; without one the sliders mean nothing, and the model's own count."""
-        from ...models import find_model
-
-        node, p = self._segmentation(), self.parameters
-        if node is None:
-            return None, None
-        segment = node.GetSegmentation().GetSegment(newest_segment(node))
-        try:
-            same = find_model(p.model or None).name == Provenance.from_segment(segment).model
-        except InputError:
-            same = False  # the batch itself says what is wrong
-        return (p.threshold, p.minimumVolumeMl) if same else (None, None)
-
-    def _poll_batch(self) -> None:
-        process = self._batch
-        assert process is not None
-        for event in process.poll():
-            if event.total:
-                self.ui.batchProgressBar.maximum = event.total
-                self.ui.batchProgressBar.value = event.done
-            self.ui.batchLabel.text = panel_texts.as_html(batch.progress_text(event))
-        if not process.running:
-            # With a result, some scans may have failed (exit code 3), but the batch went through.
-            failure = process.failure() if process.result is None else None
-            if failure is None:
-                self._end_batch(batch.result_text(process.result), process.result)
-            else:
-                self._end_batch(str(failure))
-
-    def _end_batch(self, text: str, result: dict[str, Any] | None = None) -> None:
-        if self._batch is not None:
-            self._batch.close()
-        self._batch = None
-        self.ui.batchButton.text = _("Start batch")
-        self.ui.batchProgressBar.visible = False
-        self.ui.batchLabel.text = panel_texts.as_html(text)
-        if result and result.get("output"):
-            links = panel_texts.links_html(_("Results:"), str(result["output"]))
-            self.ui.batchLabel.text += "<br>" + links

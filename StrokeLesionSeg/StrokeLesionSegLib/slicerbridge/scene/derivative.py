@@ -1,0 +1,123 @@
+"""Results of a batch in the scene: opened for correction, saved beside the automatic mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...images import Volume, read_scan
+from .patch import Patch
+from .provenance import Provenance
+from .results import (
+    PROBABILITY_ROLE,
+    add_map,
+    add_segment,
+    add_segmentation,
+    read_segment,
+    set_maps,
+)
+from .volumes import add_volume_node
+
+# Of a segmentation: the folder of the derivative, and the begin of the names of the scan's files.
+_FOLDER, _STEM = "StrokeLesionSeg.derivative", "StrokeLesionSeg.stem"
+
+
+@dataclass(frozen=True, eq=False)
+class ReadResult:
+    """A scan of a derivative with its mask, the corrected one if there is one; arrays only."""
+
+    folder: Path
+    stem: str
+    scan: Volume
+    mask: Volume
+    probability: Volume | None
+    sidecar: dict[str, Any]
+
+
+def results_in(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a derivative's table of scans; none if there is no such table. ``corrected`` is
+    true where somebody has saved a corrected mask."""
+    from ...cohort.corrected import corrected_masks
+    from ...lesions import read_table
+
+    try:
+        rows = read_table(folder / "group_scans.tsv")
+        corrected = {mask.stem for mask in corrected_masks(folder)}
+    except InputError:
+        return []
+    return [{**row, "corrected": str(row["scan"]) in corrected} for row in rows]
+
+
+def read_result(folder: Path, stem: str) -> ReadResult:
+    """Read scan and mask of a derivative; touches no node. Raises ``InputError``."""
+    from ...cohort.corrected import corrected_masks, input_of
+    from ...lesions import read_sidecar
+
+    record, root = _record(folder, stem), input_of(folder)
+    if root is None:
+        raise InputError(folder, "does not say where its scans lie", "Run the batch again")
+    source = root / str(record["source"]) if root.is_dir() else root.parent / str(record["source"])
+    if not source.exists():
+        raise InputError(source, "is not there", "Put the input folder back to where it was")
+    begin = folder / str(record["folder"]) / stem
+    automatic = Path(f"{begin}_label-lesion_mask.nii.gz")
+    corrected = next((m.mask for m in corrected_masks(folder) if m.stem == stem), None)
+    scan = read_scan(source).volume
+    mask = read_scan(corrected or automatic, allow_constant=True).volume
+    if not mask.grid.same_as(scan.grid):
+        raise InputError(automatic, "lies on another grid than its scan", "Run the batch again")
+    file = Path(f"{begin}_label-lesion_probseg.nii.gz")
+    probability = read_scan(file, allow_constant=True).volume if file.is_file() else None
+    sidecar = read_sidecar(Path(f"{begin}_label-lesion_mask.json"))
+    return ReadResult(folder, stem, scan, mask, probability, sidecar)
+
+
+def _record(folder: Path, stem: str) -> dict[str, Any]:
+    from ...cohort import read_ledger
+
+    record = read_ledger(folder).scans.get(stem)
+    if record is None or record.get("state") != "done":
+        raise InputError(folder, f"holds no mask of {stem}", "Run the batch again")
+    return dict(record)
+
+
+def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
+    """Put it into the scene: (volume node, segmentation node, segment id)."""
+    volume = add_volume_node(read.scan, read.stem)
+    segmentation = add_segmentation(volume)
+    segmentation.SetAttribute(_FOLDER, str(read.folder.resolve()))
+    segmentation.SetAttribute(_STEM, read.stem)
+    mask = (read.mask.array != 0).astype(np.uint8)
+    segment_id = add_segment(segmentation, Patch(mask, (0, 0, 0), read.mask.grid), made)
+    if read.probability is not None:
+        node = add_map(read.probability, volume, "probability")
+        segmentation.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
+        set_maps(segmentation, segment_id, (node, None))
+    return volume, segmentation, segment_id
+
+
+def belongs_to(segmentation_node: Any) -> bool:
+    """Whether it was opened from a derivative that is still there."""
+    folder = segmentation_node.GetAttribute(_FOLDER)
+    return bool(folder and Path(folder).is_dir())
+
+
+def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> Path:
+    """Write the segment as it is now as the corrected mask of its scan; returns the file.
+
+    ``who``: a pseudonym of the person. Raises ``InputError``.
+    """
+    import slicer
+
+    from ...cohort import corrections
+
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    patch = read_segment(segmentation_node, segment_id, segmentation_node.GetNodeReference(role))
+    folder = Path(segmentation_node.GetAttribute(_FOLDER))
+    record = _record(folder, segmentation_node.GetAttribute(_STEM))
+    mask = Volume(patch.full(), patch.grid.affine)
+    return corrections.save_correction(folder, record, mask, who)

@@ -1,0 +1,121 @@
+"""A folder of scans from the panel: batch, its table, a correction that goes back, and learning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from panel_support import Panel
+from StrokeLesionSegLib.cohort.corrected import corrected_masks
+from StrokeLesionSegLib.images import read_scan, write_volume
+from StrokeLesionSegLib.slicerbridge.engine import batch
+from StrokeLesionSegLib.slicerbridge.engine.process import Progress
+from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
+
+
+def run_batch(panel: Panel) -> None:
+    panel.stand_in.raw(panel.ui.batchButton).click()
+    assert panel.text("batchButton") == "Cancel batch"
+    panel.until(lambda: panel.controller._batch is None, 240)
+
+
+def cell(panel: Panel, row: int, column: int) -> str:
+    return str(panel.stand_in.raw(panel.ui.batchTable).item(row, column).text())
+
+
+def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> None:
+    panel = ready
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    volume = volume_from_node(panel.parameters.inputVolume)
+    write_volume(scans / "sub-01_T1w.nii", volume, dtype=np.int16)
+    panel.stand_in.raw(panel.ui.batchButton).click()
+    assert "Choose the folder" in panel.text("batchLabel")
+    panel.ui.batchInputPathLineEdit.currentPath = str(scans)
+    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
+    run_batch(panel)
+    assert panel.text("batchLabel").startswith("1 scans: 1 done.")
+    assert out.as_uri() in panel.ui.batchLabel.text
+    automatic = next(out.rglob("*_label-lesion_mask.nii.gz"))
+    kept = automatic.read_bytes()
+    assert [cell(panel, 0, n) for n in (0, 1, 4)] == ["sub-01", "done", ""]
+
+    save = panel.stand_in.raw(panel.ui.saveCorrectionButton)
+    assert not save.isEnabled()
+    panel.stand_in.raw(panel.ui.batchTable).cellDoubleClicked.emit(0, 0)
+    panel.until(lambda: panel.controller._opening is None, 60)
+    panel.measured()
+    assert panel.parameters.inputVolume.GetName() == "sub-01"
+    found = read_scan(automatic, allow_constant=True).volume.array != 0
+    np.testing.assert_array_equal(panel.mask() != 0, found)
+    assert panel.controller.rows
+
+    node = panel.parameters.segmentation
+    segment_id = panel.widget.logic.segment_id(node)
+    patch = results.read_segment(node, segment_id, panel.parameters.inputVolume)
+    wanted = patch.full()
+    wanted[40:50, 40:50, 40:50] = 1
+    whole = type(patch)(wanted, (0, 0, 0), patch.grid)
+    results.set_segment_voxels(node, segment_id, whole)
+    panel.ui.whoLineEdit.text = "Rater 2"
+    save.click()
+    corrected = automatic.with_name("sub-01_desc-corrected_mask.nii.gz")
+    assert corrected.as_uri() in panel.ui.batchLabel.text
+    np.testing.assert_array_equal(read_scan(corrected).volume.array != 0, wanted != 0)
+    assert automatic.read_bytes() == kept
+    facts = json.loads(corrected.with_name("sub-01_desc-corrected_mask.json").read_text())
+    assert facts["corrected_by"] == "Rater 2"
+    assert facts["model"]["name"] == "fluid"
+    assert len(facts["model"]["sha256"]) == len(facts["source"]["sha256"]) == 64
+    assert cell(panel, 0, 4) == "yes"
+
+    # What learns from corrections finds it, with its scan; a later batch leaves it alone.
+    (known,) = corrected_masks(out)
+    assert known.mask == corrected
+    assert known.scan == scans / "sub-01_T1w.nii"
+    assert known.sha256 == facts["source"]["sha256"]
+    before = corrected.read_bytes()
+    panel.ui.batchResumeCheckBox.checked = False
+    run_batch(panel)
+    assert corrected.read_bytes() == before
+
+    # Opened again, it is the corrected one.
+    panel.stand_in.raw(panel.ui.batchTable).cellDoubleClicked.emit(0, 0)
+    panel.until(lambda: panel.controller._opening is None, 60)
+    panel.measured()
+    np.testing.assert_array_equal(panel.mask() != 0, wanted != 0)
+
+    # One corrected scan is too few to learn from, and the panel says so.
+    panel.choose("model", "")
+    panel.click("learnButton")
+    assert panel.text("learnButton") == "Stop learning"
+    panel.until(lambda: panel.controller._learning is None, 120)
+    assert "12" in panel.text("learnLabel")
+    assert panel.text("learnButton") == "Learn from my corrections"
+
+    # A scan that is gone is told, and the table stays.
+    (scans / "sub-01_T1w.nii").unlink()
+    panel.stand_in.raw(panel.ui.batchTable).cellDoubleClicked.emit(0, 0)
+    panel.until(lambda: panel.controller._opening is None, 60)
+    assert "is not there" in panel.text("batchLabel")
+
+
+def test_what_is_done_and_left_is_told() -> None:
+    assert batch.progress_text(Progress("scans", 0, 9), 5.0) == "0 of 9 scans done"
+    said = batch.progress_text(Progress("scans", 3, 9), 180.0)
+    assert said == "3 of 9 scans done, about 6 minutes left"
+    assert batch.learning_text(Progress("learn", 1, 4)) == "Learning: learn, 25 %"
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ({"installed": "lab-adapted"}, "lab-adapted is installed"),
+        ({"installed": None, "reasons": ["no better on 4 subjects."]}, "no better on 4"),
+    ],
+)
+def test_what_was_learnt_is_told(result: dict[str, object], said: str) -> None:
+    assert said in batch.learnt_text(result)
