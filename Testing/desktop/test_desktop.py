@@ -50,8 +50,8 @@ slicer.util.exit(0)
 """
 
 
-def run_inside(code: str, home: Path) -> str:
-    """What Slicer prints that runs ``code`` with an empty profile of its own."""
+def run_inside(what: list[str], home: Path, more: dict[str, str] | None = None) -> str:
+    """What Slicer prints that runs code or a script with an empty profile of its own."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     # Slicer gives way to all other programs as soon as its first background thread starts.
     outside["SLICER_BACKGROUND_THREAD_PRIORITY"] = "0"
@@ -62,10 +62,14 @@ def run_inside(code: str, home: Path) -> str:
             "--testing",
             "--additional-module-paths",
             MODULE,
-            "--python-code",
-            code,
+            *what,
         ],
-        env={**outside, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")},
+        env={
+            **outside,
+            **(more or {}),
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / ".config"),
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -79,5 +83,13 @@ def run_inside(code: str, home: Path) -> str:
 
 @pytest.mark.parametrize("code", [SELF_TEST, EFFECTS], ids=["self test", "effects"])
 def test_it_runs_in_the_desktop_without_a_complaint(code: str, tmp_path: Path) -> None:
-    printed = run_inside(code, tmp_path)
+    printed = run_inside(["--python-code", code], tmp_path)
     assert "Traceback" not in printed, printed[-4000:]
+
+
+def test_random_actions_leave_nothing_behind(tmp_path: Path) -> None:
+    """Thirty; ``random_actions.py`` runs as many as are asked for."""
+    script = Path(__file__).with_name("random_actions.py")
+    wanted = {"ACTIONS": "30", "SEED": "1"}
+    printed = run_inside(["--python-script", str(script)], tmp_path, wanted)
+    assert "30 actions of seed 1" in printed

@@ -36,6 +36,13 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     assert "Choose the folder" in panel.text("batchLabel")
     panel.ui.batchInputPathLineEdit.currentPath = str(scans)
     panel.ui.batchOutputPathLineEdit.currentPath = str(out)
+    write_volume(scans / "sub-01_FLAIR.nii", volume, dtype=np.int16)
+    panel.click("previewButton")
+    panel.until(lambda: panel.controller._batch is None, 120)
+    assert panel.text("batchLabel") == "1 scans would be done, 1 images are left out."
+    assert [cell(panel, 0, n) for n in (0, 1)] == ["sub-01", "to do"]
+    assert cell(panel, 1, 1).startswith("left out: ")
+    assert not out.exists()
     run_batch(panel)
     assert panel.text("batchLabel").startswith("1 scans: 1 done.")
     assert out.as_uri() in panel.ui.batchLabel.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..i18n import tr as _
 from .process import EngineProcess, Progress
@@ -20,12 +21,14 @@ def batch_available() -> bool:
 
 @dataclass(frozen=True)
 class BatchParameters:
-    """Folder in, folder out, and the parameters of each run."""
+    """Folder in, folder out, and the parameters of each run. ``preview``: say what would be done,
+    and write nothing."""
 
     source: str
     target: str
     resume: bool = True
     run: RunParameters = field(default_factory=RunParameters)
+    preview: bool = False
 
     def problem(self) -> str:
         """Why it cannot start, or nothing."""
@@ -50,6 +53,7 @@ class BatchParameters:
             "--resume" if self.resume else "--no-resume",
             "--progress",
             "json",
+            *(("--dry-run",) if self.preview else ()),
             *self.run.arguments(),
         ]
 
@@ -73,6 +77,33 @@ def progress_text(event: Progress, seconds: float = 0.0) -> str:
             text += ", " + _("about {minutes:.0f} minutes left").format(minutes=max(1, left))
         return text
     return event.stage
+
+
+def plan_text(result: dict[str, Any] | None) -> str:
+    """One line about what a batch would do, from what the engine said."""
+    found = result or {}
+    planned, left = found.get("planned") or [], found.get("left_out") or {}
+    text = _("{count} scans would be done").format(count=len(planned))
+    if found.get("skipped"):
+        text += ", " + _("{count} were done before").format(count=found["skipped"])
+    if left:
+        text += ", " + _("{count} images are left out").format(count=len(left))
+    return text + "."
+
+
+def plan_rows(result: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """What would be done and what is left out, as rows of the table of results."""
+    found = result or {}
+    empty = {"lesions": None, "volume_ml": None, "corrected": False}
+    planned = [
+        {"scan": item.get("stem", ""), "state": _("to do"), **empty}
+        for item in found.get("planned") or []
+    ]
+    left = [
+        {"scan": name, "state": _("left out: {why}").format(why=why), **empty}
+        for name, why in (found.get("left_out") or {}).items()
+    ]
+    return planned + left
 
 
 def result_text(result: dict[str, object] | None) -> str:

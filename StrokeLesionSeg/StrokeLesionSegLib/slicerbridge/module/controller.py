@@ -202,6 +202,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
             (ui.checkButton, self._on_check),
             (ui.copyCheckButton, self._on_copy_check),
             (ui.batchButton, self._on_batch),
+            (ui.previewButton, self._on_preview),
             (ui.saveCorrectionButton, self._on_save_correction),
             (ui.learnButton, self._on_learn),
         ):

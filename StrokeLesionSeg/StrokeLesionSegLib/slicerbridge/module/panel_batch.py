@@ -35,6 +35,7 @@ class PanelBatch:
     _started: dict[str, float]
     _results: list[dict[str, Any]]
     _batch: EngineProcess | None = None
+    _previewing: bool = False
     _learning: EngineProcess | None = None
     _opening: PolledThread[Any] | None = None
 
@@ -62,6 +63,11 @@ class PanelBatch:
 
     # -- batch ------------------------------------------------------------------------------------
 
+    def _on_preview(self, *_args: Any) -> None:
+        """What would be done and what is left out, and why; writes nothing."""
+        if self._batch is None:
+            self._start_batch(preview=True)
+
     def _on_batch(self, *_args: Any) -> None:
         if self._batch is not None:
             if self._double("batch"):
@@ -69,18 +75,23 @@ class PanelBatch:
             self._batch.cancel()
             self._end_batch(_("Stopped. Start again to go on where it was stopped."))
             return
+        self._start_batch(preview=False)
+
+    def _start_batch(self, preview: bool) -> None:
         p, ui = self.parameters, self.ui
         wanted = batch.BatchParameters(
             ui.batchInputPathLineEdit.currentPath,
             ui.batchOutputPathLineEdit.currentPath,
             bool(ui.batchResumeCheckBox.checked),
             RunParameters(p.views, p.align, p.device, p.precision, p.model, *self._sliders()),
+            preview,
         )
         try:
             self._batch = batch.start_batch(wanted)
         except (ValueError, OSError) as error:
             ui.batchLabel.text = panel_texts.as_html(str(error), strong=True)
             return
+        self._previewing = preview
         self._started["batch"] = time.monotonic()
         ui.batchButton.text = _("Cancel batch")
         ui.batchProgressBar.visible = True
@@ -114,10 +125,14 @@ class PanelBatch:
         if not process.running:
             # With a result, some scans may have failed (exit code 3), but the batch went through.
             failure = process.failure() if process.result is None else None
-            if failure is None:
-                self._end_batch(batch.result_text(process.result), process.result)
-            else:
+            if failure is not None:
                 self._end_batch(str(failure))
+            elif self._previewing:
+                result = process.result
+                self._end_batch(batch.plan_text(result))
+                self._show_results(batch.plan_rows(result))
+            else:
+                self._end_batch(batch.result_text(process.result), process.result)
 
     def _end_batch(self, text: str, result: dict[str, Any] | None = None) -> None:
         if self._batch is not None:
@@ -135,9 +150,14 @@ class PanelBatch:
 
     def _list_results(self) -> None:
         """What the folder for results holds by now."""
-        table, qt = self.ui.batchTable, self.qt
         folder = self.ui.batchOutputPathLineEdit.currentPath.strip()
-        self._results = derivative.results_in(Path(folder)) if folder else []
+        rows = derivative.results_in(Path(folder)) if folder else []
+        self._show_results(rows)
+        self.ui.learnButton.enabled = bool(rows)
+
+    def _show_results(self, rows: list[dict[str, Any]]) -> None:
+        table, qt = self.ui.batchTable, self.qt
+        self._results = rows
         table.setColumnCount(len(RESULT_HEADERS))
         table.setHorizontalHeaderLabels(list(RESULT_HEADERS))
         table.setRowCount(len(self._results))
@@ -151,7 +171,6 @@ class PanelBatch:
                 table.setItem(number, column, item)
         table.resizeColumnsToContents()
         table.visible = bool(self._results)
-        self.ui.learnButton.enabled = bool(self._results)
 
     def _on_result_row(self, row: int, _column: int) -> None:
         """A double-click: scan and mask are read in a thread, and shown."""
