@@ -80,7 +80,7 @@ class Panel:
 
     def measured(self) -> None:
         """Wait until what a thread measures is shown."""
-        self.until(lambda: self.controller._work is None, 30)
+        self.until(lambda: self.controller._work is None, 90)
 
     def picture(self, name: str) -> None:
         self.settle(0.05)

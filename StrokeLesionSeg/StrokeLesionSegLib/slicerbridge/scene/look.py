@@ -62,8 +62,8 @@ def show_legend(node: Any, visible: bool) -> None:
             legend.SetTitleText(titles.get(kind, ""))
             legend.SetLabelFormat("%.2f")
             legend.SetNumberOfLabels(3)
-            legend.SetSize(0.1, 0.35)
-            legend.SetPosition(0.99, 0.5)
+            legend.SetSize(0.15, 0.5)
+            legend.SetPosition(0.95, 0.5)
     if legend is not None:
         legend.SetVisibility(visible)
 
