@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..models.window_settings import WindowSettings
 
 # A brain with its margin in mm along k, j, i, and a whole head for the exact answer.
-_BRAIN_MM = (165.0, 195.0, 157.0)
+_BRAIN_MM = (161.0, 189.0, 153.0)
 _HEAD_MM = (189.0, 233.0, 197.0)
 # Scan, logits and what they are resampled through, besides what a window takes.
 _VOLUMES_MB = 300.0

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
     from ..models import LoadedModel
 
-# Around the brain, in mm: an affine alignment leaves a few of them.
-_MARGIN_MM = 8
+# Around the brain, in mm: an affine alignment leaves a few of them. With 6 a brain and its margin
+# fit into two windows of 128 along each axis.
+_MARGIN_MM = 6
 # A number format is tried on a cube of about so many voxels.
 _PROBE = 64
 # Of a voxel that no window holds: surely no lesion.
