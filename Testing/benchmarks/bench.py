@@ -8,7 +8,7 @@ Every measurement is a process of its own. Results are kept in ``bench/`` and a 
 interrupted goes on where it ended, as long as model, volume and PyTorch are the same; ``--again``
 measures anew what ``--parts`` and ``--cases`` choose. At the end come
 ``Testing/benchmarks/RESULTS.md`` and ``docs/benchmark.png``, and with ``--readme`` the table
-between the markers of README.md.
+between the markers of docs/speed.md.
 
 Parts: peak (matrix products), side (the side-by-side), startup, size, stages (of ``segment``, file
 to file), contended, clicks, training, cohort.
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--model", metavar="NAME", help="of ours; default: the one that ships")
     parser.add_argument("--again", action="store_true", help="measure anew what is there")
     parser.add_argument("--report", action="store_true", help="measure nothing")
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    parser.add_argument("--readme", action="store_true", help="put the table into docs/speed.md")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="results and report there, and not in the checkout"
     )

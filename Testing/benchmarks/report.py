@@ -1,4 +1,4 @@
-"""From the results in ``bench/`` to RESULTS.md, the plot and the table in README.md."""
+"""From the results in ``bench/`` to RESULTS.md, the plot and the table in docs/speed.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cases import (
 from sections import SECTIONS, table
 
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
-# Rows of the README; RESULTS.md has all of them.
+# Rows of docs/speed.md; RESULTS.md has all of them.
 README_ROWS = (
     "ours axial bfloat16",
     "ours axial float32",
@@ -51,11 +51,12 @@ def write_report(bench: Path, repository: Path, *, readme: bool) -> None:
     target.write_text(text, encoding="utf-8")
     print(f"wrote {target.relative_to(repository)}")
     docs = repository / "docs"
+    docs.mkdir(parents=True, exist_ok=True)
     if side:
         plot_side(side, docs / "benchmark.png")
     if readme and side:
-        put_into_readme(repository / "README.md", readme_text(side, parts))
-        print("put the table into README.md")
+        put_into_readme(docs / "speed.md", readme_text(side, parts))
+        print("put the table into docs/speed.md")
 
 
 def read_lines(path: Path) -> list[Row]:
@@ -297,10 +298,10 @@ def readme_text(side: dict[str, Row], parts: dict[str, Row]) -> str:
     lines += [
         "",
         "Weights do not change the time: the peers' are random. Every figure, how each grows, and "
-        "the command behind it: [RESULTS.md](Testing/benchmarks/RESULTS.md), written by "
+        "the command behind it: [RESULTS.md](../Testing/benchmarks/RESULTS.md), written by "
         '`make bench ARGS="--readme"`.',
         "",
-        "![Seconds of the network, ours and others](docs/benchmark.png)",
+        "![Seconds of the network, ours and others](benchmark.png)",
     ]
     return "\n".join(lines)
 
@@ -309,7 +310,7 @@ def put_into_readme(path: Path, text: str) -> None:
     """Replace what stands between the markers; without markers, put both at the end of "Speed";
     without a file, write one with nothing else.
 
-    Raises ``ValueError`` if README has neither.
+    Raises ``ValueError`` if it has neither.
     """
     block = f"{BEGIN}\n{text}\n{END}"
     if not path.exists():  # a trial, away from the checkout
