@@ -100,6 +100,22 @@ def compare_scans(
 
     Raises ``InputError`` if they do not look like scans of one person, unless ``force``;
     ``Cancelled``.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.pipeline import TimePoint, compare_scans
+    >>> k, j, i = np.mgrid[-20:21, -20:21, -20:21]
+    >>> head = (k**2 / 300 + j**2 / 200 + (i - 3) ** 2 / 100 < 1) * (100.0 + 2 * i + k)
+    >>> volume = Volume(head.astype(np.float32), np.diag([4.0, 4.0, 4.0, 1.0]))
+    >>> points = [
+    ...     TimePoint(str(at), volume, find_lesions(head > at, volume.affine, OperatingPoint(0.5)))
+    ...     for at in (125, 110)
+    ... ]
+    >>> [group.kind for group in compare_scans(*points).groups]
+    ['grown']
     """
     from ..images import align_rigid
     from ..images.space.rigid import SAME_PERSON, inverse_of
