@@ -216,3 +216,13 @@ def test_a_rescale_slope_with_a_comma_is_refused(tmp_path: Path) -> None:
         assert b"1.5 " in data
         file.write_bytes(data.replace(b"1.5 ", b"1,5 "))
     assert "decimal comma" in _refused(tmp_path)
+
+
+def test_phase_images_do_not_pass_for_their_magnitude_images(tmp_path: Path) -> None:
+    """Exports that give both one UID, and one place: the magnitude images are the scan."""
+    _series(tmp_path)
+    for file in sorted(tmp_path.glob("*.dcm")):
+        data = pydicom.dcmread(file)
+        data.ImageType = ["ORIGINAL", "PRIMARY", "P", "ND"]
+        data.save_as(tmp_path / f"a-{file.name}")
+    np.testing.assert_array_equal(read_scan(tmp_path).volume.array, PIXELS)

@@ -220,7 +220,7 @@ def _sort_in(
     kind = "" if storage in _ENHANCED else other_component(header.get("ImageType") or ())
     instance = str(header.get("SOPInstanceUID", file))
     # The same image, exported twice; but UIDs that were cut short are those of several images.
-    image = f"{instance} {header.get('ImagePositionPatient')} {header.get('InstanceNumber')}"
+    image = f"{instance} {kind} {header.get('ImagePositionPatient')} {header.get('InstanceNumber')}"
     if image in seen:
         return
     key = f"{uid} {kind}".strip()
