@@ -66,6 +66,7 @@ def show_legend(node: Any, visible: bool) -> None:
             legend.SetPosition(0.95, 0.5)
     if legend is not None:
         legend.SetVisibility(visible)
+        legend.Modified()
 
 
 def shown_in_3d(segmentation_node: Any | None) -> bool:

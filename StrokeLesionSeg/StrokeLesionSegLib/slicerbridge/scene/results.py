@@ -338,9 +338,6 @@ def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
     import slicer.util
 
     kind = node.GetAttribute("StrokeLesionSeg") if node is not None else None
-    for other in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        if other.GetAttribute("StrokeLesionSeg"):
-            show_legend(other, other is node)
     if kind in ("probability", "spread"):
         color_node(kind)  # a scene may come without the colours
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
@@ -352,6 +349,10 @@ def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
         if shown is not None and shown.GetAttribute("StrokeLesionSeg"):
             composite.SetForegroundVolumeID(None)
             composite.SetForegroundOpacity(0.0)
+    # Last: a legend looks once whether its view shows the map.
+    for other in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        if other.GetAttribute("StrokeLesionSeg"):
+            show_legend(other, other is node)
 
 
 def show_background(volume_node: Any, fit: bool = False) -> None:
