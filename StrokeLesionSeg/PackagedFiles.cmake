@@ -170,6 +170,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/lesions/measure.py
   StrokeLesionSegLib/lesions/regions.py
   StrokeLesionSegLib/lesions/scorers/__init__.py
+  StrokeLesionSegLib/lesions/scorers/agreement.py
   StrokeLesionSegLib/lesions/scorers/atlas2022.py
   StrokeLesionSegLib/lesions/scorers/common.py
   StrokeLesionSegLib/lesions/scorers/folders.py

@@ -66,6 +66,12 @@ def add_parser(commands: Any) -> None:
         help="probability from which on a voxel of a soft map is lesion (percent and 0 to 255 are "
         "recognised); without it soft maps are refused",
     )
+    parser.add_argument(
+        "--distances",
+        action="store_true",
+        help="add sensitivity, precision, the 95th percentile of the Hausdorff distance and the "
+        "average symmetric surface distance (mm) and, for folders, how volumes correlate",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
         "-o",
@@ -138,6 +144,7 @@ def _score_files(arguments: argparse.Namespace) -> None:
             volumes[1].affine,
             arguments.scorer,
             soft=volumes[2].array if arguments.soft is not None else None,
+            distances=arguments.distances,
         )
     except ValueError as error:  # of a soft map
         raise InputError(files[-1], str(error), "Give a probability map") from error
@@ -161,6 +168,7 @@ def _score_folders(arguments: argparse.Namespace) -> int:
                 arguments.scorer,
                 read=_reader(choice),
                 choice=choice,
+                distances=arguments.distances,
                 names_of=_names_of,
                 progress=reporter,
             )
@@ -229,6 +237,9 @@ def _write(result: FolderScores, arguments: argparse.Namespace, outputs: OutputS
     ]
     write_rows(outputs.staged(cases), ("case", "pred", "truth", *measures), rows)
     lines = [{"measure": name, **values} for name, values in result.summary["metrics"].items()]
+    if "volume_correlation" in result.summary:
+        correlation = result.summary["volume_correlation"]
+        lines.append({"measure": "volume_correlation", "n": len(result.cases), "mean": correlation})
     lines += _lesion_free_rows(result)
     write_rows(outputs.staged(summary), ("measure", *_SUMMARY), lines)
     versions = {"name": "StrokeLesionSeg", "version": __version__}
@@ -269,6 +280,8 @@ def _print_folders(result: FolderScores) -> None:
         for name, values in result.summary["metrics"].items()
     ]
     print_table(columns, summary, f"{result.summary['n']} cases")
+    if result.summary.get("volume_correlation") is not None:
+        print(f"correlation of volumes: {result.summary['volume_correlation']:.3f}")
     free = result.summary["lesion_free"]
     if free["n"]:
         print(f"{free['exactly_empty']} of {free['n']} lesion-free scans are exactly empty")

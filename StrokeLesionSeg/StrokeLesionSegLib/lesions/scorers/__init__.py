@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..find import check_affine
 from . import atlas2022, isles2022, isles2026
+from .agreement import AGREEMENT, agreement, volume_correlation
 from .folders import CaseScore, FolderScores, MaskChoice, score_folders, summarise_scores
 from .values import lesion_mask
 
@@ -24,14 +25,17 @@ SCORERS: dict[str, ModuleType] = {
 }
 
 __all__ = [
+    "AGREEMENT",
     "SCORERS",
     "CaseScore",
     "FolderScores",
     "MaskChoice",
+    "agreement",
     "metrics_of",
     "score_case",
     "score_folders",
     "summarise_scores",
+    "volume_correlation",
 ]
 
 
@@ -57,6 +61,8 @@ def score_case(
     affine: ArrayLike,
     scorer: str,
     soft: ArrayLike | None = None,
+    *,
+    distances: bool = False,
 ) -> dict[str, float]:
     """Score one prediction against its reference.
 
@@ -67,6 +73,7 @@ def score_case(
     affine: 4x4, (i, j, k, 1) to RAS mm; gives the voxel's volume.
     scorer: ``atlas2022``, ``isles2022`` or ``isles2026``.
     soft: (K, J, I) probabilities, used by ``isles2026`` only; its ``pr_auc`` is NaN without.
+    distances: add the measures of ``agreement``, which are no part of any official score.
 
     Returns the scorer's official metrics (``metrics_of``) first, then the counts and volumes (mL)
     behind them: ``n_pred``, ``n_truth``, ``lesions_found``, ``lesions_false``,
@@ -90,7 +97,8 @@ def score_case(
     if pred_mask.shape != reference.shape:
         raise ValueError(f"prediction of shape {pred_mask.shape}, reference {reference.shape}")
     voxel_ml = abs(float(np.linalg.det(matrix[:3, :3]))) / 1000.0
-    return SCORERS[scorer].score(pred_mask, reference, voxel_ml, soft)
+    scores: dict[str, float] = SCORERS[scorer].score(pred_mask, reference, voxel_ml, soft)
+    return {**scores, **agreement(pred_mask, reference, matrix)} if distances else scores
 
 
 def _mask(which: str, values: ArrayLike) -> NDArray[np.bool_]:

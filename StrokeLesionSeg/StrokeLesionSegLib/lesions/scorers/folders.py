@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...file_formats import image_endings, split_name
+from .agreement import AGREEMENT, volume_correlation
 from .values import Labels, lesion_mask
 
 # Last words of file names that say what an image is, and nothing about which scan it belongs to.
@@ -164,6 +166,7 @@ def score_folders(
     names_of: Callable[[str], Iterable[str]] = lambda place: (),
     progress: Callable[[str, int, int], None] | None = None,
     choice: MaskChoice | None = None,
+    distances: bool = False,
     seed: int = 0,
 ) -> FolderScores:
     """Score every reference mask in ``truth_dir`` against its prediction in ``pred_dir``.
@@ -182,6 +185,7 @@ def score_folders(
         masks).
     progress: called as ``progress("score", done, total)``.
     choice: which labels are lesion and where soft maps are cut; masks need none.
+    distances: add the measures of ``agreement``, and how volumes correlate.
     seed: of the bootstrap.
 
     A case without prediction, without reference, with two candidates, or whose prediction lies on
@@ -204,9 +208,10 @@ def score_folders(
     >>> scores.cases[0].scores["dice"]
     1.0
     """
-    from . import metrics_of
+    from . import metrics_of, score_case
 
     metrics_of(scorer)
+    score = partial(score_case, scorer=scorer, distances=distances)
     pred_dir, truth_dir = Path(pred_dir), Path(truth_dir)
     problems: list[InputError] = []
     pairs = _pair_up(pred_dir, truth_dir, problems, names_of)
@@ -216,8 +221,8 @@ def score_folders(
         if progress:
             progress("score", done, len(pairs))
         try:
-            files = (pred, (truth, *more), soft)
-            scores = _score_files(*files, scorer, read, choice or MaskChoice(), notes)
+            files = (pred, (truth, *more), soft if scorer == "isles2026" else None)
+            scores = _score_files(*files, score, read, choice or MaskChoice(), notes)
         except InputError as error:
             problems.append(error)
         else:
@@ -233,13 +238,11 @@ def _score_files(
     pred: Path,
     truths: Sequence[Path],
     soft: Path | None,
-    scorer: str,
+    score: Callable[..., dict[str, float]],
     read: Callable[[Path], Image],
     choice: MaskChoice,
     notes: dict[str, None],
 ) -> dict[str, float]:
-    from . import score_case
-
     truth = truths[0]
     reference = read(truth)
     true_mask = choice.mask(truth, reference, notes, truth=True)
@@ -251,12 +254,12 @@ def _score_files(
     _same_grid(pred, prediction, truth, reference)
     pred_mask = choice.mask(pred, prediction, notes)
     probabilities = None
-    if soft is not None and scorer == "isles2026":
+    if soft is not None:
         image = read(soft)
         _same_grid(soft, image, truth, reference)
         probabilities = image.array
     try:
-        return score_case(pred_mask, true_mask, reference.affine, scorer, probabilities)
+        return score(pred_mask, true_mask, reference.affine, soft=probabilities)
     except ValueError as error:
         raise InputError(pred, f"cannot be scored: {error}", "Give a binary lesion mask") from error
 
@@ -444,11 +447,12 @@ def _name_key(name: str) -> str:
 def summarise_scores(
     cases: Sequence[dict[str, float]], scorer: str, *, seed: int = 0, resamples: int = 10_000
 ) -> dict[str, Any]:
-    """Mean, median and the mean's bootstrap 95 % interval over cases, for every official metric.
+    """Mean, median and the mean's bootstrap 95 % interval over cases, for every official metric,
+    and for the measures of ``agreement`` and the correlation of volumes where the cases have them.
 
-    ``cases`` are dicts of ``score_case``. Values that are NaN (no soft map) are left out, and
-    ``n`` says how many remained. Lesion-free references are also reported apart, with the share of
-    predictions that are exactly empty. The same seed gives the same interval.
+    ``cases`` are dicts of ``score_case``. Values that are NaN (no soft map or surface) are left
+    out, and ``n`` says how many remained. Lesion-free references are also reported apart, with the
+    share of predictions that are exactly empty. The same seed gives the same interval.
 
     Examples
     --------
@@ -462,7 +466,13 @@ def summarise_scores(
     from . import metrics_of
 
     result: dict[str, Any] = {"scorer": scorer, "n": len(cases), "seed": seed, "metrics": {}}
-    for name, higher in metrics_of(scorer).items():
+    shown = metrics_of(scorer)
+    if cases and all(name in case for case in cases for name in AGREEMENT):
+        shown |= AGREEMENT
+        result["volume_correlation"] = volume_correlation(
+            [c["pred_volume_ml"] for c in cases], [c["truth_volume_ml"] for c in cases]
+        )
+    for name, higher in shown.items():
         values = np.array([c[name] for c in cases if not math.isnan(c[name])], dtype=np.float64)
         low, high = bootstrap_interval(values, seed=seed, resamples=resamples)
         result["metrics"][name] = {
