@@ -233,13 +233,13 @@ def test_long_names_are_refused_at_the_start_or_work(
 ) -> None:
     width = len(letter.encode())
     scan = cli_support.write_head(tmp_path / "t1.nii.gz")
-    most = (255 - len("_.json")) // width
+    most = (255 - len("__regions.tsv")) // width
     fits = letter * most + "_.nii"
     assert segment(scan, "-o", tmp_path / fits) == 0
     assert (tmp_path / fits).is_file()
     capsys.readouterr()
     monkeypatch.setattr(pipeline.segment, "_read", lambda *given: pytest.fail("the scan was read"))
-    assert segment(scan, "-o", tmp_path / (letter * (most + 4) + "_.nii")) == 2
+    assert segment(scan, "-o", tmp_path / (letter * (most + 8) + "_.nii")) == 2
     error = capsys.readouterr().err
     assert "name is too long" in error
     assert error.count("\n") == 1

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("lightning")
 from editor_stand_in import Editor
+from panel_support import Panel
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.correction import load_click_model
 from StrokeLesionSegLib.correction.robot import dice_of, largest_error
@@ -24,9 +25,6 @@ from StrokeLesionSegLib.slicerbridge.editor.target import EditTarget
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 from stroketrain import cli
-from test_panel_offscreen import Panel, panel
-
-__all__ = ["panel"]
 
 NETWORK = {"name": "residual_unet", "in_channels": 1, "filters": [4, 8, 8, 8], "skip": "stem"}
 OPTIONS = SegmentOptions(align="none", device="cpu", precision="float32")

@@ -128,7 +128,7 @@ def test_an_engine_that_is_killed(ready: Panel) -> None:
 
 
 def test_a_model_that_was_removed_meanwhile(ready: Panel, model_home: Path) -> None:
-    folder = next(p for p in model_home.rglob("manifest.json")).parent
+    folder = next(p for p in model_home.rglob("manifest.json") if "fluid" in p.parent.name).parent
     aside = folder.with_name(f".{folder.name}-aside")
     shutil.move(folder, aside)
     try:

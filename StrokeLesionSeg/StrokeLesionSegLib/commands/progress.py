@@ -38,7 +38,7 @@ def duration(seconds: float) -> str:
     Examples
     --------
     >>> duration(9), duration(150), duration(7300)
-    ('9 s', '2 min 30 s', '2 h 2 min')
+    ('9 s', '2 min 30 s', '2 h 1 min')
     """
     whole = round(seconds)
     if whole < 60:

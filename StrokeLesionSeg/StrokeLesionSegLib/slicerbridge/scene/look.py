@@ -53,7 +53,8 @@ def show_legend(node: Any, visible: bool) -> None:
     module = getattr(slicer.modules, "colors", None)
     logic = module.logic() if module is not None else None
     legend = logic.GetColorLegendDisplayNode(node) if logic is not None else None
-    if legend is None and visible and logic is not None:
+    # Without a display node, as in a scan that nobody has shown, Slicer only warns.
+    if legend is None and visible and logic is not None and node.GetDisplayNode() is not None:
         legend = logic.AddDefaultColorLegendDisplayNode(node)
         if legend is not None:
             kind = node.GetAttribute("StrokeLesionSeg")
