@@ -15,7 +15,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import read_scan, write_volume
 
