@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -130,6 +131,8 @@ def test_an_engine_that_is_killed(ready: Panel) -> None:
 def test_a_model_that_was_removed_meanwhile(ready: Panel, model_home: Path) -> None:
     folder = next(p for p in model_home.rglob("manifest.json") if "fluid" in p.parent.name).parent
     aside = folder.with_name(f".{folder.name}-aside")
+    # By its name: other tests may have installed another one, which would be taken in its place.
+    ready.parameters.model = json.loads((folder / "manifest.json").read_text())["name"]
     shutil.move(folder, aside)
     try:
         ready.segment()

@@ -166,9 +166,18 @@ class Browser:
     def wait_for(self, condition: str, seconds: float = PATIENCE_S) -> None:
         """Wait until a JavaScript condition holds; ``AssertionError`` if it never does."""
         until = time.monotonic() + seconds
-        while not self.run(f"Boolean({condition})"):
+        while not self._holds(condition):
             assert time.monotonic() < until, f"never came true: {condition}; {self.console}"
             time.sleep(0.05)
+
+    def _holds(self, condition: str) -> bool:
+        """Whether the condition is true now; a page that is just being left answers nothing."""
+        try:
+            return bool(self.run(f"Boolean({condition})"))
+        except AssertionError as error:
+            if "navigated or closed" in str(error) or "context was destroyed" in str(error):
+                return False
+            raise
 
     def text(self, selector: str) -> str:
         """What a person reads in an element; empty if it is hidden."""
