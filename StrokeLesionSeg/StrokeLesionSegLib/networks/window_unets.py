@@ -8,7 +8,9 @@ needed for training (deep supervision, dropout) is not here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -72,8 +74,19 @@ class WindowNorm(nn.Module):
         )[0]
 
 
+@dataclass(frozen=True)
+class UnitStyle:
+    """What all units of a network have in common: bias of the convolutions; kind, eps and affine of
+    the normalisation; slope of the LeakyReLU, None for none; whether it comes first."""
+
+    bias: bool
+    norm: tuple[str, float, bool]
+    slope: float | None
+    activate_first: bool = False
+
+
 class ConvUnit(nn.Module):
-    """Convolution "same", normalisation and LeakyReLU, in this order unless ``activate_first``."""
+    """Convolution "same", normalisation and LeakyReLU, in this order unless it comes first."""
 
     def __init__(
         self,
@@ -81,10 +94,7 @@ class ConvUnit(nn.Module):
         outputs: int,
         kernel: Sequence[int],
         stride: Sequence[int],
-        bias: bool,
-        norm: tuple[str, float, bool],
-        slope: float | None,
-        activate_first: bool = False,
+        style: UnitStyle,
     ) -> None:
         super().__init__()
         self.conv = CONVOLUTIONS[len(kernel)](
@@ -93,11 +103,11 @@ class ConvUnit(nn.Module):
             tuple(kernel),
             tuple(stride),
             tuple((n - 1) // 2 for n in kernel),
-            bias=bias,
+            bias=style.bias,
         )
-        self.norm = WindowNorm(outputs, *norm)
+        self.norm = WindowNorm(outputs, *style.norm)
         self.norm.spends = True
-        self.slope, self.activate_first = slope, activate_first
+        self.slope, self.activate_first = style.slope, style.activate_first
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
@@ -118,19 +128,20 @@ class ResidualUnitD(nn.Module):
         outputs: int,
         kernel: Sequence[int],
         stride: Sequence[int],
-        bias: bool,
-        norm: tuple[str, float, bool],
-        slope: float,
+        style: UnitStyle,
     ) -> None:
         super().__init__()
+        assert style.slope is not None
         one = [1] * len(kernel)
-        self.conv1 = ConvUnit(inputs, outputs, kernel, stride, bias, norm, slope)
-        self.conv2 = ConvUnit(outputs, outputs, kernel, one, bias, norm, None)
-        self.slope = slope
+        bare = replace(style, slope=None)
+        self.conv1 = ConvUnit(inputs, outputs, kernel, stride, style)
+        self.conv2 = ConvUnit(outputs, outputs, kernel, one, bare)
+        self.slope = style.slope
         strided = any(n != 1 for n in stride)
         self.pool = _POOLS[len(kernel)](tuple(stride), tuple(stride)) if strided else None
         changed = inputs != outputs
-        self.shortcut = ConvUnit(inputs, outputs, one, one, False, norm, None) if changed else None
+        plain = replace(bare, bias=False)
+        self.shortcut = ConvUnit(inputs, outputs, one, one, plain) if changed else None
 
     def forward(self, x: Tensor) -> Tensor:
         beside = x if self.pool is None else self.pool(x)
@@ -141,7 +152,7 @@ class ResidualUnitD(nn.Module):
 
 
 class _UNet(nn.Module):
-    """What both share: the way up, and the head.
+    """What both share: the way up, the head, and how stages are lined up on the way down.
 
     Parameters (of both networks)
     ----------
@@ -150,10 +161,12 @@ class _UNet(nn.Module):
     layers: convolutions (plain) or residual blocks (residual encoder) of each stage.
     decoder_layers: convolutions of each stage on the way up, coarsest first.
     bias: of the convolutions. norm: "instance" or "batch"; eps, affine: of it.
-    slope: of the LeakyReLU; 0 is a ReLU.
+    slope: of the LeakyReLU; 0 is a ReLU. activate_first: before the normalisation (plain only).
 
     Raises ``ValueError`` for numbers that fit no network.
     """
+
+    encoder: nn.ModuleList
 
     def __init__(
         self,
@@ -165,26 +178,43 @@ class _UNet(nn.Module):
         strides: Sequence[Sequence[int]],
         layers: Sequence[int],
         decoder_layers: Sequence[int],
-        bias: bool,
-        norm: tuple[str, float, bool],
-        slope: float,
-        activate_first: bool,
+        bias: bool = True,
+        norm: str = "instance",
+        eps: float = 1e-5,
+        affine: bool = True,
+        slope: float = 0.01,
+        *,
+        activate_first: bool = False,
     ) -> None:
         super().__init__()
         self.dimensions, self.in_channels, self.classes = dimensions, in_channels, classes
         self.strides = [tuple(stride) for stride in strides]
         _check(dimensions, in_channels, classes, features, kernels, strides, layers, decoder_layers)
+        self._stages = list(zip(features, kernels, strides, layers, strict=True))
+        self._style = UnitStyle(bias, (norm, eps, affine), slope, activate_first)
         ups, stages = [], []
         for number, count in enumerate(decoder_layers, 1):
             below, here = features[-number], features[-number - 1]
             stride, kernel = tuple(strides[-number]), kernels[-number - 1]
             ups.append(_TRANSPOSED[dimensions](below, here, stride, stride, bias=bias))
-            stages.append(_chain(count, 2 * here, here, kernel, bias, norm, slope, activate_first))
+            stages.append(_chain(count, 2 * here, here, kernel, self._style))
         self.ups, self.decoder = nn.ModuleList(ups), nn.ModuleList(stages)
         self.head = CONVOLUTIONS[dimensions](features[0], classes, 1)
 
+    def _way_down(self, inputs: int, stage: Callable[..., nn.Sequential]) -> nn.ModuleList:
+        """The stages, each ``stage(count, inputs, outputs, kernel, style, stride)``."""
+        stages = []
+        for outputs, kernel, stride, count in self._stages:
+            stages.append(stage(count, inputs, outputs, kernel, self._style, stride))
+            inputs = outputs
+        return nn.ModuleList(stages)
+
     def _encode(self, x: Tensor) -> list[Tensor]:
-        raise NotImplementedError
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        return skips
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, in_channels, [D,] H, W) to logits (1, classes, [D,] H, W); each axis a multiple of
@@ -202,52 +232,9 @@ class _UNet(nn.Module):
 class PlainConvUNet(_UNet):
     """A U-Net whose stages are chains of convolutions; see ``_UNet`` for the arguments."""
 
-    def __init__(
-        self,
-        dimensions: int,
-        in_channels: int,
-        classes: int,
-        features: Sequence[int],
-        kernels: Sequence[Sequence[int]],
-        strides: Sequence[Sequence[int]],
-        layers: Sequence[int],
-        decoder_layers: Sequence[int],
-        bias: bool = True,
-        norm: str = "instance",
-        eps: float = 1e-5,
-        affine: bool = True,
-        slope: float = 0.01,
-        activate_first: bool = False,
-    ) -> None:
-        kind = (norm, eps, affine)
-        super().__init__(
-            dimensions,
-            in_channels,
-            classes,
-            features,
-            kernels,
-            strides,
-            layers,
-            decoder_layers,
-            bias,
-            kind,
-            slope,
-            activate_first,
-        )
-        stages, inputs = [], in_channels
-        for outputs, kernel, stride, count in zip(features, kernels, strides, layers, strict=True):
-            stages.append(
-                _chain(count, inputs, outputs, kernel, bias, kind, slope, activate_first, stride)
-            )
-            inputs = outputs
-        self.encoder = nn.ModuleList(stages)
-
-    def _encode(self, x: Tensor) -> list[Tensor]:
-        skips = []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-        return skips
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.encoder = self._way_down(self.in_channels, _chain)
 
 
 class ResidualEncoderUNet(_UNet):
@@ -256,58 +243,16 @@ class ResidualEncoderUNet(_UNet):
     ``stem``: features of the convolution before the first stage; None: those of that stage.
     """
 
-    def __init__(
-        self,
-        dimensions: int,
-        in_channels: int,
-        classes: int,
-        features: Sequence[int],
-        kernels: Sequence[Sequence[int]],
-        strides: Sequence[Sequence[int]],
-        layers: Sequence[int],
-        decoder_layers: Sequence[int],
-        bias: bool = True,
-        norm: str = "instance",
-        eps: float = 1e-5,
-        affine: bool = True,
-        slope: float = 0.01,
-        stem: int | None = None,
-    ) -> None:
-        kind = (norm, eps, affine)
-        super().__init__(
-            dimensions,
-            in_channels,
-            classes,
-            features,
-            kernels,
-            strides,
-            layers,
-            decoder_layers,
-            bias,
-            kind,
-            slope,
-            False,
-        )
-        inputs = stem or features[0]
-        one = [1] * dimensions
-        self.stem = ConvUnit(in_channels, inputs, kernels[0], one, bias, kind, slope)
-        stages = []
-        for outputs, kernel, stride, count in zip(features, kernels, strides, layers, strict=True):
-            blocks = []
-            for number in range(count):
-                step = one if number else stride
-                blocks.append(ResidualUnitD(inputs, outputs, kernel, step, bias, kind, slope))
-                inputs = outputs
-            stages.append(nn.Sequential(*blocks))
-        self.encoder = nn.ModuleList(stages)
+    def __init__(self, *arguments: Any, stem: int | None = None, **options: Any) -> None:
+        super().__init__(*arguments, activate_first=False, **options)
+        features, kernel, *_ = self._stages[0]
+        inputs = stem or features
+        one = [1] * self.dimensions
+        self.stem = ConvUnit(self.in_channels, inputs, kernel, one, self._style)
+        self.encoder = self._way_down(inputs, _blocks)
 
     def _encode(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        skips = []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-        return skips
+        return super()._encode(self.stem(x))
 
 
 def _chain(
@@ -315,19 +260,20 @@ def _chain(
     inputs: int,
     outputs: int,
     kernel: Sequence[int],
-    bias: bool,
-    norm: tuple[str, float, bool],
-    slope: float,
-    activate_first: bool,
+    style: UnitStyle,
     stride: Sequence[int] | None = None,
+    unit: Callable[..., nn.Module] = ConvUnit,
 ) -> nn.Sequential:
     one = [1] * len(kernel)
     units = []
     for number in range(count):
         step = stride if stride is not None and number == 0 else one
-        units.append(ConvUnit(inputs, outputs, kernel, step, bias, norm, slope, activate_first))
+        units.append(unit(inputs, outputs, kernel, step, style))
         inputs = outputs
     return nn.Sequential(*units)
+
+
+_blocks = partial(_chain, unit=ResidualUnitD)
 
 
 def _check(
