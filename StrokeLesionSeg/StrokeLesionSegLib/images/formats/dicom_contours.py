@@ -8,7 +8,10 @@ line and out along the same line, which every reader fills alike.
 from __future__ import annotations
 
 import os
+import warnings
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +88,26 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
                 setattr(header, keyword, "")
         headers.append(header)
     return headers, list(notes)
+
+
+@contextmanager
+def made_of_headers(scan: Scan, what: str, option: str) -> Iterator[None]:
+    """Around the making of a DICOM object from the headers of ``scan``: the libraries are quiet,
+    and what they stumble over is an ``InputError`` that names ``what`` and ``option``."""
+    with warnings.catch_warnings():
+        # highdicom and pydicom comment on every oddity of the source's header.
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except InputError:
+            raise
+        # Whatever a header makes the libraries stumble over, it is the header's fault.
+        except Exception as error:
+            raise InputError(
+                scan.path,
+                f"its headers do not suffice for {what} ({error})",
+                f"Leave out {option}, or export the series again with complete headers",
+            ) from error
 
 
 def no_contours(scan: Scan) -> str:
@@ -229,6 +252,8 @@ def number_text(values: NDArray[np.floating[Any]]) -> list[str]:
 
 def synced(path: str | os.PathLike[str], dataset: pydicom.Dataset) -> None:
     """Write ``dataset`` and wait until it is on the disk; ``OSError`` if it cannot be."""
-    dataset.save_as(os.fspath(path), enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset.save_as(os.fspath(path), enforce_file_format=True)
     with open(path, "rb+") as stream:
         os.fsync(stream.fileno())

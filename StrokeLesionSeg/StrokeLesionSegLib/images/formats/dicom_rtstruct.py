@@ -6,7 +6,6 @@ Written with pydicom alone. Contours are those of ``dicom_contours``.
 from __future__ import annotations
 
 import os
-import warnings
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from ... import __version__
 from ...errors import InputError
 from .dicom_contours import (
     image_of,
+    made_of_headers,
     no_contours,
     number_text,
     plane_contours,
@@ -61,22 +61,10 @@ def write_dicom_rtstruct(
         raise InputError(scan.path, trouble.rstrip("."), "Leave out --dicom-rtstruct")
     if labels.shape != scan.volume.array.shape:
         raise ValueError(f"labels {labels.shape} are not on the grid {scan.volume.array.shape}")
-    with warnings.catch_warnings():
-        # pydicom comments on every oddity of the source's header.
-        warnings.simplefilter("ignore")
-        try:
-            headers, notes = source_headers(scan)
-            dataset = _structure_set(labels, scan, headers, names, algorithm)
-        except InputError:
-            raise
-        # Whatever a header makes the libraries stumble over, it is the header's fault.
-        except Exception as error:
-            raise InputError(
-                scan.path,
-                f"its headers do not suffice for DICOM RTSTRUCT ({error})",
-                "Leave out --dicom-rtstruct, or export the series again with complete headers",
-            ) from error
-        synced(path, dataset)
+    with made_of_headers(scan, "DICOM RTSTRUCT", "--dicom-rtstruct"):
+        headers, notes = source_headers(scan)
+        dataset = _structure_set(labels, scan, headers, names, algorithm)
+    synced(path, dataset)
     return notes
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from ... import __version__
 from ...errors import InputError
 from ...resources import resource_path
 from ..volume import Volume
-from .dicom_contours import source_headers
+from .dicom_contours import made_of_headers, source_headers
 from .scan import Scan
 
 if TYPE_CHECKING:
@@ -95,19 +94,9 @@ def _made(
         raise InputError(
             scan.path, "is not DICOM, which DICOM SEG has to refer to", "Leave out --dicom-seg"
         )
-    with warnings.catch_warnings():
-        # highdicom and pydicom comment on every oddity of the source's header.
-        warnings.simplefilter("ignore")
-        try:
-            sources, notes = source_headers(scan)
-            dataset = _segmentation(_frames(mask, series, sources), sources, series, algorithm)
-        # Whatever a header makes the libraries stumble over, it is the header's fault.
-        except Exception as error:
-            raise InputError(
-                scan.path,
-                f"its headers do not suffice for DICOM SEG ({error})",
-                "Leave out --dicom-seg, or export the series again with complete headers",
-            ) from error
+    with made_of_headers(scan, "DICOM SEG", "--dicom-seg"):
+        sources, notes = source_headers(scan)
+        dataset = _segmentation(_frames(mask, series, sources), sources, series, algorithm)
     return dataset, notes
 
 

@@ -8,7 +8,6 @@ group before them (TID 1501) has the volume of all.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import __version__
-from ...errors import InputError
-from .dicom_contours import PlaneContour, image_of, plane_contours, source_headers, synced
+from .dicom_contours import (
+    PlaneContour,
+    image_of,
+    made_of_headers,
+    plane_contours,
+    source_headers,
+    synced,
+)
 from .dicom_seg import BRAIN, lesion_codes, require_highdicom
 from .scan import Scan
 
@@ -56,22 +61,10 @@ def write_dicom_sr(
     suffice; ``OSError`` if ``path`` cannot be written.
     """
     require_highdicom("--dicom-sr")
-    with warnings.catch_warnings():
-        # highdicom and pydicom comment on every oddity of the source's header.
-        warnings.simplefilter("ignore")
-        try:
-            headers, notes = source_headers(scan)
-            dataset = _report(labels, scan, headers, lesions, algorithm)
-        except InputError:
-            raise
-        # Whatever a header makes the libraries stumble over, it is the header's fault.
-        except Exception as error:
-            raise InputError(
-                scan.path,
-                f"its headers do not suffice for a DICOM report ({error})",
-                "Leave out --dicom-sr, or export the series again with complete headers",
-            ) from error
-        synced(path, dataset)
+    with made_of_headers(scan, "a DICOM report", "--dicom-sr"):
+        headers, notes = source_headers(scan)
+        dataset = _report(labels, scan, headers, lesions, algorithm)
+    synced(path, dataset)
     return notes
 
 
