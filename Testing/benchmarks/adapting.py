@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,7 @@ def setting(arguments: argparse.Namespace, site: Site, subjects: int, seed: int)
     if run.code not in (0, 3):
         raise SystemExit(run.stderr)
     result = json.loads(run.stdout.strip().splitlines()[-1])
-    parent = load_model(None)
-    before = [dice_of(parent, *pair, arguments.threads) for pair in others]
+    before = before_at(site.name, tuple(others), arguments.threads)
     after = before
     if result["directory"]:
         child = load_model(Path(result["directory"]))
@@ -108,6 +108,15 @@ def setting(arguments: argparse.Namespace, site: Site, subjects: int, seed: int)
     with atomic_file(record) as part:
         part.write_text(json.dumps(row, indent=1))
     return row
+
+
+@cache
+def before_at(
+    site: str, others: tuple[tuple[Path, Path], ...], threads: int | None
+) -> tuple[float, ...]:
+    """The shipped model's Dice on the site's others, once for all its settings."""
+    parent = load_model(None)
+    return tuple(dice_of(parent, *pair, threads) for pair in others)
 
 
 def scan_of(

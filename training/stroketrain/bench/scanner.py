@@ -7,6 +7,7 @@ serve scans of both procedures.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,11 +109,23 @@ def native_grid(rng: np.random.Generator, *, thick: bool) -> Grid:
         axes[world, voxel] = spacing[voxel] * (1 if letter in "RAS" else -1)
         shape.append(math.ceil(extent[world] / spacing[voxel]))
     tilt = _rotation(rng.uniform(-12, 12, 3))
+    return around_head(tilt @ axes, shape, rng.uniform(-3, 3, 3))
+
+
+def around_head(
+    axes: NDArray[np.float64], shape: Sequence[int], shift: NDArray[np.float64] | None = None
+) -> Grid:
+    """The grid of ``shape`` (I, J, K) with the columns of ``axes`` as steps in mm, its middle in
+    that of the MNI grid, or ``shift`` mm from there."""
+    i, j, k = (int(n) for n in shape)
+    extent = np.array(MNI_GRID.shape[::-1], float)
     affine = np.eye(4)
-    affine[:3, :3] = tilt @ axes
+    affine[:3, :3] = axes
     centre = MNI_GRID.affine[:3, 3] + (extent - 1) / 2
-    affine[:3, 3] = centre - affine[:3, :3] @ ((np.array(shape) - 1) / 2) + rng.uniform(-3, 3, 3)
-    return Grid((shape[2], shape[1], shape[0]), affine)
+    affine[:3, 3] = centre - axes @ ((np.array([i, j, k]) - 1) / 2)
+    if shift is not None:
+        affine[:3, 3] += shift
+    return Grid((k, j, i), affine)
 
 
 def _slice_axis(rng: np.random.Generator, order: str) -> int:

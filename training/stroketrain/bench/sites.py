@@ -10,6 +10,7 @@ Simulated, and called so wherever its figures are shown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from .independent_simulator import (
     tissue_of,
     volume_ml,
 )
-from .scanner import regrid, warp_head
+from .scanner import around_head, regrid, warp_head
 
 # The scanner's world is not the template's: shifts within this, tilts within that.
 _SHIFT_MM, _TILT_DEGREES = 12.0, 8.0
@@ -126,19 +127,10 @@ def _expose(site: Site, t1: Array) -> Array:
 
 def _grid(site: Site, rng: np.random.Generator) -> Grid:
     """The site's grid around the MNI head."""
-    k, j, i = MNI_GRID.shape
-    extent = np.array([i, j, k], float)
-    shape = np.ceil(extent / site.spacing).astype(int)
-    angles = np.radians(rng.uniform(-_TILT_DEGREES, _TILT_DEGREES, 3))
-    turn = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = [n for n in range(3) if n != axis]
-        one = np.eye(3)
-        one[a, a] = one[b, b] = np.cos(angle)
-        one[a, b], one[b, a] = -np.sin(angle), np.sin(angle)
-        turn = turn @ one
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag(site.spacing)
-    centre = MNI_GRID.affine[:3, 3] + (extent - 1) / 2
-    affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
-    return Grid((int(shape[2]), int(shape[1]), int(shape[0])), affine)
+    from scipy.spatial.transform import Rotation
+
+    shape = [math.ceil(n / mm) for n, mm in zip(MNI_GRID.shape[::-1], site.spacing, strict=True)]
+    # The second angle turns the other way round than scipy has it.
+    angles = rng.uniform(-_TILT_DEGREES, _TILT_DEGREES, 3) * (1, -1, 1)
+    turn = Rotation.from_euler("XYZ", angles, degrees=True).as_matrix()
+    return around_head(turn @ np.diag(site.spacing), shape)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from ...cohort.corrected import corrected_masks
 from ...cohort.fingerprint import fingerprint
+from ...cohort.lists import LIST_ENDINGS
 from ...cohort.naming import entities_of, label
 from ...errors import InputError
-
-_LISTS = (".txt", ".tsv", ".csv", ".lst")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def find_pairs(source: Path) -> FoundPairs:
                        c.automatic, c.when)
             for c in corrected_masks(source)
         ]  # fmt: skip
-    elif source.name.lower().endswith(_LISTS):
+    elif source.name.lower().endswith(LIST_ENDINGS):
         candidates = _listed(source)
     elif not os.path.lexists(source):
         raise InputError(source, "there is no such file or folder", "Check the path")
