@@ -89,7 +89,7 @@ def test_all_outputs_where_asked_for(scan: Path, tmp_path: Path) -> None:
     names = {
         "-o": out / "m.nii.gz",
         "--probability": out / "p.nrrd",
-        "--spread": out / "s.mha",
+        "--uncertainty": out / "s.mha",
         "--table": out / "t.tsv",
         "--sidecar": out / "j.json",
     }

@@ -80,7 +80,7 @@ def test_the_whole_demo(
     assert result["stage"] == "result"
     names = {path.name for path in out.iterdir()}
     assert names == {
-        *("t1.nii.gz", "truth.nii.gz", "lesion.nii.gz", "probability.nii.gz", "spread.nii.gz"),
+        *("t1.nii.gz", "truth.nii.gz", "lesion.nii.gz", "probability.nii.gz", "uncertainty.nii.gz"),
         *("lesion.tsv", "lesion.json", "demo.png"),
     }
     truth, mask = (

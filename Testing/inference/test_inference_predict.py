@@ -19,10 +19,10 @@ GUIDED = ("t1", "click_positive", "click_negative", "previous_probability")
 
 
 def predicted(array, network, *, channels=("t1",), precision="float32", **options):
-    """Mean and spread of the lesion probability of a network that is prepared on the CPU."""
+    """Mean and uncertainty of the lesion probability of a network that is prepared on the CPU."""
     prepared = prepare_network(network, channels, CPU, precision)
     result = predict_volume(array, prepared, **options)
-    return result.mean, result.spread
+    return result.mean, result.uncertainty
 
 
 class Fake(nn.Module):
@@ -114,7 +114,7 @@ def plain_loop(array: np.ndarray, network: nn.Module, axis: int, multiple: int =
 @pytest.mark.parametrize("box", [None, (slice(3, 17), slice(5, 40), slice(2, 31))])
 def test_identity_network_returns_its_input(views, tta, box):
     array = blob()
-    mean, spread = predicted(
+    mean, uncertainty = predicted(
         array, Logit(), views=views, tta=tta, flip_axes=("i", "j", "k"), box=box
     )
     expected = np.zeros_like(array)
@@ -122,9 +122,9 @@ def test_identity_network_returns_its_input(views, tta, box):
     expected[inside] = array[inside]
     np.testing.assert_allclose(mean, expected, atol=2e-6)
     if views == "triplanar" or tta:  # all passes agree
-        assert spread.max() < 1e-3
+        assert uncertainty.max() < 1e-3
     else:
-        np.testing.assert_allclose(spread, np.sqrt(mean * (1 - mean)), atol=1e-7)
+        np.testing.assert_allclose(uncertainty, np.sqrt(mean * (1 - mean)), atol=1e-7)
 
 
 def test_each_view_shows_the_right_planes():
@@ -145,9 +145,11 @@ def test_left_right_flip_mirrors_the_answer():
     plain, _ = predicted(array, Ramp())
     ramp = 1 / (1 + np.exp(-np.linspace(-3, 3, 16)))
     np.testing.assert_allclose(plain, np.broadcast_to(ramp, plain.shape), atol=1e-6)
-    mean, spread = predicted(array, Ramp(), tta=True)
+    mean, uncertainty = predicted(array, Ramp(), tta=True)
     np.testing.assert_allclose(mean, 0.5, atol=1e-6)
-    np.testing.assert_allclose(spread, np.broadcast_to(np.abs(ramp - 0.5), mean.shape), atol=1e-6)
+    np.testing.assert_allclose(
+        uncertainty, np.broadcast_to(np.abs(ramp - 0.5), mean.shape), atol=1e-6
+    )
 
 
 def test_passes_and_their_weights():
@@ -196,9 +198,9 @@ def test_full_volume_agrees_with_a_plain_loop(skip):
 def test_triplanar_is_mean_and_deviation_of_three_plain_loops():
     array, network = blob(), small_network(filters=(4, 8, 8, 8, 8))
     three = np.stack([plain_loop(array, network, axis) for axis in range(3)])
-    mean, spread = predicted(array, network, views="triplanar")
+    mean, uncertainty = predicted(array, network, views="triplanar")
     np.testing.assert_allclose(mean, three.mean(axis=0), atol=1e-5)
-    np.testing.assert_allclose(spread, three.std(axis=0), atol=1e-5)
+    np.testing.assert_allclose(uncertainty, three.std(axis=0), atol=1e-5)
 
 
 def test_flips_are_weighted_by_view():
@@ -209,17 +211,17 @@ def test_flips_are_weighted_by_view():
     axial2, coronal2 = (plain_loop(mirrored, network, axis)[:, :, ::-1] for axis in (0, 1))
     values = np.stack([axial, axial2, coronal, coronal2, sagittal])
     weights = np.array([1, 1, 1, 1, 2]) / 6
-    mean, spread = predicted(array, network, views="triplanar", tta=True)
+    mean, uncertainty = predicted(array, network, views="triplanar", tta=True)
     expected = np.tensordot(weights, values, 1)
     np.testing.assert_allclose(mean, expected, atol=1e-5)
     deviation = np.sqrt(np.tensordot(weights, (values - expected) ** 2, 1))
-    np.testing.assert_allclose(spread, deviation, atol=1e-5)
+    np.testing.assert_allclose(uncertainty, deviation, atol=1e-5)
 
 
 def test_crop_is_the_prediction_of_the_grown_box():
     array, network = blob(), small_network(filters=(4, 8, 8, 8, 8))
     box = (slice(4, 15), slice(9, 37), slice(4, 30))
-    mean, spread = predicted(array, network, box=box)
+    mean, uncertainty = predicted(array, network, box=box)
     _, rows, columns = grow_box(box, array.shape, 16)
     alone = np.zeros_like(array)
     alone[box[0], rows, columns] = plain_loop(array[box[0], rows, columns], network, 0)
@@ -227,7 +229,7 @@ def test_crop_is_the_prediction_of_the_grown_box():
     outside = np.ones(array.shape, bool)
     outside[box] = False
     assert not mean[outside].any()
-    assert not spread[outside].any()
+    assert not uncertainty[outside].any()
 
 
 def test_crop_changes_nothing_beyond_the_reach_of_the_network():

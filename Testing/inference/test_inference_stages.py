@@ -102,7 +102,7 @@ def test_identity_network_gives_the_windowed_scan_back():
     assert prediction.probability.array.dtype == np.float32
     np.testing.assert_allclose(prediction.probability.array, windowed(volume), atol=3e-6)
     p = prediction.probability.array
-    np.testing.assert_allclose(prediction.spread.array, np.sqrt(p * (1 - p)), atol=1e-6)
+    np.testing.assert_allclose(prediction.uncertainty.array, np.sqrt(p * (1 - p)), atol=1e-6)
     np.testing.assert_array_equal(volume.array, before)
     assert prediction.alignment is None
     assert prediction.warnings == ()
@@ -157,7 +157,7 @@ def test_same_scan_same_result_bit_for_bit():
         segment_volume(head(), model(small_network(4), GUIDED), options) for _ in range(2)
     )
     assert first.probability.array.tobytes() == second.probability.array.tobytes()
-    assert first.spread.array.tobytes() == second.spread.array.tobytes()
+    assert first.uncertainty.array.tobytes() == second.uncertainty.array.tobytes()
 
 
 def test_guidance_channels_are_zero_in_automatic_mode():

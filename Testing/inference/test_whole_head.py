@@ -132,7 +132,7 @@ def test_shifted_passes_are_shifted_back() -> None:
     ]
     assert ((found.probability.array > 0.5) == (volume.array > 0.5)).all()
     # All four agree on everything, so that nothing is uncertain.
-    assert float(found.spread.array.max()) < 1e-4
+    assert float(found.uncertainty.array.max()) < 1e-4
 
 
 def test_a_scan_without_alignment_is_centred_and_not_mirrored() -> None:

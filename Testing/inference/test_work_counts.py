@@ -191,10 +191,10 @@ def test_volumes_held_at_once(
         assert peak < before_peak * unit + FIXED
 
         _, peak = peak_of(lambda: run_network(ready, predictor))
-        assert peak < 2.8 * unit + FIXED  # mean and spread, and the slices of a batch
+        assert peak < 2.8 * unit + FIXED  # mean and uncertainty, and the slices of a batch
 
         prediction, peak = peak_of(lambda: after_network(ready))
-        assert peak < after_peak * unit  # probability and spread, and one on its way
+        assert peak < after_peak * unit  # probability and uncertainty, and one on its way
 
         _, peak = peak_of(lambda: find_in(prediction, OperatingPoint(0.999)))
         assert peak < 3 * unit + FIXED

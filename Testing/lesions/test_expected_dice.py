@@ -20,7 +20,7 @@ def test_values_worked_out_by_hand() -> None:
     assert expected_dice(p, edited).value == pytest.approx(2 * 1.71 / (3 + 1.71 + 1.0))
 
 
-def test_spread_gives_bounds_and_agreement() -> None:
+def test_uncertainty_gives_bounds_and_agreement() -> None:
     p = np.array([[[0.8, 0.6, 0.2]]])
     s = np.array([[[0.1, 0.3, 0.1]]])
     found = expected_dice(p, p >= 0.5, s)
@@ -41,8 +41,8 @@ def test_an_empty_mask_is_right_if_nothing_is_there() -> None:
     hint = nothing.copy()
     hint[1, 2, 3] = 0.4
     assert expected_dice(hint, nothing).value == pytest.approx(0.6)
-    spread = np.where(hint > 0, 0.2, 0.0)
-    found = expected_dice(hint, nothing, spread)
+    uncertainty = np.where(hint > 0, 0.2, 0.0)
+    found = expected_dice(hint, nothing, uncertainty)
     assert (found.low, found.high) == (pytest.approx(0.4), pytest.approx(0.8))
     hint[1, 2, 3] = np.nan
     assert expected_dice(hint, nothing).value == 1.0
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused() -> None:
     p = np.zeros((2, 3, 4))
     with pytest.raises(ValueError, match="shape"):
         expected_dice(p, np.zeros((2, 3, 5)))
-    with pytest.raises(ValueError, match="spread"):
+    with pytest.raises(ValueError, match="uncertainty"):
         expected_dice(p, p, np.zeros((3, 3, 4)))
     with pytest.raises(ValueError, match="floor"):
         expected_dice(p, p, floor=1.0)
@@ -79,8 +79,8 @@ def test_an_empty_mask_doubts_every_piece_by_itself() -> None:
     p[5, 5, 5] = 0.04  # below the floor
     nothing = np.zeros_like(p)
     assert expected_dice(p, nothing).value == pytest.approx(0.6 * 0.75)
-    spread = np.full_like(p, 0.05)
-    found = expected_dice(p, nothing, spread)
+    uncertainty = np.full_like(p, 0.05)
+    found = expected_dice(p, nothing, uncertainty)
     assert found.low == pytest.approx(0.55 * 0.7)
     assert found.high == pytest.approx(0.65 * 0.8)
     # With something marked the pieces count as volume.

@@ -66,7 +66,7 @@ def make_content(
         created="2026-01-02 03:04",
         t1=t1,
         labels=found.labels,
-        spread=np.where(mask, np.float32(0.3), np.float32(0)),
+        uncertainty=np.where(mask, np.float32(0.3), np.float32(0)),
         affine=AFFINE,
         space="MNI152" if aligned else "scan",
         midline_x_mm=0.0,

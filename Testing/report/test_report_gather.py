@@ -88,7 +88,7 @@ def gather(
     content = report_content(
         scan,
         found,
-        spread=volume.with_array(lesion * np.float32(0.3)),
+        uncertainty=volume.with_array(lesion * np.float32(0.3)),
         alignment=alignment,
         manifest=MANIFEST,
         settings={"views": "axial", "tta": False, "align": "auto", "threads": 3},
@@ -134,8 +134,8 @@ def test_lesion_lies_where_it_is_on_the_aligned_page(mni_x: float, letter: str) 
     placed = MNI_GRID.affine @ (i, j, k, 1)
     np.testing.assert_allclose(placed[:3], (mni_x, 20, 30), atol=1.0)
     np.testing.assert_allclose(content.centres_mm[1], (mni_x, 20, 30), atol=1.0)
-    spread = content.spread > 0.15
-    assert 2 * (spread & dark).sum() / (spread.sum() + dark.sum()) > 0.93
+    uncertainty = content.uncertainty > 0.15
+    assert 2 * (uncertainty & dark).sum() / (uncertainty.sum() + dark.sum()) > 0.93
 
     page = parse(scan_report(content))
     svg = section(page, "Overview").one("svg")

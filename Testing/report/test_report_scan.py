@@ -219,11 +219,13 @@ def test_mirror_shows_the_other_side_within_the_outline() -> None:
 
 def test_uncertainty_is_coloured_where_it_is() -> None:
     content = make_content((LEFT,))
-    spread = np.zeros(SHAPE, dtype=np.float32)
-    spread[ball(RIGHT, 10.0)] = 0.5
-    spread[ball((0.0, 40.0, 24.0), 8.0)] = 0.09  # below the scale
+    uncertainty = np.zeros(SHAPE, dtype=np.float32)
+    uncertainty[ball(RIGHT, 10.0)] = 0.5
+    uncertainty[ball((0.0, 40.0, 24.0), 8.0)] = 0.09  # below the scale
     page = parse(
-        scan_report(replace(content, spread=spread, passes=("axial", "axial, flipped ij")))
+        scan_report(
+            replace(content, uncertainty=uncertainty, passes=("axial", "axial, flipped ij"))
+        )
     )
     part = section(page, "Uncertainty")
     assert "over 2 passes (axial; axial, mirrored left to right and front to back)" in part.text

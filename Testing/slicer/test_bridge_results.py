@@ -107,7 +107,7 @@ def test_overlay_has_colours_and_follows_the_transform(slicer: Any) -> None:
     node = head_node(slicer)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "move")
     node.SetAndObserveTransformNodeID(transform.GetID())
-    for kind, top in (("probability", 1.0), ("spread", 0.5)):
+    for kind, top in (("probability", 1.0), ("uncertainty", 0.5)):
         added = results.add_map(blob_volume(node), node, kind)
         assert added.GetTransformNodeID() == transform.GetID()
         display = added.GetScalarVolumeDisplayNode()
@@ -262,8 +262,8 @@ def test_the_sliders_work_from_a_saved_scene(slicer: Any, tmp_path: Any) -> None
     assert slicer.mrmlScene.ReadFromMRB(file, True)
     node = slicer.util.getNode("T1")
     segmentation = results.find_segmentation(node)
-    probability, spread = results.maps_of(segmentation)
-    assert spread is None
+    probability, uncertainty = results.maps_of(segmentation)
+    assert uncertainty is None
     loaded = threshold.ThresholdEditor.from_nodes(segmentation, segment_id, node, probability)
     loaded.begin()
     assert not loaded.kept_apart

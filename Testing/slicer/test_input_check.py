@@ -337,7 +337,7 @@ def test_run_parameters_are_understood_by_the_command_line() -> None:
 
     parameters = RunParameters("triplanar", "mni", "cpu", "float32", "m", 0.4, 0.1, True)
     arguments = ["segment", "in.nii", "-o", "mask.nii", "--probability", "p.nii"]
-    arguments += ["--spread", "s.nii", "--table", "t.tsv", "--sidecar", "j.json"]
+    arguments += ["--uncertainty", "s.nii", "--table", "t.tsv", "--sidecar", "j.json"]
     arguments += ["--progress", "json", "--overwrite", *parameters.arguments()]
     parsed = build_parser().parse_args(arguments)
     assert (parsed.views, parsed.align, parsed.precision) == ("triplanar", "mni", "float32")

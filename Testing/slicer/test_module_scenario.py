@@ -50,14 +50,14 @@ def test_the_whole_way_of_a_user(module: Any, slicer: Any) -> None:
     logic = module.StrokeLesionSegLogic()
     said: list[str] = []
     node = logic.getParameterNode()
-    node.threshold, node.views, node.overlay = 0.35, "triplanar", "spread"
+    node.threshold, node.views, node.overlay = 0.35, "triplanar", "uncertainty"
     selftest.run_scenario(logic, said.append, FAST, timeout_s=240)
     assert said[-1] == "All passed"
     node = logic.getParameterNode()
     assert (node.threshold, node.views, node.overlay, node.model) == (
         0.35,
         "triplanar",
-        "spread",
+        "uncertainty",
         "",
     )
 

@@ -26,7 +26,7 @@ def about_to_add(slicer: Any, node: Any) -> run.SegmentationRun:
         "sidecar": {},
         "provenance": Provenance(),
         "probability": probability.array,
-        "spread": probability.array / 4,
+        "uncertainty": probability.array / 4,
         "map": kept,
         "found": kept.lesions(OperatingPoint(0.5)),
     }

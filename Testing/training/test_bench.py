@@ -127,9 +127,9 @@ def test_scores_of_a_kept_map(tmp_path: Path) -> None:
     p[2:5, 2:5, 2:4] = 0.9  # two thirds of the first lesion
     p[8:10, 2:4, 10:13] = 0.7  # 12 false voxels
     measure._save(tmp_path / "axial.npz", p, np.where(p > 0, 0.1, 0).astype(np.float32))
-    back, spread = measure.load_maps(tmp_path / "axial.npz")
+    back, uncertainty = measure.load_maps(tmp_path / "axial.npz")
     np.testing.assert_allclose(back, p, atol=1e-3)
-    assert spread[2, 2, 2] == pytest.approx(0.1, abs=1e-3)
+    assert uncertainty[2, 2, 2] == pytest.approx(0.1, abs=1e-3)
     case = BenchCase("x", "first", "p", "cavity", "native", True, False, 1)
     scan = BenchScan(case, Volume(np.ones(truth.shape, np.float32), affine), truth, None, {})
     point = OperatingPoint(0.5)

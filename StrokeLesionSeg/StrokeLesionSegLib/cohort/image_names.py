@@ -15,7 +15,7 @@ from ..file_formats import split_name
 _T1 = {"t1", "t1w", "t1c", "mprage", "spgr", "bravo", "mp2rage"}
 _MASKS = {
     *("mask", "masks", "seg", "segmentation", "dseg", "probseg", "label", "labels"),
-    *("lesion", "lesions", "lesionsmooth", "probability", "prob", "spread", "uncertainty"),
+    *("lesion", "lesions", "lesionsmooth", "probability", "prob", "uncertainty"),
     *("gt", "truth", "brainmask", "pred", "prediction", "aseg", "aparc", "t1lesion"),
 }
 # Only words that cannot mean anything else: "pd_03" may be a patient with Parkinson's disease.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..sample_scan import SimulatedStroke
 
 # Uncertainty below this is not drawn.
-_LEAST_SPREAD = 0.02
+_LEAST_UNCERTAINTY = 0.02
 
 
 def add_parser(commands: Any) -> None:
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     paths = OutputPaths(
         mask=folder / "lesion.nii.gz",
         probability=folder / "probability.nii.gz",
-        spread=folder / "spread.nii.gz",
+        uncertainty=folder / "uncertainty.nii.gz",
         table=folder / "lesion.tsv",
         sidecar=folder / "lesion.json",
     )
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
                 outputs.staged(scan),
                 paths,
                 model=arguments.model,
-                # Flips, so that there is a spread to be seen.
+                # Flips, so that there is uncertainty to be seen.
                 options=SegmentOptions(tta=True),
                 overwrite=arguments.overwrite,
                 progress=reporter,
@@ -162,7 +162,7 @@ def _draw(file: Path, stroke: SimulatedStroke, result: SegmentResult, dice: floa
 
     background = image(stroke.t1)
     top = float(np.percentile(stroke.t1.array[stroke.t1.array > 0], 99.5))
-    spread = result.prediction.spread
+    uncertainty = result.prediction.uncertainty
     rows = (
         ("T1 with a simulated stroke", None, None),
         ("truth", image(stroke.truth), "gold"),
@@ -171,7 +171,7 @@ def _draw(file: Path, stroke: SimulatedStroke, result: SegmentResult, dice: floa
             image(stroke.truth, result.lesion_map.mask),
             "deepskyblue",
         ),
-        (f"uncertainty, up to {spread.array.max():.2f}", image(spread), None),
+        (f"uncertainty, up to {uncertainty.array.max():.2f}", image(uncertainty), None),
     )
     figure, axes = pyplot.subplots(len(rows), 1, figsize=(8, 11), facecolor="black")
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.96, hspace=0.12)
@@ -190,11 +190,11 @@ def _draw(file: Path, stroke: SimulatedStroke, result: SegmentResult, dice: floa
         highest = 0.0 if overlay is None else float(overlay.get_fdata().max())
         if color is not None and highest > 0:
             display.add_contours(overlay, levels=[0.5], colors=[color], linewidths=1.6)
-        elif color is None and highest > _LEAST_SPREAD:
+        elif color is None and highest > _LEAST_UNCERTAINTY:
             display.add_overlay(
                 overlay,
                 cmap="inferno",
-                threshold=_LEAST_SPREAD,
+                threshold=_LEAST_UNCERTAINTY,
                 vmin=0,
                 vmax=highest,
                 colorbar=False,

@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> None:
         "--probability", type=path, metavar="FILE", help="write the lesion probability, 0 to 1"
     )
     outputs.add_argument(
-        "--spread",
+        "--uncertainty",
         type=path,
         metavar="FILE",
         help="write how far views and flips disagree (standard deviation of the probability)",
@@ -162,7 +162,7 @@ def output_paths(arguments: argparse.Namespace) -> OutputPaths:
     paths = OutputPaths(
         mask,
         arguments.probability,
-        arguments.spread,
+        arguments.uncertainty,
         arguments.table or beside_mask(mask, ".tsv"),
         arguments.sidecar or beside_mask(mask, ".json"),
         arguments.dicom_seg,
@@ -215,7 +215,7 @@ def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
     for title, file in (
         ("mask", result.paths.mask),
         ("probability", result.paths.probability),
-        ("spread", result.paths.spread),
+        ("uncertainty", result.paths.uncertainty),
         ("table", result.paths.table),
         ("regions", result.paths.regions),
         ("sidecar", result.paths.sidecar),

@@ -1,4 +1,4 @@
-"""From a windowed canonical volume to mean and spread of the lesion probability on that grid."""
+"""From a windowed canonical volume to the lesion probability and its uncertainty on that grid."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class SlicesPrediction:
     Attributes
     ----------
     mean: (K, J, I) float32, probability of lesion, 0 outside the box.
-    spread: (K, J, I) float32 in [0, 0.5], 0 outside the box: standard deviation of the probability
-        over the passes. With a single pass there is nothing to compare, and it is
+    uncertainty: (K, J, I) float32 in [0, 0.5], 0 outside the box: standard deviation of the
+        probability over the passes. With a single pass there is nothing to compare, and it is
         ``sqrt(p (1 - p))``, the standard deviation of a yes-or-no answer of that probability.
     passes: names of the passes (views and flips).
     slices: slices that the network saw, all passes together; ``skipped`` held no signal.
@@ -54,7 +54,7 @@ class SlicesPrediction:
     """
 
     mean: NDArray[np.float32]
-    spread: NDArray[np.float32]
+    uncertainty: NDArray[np.float32]
     passes: tuple[str, ...]
     slices: int
     skipped: int
@@ -126,8 +126,8 @@ def predict_volume(
     runner.total = sum(len(signal[p.view]) for p in todo)
     runner.tell(0)
 
-    mean, spread = (np.zeros(array01.shape, np.float32) for _ in range(2))
-    average = _Average(mean[box], spread[box], len(todo))
+    mean, uncertainty = (np.zeros(array01.shape, np.float32) for _ in range(2))
+    average = _Average(mean[box], uncertainty[box], len(todo))
     with running():
         for one in todo:
             average.begin(one.weight)
@@ -142,7 +142,7 @@ def predict_volume(
     seen = sum(int(signal[p.view].sum()) for p in todo)
     return SlicesPrediction(
         mean,
-        spread,
+        uncertainty,
         tuple(p.name for p in todo),
         seen,
         runner.total - seen,
@@ -156,7 +156,7 @@ class _Average:
     """Running weighted mean and variance (West 1979) over ``count`` passes, none of them kept.
 
     ``mean`` and ``squares`` are zeros of the box's shape, views of the results; ``finish`` turns
-    ``squares`` into the spread.
+    ``squares`` into the uncertainty.
     """
 
     def __init__(self, mean: NDArray[np.float32], squares: NDArray[np.float32], count: int) -> None:
@@ -191,16 +191,16 @@ class _Average:
             self.add(axis, indices, np.zeros((indices.size, *shape), np.float32))
 
     def finish(self) -> None:
-        """Bring the mean into [0, 1] and make the spread of the squares, both in place."""
-        mean, spread = self._mean, self._squares
+        """Bring the mean into [0, 1] and turn the squares into the uncertainty, both in place."""
+        mean, uncertainty = self._mean, self._squares
         np.clip(mean, 0, 1, out=mean)
         if self._count == 1:
-            np.subtract(1, mean, out=spread)
-            spread *= mean
+            np.subtract(1, mean, out=uncertainty)
+            uncertainty *= mean
         else:
-            np.maximum(spread, 0, out=spread)
-            spread /= np.float32(self._before + self._weight)
-        np.sqrt(spread, out=spread)
+            np.maximum(uncertainty, 0, out=uncertainty)
+            uncertainty /= np.float32(self._before + self._weight)
+        np.sqrt(uncertainty, out=uncertainty)
 
 
 class _Runner:

@@ -129,7 +129,7 @@ class SlicesPredictor:
             )
         keep = self.searched(prepared)
         if keep is not None:
-            for array in (result.mean, result.spread):
+            for array in (result.mean, result.uncertainty):
                 array *= keep
         volume = prepared.placed.volume
         details = _details(result, network, prepared, threads)
@@ -137,7 +137,7 @@ class SlicesPredictor:
         details["brain_mask_margin_mm"] = margin if keep is not None else None
         return GridPrediction(
             volume.with_array(result.mean),
-            volume.with_array(result.spread),
+            volume.with_array(result.uncertainty),
             (*network.warnings, *result.warnings),
             {"prepare": seconds},
             details,

@@ -32,7 +32,7 @@ class Prediction:
     Attributes
     ----------
     probability: float32 in [0, 1], mean over all passes of the network.
-    spread: float32 in [0, 0.5], see ``GridPrediction.uncertainty``.
+    uncertainty: float32 in [0, 0.5], see ``GridPrediction.uncertainty``.
     alignment: native RAS mm to MNI RAS mm; None if none was asked for. One that failed
         (``ok`` false) was not used.
     warnings: one sentence each.
@@ -52,7 +52,7 @@ class Prediction:
     """
 
     probability: Volume
-    spread: Volume
+    uncertainty: Volume
     alignment: Alignment | None
     warnings: tuple[str, ...]
     timings: dict[str, float]
@@ -218,7 +218,7 @@ def after_network(
     run = _Run(progress, cancel, ready.timings)
     with run.stage("back"):
         probability = ready.placed.to_native(result.probability.array)
-        spread = ready.placed.to_native(result.uncertainty.array)
+        uncertainty = ready.placed.to_native(result.uncertainty.array)
     details = {
         **result.details,
         "options": asdict(ready.options),
@@ -226,7 +226,7 @@ def after_network(
         "exact_grid": bool(ready.placed.exact),
     }
     return Prediction(
-        probability, spread, ready.found, tuple(ready.warnings), ready.timings, details
+        probability, uncertainty, ready.found, tuple(ready.warnings), ready.timings, details
     )
 
 

@@ -23,11 +23,11 @@ class ExpectedDice:
     Attributes
     ----------
     value: 0 to 1.
-    low, high: the same if every voxel's probability were off by its spread to the mask's
-        disadvantage or advantage; None without a spread. No confidence interval: voxels do not
-        err all together, so the truth lies in between far more often than not.
+    low, high: the same if every voxel's probability were off by its uncertainty to the mask's
+        disadvantage or advantage; None without an uncertainty. No confidence interval: voxels do
+        not err all together, so the truth lies in between far more often than not.
     agreement: how much the passes agree with one another on what is lesion, 0 to 1; None without
-        a spread.
+        an uncertainty.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class ExpectedDice:
 def expected_dice(
     probability_kji: ArrayLike,
     mask_kji: ArrayLike,
-    spread_kji: ArrayLike | None = None,
+    uncertainty_kji: ArrayLike | None = None,
     *,
     floor: float = FLOOR,
 ) -> ExpectedDice:
@@ -63,16 +63,17 @@ def expected_dice(
     the chance that none is, the product of 1 less the highest probabilities; without any piece, 1
     less the highest probability of all.
 
-    With the spread s (``Prediction.spread``), ``agreement`` is sum(p^2) / sum(p^2 + s^2): the soft
-    Dice of single passes with their mean if s is their standard deviation, and the p-weighted mean
-    of p if s is sqrt(p (1 - p)), as it is after a single pass.
+    With the uncertainty s (``Prediction.uncertainty``), ``agreement`` is
+    sum(p^2) / sum(p^2 + s^2): the soft Dice of single passes with their mean if s is their
+    standard deviation, and the p-weighted mean of p if s is sqrt(p (1 - p)), as it is after a
+    single pass.
 
     Parameters
     ----------
     probability_kji: (K, J, I) in [0, 1]; NaN counts as 0.
     mask_kji: same shape, not 0 is lesion; it need not be the map at one threshold: what a reader
         rejected or added counts as such.
-    spread_kji: same shape, at least 0, or None.
+    uncertainty_kji: same shape, at least 0, or None.
     floor: lower probabilities count as 0 outside of the mask.
 
     It knows nothing that the model does not: lesions which the model misses with certainty lower
@@ -99,14 +100,14 @@ def expected_dice(
     places = _places(p, chosen) if not inside.any() else np.zeros(0, np.int64)
     highest = np.clip(p.reshape(-1)[places].astype(np.float64), 0.0, 1.0)
     value = _dice(q, q, inside, highest)
-    if spread_kji is None:
+    if uncertainty_kji is None:
         return ExpectedDice(value, None, None, None)
-    spread = np.asarray(spread_kji, dtype=np.float32)
-    if spread.shape != p.shape:
-        raise ValueError(f"a spread of shape {spread.shape} for a map of {p.shape}")
-    s = np.nan_to_num(spread[chosen].astype(np.float64))
+    uncertainty = np.asarray(uncertainty_kji, dtype=np.float32)
+    if uncertainty.shape != p.shape:
+        raise ValueError(f"an uncertainty of shape {uncertainty.shape} for a map of {p.shape}")
+    s = np.nan_to_num(uncertainty[chosen].astype(np.float64))
     less, more = np.clip(q - s, 0.0, 1.0), np.clip(q + s, 0.0, 1.0)
-    at_peaks = np.nan_to_num(spread.reshape(-1)[places].astype(np.float64))
+    at_peaks = np.nan_to_num(uncertainty.reshape(-1)[places].astype(np.float64))
     low = _dice(less, more, inside, np.minimum(1.0, highest + at_peaks))
     high = _dice(more, less, inside, np.maximum(0.0, highest - at_peaks))
     squares = float((q**2).sum())

@@ -75,7 +75,7 @@ def write_report(
     content = report_content(
         scan,
         result.lesion_map,
-        spread=result.prediction.spread,
+        uncertainty=result.prediction.uncertainty,
         alignment=result.prediction.alignment,
         regions=result.regions,
         manifest=model.manifest,

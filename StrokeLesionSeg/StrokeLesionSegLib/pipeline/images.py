@@ -25,7 +25,7 @@ def write_volumes(
     prediction: Prediction,
     lesion_map: LesionMap,
 ) -> None:
-    """Stage the image files of a run: mask, probability, spread, those asked for.
+    """Stage the image files of a run: mask, probability, uncertainty, those asked for.
 
     Raises ``InputError`` that names the output that cannot be written.
 
@@ -55,7 +55,7 @@ def write_volumes(
     for path, volume, dtype in (
         (paths.mask, mask, np.uint8),
         (paths.probability, prediction.probability, np.float32),
-        (paths.spread, prediction.spread, np.float32),
+        (paths.uncertainty, prediction.uncertainty, np.float32),
     ):
         if path is None:
             continue

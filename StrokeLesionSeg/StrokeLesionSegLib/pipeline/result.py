@@ -50,7 +50,7 @@ class OutputPaths:
     Attributes
     ----------
     mask: uint8 image, 1 in lesions, on the input's grid.
-    probability, spread: float32 images on the input's grid: mean over views and flips, and its
+    probability, uncertainty: float32 images on the input's grid: mean over views and flips, and its
         standard deviation.
     table: tab-separated, one row per lesion.
     regions: tab-separated, one row per region of an atlas and side; see ``RegionTable``.
@@ -72,7 +72,7 @@ class OutputPaths:
 
     mask: Path
     probability: Path | None = None
-    spread: Path | None = None
+    uncertainty: Path | None = None
     table: Path | None = None
     sidecar: Path | None = None
     dicom_seg: Path | None = None
@@ -126,7 +126,7 @@ class OutputPaths:
         images = (
             self.mask,
             self.probability,
-            self.spread,
+            self.uncertainty,
             self.mni_mask,
             self.mni_probability,
         )
@@ -152,11 +152,12 @@ class SegmentResult:
     Attributes
     ----------
     source: the input. paths: what was written. lesion_map: mask, labels and measurements on the
-    input's grid. prediction: probability and spread there, and how they were made. warnings: one
-    sentence each. not_written: of optional outputs that proved impossible, one sentence each,
-    which are among the warnings too. timings: seconds by stage, and ``total``. input_check: whether
-    a refusal was overruled, and all findings; JSON-ready. label: what the sidecar calls the scan;
-    empty for the source's own name. regions: lesion volumes by region; None without an alignment.
+    input's grid. prediction: probability and uncertainty there, and how they were made.
+    warnings: one sentence each. not_written: of optional outputs that proved impossible, one
+    sentence each, which are among the warnings too. timings: seconds by stage, and ``total``.
+    input_check: whether a refusal was overruled, and all findings; JSON-ready. label: what the
+    sidecar calls the scan; empty for the source's own name. regions: lesion volumes by region;
+    None without an alignment.
 
     Examples
     --------

@@ -138,14 +138,14 @@ class ReportContent:
     created: date and time, as text.
     t1: (K, J, I) uint8, windowed T1, 0 to 255.
     labels: (K, J, I) integer; 0 outside, n inside the lesion with label n.
-    spread: (K, J, I) float32 in [0, 0.5], uncertainty of the probability; None if there is none.
+    uncertainty: (K, J, I) float32 in [0, 0.5], of the probability; None if there is none.
     affine: 4x4; (i, j, k, 1) of the display grid to ``space``'s RAS mm; diagonal and positive.
     space: "MNI152" if the arrays are aligned to it, else "scan".
     midline_x_mm: x of the plane between left and right in ``space``.
     brain: (K, J, I) bool, the MNI brain on the display grid; None if not aligned.
     lesions, summary: measurements; lesions with ``keep`` false are listed but not counted.
     centres_mm: by label, the centre of mass in ``space``, where the crosshair is put.
-    passes: names of the network's passes, of which ``spread`` is made; empty if not known.
+    passes: names of the network's passes, of which ``uncertainty`` is made; empty if not known.
     alignment: None if none was wanted.
     tried: where an alignment that failed puts the scan; None if none failed.
     regions: None without an alignment.
@@ -173,7 +173,7 @@ class ReportContent:
     created: str
     t1: NDArray[np.uint8]
     labels: NDArray[np.integer]
-    spread: NDArray[np.floating] | None
+    uncertainty: NDArray[np.floating] | None
     affine: NDArray[np.float64]
     space: str
     midline_x_mm: float
@@ -201,7 +201,7 @@ class ReportContent:
         shape = self.t1.shape
         if self.t1.ndim != 3 or self.t1.dtype != np.uint8:
             raise ValueError("the T1 must be a 3D uint8 array")
-        for name in ("labels", "spread", "brain"):
+        for name in ("labels", "uncertainty", "brain"):
             array = getattr(self, name)
             if array is not None and array.shape != shape:
                 raise ValueError(f"{name} of shape {array.shape} on a grid of {shape}")

@@ -100,7 +100,7 @@ def report_content(
     scan: Scan,
     lesion_map: LesionMap,
     *,
-    spread: Volume | None = None,
+    uncertainty: Volume | None = None,
     alignment: Alignment | None = None,
     manifest: ModelFacts | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -117,7 +117,7 @@ def report_content(
     Parameters
     ----------
     scan: as it was read. lesion_map: on its grid, corrected by a reader or not.
-    spread: uncertainty on the scan's grid (``Prediction.spread``).
+    uncertainty: on the scan's grid (``Prediction.uncertainty``).
     alignment: as it was found; one that failed is reported and not used.
     manifest: of the model. settings: the run's options. details: ``Prediction.details``.
     seconds: the run's duration so far. sha256: of the input file.
@@ -159,7 +159,7 @@ def report_content(
         created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)"),
         t1=_grey(canonical.volume.array, brain),
         labels=labels,
-        spread=None if spread is None else _on_display(spread, used),
+        uncertainty=None if uncertainty is None else _on_display(uncertainty, used),
         affine=np.array(grid.affine),
         space=space,
         midline_x_mm=midline,

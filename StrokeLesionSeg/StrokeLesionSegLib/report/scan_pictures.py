@@ -15,11 +15,11 @@ from .page import Markup, element, figure, joined, paragraph, section
 from .pictures import AXIAL, CORONAL, SAGITTAL, Cell, Views, crop_box, legend, sheet
 
 MOSAIC_CELLS, MOSAIC_COLUMNS = 24, 6
-SPREAD_CELLS, SPREAD_COLUMNS = 8, 4
+UNCERTAINTY_CELLS, UNCERTAINTY_COLUMNS = 8, 4
 #: Lesions that get their own views; each costs the page about 60 kB.
 MOST_VIEWS, MOST_SIDES = 12, 3
 #: Below this standard deviation nothing is drawn, at the top of the scale is 0.5, the largest.
-SPREAD_FROM, SPREAD_TO = 0.1, 0.5
+UNCERTAINTY_FROM, UNCERTAINTY_TO = 0.1, 0.5
 # Grey value (of 255) above which a voxel is taken for head when there is no brain mask.
 _HEAD_ABOVE = 30
 # From the top of a head down to below the cerebellum.
@@ -92,7 +92,7 @@ def lesion_figures(content: ReportContent) -> Markup | None:
 
 def uncertainty_figure(content: ReportContent) -> Markup | None:
     """Where the answer might have been another one."""
-    if content.spread is None:
+    if content.uncertainty is None:
         return None
     if len(content.passes) > 1:
         meaning = (
@@ -108,27 +108,27 @@ def uncertainty_figure(content: ReportContent) -> Markup | None:
             "p is one half. Options --tta or --views triplanar compare several passes."
         )
     views = _views(content)
-    inside = np.zeros(content.spread.shape, dtype=bool)
-    inside[views.box] = content.spread[views.box] > SPREAD_FROM
+    inside = np.zeros(content.uncertainty.shape, dtype=bool)
+    inside[views.box] = content.uncertainty[views.box] > UNCERTAINTY_FROM
     heights = np.flatnonzero(inside.any(axis=(1, 2)))
     if not heights.size:
-        nothing = f"It is nowhere above {SPREAD_FROM:g}, so no picture is shown."
+        nothing = f"It is nowhere above {UNCERTAINTY_FROM:g}, so no picture is shown."
         return section("Uncertainty", paragraph(meaning, " ", nothing))
     # The slices that hold most of it, in their order, and not all beside each other.
-    amounts = np.where(inside, content.spread, 0).sum(axis=(1, 2))
-    indices = _spaced_peaks(amounts, SPREAD_CELLS)
+    amounts = np.where(inside, content.uncertainty, 0).sum(axis=(1, 2))
+    indices = _spaced_peaks(amounts, UNCERTAINTY_CELLS)
     cells = []
     for index in indices:
         cell = _axial(content, views, index)
-        spread = views.plane(content.spread, AXIAL, index).astype(np.float32)
-        scaled = (spread - SPREAD_FROM) / (SPREAD_TO - SPREAD_FROM)
+        uncertainty = views.plane(content.uncertainty, AXIAL, index).astype(np.float32)
+        scaled = (uncertainty - UNCERTAINTY_FROM) / (UNCERTAINTY_TO - UNCERTAINTY_FROM)
         cell.outlines = [(mask, "over") for mask, _ in cell.outlines]
-        cell.heat = np.where(spread > SPREAD_FROM, np.clip(scaled, 1e-3, 1), 0)
+        cell.heat = np.where(uncertainty > UNCERTAINTY_FROM, np.clip(scaled, 1e-3, 1), 0)
         cells.append(cell)
     picture = sheet(
-        cells, SPREAD_COLUMNS, f"{len(cells)} axial slices with the uncertainty as colours"
+        cells, UNCERTAINTY_COLUMNS, f"{len(cells)} axial slices with the uncertainty as colours"
     )
-    ticks = [f"{v:.1f}" for v in np.linspace(SPREAD_FROM, SPREAD_TO, 5)]
+    ticks = [f"{v:.1f}" for v in np.linspace(UNCERTAINTY_FROM, UNCERTAINTY_TO, 5)]
     scale = legend("standard deviation of the probability", ticks)
     caption = (
         f"The axial slices with the highest uncertainty. {convention_note(content.convention)}"
@@ -207,7 +207,7 @@ def alignment_figure(content: ReportContent) -> Markup | None:
             brain=tried.brain,
             affine=tried.affine,
             labels=nothing,
-            spread=None,
+            uncertainty=None,
             space="MNI152",
         )
         caption += "This is the best place that was found for the scan; it was not used. "

@@ -84,7 +84,7 @@ def predict(
         run_network(ready, make_predictor(model, options))
         result = after_network(ready)
         p = np.asarray(result.probability.array)
-        _save(folder / f"{view}.npz", p, np.asarray(result.spread.array))
+        _save(folder / f"{view}.npz", p, np.asarray(result.uncertainty.array))
         facts = {
             "view": view,
             "passes": result.details["passes"],
@@ -102,7 +102,7 @@ def predict(
         write_sidecar(folder / f"{view}.prediction.json", facts)
 
 
-def _save(path: Path, p: NDArray[np.float32], spread: NDArray[np.float32]) -> None:
+def _save(path: Path, p: NDArray[np.float32], uncertainty: NDArray[np.float32]) -> None:
     """The part of both maps that is not next to 0, as float16, with where it lies."""
     where = np.argwhere(p >= _LEAST)
     low = where.min(axis=0) if len(where) else np.zeros(3, int)
@@ -115,18 +115,18 @@ def _save(path: Path, p: NDArray[np.float32], spread: NDArray[np.float32]) -> No
             shape=np.array(p.shape),
             low=low,
             probability=part.astype(np.float16),
-            spread=np.where(part > 0, spread[box], 0).astype(np.float16),
+            uncertainty=np.where(part > 0, uncertainty[box], 0).astype(np.float16),
         )
 
 
 def load_maps(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probability and spread (K, J, I) float32 as ``predict`` kept them."""
+    """Probability and uncertainty (K, J, I) float32 as ``predict`` kept them."""
     with np.load(path, allow_pickle=False) as kept:
         low, part = kept["low"], kept["probability"]
         box = tuple(slice(a, a + n) for a, n in zip(low, part.shape, strict=True))
-        p, spread = (np.zeros(kept["shape"], np.float32) for _ in range(2))
-        p[box], spread[box] = part, kept["spread"]
-    return p, spread
+        p, uncertainty = (np.zeros(kept["shape"], np.float32) for _ in range(2))
+        p[box], uncertainty[box] = part, kept["uncertainty"]
+    return p, uncertainty
 
 
 def calibration(
@@ -152,7 +152,7 @@ def score(scan: BenchScan, folder: Path, view: str, point: OperatingPoint) -> di
         kept = read_sidecar(path)
         if kept["operating_point"] == point.as_dict():
             return kept
-    p, spread = load_maps(folder / f"{view}.npz")
+    p, uncertainty = load_maps(folder / f"{view}.npz")
     affine, voxel_ml = scan.volume.affine, scan.volume.grid.voxel_volume_ml
     found = find_lesions(p, affine, point)
     row: dict[str, Any] = {"operating_point": point.as_dict()}
@@ -163,7 +163,7 @@ def score(scan: BenchScan, folder: Path, view: str, point: OperatingPoint) -> di
     row["predicted_ml"] = float(np.count_nonzero(found.mask)) * voxel_ml
     row["largest_false_ml"] = _largest_false(found.labels, scan.truth) * voxel_ml
     row["lesions"] = _true_lesions(found.mask, scan.truth, voxel_ml)
-    expected = expected_dice(p, found.mask, spread)
+    expected = expected_dice(p, found.mask, uncertainty)
     row["expected_dice"] = expected.value
     row["agreement"] = expected.agreement
     write_sidecar(path, row)

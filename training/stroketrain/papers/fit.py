@@ -54,7 +54,7 @@ def _batches(recipe: Recipe, cache: Cache, units: list[Unit], seed: int) -> Plan
     return PlaneBatches(cache, units, slices=recipe.neighbours, **options)
 
 
-def spread(rows: list[Any], most: int | None) -> list[Any]:
+def evenly_chosen(rows: list[Any], most: int | None) -> list[Any]:
     """At most ``most`` of the rows, at even distances."""
     if most is None or len(rows) <= most:
         return rows
@@ -147,8 +147,8 @@ def run_recipe(
         part: _scans(units_of(cache, split, part, recipe.scored), recipe.evaluate_scans, sick)
         for part in PARTS
     }
-    scored["train"] = spread(scored["train"], recipe.monitor_scans)
-    watched = spread(list(scored["val"]), recipe.monitor_scans)
+    scored["train"] = evenly_chosen(scored["train"], recipe.monitor_scans)
+    watched = evenly_chosen(list(scored["val"]), recipe.monitor_scans)
     steps = len(stream) // (devices.devices * devices.nodes) * recipe.epochs
     module = RecipeModule(recipe, cache, steps, seed)
     folder = out / "checkpoints"

@@ -125,6 +125,6 @@ def from_canonical(array_kji: NDArray[Any], canonical: Canonical) -> Volume:
         for axis in resample.cheapest_order(values.shape, goal):
             values = resample.apply_weights(values, grids.weights_to_ordered(axis), axis)
     elif not grids.exact:
-        values = resample.spread(values, *grids.to_canonical(), goal)
+        values = resample.gather_averaged(values, *grids.to_canonical(), goal)
     back = np.array(grids.reorder.undo(values), dtype=np.float32, order="C", copy=True)
     return Volume(back, canonical.native.affine.copy())

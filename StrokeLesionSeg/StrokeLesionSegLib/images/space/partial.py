@@ -118,7 +118,7 @@ class NativeParts:
             start = np.array([part.start for part in ordered[::-1]], np.float64)
             first = np.array([part.start for part in needed[::-1]], np.float64)
             offset = self._offset + self._matrix @ start - first
-            values = resample.spread(source, self._matrix, offset, shape)
+            values = resample.gather_averaged(source, self._matrix, offset, shape)
         return np.ascontiguousarray(self._reorder.undo(values), dtype=np.float32)
 
     def _ordered(self, box: Box) -> Box:

@@ -278,12 +278,12 @@ def healthy_similarity(smooth: Volume, to_native: NDArray) -> float:
     seen = sample(smooth, to_native, points)
     place = tuple(axis[goal.brain] for axis in np.nonzero(goal.mask))
 
-    def spread(of: NDArray) -> NDArray[np.float32]:
+    def blurred(of: NDArray) -> NDArray[np.float32]:
         volume = np.zeros(goal.mask.shape, dtype=np.float32)
         volume[place] = of
         return ndimage.gaussian_filter(volume, _MISFIT_SIGMA_MM / 4.0)[place]
 
-    weight = spread(np.ones_like(values))
+    weight = blurred(np.ones_like(values))
     kept = np.ones(values.shape, dtype=bool)
     for _ in range(3):  # the line through the healthy part moves once the cavity is out
         misfit = (
@@ -291,7 +291,7 @@ def healthy_similarity(smooth: Volume, to_native: NDArray) -> float:
             - seen[kept].mean()
             - slope(values[kept], seen[kept]) * (values - values[kept].mean())
         )
-        misfit = spread(misfit) / weight
+        misfit = blurred(misfit) / weight
         kept = misfit >= min(-_MISFIT, float(np.quantile(misfit, _MOST_HOLLOW)))
     return robust_correlation(values[kept], seen[kept])
 

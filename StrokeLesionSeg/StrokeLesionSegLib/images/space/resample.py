@@ -185,7 +185,7 @@ def _three_taps(array: NDArray[np.float32], axis: int, tap: float) -> NDArray[np
     return np.moveaxis(out, 0, axis)
 
 
-def spread(
+def gather_averaged(
     array: NDArray[np.float32],
     matrix: NDArray[np.float64],
     offset: NDArray[np.float64],

@@ -24,7 +24,7 @@ _MASK_WORDS = {
     *("pred", "prediction", "truth", "gt", "reference", "msk", "lesionsmooth"),
 }
 _SOFT_WORDS = {"probseg", "probability", "prob", "probabilities", "soft", "softmap"}
-_OTHER_WORDS = {"t1w", "t1", "t2w", "t2", "flair", "dwi", "adc", "spread", "uncertainty"}
+_OTHER_WORDS = {"t1w", "t1", "t2w", "t2", "flair", "dwi", "adc", "uncertainty"}
 # Last words that say what was done to an image; the word before them says what it is.
 _DONE_WORDS = {"stx", "deface", "defaced"}
 # ATLAS R1.x: one mask for each lesion, LesionSmooth_stx, LesionSmooth_1_stx and so on.

@@ -27,7 +27,7 @@ from ..scene.probability_map import SHOWN_FROM, Found, ProbabilityMap
 from ..scene.provenance import Provenance
 from ..scene.results import (
     PROBABILITY_ROLE,
-    SPREAD_ROLE,
+    UNCERTAINTY_ROLE,
     add_map,
     add_segment,
     add_segmentation,
@@ -101,7 +101,7 @@ class RunResults:
     segmentation_node: Any
     segment_id: str
     probability_node: Any
-    spread_node: Any | None
+    uncertainty_node: Any | None
     probability: ProbabilityMap
     found: Found
     provenance: Provenance
@@ -188,7 +188,7 @@ class SegmentationRun:
         self._process.arguments += [
             *("segment", str(scratch / "input.nii"), "-o", str(scratch / "mask.nii")),
             *("--probability", str(scratch / "probability.nii")),
-            *("--spread", str(scratch / "spread.nii")),
+            *("--uncertainty", str(scratch / "uncertainty.nii")),
             *("--table", str(scratch / "lesions.tsv")),
             *("--sidecar", str(scratch / "run.json")),
             *("--progress", "json", "--overwrite"),
@@ -215,7 +215,7 @@ class SegmentationRun:
                 # A step each, so that the GUI is free in between.
                 self._steps = [
                     lambda: self._add_map("probability"),
-                    lambda: self._add_map("spread"),
+                    lambda: self._add_map("uncertainty"),
                     self._add_segment,
                 ]
                 self.state = "adding"
@@ -302,17 +302,19 @@ class SegmentationRun:
                 if kept.GetNthSegmentID(n) not in before:
                     kept.RemoveSegment(kept.GetNthSegmentID(n))
             raise
-        probability, spread = self._added["probability"], self._added.get("spread")
+        probability, uncertainty = self._added["probability"], self._added.get("uncertainty")
         segmentation.SetNodeReferenceID(PROBABILITY_ROLE, probability.GetID())
-        segmentation.SetNodeReferenceID(SPREAD_ROLE, spread.GetID() if spread else None)
-        set_maps(segmentation, segment_id, (probability, spread))
+        segmentation.SetNodeReferenceID(
+            UNCERTAINTY_ROLE, uncertainty.GetID() if uncertainty else None
+        )
+        set_maps(segmentation, segment_id, (probability, uncertainty))
         self._added["segmentation"], self._added["segment"] = segmentation, segment_id
 
     def _take_away(self) -> None:
         """What was added to the scene before the run was cancelled or failed."""
         import slicer
 
-        for kind in ("probability", "spread", "new"):
+        for kind in ("probability", "uncertainty", "new"):
             node = self._added.get(kind)
             # After the scene was closed, another node may have the ID.
             if if_present(node) is None:
@@ -327,7 +329,7 @@ class SegmentationRun:
             self._added["segmentation"],
             self._added["segment"],
             self._added["probability"],
-            self._added.get("spread"),
+            self._added.get("uncertainty"),
             self._loaded["map"],
             self._loaded["found"],
             self._loaded["provenance"],
@@ -436,12 +438,12 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
         "map": kept,
         "found": found,
     }
-    if (scratch / "spread.nii").exists():
-        spread = _read_map(scratch / "spread.nii", grid)
+    if (scratch / "uncertainty.nii").exists():
+        uncertainty = _read_map(scratch / "uncertainty.nii", grid)
         # Where no lesion is likely at all, two passes differ by noise: nothing to look at.
-        spread[probability < SHOWN_FROM] = 0
-        if float(spread.max()) > 0:  # one view without flips has no spread
-            out["spread"] = spread
+        uncertainty[probability < SHOWN_FROM] = 0
+        if float(uncertainty.max()) > 0:  # one view without flips has no uncertainty
+            out["uncertainty"] = uncertainty
     return out
 
 

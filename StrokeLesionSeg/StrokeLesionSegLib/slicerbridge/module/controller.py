@@ -138,7 +138,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
                 [
                     (_("None"), "none"),
                     (_("Lesion probability"), "probability"),
-                    (_("Uncertainty"), "spread"),
+                    (_("Uncertainty"), "uncertainty"),
                 ],
             ),
             "model": (self.ui.modelComboBox, self._models()),
@@ -403,7 +403,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
         if shown.result_enabled and self._report is not None:
             ui.reportButton.toolTip = _("A report is being written.")
         ui.totalLabel.text = total_text(self.rows) if result else ""
-        if result and self.parameters.overlay == "spread" and not self._has_uncertainty():
+        if result and self.parameters.overlay == "uncertainty" and not self._has_uncertainty():
             ui.totalLabel.text += _(
                 " One view has no uncertainty: choose 'Accurate' and press Segment again."
             )

@@ -150,8 +150,8 @@ class PanelResults:
         parameters = self.parameters
         self._overlay_shown = (parameters.overlay, parameters.overlayOpacity)
         shown = self._segmentation()
-        probability, spread = maps_of(shown, newest_segment(shown))
-        node = {"probability": probability, "spread": spread}.get(parameters.overlay)
+        probability, uncertainty = maps_of(shown, newest_segment(shown))
+        node = {"probability": probability, "uncertainty": uncertainty}.get(parameters.overlay)
         show_overlay(node, parameters.overlayOpacity)
 
     # -- actions: sliders, ticks, undo ------------------------------------------------------------

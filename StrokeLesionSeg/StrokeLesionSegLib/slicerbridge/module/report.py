@@ -36,7 +36,7 @@ class Report:
         segment_id: str,
         volume_node: Any,
         probability: ProbabilityMap | None,
-        spread_node: Any | None,
+        uncertainty_node: Any | None,
         folder: Path,
     ) -> None:
         name = volume_node.GetName() or "scan"
@@ -49,7 +49,9 @@ class Report:
         # Copies: the nodes may change or go while the page is made.
         self._voxels = np.array(voxels_from_node(volume_node))
         self._affine = affine_from_node(volume_node)
-        self._spread = None if spread_node is None else np.array(voxels_from_node(spread_node))
+        self._uncertainty = (
+            None if uncertainty_node is None else np.array(voxels_from_node(uncertainty_node))
+        )
         self._name = name
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -110,7 +112,9 @@ class Report:
         content = report_content(
             scan,
             lesion_map,
-            spread=None if self._spread is None else Volume(self._spread, self._affine),
+            uncertainty=None
+            if self._uncertainty is None
+            else Volume(self._uncertainty, self._affine),
             alignment=alignment,
             regions=regions_of(found.lesion_map.mask, self._affine, made.to_mni),
             manifest=manifest,

@@ -58,7 +58,7 @@ def show_legend(node: Any, visible: bool) -> None:
         legend = logic.AddDefaultColorLegendDisplayNode(node)
         if legend is not None:
             kind = node.GetAttribute("StrokeLesionSeg")
-            titles = {"probability": _("Probability"), "spread": _("Uncertainty")}
+            titles = {"probability": _("Probability"), "uncertainty": _("Uncertainty")}
             legend.SetAndObserveColorNodeID(node.GetDisplayNode().GetColorNodeID())
             legend.SetTitleText(titles.get(kind, ""))
             legend.SetLabelFormat("%.2f")

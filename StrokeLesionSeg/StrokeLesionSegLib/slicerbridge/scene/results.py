@@ -21,12 +21,17 @@ from .volumes import (
 )
 
 PROBABILITY_ROLE = "StrokeLesionSeg.probability"
-SPREAD_ROLE = "StrokeLesionSeg.spread"
+UNCERTAINTY_ROLE = "StrokeLesionSeg.uncertainty"
 SEGMENT_NAME = "Stroke lesion"
 
 # (value, red, green, blue): dark red to pale yellow, readable on grey and printed without colour.
 _PROBABILITY_COLORS = ((0.0, 0.15, 0, 0), (0.35, 0.7, 0.1, 0), (0.7, 1, 0.6, 0.1), (1, 1, 1, 0.8))
-_SPREAD_COLORS = ((0.0, 0, 0.1, 0.25), (0.4, 0.1, 0.45, 0.6), (0.75, 0.4, 0.85, 0.7), (1, 1, 1, 1))
+_UNCERTAINTY_COLORS = (
+    (0.0, 0, 0.1, 0.25),
+    (0.4, 0.1, 0.45, 0.6),
+    (0.75, 0.4, 0.85, 0.7),
+    (1, 1, 1, 1),
+)
 
 
 # -- segments -------------------------------------------------------------------------------
@@ -271,9 +276,9 @@ def changed(segment: Any, patch: Patch) -> bool:
 
 
 def add_map(volume: Volume, volume_node: Any, kind: str) -> Any:
-    """Add the probability (``kind`` "probability") or uncertainty ("spread") as a volume node,
-    under the transform and in the study of ``volume_node``, with its colours."""
-    title = {"probability": "lesion probability", "spread": "lesion uncertainty"}[kind]
+    """Add the probability or the uncertainty (``kind`` "probability", "uncertainty") as a volume
+    node, under the transform and in the study of ``volume_node``, with its colours."""
+    title = {"probability": "lesion probability", "uncertainty": "lesion uncertainty"}[kind]
     import slicer
 
     # The display comes first: with one of its own, Slicer does not go through all voxels to
@@ -295,12 +300,12 @@ def add_map(volume: Volume, volume_node: Any, kind: str) -> Any:
 
 
 def color_node(kind: str) -> Any:
-    """Our colour scale for "probability" or "spread"; made once in a scene, and filled again where
-    a scene was saved without it."""
+    """Our colour scale for "probability" or "uncertainty"; made once in a scene, and filled again
+    where a scene was saved without it."""
     import slicer
     import slicer.util
 
-    name = {"probability": "Lesion probability", "spread": "Lesion uncertainty"}[kind]
+    name = {"probability": "Lesion probability", "uncertainty": "Lesion uncertainty"}[kind]
     nodes = slicer.util.getNodesByClass("vtkMRMLProceduralColorNode")
     named = [node for node in nodes if node.GetName() == name]
     for node in named:
@@ -325,7 +330,7 @@ def _fill_colors(node: Any, kind: str) -> None:
 
     transfer = vtk.vtkColorTransferFunction()
     top = 1.0 if kind == "probability" else 0.5
-    for value, *rgb in _PROBABILITY_COLORS if kind == "probability" else _SPREAD_COLORS:
+    for value, *rgb in _PROBABILITY_COLORS if kind == "probability" else _UNCERTAINTY_COLORS:
         transfer.AddRGBPoint(value * top, *rgb)
     node.SetAndObserveColorTransferFunction(transfer)
 
@@ -338,7 +343,7 @@ def show_overlay(node: Any | None, opacity: float = 0.5) -> None:
     import slicer.util
 
     kind = node.GetAttribute("StrokeLesionSeg") if node is not None else None
-    if kind in ("probability", "spread"):
+    if kind in ("probability", "uncertainty"):
         color_node(kind)  # a scene may come without the colours
     for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
         if node is not None:
@@ -376,7 +381,7 @@ def maps_of(segmentation_node: Any, segment_id: str = "") -> tuple[Any | None, A
         return None, None
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id) if segment_id else None
     own = f".{segment_id}" if segment is not None and get_tag(segment, "OwnMaps") else ""
-    roles = (PROBABILITY_ROLE + own, SPREAD_ROLE + own)
+    roles = (PROBABILITY_ROLE + own, UNCERTAINTY_ROLE + own)
     return tuple(  # type: ignore[return-value]
         node_by_id(segmentation_node.GetNodeReferenceID(role)) for role in roles
     )
@@ -385,7 +390,7 @@ def maps_of(segmentation_node: Any, segment_id: str = "") -> tuple[Any | None, A
 def set_maps(segmentation_node: Any, segment_id: str, maps: tuple[Any | None, Any | None]) -> None:
     """Say which probability and uncertainty belong to a segment, in roles of its own: they are
     saved with the scene and follow when it is merged into another."""
-    for role, node in zip((PROBABILITY_ROLE, SPREAD_ROLE), maps, strict=True):
+    for role, node in zip((PROBABILITY_ROLE, UNCERTAINTY_ROLE), maps, strict=True):
         node_id = node.GetID() if node is not None else None
         segmentation_node.SetNodeReferenceID(f"{role}.{segment_id}", node_id)
     segmentation_node.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "OwnMaps", "1")
