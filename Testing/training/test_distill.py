@@ -53,6 +53,22 @@ def scans(tmp_path: Path) -> Path:
     return folder
 
 
+def fits_read_what_the_teacher_said(
+    out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both commands end, and refuse a share that is none."""
+    tiny = {"name": "residual_unet", "in_channels": 1, "filters": [4, 8], "skip": "stem"}
+    flat = ["fit", str(out), str(tmp_path / "flat"), "--network", json.dumps(tiny)]
+    assert main([*flat, "--steps", "2", "--batch", "2", "--soft", "1"]) == 0
+    assert json.loads((tmp_path / "flat" / "run.json").read_text())["taught"] is True
+    whole = ["fit", str(out / "heads"), str(tmp_path / "whole"), "--network", "volumetric"]
+    assert main([*whole, "--steps", "1", "--seed", "1"]) == 0
+    capsys.readouterr()
+    for command in (flat, whole):
+        assert main([*command, "--soft", "2"]) == 2
+        assert "--soft: out of range" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_a_teacher_labels_scans_for_both_networks(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -82,9 +98,12 @@ def test_a_teacher_labels_scans_for_both_networks(
     assert head.lesions is not None
     assert head.lesions.sum() == pytest.approx(ball, rel=0.02)
     assert not (head.lesions & head.ventricles).any()
+    assert head.said is not None
+    assert set(np.unique(head.said)) == {0, 102, 250}
     image, lesions, _ = next(iter(SimulatedScans(folder, 0)))
     assert image.shape == lesions.shape == head.lesions.shape
     assert lesions.any()
+    fits_read_what_the_teacher_said(out, tmp_path, capsys)
 
     # Another threshold, and nobody is asked again.
     first = cache.fingerprint

@@ -1,6 +1,7 @@
 """Heads on disk as the simulator takes them, masks that lend their shapes, and the template.
 
-A head is ``NAME.npz`` (image, ventricles, coarse, lesions where it has some); nothing is pickled.
+A head is ``NAME.npz`` (image, ventricles, coarse, lesions where it has some, said where a teacher
+marked them); nothing is pickled.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ def save_head(path: Path, head: Head) -> None:
     arrays: dict[str, Any] = {"image": head.image, "ventricles": np.packbits(head.ventricles)}
     if head.lesions is not None:
         arrays["lesions"] = np.packbits(head.lesions)
+    if head.said is not None:
+        arrays["said"] = head.said
     with atomic_file(path) as part:
         np.savez(part, coarse=np.array(head.coarse), **arrays)
 
@@ -39,8 +42,9 @@ def load_head(path: Path) -> Head:
     try:
         with np.load(path, allow_pickle=False) as z:
             lesions = _unpacked(z["lesions"]) if "lesions" in z.files else None
+            said = z["said"] if "said" in z.files else None
             return Head(
-                z["image"], _unpacked(z["ventricles"]), bool(z["coarse"]), path.stem, lesions
+                z["image"], _unpacked(z["ventricles"]), bool(z["coarse"]), path.stem, lesions, said
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(path, f"the head cannot be read ({error})", "prepare it again") from error

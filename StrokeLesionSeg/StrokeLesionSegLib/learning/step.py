@@ -52,7 +52,8 @@ class StepOptions:
 @dataclass(frozen=True, eq=False)
 class Batch:
     """One head, ready for the network, at 2 mm. ``scan``: (1, 17, K, J, I): scan, mirrored scan,
-    template. ``lesions``, ``ventricles``: (1, 8, K, J, I) float. ``weight``: (1, 8, K, J, I)."""
+    template. ``lesions``, ``ventricles``: (1, 8, K, J, I) float, in [0, 1] between where a teacher
+    is not sure. ``weight``: (1, 8, K, J, I)."""
 
     scan: Tensor
     lesions: Tensor
@@ -118,7 +119,7 @@ def make_step(
     network whose answer to the same input, clicks included, counts where it is right.
     """
     extra = torch.zeros(1, 10, *INNER_SHAPE, device=batch.scan.device)
-    there = bool(batch.lesions.sum() > 0)
+    there = bool((batch.lesions > 0.5).any())
     guided = rng.random() < options.guided and (there or rng.random() < 0.3)
     if guided:
         batch, extra = _with_clicks(mean, batch, extra, options, rng, autocast)
@@ -215,7 +216,7 @@ def _loss(z: Tensor, v: Tensor, batch: Batch, options: StepOptions) -> Tensor:
     entropy = (each * (1 + (options.positive - 1) * truth) * weight).mean()
     some = torch.randint(each.numel(), (min(300_000, each.numel()),), device=each.device)
     hard = each.flatten()[some].topk(len(some) // 50).values.mean()
-    if truth.sum() > 0:
+    if (truth > 0.5).any():
         hit, wrong, missed = (p * truth).sum(), (p * (1 - truth)).sum(), ((1 - p) * truth).sum()
         charge = (1 - options.false_negative) * wrong + options.false_negative * missed
         overlap = 1 - (hit + 20) / (hit + charge + 20)

@@ -135,7 +135,7 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
     from ..volumetric.pack import unpack
     from ..volumetric.trainer import TrainOptions, train
 
-    taken = {"minutes", "steps", "lr", "guided", "workers", "seed", "start"}
+    taken = {"minutes", "steps", "lr", "guided", "workers", "seed", "start", "soft"}
     others = [n for n in FitOptions.arguments() if n not in taken]
     _refuse(
         a, [*others, *_SIMULATION, "precision"], "the volumetric network does not take it",
@@ -161,6 +161,7 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
         threads=a.threads or usual.threads,
         workers=given("workers", usual.workers),
         seed=given("seed", None),
+        soft=a.soft,
         device=_device(a.accelerator),
         save_minutes=given("save_seconds", 60 * usual.save_minutes) / 60,
         step=replace(usual.step, guided=given("guided", usual.step.guided)),

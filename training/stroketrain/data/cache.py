@@ -34,6 +34,7 @@ class Cache:
     layout: of the tree it was prepared from, "r2.0" and so on; empty where that is not known.
     unlabelled: how many scans without a mask the tree held beside these.
     shrink: whole factor by which the slices were averaged down (``shrunk``); 1 as prepared.
+    probabilities: a teacher's, same shape, uint8 0 to 255; None where people drew the masks.
     """
 
     images: np.ndarray
@@ -43,6 +44,7 @@ class Cache:
     shrink: int = 1
     layout: str = ""
     unlabelled: int = 0
+    probabilities: np.ndarray | None = None
 
     __repr__ = brief_repr
 
@@ -55,6 +57,7 @@ class Cache:
         meta = json.loads(index.read_text(encoding="utf-8"))
         images = np.load(folder / "images.npy", mmap_mode="r")
         masks = np.load(folder / "masks.npy", mmap_mode="r")
+        said = folder / "probabilities.npy"
         n = len(meta["scans"])  # scans that were left out have left empty room at the end
         return Cache(
             images[:n],
@@ -63,6 +66,7 @@ class Cache:
             meta["fingerprint"],
             layout=meta.get("layout", ""),
             unlabelled=_unlabelled(folder),
+            probabilities=np.load(said, mmap_mode="r")[:n] if said.is_file() else None,
         )
 
     def __len__(self) -> int:
@@ -96,11 +100,13 @@ class Cache:
             self.shrink,
             self.layout,
             self.unlabelled,
+            None if self.probabilities is None else _Chosen(self.probabilities, chosen),  # type: ignore[arg-type]
         )
 
     def shrunk(self, factor: int) -> Cache:
         """Slices averaged down by ``factor`` in plane, in memory; a mask keeps every voxel that
-        holds any lesion. Heights and widths are divided and rounded down, slices are all kept."""
+        holds any lesion, and probabilities are left out. Heights and widths are divided and
+        rounded down, slices are all kept."""
         if factor == 1:
             return self
         n, k, height, width = self.images.shape
@@ -114,7 +120,9 @@ class Cache:
             ]
             small[0][number] = np.round(blocks[0].mean(axis=(2, 4), dtype=np.float32))
             small[1][number] = blocks[1].max(axis=(2, 4))
-        return replace(self, images=small[0], masks=small[1], shrink=self.shrink * factor)
+        return replace(
+            self, images=small[0], masks=small[1], shrink=self.shrink * factor, probabilities=None
+        )
 
 
 def _unlabelled(folder: Path) -> int:
@@ -137,6 +145,19 @@ class _Chosen:
     def __getitem__(self, index: Any) -> np.ndarray:
         n, *rest = index if isinstance(index, tuple) else (index,)
         return self.array[(self.chosen[n], *rest)]
+
+
+class _Certain:
+    """Masks as probabilities: 0 and 255, made where they are read."""
+
+    def __init__(self, masks: np.ndarray) -> None:
+        self.masks, self.shape = masks, masks.shape
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return np.asarray(self.masks[index]) * np.uint8(255)
 
 
 class _Joined:
@@ -163,12 +184,17 @@ def join_caches(caches: Sequence[Cache]) -> Cache:
     if len(caches) == 1:
         return caches[0]
     prints = " ".join(c.fingerprint for c in caches)
+    said: list[Any] = [
+        _Certain(c.masks) if c.probabilities is None else c.probabilities for c in caches
+    ]
+    taught = any(c.probabilities is not None for c in caches)
     return Cache(
         _Joined([c.images for c in caches]),  # type: ignore[arg-type]
         _Joined([c.masks for c in caches]),  # type: ignore[arg-type]
         [scan for c in caches for scan in c.scans],
         hashlib.sha256(prints.encode()).hexdigest(),
         layout=" + ".join(sorted({c.layout for c in caches if c.layout})),
+        probabilities=_Joined(said) if taught else None,  # type: ignore[arg-type]
     )
 
 

@@ -33,7 +33,8 @@ def free_memory(device: torch.device) -> int:
 class ResidentCache:
     """Images and masks (N, K, J, I) uint8 on ``device``, and the cuts that training makes.
 
-    ``room`` is left empty behind the cache's scans, for others to be ``put`` there.
+    ``probabilities``: a teacher's, 0 to 255, where the cache has some, else None. ``room`` is left
+    empty behind the cache's scans, for others to be ``put`` there.
     """
 
     def __init__(self, cache: Cache, device: torch.device | str, room: int = 0) -> None:
@@ -41,20 +42,32 @@ class ResidentCache:
         self.shape = (len(cache) + room, *(int(n) for n in cache.images.shape[1:]))
         self.images = torch.zeros(self.shape, dtype=torch.uint8, device=self.device)
         self.masks = torch.zeros_like(self.images)
+        said = cache.probabilities
+        self.probabilities = None if said is None else torch.zeros_like(self.images)
         for n in range(len(cache)):
-            self.put(n, cache.images[n], cache.masks[n])
+            self.put(n, cache.images[n], cache.masks[n], None if said is None else said[n])
 
-    def put(self, n: int, image: np.ndarray | Tensor, mask: np.ndarray | Tensor) -> None:
-        """Place a volume (K, J, I) uint8 and its mask at number ``n``."""
-        for target, array in ((self.images, image), (self.masks, mask)):
-            source = array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
-            target[n].copy_(source)
+    def put(
+        self,
+        n: int,
+        image: np.ndarray | Tensor,
+        mask: np.ndarray | Tensor,
+        probability: np.ndarray | Tensor | None = None,
+    ) -> None:
+        """Place a volume (K, J, I) uint8 and its mask at number ``n``; without ``probability`` its
+        mask is certain."""
+        self.images[n].copy_(_tensor(image))
+        self.masks[n].copy_(_tensor(mask))
+        if self.probabilities is not None:
+            said = _tensor(mask) * 255 if probability is None else _tensor(probability)
+            self.probabilities[n].copy_(said)
 
     @staticmethod
     def fits(cache: Cache, device: torch.device | str, room: int = 0) -> bool:
-        """Whether images and masks take at most 60 % of what is free on ``device``."""
+        """Whether images, masks and probabilities take at most 60 % of what is free on
+        ``device``."""
         scan = int(np.prod(cache.images.shape[1:], dtype=np.int64))
-        wanted = 2 * scan * (len(cache) + room)
+        wanted = (2 + (cache.probabilities is not None)) * scan * (len(cache) + room)
         return wanted <= _SHARE_OF_MEMORY * free_memory(torch.device(device))
 
     def slices(self, units: Tensor, neighbours: int = 1) -> tuple[Tensor, Tensor]:
@@ -86,6 +99,16 @@ class ResidentCache:
         ]
         masks = [cut_patches(self.masks, axis, where, size, n) for n in (0, *planes.offsets)]
         return torch.cat(images, dim=1), torch.cat(masks, dim=1)
+
+    def soft_patches(self, axis: int, places: Tensor, size: tuple[int, int]) -> Tensor | None:
+        """The teacher's probabilities of the same slices, (B, 1, *size) uint8, or None."""
+        if self.probabilities is None:
+            return None
+        return cut_patches(self.probabilities, axis, places.to(self.device), size)
+
+
+def _tensor(array: np.ndarray | Tensor) -> Tensor:
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
 
 
 def cut_patches(

@@ -205,6 +205,7 @@ def _write_heads(out: Path, entries: Sequence[dict[str, Any]], cache: Cache, see
     )
     from StrokeLesionSegLib.learning.strokes.shapes import MaskBank
 
+    assert cache.probabilities is not None
     folder = out / "heads"
     (folder / "heads").mkdir(parents=True, exist_ok=True)
     anatomy = Anatomy.of_template()
@@ -214,7 +215,8 @@ def _write_heads(out: Path, entries: Sequence[dict[str, Any]], cache: Cache, see
     for n, (entry, picture) in enumerate(zip(entries, pictures, strict=True)):
         mask = np.ascontiguousarray(cache.masks[n][HEAD_BOX]) > 0
         ventricles = find_ventricles(picture, anatomy, frequency) & ~mask
-        head = Head(picture, ventricles, False, entry["name"], mask)
+        said = np.ascontiguousarray(cache.probabilities[n][HEAD_BOX])
+        head = Head(picture, ventricles, False, entry["name"], mask, said)
         save_head(folder / "heads" / f"{entry['name']}.npz", head)
         lesions.append(mask)
     subjects = sorted({entry["subject"] for entry in entries})

@@ -119,6 +119,7 @@ def fit(cache: Path | None, out: Path, options: FitOptions, runtime: Runtime | N
         ema=options.ema,
         compiled=options.compile,
         channels=options.channels,
+        soft=options.soft,
     )
     if options.start is not None:
         module.start_from(options.start)
@@ -168,6 +169,7 @@ def fit(cache: Path | None, out: Path, options: FitOptions, runtime: Runtime | N
         "seconds": round(time.time() - started),
         "data": {"fingerprint": data.fingerprint, "scans": len(data)},
         "simulated_scans": sum("simulation" in scan for scan in data.scans),
+        "taught": data.probabilities is not None,
     }
     (out / "run.json").write_text(json.dumps(record, indent=2), encoding="utf-8")
     return weights

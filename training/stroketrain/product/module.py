@@ -88,6 +88,8 @@ class LesionModule(L.LightningModule):
         by itself (TopK loss); 0 for none. Most pixels are easy, and a false spot in a healthy slice
         would vanish in the mean.
     paint: share of the slices into which a lesion of random look is painted (``data.paint``).
+    soft: weight of a teacher's probability in the target, where the cache has one; the rest is its
+        mask. A painted lesion is certain.
     compiled: run the training passes through ``torch.compile`` (needs a C++ compiler on a CPU);
         the first batch of each view then takes about a minute.
     ema: decay of the exponential moving average of the weights, which is what is kept.
@@ -110,6 +112,7 @@ class LesionModule(L.LightningModule):
         compiled: bool = False,
         channels: Sequence[str] | None = None,
         mirror_missing: float = 0.15,
+        soft: float = 0.5,
     ) -> None:
         super().__init__()
         # The scans on the training device; batches are then places in them.
@@ -165,16 +168,15 @@ class LesionModule(L.LightningModule):
             raise refusal
         self.average.module.load_state_dict(self.network.state_dict())
 
-    def _cut(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, bool]:
-        """The uint8 planes of a batch, which may hold their places alone, and whether they may be
-        mirrored."""
-        mirror = bool(batch["mirror"])
+    def _cut(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The uint8 planes of a batch, which may hold their places alone, and what a teacher says
+        of the slice."""
         if self.resident is None:
-            return batch["image"], batch["mask"], mirror
+            return batch["image"], batch["mask"], batch.get("soft")
         axis = int(batch["axis"])
         size = PATCH[VIEWS[axis]]
         image, mask = self.resident.patches(axis, batch["places"], size, self.planes)
-        return image, mask, mirror
+        return image, mask, self.resident.soft_patches(axis, batch["places"], size)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, index: int) -> Any:
         # The two numbers of a batch decide about it on the host; a GPU would be waited for.
@@ -211,10 +213,12 @@ class LesionModule(L.LightningModule):
         return torch.sigmoid(_levels(self.network(x))[0].float())
 
     def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
-        """Augmented image planes (B, P, H, W) in [0, 1], the slice itself first, and its mask
-        (B, 1, H, W) of 0 and 1, float, on the device."""
-        image, mask, mirror = self._cut(batch)
+        """Augmented image planes (B, P, H, W) in [0, 1], the slice itself first, and its target
+        (B, 1, H, W) on the device: 0 and 1, in between where a teacher was not sure."""
+        image, mask, soft = self._cut(batch)
+        mirror = bool(batch["mirror"])
         image, mask = image.float() / 255.0, mask.float()
+        drawn = mask[:, :1]
         axis, places = int(batch["axis"]), batch["places"]
         offsets, near = self.planes.offsets, 1 + len(self.planes.offsets)
         share = float(self.hparams["paint"])
@@ -223,6 +227,9 @@ class LesionModule(L.LightningModule):
             painted, mask = paint_lesions(g, image[:, :near], mask, brain, share, offsets)
             image = torch.cat([painted, image[:, near:]], dim=1)
         mask = mask[:, :1]  # those of the neighbours were for painting
+        if soft is not None:
+            said = torch.lerp(drawn, soft.float() / 255.0, float(self.hparams["soft"]))
+            mask = torch.where(mask > drawn, mask, said)
         if not self.planes.mirror:
             return augment(g, image, mask, mirror=mirror)
         other = painted_mirror(image[:, :1], image[:, near:], axis, places, MNI_GRID.shape[2])

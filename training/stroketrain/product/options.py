@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from StrokeLesionSegLib.errors import InputError
+
 NETWORK = {
     "name": "residual_unet",
     "in_channels": 4,
@@ -70,9 +72,14 @@ class FitOptions:
     hard_share: float = _option(0.0, "worst pixels counted again (TopK)")
     paint: float = _option(0.0, "share of slices that get a lesion of random look painted")
     compile: bool = _option(False, "torch.compile; needs a C++ compiler")
+    soft: float = _option(0.5, "weight of a teacher's probability against its mask (distill)")
     lesion_share: float = _option(0.65, "share of slices drawn with lesion")
     ema: float = _option(0.995, "decay of the averaged weights")
     simulate: Simulate | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.soft <= 1:
+            raise InputError("--soft", "out of range", "a share from 0 to 1")
 
     @classmethod
     def arguments(cls) -> tuple[str, ...]:

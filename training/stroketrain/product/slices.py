@@ -51,7 +51,8 @@ class SliceStream(IterableDataset[dict[str, Tensor]]):
     then what ``planes`` adds; ``places`` (B, 4) int64
     (scan, slice, first row, first column), ``axis`` that the view steps through, and ``mirror`` 1
     if the last axis is left-right (axial, coronal), else 0. With ``numbers_only`` it goes without
-    the pixels: for a ``ResidentCache``, which cuts them out itself.
+    the pixels: for a ``ResidentCache``, which cuts them out itself. From a cache that a teacher has
+    labelled, its probabilities come as ``soft`` (B, 1, H, W) uint8.
 
     ``skip`` steps at its start are left out: those that a killed run has done. Of ``world``
     processes that share a run, each draws its own batches, by its ``rank``.
@@ -97,8 +98,8 @@ class SliceStream(IterableDataset[dict[str, Tensor]]):
         scans = self.scans(step)
         return axis, [self._place(rng, axis, scans) for _ in range(self.sampling.batch)]
 
-    def _read(self, axis: int, place: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Image planes (P, H, W) and mask planes (M, H, W) of a place."""
+    def _read(self, axis: int, place: tuple[int, int, int, int]) -> dict[str, np.ndarray]:
+        """Image planes (P, H, W), mask planes (M, H, W) and the teacher's, if any, of a place."""
         n, at, *corner = place
         rest = [a for a in range(3) if a != axis]
 
@@ -117,7 +118,10 @@ class SliceStream(IterableDataset[dict[str, Tensor]]):
 
         images = [cut(self.cache.images, *one) for one in self.planes.of_image()]
         masks = [cut(self.cache.masks, offset) for offset in (0, *self.planes.offsets)]
-        return np.stack(images), np.stack(masks)
+        read = {"image": np.stack(images), "mask": np.stack(masks)}
+        if self.cache.probabilities is not None:
+            read["soft"] = cut(self.cache.probabilities, 0)[None]
+        return read
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """Batch number ``step``, whatever was drawn before it."""
@@ -129,12 +133,9 @@ class SliceStream(IterableDataset[dict[str, Tensor]]):
         }
         if self.numbers_only:
             return where
-        pairs = [self._read(axis, place) for place in places]
-        return {
-            "image": torch.from_numpy(np.stack([p[0] for p in pairs])),
-            "mask": torch.from_numpy(np.stack([p[1] for p in pairs])),
-            **where,
-        }
+        read = [self._read(axis, place) for place in places]
+        pixels = {key: torch.from_numpy(np.stack([one[key] for one in read])) for key in read[0]}
+        return {**pixels, **where}
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         info = torch.utils.data.get_worker_info()

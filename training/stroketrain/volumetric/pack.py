@@ -30,12 +30,17 @@ _START = "start.safetensors"
 def write_pack(heads: HeadFolder, weights: Path, out: Path) -> int:
     """Pack the part "train" of ``heads`` and ``weights``, a run's folder or a safetensors file.
 
-    Returns the size in bytes. Raises ``InputError`` for weights that cannot be read.
+    Returns the size in bytes. Raises ``InputError`` for weights that cannot be read, and for heads
+    with strokes of their own, which the pack has no room for.
     """
     names = heads.names("train")
     with atomic_output(out) as scratch, zipfile.ZipFile(scratch, "w", zipfile.ZIP_LZMA) as pack:
         for name in names:
             head = heads.head(name)
+            if head.lesions is not None:
+                raise InputError(
+                    heads.path, f"{name} has strokes, which a pack cannot hold", "carry the folder"
+                )
             small = _halved(head.image)
             pack.writestr(f"heads/{name}.npy", _bytes_of(small))
             fluid = _halved(head.ventricles.astype(np.uint8) * 255) > _LEVELS // 2

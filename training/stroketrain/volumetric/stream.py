@@ -24,12 +24,19 @@ _APART = 6
 
 
 class SimulatedScans(IterableDataset):
-    """Endless simulated scans of the part "train"; ``seed`` and worker fix them."""
+    """Endless simulated scans of the part "train"; ``seed`` and worker fix them.
+
+    ``soft``: weight of a teacher's probability against its mask, in heads that one has labelled.
+    """
 
     def __init__(
-        self, folder: HeadFolder, seed: int, often: StrokeFrequencies | None = None
+        self,
+        folder: HeadFolder,
+        seed: int,
+        often: StrokeFrequencies | None = None,
+        soft: float = 0.5,
     ) -> None:
-        self.folder, self.seed, self.often = folder, seed, often
+        self.folder, self.seed, self.often, self.soft = folder, seed, often, soft
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
         torch.set_num_threads(1)
@@ -47,19 +54,27 @@ class SimulatedScans(IterableDataset):
                 waiting += [(0, drawn)] * 1
                 waiting += [(1, drawn)] * (_SCANS_EACH - 1)
             n = int(torch.randint(len(waiting), (), generator=g))
-            yield pack(scan_of(g, waiting.pop(n)[1], anatomy))  # type: ignore[arg-type]
+            yield pack(scan_of(g, waiting.pop(n)[1], anatomy), self.soft)  # type: ignore[arg-type]
 
 
-def pack(sample: Sample) -> tuple[torch.Tensor, ...]:
-    """Image in float16, lesions and ventricles in bool: a third of the memory between processes."""
-    return sample.image.half(), sample.lesions, sample.ventricles
+def pack(sample: Sample, soft: float) -> tuple[torch.Tensor, ...]:
+    """Image and uncertain lesions in float16, the rest in bool: less memory between processes."""
+    lesions = sample.lesions
+    if sample.soft is not None and soft > 0:
+        lesions = torch.lerp(lesions.float(), sample.soft, soft).half()
+    return sample.image.half(), lesions, sample.ventricles
 
 
-def scans(folder: HeadFolder, workers: int, seed: int | None = None) -> Iterator:
-    """Scans from ``workers`` processes, each a few ahead; without a seed others each time."""
+def scans(
+    folder: HeadFolder, workers: int, seed: int | None = None, soft: float = 0.5
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Scans from ``workers`` processes, each a few ahead; without a seed others each time.
+
+    Each is image (float16), lesions (bool, or float16 where a teacher was not sure) and ventricles.
+    """
     seed = time.time_ns() % 2**31 if seed is None else seed
     loader = DataLoader(
-        SimulatedScans(folder, seed),
+        SimulatedScans(folder, seed, soft=soft),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=6 if workers else None,

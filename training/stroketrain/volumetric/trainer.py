@@ -23,11 +23,18 @@ from .stream import scans
 
 @dataclass(frozen=True)
 class TrainOptions(LoopOptions):
-    """How to train: see ``LoopOptions``. ``threads``: torch's. ``workers``: simulators."""
+    """How to train: see ``LoopOptions``. ``threads``: torch's. ``workers``: simulators. ``soft``:
+    weight of a teacher's probability against its mask, where one has labelled the heads."""
 
     threads: int = 2
     workers: int = 1
     seed: int | None = None
+    soft: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.soft <= 1:
+            raise InputError("--soft", "out of range", "a share from 0 to 1")
 
 
 def train(
@@ -50,7 +57,9 @@ def train(
     rng = np.random.default_rng(time.time_ns() % 2**31 if options.seed is None else options.seed)
 
     def samples(first: int) -> Iterator[Sample]:
-        for image, lesions, ventricles in scans(folder, options.workers, options.seed):
+        for image, lesions, ventricles in scans(
+            folder, options.workers, options.seed, options.soft
+        ):
             yield Sample(image, lesions, ventricles)
 
     def tell(progress: TrainingProgress, share: float) -> None:

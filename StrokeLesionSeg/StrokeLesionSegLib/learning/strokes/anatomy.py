@@ -99,7 +99,8 @@ class Head:
 
     ``image``: (160, 192, 160) uint8, the windowed T1 times 255. ``ventricles``: bool.
     ``coarse``: True if the scan was of 2 mm, and may be sharpened. ``name``: of its file.
-    ``lesions``: bool, the strokes that it has; None for a head without.
+    ``lesions``: bool, the strokes that it has; None for a head without. ``said``: uint8 0 to 255,
+    the probability of a teacher who marked them; None where a person did.
     """
 
     image: NDArray[np.uint8]
@@ -107,6 +108,7 @@ class Head:
     coarse: bool
     name: str = ""
     lesions: NDArray[np.bool_] | None = None
+    said: NDArray[np.uint8] | None = None
 
     __repr__ = brief_repr
 

@@ -39,6 +39,7 @@ class SimulatedHead:
     ``image``: (160, 192, 160) float32 in about [0, 1]. ``lesions``, ``ventricles``: bool, apart
     from each other. ``kinds``: the look of each lesion drawn, with its volume in mL. ``mimics``:
     names. ``coarse``: of ``Head``. ``own``: bool, which of the lesions the head had before.
+    ``soft``: float32, ``lesions`` with a teacher's probability in their place, or None.
     """
 
     image: Tensor
@@ -48,6 +49,7 @@ class SimulatedHead:
     kinds: tuple[tuple[str, float], ...] = ()
     mimics: tuple[str, ...] = ()
     own: Tensor | None = None
+    soft: Tensor | None = None
 
     __repr__ = brief_repr
 
@@ -71,8 +73,9 @@ class StrokeFrequencies:
 class Sample:
     """What the network is shown: one scan.
 
-    ``image``: (160, 192, 160) float32. ``lesions``, ``ventricles``: bool. ``own``: of
-    ``SimulatedHead``. ``taught``: whether a teacher has a say.
+    ``image``: (160, 192, 160) float32. ``lesions``: bool, or float in [0, 1] where it is not sure
+    what is lesion. ``ventricles``: bool. ``own``, ``soft``: of ``SimulatedHead``. ``taught``:
+    whether a teacher has a say.
     """
 
     image: Tensor
@@ -81,6 +84,7 @@ class Sample:
     kinds: tuple[tuple[str, float], ...] = field(default=())
     own: Tensor | None = None
     taught: bool = False
+    soft: Tensor | None = None
 
     __repr__ = brief_repr
 
@@ -102,6 +106,7 @@ def simulate_head(
     levels = Levels.of(image, ventricles, anatomy)
     shapes = _plan(g, anatomy, bank, often) if chance(g, often.lesion) else []
     own = None if head.lesions is None else torch.from_numpy(head.lesions)
+    said = None if head.said is None else torch.from_numpy(head.said).float() / 255
     if own is not None:
         near = dilate(own.float(), _APART) > 0
         shapes = [s for s in shapes if not (near[s[0].box] & (s[0].soft > 0.5)).any()]
@@ -122,9 +127,11 @@ def simulate_head(
     if chance(g, 0.6):
         to.misalign(g, 5.0, 0.06, 4.0)
     if not to.nothing:
-        image, *moved = to.carry(image, ventricles, *(() if own is None else (own,)))
-        ventricles = moved[0] > 0.5
-        own = None if own is None else moved[1] > 0.5
+        more = [t for t in (own, said) if t is not None]
+        image, moved, *rest = to.carry(image, ventricles, *more)
+        ventricles = moved > 0.5
+        own = None if own is None else rest.pop(0) > 0.5
+        said = None if said is None else rest.pop(0)
     else:
         ventricles = ventricles.clone()
     before = None if own is None else image.clone()
@@ -161,7 +168,13 @@ def simulate_head(
         ventricles &= ~own
         truth |= own
     truth &= ~ventricles
-    return SimulatedHead(image, truth, ventricles, head.coarse, tuple(drawn), tuple(mimics), own)
+    soft = None
+    if said is not None:
+        new = truth if own is None else truth & ~own
+        soft = torch.maximum(said * ~ventricles, new.float())
+    return SimulatedHead(
+        image, truth, ventricles, head.coarse, tuple(drawn), tuple(mimics), own, soft
+    )
 
 
 def scan_of(g: Generator, head: SimulatedHead, anatomy: Anatomy, scanner: bool = True) -> Sample:
@@ -170,13 +183,17 @@ def scan_of(g: Generator, head: SimulatedHead, anatomy: Anatomy, scanner: bool =
     ``scanner``: False leaves it the look of the scanner that it came from.
     """
     image = scanned(g, head.image, anatomy, head.coarse) if scanner else head.image
-    masks = [head.lesions, head.ventricles, *(() if head.own is None else (head.own,))]
     flip = chance(g, 0.5)
     shift = [choose(g, 9) - 4 for _ in range(2)]
-    image, lesions, ventricles, *own = (
-        torch.roll(mirrored(t) if flip else t, shift, (0, 1)) for t in (image, *masks)
-    )
-    return Sample(image, lesions, ventricles, head.kinds, own[0] if own else None)
+
+    def placed(t: Tensor) -> Tensor:
+        return torch.roll(mirrored(t) if flip else t, shift, (0, 1))
+
+    return Sample(
+        placed(image), placed(head.lesions), placed(head.ventricles), head.kinds,
+        None if head.own is None else placed(head.own),
+        soft=None if head.soft is None else placed(head.soft),
+    )  # fmt: skip
 
 
 def _plan(
