@@ -59,7 +59,7 @@ def test_r2_indi_tree(tmp_path: Path) -> None:
         "sub-r010s002": "no lesion mask beside it, kept for prediction only",
         "sub-r001s009": "a mask without its T1",
     }
-    assert "4 scans of 3 subjects from 3 sites, 2 with lesion masks" in survey.lines()[0]
+    assert "4 scans of 3 subjects from 3 sites, 2 with masks" in survey.lines()[0]
     assert len(survey.lines()) == 3
 
 

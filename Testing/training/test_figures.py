@@ -82,3 +82,27 @@ def test_figures_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert cli.main(["figures", "bars", "A9", *where]) == 2
     assert cli.main(["figures", "curves", str(tmp_path / "none"), "--out", out]) == 2
     assert "not run at budget smoke" in capsys.readouterr().err
+
+
+def test_curves_of_a_fit_without_a_preset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    log = run / "log" / "version_0"
+    log.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    out = str(tmp_path / "out")
+    assert cli.main(["figures", "curves", str(run), "--out", out]) == 2
+    assert "has logged no step" in capsys.readouterr().err
+    rows = [f"0,{20 * n},{0.03 * n},{1 - 0.03 * n}" for n in range(1, 30)]
+    head = "epoch,step,train/batch_dice,train/loss"
+    (log / "metrics.csv").write_text("\n".join([head, *rows]))
+    assert cli.main(["figures", "curves", str(run), "--out", out]) == 0
+    check(tmp_path / "out", "curves")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "result.json").write_text("{}")
+    assert cli.main(["figures", "curves", str(run), str(tmp_path / "other"), "--out", out]) == 2
+    assert "another kind" in capsys.readouterr().err
+    (run / "broken.json").write_text("{")
+    assert cli.main(["figures", "curves", str(run / "broken.json"), "--out", out]) == 2
+    assert "is not JSON" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from StrokeLesionSegLib import __version__
 from StrokeLesionSegLib.errors import InputError
 
 from .commands import (
@@ -25,6 +26,8 @@ from .commands import (
     tune,
 )
 
+# Longer ones, a network's spec, stand in training/README.md.
+_LONG_DEFAULT = 40
 # In the order of the help text.
 COMMANDS = (
     simulate, prepare, distill, split, heads, pack, fit, release, experiments, figures, bench,
@@ -36,10 +39,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stroketrain", description="Train StrokeLesionSeg models, step by step."
     )
+    parser.add_argument("--version", action="version", version=f"stroketrain {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add_parser(commands)
+    _show_defaults(parser)
     return parser
+
+
+def _show_defaults(parser: argparse.ArgumentParser) -> None:
+    """Let the help of every command say what its options are when they are not given."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for one in action.choices.values():
+                _show_defaults(one)
+            continue
+        default = action.default
+        told = "default" in (action.help or "")
+        if action.nargs == 0 or default in (None, argparse.SUPPRESS) or default == () or told:
+            continue
+        if isinstance(default, str) and len(default) > _LONG_DEFAULT:
+            continue
+        action.help = " ".join(filter(None, [action.help, "(default: %(default)s)"]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -66,7 +66,7 @@ def run(a: argparse.Namespace) -> None:
         from ..papers.run import MANIFESTS
 
         if a.figure == "curves":
-            paths = of_runs.curves(of_runs.read_runs(a.runs), a.out)
+            paths = of_runs.draw_curves(a.runs, a.out)
         elif a.figure == "panel" and a.row:
             paths = of_runs.panel_of_row(
                 Cache.open(a.cache), a.row, a.runs[0], a.manifests or MANIFESTS, a.budget, a.out,

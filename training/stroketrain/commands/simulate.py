@@ -38,6 +38,7 @@ def run(a: argparse.Namespace) -> None:
     if a.page:
         _page(a)
         return
+    from ..data.atlas import counted
     from ..simulate.tree import TreeOptions, simulate_tree
 
     if a.data is not None and not (a.data / "t1").is_dir():
@@ -55,7 +56,7 @@ def run(a: argparse.Namespace) -> None:
     )
     records = simulate_tree(a.out, a.scans, options)
     sick = sum(1 for r in records if r["volume_ml"] > 0)
-    print(f"{len(records)} simulated scans in {a.out}, {sick} with lesions")
+    print(f"{counted(len(records), 'simulated scan')} in {a.out}, {sick} with lesions")
 
 
 def _page(a: argparse.Namespace) -> None:

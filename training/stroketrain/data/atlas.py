@@ -98,11 +98,17 @@ class Survey:
         subjects = len({s.subject for s in self.scans})
         several = sum(len(s.masks) > 1 for s in self.scans)
         return [
-            f"ATLAS {self.layout}: {len(self.scans)} scans of {subjects} subjects from {sites} "
-            f"sites, {len(self.labelled)} with lesion masks ({several} with several masks, which "
-            f"are united), {len(self.unlabelled)} without (for prediction only)",
+            f"ATLAS {self.layout}: {counted(len(self.scans), 'scan')} of "
+            f"{counted(subjects, 'subject')} from {counted(sites, 'site')}, {len(self.labelled)} "
+            f"with masks ({several} with several masks, which are united), "
+            f"{len(self.unlabelled)} without (for prediction only)",
             *(f"skipped {path}: {reason}" for path, reason in self.skipped),
         ]
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 scan``, ``2 scans``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _files(root: Path) -> Iterable[Path]:

@@ -15,7 +15,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
 from StrokeLesionSegLib.outputs import atomic_file
 
-from .atlas import find_scans
+from .atlas import counted, find_scans
 from .metadata import attach_metadata
 from .reading import WINDOW, WINDOW_LOW_OF, read_labelled
 
@@ -289,5 +289,10 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     }
     with atomic_file(out / "index.json") as temporary:
         temporary.write_text(json.dumps(meta, indent=0), encoding="utf-8")
-    say(f"{len(entries)} of {len(scans)} scans in {out}, fingerprint {digest.hexdigest()[:12]}")
+    # A scan of somebody without a stroke has a mask, too: an empty one.
+    sick = sum(entry["volume_ml"] > 0 for entry in entries)
+    say(
+        f"{len(entries)} of {counted(len(scans), 'scan')} in {out}, {sick} with lesions, "
+        f"{len(entries) - sick} with an empty mask, fingerprint {digest.hexdigest()[:12]}"
+    )
     return Cache.open(out)

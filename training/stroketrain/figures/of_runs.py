@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,67 @@ def read_runs(folders: list[Path]) -> list[tuple[str, dict[str, Any]]]:
         path = folder / "result.json" if folder.is_dir() else folder
         if not path.is_file():
             raise InputError(folder, "no finished run", "give a run's folder or its manifest")
-        runs.append((folder.stem, json.loads(path.read_text(encoding="utf-8"))))
+        try:
+            run = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(path, "is not JSON", "give a run's folder or its manifest") from error
+        runs.append((folder.stem, run))
     return runs
+
+
+def draw_curves(folders: list[Path], out: Path) -> list[Path]:
+    """The training curves of runs of the papers, by epoch, or of others, by step.
+
+    Raises ``InputError`` for runs that are not finished, and for runs of both kinds at once.
+    """
+    logs = {folder: _log_of(folder) for folder in folders}
+    by_step = {folder: path for folder, path in logs.items() if path is not None}
+    if not by_step:
+        return curves(read_runs(folders), out)
+    if others := [folder for folder in folders if folder not in by_step]:
+        raise InputError(
+            others[0],
+            "is a run of another kind than the others, or none",
+            "draw runs of the papers and runs without a preset each by themselves",
+        )
+    return step_curves([(folder.name, path) for folder, path in by_step.items()], out)
+
+
+def _log_of(folder: Path) -> Path | None:
+    """The log of a finished ``fit`` without a preset: its epochs are not the papers'."""
+    log = folder / "log" / "version_0" / "metrics.csv"
+    if (folder / "result.json").is_file() or not (folder / "run.json").is_file():
+        return None
+    if not log.is_file():
+        raise InputError(
+            folder,
+            "the run has logged no step as CSV",
+            "train for 20 steps or more, without --logger tensorboard",
+        )
+    return log
+
+
+def step_curves(logs: list[tuple[str, Path]], out: Path) -> list[Path]:
+    """Loss and Dice of the batches by step, with the mean of the last ten entries as a line."""
+    plt = pyplot()
+    shown = {"train/loss": "loss", "train/batch_dice": "Dice of the batch"}
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 2.6))
+    for colour, (name, path) in zip(COLOURS, logs, strict=False):
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
+        if not rows:
+            raise InputError(path, "holds no step", "train for longer")
+        steps = np.array([int(row["step"]) for row in rows])
+        for axis, (key, title) in zip(axes, shown.items(), strict=True):
+            values = np.array([float(row[key]) for row in rows])
+            width = min(10, len(values))
+            smooth = np.convolve(values, np.ones(width) / width, "valid")
+            axis.plot(steps, values, ".", color=colour, markersize=2, alpha=0.4)
+            axis.plot(steps[width - 1 :], smooth, color=colour, label=name)
+            axis.set(title=title, xlabel="step")
+    axes[0].legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    return save(figure, out, "curves")
 
 
 def curves(runs: list[tuple[str, dict[str, Any]]], out: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import warnings
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ _MEANT = (
     ".*has `__len__` defined.*",
     ".*logs directory.*not empty.*",
     ".*your dataloader is not resumable.*",
+    # Lightning's own use of torch.
+    ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 
 
@@ -56,6 +59,8 @@ def make_trainer(
     runtime: Runtime, out: Path, callbacks: Sequence[Callback], **options: Any
 ) -> L.Trainer:
     """Lightning's trainer with its log in ``out`` and our checkpoints; ``options`` are its own."""
+    # What Lightning says about the machine, and of services that it recommends, buries the results.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     return L.Trainer(
         precision=runtime.precision,  # type: ignore[arg-type]
         logger=LOGGERS[runtime.logger](out, name="log", version=0),

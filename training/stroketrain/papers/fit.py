@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -124,8 +123,6 @@ def run_recipe(
 
     runtime = runtime or Runtime()
     devices = runtime.devices
-    # Dozens of runs in a row: what Lightning says about the machine each time buries the results.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     L.seed_everything(seed, workers=True, verbose=False)
     out.mkdir(parents=True, exist_ok=True)
     parts = {part: len(split.parts[part]) for part in PARTS}

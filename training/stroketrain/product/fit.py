@@ -99,12 +99,12 @@ def fit(cache: Path | None, out: Path, options: FitOptions, runtime: Runtime | N
 
     runtime = runtime or Runtime(precision="bf16-mixed")
     simulate = options.simulate
-    L.seed_everything(options.seed, workers=True)
     caches = [Cache.open(c) for c in ([cache] if cache else []) + list(options.also)]
     if not caches and simulate is None:
         raise InputError("fit", "neither a cache nor --simulate", "give one of them")
     data = join_caches(caches) if caches else Cache.empty()
     out.mkdir(parents=True, exist_ok=True)
+    L.seed_everything(options.seed, workers=True, verbose=False)
     module = LesionModule(
         dict(options.network),
         options.steps,

@@ -176,11 +176,35 @@ def plan_jobs(out: Path, people: list[str], n: int, options: TreeOptions) -> lis
     return jobs
 
 
+def _usable(people: list[str], most: int, data: Path | None, cache: Path) -> list[str]:
+    """The first ``most`` people that can be aligned, who are in ``cache`` afterwards.
+
+    Done before the scans: several workers would align the same person at the same time. People
+    beyond the number of scans would not be drawn; each takes seconds to align.
+    """
+    from rich.progress import Progress
+
+    usable: list[str] = []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("aligning people", total=min(most, len(people)))
+        for file in people:
+            if len(usable) == most:
+                break
+            try:
+                _anatomy(file, str(data) if data else None, str(cache))
+            except ValueError as error:
+                print(f"left out: {error}")
+            else:
+                usable.append(file)
+                progress.advance(task)
+    return usable
+
+
 def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list[dict[str, Any]]:
     """Write ``n`` simulated scans below ``out`` and return their records.
 
     Finished scans are kept, so a killed run goes on where it was. Raises ``InputError`` for scans
-    without masks in a layout that has no place for them.
+    without masks in a layout that has no place for them, and if nobody can be used.
     """
     options = options or TreeOptions()
     data, layout = options.data, options.layout
@@ -193,15 +217,9 @@ def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list
     else:
         data, people, masks = None, ["nilearn/MNI152"], []
     cache = options.cache or out / ".anatomies"
-    # Filled here once: several workers would align the same person at the same time.
-    usable = []
-    for file in people:
-        try:
-            _anatomy(file, str(data) if data else None, str(cache))
-            usable.append(file)
-        except ValueError as error:
-            print(f"left out: {error}")
-    people = usable
+    people = _usable(people, n + options.unlabelled, data, cache)
+    if not people:
+        raise InputError(data or "simulate", "no person of it can be used", "give other people")
     subjects = options.subjects if data is None else None
     options = replace(options, data=data, cache=cache, subjects=subjects)
     jobs = plan_jobs(out, people, n, options)

@@ -1,0 +1,68 @@
+"""What ``stroketrain`` says: its options' defaults, one line for an error, no advertisements."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lightning")
+from StrokeLesionSegLib.errors import InputError
+from stroketrain import cli
+from stroketrain.data.atlas import counted
+from stroketrain.fit.trainer import Runtime, make_trainer
+from stroketrain.simulate import tree
+
+
+def test_counts_agree_with_their_nouns() -> None:
+    assert [counted(n, "site") for n in (0, 1, 2)] == ["0 sites", "1 site", "2 sites"]
+
+
+def test_help_shows_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["simulate", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "-n SCANS, --scans SCANS (default: 24)" in said
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith("stroketrain ")
+
+
+def test_an_error_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["fit", str(tmp_path / "none"), str(tmp_path / "run")]) == 2
+    assert capfd.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_lightning_recommends_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
+    make_trainer(Runtime(), tmp_path, [], max_steps=1, enable_checkpointing=False)
+    assert capfd.readouterr().err == ""
+
+
+def test_nobody_is_aligned_who_is_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aligned = []
+
+    def anatomy(file: str, data: str | None, cache: str) -> None:
+        if file == "bad":
+            raise ValueError("bad cannot be aligned")
+        aligned.append(file)
+
+    monkeypatch.setattr(tree, "_anatomy", anatomy)
+    people = ["a", "bad", "b", "c", "d"]
+    assert tree._usable(people, 3, None, tmp_path) == aligned == ["a", "b", "c"]
+    assert "left out: bad cannot be aligned" in capsys.readouterr().out
+    aligned.clear()
+    assert tree._usable(people, 9, None, tmp_path) == ["a", "b", "c", "d"]
+
+
+def test_a_simulation_without_people_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "_usable", lambda *_: [])
+    with pytest.raises(InputError, match="no person of it can be used"):
+        tree.simulate_tree(tmp_path, 1)
