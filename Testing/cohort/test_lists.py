@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from StrokeLesionSegLib.cohort.inputs import find_scans
-from StrokeLesionSegLib.cohort.lists import read_list
+from StrokeLesionSegLib.cohort.lists import read_list, read_pairs
 from StrokeLesionSegLib.errors import InputError
 
 
@@ -101,3 +101,39 @@ def test_one_folder_may_be_listed_with_several_series(tmp_path: Path) -> None:
     text = "path,subject,series\ndicom,P1,1.2.10\ndicom,P2,1.2.3\n"
     (tmp_path / "l.csv").write_text(text)
     assert [line.series for line in read_list(tmp_path / "l.csv")] == ["1.2.10", "1.2.3"]
+
+
+@pytest.mark.parametrize("who", WRITTEN)
+def test_pairs_of_scan_and_mask_are_read_likewise(tmp_path: Path, who: str) -> None:
+    """The same lists with a mask in the place of the subject."""
+    name, data = WRITTEN[who]
+    for old, new in ((b"participant_id", b"lesion mask"), (b"subject", b"mask"),
+                     (b"Session", b"Subject"), (b"session", b"subject")):  # fmt: skip
+        for encoding in ("utf-8", "utf-16-le"):
+            data = data.replace(old.decode().encode(encoding), new.decode().encode(encoding))
+    for old, new in (("sub-P1", "P1"), ("sub-P2", "P2"), ("P1", "e.nii.gz"), ("P2", "e.nii.gz")):
+        for encoding in ("utf-8", "utf-16-le"):
+            data = data.replace(old.encode(encoding), new.encode(encoding))
+    (tmp_path / name).write_bytes(data)
+    found = read_pairs(tmp_path / name)
+    assert [pair.given for pair in found] == [p for p, *_ in AB]
+    assert [pair.scan.name for pair in found] == [p for p, *_ in AB]
+    assert [pair.mask for pair in found] == [tmp_path / "e.nii.gz"] * 2
+    subjects = [pair.subject for pair in found]
+    assert subjects in ([session or None for *_, session in AB], [f"ses{n}" for n in "2"] + [None],
+                        ["ses2", None])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("a.nii.gz\n", "line 1 names no mask"),
+        ("scan\tmask\na.nii.gz\tnone.nii\n", "line 2: there is no mask none.nii"),
+        ("mask\tsubject\ne.nii.gz\t1\n", "names no mask|no column scan"),
+        ("a.nii.gz\te.nii.gz\t1\t1.2\tmore\n", "line 1 has 5 columns"),
+    ],
+)
+def test_what_is_no_pair_is_said(tmp_path: Path, data: str, says: str) -> None:
+    (tmp_path / "pairs.tsv").write_text(data)
+    with pytest.raises(InputError, match=says):
+        read_pairs(tmp_path / "pairs.tsv")

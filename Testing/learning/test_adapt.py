@@ -103,8 +103,11 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     table = tmp_path / "pairs.tsv"
     table.write_text(f"scan\tmask\tsubject\nraw/sub-01_T1w.nii\t{old}\tsub-7\n")
     assert find_pairs(table).subjects == ("7",)
+    semicolons = tmp_path / "pairs.csv"
+    semicolons.write_text(f'\ufeff"mask";"scan"\r\n"{old}";"raw/sub-01_T1w.nii"\r\n')
+    assert [pair.mask for pair in find_pairs(semicolons).pairs] == [old]
     table.write_text("only-a-scan.nii\n")
-    with pytest.raises(InputError, match="line 1 has 1 columns"):
+    with pytest.raises(InputError, match="line 1 names no mask"):
         find_pairs(table)
     with pytest.raises(InputError, match="holds no corrected masks"):
         find_pairs(tmp_path / "raw")

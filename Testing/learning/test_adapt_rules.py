@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import cli_support
 import numpy as np
 import pytest
+from StrokeLesionSegLib.cohort import find_scans
+from StrokeLesionSegLib.cohort.corrected import SourceScans
+from StrokeLesionSegLib.cohort.dicom_study import told_as
+from StrokeLesionSegLib.cohort.fingerprint import fingerprint
+from StrokeLesionSegLib.cohort.ledger import Ledger
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images import Volume, write_volume
+from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
-from StrokeLesionSegLib.learning.adapt.pairs import Pair
+from StrokeLesionSegLib.learning.adapt.pairs import Pair, find_pairs
 from StrokeLesionSegLib.learning.adapt.prepare import read_pair
 from StrokeLesionSegLib.learning.adapt.split import split_subjects
 from StrokeLesionSegLib.learning.adapt.verdict import judge, tables_of
@@ -86,6 +93,42 @@ def test_better_is_better_and_the_tables_say_it() -> None:
     assert kept.rows[-1][-3:] == ("0.500", "0.510", "+0.010")
     assert "2 healthy" in drawn.text()
     assert Figures.from_dict(BEFORE.as_dict()) == BEFORE
+
+
+def test_scans_of_a_dicom_export_are_found(tmp_path: Path) -> None:
+    """Ledger and sidecars call them by checksums; two series of one folder are two scans."""
+    for number in (1, 2):
+        cli_support.write_dicom_series(
+            tmp_path / "in" / "DOE_JANE", uid=f"1.2.3.{number}", shift=7.0 * number
+        )
+    out = tmp_path / "out"
+    found = find_scans(tmp_path / "in").scans
+    assert len(found) == 2
+    for scan in found:
+        place = out / scan.entities.folder
+        place.mkdir(parents=True, exist_ok=True)
+        volume = read_scan(scan.path, series=scan.series).volume
+        mask = np.zeros(volume.array.shape, np.uint8)
+        mask[4:6, 8:12, 8:12] = 1
+        write_volume(place / f"{scan.stem}_desc-corrected_mask.nii.gz", volume.with_array(mask))
+        facts = {
+            "Sources": [f"bids:input:{scan.relative}"],
+            "source": {"sha256": fingerprint(scan.path)["sha256"]},
+        }
+        (place / f"{scan.stem}_desc-corrected_mask.json").write_text(json.dumps(facts))
+    (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": "../in"}}))
+    with Ledger(out) as ledger:
+        for scan in found:
+            record = {"record": "scan", "stem": scan.stem, "state": "done", "series": scan.series}
+            ledger.append({**record, "source": scan.relative})
+    pairs = find_pairs(out)
+    assert pairs.left_out == ()
+    assert {(p.scan, p.series) for p in pairs.pairs} == {(s.path, s.series) for s in found}
+    assert all(read_pair(p)[1].sum() == 32 for p in pairs.pairs)
+    # As a list of folders calls them.
+    place = found[0].place
+    assert SourceScans(out).find(told_as(place)) == found[0].path
+    assert SourceScans(out).find("nowhere.nii") == tmp_path / "in" / "nowhere.nii"
 
 
 def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ..errors import InputError
 from .dataset import DESCRIPTION
+from .dicom_study import told_as
+from .inputs import find_scans
 from .ledger import read_ledger
 
 ENDING = "_desc-corrected_mask"
@@ -25,7 +28,8 @@ _SUFFIXES = (".nii.gz", ".nii")
 class Corrected:
     """``mask``: the file. ``stem``: begin of its name. ``scan``: the T1, None if nothing says where
     it is. ``sha256``: what the T1's contents were, None if nobody wrote it down. ``automatic``: the
-    mask before it was corrected, if it is there. ``when``: when it was corrected, ISO 8601."""
+    mask before it was corrected, if it is there. ``when``: when it was corrected, ISO 8601.
+    ``series``: the SeriesInstanceUID to take where ``scan`` is a DICOM folder."""
 
     mask: Path
     stem: str
@@ -33,24 +37,59 @@ class Corrected:
     sha256: str | None
     automatic: Path | None
     when: str
+    series: str | None = None
+
+
+class SourceScans:
+    """Where the scans of a derivative lie, which its tables may call by checksums."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self.root = folder, input_of(folder)
+        self._known: dict[str, Path] | None = None
+
+    def find(self, relative: str) -> Path | None:
+        """The file or DICOM folder that ledger and sidecars call ``relative``.
+
+        The input is searched, once, only if nothing is there under that name. None if the
+        derivative does not say where its input lies; a path where nothing is if it is not found.
+        """
+        if self.root is None:
+            return None
+        path = self.root / relative if self.root.is_dir() else self.root
+        if path.exists():
+            return path
+        if self._known is None:
+            self._known = self._search()
+        return self._known.get(relative, path)
+
+    def _search(self) -> dict[str, Path]:
+        assert self.root is not None
+        try:
+            scans = find_scans(self.root, leave_out=self._folder).scans
+        except InputError:
+            return {}
+        known = {scan.relative: scan.path for scan in scans}
+        for scan in scans:
+            # As a list, with or without the whole path, and a table of pseudonyms call them.
+            for place in (scan.place, scan.path.as_posix()):
+                known.setdefault(told_as(place), scan.path)
+        return known
 
 
 def corrected_masks(folder: Path) -> list[Corrected]:
     """All corrected masks in ``folder``, by their paths."""
     files = sorted(p for s in _SUFFIXES for p in folder.rglob(f"*{ENDING}{s}") if p.is_file())
-    root = input_of(folder)
+    sources = SourceScans(folder)
     records = read_ledger(folder).scans
-    return [_corrected(file, root, records) for file in files]
+    return [_corrected(file, sources, records) for file in files]
 
 
-def _corrected(mask: Path, root: Path | None, records: Mapping[str, Any]) -> Corrected:
+def _corrected(mask: Path, sources: SourceScans, records: Mapping[str, Any]) -> Corrected:
     stem = mask.name[: mask.name.index(ENDING)]
     facts = _json(mask.with_name(f"{stem}{ENDING}.json"))
     record = records.get(stem) or {}
     relative = _relative(facts) or record.get("source")
-    scan = None
-    if relative and root is not None:
-        scan = root / relative if root.is_dir() else root
+    scan = sources.find(relative) if relative else None
     if scan is None or not scan.exists():
         beside = [mask.with_name(f"{stem}_T1w{s}") for s in _SUFFIXES]
         scan = next((p for p in beside if p.is_file()), scan)
@@ -65,6 +104,7 @@ def _corrected(mask: Path, root: Path | None, records: Mapping[str, Any]) -> Cor
         known if isinstance(known, str) else None,
         next((p for p in automatic if p.is_file()), None),
         str(facts.get("corrected") or ""),
+        record.get("series"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,9 +17,6 @@ LIST_ENDINGS = (".txt", ".tsv", ".csv", ".lst")
 #: Of tables that are not read, but that somebody may take for a list.
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".rds", ".sav", ".parquet", ".feather")
 
-_REMEDY = (
-    "Give one path a line, optionally followed by subject, session and DICOM series after tabs"
-)
 # Names of columns, in lower case and without what is neither letter nor digit.
 _COLUMNS = {
     **dict.fromkeys(("path", "file", "filename", "filepath", "scan", "image", "t1", "t1w"), "path"),
@@ -29,7 +26,35 @@ _COLUMNS = {
         ("series", "seriesuid", "seriesinstanceuid", "dicomseries", "seriesid"), "series"
     ),
 }
-_ORDER = ("path", "subject", "session", "series")
+_OF_MASKS = ("mask", "maskpath", "maskfile", "lesion", "lesionmask", "corrected", "segmentation")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a list may hold.
+
+    ``columns``: what headings are called. ``order``: of the columns where there is no heading.
+    ``first``: what people call the first column. ``remedy``: how such a list is written.
+    """
+
+    columns: Mapping[str, str]
+    order: tuple[str, ...]
+    first: str
+    remedy: str
+
+
+_SCANS = _Kind(
+    _COLUMNS,
+    ("path", "subject", "session", "series"),
+    "path",
+    "Give one path a line, optionally followed by subject, session and DICOM series after tabs",
+)
+_PAIRS = _Kind(
+    {**_COLUMNS, **dict.fromkeys(_OF_MASKS, "mask")},
+    ("path", "mask", "subject", "series"),
+    "scan",
+    "Give scan, mask and (if wanted) subject and DICOM series on each line, with tabs between",
+)
 # What R, pandas and BIDS write for a value that is not there.
 _NOTHING = {"", "NA", "N/A", "n/a", "nan", "NaN", "NULL", "None", "<NA>"}
 
@@ -41,6 +66,17 @@ class ListedScan:
     path: Path
     given: str
     entities: Entities | None = None
+    series: str | None = None
+
+
+@dataclass(frozen=True)
+class ListedPair:
+    """A line of a list of scans with masks; paths are absolute, ``given`` is the scan's text."""
+
+    scan: Path
+    mask: Path
+    given: str
+    subject: str | None = None
     series: str | None = None
 
 
@@ -65,20 +101,7 @@ def read_list(path: Path) -> list[ListedScan]:
     """
     found: list[ListedScan] = []
     seen: dict[Path, set[str | None]] = {}
-    columns: list[str] | None = None
-    text = _text(path)
-    for number, line in enumerate(_rows(path, text, _separator(path, text))):
-        where, cells = line
-        if number == 0 and (columns := _heading(path, cells)) is not None:
-            continue
-        if columns is None:
-            if len(cells) > len(_ORDER):
-                raise InputError(path, f"line {where} has {len(cells)} columns", _REMEDY)
-            told = dict(zip(_ORDER, cells, strict=False))
-        else:
-            told = _under(path, where, cells, columns)
-        if not told.get("path"):
-            continue
+    for where, told in _told(path, _SCANS):
         scan = _located(path.parent, told["path"])
         series = _value(told, "series") or None
         earlier = seen.setdefault(scan, set())
@@ -92,22 +115,78 @@ def read_list(path: Path) -> list[ListedScan]:
     return found
 
 
+def read_pairs(path: Path) -> list[ListedPair]:
+    """The scans and masks named in a text file, written in any way that ``read_list`` knows.
+
+    The columns are scan, mask, subject and SeriesInstanceUID, in this order or under a heading.
+
+    Raises ``InputError`` if the list cannot be read, a line names no mask, or one that is not
+    there.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort.lists import read_pairs
+    >>> _ = Path("mask.nii").write_bytes(b"")
+    >>> _ = Path("pairs.csv").write_text('"mask";"scan"\\n"mask.nii";"t1.nii"\\n')
+    >>> [(pair.scan.name, pair.mask.name) for pair in read_pairs(Path("pairs.csv"))]
+    [('t1.nii', 'mask.nii')]
+    """
+    found = []
+    for where, told in _told(path, _PAIRS):
+        if not told.get("mask"):
+            raise InputError(path, f"line {where} names no mask", _PAIRS.remedy)
+        mask = _located(path.parent, told["mask"])
+        if not mask.is_file():
+            raise InputError(path, f"line {where}: there is no mask {told['mask']}", _PAIRS.remedy)
+        subject = _value(told, "subject").removeprefix("sub-")
+        found.append(
+            ListedPair(
+                _located(path.parent, told["path"]),
+                mask,
+                told["path"],
+                label(subject) if subject else None,
+                _value(told, "series") or None,
+            )
+        )
+    return found
+
+
+def _told(path: Path, kind: _Kind) -> Iterator[tuple[int, dict[str, str]]]:
+    """Numbers of the lines that name a scan, and their cells by the names of columns."""
+    columns: list[str] | None = None
+    text = _text(path, kind)
+    for number, (where, cells) in enumerate(_rows(path, text, _separator(path, text, kind))):
+        if number == 0 and (columns := _heading(path, cells, kind)) is not None:
+            continue
+        if columns is not None:
+            told = _under(path, where, cells, columns, kind)
+        elif len(cells) > len(kind.order):
+            raise InputError(path, f"line {where} has {len(cells)} columns", kind.remedy)
+        else:
+            told = dict(zip(kind.order, cells, strict=False))
+        if told.get("path"):
+            yield where, told
+
+
 def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbers and cells of the lines of a table that say something, whatever separates them.
 
     Raises ``InputError`` if it cannot be read.
     """
-    text = _text(path)
+    text = _text(path, _SCANS)
     lines = [line for line in text.splitlines() if line.strip()]
     separators = (s for s in ("\t", ";", ",") if all(s in line for line in lines))
     return _rows(path, text, next(separators, ","))
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, kind: _Kind) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror or error})", _REMEDY) from error
+        raise InputError(
+            path, f"cannot be read ({error.strerror or error})", kind.remedy
+        ) from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # Excel's "Unicode text"
         try:
             return data.decode("utf-16")
@@ -116,11 +195,11 @@ def _text(path: Path) -> str:
     # Names that are not UTF-8 come through as the file system itself treats them.
     text = data.decode("utf-8-sig", errors="surrogateescape")
     if "\0" in text:
-        raise InputError(path, "is not a list of paths but a binary file", _REMEDY)
+        raise InputError(path, "is not a list of paths but a binary file", kind.remedy)
     return text
 
 
-def _separator(path: Path, text: str) -> str:
+def _separator(path: Path, text: str, kind: _Kind) -> str:
     first = next((line for line in text.splitlines() if line.strip()), "")
     if match := re.fullmatch(r'"?sep=(.)"?', first.strip()):
         return match[1]
@@ -129,19 +208,19 @@ def _separator(path: Path, text: str) -> str:
     if not path.name.lower().endswith(".csv"):
         # pandas writes commas whatever the file is called; only a heading can say so.
         candidates = ("\t", ",", ";")
-        return next((s for s in candidates if _heading_in(first, s)), "\t")
+        return next((s for s in candidates if _heading_in(first, s, kind)), "\t")
     lines = [line for line in text.splitlines()[:50] if line.strip()]
     for separator in (",", ";", "\t"):
-        if _heading_in(first, separator) or (
+        if _heading_in(first, separator, kind) or (
             separator != "," and _all_there(path, lines, separator)
         ):
             return separator
     return ","
 
 
-def _heading_in(line: str, separator: str) -> bool:
+def _heading_in(line: str, separator: str, kind: _Kind) -> bool:
     cells = [plain_name(cell) for cell in next(csv.reader([line], delimiter=separator), [])]
-    return len(cells) > 1 and "path" in {_COLUMNS.get(cell) for cell in cells}
+    return len(cells) > 1 and "path" in {kind.columns.get(cell) for cell in cells}
 
 
 def _all_there(path: Path, lines: list[str], separator: str) -> bool:
@@ -193,39 +272,42 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.strip().lower())
 
 
-def _heading(path: Path, cells: list[str]) -> list[str] | None:
+def _heading(path: Path, cells: list[str], kind: _Kind) -> list[str] | None:
     """What each column is, "" for what is passed over; None if the line is no heading."""
-    known = [_COLUMNS.get(plain_name(cell), "") for cell in cells]
+    known = [kind.columns.get(plain_name(cell), "") for cell in cells]
     there = bool(cells[0]) and os.path.lexists(path.parent / cells[0])
     if there and cells[0] != "path" and (len(cells) == 1 or "path" not in known):
         return None
     if "path" not in known:
         if any(known) and not any(re.search(r"[/\\]|\.\w", cell) for cell in cells):
-            raise InputError(path, "its heading names no column path", _REMEDY)
+            raise InputError(path, f"its heading names no column {kind.first}", kind.remedy)
         return None
-    for name in _ORDER:
+    for name in {**dict.fromkeys(kind.order), "session": None}:
         # "scan" or "image" may be numbers beside the paths.
         named = [n for n, kind in enumerate(known) if kind == name]
-        exact = [n for n in named if plain_name(cells[n]) == name]
+        called = kind.first if name == "path" else name
+        exact = [n for n in named if plain_name(cells[n]) == called]
         if len(named) > 1 and len(exact) == 1:
             known = [k if k != name or n in exact else "" for n, k in enumerate(known)]
         elif len(named) > 1:
             titles = ", ".join(cells[n] for n in named)
-            raise InputError(path, f"several columns may be the {name}: {titles}", _REMEDY)
+            raise InputError(path, f"several columns may be the {called}: {titles}", kind.remedy)
     return known
 
 
-def _under(path: Path, line: int, cells: list[str], columns: list[str]) -> dict[str, str]:
+def _under(
+    path: Path, line: int, cells: list[str], columns: list[str], kind: _Kind
+) -> dict[str, str]:
     """The cells by the names that the heading gives."""
     if len(cells) == len(columns) + 1:
         cells = cells[1:]  # row names of R's write.table have no heading
     elif len(cells) > len(columns):
         raise InputError(
-            path, f"line {line} has {len(cells)} columns, the heading {len(columns)}", _REMEDY
+            path, f"line {line} has {len(cells)} columns, the heading {len(columns)}", kind.remedy
         )
     told = {name: cell for name, cell in zip(columns, cells, strict=False) if name}
     if not told.get("path"):
-        raise InputError(path, f"line {line} has no path", _REMEDY)
+        raise InputError(path, f"line {line} has no {kind.first}", kind.remedy)
     return told
 
 

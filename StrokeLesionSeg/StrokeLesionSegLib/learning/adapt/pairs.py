@@ -11,15 +11,16 @@ from pathlib import Path
 
 from ...cohort.corrected import corrected_masks
 from ...cohort.fingerprint import fingerprint
-from ...cohort.lists import LIST_ENDINGS
-from ...cohort.naming import entities_of, label
+from ...cohort.lists import LIST_ENDINGS, read_pairs
+from ...cohort.naming import entities_of
 from ...errors import InputError
 
 
 @dataclass(frozen=True)
 class Pair:
     """``subject``: whose. ``scan``, ``mask``: files. ``scan_sha256``, ``mask_sha256``: of their
-    contents. ``automatic``: the mask before the correction, if it is known."""
+    contents. ``automatic``: the mask before the correction, if it is known. ``series``: the
+    SeriesInstanceUID to take from a DICOM folder that holds several."""
 
     subject: str
     scan: Path
@@ -27,6 +28,7 @@ class Pair:
     scan_sha256: str
     mask_sha256: str
     automatic: Path | None = None
+    series: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class _Candidate:
     sha256: str | None
     automatic: Path | None
     when: str
+    series: str | None = None
 
 
 def find_pairs(source: Path) -> FoundPairs:
@@ -72,7 +75,7 @@ def find_pairs(source: Path) -> FoundPairs:
     Parameters
     ----------
     source: a BIDS derivative with ``*_desc-corrected_mask.nii.gz``, or a list (.tsv, .csv, .txt)
-        with the columns scan, mask and, if it likes, subject.
+        with the columns scan, mask and, if it likes, subject and DICOM series; see ``read_pairs``.
 
     Raises
     ------
@@ -93,7 +96,7 @@ def find_pairs(source: Path) -> FoundPairs:
     if source.is_dir():
         candidates = [
             _Candidate(entities_of(f"{c.stem}_T1w.nii.gz").subject, c.scan, c.mask, c.sha256,
-                       c.automatic, c.when)
+                       c.automatic, c.when, c.series)
             for c in corrected_masks(source)
         ]  # fmt: skip
     elif source.name.lower().endswith(LIST_ENDINGS):
@@ -110,7 +113,7 @@ def find_pairs(source: Path) -> FoundPairs:
             "holds no corrected masks",
             "Save corrections as *_desc-corrected_mask.nii.gz beside the automatic masks",
         )
-    pairs: dict[str, tuple[Pair, str]] = {}
+    pairs: dict[tuple[str, str | None], tuple[Pair, str]] = {}
     left_out = []
     for candidate in candidates:
         pair = _checked(candidate)
@@ -118,7 +121,9 @@ def find_pairs(source: Path) -> FoundPairs:
             left_out.append(pair)
             continue
         when = candidate.when or str(pair.mask.stat().st_mtime_ns)
-        other = pairs.get(pair.scan_sha256)
+        # A DICOM folder may hold several scans.
+        key = pair.scan_sha256, pair.series
+        other = pairs.get(key)
         if other is not None:
             older = pair if (when, str(pair.mask)) < (other[1], str(other[0].mask)) else other[0]
             newer = other[0] if older is pair else pair
@@ -127,7 +132,7 @@ def find_pairs(source: Path) -> FoundPairs:
             )
             if older is pair:
                 continue
-        pairs[pair.scan_sha256] = pair, when
+        pairs[key] = pair, when
     used = sorted((p for p, _ in pairs.values()), key=lambda p: (p.subject, str(p.mask)))
     return FoundPairs(tuple(used), tuple(left_out))
 
@@ -147,29 +152,27 @@ def _checked(candidate: _Candidate) -> Pair | LeftOut:
             candidate.mask,
             f"its T1 has changed since it was corrected ({candidate.scan.name}); not used",
         )
-    return Pair(candidate.subject, candidate.scan, candidate.mask, scan, mask, candidate.automatic)
+    return Pair(
+        candidate.subject,
+        candidate.scan,
+        candidate.mask,
+        scan,
+        mask,
+        candidate.automatic,
+        candidate.series,
+    )
 
 
 def _listed(path: Path) -> list[_Candidate]:
-    remedy = "Give scan, mask and (if wanted) subject on each line, with tabs between"
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    except OSError as error:
-        raise InputError(path, f"cannot be read ({error.strerror or error})", remedy) from error
-    separator = "," if path.name.lower().endswith(".csv") else "\t"
-    found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        cells = [cell.strip() for cell in line.split(separator)]
-        if not cells[0] or cells[0].startswith("#") or (number == 1 and cells[0] == "scan"):
-            continue
-        if not 2 <= len(cells) <= 3 or not cells[1]:
-            raise InputError(path, f"line {number} has {len(cells)} columns, not 2 or 3", remedy)
-        scan, mask = (
-            Path(os.path.abspath(path.parent / Path(cell).expanduser())) for cell in cells[:2]
+    return [
+        _Candidate(
+            line.subject or entities_of(Path(line.given).name).subject,
+            line.scan,
+            line.mask,
+            None,
+            None,
+            "",
+            line.series,
         )
-        if not mask.is_file():
-            raise InputError(path, f"line {number}: there is no mask {cells[1]}", remedy)
-        given = cells[2].removeprefix("sub-") if len(cells) == 3 else ""
-        subject = label(given) if given else entities_of(Path(cells[0]).name).subject
-        found.append(_Candidate(subject, scan, mask, None, None, ""))
-    return found
+        for line in read_pairs(path)
+    ]

@@ -56,7 +56,7 @@ def read_pair(pair: Pair) -> tuple[Volume, NDArray[np.bool_]]:
     """
     from ...images import read_scan
 
-    volume = read_scan(pair.scan).volume
+    volume = read_scan(pair.scan, series=pair.series).volume
     mask = read_scan(pair.mask, allow_constant=True).volume
     if mask.array.shape != volume.array.shape or not volume.grid.same_as(mask.grid, _TOLERANCE_MM):
         raise InputError(pair.mask, "lies on another grid than its T1", "Correct it on the T1")

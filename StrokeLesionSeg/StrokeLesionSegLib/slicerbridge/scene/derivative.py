@@ -54,19 +54,19 @@ def results_in(folder: Path) -> list[dict[str, Any]]:
 
 def read_result(folder: Path, stem: str) -> ReadResult:
     """Read scan and mask of a derivative; touches no node. Raises ``InputError``."""
-    from ...cohort.corrected import corrected_masks, input_of
+    from ...cohort.corrected import SourceScans, corrected_masks
     from ...lesions import read_sidecar
 
-    record, root = _record(folder, stem), input_of(folder)
-    if root is None:
+    record = _record(folder, stem)
+    source = SourceScans(folder).find(str(record["source"]))
+    if source is None:
         raise InputError(folder, "does not say where its scans lie", "Run the batch again")
-    source = root / str(record["source"]) if root.is_dir() else root.parent / str(record["source"])
     if not source.exists():
         raise InputError(source, "is not there", "Put the input folder back to where it was")
     begin = folder / str(record["folder"]) / stem
     automatic = Path(f"{begin}_label-lesion_mask.nii.gz")
     corrected = next((m.mask for m in corrected_masks(folder) if m.stem == stem), None)
-    scan = read_scan(source).volume
+    scan = read_scan(source, series=record.get("series")).volume
     mask = read_scan(corrected or automatic, allow_constant=True).volume
     if not mask.grid.same_as(scan.grid):
         raise InputError(automatic, "lies on another grid than its scan", "Run the batch again")
