@@ -134,3 +134,8 @@ def test_a_worker_with_another_model_stops_the_batch(tmp_path: Path) -> None:
         cluster._model("tiny", "0" * 64, cluster.__version__)
     with pytest.raises(InputError, match=r"has version .*, not 0\.0\.0"):
         cluster._model("tiny", "0" * 64, "0.0.0")
+
+
+def test_times_are_told_in_words() -> None:
+    said = [cluster.in_words(seconds) for seconds in (0.2, 12, 60, 90, 1800)]
+    assert said == ["0.2 seconds", "12 seconds", "1 minute", "1.5 minutes", "30 minutes"]

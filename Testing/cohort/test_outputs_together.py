@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import importlib
 import json
 import os
 from collections.abc import Callable
@@ -183,6 +185,62 @@ def test_in_a_batch_too(
     )
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (last["skipped"], len(last["incomplete"])) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "module"), [("--dicom-seg", "dicom_seg"), ("--dicom-sr", "dicom_sr")]
+)
+def test_a_batch_knows_of_impossible_dicom_before_the_network(
+    tmp_path: Path, option: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise KeyError("something that a library wants")
+
+    series(tmp_path / "in" / "sub-1", lambda dataset: None)
+    maker = {"dicom_seg": "_segmentation", "dicom_sr": "_report"}[module]
+    monkeypatch.setattr(importlib.import_module(f"{dicom_seg.__package__}.{module}"), maker, broken)
+    known: list[int] = []
+    network = pipeline.ScanRunner.network
+
+    def counted(runner: pipeline.ScanRunner, run: pipeline.ScanRun, **more: object) -> None:
+        known.append(len(run.impossible))
+        network(runner, run, **more)
+
+    monkeypatch.setattr(pipeline.ScanRunner, "network", counted)
+    assert batch(tmp_path / "in", tmp_path / "out", "--force", option) == 3
+    assert known == [1]
+
+
+def test_dicom_results_of_a_cohort_without_dicom_are_refused_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli_support.write_head(tmp_path / "t1.nii.gz")
+    options = ("--dicom-sr", "--dicom-rtstruct")
+    assert batch(tmp_path / "t1.nii.gz", tmp_path / "out", *options) == 2
+    said = capsys.readouterr().err
+    assert "holds no DICOM" in said
+    assert "--dicom-sr and --dicom-rtstruct" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_takes_no_results_is_known_before_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli_support.write_head(tmp_path / "t1.nii.gz")
+    place = outputs.tempfile.mkdtemp
+
+    def read_only(*arguments: object, **named: object) -> str:
+        if "sub-" in str(named.get("dir")):
+            raise OSError(errno.EACCES, "Permission denied")
+        return place(*arguments, **named)
+
+    monkeypatch.setattr(outputs.tempfile, "mkdtemp", read_only)
+    monkeypatch.setattr(
+        pipeline.ScanRunner, "prepare", lambda *given, **named: pytest.fail("it was aligned")
+    )
+    assert batch(tmp_path / "t1.nii.gz", tmp_path / "out", "--force") == 3
+    assert "cannot be written here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("links", [True, False])

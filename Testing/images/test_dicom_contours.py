@@ -93,6 +93,25 @@ def problems(file: Path) -> list[str]:
     return [line for line in run.stderr.splitlines() if line.startswith("Error")]
 
 
+def test_all_three_objects_are_on_the_disk_when_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from StrokeLesionSegLib.images.formats import dicom_contours
+    from StrokeLesionSegLib.images.formats.dicom_seg import write_dicom_seg
+    from StrokeLesionSegLib.images.formats.dicom_sr import write_dicom_sr
+
+    scan = read_scan(series(tmp_path / "t1"))
+    labels = rough_labels(scan.volume.array.shape)
+    synced: list[int] = []
+    monkeypatch.setattr(dicom_contours.os, "fsync", lambda descriptor: synced.append(descriptor))
+    write_dicom_seg(tmp_path / "seg.dcm", labels, scan, ALGORITHM)
+    write_dicom_sr(tmp_path / "sr.dcm", labels * 0, scan, [], ALGORITHM)
+    write_dicom_rtstruct(tmp_path / "rt.dcm", labels * 0, scan, {}, ALGORITHM)
+    assert len(synced) == 3
+    for name in ("seg", "sr", "rt"):
+        assert (tmp_path / f"{name}.dcm").read_bytes()[128:132] == b"DICM"
+
+
 @pytest.mark.parametrize("plane", PLANES)
 def test_contours_give_the_mask_back(tmp_path: Path, plane: str) -> None:
     scan = read_scan(series(tmp_path / "t1", plane))

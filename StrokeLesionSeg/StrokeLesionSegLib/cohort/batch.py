@@ -27,7 +27,7 @@ from .corrections import with_corrections
 from .dataset import check_out, write_description, write_group_tables, write_left_out
 from .fingerprint import unchanged
 from .index_page import INDEX_NAME, write_index, write_viewer
-from .inputs import Cohort, FoundScan, find_scans
+from .inputs import Cohort, FoundScan, find_scans, require_dicom
 from .ledger import DONE, FAILED, Ledger, LedgerContent, read_ledger
 from .local import run_here
 from .lock import LOCK_NAME, STALE_S, FolderLock, taken_over
@@ -191,6 +191,8 @@ def run_batch(
     run = secrets.token_hex(8)
     settings, manifest = _settings(options, out, run)
     scans = _selected(cohort.scans, options, source)
+    asked = [kind for kind in ("seg", "sr", "rtstruct") if getattr(options, f"dicom_{kind}")]
+    require_dicom(source, scans, [f"--dicom-{kind}" for kind in asked])
     if options.dry_run:
         return _dry(scans, settings, source, options, cohort)
     try:

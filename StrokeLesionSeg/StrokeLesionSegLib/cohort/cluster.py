@@ -152,15 +152,20 @@ def _wait(completed: Any, client: distributed.Client, worker_timeout: float) -> 
             alone = None
         elif alone is None:
             alone = now
-            _LOG.warning(
-                "the scheduler has no workers; waiting up to %.0f minutes", worker_timeout / 60
-            )
+            _LOG.warning("the scheduler has no workers; waiting up to %s", in_words(worker_timeout))
         elif now - alone > worker_timeout:
             raise InputError(
                 "--scheduler",
-                f"has had no workers for {worker_timeout / 60:.0f} minutes",
+                f"has had no workers for {in_words(worker_timeout)}",
                 "Start some, or wait longer with --worker-timeout",
             )
+
+
+def in_words(seconds: float) -> str:
+    """``12 seconds``, ``1 minute``, ``2.5 minutes``."""
+    number, unit = (seconds, "second") if seconds < 60 else (seconds / 60, "minute")
+    shown = f"{number:.1f}".removesuffix(".0")
+    return f"{shown} {unit}" if shown == "1" else f"{shown} {unit}s"
 
 
 def _killed(found: FoundScan) -> InputError:
@@ -185,7 +190,7 @@ def segment_task(found: FoundScan, settings: Settings) -> dict[str, Any]:
     runner = ScanRunner(model, settings.options, settings.point, force=settings.force)
     cancel = Superseded(settings.out, settings.run)
     try:
-        prepared = prepare(found, runner, cancel)
+        prepared = prepare(found, settings, runner, cancel)
         predict(prepared, runner, cancel)
         return finish(found, prepared, settings, runner, cancel)
     except Cancelled:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,8 +132,8 @@ def find_scans(
     paths, left_out = _search(source, leave_out, _NEVER)
     if not paths:
         paths, left_out = _search(source, leave_out, _NEVER - {"derivatives"})
-    images = [path for path in paths if _is_image(path)]
-    series, others = dicom_scans(source, [p for p in paths if not _is_image(p)], pseudonyms)
+    images = [path for path in paths if is_image(path)]
+    series, others = dicom_scans(source, [p for p in paths if not is_image(p)], pseudonyms)
     found = [_Found(path, _relative(path, source)) for path in images]
     found += [_Found(s.path, s.place, s.entities, s.series, s.told) for s in series]
     found.sort(key=lambda f: (f.path, f.series or ""))
@@ -165,7 +165,7 @@ def _cohort(
         )
     told, named = [], []
     for scan in found:
-        image = _is_image(scan.path)
+        image = is_image(scan.path)
         entities = scan.entities or (entities_of if image else dicom_entities_of)(scan.place)
         hidden = not image
         if pseudonyms is not None and scan.entities is None:
@@ -183,10 +183,20 @@ def _cohort(
     return Cohort(tuple(scans), dict(sorted(left_out.items())))
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether ``path`` is an image file by its name, not a DICOM folder or file."""
     name = path.name.lower()
     return name.endswith((*image_endings(), *IMAGES_NOT_READ)) and not path.is_dir()
+
+
+def require_dicom(source: Path, scans: Sequence[FoundScan], options: Sequence[str]) -> None:
+    """Raise ``InputError`` if results are wanted as DICOM, by ``options``, and no scan is."""
+    if options and all(is_image(scan.path) for scan in scans):
+        raise InputError(
+            source,
+            f"holds no DICOM, which the results of {options[0]} have to refer to",
+            f"Leave out {' and '.join(options)}, or give the folders of DICOM files",
+        )
 
 
 def _relative(path: Path, source: Path) -> str:
@@ -218,7 +228,7 @@ def _search(
                 dicom = name.lower().endswith(FORMATS["dicom"].endings) or _is_dicom(path)
         if dicom:
             found.append(folder)
-    made = derived(path for path in found if _is_image(path))
+    made = derived(path for path in found if is_image(path))
     left_out.update({_relative(path, source): reason for path, reason in made.items()})
     return sorted(path for path in found if path not in made), left_out
 

@@ -155,7 +155,7 @@ class _Line:
                 return
             item: Prepared | BaseException
             try:
-                item = prepare(found, self._runner, self._stop.is_set)
+                item = prepare(found, self._settings, self._runner, self._stop.is_set)
             except Cancelled:
                 return
             except BaseException as error:

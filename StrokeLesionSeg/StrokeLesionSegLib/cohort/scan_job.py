@@ -35,6 +35,7 @@ from ..pipeline import (
     ScanRunner,
     Wanted,
     check_source,
+    impossible_outputs,
 )
 from ..report import StudyPlace
 from ..spaces import MNI_SPACE, NATIVE
@@ -155,8 +156,14 @@ class Prepared:
     started: float
 
 
-def prepare(found: FoundScan, runner: ScanRunner, cancel: Cancel | None = None) -> Prepared:
-    """Read, align and resample; ``InputError`` for a scan that cannot be used, ``Cancelled``."""
+def prepare(
+    found: FoundScan, settings: Settings, runner: ScanRunner, cancel: Cancel | None = None
+) -> Prepared:
+    """Read, align and resample; find out what cannot be written, before the network runs.
+
+    Raises ``InputError`` for a scan that cannot be used and for results that could not be written,
+    ``Cancelled``.
+    """
     from ..images import read_scan
 
     started = time.perf_counter()
@@ -174,7 +181,13 @@ def prepare(found: FoundScan, runner: ScanRunner, cancel: Cancel | None = None) 
             found.path, "changed while it was being read", "Start again when it is complete"
         )
     timings = {"read": time.perf_counter() - started}
+    output_folder(found, settings.out)
+    wanted = wanted_of(found, settings, dicom=scan.format == "dicom")
+    with OutputSet(wanted.paths.volumes, wanted.documents, source=found.path, overwrite=True):
+        pass  # entering it has tried the places
+    impossible = impossible_outputs(wanted.paths, scan)
     run = runner.prepare(found.path, scan, timings, cancel=cancel)
+    run.impossible.update(impossible)
     return Prepared(run, before, started)
 
 

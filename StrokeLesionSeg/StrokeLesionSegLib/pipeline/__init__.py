@@ -5,7 +5,7 @@ from .documents import describe, sha256_of, software_versions, write_report
 from .images import write_volumes
 from .result import REGIONS_ENDING, TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
 from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in, mni_matrix
-from .segment import segment_file
+from .segment import impossible_outputs, segment_file
 from .source import check_source
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "compare_scans",
     "describe",
     "find_in",
+    "impossible_outputs",
     "mni_matrix",
     "mni_names",
     "segment_file",

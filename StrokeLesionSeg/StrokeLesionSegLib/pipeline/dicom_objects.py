@@ -35,13 +35,15 @@ def impossible_dicom(paths: OutputPaths, scan: Scan) -> dict[Path, str]:
     """What of the DICOM objects cannot be made of a scan, and why: before the network runs."""
     from ..images.formats.dicom_contours import no_contours
     from ..images.formats.dicom_seg import check_dicom_seg
+    from ..images.formats.dicom_sr import check_dicom_sr
 
     found: dict[Path, str] = {}
-    if paths.dicom_seg is not None:
-        try:
-            check_dicom_seg(scan)
-        except InputError as error:
-            found[paths.dicom_seg] = error.cause
+    for path, check in ((paths.dicom_seg, check_dicom_seg), (paths.dicom_sr, check_dicom_sr)):
+        if path is not None:
+            try:
+                check(scan)
+            except InputError as error:
+                found[path] = error.cause
     if paths.dicom_rtstruct is not None and (trouble := no_contours(scan)):
         found[paths.dicom_rtstruct] = trouble
     return found

@@ -12,7 +12,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from ...brief import brief_repr
 from ...errors import InputError
+from ..volume import Volume
 from .dicom_text import mend_header
 from .itk_formats import LPS_TO_RAS
 from .scan import Scan
@@ -88,6 +89,20 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
                 setattr(header, keyword, "")
         headers.append(header)
     return headers, list(notes)
+
+
+def of_first_image(scan: Scan) -> Scan:
+    """``scan`` with the first of its images alone, which stands for all; of one file, the whole."""
+    series = scan.header.get("series") or {}
+    if not series or series.get("frames"):
+        return scan
+    few = {
+        **series,
+        "files": series["files"][:1],
+        "SOPInstanceUIDs": series["SOPInstanceUIDs"][:1],
+    }
+    volume = Volume(scan.volume.array[:1], scan.volume.affine)
+    return replace(scan, volume=volume, header={**scan.header, "series": few})
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...errors import InputError
 from ...resources import resource_path
-from ..volume import Volume
-from .dicom_contours import made_of_headers, source_headers
+from .dicom_contours import made_of_headers, of_first_image, source_headers, synced
 from .scan import Scan
 
 if TYPE_CHECKING:
@@ -61,9 +59,7 @@ def write_dicom_seg(
     if mask.shape != scan.volume.array.shape:
         raise ValueError(f"mask {mask.shape} is not on the scan's grid {scan.volume.array.shape}")
     dataset, notes = _made(mask, scan, algorithm)
-    dataset.save_as(os.fspath(path))
-    with open(path, "rb+") as stream:
-        os.fsync(stream.fileno())
+    synced(path, dataset)
     return notes
 
 
@@ -73,16 +69,7 @@ def check_dicom_seg(scan: Scan) -> None:
     Of a series of single images the first stands for all.
     """
     require_highdicom()
-    series = scan.header.get("series") or {}
-    first = scan
-    if series and not series.get("frames"):
-        few = {
-            **series,
-            "files": series["files"][:1],
-            "SOPInstanceUIDs": series["SOPInstanceUIDs"][:1],
-        }
-        volume = Volume(scan.volume.array[:1], scan.volume.affine)
-        first = replace(scan, volume=volume, header={**scan.header, "series": few})
+    first = of_first_image(scan)
     _made(np.zeros(first.volume.array.shape, np.uint8), first, ("StrokeLesionSeg", "0"))
 
 

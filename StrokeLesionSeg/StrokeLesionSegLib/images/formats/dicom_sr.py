@@ -19,6 +19,7 @@ from .dicom_contours import (
     PlaneContour,
     image_of,
     made_of_headers,
+    of_first_image,
     plane_contours,
     source_headers,
     synced,
@@ -66,6 +67,20 @@ def write_dicom_sr(
         dataset = _report(labels, scan, headers, lesions, algorithm)
     synced(path, dataset)
     return notes
+
+
+def check_dicom_sr(scan: Scan) -> None:
+    """Raise ``InputError`` if no DICOM SR can refer to ``scan``: before the network runs.
+
+    Of a series of single images the first stands for all.
+    """
+    require_highdicom("--dicom-sr")
+    first = of_first_image(scan)
+    labels = np.zeros(first.volume.array.shape, np.uint8)
+    labels[:1, :1, :1] = 1
+    with made_of_headers(scan, "a DICOM report", "--dicom-sr"):
+        headers, _ = source_headers(first)
+        _report(labels, first, headers, [(1, 0.0, "left")], ("StrokeLesionSeg", "0"))
 
 
 def _report(
