@@ -139,6 +139,26 @@ def test_volumes_follow_the_law_with_large_ones_on_top() -> None:
     assert 3 < np.median(volumes) < 16
 
 
+def test_small_strokes_come_first_as_often_as_asked(
+    head: Head, anatomy: Anatomy, bank: MaskBank
+) -> None:
+    small, law = (
+        [
+            drawn.kinds[0][1]
+            for seed in range(6)
+            if (
+                drawn := simulate_head(
+                    generator(seed), head, anatomy, bank, StrokeFrequencies(1.0, ("cavity",), **more)
+                )
+            ).kinds
+        ]
+        for more in ({"small": 1.0}, {})
+    )
+    # Tissue around is lost, and what lies outside of the brain is not drawn.
+    assert 0.1 < min(small) and max(small) < 14
+    assert max(law) > 15
+
+
 def test_shapes_have_about_the_volume_that_was_asked_for(anatomy: Anatomy, bank: MaskBank) -> None:
     g = generator(1)
     ratios = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.lesions import expected_dice, find_lesions
 from StrokeLesionSegLib.operating_point import OperatingPoint
 
@@ -97,3 +98,36 @@ def test_an_empty_mask_doubts_every_piece_by_itself() -> None:
         chance *= 1 - float(sparse[labels == n].max())
     assert count > 50
     assert expected_dice(sparse, sparse > 1).value == pytest.approx(chance, rel=1e-4, abs=1e-12)
+
+
+def test_probabilities_are_taken_as_what_they_are_worth() -> None:
+    p = np.array([[[0.9, 0.8, 0.3, 0.0]]], np.float32)
+    mask = p >= 0.5
+    worth = Calibration(0.5, -1.0)
+    q = worth.of(p).ravel()
+    assert q == pytest.approx(
+        [1 / (1 + np.exp(1.0) * ((1 - x) / x) ** 0.5) if x else 0.0 for x in (0.9, 0.8, 0.3, 0)]
+    )
+    told = expected_dice(p, mask, np.full_like(p, 0.05), calibration=worth)
+    assert told.value == pytest.approx(2 * (q[0] + q[1]) / (2 + q.sum()))
+    low = worth.of([0.85, 0.75, 0.35, 0.05])
+    # The empty voxel lies below the floor and stays out.
+    assert told.low == pytest.approx(2 * low[:2].sum() / (2 + low[:2].sum() + worth.of(0.35)))
+    assert told.low < told.value < told.high
+    # A calibration that changes nothing changes nothing.
+    same = expected_dice(p, mask, calibration=Calibration())
+    assert same.value == pytest.approx(expected_dice(p, mask).value, abs=1e-9)
+    assert expected_dice(p, mask * 0, calibration=worth).value == pytest.approx(1 - q[0])
+
+
+@pytest.mark.parametrize("wrong", [{"slope": 0}, {"slope": np.nan}, {"shift": np.nan}, {"shift": 11}])
+def test_calibrations_out_of_range(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        Calibration(**wrong)
+
+
+def test_calibrating_leaves_order_and_ends() -> None:
+    p = np.linspace(0, 1, 1001, dtype=np.float32)
+    worth = Calibration(0.4, -0.7).of(p)
+    assert (worth[0], worth[-1]) == (0.0, 1.0)
+    assert (np.diff(worth) >= 0).all()

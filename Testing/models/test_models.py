@@ -16,6 +16,7 @@ import pytest
 import torch
 from model_manifest import model_manifest
 from StrokeLesionSegLib import models
+from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import install as install_module
 from StrokeLesionSegLib.models import store
@@ -216,6 +217,12 @@ def put(key, value):
         (put("inference.of_views", {"triplanar": {"flip_axes": ["i"]}}), "of_views"),
         (put("inference.of_views", {"triplanar": {"threshold": 0}}), "threshold"),
         (put("inference.of_views", [1]), "of_views"),
+        (put("inference.calibration", [1, 0]), "calibration"),
+        (put("inference.calibration", {"slope": 0}), "calibration"),
+        (put("inference.calibration", {"slope": float("nan")}), "calibration"),
+        (put("inference.calibration", {"slope": "1"}), "calibration.slope"),
+        (put("inference.calibration", {"shift": 11}), "calibration"),
+        (put("inference.calibration", {"offset": 0}), "calibration"),
         (put("weights.file", "../weights.safetensors"), "weights.file"),
         (put("weights.file", "weights.pt"), "weights.file"),
         (put("weights.sha256", "0" * 63), "sha256"),
@@ -253,6 +260,17 @@ def test_views_may_have_an_operating_point_of_their_own(tmp_path):
     assert manifest.operating_point() == manifest.operating_point("axial")
     assert manifest.operating_point("axial") == OperatingPoint(0.5, None, 0.05)
     assert manifest.operating_point("triplanar") == OperatingPoint(0.2, 0.6, 0.05)
+
+
+def test_probabilities_may_have_a_calibration(tmp_path):
+    write(tmp_path / "m")
+    content = manifest_of(tmp_path / "m")
+    assert models.Manifest.from_file(tmp_path / "m").inference.calibration is None
+    content["inference"]["calibration"] = {"slope": 0.5, "shift": -0.25}
+    put_manifest(tmp_path / "m", content)
+    inference = models.Manifest.from_file(tmp_path / "m").inference
+    assert inference.calibration == Calibration(0.5, -0.25)
+    assert models.Inference.from_dict(inference.to_dict()) == inference
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 200_000, '"text"'])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
@@ -42,6 +43,9 @@ def test_a_release_is_a_model_that_runs(
     assert manifest["kind"] == "volumetric"
     assert manifest["training"]["steps"] >= 2
     assert manifest["metrics"]["validation"] == made["validation"]
+    assert Calibration.from_dict(manifest["inference"]["calibration"]) == Calibration(
+        **made["calibration"]
+    )
     assert manifest["inference"]["threshold"] in {p.threshold for p in POINTS}
     head = upsample_linear(template_head().array)[:189, :233, :197]
     found = segment_volume(

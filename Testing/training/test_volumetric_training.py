@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +60,41 @@ def test_a_run_goes_on_where_it_was(folder: HeadFolder, tmp_path: Path) -> None:
     moved = load_file(state)
     assert any(not torch.equal(kept[n], moved[n]) for n in kept if n.startswith("network."))
     assert float(moved["optimizer.step.head.weight"]) == 4
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_terminal_saves(folder: HeadFolder, tmp_path: Path, number: int) -> None:
+    """Ctrl-C reaches the trainer and the process that simulates for it."""
+    run = tmp_path / "run"
+    child = subprocess.Popen(
+        [sys.executable, "-c", _TRAINER, str(folder.path), str(run)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        # A suite started in the background of a shell ignores SIGINT, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().startswith("{")
+    os.killpg(child.pid, number)
+    _, said = child.communicate(timeout=120)
+    assert child.returncode == 0, said
+    assert "Traceback" not in said
+    assert json.loads((run / "state.json").read_text())["step"] >= 1
+
+
+_TRAINER = """
+import sys
+from pathlib import Path
+from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
+from stroketrain.volumetric.heads import HeadFolder
+from stroketrain.volumetric.trainer import TrainOptions, train
+options = TrainOptions(steps=500, workers=1, threads=1, seed=1, report=1)
+network = VolumetricUNet(filters=(4, 6))
+train(HeadFolder(Path(sys.argv[1])), Path(sys.argv[2]), options, network=network)
+"""
 
 
 def test_the_command_trains_and_refuses_what_it_would_ignore(

@@ -121,5 +121,6 @@ def _corrected(
         "right_ml": round(summary.right_ml, 6),
         "largest_ml": round(summary.largest_ml, 6),
         "mean_probability": None,
+        "expected_dice": None,
         "look_at": [],
     }

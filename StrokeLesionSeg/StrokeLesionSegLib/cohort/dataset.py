@@ -39,6 +39,8 @@ SCAN_COLUMNS = {
     "largest_ml": "Volume of the largest lesion",
     "corrected": "Whether the numbers are those of a mask that a reader has corrected",
     "mean_probability": "Mean probability over all lesion voxels; n/a without lesions",
+    "expected_dice": "Dice coefficient to expect with a rater's mask, estimated from the "
+    "probabilities; n/a for corrected masks, and for models without a calibration",
     "look_at": "Reasons to look at the result before it is used; n/a if there are none",
     "aligned": "Whether the alignment to MNI152 succeeded; n/a if none was needed or wanted",
     "seconds": "Time from reading to writing, without waiting for other scans",

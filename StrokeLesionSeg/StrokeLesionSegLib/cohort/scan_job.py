@@ -241,6 +241,7 @@ def finish(
         "right_ml": round(summary.right_ml, 6),
         "largest_ml": round(summary.largest_ml, 6),
         "mean_probability": result.mean_probability,
+        "expected_dice": result.expected_dice,
         "look_at": result.reasons_to_look,
         "aligned": None if alignment is None else bool(alignment.ok),
         "alignment_reason": "" if alignment is None else alignment.reason,

@@ -210,6 +210,8 @@ def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
         )
     else:
         print("no lesion found")
+    if result.expected_dice is not None:
+        print(f"expected Dice {result.expected_dice:.2f}, estimated from the probabilities")
     for reason in result.reasons_to_look:
         print(f"look at it: {reason}")
     for title, file in (

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..boxes import bounding_box
+from ..calibration import Calibration
 from .find import label_components
 from .measure import peaks
 
@@ -49,11 +50,13 @@ def expected_dice(
     uncertainty_kji: ArrayLike | None = None,
     *,
     floor: float = FLOOR,
+    calibration: Calibration | None = None,
 ) -> ExpectedDice:
     """The Dice coefficient to expect between a mask and a truth that nobody has drawn.
 
-    With probabilities p that are calibrated, the expected overlap of the mask M with the truth is
-    the sum of p over M, and the expected size of the truth is the sum of p over the scan:
+    With probabilities p that are calibrated (by ``calibration``), the expected overlap of the mask
+    M with the truth is the sum of p over M, and the expected size of the truth is the sum of p over
+    the scan:
 
         value = 2 sum(p over M) / (|M| + sum(p)),
 
@@ -75,6 +78,8 @@ def expected_dice(
         rejected or added counts as such.
     uncertainty_kji: same shape, at least 0, or None.
     floor: lower probabilities count as 0 outside of the mask.
+    calibration: of the model's probabilities; None: p is taken as it is. The uncertainty is of
+        p before it, and is scaled with it.
 
     It knows nothing that the model does not: lesions which the model misses with certainty lower
     no figure here. Raises ``ValueError`` for shapes that differ, or a floor outside [0, 1).
@@ -99,17 +104,18 @@ def expected_dice(
     q = np.clip(p[chosen].astype(np.float64), 0.0, 1.0)
     places = _places(p, chosen) if not inside.any() else np.zeros(0, np.int64)
     highest = np.clip(p.reshape(-1)[places].astype(np.float64), 0.0, 1.0)
-    value = _dice(q, q, inside, highest)
+    worth = (calibration or Calibration()).of
+    value = _dice(worth(q), worth(q), inside, worth(highest))
     if uncertainty_kji is None:
         return ExpectedDice(value, None, None, None)
     uncertainty = np.asarray(uncertainty_kji, dtype=np.float32)
     if uncertainty.shape != p.shape:
         raise ValueError(f"an uncertainty of shape {uncertainty.shape} for a map of {p.shape}")
     s = np.nan_to_num(uncertainty[chosen].astype(np.float64))
-    less, more = np.clip(q - s, 0.0, 1.0), np.clip(q + s, 0.0, 1.0)
+    less, more = worth(np.clip(q - s, 0.0, 1.0)), worth(np.clip(q + s, 0.0, 1.0))
     at_peaks = np.nan_to_num(uncertainty.reshape(-1)[places].astype(np.float64))
-    low = _dice(less, more, inside, np.minimum(1.0, highest + at_peaks))
-    high = _dice(more, less, inside, np.maximum(0.0, highest - at_peaks))
+    low = _dice(less, more, inside, worth(np.minimum(1.0, highest + at_peaks)))
+    high = _dice(more, less, inside, worth(np.maximum(0.0, highest - at_peaks)))
     squares = float((q**2).sum())
     total = squares + float((s**2).sum())
     return ExpectedDice(value, low, high, squares / total if total > 0 else 1.0)

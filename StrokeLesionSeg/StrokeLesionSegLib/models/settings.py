@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..calibration import Calibration
 from ..operating_point import OperatingPoint
 
 VIEWS = ("axial", "triplanar")
@@ -103,6 +104,7 @@ class Inference:
         (front-back), "k" (up-down).
     of_views: operating points where views want another: the mean of three views is rarely as high
         as that of one.
+    calibration: of the probabilities, for the expected Dice; None: they are taken as they are.
     extra: fields that this version does not know, kept for writing back.
 
     ``from_dict`` raises ``ValueError`` that names the field at fault.
@@ -119,6 +121,7 @@ class Inference:
     views: str = "axial"
     flip_axes: tuple[str, ...] = ("i",)
     of_views: dict[str, OperatingPoint] = field(default_factory=dict)
+    calibration: Calibration | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def point_of(self, views: str | None = None) -> OperatingPoint:
@@ -149,6 +152,7 @@ class Inference:
             or len(set(axes)) != len(axes)
         ):
             raise ValueError(f"{where}flip_axes must be a list of i, j and k, each at most once")
+        calibration = content.get("calibration")
         return cls(
             point,
             views,
@@ -157,6 +161,9 @@ class Inference:
                 name: _read_point({**content, **own}, f"{where}of_views.{name}.")
                 for name, own in special.items()
             },
+            None
+            if calibration is None
+            else Calibration.from_dict(calibration, f"{where}calibration"),
             _unknown(content, cls, _POINT),
         )
 
@@ -168,6 +175,7 @@ class Inference:
             "views": self.views,
             "flip_axes": list(self.flip_axes),
             **({"of_views": of_views} if of_views else {}),
+            **({"calibration": self.calibration.as_dict()} if self.calibration else {}),
             **self.extra,
         }
 

@@ -158,6 +158,8 @@ class SegmentResult:
     input_check: whether a refusal was overruled, and all findings; JSON-ready. label: what the
     sidecar calls the scan; empty for the source's own name. regions: lesion volumes by region;
     None without an alignment.
+    expected_dice: how well the mask may agree with a rater's (``lesions.expected_dice``); None for
+        a model without a calibration.
 
     Examples
     --------
@@ -183,6 +185,7 @@ class SegmentResult:
     not_written: tuple[str, ...] = ()
     label: str = ""
     regions: RegionTable | None = None
+    expected_dice: float | None = None
 
     @property
     def volume_ml(self) -> float:
@@ -221,6 +224,7 @@ class SegmentResult:
             "lesions": self.lesion_map.summary.count,
             "volume_ml": round(self.volume_ml, 4),
             "mean_probability": self.mean_probability,
+            "expected_dice": self.expected_dice,
             "reasons_to_look": self.reasons_to_look,
             "warnings": list(self.warnings),
             "not_written": list(self.not_written),

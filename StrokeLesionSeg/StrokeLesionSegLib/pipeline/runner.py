@@ -285,8 +285,20 @@ class ScanRunner:
             for_sidecar(run.findings, force=run.forced),
             label=wanted.label,
             regions=regions,
+            expected_dice=self._expected_dice(prediction, lesion_map),
         )
         return self._write_documents(outputs, result, run.scan, wanted, optional)
+
+    def _expected_dice(self, prediction: Prediction, lesion_map: LesionMap) -> float | None:
+        """Of a model whose probabilities are calibrated; others would promise what they do not
+        hold."""
+        from ..lesions import expected_dice
+
+        calibration = self.model.manifest.inference.calibration
+        if calibration is None:
+            return None
+        p = prediction.probability.array
+        return expected_dice(p, lesion_map.mask, calibration=calibration).value
 
     @staticmethod
     def _regions(

@@ -149,6 +149,7 @@ class ReportContent:
     alignment: None if none was wanted.
     tried: where an alignment that failed puts the scan; None if none failed.
     regions: None without an alignment.
+    expected_dice: how well the mask may agree with a rater's, 0 to 1; None if nobody can tell.
     warnings: one sentence each.
     intended_use: the model's own statement of what it is for.
     source, model, parameters, versions: facts for the lists at the end.
@@ -184,6 +185,7 @@ class ReportContent:
     passes: tuple[str, ...] = ()
     alignment: AlignmentFacts | None = None
     regions: RegionTable | None = None
+    expected_dice: float | None = None
     warnings: tuple[str, ...] = ()
     intended_use: str = ""
     source: Sequence[Fact] = ()

@@ -110,6 +110,7 @@ def report_content(
     seconds: float | None = None,
     sha256: str | None = None,
     regions: RegionTable | None = None,
+    expected_dice: float | None = None,
     options: ReportOptions | None = None,
 ) -> ReportContent:
     """Everything on the page of ``scan``.
@@ -122,6 +123,7 @@ def report_content(
     manifest: of the model. settings: the run's options. details: ``Prediction.details``.
     seconds: the run's duration so far. sha256: of the input file.
     regions: lesion volumes by the regions of an atlas.
+    expected_dice: of the mask, None for one that a reader has corrected.
 
     Examples
     --------
@@ -175,6 +177,7 @@ def report_content(
         ),
         tried=_tried(scan.volume, alignment),
         regions=regions,
+        expected_dice=expected_dice,
         warnings=tuple(notes),
         intended_use="" if manifest is None else manifest.intended_use,
         source=_source_facts(scan, sha256, options),

@@ -169,6 +169,9 @@ def _verdict(content: ReportContent) -> Markup:
         tile("Left", ml(summary.left_ml), "mL"),
         tile("Right", ml(summary.right_ml), "mL"),
         tile("Largest", ml(summary.largest_ml), "mL"),
+        None
+        if content.expected_dice is None
+        else tile("Expected Dice", f"{content.expected_dice:.2f}", "estimated"),
         class_="tiles",
     )
     notes = concerns(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
+from numpy.typing import NDArray
 from torch import nn
 
+from .calibrate import Answer, fit_calibration
 from .heads import HeadFolder
 from .trainer import TrainOptions, train
-from .validation import ScanScore, measure, score, summary, validation_scans
+from .validation import ScanScore, find, measure, score, summary, validation_scans
 
 CHANNELS = (
     "t1",
@@ -80,30 +83,48 @@ def cut_release(
     source = work if options.minutes > 0 else run
     progress = load_run(source, network, mean)
     assert progress is not None
-    point, scores = choose_point(mean, folder, options, keep=out.with_name(out.name + ".kept"))
+    keep = out.with_name(out.name + ".kept")
+    measure(mean, folder, (), mirrored_pass=True, keep=keep)
+    point, scores = choose_point(folder, keep, options)
+    calibration = fit_calibration(_answers(folder, keep, point, scores))
+    shutil.rmtree(keep)
     metrics = {"validation": summary(scores)}
-    write(mean, out, point, options, _training(progress, folder), metrics)
-    return {"point": asdict(point), **metrics}
+    recommended = {**point.as_dict(), "calibration": calibration.as_dict()}
+    write(mean, out, recommended, options, _training(progress, folder), metrics)
+    return {"point": asdict(point), "calibration": calibration.as_dict(), **metrics}
 
 
 def choose_point(
-    network: nn.Module, folder: HeadFolder, options: ReleaseOptions, keep: Path
+    folder: HeadFolder, keep: Path, options: ReleaseOptions
 ) -> tuple[OperatingPoint, list[ScanScore]]:
-    """The point with the best mean of Dice and F1 of chronic and faint scans among those that leave
+    """Chosen on the probabilities that ``measure`` has kept: the point with the best mean of Dice and F1 of chronic and faint scans among those that leave
     enough of the healthy ones empty, or, if none does, that which leaves most of them empty."""
     points = [p for p in POINTS if options.threshold in (None, p.threshold)]
     if not points:
         low = options.threshold or 0.5
         points = [OperatingPoint.at(low, h, 0.1) for h in (0.5, 0.7, 0.9, 0.95)]
-    measure(network, folder, (), mirrored_pass=True, keep=keep)
     by_point: list[list[ScanScore]] = [[] for _ in points]
     for scan in validation_scans(folder):
-        p = np.load(keep / f"{scan.name}.npy").astype(np.float32)
+        p = _kept(keep, scan.name)
         for scores, one in zip(by_point, score(scan, p, points), strict=True):
             scores.append(one)
-    shutil.rmtree(keep)
     best = max(range(len(points)), key=lambda n: _worth(summary(by_point[n]), options.empty))
     return points[best], by_point[best]
+
+
+def _answers(
+    folder: HeadFolder, keep: Path, point: OperatingPoint, scores: list[ScanScore]
+) -> Iterator[Answer]:
+    """What was found in each validation scan, with the Dice coefficient that it reached."""
+    for scan, reached in zip(validation_scans(folder), scores, strict=True):
+        p = _kept(keep, scan.name)
+        # Whatever is marked in a healthy scan reaches nothing.
+        yield Answer.of(p, find(p, point), reached.dice if scan.lesions.any() else 0.0)
+
+
+def _kept(keep: Path, name: str) -> NDArray[np.float32]:
+    kept: NDArray[np.float32] = np.load(keep / f"{name}.npy").astype(np.float32)
+    return kept
 
 
 def _worth(found: dict[str, float], empty: float) -> tuple[float, float]:
@@ -116,12 +137,15 @@ def _worth(found: dict[str, float], empty: float) -> tuple[float, float]:
 def write(
     network: nn.Module,
     out: Path,
-    point: OperatingPoint,
+    recommended: dict[str, Any],
     options: ReleaseOptions,
     training: dict[str, Any],
     metrics: dict[str, Any],
 ) -> None:
-    """Write manifest and float16 weights of a model to the folder ``out``."""
+    """Write manifest and float16 weights of a model to the folder ``out``.
+
+    ``recommended``: the manifest's ``inference``.
+    """
     from StrokeLesionSegLib.models import write_model
 
     manifest: dict[str, Any] = {
@@ -145,9 +169,7 @@ def write(
             "window_low_of": "volume",
             "brain_mask_margin_mm": 3,
         },
-        "inference": {
-            **point.as_dict(),
-        },
+        "inference": recommended,
         "training": training,
         "metrics": metrics,
     }

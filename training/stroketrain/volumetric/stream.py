@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -21,6 +23,8 @@ from .heads import HeadFolder
 _SCANS_EACH = 2
 # Between the two scans of a head others come, so that a step is not followed by its twin.
 _APART = 6
+# By the law of volumes alone small strokes are seen too rarely, and are missed.
+FREQUENCIES = StrokeFrequencies(small=0.35)
 
 
 class SimulatedScans(IterableDataset):
@@ -33,7 +37,7 @@ class SimulatedScans(IterableDataset):
         self,
         folder: HeadFolder,
         seed: int,
-        often: StrokeFrequencies | None = None,
+        often: StrokeFrequencies = FREQUENCIES,
         soft: float = 0.5,
     ) -> None:
         self.folder, self.seed, self.often, self.soft = folder, seed, often, soft
@@ -57,6 +61,14 @@ class SimulatedScans(IterableDataset):
             yield pack(scan_of(g, waiting.pop(n)[1], anatomy), self.soft)  # type: ignore[arg-type]
 
 
+def _own_session(worker: int) -> None:
+    """Ctrl-C in a terminal reaches every process of it; only the trainer has to know, which ends its
+    workers itself once it has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setsid"):
+        os.setsid()
+
+
 def pack(sample: Sample, soft: float) -> tuple[torch.Tensor, ...]:
     """Image and uncertain lesions in float16, the rest in bool: less memory between processes."""
     lesions = sample.lesions
@@ -78,5 +90,6 @@ def scans(
         batch_size=None,
         num_workers=workers,
         prefetch_factor=6 if workers else None,
+        worker_init_fn=_own_session if workers else None,
     )
     return iter(loader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -28,6 +29,7 @@ from .shapes import MaskBank, Shape, draw_shape, draw_volume_ml
 
 # An expert's mask in native space is of lesions of this size upwards.
 _LEAST_ML = 0.03
+_SMALL_ML = (0.7, 9.0)
 # Nothing is drawn nearer than this to a stroke that a head has already, in mm.
 _APART = 4
 
@@ -60,12 +62,14 @@ class StrokeFrequencies:
 
     ``lesion``: share of heads with strokes. ``kinds``: looks to draw from, or () for all of them
     in their usual shares. ``volume_ml``: limits of the first lesion's volume; None follows the law.
+    ``small``: share of heads whose first lesion is small, .7 to 9 mL, whatever the law says.
     ``mimics``: factor on the frequency of everything that only looks like a stroke.
     """
 
     lesion: float = 0.8
     kinds: tuple[str, ...] = ()
     volume_ml: tuple[float, float] | None = None
+    small: float = 0.0
     mimics: float = 1.0
 
 
@@ -206,6 +210,8 @@ def _plan(
         first = n == 0
         if first and often.volume_ml is not None:
             volume = uniform(g, *often.volume_ml)
+        elif first and often.small and chance(g, often.small):
+            volume = math.exp(uniform(g, *map(math.log, _SMALL_ML)))
         else:
             volume = draw_volume_ml(g) if first else draw_volume_ml(g, high=20.0)
         for _ in range(4):
