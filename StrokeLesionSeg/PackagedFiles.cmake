@@ -16,6 +16,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/atlases/unions.py
   StrokeLesionSegLib/boxes.py
   StrokeLesionSegLib/brief.py
+  StrokeLesionSegLib/calibration.py
   StrokeLesionSegLib/cli.py
   StrokeLesionSegLib/cohort/__init__.py
   StrokeLesionSegLib/cohort/batch.py

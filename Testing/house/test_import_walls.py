@@ -21,6 +21,7 @@ NAME = "StrokeLesionSegLib"
 EVERYWHERE = {
     "boxes",
     "brief",
+    "calibration",
     "errors",
     "file_formats",
     "outputs",
@@ -34,6 +35,7 @@ PARTS = {"images", "networks", "models", "inference", "lesions"}
 MAY_IMPORT = {
     "boxes": set(),
     "brief": set(),
+    "calibration": set(),
     "errors": set(),
     "file_formats": set(),
     "lazy": set(),

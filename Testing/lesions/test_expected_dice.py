@@ -120,7 +120,9 @@ def test_probabilities_are_taken_as_what_they_are_worth() -> None:
     assert expected_dice(p, mask * 0, calibration=worth).value == pytest.approx(1 - q[0])
 
 
-@pytest.mark.parametrize("wrong", [{"slope": 0}, {"slope": np.nan}, {"shift": np.nan}, {"shift": 11}])
+@pytest.mark.parametrize(
+    "wrong", [{"slope": 0}, {"slope": np.nan}, {"shift": np.nan}, {"shift": 11}]
+)
 def test_calibrations_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Calibration(**wrong)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
-from numpy.typing import NDArray
 from torch import nn
 
 from .calibrate import Answer, fit_calibration
@@ -97,8 +97,10 @@ def cut_release(
 def choose_point(
     folder: HeadFolder, keep: Path, options: ReleaseOptions
 ) -> tuple[OperatingPoint, list[ScanScore]]:
-    """Chosen on the probabilities that ``measure`` has kept: the point with the best mean of Dice and F1 of chronic and faint scans among those that leave
-    enough of the healthy ones empty, or, if none does, that which leaves most of them empty."""
+    """Chosen on the probabilities that ``measure`` has kept: the point with the best mean of Dice
+    and F1 of chronic and faint scans among those that leave enough of the healthy ones empty, or,
+    if none does, that which leaves most of them empty.
+    """
     points = [p for p in POINTS if options.threshold in (None, p.threshold)]
     if not points:
         low = options.threshold or 0.5

@@ -62,8 +62,8 @@ class SimulatedScans(IterableDataset):
 
 
 def _own_session(worker: int) -> None:
-    """Ctrl-C in a terminal reaches every process of it; only the trainer has to know, which ends its
-    workers itself once it has saved."""
+    """Ctrl-C in a terminal reaches every process of it. Only the trainer has to know: once it has
+    saved, it ends its workers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
         os.setsid()
