@@ -292,6 +292,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegEffects/__init__.py
   StrokeLesionSegEffects/base.py
   StrokeLesionSegEffects/registration.py
+  StrokeLesionSegEffects/room.py
   StrokeLesionSegEffects/sliceactors.py
   StrokeLesionSegEffects/widgets.py
   stroke_lesion_seg/__init__.py

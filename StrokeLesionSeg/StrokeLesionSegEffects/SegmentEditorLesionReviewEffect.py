@@ -31,8 +31,9 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
 
     def helpText(self):
         return "<html>" + _(
-            "Go through the pieces of the segment, largest first, and keep, drop or split each.<br>"
+            "Keep, drop or split each piece.<br>"
             '<ul style="margin: 0">'
+            "<li>The connected pieces of the segment are listed, largest first."
             "<li><b>n:</b> next piece that is undecided; <b>p:</b> the one before."
             "<li><b>k:</b> keep it and go on."
             "<li><b>x:</b> drop it and go on: it leaves the segment but stays listed."
@@ -40,6 +41,9 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
             "<li><b>u:</b> take the decision back."
             "</ul>One decision is one step for undo.<br>"
         )
+
+    def inSight(self):
+        return self.table if self._built else None
 
     def shortcuts(self):
         return [
@@ -62,14 +66,15 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         self.keepButton = widgets.button(_("Keep"), _("This is lesion; go on (k)."))
         self.dropButton = widgets.button(_("Drop"), _("This is no lesion; go on (x)."))
         self.splitButton = widgets.button(_("Split"), _("Cut it where it is thinnest (s)."))
-        self.previousButton = widgets.button(_("Previous"), _("Go to the one before (p)."))
-        self.nextButton = widgets.button(_("Next"), _("Go to the next undecided one (n)."))
+        self.previousButton = widgets.button("\u25c2", _("Go to the one before (p)."))
+        self.nextButton = widgets.button("\u25b8", _("Go to the next undecided one (n)."))
         self.backButton = widgets.button(_("Take back"), _("Take the decision back (u)."))
-        for items in (
-            [self.keepButton, self.dropButton, self.splitButton],
-            [self.previousButton, self.nextButton, self.backButton],
-        ):
-            self.scriptedEffect.addOptionsWidget(widgets.row(items))
+        buttons = [
+            *(self.keepButton, self.dropButton, self.splitButton, self.backButton),
+            *(self.previousButton, self.nextButton),
+        ]
+        row = widgets.row([widgets.narrow(button) for button in buttons])
+        self.scriptedEffect.addOptionsWidget(row)
         self.scriptedEffect.addOptionsWidget(self.table)
         self.table.connect("currentCellChanged(int,int,int,int)", self.onRow)
         self.table.connect("cellClicked(int,int)", self.onRow)
@@ -170,7 +175,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         elif not pieces:
             text = _("The segment is empty: there is nothing to review.")
         elif still:
-            text = _("{count} pieces, {ml:.1f} mL; {still} to decide: k keep, x drop, s split.")
+            text = _("{count} pieces, {ml:.1f} mL; {still} to decide (keys k, x, s).")
         else:
             text = _("{count} pieces, {ml:.1f} mL; all are decided.")
         self.showStatus(refusal or text.format(count=len(pieces), ml=volume, still=still))

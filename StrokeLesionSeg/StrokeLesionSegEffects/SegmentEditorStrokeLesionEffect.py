@@ -82,7 +82,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def helpText(self):
         return "<html>" + _(
-            "Correct by clicks; the model does the rest.<br>"
+            "Correct by clicks and strokes.<br>"
             '<ul style="margin: 0">'
             "<li><b>Left click:</b> this is lesion. <b>Right click</b> or <b>Ctrl + left "
             "click:</b> this is not."
@@ -96,6 +96,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             "only where it is clicked. Each action is one step for undo.<br>"
         )
 
+    def inSight(self):
+        return self.applyButton if self._built else None
+
     def shortcuts(self):
         return [("m", self.onOtherMode)]
 
@@ -106,10 +109,10 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.readyButton = widgets.button("", _("Get what is missing."))
         self.readyButton.setVisible(False)
         self.scriptedEffect.addOptionsWidget(self.readyButton)
-        self.clickButton = widgets.toggle(
+        self.clickButton = widgets.radio(
             _("Click"), _("Left: lesion. Right or Ctrl: not lesion. Drag: many clicks.")
         )
-        self.brushButton = widgets.toggle(
+        self.brushButton = widgets.radio(
             _("Brush"), _("Paint where the model finds lesion; right or Ctrl erases (m).")
         )
         self.scriptedEffect.addOptionsWidget(widgets.row([self.clickButton, self.brushButton]))
@@ -159,9 +162,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def _addMirror(self):
         self.mirrorSection, rows = widgets.section(_("Mirrored view"))
         self.mirrorButtons = [
-            widgets.toggle(_("Off"), _("Show the image alone.")),
-            widgets.toggle(_("Over"), _("The image flipped from left to right, over the image.")),
-            widgets.toggle(_("Beside"), _("The flipped image beside the image.")),
+            widgets.radio(_("Off"), _("Show the image alone.")),
+            widgets.radio(_("Over"), _("The image flipped from left to right, over the image.")),
+            widgets.radio(_("Beside"), _("The flipped image beside the image.")),
         ]
         rows.addRow(widgets.row(self.mirrorButtons))
         self.scriptedEffect.addOptionsWidget(self.mirrorSection)

@@ -15,9 +15,12 @@ from StrokeLesionSegLib.slicerbridge.editor.target import CannotEdit, EditTarget
 
 from . import widgets
 from .registration import newEffect
+from .room import Room
 from .sliceactors import SliceActors
 
 PULSE_MS = 200
+# Slicer lays the options out after it has activated the effect.
+ROOM_MS = 50
 
 
 class LesionEffect(AbstractScriptedSegmentEditorEffect):
@@ -33,6 +36,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         AbstractScriptedSegmentEditorEffect.__init__(self, scriptedEffect)
         self.store = shared_store()
         self.actors = SliceActors(scriptedEffect)
+        self.room = Room()
         self.problem = ""
         self._isActive = False
         self._built = False
@@ -40,6 +44,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self._timers = []
         self._observed = {}  # name: (node, tags)
         self.pulseTimer = self._timer(PULSE_MS, False, self._onPulse)
+        self.roomTimer = self._timer(ROOM_MS, True, lambda: self.room.make(self.inSight()))
 
     def _timer(self, milliseconds, single, call):
         timer = qt.QTimer()
@@ -65,6 +70,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         self.problem = ""
         self._makeShortcuts()
         self.pulseTimer.start()
+        self.roomTimer.start()
         self.refresh()
 
     def deactivate(self):
@@ -74,6 +80,7 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         for name in self._observed:
             self.observe(name, None)
         self._removeShortcuts()
+        self.room.giveBack()
         self.actors.clear()
 
     def cleanup(self):
@@ -123,6 +130,9 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
     def pulse(self):
         """Several times a second while the effect is active."""
 
+    def inSight(self):
+        """The widget that has to be seen without scrolling; None while there is none."""
+
     def shortcuts(self):
         """[(key, call)] that live while the effect is active; listed in its help."""
         return []
@@ -131,7 +141,10 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
 
     def addStatusRow(self):
         """The sentence about what to do next."""
-        self.statusLabel = widgets.label("")
+        self.statusLabel = widgets.label("\n")
+        # A text of two lines moves nothing.
+        self.statusLabel.setMinimumHeight(self.statusLabel.sizeHint.height())
+        self.statusLabel.setAlignment(qt.Qt.AlignLeft | qt.Qt.AlignTop)
         self.scriptedEffect.addOptionsWidget(self.statusLabel)
 
     def showStatus(self, text):

@@ -18,10 +18,17 @@ def button(text, tip):
     return made
 
 
-def toggle(text, tip):
-    made = qt.QPushButton(text)
+def narrow(button):
+    """Make a button little wider than its text, where several stand in a row: Slicer makes its
+    panel as wide as what is in it would like to be."""
+    button.setFixedWidth(qt.QLabel(button.text).sizeHint.width() + 16)
+    return button
+
+
+def radio(text, tip):
+    """One of several that exclude each other; the chosen one is seen in the dark style, too."""
+    made = qt.QRadioButton(text)
     made.setToolTip(tip)
-    made.setCheckable(True)
     return made
 
 
@@ -66,8 +73,9 @@ def table(headers, tip):
     made.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
     made.setSelectionMode(qt.QAbstractItemView.SingleSelection)
     made.setEditTriggers(qt.QAbstractItemView.NoEditTriggers)
-    made.setMinimumHeight(110)
+    made.setMinimumHeight(94)
     made.setMaximumHeight(200)
+    made.verticalHeader().setDefaultSectionSize(22)
     made.setToolTip(tip)
     made.verticalHeader().setVisible(False)
     made.horizontalHeader().setStretchLastSection(True)

@@ -20,6 +20,9 @@ import qt
 import slicer
 import vtk
 
+sys.path.insert(0, str(Path(__file__).parent))
+from inside import settle
+
 COUNT, SEED = int(os.environ.get("ACTIONS", "30")), int(os.environ.get("SEED", "0"))
 SCANS = 2
 RUN_S = 180.0
@@ -38,14 +41,6 @@ class Logged(logging.Handler):
     def emit(self, record):
         if record.exc_info:
             problems.append(self.format(record))
-
-
-def settle(seconds=0.2, done=lambda: False):
-    """Let Slicer work for so long, or until ``done``."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not done():
-        slicer.app.processEvents()
-        time.sleep(0.005)
 
 
 def resident_mb():

@@ -55,6 +55,7 @@ def run_inside(what: list[str], home: Path, more: dict[str, str] | None = None) 
     outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     # Slicer gives way to all other programs as soon as its first background thread starts.
     outside["SLICER_BACKGROUND_THREAD_PRIORITY"] = "0"
+    outside.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     ended = subprocess.run(
         [
             SLICER,
@@ -85,6 +86,10 @@ def run_inside(what: list[str], home: Path, more: dict[str, str] | None = None) 
 def test_it_runs_in_the_desktop_without_a_complaint(code: str, tmp_path: Path) -> None:
     printed = run_inside(["--python-code", code], tmp_path)
     assert "Traceback" not in printed, printed[-4000:]
+
+
+def test_what_is_needed_is_in_sight_on_a_small_screen(tmp_path: Path) -> None:
+    run_inside(["--python-script", str(Path(__file__).with_name("small_screen.py"))], tmp_path)
 
 
 def test_random_actions_leave_nothing_behind(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ CLASSES = (
     "QKeySequence",
     "QLabel",
     "QPushButton",
+    "QRadioButton",
     "QShortcut",
     "QTableWidget",
     "QTableWidgetItem",
@@ -69,6 +70,8 @@ class Thing:
     def __getattr__(self, name: str) -> Any:
         if self._property(name):
             return shown(raw(self).property(name))
+        if name == "className":
+            return lambda: raw(self).metaObject().className()
         value = getattr(raw(self), name)
         if not callable(value):
             return shown(value)

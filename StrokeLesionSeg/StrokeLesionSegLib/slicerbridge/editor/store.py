@@ -126,7 +126,9 @@ class Opening:
         self._stage, self._cancelled = "", False
         self._session: CorrectionSession | None = None
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        # Leaving Slicer waits for it: Python stops a daemon in the middle of PyTorch's code, which
+        # ends the whole program with an error.
+        self._thread = threading.Thread(target=self._run, daemon=False)
         self._thread.start()
 
     @property

@@ -18,7 +18,8 @@ class PolledThread(Generic[T]):
         self._work = work
         self._value: list[T] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        # Not a daemon: those are stopped in the middle of compiled code when Slicer is left.
+        self._thread = threading.Thread(target=self._run, daemon=False)
         self._thread.start()
 
     def _run(self) -> None:

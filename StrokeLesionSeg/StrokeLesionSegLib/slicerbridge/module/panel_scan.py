@@ -188,6 +188,8 @@ class PanelScan:
                     combo.addItem(name, segment_id)
             finally:
                 self._filling = False
+        # One result leaves nothing to choose; its row goes to the table.
+        self.ui.resultLabel.visible = combo.visible = len(known) > 1
         index = ids.index(now[1]) if now is not None and now[1] in ids else -1
         if combo.currentIndex != index:
             self._filling = True
