@@ -177,6 +177,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/lesions/scorers/folders.py
   StrokeLesionSegLib/lesions/scorers/isles2022.py
   StrokeLesionSegLib/lesions/scorers/isles2026.py
+  StrokeLesionSegLib/lesions/scorers/summary.py
   StrokeLesionSegLib/lesions/scorers/values.py
   StrokeLesionSegLib/lesions/tables.py
   StrokeLesionSegLib/models/__init__.py
@@ -229,6 +230,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/report/__init__.py
   StrokeLesionSegLib/report/by_group.py
   StrokeLesionSegLib/report/change_page.py
+  StrokeLesionSegLib/report/charts.py
   StrokeLesionSegLib/report/concerns.py
   StrokeLesionSegLib/report/content.py
   StrokeLesionSegLib/report/contours.py
@@ -240,6 +242,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/report/review.py
   StrokeLesionSegLib/report/scan_page.py
   StrokeLesionSegLib/report/scan_pictures.py
+  StrokeLesionSegLib/report/score_page.py
   StrokeLesionSegLib/report/viewer.py
   StrokeLesionSegLib/resources.py
   StrokeLesionSegLib/sample_scan.py

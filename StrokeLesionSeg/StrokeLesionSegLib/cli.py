@@ -19,6 +19,7 @@ from types import FrameType
 from typing import NoReturn
 
 from . import __version__
+from .commands.verbosity import add_verbosity_arguments, is_verbose, note_end, set_level
 from .errors import Cancelled, InputError
 
 PROGRAM = "stroke-lesion-seg"
@@ -44,10 +45,21 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    add_verbosity_arguments(parser, default=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
     for name in COMMANDS:
         importlib.import_module(f".commands.{name}", __package__).add_parser(commands)
+    _add_verbosity(parser)
     return parser
+
+
+def _add_verbosity(parser: argparse.ArgumentParser) -> None:
+    """``-q`` and ``-v`` behind every command and action too."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                add_verbosity_arguments(child, default=False)
+                _add_verbosity(child)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,12 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(arguments, "run"):
         parser.print_help()
         return EXIT_INPUT
+    set_level(arguments)
     previous = _stop_on_sigterm()
     try:
         code = arguments.run(arguments)
+        note_end()
         sys.stdout.flush()
         return code or EXIT_OK
     except InputError as error:
+        if is_verbose():
+            traceback.print_exc()
         return _say(str(error), EXIT_INPUT)
     except (KeyboardInterrupt, Cancelled):
         return _say("stopped", EXIT_STOPPED)

@@ -36,21 +36,25 @@ def test_cases_summary_and_json(
     command = ["score", *map(str, folders), "--scorer", scorer, "-o", str(out)]
     assert main([*command, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    names = [f"scores_{scorer}{end}" for end in (".json", "_cases.tsv", "_summary.tsv")]
+    ends = (".html", ".json", "_cases.tsv", "_summary.tsv")
+    names = [f"scores_{scorer}{end}" for end in ends]
     assert sorted(p.name for p in out.iterdir()) == names
-    whole = json.loads((out / names[0]).read_text(encoding="utf-8"))
+    whole = json.loads((out / names[1]).read_text(encoding="utf-8"))
     software = whole.pop("software")
     assert software["name"] == "StrokeLesionSeg"
     assert whole == printed
     assert whole["scorer"] == scorer
-    cases = read_table(out / names[1])
+    cases = read_table(out / names[2])
     assert [row["dice"] for row in cases] == pytest.approx([1, 0.5, 0])
     assert cases[1]["pred"] == "sub-01/sub-01_label-lesion_mask.nii.gz"
     assert cases[1]["truth"] == "sub-01_label-L_desc-T1lesion_mask.nii.gz"
-    summary = {row["measure"]: row for row in read_table(out / names[2])}
+    summary = {row["measure"]: row for row in read_table(out / names[3])}
     lesion_free = summary.pop("lesion_free_exactly_empty")
     assert lesion_free["n"] == 0
+    volumes = {name: summary.pop(f"volume_{name}") for name in whole["summary"]["volumes"]}
     assert list(summary) == list(whole["summary"]["metrics"])
+    assert volumes["correlation"]["mean"] == "n/a" or volumes["correlation"]["mean"] is None
+    assert volumes["bias_ml"]["mean"] == 0
     assert summary["dice"]["n"] == 3
     assert summary["dice"]["mean"] == pytest.approx(0.5)
     assert summary["dice"]["median"] == pytest.approx(0.5)

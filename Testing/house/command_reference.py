@@ -30,9 +30,17 @@ in Slicer's own Python.
 | 130 | stopped by Ctrl-C or SIGTERM; no output and no temporary file is left |
 | 1 | a defect of ours: a traceback. Please report it |
 
+Results go to stdout; progress, warnings and errors to stderr. Every command takes, before or behind
+its name:
+
+| option | meaning |
+|---|---|
+| `-q`, `--quiet` | {quiet} |
+| `-v`, `--verbose` | {verbose} |
+
 `--progress json` prints one JSON object a line on stdout, for programs that drive a command:
 `stage`, `done` and `total` while it works (read, align, canonical, window, network, back, clean and
-write of a scan), and at the end `{"stage": "result", ...}` with paths, counts and seconds. Errors
+write of a scan), and at the end `{{"stage": "result", ...}}` with paths, counts and seconds. Errors
 go to stderr as always.
 """
 
@@ -76,13 +84,16 @@ def _rows(actions: list[argparse.Action]) -> list[str]:
         f"| {_names(action)} | {_cell(action.help or '')} |"
         for action in actions
         if action.help != argparse.SUPPRESS
+        and action.dest not in ("quiet", "verbose")
         and not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))
     ]
 
 
 def text() -> str:
     """The whole page."""
-    parts = [HEAD]
+    from StrokeLesionSegLib.commands.verbosity import QUIET_HELP, VERBOSE_HELP
+
+    parts = [HEAD.format(quiet=QUIET_HELP, verbose=VERBOSE_HELP)]
     for words, parser in parsers().items():
         level = "##" if " " not in words else "###"
         parts.append(f"\n{level} `{words}`\n\n{_cell(parser.description or '')}\n")

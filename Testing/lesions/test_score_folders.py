@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.lesions.scorers import metrics_of, score_folders, summarise_scores
-from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
+from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
 
 
 @dataclass
@@ -302,6 +302,8 @@ def case(dice: float, n_truth: int = 1, n_pred: int = 1, pr_auc: float = math.na
         "pr_auc": pr_auc,
         "n_truth": float(n_truth),
         "n_pred": float(n_pred),
+        "pred_volume_ml": 2.0 * n_pred,
+        "truth_volume_ml": 1.0 * n_truth,
     }
 
 
@@ -319,6 +321,12 @@ def test_summary_by_hand():
     pr_auc = summary["metrics"]["pr_auc"]
     assert (pr_auc["n"], pr_auc["mean"], pr_auc["ci95_low"]) == (1, 0.7, None)
     assert summary["lesion_free"] == {"n": 2, "exactly_empty": 1, "share_exactly_empty": 0.5}
+    # Differences 1, 1, 1, 0 and 4 mL: mean 1.4, standard deviation of the sample: the root of 2.3.
+    volumes = summary["volumes"]
+    assert volumes["bias_ml"] == pytest.approx(1.4)
+    assert volumes["limit_low_ml"] == pytest.approx(1.4 - 1.96 * 2.3**0.5)
+    assert volumes["limit_high_ml"] == pytest.approx(1.4 + 1.96 * 2.3**0.5)
+    assert volumes["correlation"] == 0
     assert list(summary["metrics"]) == list(metrics_of("isles2026"))
     assert summarise_scores(cases, "isles2026", seed=3) == summary
     assert summarise_scores(cases, "isles2026", seed=4) != summary
@@ -329,6 +337,7 @@ def test_summary_of_nothing():
     assert summary["n"] == 0
     assert summary["metrics"]["dice"]["mean"] is None
     assert summary["lesion_free"]["share_exactly_empty"] is None
+    assert set(summary["volumes"].values()) == {None}
 
 
 def test_bootstrap_against_the_normal_interval():

@@ -15,7 +15,7 @@ from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
 from StrokeLesionSegLib.lesions import find_lesions
 from StrokeLesionSegLib.lesions.scorers import score_case
-from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
+from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
 from StrokeLesionSegLib.models.load import LoadedModel
 from StrokeLesionSegLib.operating_point import OperatingPoint, OperatingPointChoice
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Cancelled
 from .options import add_progress_argument, number, path, prepare
 from .progress import make_reporter, print_json
+from .verbosity import is_quiet
 
 if TYPE_CHECKING:
     from ..learning.adapt import Outcome
@@ -143,6 +144,8 @@ def _result(outcome: Outcome, exported: Path | None) -> dict[str, Any]:
 def _print(outcome: Outcome, exported: Path | None) -> None:
     for item in outcome.left_out:
         print(f"left out: {item}", file=sys.stderr)
+    if is_quiet():
+        return
     for table in outcome.tables:
         print(table.text())
         print()

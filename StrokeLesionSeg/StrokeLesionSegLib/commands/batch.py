@@ -27,6 +27,7 @@ from .options import (
 )
 from .progress import Reporter, make_reporter, print_json
 from .report import add_report_arguments, atlas_choice
+from .verbosity import is_quiet, note
 
 if TYPE_CHECKING:
     from ..cohort import BatchReport
@@ -173,7 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     prepare(arguments)
     chosen = segment_options(arguments)
-    if arguments.progress != "json":
+    if arguments.progress != "json" and not is_quiet():
         announce(arguments.model, chosen)
     options = BatchOptions(
         model=arguments.model,
@@ -222,12 +223,24 @@ class _Teller:
         self._reporter, self._json = reporter, json
 
     def __call__(self, record: Mapping[str, Any] | None, done: int, total: int) -> None:
+        if record is not None:
+            note(_one_line(_of_scan(record)))
         if self._json and record is not None:
             keys = ("source", "stem", "state", "lesions", "volume_ml", "seconds", "error")
             facts = {key: record[key] for key in keys if key in record}
             print_json({"stage": "scans", "done": done, "total": total, "scan": facts})
         else:
             self._reporter("scans", done, total)
+
+
+def _of_scan(record: Mapping[str, Any]) -> str:
+    """What became of one scan, for ``--verbose``."""
+    text = f"{record.get('stem') or record.get('source')}: {record.get('state')}"
+    if record.get("error"):
+        return f"{text}: {record['error']}"
+    if record.get("lesions") is not None:
+        text += f", {record['lesions']} lesions, {record.get('volume_ml', 0):.2f} mL"
+    return f"{text}, {record['seconds']:.1f} s" if record.get("seconds") else text
 
 
 def _as_dict(report: BatchReport, out: Path) -> dict[str, Any]:
@@ -267,8 +280,10 @@ def _print(report: BatchReport, out: Path) -> None:
     for record in report.incomplete[:_LISTED]:
         text = " ".join(record["not_written"])
         print(_one_line(f"warning: {_named(report, record)}: {text}"), file=sys.stderr)
-    for note in report.notes:
-        print(_one_line(f"warning: {note}"), file=sys.stderr)
+    for warning in report.notes:
+        print(_one_line(f"warning: {warning}"), file=sys.stderr)
+    if is_quiet():
+        return
     counts = f"{report.done} done, {report.skipped} done before, {len(report.failed)} failed"
     print(f"{report.total} scan{'s' * (report.total != 1)}: {counts}")
     if report.left_out:

@@ -17,6 +17,7 @@ from .options import (
 )
 from .progress import make_reporter, print_json
 from .tables import print_table
+from .verbosity import is_quiet
 
 
 def add_parser(commands: Any) -> None:
@@ -94,6 +95,8 @@ def run(arguments: argparse.Namespace) -> None:
                 "output": str(arguments.output),
             }
         )
+        return
+    if is_quiet():
         return
     if result.groups:
         rows = [

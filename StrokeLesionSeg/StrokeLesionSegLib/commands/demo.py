@@ -14,6 +14,7 @@ from ..pipeline import OutputPaths, SegmentResult, segment_file
 from .options import add_progress_argument, number, path, prepare
 from .progress import make_reporter, print_json
 from .segment import print_result
+from .verbosity import say
 
 if TYPE_CHECKING:
     from ..images import Volume
@@ -100,9 +101,9 @@ def run(arguments: argparse.Namespace) -> None:
         print_json({"stage": "result", **result.as_dict(), **files, **scores})
         return
     print_result(result)
-    print(f"{'scan':<12}{scan}\n{'truth':<12}{truth}\n{'picture':<12}{picture}")
-    print(f"{'volume':<12}{result.volume_ml:.1f} mL found, {truth_ml:.1f} mL true")
-    print(f"{'Dice':<12}{dice:.3f}")
+    say(f"{'scan':<12}{scan}\n{'truth':<12}{truth}\n{'picture':<12}{picture}")
+    say(f"{'volume':<12}{result.volume_ml:.1f} mL found, {truth_ml:.1f} mL true")
+    say(f"{'Dice':<12}{dice:.3f}")
     if dice < 0.5:
         print("warning: the stroke was not found as it should be", file=sys.stderr)
 

@@ -10,6 +10,7 @@ from ..errors import InputError
 from .options import path
 from .progress import print_json
 from .tables import print_table
+from .verbosity import say
 
 if TYPE_CHECKING:
     from ..models import Manifest
@@ -123,7 +124,7 @@ def run_verify(arguments: argparse.Namespace) -> None:
         except InputError as fault:
             problems.append(fault)
         else:
-            print(f"{manifest.name} {manifest.version}: ok, SHA-256 {manifest.sha256}")
+            say(f"{manifest.name} {manifest.version}: ok, SHA-256 {manifest.sha256}")
     for problem in problems[:-1]:
         print(f"stroke-lesion-seg: {problem}", file=sys.stderr)
     if problems:
@@ -145,13 +146,13 @@ def run_install(arguments: argparse.Namespace) -> None:
         arguments.source,
     )
     manifest = install_model(arguments.file, choices)
-    print(f"{manifest.name} {manifest.version} is installed in {manifest.directory}")
+    say(f"{manifest.name} {manifest.version} is installed in {manifest.directory}")
     if manifest.windows is not None:
         space, time, memory = _space_time_memory(manifest)
-        print(f"works on: {space}; a scan takes about {time} and {memory} on this computer")
+        say(f"works on: {space}; a scan takes about {time} and {memory} on this computer")
 
 
 def run_remove(arguments: argparse.Namespace) -> None:
     from ..models import remove_model
 
-    print(f"removed {remove_model(arguments.name)}")
+    say(f"removed {remove_model(arguments.name)}")

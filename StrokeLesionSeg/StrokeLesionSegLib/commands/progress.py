@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any, TextIO
 
+from .verbosity import is_quiet, is_verbose, note
+
 _TITLES = {
     "read": "Reading",
     "align": "Aligning to MNI152",
@@ -155,10 +157,47 @@ class RichBar(Reporter):
         self._progress.update(self._task, completed=done, total=max(total, 1), count=count)
 
 
+class StageTimes(Reporter):
+    """Notes every stage with its seconds when the next one begins, and hands on to another."""
+
+    def __init__(self, inner: Reporter) -> None:
+        self._inner = inner
+        self._stage, self._began = "", 0.0
+
+    def __enter__(self) -> StageTimes:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._inner.__exit__(*error)
+        self._end()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self._inner(stage, done, total)
+        if stage != self._stage:
+            self._end()
+            self._stage, self._began = stage, time.monotonic()
+
+    def _end(self) -> None:
+        if self._stage:
+            note(f"{self._stage:<12}{time.monotonic() - self._began:.2f} s")
+        self._stage = ""
+
+
 def make_reporter(kind: str | None) -> Reporter:
-    """The reporter for ``--progress``; None means a bar if stderr is a terminal."""
+    """The reporter for ``--progress``; None means a bar if stderr is a terminal.
+
+    ``--quiet`` leaves the bar out, ``--verbose`` has lines in its place.
+    """
     if kind is None:
         kind = "bar" if sys.stderr.isatty() else "none"
+    if kind == "bar" and (is_quiet() or is_verbose()):
+        kind = "none"
+    reporter = _reporter(kind)
+    return StageTimes(reporter) if is_verbose() else reporter
+
+
+def _reporter(kind: str) -> Reporter:
     if kind == "json":
         return JsonReporter()
     if kind == "bar":

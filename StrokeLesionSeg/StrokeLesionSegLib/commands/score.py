@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from ..pipeline import check_source
 from .options import EXIT_SOME_FAILED, add_progress_argument, number, path
 from .progress import make_reporter, print_json
 from .tables import print_table
+from .verbosity import is_quiet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,7 +72,7 @@ def add_parser(commands: Any) -> None:
         "--distances",
         action="store_true",
         help="add sensitivity, precision, the 95th percentile of the Hausdorff distance and the "
-        "average symmetric surface distance (mm) and, for folders, how volumes correlate",
+        "average symmetric surface distance (mm)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
@@ -78,8 +80,8 @@ def add_parser(commands: Any) -> None:
         "--output",
         type=path,
         metavar="DIR",
-        help="for folders: write scores_SCORER_cases.tsv, scores_SCORER_summary.tsv and "
-        "scores_SCORER.json there",
+        help="for folders: write scores_SCORER_cases.tsv, scores_SCORER_summary.tsv, "
+        "scores_SCORER.json and a page, scores_SCORER.html, there",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace outputs that exist already"
@@ -176,8 +178,10 @@ def _score_folders(arguments: argparse.Namespace) -> int:
             _write(result, arguments, outputs)
     if arguments.json:
         print_json(_content(result))
-    else:
+    elif arguments.output is None or not is_quiet():
         _print_folders(result)
+        if arguments.output is not None:
+            print(f"{'page':<12}{_files(arguments)[3].resolve().as_uri()}")
     _tell(result.notes)
     for problem in result.problems[:-1]:
         print(f"stroke-lesion-seg: {problem}", file=sys.stderr)
@@ -213,18 +217,19 @@ def _outputs(arguments: argparse.Namespace) -> contextlib.AbstractContextManager
     return OutputSet([], documents, overwrite=arguments.overwrite)
 
 
-def _files(arguments: argparse.Namespace) -> tuple[Path, Path, Path]:
-    """Cases, summary, everything."""
+def _files(arguments: argparse.Namespace) -> tuple[Path, Path, Path, Path]:
+    """Cases, summary, everything, the page."""
     start = f"scores_{arguments.scorer}"
-    names = (f"{start}_cases.tsv", f"{start}_summary.tsv", f"{start}.json")
-    cases, summary, whole = (arguments.output / name for name in names)
-    return cases, summary, whole
+    names = (f"{start}_cases.tsv", f"{start}_summary.tsv", f"{start}.json", f"{start}.html")
+    cases, summary, whole, page = (arguments.output / name for name in names)
+    return cases, summary, whole, page
 
 
 def _write(result: FolderScores, arguments: argparse.Namespace, outputs: OutputSet) -> None:
     from ..lesions.tables import write_rows, write_sidecar
+    from ..report import ScorePageFacts, write_score_report
 
-    cases, summary, whole = _files(arguments)
+    cases, summary, whole, page = _files(arguments)
     measures = list(dict.fromkeys(name for case in result.cases for name in case.scores))
     rows = [
         {
@@ -237,14 +242,40 @@ def _write(result: FolderScores, arguments: argparse.Namespace, outputs: OutputS
     ]
     write_rows(outputs.staged(cases), ("case", "pred", "truth", *measures), rows)
     lines = [{"measure": name, **values} for name, values in result.summary["metrics"].items()]
-    if "volume_correlation" in result.summary:
-        correlation = result.summary["volume_correlation"]
-        lines.append({"measure": "volume_correlation", "n": len(result.cases), "mean": correlation})
+    count = len(result.cases)
+    for name, value in result.summary["volumes"].items():
+        lines.append({"measure": f"volume_{name}", "n": count, "mean": value})
     lines += _lesion_free_rows(result)
     write_rows(outputs.staged(summary), ("measure", *_SUMMARY), lines)
     versions = {"name": "StrokeLesionSeg", "version": __version__}
     write_sidecar(outputs.staged(whole), {"software": versions, **_content(result)})
+    beside = {
+        cases.name: "A row for each case: every measure, counts and volumes",
+        summary.name: "A row for each measure: mean, median and interval",
+        whole.name: "All of it for programs",
+    }
+    told = {"Made by": f"StrokeLesionSeg {__version__}", "Bootstrap, seed": result.summary["seed"]}
+    more = ScorePageFacts(_reports(result, arguments), beside, told)
+    write_score_report(outputs.staged(page), result, more)
     outputs.commit()
+
+
+def _reports(result: FolderScores, arguments: argparse.Namespace) -> dict[str, str]:
+    """The reports that ``batch`` has written beside the masks, as addresses from the page.
+
+    Only where the page lies within the folder of the masks, or that within the page's: else the
+    address would tell what folders above both are called.
+    """
+    here, masks = arguments.output.resolve(), arguments.prediction.resolve()
+    if not (here.is_relative_to(masks) or masks.is_relative_to(here)):
+        return {}
+    found = {}
+    for case in result.cases:
+        scan = re.sub(r"_(label-lesion|desc-corrected)_mask\..*", "", case.pred.name)
+        report = case.pred.resolve().with_name(f"{scan}_desc-lesions_report.html")
+        if report.is_file():
+            found[case.case] = Path(os.path.relpath(report, here)).as_posix()
+    return found
 
 
 def _lesion_free_rows(result: FolderScores) -> list[dict[str, Any]]:
@@ -280,8 +311,12 @@ def _print_folders(result: FolderScores) -> None:
         for name, values in result.summary["metrics"].items()
     ]
     print_table(columns, summary, f"{result.summary['n']} cases")
-    if result.summary.get("volume_correlation") is not None:
-        print(f"correlation of volumes: {result.summary['volume_correlation']:.3f}")
+    volumes = result.summary["volumes"]
+    if volumes["correlation"] is not None:
+        print(f"correlation of volumes: {volumes['correlation']:.3f}")
+    if volumes["limit_low_ml"] is not None:
+        bias, low, high = (volumes[key] for key in ("bias_ml", "limit_low_ml", "limit_high_ml"))
+        print(f"bias of volumes: {bias:+.2f} mL, limits of agreement {low:+.2f} to {high:+.2f} mL")
     free = result.summary["lesion_free"]
     if free["n"]:
         print(f"{free['exactly_empty']} of {free['n']} lesion-free scans are exactly empty")

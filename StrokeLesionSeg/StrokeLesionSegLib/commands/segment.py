@@ -27,6 +27,7 @@ from .options import (
 from .progress import make_reporter, print_json
 from .report import add_report_arguments, atlas_choice, report_folder, report_options
 from .tables import print_table
+from .verbosity import is_quiet, note
 
 
 def add_parser(commands: Any) -> None:
@@ -131,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
     options = segment_options(arguments)
-    if arguments.progress != "json":
+    if arguments.progress != "json" and not is_quiet():
         announce(arguments.model, options)
     with make_reporter(arguments.progress) as reporter:
         result = segment_file(
@@ -189,6 +190,11 @@ def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
     for warning in result.warnings:
         if warning not in told:
             print(f"warning: {warning}", file=sys.stderr)
+    ran = result.prediction.details
+    told = [f"{key} {ran[key]}" for key in ("device", "precision", "threads") if key in ran]
+    note(f"{'ran with':<12}{', '.join(told)}")
+    if is_quiet():
+        return
     lesions = result.lesion_map.lesions
     if lesions:
         rows = [

@@ -49,6 +49,8 @@ __getattr__, __dir__ = lazy_names(
         "ChangeContent": "change_page",
         "ChangeSide": "change_page",
         "write_change_report": "change_page",
+        "ScorePageFacts": "score_page",
+        "write_score_report": "score_page",
         "Fact": "content",
         "FrequencyMap": "content",
         "GroupScan": "content",
@@ -86,6 +88,7 @@ __all__ = [
     "GroupTraits",
     "ReportContent",
     "ReportOptions",
+    "ScorePageFacts",
     "StudyPlace",
     "TriedAlignment",
     "ViewerImages",
@@ -99,6 +102,7 @@ __all__ = [
     "write_change_report",
     "write_group_report",
     "write_scan_report",
+    "write_score_report",
 ]
 
 if TYPE_CHECKING:
@@ -124,4 +128,5 @@ if TYPE_CHECKING:
     from .page import without_paths
     from .review import STUDY_LIST, study_list
     from .scan_page import scan_report, write_scan_report
+    from .score_page import ScorePageFacts, write_score_report
     from .viewer import LICENSES, NIIVUE

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .charts import bars
 from .content import GroupScan, GroupTraits
 from .page import Markup, element, figure, paragraph, section, table
 from .scan_page import ml
@@ -172,38 +173,8 @@ def volume_chart(totals_ml: Sequence[Sequence[float]], names: Sequence[str] = ()
     bins += [f"{a:g}–{b:g}" for a, b in itertools.pairwise(BINS_ML)]
     bins.append(f"≥ {BINS_ML[-1]:g}")
     stacks = [volume_histogram(group) for group in totals_ml]
-    counts = [sum(stack[n] for stack in stacks) for n in range(len(bins))]
-    wide, high, base = 76, 150, 180
-    most = max(1, *counts)
-    parts = [element("line", x1=0, y1=base, x2=wide * len(bins), y2=base)]
-    for n, (name, count) in enumerate(zip(bins, counts, strict=True)):
-        middle, bottom = wide * n + wide / 2, float(base)
-        for colour, stack in enumerate(stacks):
-            height = high * stack[n] / most
-            if not stack[n]:
-                continue
-            bottom -= height
-            parts.append(
-                element(
-                    "rect",
-                    x=wide * n + 10,
-                    y=f"{bottom:.1f}",
-                    width=wide - 20,
-                    height=f"{height:.1f}",
-                    class_=f"c{colour}" if names else None,
-                )
-            )
-        parts.append(element("text", str(count), x=middle, y=f"{bottom - 6:.1f}", class_="count"))
-        parts.append(element("text", name, x=middle, y=base + 18))
-    told = ", ".join(f"{name}: {count}" for name, count in zip(bins, counts, strict=True))
-    return element(
-        "svg",
-        element("title", f"Number of scans by lesion volume in mL. {told}"),
-        *parts,
-        viewBox=f"0 0 {wide * len(bins)} 206",
-        role="img",
-        class_="chart",
-    )
+    told = "Number of scans by lesion volume in mL."
+    return bars(bins, stacks, told, coloured=bool(names))
 
 
 def volume_histogram(totals_ml: Sequence[float]) -> list[int]:

@@ -21,10 +21,13 @@ from .page import (
     facts,
     figure,
     joined,
+    links_to_files,
+    number_cell,
     paragraph,
     resource_text,
     safe_address,
     section,
+    sortable,
     table,
     without_paths,
     write_page,
@@ -361,16 +364,6 @@ def _table(results: Sequence[Result], traits: GroupTraits | None, *, rated: bool
     if rated:
         titles.insert(2, ("Rating", "text"))
     titles += [(column.name, "number" if column.numeric else "text") for column in columns]
-    head = [
-        element(
-            "th",
-            element("button", title, type="button"),
-            scope="col",
-            aria_sort="none",
-            class_="num" if kind == "number" else None,
-        )
-        for title, kind in titles
-    ]
     body = [_row(r, columns, rated=rated) for r in results[:MOST_ROWS]]
     caption = "Press a heading to sort. Volumes are measured on each scan's own grid."
     if any(r.done and r.scan.aligned is None for r in results):
@@ -382,24 +375,11 @@ def _table(results: Sequence[Result], traits: GroupTraits | None, *, rated: bool
         caption += " The last columns are those of participants.tsv."
     if len(results) > MOST_ROWS:
         caption += f" The first {MOST_ROWS} of {len(results)} scans are shown."
-    whole = element(
-        "table",
-        element("caption", caption),
-        element("thead", element("tr", *head)),
-        element("tbody", *body),
-        id="scans",
-        class_="names",
-    )
-    return section("All scans", element("div", whole, class_="scroll"))
+    return section("All scans", sortable(titles, body, caption, class_="names"))
 
 
 def _row(result: Result, columns: Sequence[Column], *, rated: bool) -> Markup:
     scan = result.scan
-
-    def number(value: float | None, shown: str) -> Markup:
-        if value is None:
-            return element("td", "n/a", class_="num", data_key="")
-        return element("td", shown, class_="num", data_key=f"{value:.6g}")
 
     volumes = (
         result.total,
@@ -414,14 +394,14 @@ def _row(result: Result, columns: Sequence[Column], *, rated: bool) -> Markup:
         element("th", _link(scan), scope="row"),
         element("td", _STATES[scan.state], class_=scan.state),
         element("td", "", data_rated=scan.name) if rated else None,
-        number(count if result.done else None, str(count)),
-        *(number(v if result.done else None, ml(v)) for v in volumes),
-        number(
+        number_cell(count if result.done else None, str(count)),
+        *(number_cell(v if result.done else None, ml(v)) for v in volumes),
+        number_cell(
             result.probability,
             "" if result.probability is None else f"{result.probability:.2f}",
         ),
         element("td", aligned if result.done else "n/a"),
-        number(scan.seconds, "" if scan.seconds is None else f"{scan.seconds:.1f}"),
+        number_cell(scan.seconds, "" if scan.seconds is None else f"{scan.seconds:.1f}"),
         *(column.cell(scan.name) for column in columns),
     )
 
@@ -434,15 +414,8 @@ def _link(scan: GroupScan) -> Markup:
 
 def _files(files: Mapping[str, str]) -> Markup | None:
     """Links to what lies beside the page."""
-    items = []
-    for name, text in files.items():
-        address = safe_address(name)
-        if address is not None:
-            link = element("a", name, href=address)
-            items.append(element("li", link, element("br"), element("span", text)))
-    if not items:
-        return None
-    return section("Tables and maps", element("ul", *items, class_="files"), class_="keep")
+    links = links_to_files(files)
+    return None if links is None else section("Tables and maps", links, class_="keep")
 
 
 def _facts(pairs: Mapping[str, str]) -> Markup | None:

@@ -14,7 +14,7 @@ import html
 import os
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..lesions.tables import write_text
@@ -132,6 +132,41 @@ def table(
     )
 
 
+def sortable(
+    columns: Sequence[tuple[str, str]], rows: Sequence[Markup], caption: str, *, class_: str | None
+) -> Markup:
+    """The table of a page that is sorted by pressing a heading (``group.js``).
+
+    ``rows`` are whole elements.
+    """
+    head = [
+        element(
+            "th",
+            element("button", title, type="button"),
+            scope="col",
+            aria_sort="none",
+            class_="num" if kind == "number" else None,
+        )
+        for title, kind in columns
+    ]
+    whole = element(
+        "table",
+        element("caption", caption),
+        element("thead", element("tr", *head)),
+        element("tbody", *rows),
+        id="scans",
+        class_=class_,
+    )
+    return element("div", whole, class_="scroll")
+
+
+def number_cell(value: float | None, shown: str) -> Markup:
+    """A cell of a ``sortable`` table, sorted by ``value``; None is not known, and comes last."""
+    if value is None:
+        return element("td", "n/a", class_="num", data_key="")
+    return element("td", shown, class_="num", data_key=f"{value:.6g}")
+
+
 def without_paths(value: str) -> str:
     """``value`` with the folders cut off the absolute paths in it.
 
@@ -204,13 +239,31 @@ def _script(script: Inline | Shared) -> Markup:
     return element("script", Markup(script.code), id=script.name, type=script.kind)
 
 
-def safe_address(page: str | None) -> str | None:
-    """A relative path as an address that leads nowhere else; None if it leads out, or is none."""
-    page = (page or "").replace("\\", "/")
-    if not page or page.startswith("/") or ".." in page.split("/"):
+def safe_address(page: str | None, *, above: int = 0) -> str | None:
+    """A relative path as an address that leads nowhere else; None if it leads out, or is none.
+
+    ``above``: how many folders up it may begin.
+    """
+    parts = (page or "").replace("\\", "/").split("/")
+    up = 0
+    while up < above and parts[0] == "..":
+        up, parts = up + 1, parts[1:]
+    if not parts or not parts[0] or ".." in parts:
         return None
     # With "./" before it and ":" quoted, no name can act as an address of another kind.
-    return "./" + _quoted(page)
+    return "./" + up * "../" + _quoted("/".join(parts))
+
+
+def links_to_files(files: Mapping[str, str]) -> Markup | None:
+    """Links to what lies beside the page: relative paths with what each is; None if there are
+    none."""
+    items = []
+    for name, told in files.items():
+        address = safe_address(name)
+        if address is not None:
+            link = element("a", name, href=address)
+            items.append(element("li", link, element("br"), element("span", told)))
+    return element("ul", *items, class_="files") if items else None
 
 
 def _quoted(address: str) -> str:

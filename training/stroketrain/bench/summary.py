@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from StrokeLesionSegLib.lesions import read_sidecar
-from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
+from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
 
 from .measure import SCORERS
 from .plan import BenchCase

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
+from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
 
 from ..data.cache import Cache
 from ..papers.plan import ROWS, Row, load_rows

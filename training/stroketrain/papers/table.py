@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from StrokeLesionSegLib.lesions.scorers.folders import bootstrap_interval
+from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
 
 from .plan import BUDGETS, ROWS, Row, load_rows
 from .run import MANIFESTS, read_index

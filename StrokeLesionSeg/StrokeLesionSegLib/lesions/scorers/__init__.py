@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..find import check_affine
 from . import atlas2022, isles2022, isles2026
-from .agreement import AGREEMENT, agreement, volume_correlation
-from .folders import CaseScore, FolderScores, MaskChoice, score_folders, summarise_scores
+from .agreement import AGREEMENT, agreement, volume_agreement, volume_correlation
+from .folders import CaseScore, FolderScores, MaskChoice, score_folders
+from .summary import summarise_scores
 from .values import lesion_mask
 
 #: The official scorers by name: modules with ``METRICS`` and ``score``.
@@ -35,6 +36,7 @@ __all__ = [
     "score_case",
     "score_folders",
     "summarise_scores",
+    "volume_agreement",
     "volume_correlation",
 ]
 

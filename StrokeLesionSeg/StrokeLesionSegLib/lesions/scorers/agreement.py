@@ -80,6 +80,32 @@ def volume_correlation(pred_ml: Sequence[float], truth_ml: Sequence[float]) -> f
     return round(float(np.corrcoef(a, b)[0, 1]), 12)
 
 
+def volume_agreement(
+    pred_ml: Sequence[float], truth_ml: Sequence[float]
+) -> dict[str, float | None]:
+    """How far the volumes (mL) of many cases agree, after Bland and Altman 1986 (Lancet 327).
+
+    ``correlation``: Pearson's (``volume_correlation``). ``bias_ml``: mean of prediction minus
+    reference. ``limit_low_ml``, ``limit_high_ml``: the limits of agreement, 1.96 standard
+    deviations (of a sample) around it, within which 95 % of the differences would lie if they were
+    normal. None where there are too few cases: one for the bias, two for the limits.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions.scorers.agreement import volume_agreement
+    >>> volume_agreement([2, 3], [1, 2])["bias_ml"]
+    1.0
+    """
+    difference = np.asarray(pred_ml, np.float64) - np.asarray(truth_ml, np.float64)
+    bias = float(difference.mean()) if len(difference) else None
+    low = high = None
+    if bias is not None and len(difference) > 1:
+        reach = 1.96 * float(difference.std(ddof=1))
+        low, high = bias - reach, bias + reach
+    correlation = volume_correlation(pred_ml, truth_ml)
+    return {"correlation": correlation, "bias_ml": bias, "limit_low_ml": low, "limit_high_ml": high}
+
+
 def _surface_mm(mask: NDArray[np.bool_], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 3) RAS mm, but for a shift, of the voxels on the surface of ``mask``."""
     from scipy import ndimage
