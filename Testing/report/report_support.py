@@ -186,6 +186,10 @@ class Drawn:
 def cells(svg: Node) -> list[Drawn]:
     """The cells of a sheet; outlines are (n, 2) arrays of x, y within the whole picture."""
     found = []
+    # Sides that all cells share stand beside the rows: left first.
+    beside = [t.text for t in svg.all("text", "row")][:2]
+    lefts = sorted({float(re.findall(r"[\d.]+", str(g.attributes["transform"]))[0])
+                    for g in svg.all("g")})  # fmt: skip
     for group in svg.all("g"):
         x, y = (
             float(v)
@@ -202,5 +206,7 @@ def cells(svg: Node) -> list[Drawn]:
                 points = numbers.reshape(-1, 2) + np.array([x, y])
                 outlines.setdefault(path.attributes["class"], []).append(points)
         texts = {t.text: x + float(t.attributes["x"]) for t in group.all("text")}
+        if beside:
+            texts |= {beside[0]: x, beside[1]: x + (lefts[1] - lefts[0])}
         found.append(Drawn(x, y, outlines, texts))
     return found

@@ -85,7 +85,8 @@ def test_page_of_a_scan(tmp_path: Path, side: str) -> None:
     rows, columns = np.nonzero(amber[:1000])
     assert rows.size > 50
     black = (pixels[rows.min()] < 12).all(axis=1)
-    left, right = np.flatnonzero(black)[[0, -1]]
+    # Beside the slices is room for the letters: one and a half of 12 pixels at each end.
+    left, right = np.flatnonzero(black)[[0, -1]] + (18, -18)
     cell = (right - left) / 6
     within = ((columns - left) % cell) / cell
     assert (within > 0.5).mean() == (1.0 if side == "left" else 0.0)

@@ -174,6 +174,26 @@ def test_lesion_is_drawn_on_its_side(convention: str, side: str) -> None:
         assert (columns.min(), columns.max() + 1) == (left, right)
 
 
+def test_sides_stand_once_a_row_beside_the_slices() -> None:
+    page = parse(scan_report(make_content((LEFT,))))
+    svg = section(page, "Overview").one("svg", "sheet")
+    left, _, width, _ = (float(v) for v in str(svg.attributes["viewBox"]).split())
+    drawn = cells(svg)
+    rows = len({cell.y for cell in drawn})
+    letters = svg.all("text", "row")
+    assert [t.text for t in letters] == ["R", "L"] * rows
+    assert not [t for g in svg.all("g") for t in g.all("text", "side")]
+    # Outside of all pictures, and within the sheet.
+    picture_width = float(svg.all("image")[0].attributes["width"] or 0)
+    for text in letters:
+        x = float(text.attributes["x"] or 0)
+        assert left < x < 0 or picture_width < x < left + width
+    # Planes of several kinds, in which the sides differ, have their own.
+    planes = section(page, "Each lesion in three planes").one("svg", "sheet")
+    assert len(planes.all("text", "side")) == 6
+    assert not planes.all("text", "row")
+
+
 @pytest.mark.parametrize("convention", ["radiological", "neurological"])
 def test_three_planes_cross_in_the_lesion(convention: str) -> None:
     centre = (-37.5, 19.5, 45.0)  # a voxel's centre
@@ -245,6 +265,8 @@ def test_uncertainty_is_coloured_where_it_is() -> None:
 def test_uncertainty_says_what_it_is() -> None:
     for passes, words in (
         (("axial",), "One pass was made"),
+        # A reader of the page has no command line.
+        (("axial",), "Flipped copies or slices of three views would be several passes."),
         ((), "Standard deviation of the probability, at most 0.5."),
     ):
         page = parse(scan_report(make_content((LEFT,), passes=passes)))

@@ -102,7 +102,8 @@ def sheet(cells: Sequence[Cell], columns: int, description: str, shown: int = 98
 
     Rows are as high as their highest cell, columns as wide as their widest. ``description`` is
     read out in place of the picture. ``shown`` is how wide the picture will be about, in pixels
-    of the screen: letters are the same size on all pictures.
+    of the screen: letters are the same size on all pictures. Sides that all cells share stand once
+    a row, beside the planes.
     """
     count = min(columns, len(cells))
     rows = [cells[n : n + count] for n in range(0, len(cells), count)]
@@ -113,6 +114,8 @@ def sheet(cells: Sequence[Cell], columns: int, description: str, shown: int = 98
     width, height = lefts[-1] - GAP, tops[-1] - GAP
 
     letter = LETTER_PX * width / shown
+    shared = len(cells) > 1 and len({cell.letters for cell in cells}) == 1
+    margin = 1.5 * letter if shared else 0.0
 
     canvas = np.zeros((height, width), dtype=np.uint8)
     heat = np.zeros((height, width), dtype=np.float32)
@@ -124,7 +127,9 @@ def sheet(cells: Sequence[Cell], columns: int, description: str, shown: int = 98
             canvas[y : y + h, x : x + w] = cell.plane
             if cell.heat is not None:
                 heat[y : y + h, x : x + w] = cell.heat
-            marks.append(_marks(cell, x, y, w, h, letter))
+            marks.append(_marks(cell, x, y, w, h, letter, sides=not shared))
+        if shared:
+            marks += _beside(row[0].letters, margin, width, tops[r] + heights[r] / 2, letter)
     layers = [_image(grey_png(canvas), width, height)]
     if heat.any():
         layers.append(_image(heat_png(heat), width, height))
@@ -133,7 +138,7 @@ def sheet(cells: Sequence[Cell], columns: int, description: str, shown: int = 98
         element("title", description),
         *layers,
         *marks,
-        viewBox=f"0 0 {width} {height}",
+        viewBox=f"{-margin:.4g} 0 {width + 2 * margin:.5g} {height}",
         role="img",
         class_="sheet",
         font_size=f"{letter:.1f}",
@@ -141,7 +146,20 @@ def sheet(cells: Sequence[Cell], columns: int, description: str, shown: int = 98
     )
 
 
-def _marks(cell: Cell, x: int, y: int, width: int, height: int, letter: float) -> Markup:
+def _beside(
+    letters: tuple[str, str], margin: float, width: int, middle: float, letter: float
+) -> list[Markup]:
+    """The sides of a row, left and right of its planes."""
+    places = (-margin / 2, width + margin / 2)
+    return [
+        element("text", side, x=f"{x:.1f}", y=f"{middle + letter / 3:.1f}", class_="side row")
+        for side, x in zip(letters, places, strict=True)
+    ]
+
+
+def _marks(
+    cell: Cell, x: int, y: int, width: int, height: int, letter: float, *, sides: bool
+) -> Markup:
     parts: list[Markup] = []
     for mask, kind in cell.outlines:
         path = outline_path(mask)
@@ -158,8 +176,9 @@ def _marks(cell: Cell, x: int, y: int, width: int, height: int, letter: float) -
     # In the upper corners, where there is no brain, let alone a lesion.
     edge, high = f"{letter / 3:.1f}", f"{1.1 * letter:.1f}"
     far, low = f"{width - letter / 3:.1f}", f"{height - letter / 3:.1f}"
-    parts.append(element("text", cell.letters[0], x=edge, y=high, class_="side"))
-    parts.append(element("text", cell.letters[1], x=far, y=high, class_="side end"))
+    if sides:
+        parts.append(element("text", cell.letters[0], x=edge, y=high, class_="side"))
+        parts.append(element("text", cell.letters[1], x=far, y=high, class_="side end"))
     if cell.label:
         parts.append(element("text", cell.label, x=edge, y=low, class_="at"))
     return element("g", *parts, transform=f"translate({x} {y})")

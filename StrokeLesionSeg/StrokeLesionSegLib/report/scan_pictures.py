@@ -105,7 +105,7 @@ def uncertainty_figure(content: ReportContent) -> Markup | None:
         meaning = (
             "One pass was made, so nothing could be compared: shown is the standard deviation "
             "of a yes-or-no answer, the square root of p (1 - p), highest where the probability "
-            "p is one half. Options --tta or --views triplanar compare several passes."
+            "p is one half. Flipped copies or slices of three views would be several passes."
         )
     views = _views(content)
     inside = np.zeros(content.uncertainty.shape, dtype=bool)
