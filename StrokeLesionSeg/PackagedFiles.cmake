@@ -53,6 +53,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/score.py
   StrokeLesionSegLib/commands/segment.py
   StrokeLesionSegLib/commands/tables.py
+  StrokeLesionSegLib/commands/verbosity.py
   StrokeLesionSegLib/correction/__init__.py
   StrokeLesionSegLib/correction/brush.py
   StrokeLesionSegLib/correction/change.py

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import signal
 import sys
@@ -64,6 +65,7 @@ def _add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (default: the process's own) and return its exit code."""
+    _print_anything()
     parser = build_parser()
     try:
         arguments = parser.parse_args(argv)
@@ -119,6 +121,13 @@ _OUT_OF_MEMORY = (
     "memory: there is not enough of it for this scan. "
     "Close other programs, or use --views axial --batch-size 1."
 )
+
+
+def _print_anything() -> None:
+    """No character of a name may stop a run: consoles and pipes of Windows know few."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _is_allocation_failure(error: BaseException) -> bool:

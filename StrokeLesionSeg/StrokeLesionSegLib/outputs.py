@@ -21,6 +21,10 @@ from .errors import InputError
 from .file_formats import FORMATS, ending_like, split_name, written_endings
 
 _STAGING_PREFIX = ".stroke-lesion-seg-"
+# Windows' own numbers of errors: a path that is not found, a file that another program has open,
+# a name that is too long; and how long a path may be unless the system was told to allow more.
+_PATH_NOT_FOUND, _SHARING_VIOLATION, _NAME_TOO_LONG = 3, 32, 206
+_WINDOWS_PATH = 248
 # File systems take names of 255 bytes: of longer ones than this a temporary name has the end only,
 # of which no character has more than four bytes.
 _LONG_NAME = 200
@@ -252,6 +256,15 @@ def os_input_error(error: OSError, where: str | os.PathLike[str]) -> InputError:
     """What the operating system refused about ``where``, in one line with a remedy."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return InputError(where, "the disk is full", "Free some space or choose another folder")
+    windows = getattr(error, "winerror", None)
+    if windows == _SHARING_VIOLATION:
+        return InputError(where, "is open in another program", "Close it there and run this again")
+    length = len(os.path.abspath(where))
+    if windows == _NAME_TOO_LONG or (windows == _PATH_NOT_FOUND and length >= _WINDOWS_PATH):
+        cause = f"the path is too long for Windows ({length} characters)"
+        return InputError(
+            where, cause, "Allow long paths (docs/windows.md), or use a shorter folder"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return InputError(where, "cannot be written here", "Choose a folder that you may write to")
     if error.errno == errno.ENAMETOOLONG:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import command_reference
 import numpy as np
 import pytest
 from cli_support import write_tiny_model
-from StrokeLesionSegLib.cli import EXIT_DEFECT, EXIT_INPUT, EXIT_OK, EXIT_STOPPED
+from StrokeLesionSegLib.cli import EXIT_DEFECT, EXIT_INPUT, EXIT_OK, EXIT_STOPPED, main
 from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from StrokeLesionSegLib.models import store
@@ -105,6 +106,66 @@ def test_python_examples_run(
     names: dict[str, Any] = {}
     exec(compile(code, where, "exec"), names)
     assert set(names) & {"result", "mask", "volumes", "lesions"}
+
+
+def shell_examples() -> list[list[str]]:
+    """The words of every command that the README shows as an example, in its order."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```shell\n(.*?)```", text, re.DOTALL)
+    return [shlex.split(line, comments=True) for line in "".join(blocks).splitlines() if line]
+
+
+def test_there_are_shell_examples() -> None:
+    commands = shell_examples()
+    assert len(commands) >= 8
+    assert {words[0] for words in commands} == {"stroke-lesion-seg"}
+    assert len({words[1] for words in commands}) >= 7
+
+
+@pytest.fixture
+def folder_of_a_lab(tmp_path: Path) -> Path:
+    """A BIDS data set with the head that ships, twice, and a reference mask of each session."""
+    head = upsample_linear(template_head().array)
+    truth = np.zeros(head.shape, np.uint8)
+    truth[90:100, 110:120, 60:70] = 1
+    for session in ("ses-1", "ses-2"):
+        name = f"sub-01_{session}"
+        anat = tmp_path / "bids" / "sub-01" / session / "anat"
+        anat.mkdir(parents=True)
+        (tmp_path / "truth").mkdir(exist_ok=True)
+        write_volume(anat / f"{name}_T1w.nii.gz", Volume(head, MNI_GRID.affine), dtype=np.uint8)
+        write_volume(tmp_path / "truth" / f"{name}_mask.nii.gz", Volume(truth, MNI_GRID.affine))
+    (tmp_path / "bids" / "dataset_description.json").write_text(
+        '{"Name": "Heads", "BIDSVersion": "1.10.0"}', encoding="utf-8"
+    )
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_shell_examples_run(
+    folder_of_a_lab: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One after the other in one folder, as they are pasted, with a small model."""
+    tiny = write_tiny_model(tmp_path_factory.mktemp("home"))
+    monkeypatch.setattr(store, "_default_model", lambda: tiny)
+    monkeypatch.chdir(folder_of_a_lab)
+    for _, *arguments in shell_examples():
+        assert main(arguments) == EXIT_OK, (arguments, capsys.readouterr().err)
+    said = capsys.readouterr().out
+    assert "2 scans: 2 done" in said
+    assert "StrokeLesionSeg" in said
+    for name in (
+        "demo/demo.png",
+        "pages/t1.html",
+        "results/index.html",
+        "results/group_scans.tsv",
+        "results/scores/scores_atlas2022.html",
+        "change/change.html",
+    ):
+        assert (folder_of_a_lab / name).is_file(), name
 
 
 def test_there_are_python_examples() -> None:

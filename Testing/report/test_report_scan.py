@@ -177,7 +177,7 @@ def test_lesion_is_drawn_on_its_side(convention: str, side: str) -> None:
 def test_sides_stand_once_a_row_beside_the_slices() -> None:
     page = parse(scan_report(make_content((LEFT,))))
     svg = section(page, "Overview").one("svg", "sheet")
-    left, _, width, _ = (float(v) for v in str(svg.attributes["viewBox"]).split())
+    left, _, width, _ = (float(v) for v in str(svg.attributes["viewbox"]).split())
     drawn = cells(svg)
     rows = len({cell.y for cell in drawn})
     letters = svg.all("text", "row")

@@ -78,18 +78,9 @@ def note_end() -> None:
     """The time and memory that the command has taken."""
     if not _level.verbose:
         return
+    from ..inference.device import peak_memory_bytes
+
     seconds = time.monotonic() - _level.began
-    peak = _peak_gb()
-    memory = "" if peak is None else f", {peak:.1f} GB of memory at the peak"
+    peak = peak_memory_bytes()
+    memory = "" if peak is None else f", {peak / 1e9:.1f} GB of memory at the peak"
     note(f"{'whole':<12}{seconds:.2f} s{memory}")
-
-
-def _peak_gb() -> float | None:
-    """Memory that this process has had; None where Python cannot tell (Windows)."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Bytes on macOS, kibibytes on Linux.
-    return float(peak) / (1e9 if sys.platform == "darwin" else 1e9 / 1024)

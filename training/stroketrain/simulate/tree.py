@@ -79,14 +79,14 @@ def _one(job: dict[str, Any]) -> dict[str, Any]:
     # In R2.0 the mask is written last, elsewhere (and without a mask) the record is.
     last_is_mask = layout == "r2.0" and job["labelled"]
     if record_path.exists() and (not last_is_mask or mask_path.exists()):
-        return json.loads(record_path.read_text())
+        return json.loads(record_path.read_text(encoding="utf-8"))
     anatomy = _anatomy(job["person"], job["data"], job["cache"])
     g = Generator().manual_seed(job["seed"])
     t1, truth, record = simulate_scan(g, anatomy, _state["bank"], kind=job["kind"])
     if not job["labelled"]:
         _save(folder / T1_NAME.format(**names), t1)
         entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
-        record_path.write_text(json.dumps(entry))
+        record_path.write_text(json.dumps(entry), encoding="utf-8")
         return entry
     if layout != "r2.0":
         if layout == "r1.1":
@@ -94,11 +94,11 @@ def _one(job: dict[str, Any]) -> dict[str, Any]:
         else:
             layouts.write_r3(folder, job["subject"], job["session"], t1, truth, job["seed"])
         entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
-        record_path.write_text(json.dumps(entry))
+        record_path.write_text(json.dumps(entry), encoding="utf-8")
         return entry
     _save(folder / T1_NAME.format(**names), t1)
     entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
-    record_path.write_text(json.dumps(entry))
+    record_path.write_text(json.dumps(entry), encoding="utf-8")
     _save(mask_path, truth)
     return entry
 
@@ -244,7 +244,7 @@ def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list
         _write_descriptions(out, ordered[:n])
     else:
         root = out / ("ATLAS_R1.1" if layout == "r1.1" else "ATLAS_3")
-        (root / RECORDS).write_text(json.dumps(ordered, indent=0))
+        (root / RECORDS).write_text(json.dumps(ordered, indent=0), encoding="utf-8")
         if layout == "r1.1":
             layouts.write_r1_metadata(root, ordered)
     return ordered
@@ -254,7 +254,9 @@ def _write_descriptions(out: Path, records: list[dict[str, Any]]) -> None:
     root = out / "ATLAS_2"
     for site in sorted({r["site"] for r in records}):
         text = {"Name": f"Simulated ATLAS R2.0 cohort {site}", "BIDSVersion": "1.6.0"}
-        (root / "Training" / site / "dataset_description.json").write_text(json.dumps(text))
+        (root / "Training" / site / "dataset_description.json").write_text(
+            json.dumps(text), encoding="utf-8"
+        )
     with open(root / METADATA, "w", newline="", encoding="utf-8") as handle:
         rows = csv.writer(handle)
         rows.writerow(["Subject ID", "Session", "Site", "Unique Lesions", "Volume mL", "Simulated"])
@@ -262,4 +264,4 @@ def _write_descriptions(out: Path, records: list[dict[str, Any]]) -> None:
             rows.writerow(
                 [r["subject"], r["session"], r["site"], len(r["lesions"]), r["volume_ml"], "yes"]
             )
-    (root / RECORDS).write_text(json.dumps(records, indent=0))
+    (root / RECORDS).write_text(json.dumps(records, indent=0), encoding="utf-8")

@@ -46,7 +46,7 @@ class HeadFolder:
 
     def names(self, part: str) -> list[str]:
         """People of ``part`` that are there."""
-        split = json.loads((self.path / "split.json").read_text())
+        split = json.loads((self.path / "split.json").read_text(encoding="utf-8"))
         return [n for n in split[part] if (self.path / "heads" / f"{n}.npz").is_file()]
 
     def head(self, name: str) -> Head:
@@ -89,7 +89,7 @@ def prepare_heads(data: Path, out: Path, workers: int = 2) -> dict[str, int]:
     """
     from concurrent.futures import ProcessPoolExecutor
 
-    split = json.loads(SPLIT_FILE.read_text())
+    split = json.loads(SPLIT_FILE.read_text(encoding="utf-8"))
     (out / "heads").mkdir(parents=True, exist_ok=True)
     jobs = []
     for part in PARTS:
@@ -113,7 +113,7 @@ def prepare_heads(data: Path, out: Path, workers: int = 2) -> dict[str, int]:
         save_bank(out / f"masks-{part}.npz", bank)
         counts[f"{part} people"], counts[f"{part} masks"] = len(there), len(bank)
     names = {p: [_stem(Path(n)) for n in split["people"][p]] for p in PARTS}
-    (out / "split.json").write_text(json.dumps(names, indent=1))
+    (out / "split.json").write_text(json.dumps(names, indent=1), encoding="utf-8")
     return counts
 
 

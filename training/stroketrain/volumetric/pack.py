@@ -91,7 +91,7 @@ def _unpack(z: zipfile.ZipFile, folder: Path) -> None:
     np.savez(folder / "masks-train.npz", **masks)  # type: ignore[arg-type]
     (folder / _START).write_bytes(z.read(_START))
     # Last: it says that all the rest is there.
-    (folder / "split.json").write_text(json.dumps(split))
+    (folder / "split.json").write_text(json.dumps(split), encoding="utf-8")
 
 
 def _halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
