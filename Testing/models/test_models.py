@@ -55,7 +55,6 @@ def home(tmp_path, monkeypatch) -> Path:
     shipped = tmp_path / "shipped"
     shipped.mkdir()
     monkeypatch.setattr(store, "shipped_models_directory", lambda: shipped)
-    monkeypatch.setattr(install_module, "shipped_models_directory", lambda: shipped)
     return tmp_path / "home"
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +19,7 @@ from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import ImportChoices, install_model, load_model, verify_model
 from StrokeLesionSegLib.models.foreign import checkpoint_child
+from StrokeLesionSegLib.models.install import _owner
 
 RESULTS = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
@@ -130,6 +134,34 @@ PLANS: list[tuple[str, Callable[[Any], object], str]] = [
     ("plans.json", lambda p: _first(p).update(normalization_schemes=["Odd"]), "Odd"),
     ("plans.json", lambda p: _first(p).update(preprocessor_name="Odd"), "Odd"),
     ("plans.json", lambda p: _first(p).update(resampling_fn_data="odd"), "odd"),
+    ("plans.json", lambda p: _first(p).update(inherits_from=[1]), "no configuration"),
+    ("plans.json", lambda p: _first(p).update(resampling_fn_data_kwargs=[1]), "nobody expects"),
+    (
+        "plans.json",
+        lambda p: p.update(original_median_shape_after_transp=["x"] * 3),
+        "define __round__",
+    ),
+    (
+        "plans.json",
+        lambda p: _first(p)["architecture"]["arch_kwargs"].update(n_stages=10**9),
+        "number of stages",
+    ),
+    (
+        "plans.json",
+        lambda p: _first(p)["architecture"]["arch_kwargs"].update(n_stages=4),
+        "each of 4 stages",
+    ),
+    (
+        "plans.json",
+        lambda p: _first(p)["architecture"]["arch_kwargs"].update(strides=[[0, 0, 0]] * 3),
+        "multiple of 0",
+    ),
+    (
+        "plans.json",
+        lambda p: _first(p)["architecture"]["arch_kwargs"].update(features_per_stage=[10**9] * 3),
+        "impossible numbers of channels",
+    ),
+    ("plans.json", lambda p: _first(p).update(use_mask_for_norm="yes"), "by a mask"),
     ("plans.json", lambda p: _first(p).update(patch_size=[24, 24]), "dimensions"),
     ("plans.json", lambda p: _first(p).update(patch_size=[24, 24, 31]), "fit"),
     ("dataset.json", lambda d: d.update(channel_names={"0": "CT"}), "CT"),
@@ -164,6 +196,60 @@ def test_models_of_nnunets_first_version(tmp_path: Path, home: Path) -> None:
     folder.mkdir()
     (folder / "plans.pkl").write_bytes(b"")
     assert "nnU-Net v1" in refused(folder, home)
+
+
+def test_what_is_no_model_says_what_it_is(tmp_path: Path, home: Path) -> None:
+    source = unpacked(tmp_path)
+    (source / RESULTS / "plans.json").unlink()
+    assert "plans.json is missing" in refused(source, home)
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.write(MODELS / "plain3d.zip", "inner.zip")
+    assert "another zip (inner.zip)" in refused(tmp_path / "outer.zip", home)
+    whole = bytearray((MODELS / "plain3d.zip").read_bytes())
+    for n in range(2000, 2400):
+        whole[n] ^= 255
+    (tmp_path / "odd.zip").write_bytes(bytes(whole))
+    text = refused(tmp_path / "odd.zip", home)
+    assert text.isascii()
+    assert len(text) < 400 + len(str(tmp_path))
+
+
+def test_options_that_name_nothing_and_names_that_are_taken(tmp_path: Path, home: Path) -> None:
+    source = MODELS / "residual.zip"
+    none = ImportChoices(space="native", folds=())
+    assert "--folds names no fold" in refused(source, home, none)
+    taken = ImportChoices(space="native", name="stroke-t1-volumetric")
+    assert "ships with StrokeLesionSeg. Choose another with --name" in refused(source, home, taken)
+
+
+def test_a_link_that_leads_up_is_not_followed(tmp_path: Path, home: Path) -> None:
+    source = unpacked(tmp_path)
+    (source / RESULTS / "round").symlink_to(source, target_is_directory=True)
+    choices = ImportChoices(space="native", orientation="RAS", folds=("3",))
+    assert "has no fold 3; it holds 0, 1" in refused(source, home, choices)
+
+
+def test_what_a_killed_installation_left_is_swept(home: Path) -> None:
+    models = home / "models"
+    # Of a process that is gone, of this one, of another machine: now, and long ago.
+    ended = subprocess.Popen([sys.executable, "-c", "pass"])
+    ended.wait()
+    machine = _owner().split("-")[0]
+    names = (
+        f"{machine}-{ended.pid}-a",
+        f"{machine}-{os.getpid()}-b",
+        "0000abcd-7-c",
+        "0000abcd-7-d",
+    )
+    for name in names:
+        (models / f".install-{name}").mkdir(parents=True)
+        (models / f".install-{name}" / "fold_0.pth").write_bytes(b"half")
+    for path in (models / ".install-0000abcd-7-d", models / ".install-0000abcd-7-d/fold_0.pth"):
+        os.utime(path, (1, 1))
+    with pytest.raises(InputError):
+        install_model(MODELS / "plain3d.zip", ImportChoices(folds=("9",)))
+    left = sorted(path.name for path in models.iterdir())
+    assert left == sorted(f".install-{name}" for name in names[1:3])
 
 
 def test_a_zip_that_is_cut_short(tmp_path: Path, home: Path) -> None:
@@ -209,7 +295,7 @@ def test_a_checkpoint_that_is_cut_short_or_of_the_old_format(tmp_path: Path, hom
     old = io.BytesIO()
     torch.save({"network_weights": {}}, old, _use_new_zipfile_serialization=False)
     path.write_bytes(old.getvalue())
-    assert "zip format" in refused(source, home)
+    assert "before 1.6" in refused(source, home)
 
 
 def test_weights_that_are_not_finite(tmp_path: Path, home: Path) -> None:

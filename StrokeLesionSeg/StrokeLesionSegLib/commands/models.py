@@ -132,7 +132,8 @@ def run_verify(arguments: argparse.Namespace) -> None:
 
 
 def run_install(arguments: argparse.Namespace) -> None:
-    from ..models import ImportChoices, install_model
+    from ..models import ImportChoices, install_model, list_models
+    from ..models.store import is_shipped
 
     folds = arguments.folds
     choices = ImportChoices(
@@ -145,8 +146,13 @@ def run_install(arguments: argparse.Namespace) -> None:
         arguments.license,
         arguments.source,
     )
+    before = {m.name: m for m in list_models([]) if m.directory and not is_shipped(m.directory)}
     manifest = install_model(arguments.file, choices)
     say(f"{manifest.name} {manifest.version} is installed in {manifest.directory}")
+    old = before.get(manifest.name)
+    if old is not None:
+        same = old.weight_files == manifest.weight_files
+        say("it was there already" if same else f"it replaces {old.name} {old.version}")
     if manifest.windows is not None:
         space, time, memory = _space_time_memory(manifest)
         say(f"works on: {space}; a scan takes about {time} and {memory} on this computer")

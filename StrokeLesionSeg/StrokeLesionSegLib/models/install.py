@@ -6,10 +6,13 @@ touched; the replacement is two renames, and the old model is put back if the se
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import secrets
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,7 +29,7 @@ from .store import (
     is_shipped,
     no_home,
     recover_interrupted,
-    shipped_models_directory,
+    refuse_shipped_name,
     user_models_directory,
 )
 from .zip_safety import check_entries, opened
@@ -35,6 +38,8 @@ from .zip_safety import check_entries, opened
 _MAX_ENTRIES = 80
 _MAX_FILES = 5
 _CHUNK = 1 << 20
+# No installation pauses for so long.
+_ABANDONED_S = 86_400.0
 _REMEDY = "Take the model from its publisher again"
 
 
@@ -80,7 +85,8 @@ def install_model(
     try:
         root.mkdir(parents=True, exist_ok=True)
         recover_interrupted()
-        stage = Path(tempfile.mkdtemp(prefix=STAGE_PREFIX, dir=root))
+        _sweep(root)
+        stage = Path(tempfile.mkdtemp(prefix=f"{STAGE_PREFIX}{_owner()}-", dir=root))
     except OSError as error:
         raise _unwritable(root, error) from error
     try:
@@ -91,13 +97,7 @@ def install_model(
             # Nobody knows the stage: the message has to name the file that the user gave.
             where = f"{source}: {Path(error.where).name}"
             raise InputError(where, error.cause, _REMEDY) from error
-        shipped = shipped_models_directory()
-        if shipped is not None and (shipped / name / MANIFEST_NAME).is_file():
-            raise InputError(
-                source,
-                f"a model named {name} ships with StrokeLesionSeg",
-                "Give the model another name in its manifest",
-            )
+        refuse_shipped_name(source, name, "Give the model another name in its manifest")
         # mkdtemp makes the directory private; a shared cache is the administrator's to decide.
         stage.chmod(0o777 & ~_umask())
         replace_directory(stage, root / name)
@@ -111,13 +111,20 @@ def install_model(
 def _stage(source: Path, stage: Path, choices: ImportChoices, python: str | None) -> None:
     """Manifest and weights of ``source`` in ``stage``, whosever model it is."""
     if not (source / MANIFEST_NAME).is_file():
-        from .foreign.importing import is_foreign, stage_foreign
+        from .foreign.importing import is_foreign, packed_inside, stage_foreign
         from .foreign.package import open_package
 
         with open_package(source) as package:
             if is_foreign(package):
                 stage_foreign(package, stage, choices, python)
                 return
+            whole = any(path.name == MANIFEST_NAME for path in package.files)
+            packed = [] if whole else packed_inside(package)
+            if packed:
+                raise InputError(
+                    source, f"holds no model but another zip ({packed[0]})",
+                    "Unpack it, and name the zip inside",
+                )  # fmt: skip
     if choices != ImportChoices():
         raise InputError(
             source,
@@ -128,6 +135,51 @@ def _stage(source: Path, stage: Path, choices: ImportChoices, python: str | None
         _copy_directory(source, stage)
     else:
         _extract(source, stage)
+
+
+def _owner() -> str:
+    """Machine and process, for the name of a stage."""
+    machine = hashlib.sha256(platform.node().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{machine}-{os.getpid()}"
+
+
+def _sweep(root: Path) -> None:
+    """Delete what installations that were killed have left: gigabytes, at times.
+
+    A stage whose process is gone is deleted, and one of another machine (the cache may lie on a
+    shared disk) or of an unknown process once nothing has changed in it for a day.
+    """
+    for path in root.glob(f"{STAGE_PREFIX}*"):
+        machine, number, *rest = [*path.name[len(STAGE_PREFIX) :].split("-"), "", ""]
+        ours = bool(rest[0]) and machine == _owner().split("-")[0] and number.isdigit()
+        if (_ended(int(number)) if ours else False) or _age_s(path) > _ABANDONED_S:
+            shutil.rmtree(path, ignore_errors=True)
+    for old in root.glob(f"{OLD_PREFIX}*"):
+        # Replaced, but not deleted any more; one without a successor was put back before.
+        if (root / old.name[len(OLD_PREFIX) :].rsplit("-", 1)[0] / MANIFEST_NAME).is_file():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _ended(process: int) -> bool:
+    """Whether a process of this machine is certainly gone."""
+    if os.name == "nt":  # asking would end it there
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _age_s(folder: Path) -> float:
+    """Seconds since anything changed in a folder; 0 if nobody can say."""
+    try:
+        times = [path.stat().st_mtime for path in (folder, *folder.iterdir())]
+    except OSError:
+        return 0.0
+    return time.time() - max(times)
 
 
 def remove_model(name: str) -> Path:

@@ -125,6 +125,13 @@ def is_shipped(directory: Path) -> bool:
     return shipped is not None and shipped.resolve() in directory.resolve().parents
 
 
+def refuse_shipped_name(source: Path, name: str, remedy: str) -> None:
+    """Raise ``InputError`` if a model that came with the program is called so."""
+    shipped = shipped_models_directory()
+    if shipped is not None and (shipped / name / MANIFEST_NAME).is_file():
+        raise InputError(source, f"a model named {name} ships with StrokeLesionSeg", remedy)
+
+
 def list_models(problems: list[InputError] | None = None) -> list[Manifest]:
     """Manifests of all models, shipped first, each group by name; weights are not read.
 

@@ -13,6 +13,8 @@ from ..errors import InputError
 from .manifest import MAX_WEIGHT_BYTES
 
 REMEDY = "Take the model from its publisher again"
+# Letters of what zipfile says.
+_LONGEST = 100
 
 
 def check_entries(
@@ -60,7 +62,13 @@ def opened(source: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     # RuntimeError: encrypted entry; NotImplementedError: unknown compression.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        raise InputError(source, f"not a usable zip archive ({error})", REMEDY) from error
+        if "encrypted" in str(error):
+            cause = "the zip archive is encrypted"
+            raise InputError(source, cause, "Unpack it with its password") from error
+        # zipfile quotes whatever bytes it finds where a name should be.
+        said = ascii(str(error))[1:-1]
+        said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
+        raise InputError(source, f"not a usable zip archive ({said})", REMEDY) from error
     except PermissionError as error:
         if error.filename is not None and Path(error.filename) == source:
             raise InputError(source, "the file cannot be read", "Check its permissions") from error

@@ -23,6 +23,8 @@ from collections.abc import Callable
 from typing import Any
 
 LEAST_TORCH = (2, 10)
+# A pickled number, with which files of the old format begin.
+_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _AGAIN = "Take the model from its publisher again"
 # What an audit hook sees of attempts to do more than to read: whole groups, and single events.
 _FORBIDDEN_GROUPS = ("subprocess.", "socket.", "shutil.", "ftplib.", "smtplib.", "winreg.", "pty.")
@@ -85,6 +87,12 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             f"torch {torch.__version__} reads checkpoints with known security holes",
             "Install torch 2.10 or newer to import this model",
         )
+    with open(path, "rb") as file:
+        if file.read(len(_BEFORE_1_6)) == _BEFORE_1_6:
+            raise Refused(
+                "the checkpoint is in the format that torch had before 1.6, which is not read",
+                "Load and save it again with a newer torch, where you trust it",
+            )
     if not zipfile.is_zipfile(path):
         raise Refused("the checkpoint is not in torch's zip format, or it is cut short")
     try:
@@ -186,6 +194,14 @@ def main(arguments: list[str]) -> int:
         result = what(*arguments[1:])
     except Refused as error:
         print(json.dumps({"error": str(error), "remedy": error.remedy}))
+        return 2
+    except OSError as error:
+        cause = f"the model cache cannot be written ({error.strerror or error})"
+        remedy = "Free space, or set STROKE_LESION_SEG_HOME to another disk"
+        print(json.dumps({"error": cause, "remedy": remedy}))
+        return 2
+    except MemoryError:
+        print(json.dumps({"error": "needs more memory than is free", "remedy": "Close programs"}))
         return 2
     except InputError as error:
         cause = error.cause.replace("the weights do not fit", "plans and weights do not fit")

@@ -13,8 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...errors import InputError
+from ..load import expected_shapes
 from ..manifest import MANIFEST_NAME
 from ..safetensors_io import parse_safetensors, read_bytes, serialize_safetensors
+from ..store import refuse_shipped_name
 from ..window_settings import Space, WindowSettings
 from . import nnunet_plans, synthstroke_config
 from .child import ask
@@ -36,7 +38,12 @@ def is_foreign(package: Package) -> bool:
     """Whether this is a model of others and none of ours."""
     names = {path.name for path in package.files}
     ours = any(p.name == MANIFEST_NAME and len(p.parts) <= 2 for p in package.files)
-    return not ours and bool(names & {_PLANS, "plans.pkl", _CONFIG})
+    return not ours and bool(names & {_PLANS, "plans.pkl", _CONFIG, *_CHECKPOINTS})
+
+
+def packed_inside(package: Package) -> list[str]:
+    """The zips in a folder or zip that holds no model itself."""
+    return [str(path) for path in package.files if path.suffix.lower() == ".zip"]
 
 
 def stage_foreign(
@@ -47,7 +54,7 @@ def stage_foreign(
     Raises ``InputError`` with the cause and what to do.
     """
     try:
-        if any(path.name in (_PLANS, "plans.pkl") for path in package.files):
+        if any(path.name in (_PLANS, "plans.pkl", *_CHECKPOINTS) for path in package.files):
             made = _nnunet(package, choices)
         else:
             made = _synthstroke(package, choices)
@@ -55,6 +62,13 @@ def stage_foreign(
         raise InputError(package.source, error.cause, error.remedy) from None
     except ValueError as error:  # a field of ours that their numbers do not fit
         raise InputError(package.source, f"cannot be used ({error})", _AGAIN) from None
+    except (TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+        # JSON that is sound and says something else than their own programs write.
+        cause = f"its plans or settings hold what nobody expects there ({error})"
+        raise InputError(package.source, cause, _AGAIN) from None
+    refuse_shipped_name(package.source, made.content["name"], "Choose another with --name")
+    # Before a checkpoint of gigabytes is read.
+    expected_shapes(made.content["network"], package.source)
     _check_room(package, stage, [source for source, _ in made.weights])
     content = made.content
     entries, originals = [], {}
@@ -240,6 +254,11 @@ def _as_dict(space: Space) -> dict[str, Any]:
 def _model_folder(package: Package, choices: ImportChoices) -> PurePosixPath:
     """The folder with ``plans.json``; of several the one of the configuration that was chosen."""
     folders = [path.parent for path in package.files if path.name == _PLANS]
+    if not folders and not any(path.name == "plans.pkl" for path in package.files):
+        raise Unusable(
+            "plans.json is missing, without which nobody knows the network",
+            "Copy the whole results folder, or export it with nnUNetv2_export_model_to_zip",
+        )
     if not folders:
         raise Unusable(
             "the model is of nnU-Net v1 (plans.pkl), which is not read",
@@ -319,6 +338,8 @@ def _folds(
             "Copy the whole results folder, or export it with nnUNetv2_export_model_to_zip",
         )
     order = sorted(found, key=lambda n: (n == "all", n.zfill(3)))
+    if choices.folds == ():
+        raise Unusable("--folds names no fold", f"Give some of {', '.join(order)}")
     if choices.folds is None:
         # fold_all saw every scan; beside single folds it is another model.
         order = [n for n in order if n != "all"] or order

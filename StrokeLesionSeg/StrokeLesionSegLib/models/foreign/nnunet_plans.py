@@ -46,6 +46,7 @@ _USUAL: dict[str, tuple[Any, ...]] = {
 }
 _LESION = re.compile(r"lesion|stroke|infarct", re.IGNORECASE)
 _MOST_PARENTS = 16
+_MOST_STAGES = 16
 
 
 class Unusable(ValueError):
@@ -80,7 +81,7 @@ def configuration_of(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
     chain: list[Mapping[str, Any]] = []
     parent: Any = name
     while parent is not None:
-        found = configurations.get(parent)
+        found = configurations.get(parent) if isinstance(parent, str) else None
         if not isinstance(found, Mapping):
             raise Unusable(f"the plans know no configuration {parent!r}", _AGAIN)
         if len(chain) > _MOST_PARENTS:
@@ -180,6 +181,8 @@ def _network(kind: str, given: dict[str, Any], classes: int) -> dict[str, Any]:
     if kind not in _NETWORKS:
         raise Unusable(f"the network {kind} is unknown here", _OTHER)
     stages = given.pop("n_stages")
+    if not isinstance(stages, int) or not 1 <= stages <= _MOST_STAGES:
+        raise Unusable(f"the plans' network has an impossible number of stages ({stages})", _AGAIN)
     conv = str(given.pop("conv_op")).rsplit(".", 1)[-1]
     norm = str(given.pop("norm_op", None)).rsplit(".", 1)[-1]
     nonlin = str(given.pop("nonlin", None)).rsplit(".", 1)[-1]
@@ -231,7 +234,7 @@ def check_patch(patch: Any, network: Mapping[str, Any]) -> None:
         raise Unusable("the plans' network and windows differ in dimensions", _AGAIN)
     for axis, size in enumerate(patch):
         step = prod(stride[axis] for stride in network["strides"])
-        if not isinstance(size, int) or size % step:
+        if not isinstance(size, int) or step < 1 or size % step:
             raise Unusable(
                 f"the plans' network and windows do not fit ({size} is no multiple of {step})",
                 _AGAIN,
@@ -239,11 +242,19 @@ def check_patch(patch: Any, network: Mapping[str, Any]) -> None:
 
 
 def _row(value: Any, count: int) -> list[int]:
-    return [value] * count if isinstance(value, int) else list(value)
+    """One number for each stage. Raises ``TypeError`` for anything else."""
+    if isinstance(value, int):
+        return [value] * count
+    if not isinstance(value, list) or len(value) != count:
+        raise TypeError(f"not one number for each of {count} stages")
+    return list(value)
 
 
 def _rows(value: Any, count: int, dimensions: int) -> list[list[int]]:
-    outer = [value] * count if isinstance(value, int) else list(value)
+    """One number along each axis for each stage. Raises ``TypeError`` for anything else."""
+    outer = [value] * count if isinstance(value, int) else value
+    if not isinstance(outer, list) or len(outer) != count:
+        raise TypeError(f"not one size for each of {count} stages")
     return [[v] * dimensions if isinstance(v, int) else list(v) for v in outer]
 
 
@@ -258,7 +269,9 @@ def normalization_of(configuration: Mapping[str, Any]) -> str:
     kind = _NORMALIZATIONS.get(str(schemes[0]))
     if kind is None:
         raise Unusable(f"the normalisation {schemes[0]} is unknown here", _OTHER)
-    masked = isinstance(masks, list) and bool(masks) and bool(masks[0])
+    if masks is not None and not (isinstance(masks, list) and masks):
+        raise Unusable("the plans do not say whether they normalise by a mask", _AGAIN)
+    masked = bool(masks and masks[0])
     return "zscore_mask" if kind == "zscore" and masked else kind
 
 

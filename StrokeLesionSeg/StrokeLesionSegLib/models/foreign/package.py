@@ -108,6 +108,14 @@ def open_package(source: Path) -> Iterator[Package]:
         yield Package(source, archive)
 
 
+def _leads_up(path: Path) -> bool:
+    """Whether a folder is a link to one that it lies in, whose files would come again."""
+    if not path.is_symlink():
+        return False
+    goal, here = path.resolve(), path.absolute().parent.resolve()
+    return goal == here or goal in here.parents
+
+
 def _files_below(folder: Path, depth: int = 0) -> Iterator[tuple[PurePosixPath, Path]]:
     try:
         entries = sorted(folder.iterdir())
@@ -119,6 +127,11 @@ def _files_below(folder: Path, depth: int = 0) -> Iterator[tuple[PurePosixPath, 
     for path in entries:
         if path.is_file():
             yield PurePosixPath(path.name), path
-        elif path.is_dir() and depth < _DEEPEST and not path.name.startswith("."):
+        elif (
+            path.is_dir()
+            and depth < _DEEPEST
+            and not path.name.startswith(".")
+            and not _leads_up(path)
+        ):
             for inner, file in _files_below(path, depth + 1):
                 yield PurePosixPath(path.name) / inner, file
