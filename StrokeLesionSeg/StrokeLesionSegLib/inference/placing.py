@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +80,13 @@ class PlacedScan:
     def exact(self) -> bool:
         """True if no voxel was interpolated."""
         return self.canonical is None or self.canonical.exact
+
+    def without_values(self) -> PlacedScan:
+        """The same place without the scan's intensities, zeros that take no memory: all that the
+        way back needs."""
+        volume = self.volume.with_array(np.broadcast_to(np.float32(0), self.volume.array.shape))
+        canonical = None if self.canonical is None else replace(self.canonical, volume=volume)
+        return replace(self, volume=volume, canonical=canonical)
 
     def to_native(self, array_kji: NDArray[Any]) -> Volume:
         """An array on the grid of ``volume``, brought to the scan's own grid: float32, linear.

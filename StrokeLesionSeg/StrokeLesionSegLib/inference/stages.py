@@ -68,8 +68,10 @@ class ReadyScan:
 
     Attributes
     ----------
-    placed: the scan on the predictor's grid. prepared: what the predictor made of it.
-    found: the alignment, None if none was wanted. result: set by ``run_network``.
+    placed: where the scan lies on the predictor's grid, without its intensities. prepared: what the
+        predictor made of it; None once the result has been brought back.
+    found: the alignment, None if none was wanted. result: set by ``run_network``, taken by
+        ``after_network``.
 
     Examples
     --------
@@ -161,6 +163,8 @@ def before_network(
         placed = place(volume, used, predictor.grid)
     with run.stage("window"):
         prepared = predictor.prepare(placed)
+    # What the network sees is in ``prepared``.
+    placed = placed.without_values()
     return ReadyScan(placed, prepared, found, predictor.options, run.timings, run.warnings)
 
 
@@ -197,7 +201,7 @@ def run_network(
 def after_network(
     ready: ReadyScan, *, progress: Progress | None = None, cancel: Cancel | None = None
 ) -> Prediction:
-    """The stage back, which needs no torch: to the scan's own grid.
+    """The stage back, which needs no torch: to the scan's own grid. Empties ``ready``.
 
     Examples
     --------
@@ -212,15 +216,20 @@ def after_network(
     >>> after_network(ready).probability.array.shape
     (16, 32, 32)
     """
-    result = ready.result
-    if result is None:
+    if ready.result is None:
         raise ValueError("the network has not run yet")
     run = _Run(progress, cancel, ready.timings)
+    maps = [ready.result.uncertainty, ready.result.probability]
+    known = ready.result.details
+    # Each map goes as soon as it has been brought back.
+    ready.result = ready.prepared = None
     with run.stage("back"):
-        probability = ready.placed.to_native(result.probability.array)
-        uncertainty = ready.placed.to_native(result.uncertainty.array)
+        probability = ready.placed.to_native(maps.pop().array)
+        release_gaps()
+        uncertainty = ready.placed.to_native(maps.pop().array)
+        release_gaps()
     details = {
-        **result.details,
+        **known,
         "options": asdict(ready.options),
         "aligned": ready.found is not None and ready.found.ok,
         "exact_grid": bool(ready.placed.exact),

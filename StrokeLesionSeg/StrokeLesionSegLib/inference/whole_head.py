@@ -114,7 +114,7 @@ class WholeHeadPredictor:
         outside = np.ones(HEAD_SHAPE, bool)
         _fitting(outside, array.shape, start)[0][...] = False
         image[outside] = 0
-        return HeadScan(scan, image, start, window)
+        return HeadScan(scan.without_values(), image, start, window)
 
     def searched(self, scan: HeadScan) -> NDArray[np.bool_] | None:
         """Where a lesion may lie, on the head box: near the MNI brain, if the model says so and
@@ -157,9 +157,13 @@ class WholeHeadPredictor:
                     ventricle += fluid
                     del away
                 del lesion, fluid
+                release_gaps()
                 tell("network", n + 1, total)
         if total > 1:
-            uncertainty = np.sqrt(np.maximum(squares, 0) / np.float32(total))
+            uncertainty = squares
+            np.maximum(squares, 0, out=uncertainty)
+            uncertainty /= np.float32(total)
+            np.sqrt(uncertainty, out=uncertainty)
         else:
             uncertainty = np.sqrt(mean * (1 - mean))
         if keep is not None:
@@ -257,8 +261,11 @@ class WholeHeadPredictor:
             reduced = precision != "float32"
             with torch.autocast(kind, dtype, enabled=reduced):
                 z = network(full)
-            # Put in order first, while it is small.
-            return shuffle(z)[0].float().sigmoid_().cpu()
+            # Here memory is highest: what is no longer needed goes, and voxels are put in order
+            # while they are small.
+            del full
+            z = shuffle(z)[0]
+            return z.float().sigmoid_().cpu()
 
         return run
 

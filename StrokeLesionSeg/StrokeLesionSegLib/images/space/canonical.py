@@ -126,5 +126,7 @@ def from_canonical(array_kji: NDArray[Any], canonical: Canonical) -> Volume:
             values = resample.apply_weights(values, grids.weights_to_ordered(axis), axis)
     elif not grids.exact:
         values = resample.gather_averaged(values, *grids.to_canonical(), goal)
-    back = np.array(grids.reorder.undo(values), dtype=np.float32, order="C", copy=True)
-    return Volume(back, canonical.native.affine.copy())
+    back = grids.reorder.undo(values)
+    # What was interpolated is nobody else's: one copy less where memory is scarcest.
+    own = np.array(back, np.float32, order="C") if grids.exact else np.ascontiguousarray(back)
+    return Volume(own, canonical.native.affine.copy())
