@@ -215,12 +215,12 @@ def _pictures(content: ChangeContent) -> Markup | None:
             f"{title}. {', '.join(_AXES)} planes of {content.first.name} above, "
             f"of {content.second.name} below"
         )
-        figures.append(figure(sheet(cells, 3, described, shown=620), title, class_="ortho"))
+        figures.append(figure(sheet(cells, 3, described, shown=980), title, class_="ortho"))
     note = (
         f"The first scan ({content.first.name}) above, the second ({content.second.name}) below, "
         f"both turned halfway towards each other. {convention_note(content.convention)}"
     )
-    return section("Side by side", paragraph(note), *figures)
+    return section("Side by side", paragraph(note, class_="lead"), *figures)
 
 
 def _grey(array: NDArray[np.float32]) -> NDArray[np.uint8]:

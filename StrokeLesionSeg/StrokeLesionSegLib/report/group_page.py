@@ -135,7 +135,9 @@ def group_report(
         element(
             "main",
             _summary(results),
-            None if study is None else section("Quality control", group_review(study)),
+            None
+            if study is None
+            else section("Quality control", group_review(study), class_="screen"),
             _failures(results),
             _suspicious(results),
             _histogram(results),
@@ -375,7 +377,7 @@ def _table(results: Sequence[Result], traits: GroupTraits | None, *, rated: bool
         caption += " The last columns are those of participants.tsv."
     if len(results) > MOST_ROWS:
         caption += f" The first {MOST_ROWS} of {len(results)} scans are shown."
-    return section("All scans", sortable(titles, body, caption, class_="names"))
+    return section("All scans", sortable(titles, body, caption, class_="names many"))
 
 
 def _row(result: Result, columns: Sequence[Column], *, rated: bool) -> Markup:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..lesions.regions import UNION, RegionVolume
+from ..lesions.regions import REGION, UNION, RegionVolume
 from .concerns import concerns, further
 from .content import RADIOLOGICAL, ReportContent
 from .page import (
@@ -233,18 +233,27 @@ def _regions(content: ReportContent) -> Markup | None:
         text = f"Atlas: {regions.title}. There is no lesion to share out among its regions."
         return section("Volumes by region", paragraph(text))
 
-    def line(row: RegionVolume) -> list[str]:
+    def numbers(row: RegionVolume) -> list[str]:
         parts = (row.share_of_lesion, row.share_of_region)
-        shown = ("n/a" if part is None else _percent(part) for part in parts)
-        return [row.region, row.side, ml(row.volume_ml), *shown]
+        return [ml(row.volume_ml), *("n/a" if part is None else _percent(part) for part in parts)]
 
-    rows = [line(row) for row in regions.rows]
+    def head(title: str, volume_ml: float) -> list[object]:
+        heading = element("th", title, scope="rowgroup", class_="part")
+        cells = (ml(volume_ml), _percent(volume_ml / total), "")
+        return [heading, *(element("td", cell, class_="num part") for cell in cells)]
+
+    def held(side: str) -> float:
+        own = (row for row in regions.rows if row.side == side and row.kind == REGION)
+        return sum(row.volume_ml for row in own)
+
+    rows: list[list[object]] = []
+    for side in sorted({row.side for row in regions.rows}, key=held, reverse=True):
+        rows.append(head(side.capitalize() or "Both sides together", held(side)))
+        rows += [[row.region, *numbers(row)] for row in regions.rows if row.side == side]
     if regions.outside_ml > 0:
-        share = regions.outside_ml / total
-        rows.append(line(RegionVolume("In no region", "", regions.outside_ml, None, share)))
+        rows.append(head("In no region", regions.outside_ml))
     columns = [
         ("Region", "text"),
-        ("Side", "text"),
         ("Volume, mL", "number"),
         ("Of all lesions, %", "number"),
         ("Of the region, %", "number"),
@@ -257,7 +266,7 @@ def _regions(content: ReportContent) -> Markup | None:
         caption += " The approximate pathway is several of the regions above together."
     for note in regions.notes:
         caption += f" {note}"
-    return section("Volumes by region", table(columns, rows, caption, class_="names"))
+    return section("Volumes by region", table(columns, rows, caption, class_="names regions"))
 
 
 def _percent(share: float) -> str:
@@ -272,7 +281,8 @@ def _alignment(content: ReportContent) -> Markup:
             if content.space == "MNI152"
             else "The scan was not aligned to MNI152, as asked for."
         )
-        return section("Alignment to MNI152", paragraph(text), alignment_figure(content))
+        shown = alignment_figure(content)
+        return section("Alignment to MNI152", paragraph(text), shown, class_="keep")
     reason = alignment.reason.rstrip(". ")
     verdict = (
         "The alignment passed its checks."

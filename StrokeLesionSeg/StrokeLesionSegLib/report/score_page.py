@@ -310,7 +310,7 @@ def _table(result: FolderScores, pages: Mapping[str, str]) -> Markup | None:
     )
     if len(result.cases) > len(rows):
         caption += f" The first {len(rows)} of {_cases(len(result.cases)).lower()} are shown."
-    return section("All cases", sortable(columns, rows, caption, class_="names many"))
+    return section("All cases", sortable(columns, rows, caption, class_="names many short"))
 
 
 def _row(case: CaseScore, names: Sequence[str], pages: Mapping[str, str]) -> Markup:

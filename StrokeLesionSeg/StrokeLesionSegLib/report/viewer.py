@@ -137,7 +137,8 @@ def viewer_section(content: ReportContent) -> Markup | None:
     side = "right" if content.convention == RADIOLOGICAL else "left"
     note = (
         "Click or drag moves the crosshair, the wheel scrolls through slices, a drag with the "
-        f"right button changes the contrast. The patient's left is on the {side}. Only the brain "
+        "right button changes the contrast; the keys H, J, K and L move the crosshair, once the "
+        f"picture has the focus. The patient's left is on the {side}. Only the brain "
         f"and {AROUND_BRAIN_MM:g} mm around it are in this page."
     )
     return element(
