@@ -74,6 +74,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/formats/dicom.py
   StrokeLesionSegLib/images/formats/dicom_choice.py
   StrokeLesionSegLib/images/formats/dicom_contours.py
+  StrokeLesionSegLib/images/formats/dicom_headers.py
   StrokeLesionSegLib/images/formats/dicom_pixels.py
   StrokeLesionSegLib/images/formats/dicom_rtstruct.py
   StrokeLesionSegLib/images/formats/dicom_seg.py

@@ -77,6 +77,7 @@ _PAIR = (
 _ZSTD = ("files compressed with Zstandard are not supported", "Unpack it first, with zstd -d")
 _AFNI = ("AFNI images (.HEAD and .BRIK) are not supported", _CONVERT.format("3dAFNItoNIFTI"))
 _MINC = ("MINC images are not supported", _CONVERT.format("mnc2nii or 3D Slicer"))
+_SURFACE = ("surfaces and values on them are no image", "Give the T1-weighted scan itself")
 _MRTRIX = ("MRtrix images are not supported", _CONVERT.format("mrconvert"))
 
 #: Endings of images of others (in lower case): the cause and the remedy.
@@ -90,6 +91,7 @@ NOT_READ = {
     **dict.fromkeys((".mnc", ".mnc.gz", ".mnc2"), _MINC),
     **dict.fromkeys((".mif", ".mif.gz", ".mih"), _MRTRIX),
     ".par": ("Philips PAR/REC images are not supported", _CONVERT.format("dcm2niix")),
+    **dict.fromkeys((".gii", ".gii.gz", ".annot"), _SURFACE),
     ".vtk": ("VTK files are not supported", _CONVERT.format("3D Slicer")),
     ".vmr": ("BrainVoyager images are not supported", _CONVERT.format("BrainVoyager's export")),
     ".mgz.gz": ("this is a .mgz compressed again", "Unpack it once, with gunzip"),

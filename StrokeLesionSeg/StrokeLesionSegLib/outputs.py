@@ -72,11 +72,11 @@ class OutputSet:
     source: the input, which must not be among the outputs.
     overwrite: whether existing files may be replaced.
 
-    Entering checks every output and raises ``InputError`` if one cannot be written: wrong ending,
-    already there, named twice, its folder missing or not writable, its name too long. Leaving
-    removes what is staged; without :meth:`commit` nothing appears, and a commit that fails is
-    undone. A file that somebody else has put into an output's place meanwhile is not replaced,
-    unless ``overwrite`` says so.
+    Entering checks every output, makes folders that are missing, and raises ``InputError`` if an
+    output cannot be written: wrong ending, already there, named twice, its folder not writable,
+    its name too long. Leaving removes what is staged; without :meth:`commit` nothing appears, no
+    folder either, and a commit that fails is undone. A file that somebody else has put into an
+    output's place meanwhile is not replaced, unless ``overwrite`` says so.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class OutputSet:
         self._overwrite = overwrite
         self._staging: dict[Path, Path] = {}
         self._absent: list[Path] = []
+        self._made: list[Path] = []
 
     def __enter__(self) -> OutputSet:
         try:
@@ -193,7 +194,7 @@ class OutputSet:
                 self._probe(path)
                 continue
             if not os.path.isdir(folder):
-                raise InputError(path, f"its folder {folder} does not exist", "Create it first")
+                self._make_folder(folder, path)
             try:
                 # The only test of writability that is true on every file system and for root.
                 staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder))
@@ -201,6 +202,19 @@ class OutputSet:
                 raise os_input_error(error, path) from error
             self._staging[folder] = staging
             self._probe(path)
+
+    def _make_folder(self, folder: Path, path: Path) -> None:
+        """Make the folder of ``path``; it goes again if nothing is put into it."""
+        above = folder
+        while not os.path.lexists(above):
+            self._made.append(above)
+            above = above.parent
+        if not above.is_dir():
+            raise InputError(path, f"{above} is no folder", "Choose another folder")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise os_input_error(error, path) from error
 
     def _probe(self, path: Path) -> None:
         """Find out now, and not after the work, whether a file system takes the name."""
@@ -215,6 +229,11 @@ class OutputSet:
         for folder in self._staging.values():
             shutil.rmtree(folder, ignore_errors=True)
         self._staging.clear()
+        # The deepest first; what holds outputs stays.
+        for folder in sorted(self._made, key=lambda f: -len(f.parts)):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        self._made.clear()
 
 
 @contextlib.contextmanager

@@ -42,6 +42,19 @@ LEAVINGS = {
             "T1_1Warp", "T1_1InverseWarp", "T1_N4",
         )],
     ),
+    "fMRIPrep": (
+        "fmriprep/sub-1/anat/sub-1_desc-preproc_T1w.nii.gz",
+        [f"fmriprep/sub-1/anat/sub-1_{name}.nii.gz" for name in (
+            "space-MNI152NLin2009cAsym_res-2_desc-preproc_T1w",
+            "space-MNI152NLin2009cAsym_desc-preproc_T1w", "desc-brain_mask",
+        )],
+    ),
+    "the same in two formats": ("p/T1.nii.gz", ["p/T1.nii", "p/T1.mgz", "p/T1.mnc"]),
+    "nnU-Net": ("imagesTr/case_0000.nii.gz", ["labelsTr/case.nii.gz", "labelsTs/x.nii.gz"]),
+    "SynthSeg, LST": (
+        "p/T1.nii",
+        ["p/T1_synthseg.nii", "p/ples_lpa_mT1.nii", "p/T1_samseg.nii", "p/T1.dtseries.nii"],
+    ),
     "BIDS": (
         "sub-1/anat/sub-1_part-mag_T1w.nii.gz",
         [f"sub-1/anat/sub-1_{name}.nii.gz" for name in (

@@ -269,6 +269,24 @@ def test_what_appears_meanwhile_is_left_as_it_is(
     assert mask.read_text() == "ours"
 
 
+def test_folders_are_made_and_go_again_if_nothing_comes_into_them(tmp_path: Path) -> None:
+    mask, table = tmp_path / "a" / "b" / "m.nii", tmp_path / "a" / "m.tsv"
+    with OutputSet([mask], [(table, ".tsv")]) as ours:
+        ours.staged(mask).write_text("ours")
+    assert list(tmp_path.iterdir()) == []
+    with OutputSet([mask], [(table, ".tsv")]) as ours:
+        for file in (mask, table):
+            ours.staged(file).write_text("ours")
+        ours.commit()
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "m.nii", "m.tsv"]
+    below = mask / "c" / "x.nii"
+    with pytest.raises(InputError, match="is no folder"), OutputSet([below]):
+        pass
+    scan = cli_support.write_head(tmp_path / "t1.nii.gz")
+    assert segment(scan, "-o", tmp_path / "new" / "m.nii") == 0
+    assert (tmp_path / "new" / "m.nii").is_file()
+
+
 def test_the_mask_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever sees a mask may count on its table, even after a kill within the commit."""
     files = [tmp_path / name for name in ("a.nii", "m.json", "z.tsv")]

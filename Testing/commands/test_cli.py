@@ -445,8 +445,23 @@ def test_models(
     weights.write_bytes(data)
     assert main(["models", "verify"]) == 2
     assert "SHA-256" in capsys.readouterr().err
+    assert main(["models", "list"]) == 0
+    said = capsys.readouterr()
+    (row,) = [line for line in said.out.splitlines() if line.startswith("other ")]
+    assert "damaged" in row
+    assert "weights.safetensors" in said.err
+    assert main(["models", "list", "--json"]) == 0
+    states = {m["name"]: m["state"] for m in json.loads(capsys.readouterr().out)["models"]}
+    assert states["other"] == "damaged"
+    assert states["stroke-t1-volumetric"] == "ok"
+    weights.rename(weights.with_name("away"))
+    assert main(["models", "list"]) == 0
+    assert "cannot be read" in capsys.readouterr().err
+    weights.with_name("away").rename(weights)
     assert main(["info"]) == 0
-    assert "SHA-256" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "SHA-256" in said
+    assert "{" not in said
 
     assert main(["models", "remove", "other"]) == 0
     assert not weights.exists()

@@ -115,3 +115,25 @@ def test_what_can_be_scored_is_and_exit_3_says_the_rest(
     assert "several labels (1, 2)" in capsys.readouterr().err
     (tmp_path / "pred" / "a_mask.nii.gz").unlink()
     assert main(["score", *folders]) == 2
+
+
+def test_values_below_0_are_no_mask(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mask of -1, and the logits of a network, which are no percent."""
+    minus, logits = tmp_path / "minus.nii.gz", tmp_path / "logits.nii.gz"
+    cli_support.write_head(minus, -box(10).astype(np.int16))
+    smooth = ndimage.gaussian_filter(box(10).astype(np.float32), 1)
+    cli_support.write_head(logits, 16 * smooth - 8)
+    for file in (minus, logits):
+        for pair in ((file, truth), (truth, file)):
+            said = refusal(capsys, *pair, "--threshold", 0.5)
+            assert "below 0" in said or "between -8 and" in said
+
+
+def test_a_folder_and_a_file_are_no_pair(
+    tmp_path: Path, truth: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    for pair in ((tmp_path / "folder", truth), (truth, tmp_path / "folder")):
+        assert "folder: is a folder, but" in refusal(capsys, *pair)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    generate_uid,
+)
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.images.formats import dicom_pixels
 from StrokeLesionSegLib.images.formats.dicom_series import missing_slices, other_component
 from StrokeLesionSegLib.images.formats.sequence import facts_from, other_kind
+from StrokeLesionSegLib.input_check import check_metadata
 from test_read_dicom import CT, PIXELS, SHAPE, _enhanced, _series
 
 
@@ -226,3 +234,161 @@ def test_phase_images_do_not_pass_for_their_magnitude_images(tmp_path: Path) -> 
         data.ImageType = ["ORIGINAL", "PRIMARY", "P", "ND"]
         data.save_as(tmp_path / f"a-{file.name}")
     np.testing.assert_array_equal(read_scan(tmp_path).volume.array, PIXELS)
+
+
+def test_echoes_of_one_series_are_named(tmp_path: Path) -> None:
+    def two(data: Dataset, n: int) -> None:
+        data.EchoTime = "1.64" if n % 2 else "3.5"
+
+    line = _refused(_series(tmp_path, ks=tuple(k // 2 for k in range(12)), edit=two))
+    assert "12 images share 6 positions (with echo times of 1.64, 3.5 ms)" in line
+    assert "Export one of them" in line
+
+
+def test_a_scan_with_its_reformats_in_one_series(tmp_path: Path) -> None:
+    def planes(data: Dataset, n: int) -> None:
+        if n >= 8:
+            data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+
+    line = _refused(_series(tmp_path, edit=planes))
+    assert f"differ in orientation (8, {SHAPE[0] - 8} images in 2 orientations)" in line
+
+
+def test_mosaics_are_called_so(tmp_path: Path) -> None:
+    def mosaic(data: Dataset, n: int) -> None:
+        data.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+
+    assert "mosaics, many slices in one" in _refused(_series(tmp_path, edit=mosaic))
+
+
+def _ge(value: int) -> Callable[[Dataset, int], None]:
+    """As GE says of an image that it is phase: by a private element alone."""
+
+    def edit(data: Dataset, n: int) -> None:
+        data.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
+        block = data.private_block(0x0043, "GEMS_PARM_01", create=True)
+        block.add_new(0x2F, "SS", value)
+
+    return edit
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    ("value", "words"), [(1, "phase image"), (2, "real part"), (3, "imaginary part")]
+)
+def test_components_of_ge(tmp_path: Path, value: int, words: str, syntax: str) -> None:
+    _series(tmp_path, edit=_ge(0), syntax=syntax)
+    _series(tmp_path / "more", edit=_ge(value), syntax=syntax)
+    scan = read_scan(tmp_path)
+    np.testing.assert_array_equal(scan.volume.array, PIXELS)
+    assert scan.warnings == (f"{SHAPE[0]} {words}s of the same series are left out",)
+    alone = read_scan(tmp_path / "more")
+    (finding,) = [f for f in check_metadata(alone) if f.code == "contrast"]
+    assert (finding.level, words in finding.text) == ("refuse", True)
+
+
+def test_private_elements_of_others_say_nothing(tmp_path: Path) -> None:
+    def other(data: Dataset, n: int) -> None:
+        block = data.private_block(0x0043, "SOMEBODY ELSE", create=True)
+        block.add_new(0x2F, "SS", 1)
+
+    np.testing.assert_array_equal(read_scan(_series(tmp_path, edit=other)).volume.array, PIXELS)
+
+
+def _components(*names: str, frame_type: str = "T1") -> Callable[[Dataset], None]:
+    """Each frame of an enhanced file once for each of the components."""
+
+    def edit(data: Dataset) -> None:
+        frames = list(data.PerFrameFunctionalGroupsSequence)
+        pixels = np.frombuffer(data.PixelData, np.uint16).reshape(len(frames), -1)
+        new = []
+        for name in names:
+            for frame in frames:
+                kind, copied = Dataset(), copy.deepcopy(frame)
+                kind.FrameType = ["ORIGINAL", "PRIMARY", frame_type, "NONE"]
+                kind.ComplexImageComponent = name
+                copied.MRImageFrameTypeSequence = [kind]
+                new.append(copied)
+        data.PerFrameFunctionalGroupsSequence = new
+        data.NumberOfFrames = len(new)
+        whole = [pixels if name == "MAGNITUDE" else pixels // 3 for name in names]
+        data.PixelData = np.concatenate(whole).astype(np.uint16).tobytes()
+
+    return edit
+
+
+def test_phase_frames_of_an_enhanced_file_are_left_out(tmp_path: Path) -> None:
+    alone = read_scan(_enhanced(tmp_path / "a"))
+    both = read_scan(_enhanced(tmp_path / "b", _components("PHASE", "MAGNITUDE")))
+    np.testing.assert_array_equal(both.volume.array, alone.volume.array)
+    assert both.warnings == (f"{SHAPE[0]} phase images of the same series are left out",)
+    assert min(both.header["series"]["frames"]) == SHAPE[0] + 1
+
+
+def test_an_enhanced_file_of_phase_is_refused(tmp_path: Path) -> None:
+    scan = read_scan(_enhanced(tmp_path, _components("PHASE")))
+    (finding,) = [f for f in check_metadata(scan) if f.code == "contrast"]
+    assert (finding.level, "phase image" in finding.text) == ("refuse", True)
+
+
+def test_times_of_an_enhanced_file_are_read(tmp_path: Path) -> None:
+    """They stand in the frames' groups; nothing else of this file says T2."""
+
+    def late(data: Dataset) -> None:
+        echo, timing = Dataset(), Dataset()
+        echo.EffectiveEchoTime, timing.RepetitionTime = 95.0, 4000.0
+        shared = data.SharedFunctionalGroupsSequence[0]
+        shared.MREchoSequence, shared.MRTimingAndRelatedParametersSequence = [echo], [timing]
+        data.SeriesDescription = "ax"
+
+    scan = read_scan(_enhanced(tmp_path, late))
+    assert scan.header["series"]["sequence"]["RepetitionTime"] == "4000.0"
+    (finding,) = check_metadata(scan)
+    assert (finding.level, "echo time 95 ms" in finding.text) == ("refuse", True)
+
+
+def test_the_table_of_contents_of_a_disc_is_no_image(tmp_path: Path) -> None:
+    _series(tmp_path / "IMAGES")
+    contents = Dataset()
+    contents.file_meta = FileMetaDataset()
+    contents.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    contents.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    contents.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    contents.FileSetID, contents.DirectoryRecordSequence = "DISC", []
+    contents.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
+    line = _refused(tmp_path / "DICOMDIR")
+    assert "table of contents" in line
+    assert "Give the folder" in line
+    # Given the folder, it is passed over.
+    np.testing.assert_array_equal(read_scan(tmp_path).volume.array, PIXELS)
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_files_that_were_cut_short_at_the_end_of_a_stack_are_told(
+    tmp_path: Path, left: int
+) -> None:
+    """No gap tells of them."""
+    folder = _series(tmp_path)
+    places = {pydicom.dcmread(f).ImagePositionPatient[0]: f for f in folder.glob("*.dcm")}
+    last = places[max(places)]
+    last.write_bytes(last.read_bytes()[:left])
+    (folder / "notes.txt").write_text("")
+    scan = read_scan(folder)
+    assert scan.volume.array.shape[0] == SHAPE[0] - 1
+    (note,) = scan.warnings
+    assert note == "1 file beside its images is empty or cut short; slices may be missing"
+    assert "the file is empty or cut short" in _refused(last)
+    for file in folder.iterdir():
+        file.write_bytes(b"")
+    assert f"all its {SHAPE[0] + 1} files are empty" in _refused(folder)
+
+
+def test_a_folder_of_other_images_names_one(tmp_path: Path) -> None:
+    """As when a folder is called like the file in it."""
+    folder = tmp_path / "t1.nii.gz"
+    folder.mkdir()
+    for name in ("t1.nii.gz", "t2.nii.gz"):
+        (folder / name).write_bytes(b"x" * 400)
+    line = _refused(folder)
+    assert "holds no DICOM images, but the image t1.nii.gz and 1 more" in line
+    assert "batch" in line

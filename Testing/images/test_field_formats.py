@@ -7,6 +7,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -114,6 +115,7 @@ def _zip(data: bytes) -> bytes:
         ("a.nii", lambda b: b"\x28\xb5\x2f\xfd" + b, "Zstandard"),
         ("a.nii.zst", lambda b: b"\x28\xb5\x2f\xfd" + b, "Zstandard"),
         ("a.nii.gz", lambda b: b"<!DOCTYPE html><html>Log in" + b, "web server"),
+        ("a.nii", lambda b: b'{"EchoTime": 3}' + b, "JSON"),
         ("a.nii.gz", lambda b: b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("a.nii.gz", lambda b: b"/annex/objects/MD5E-s12--a.nii.gz\n", "datalad get"),
         ("a.nii", lambda b: b"NRRD0004\ntype: short\n\n" + b, "NRRD"),
@@ -304,3 +306,75 @@ def test_rounded_voxel_sizes_are_no_contradiction(tmp_path: Path) -> None:
     image.header["pixdim"][1:4] = (1.5, 1.25, 1.99)
     (tmp_path / "a.nii").write_bytes(image.to_bytes())
     assert read_scan(tmp_path / "a.nii").warnings == ()
+
+
+@pytest.mark.parametrize("intent", [3001, 3002, 3006, 3007, 3012])
+def test_values_along_surfaces_are_called_so(tmp_path: Path, intent: int) -> None:
+    shape = (1, 1, 1, 1, 40, 90)
+    image = nib.Nifti2Image(np.zeros(shape, np.float32), np.eye(4))
+    image.header["intent_code"] = intent
+    nib.save(image, tmp_path / "x.dtseries.nii")
+    assert "CIFTI" in _refused(tmp_path / "x.dtseries.nii")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("x.surf.gii", b'<?xml version="1.0"?><!DOCTYPE GIFTI>'),
+        ("lh.thickness.gii.gz", b"\x1f\x8b"),
+        ("lh.white", b"\xff\xff\xfecreated by somebody"),
+        ("lh.aparc.annot", b"\0\2"),
+    ],
+)
+def test_surfaces_are_called_so(tmp_path: Path, name: str, start: bytes) -> None:
+    (tmp_path / name).write_bytes(start + b"\0" * 600)
+    assert "surfaces" in _refused(tmp_path / name)
+
+
+@pytest.mark.parametrize(("unit", "name"), [("meter", "metre"), ("micron", "micrometre")])
+def test_another_unit_is_told(tmp_path: Path, unit: str, name: str) -> None:
+    image = nib.Nifti1Image(_array(), np.diag([2, 2, 2, 1]))
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "x.nii")
+    (note,) = read_scan(tmp_path / "x.nii").warnings
+    assert name in note
+
+
+@pytest.mark.parametrize(("unit", "good"), [("mm", True), ("cm", False), ("um", False)])
+def test_units_of_nrrd(tmp_path: Path, unit: str, good: bool) -> None:
+    fields = f'space units: "{unit}" "{unit}" "{unit}"\n'
+    (tmp_path / "x.nrrd").write_bytes(_nrrd("raw", _raw(), fields=fields))
+    if good:
+        read_scan(tmp_path / "x.nrrd")
+    else:
+        assert f"unit of length is {unit}, not mm" in _refused(tmp_path / "x.nrrd")
+
+
+def test_a_quaternion_that_is_none_is_told(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(_array(), AFFINE)
+    image.set_sform(None, 0)
+    image.set_qform(AFFINE, 1)
+    nib.save(image, tmp_path / "a.nii")
+    assert read_scan(tmp_path / "a.nii").warnings == ()
+    data = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<3f", data, 256, 2, 3, 4)
+    (tmp_path / "b.nii").write_bytes(data)
+    (note,) = read_scan(tmp_path / "b.nii").warnings
+    assert "quaternion is no rotation" in note
+
+
+def test_more_voxels_than_announced_are_told(tmp_path: Path) -> None:
+    (tmp_path / "x.nrrd").write_bytes(_nrrd("raw", b"\n" + _raw()))
+    (note,) = read_scan(tmp_path / "x.nrrd").warnings
+    assert "1 bytes more than the header announces" in note
+    (tmp_path / "y.nrrd").write_bytes(_nrrd("raw", b"\n" + _raw(), fields="byte skip: -1\n"))
+    assert _check(tmp_path / "y.nrrd") == ()
+    (tmp_path / "x.mha").write_bytes(_metaimage("LOCAL", body=_raw() + b"more"))
+    (note,) = read_scan(tmp_path / "x.mha").warnings
+    assert "4 bytes more" in note
+
+
+def test_a_slice_in_nrrd_is_called_so(tmp_path: Path) -> None:
+    text = "NRRD0004\ntype: short\ndimension: 2\nsizes: 9 8\nspacings: 1 1\nencoding: raw\n\n"
+    (tmp_path / "x.nrrd").write_bytes(text.encode() + bytes(144))
+    assert "the image is 2D (9 x 8)" in _refused(tmp_path / "x.nrrd")

@@ -149,3 +149,15 @@ def test_a_description_of_several_lines_is_quoted_in_one() -> None:
     assert found is not None
     assert found.reason.isprintable()
     assert "T2 TSE x" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("suffix", "level"),
+    [("T1w", None), ("UNIT1", None), ("inplaneT1", None), ("MP2RAGE", "refuse"), ("VFA", "refuse"),
+     ("IRT1", "refuse"), ("T1rho", "refuse"), ("T1map", "refuse"), ("MTsat", "refuse"),
+     ("inplaneT2", "refuse"), ("TB1map", "refuse")],
+)  # fmt: skip
+def test_suffixes_of_quantitative_mri(suffix: str, level: str | None) -> None:
+    """Their names hold T1 or come from T1 sequences, and are no T1-weighted scans."""
+    levels = [finding.level for finding in check_name(f"sub-01_inv-1_{suffix}.nii.gz")]
+    assert levels == ([level] if level else [])

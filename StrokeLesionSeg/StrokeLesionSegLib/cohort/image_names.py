@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..file_formats import split_name
+from ..file_formats import image_endings, split_name
 
 _T1 = {"t1", "t1w", "t1c", "mprage", "spgr", "bravo", "mp2rage"}
 _MASKS = {
     *("mask", "masks", "seg", "segmentation", "dseg", "probseg", "label", "labels"),
     *("lesion", "lesions", "lesionsmooth", "probability", "prob", "uncertainty"),
     *("gt", "truth", "brainmask", "pred", "prediction", "aseg", "aparc", "t1lesion"),
+    *("synthseg", "samseg", "ples", "lga", "wmparc", "ribbon", "hyperintensities"),
 }
 # Only words that cannot mean anything else: "pd_03" may be a patient with Parkinson's disease.
 _OTHERS = {"flair", "t2", "t2w", "t2star", "t2starw", "pdw", "dwi", "adc", "bold", "swi", "sbref"}
@@ -34,6 +35,10 @@ _MAPS = {
     **dict.fromkeys(("skull", "outskin", "outskull", "inskull"), "a picture of the skull"),
     **dict.fromkeys(("thickness", "curv", "sulc", "distance"), "a map of the cortex"),
 }
+# Folders beside those of the scans, as nnU-Net and others lay them out.
+_MASK_FOLDERS = {"labelstr", "labelsts", "labels", "masks", "segmentations"}
+# Values along surfaces (CIFTI) in files that are called .nii.
+_CIFTI = re.compile(r"\.[dp](?:tseries|scalar|label|conn|dconn|pconn)\Z", re.I)
 # They may be somebody's initials or an ordinary word, unless they come last.
 _LAST_ONLY = {"gm", "wm", "csf", "field", "atlas", "coef", "distance", "tissue", "bias"}
 _ANTS = re.compile(
@@ -84,6 +89,8 @@ def why_not(path: Path, suffix: str) -> str:
     ('a map of tissue', '')
     """
     stem = path.name[: -len(suffix)] if suffix else path.name
+    if _CIFTI.search(stem):
+        return "values along surfaces (CIFTI)"
     pieces = stem.split("_")
     entities = dict(piece.split("-", 1) for piece in pieces if "-" in piece)
     if part := _PARTS.get(entities.get("part", "").lower()):
@@ -127,7 +134,8 @@ def derived(paths: Iterable[Path]) -> Mapping[Path, str]:
     """
     by_folder: dict[Path, dict[str, Path]] = {}
     order = list(paths)
-    for path in order:
+    # Of one name in several formats the first of those that are read stands for the scan.
+    for path in sorted(order, key=_format_rank):
         by_folder.setdefault(path.parent, {}).setdefault(split_name(path)[0], path)
     found: dict[Path, str] = {}
     for path in order:
@@ -135,9 +143,31 @@ def derived(paths: Iterable[Path]) -> Mapping[Path, str]:
         beside = dict(by_folder[path.parent])
         if path.parent.name.lower() == "mri":  # CAT12 sorts its results into folders
             beside = {**by_folder.get(path.parent.parent, {}), **beside}
-        if reason := _chosen_by_program(path, by_folder) or _made_from(stem, beside):
+        same = by_folder[path.parent][stem]
+        if same != path:
+            found[path] = f"a copy of {same.name} in another format"
+        elif reason := (
+            _among_masks(path, by_folder)
+            or _chosen_by_program(path, by_folder)
+            or _made_from(stem, beside)
+        ):
             found[path] = reason
     return found
+
+
+def _format_rank(path: Path) -> int:
+    endings = image_endings()
+    ending = split_name(path)[1]
+    return endings.index(ending) if ending in endings else len(endings)
+
+
+def _among_masks(path: Path, by_folder: Mapping[Path, Mapping[str, Path]]) -> str:
+    """The reason, in a folder of masks with one of scans beside it."""
+    name = path.parent.name.lower()
+    beside = (folder for folder in by_folder if folder.parent == path.parent.parent)
+    if name in _MASK_FOLDERS and any(f.name.lower() not in _MASK_FOLDERS for f in beside):
+        return f"in a folder of masks ({path.parent.name})"
+    return ""
 
 
 def _chosen_by_program(path: Path, by_folder: Mapping[Path, Mapping[str, Path]]) -> str:
@@ -180,4 +210,8 @@ def _bids_copy(stem: str, beside: Mapping[str, Path]) -> str:
     pieces = stem.split("_")
     bare = [p for p in pieces if p.split("-", 1)[0] not in ("space", "desc", "res", "den")]
     base = "_".join(bare)
-    return f"a copy of {base}" if len(bare) < len(pieces) and base in beside else ""
+    if len(bare) < len(pieces) and base in beside:
+        return f"a copy of {base}"
+    # Without the original, as in fMRIPrep's results, the one in the scan's own space stands for it.
+    native = "_".join(p for p in pieces if p.split("-", 1)[0] not in ("space", "res", "den"))
+    return f"a copy of {native}" if native != stem and native in beside else ""

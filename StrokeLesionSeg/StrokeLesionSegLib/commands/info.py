@@ -47,12 +47,19 @@ def run(arguments: argparse.Namespace) -> None:
                 print(f"  {key:<16}{value}")
         elif isinstance(content, list):
             print(f"{title}:")
-            for line in content:
-                print(f"  {line}")
+            for model in content:
+                print(f"  {_in_words(model)}")
         else:
             print(f"{title}: {content}")
     if any("fault" in model for model in facts["models"]):
         print("warning: a model is not sound; see above", file=sys.stderr)
+
+
+def _in_words(model: dict[str, str]) -> str:
+    """A model as a line."""
+    name = " ".join(filter(None, (model["name"], model.get("version"))))
+    default = " (default)" if "default" in model else ""
+    return f"{name}{default}: {model.get('fault') or model['sha256'].replace('ok,', 'ok, SHA-256')}"
 
 
 def gather(requested: str = "auto") -> dict[str, Any]:

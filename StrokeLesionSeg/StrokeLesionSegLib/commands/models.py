@@ -70,8 +70,10 @@ def run_list(arguments: argparse.Namespace) -> None:
 
     problems: list[InputError] = []
     manifests = list_models(problems)
+    states = [_state(m, problems) for m in manifests]
     if arguments.json:
-        print_json({"models": [m.to_dict() for m in manifests]})
+        listed = zip(manifests, states, strict=True)
+        print_json({"models": [{**m.to_dict(), "state": state} for m, state in listed]})
     elif manifests:
         try:
             default = find_model(None)
@@ -81,15 +83,25 @@ def run_list(arguments: argparse.Namespace) -> None:
             [
                 m.name + (" *" if m.directory == default else ""),
                 m.version,
+                state,
                 m.contrast,
                 f"{sum(w['bytes'] for w in m.weight_files) / 1e6:.1f}",
                 *_space_time_memory(m),
                 m.license,
                 m.title,
             ]
-            for m in manifests
+            for m, state in zip(manifests, states, strict=True)
         ]
-        columns = ("name (* default)", "version", "contrast", "MB", "space", "time", "memory")
+        columns = (
+            "name (* default)",
+            "version",
+            "state",
+            "contrast",
+            "MB",
+            "space",
+            "time",
+            "memory",
+        )
         print_table((*columns, "licence", "title"), rows)
         for manifest in manifests:
             print(f"{manifest.name}: {manifest.intended_use}")
@@ -97,6 +109,32 @@ def run_list(arguments: argparse.Namespace) -> None:
         print("no model is installed; 'stroke-lesion-seg models install FILE' adds one")
     for problem in problems:
         print(f"warning: {problem}", file=sys.stderr)
+
+
+def _state(manifest: Manifest, problems: list[InputError]) -> str:
+    """``ok`` or ``damaged``, by the checksums of the weights; the network is not built."""
+    from ..pipeline import sha256_of
+
+    assert manifest.directory is not None
+    for promised in manifest.weight_files:
+        file = manifest.directory / promised["file"]
+        try:
+            found = sha256_of(file)
+        except OSError as error:
+            problems.append(
+                InputError(file, f"cannot be read ({error.strerror})", "Install the model again")
+            )
+            return "damaged"
+        if found != promised["sha256"]:
+            problems.append(
+                InputError(
+                    file,
+                    "is not the file that the manifest names (its SHA-256 is another one)",
+                    "Install the model again",
+                )
+            )
+            return "damaged"
+    return "ok"
 
 
 def _space_time_memory(manifest: Manifest) -> list[str]:

@@ -121,6 +121,12 @@ def run(arguments: argparse.Namespace) -> int | None:
         check_source(file)
     if arguments.prediction.is_dir() and arguments.truth.is_dir():
         return _score_folders(arguments)
+    for folder, file in (
+        (arguments.prediction, arguments.truth),
+        (arguments.truth, arguments.prediction),
+    ):
+        if folder.is_dir():
+            raise InputError(folder, f"is a folder, but {file} a file", "Give two of one kind")
     if arguments.output is not None:
         raise InputError("--output", "is for two folders", "Give folders, or print with --json")
     _score_files(arguments)

@@ -200,7 +200,7 @@ def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
         rows = [
             [
                 str(lesion.label),
-                f"{lesion.volume_ml:.2f}",
+                f"{round(lesion.volume_ml, 6):.2f}",
                 lesion.side,
                 _point(lesion.centroid_ras_mm),
                 _point(lesion.centroid_mni_mm),
@@ -210,8 +210,9 @@ def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
         ]
         columns = ("lesion", "mL", "side", "centre RAS mm", "centre MNI mm", "probability")
         print_table(columns, rows)
+        volume = round(result.volume_ml, 6)
         print(
-            f"{len(lesions)} lesion{'s' * (len(lesions) > 1)}, {result.volume_ml:.2f} mL in all, "
+            f"{len(lesions)} lesion{'s' * (len(lesions) > 1)}, {volume:.2f} mL in all, "
             f"mean probability {result.mean_probability:.2f}"
         )
     else:

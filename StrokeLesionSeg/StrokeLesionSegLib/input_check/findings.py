@@ -80,7 +80,8 @@ def sentence(finding: Finding) -> str:
     """
     text = finding.text.rstrip(". ")
     forced = " (segmented all the same)" if finding.level == "refuse" else ""
-    return f"The scan {text}{forced}."
+    end = "" if f"{text}{forced}".endswith("?") else "."
+    return f"The scan {text}{forced}{end}"
 
 
 def for_sidecar(findings: Iterable[Finding], *, force: bool) -> dict[str, Any]:

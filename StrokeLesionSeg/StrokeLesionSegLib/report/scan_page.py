@@ -134,6 +134,8 @@ def ml(volume: float) -> str:
         return "< 0.01"
     if volume == 0:
         return "0"
+    # As tables and the group's page have it, or two pages would round a half to two sides.
+    volume = round(volume, 6)
     return f"{volume:.1f}" if volume >= 9.995 else f"{volume:.2f}"
 
 

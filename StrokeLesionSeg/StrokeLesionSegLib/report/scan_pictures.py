@@ -73,7 +73,7 @@ def lesion_figures(content: ReportContent) -> Markup | None:
         centre = content.centres_mm[lesion.label]
         kji = content.index_kji(centre)
         cells = [_through(content, views, axis, kji, lesion) for axis in range(3)]
-        title = f"Lesion {lesion.label}: {lesion.volume_ml:.2f} mL, {_side(lesion)}"
+        title = f"Lesion {lesion.label}: {round(lesion.volume_ml, 6):.2f} mL, {_side(lesion)}"
         picture = sheet(
             cells,
             3,

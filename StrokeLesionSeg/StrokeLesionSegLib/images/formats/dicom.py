@@ -19,25 +19,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import NOWHERE, InputError
+from ...file_formats import image_endings
 from .checks import MAX_VOXELS, checked_scan
 from .dicom_choice import choose, images_left_out
+from .dicom_headers import (
+    begins_as_dicom,
+    has_pixels,
+    positive_number,
+    put_points,
+    refuse_bomb,
+    storage_name,
+)
 from .dicom_pixels import EXPORT as _EXPORT
 from .dicom_pixels import classic_pixels, enhanced_pixels
 from .dicom_series import (
+    COMPONENT_OF,
+    GE_COMPONENT,
     PATIENT_KEYWORDS,
     SEQUENCE_KEYWORDS,
     Series,
     SeriesImage,
+    cut_short,
+    frame_component,
+    ge_component,
     missing_slices,
     other_component,
+    timing_of,
 )
 from .itk_formats import LPS_TO_RAS
 from .scan import Scan
-from .size_limits import DEFLATE_LIMIT, check_deflated
 
 if TYPE_CHECKING:
     import pydicom
 
+# Shorter files hold no DICOM header.
+_SHORTEST = 132
 _COMMAS = "decimal commas"
 # Along the normal, in parts of the slice spacing: from the first on a warning, from the second on
 # the stack is no regular grid, and half a spacing more than usual means a slice is missing.
@@ -45,7 +61,7 @@ _UNEVEN_WARNING, _UNEVEN_ERROR, _GAP = 0.02, 0.1, 1.5
 
 _MR = "1.2.840.10008.5.1.4.1.1.4"
 _ENHANCED = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
-_TAGS = [
+_TAGS: list[Any] = [
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID",
     "FrameOfReferenceUID", "SeriesDescription", "SeriesNumber", "Modality", "Rows", "Columns",
     "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "SamplesPerPixel",
@@ -53,7 +69,7 @@ _TAGS = [
     "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept", "BitsStored",
     "PixelRepresentation", "InstanceNumber", "BitsAllocated", "PixelData",
     "SliceThickness", "SpacingBetweenSlices", "ImagesInAcquisition", *SEQUENCE_KEYWORDS,
-    *PATIENT_KEYWORDS,
+    *PATIENT_KEYWORDS, *GE_COMPONENT,
 ]  # fmt: skip
 
 
@@ -130,15 +146,19 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
     seen: set[str] = set()
     others: dict[str, int] = defaultdict(int)
     unreadable: list[Path] = []
+    short: list[Path] = []
     for file in files:
         try:
             with file.open("rb") as stream:
-                start = stream.read(132)
+                start = stream.read(_SHORTEST)
+            if len(start) < _SHORTEST:
+                short.append(file)
+                continue
             marked = start[128:] == b"DICM"
-            if not marked and not _begins_as_dicom(start):
+            if not marked and not begins_as_dicom(start):
                 continue
             if marked:
-                _refuse_bomb(file)
+                refuse_bomb(file)
             # Deferred: the pixels stay on the disk, only their length becomes known.
             header = pydicom.dcmread(file, defer_size=512, specific_tags=_TAGS, force=not marked)
         except InvalidDicomError:
@@ -167,38 +187,34 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
             unreadable[0], "no permission to read it", "Ask for read access or copy it elsewhere"
         )
     if not found:
+        if path.is_file() and path.name.upper() == "DICOMDIR":
+            raise InputError(
+                path, "is the table of contents of DICOM files", "Give the folder that it lies in"
+            )
+        if short and len(short) == len(files):
+            which = "the file is" if path.is_file() else f"all its {len(short)} files are"
+            raise InputError(path, f"{which} empty or cut short", "Copy the series again")
         if others:
             kinds = ", ".join(f"{n} x {k}" for k, n in sorted(others.items()))
             raise NoMrImages(
                 path, f"holds no images of the storage classes MR Image and Enhanced MR Image "
                 f"({kinds})", "Give the T1-weighted series as the scanner stored it",
             )  # fmt: skip
+        if images := [f.name for f in files if f.name.lower().endswith(image_endings())]:
+            more = f" and {len(images) - 1} more" if len(images) > 1 else ""
+            raise InputError(
+                path,
+                f"holds no DICOM images, but the image {images[0]}{more}",
+                "Give the image itself, or use the command batch for a folder of scans",
+            )
         raise InputError(
             path,
             "holds no DICOM images",
             "Give a folder with the DICOM files of one T1-weighted series, or an image file",
         )
+    for entry in found.values():
+        entry.notes += cut_short(entry, short)
     return found
-
-
-def _begins_as_dicom(start: bytes) -> bool:
-    """Whether a file without DICOM's mark begins with an element of its first groups."""
-    group, element = int.from_bytes(start[:2], "little"), int.from_bytes(start[2:4], "little")
-    if group not in (2, 8) or element > 0x70:
-        return False
-    explicit = start[4:6].isalpha() and start[4:6].isupper()
-    return explicit or int.from_bytes(start[4:8], "little") < 65_536
-
-
-def _refuse_bomb(file: Path) -> None:
-    """``InputError`` for a deflated file that is far too large: pydicom inflates it at once."""
-    from pydicom.filereader import read_file_meta_info
-    from pydicom.uid import DeflatedExplicitVRLittleEndian
-
-    meta = read_file_meta_info(os.fspath(file))
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        # 128 bytes, "DICM", and the 12 bytes of the element that holds the group's length.
-        check_deflated(file, 144 + int(meta.get("FileMetaInformationGroupLength") or 0))
 
 
 def _sort_in(
@@ -209,62 +225,52 @@ def _sort_in(
     others: dict[str, int],
 ) -> None:
     """Put one file's images into its series in ``found``, or count it among the ``others``."""
-    commas = _with_points(header)
+    commas = put_points(header)
     storage = str(header.get("SOPClassUID", ""))
     if storage not in (_MR, *_ENHANCED):
         if "Rows" in header:
             modality = str(header.get("Modality") or "unknown")
-            others[f"{modality}, {_storage_name(header)}"] += 1
+            others[f"{modality}, {storage_name(header)}"] += 1
         return
     uid = str(header.get("SeriesInstanceUID", ""))
-    kind = "" if storage in _ENHANCED else other_component(header.get("ImageType") or ())
+    kind = ""
+    if storage not in _ENHANCED:
+        kind = other_component(header.get("ImageType") or ()) or ge_component(header)
     instance = str(header.get("SOPInstanceUID", file))
     # The same image, exported twice; but UIDs that were cut short are those of several images.
     image = f"{instance} {kind} {header.get('ImagePositionPatient')} {header.get('InstanceNumber')}"
     if image in seen:
         return
-    key = f"{uid} {kind}".strip()
     patient = tuple(str(header.get(name) or "").strip() for name in PATIENT_KEYWORDS)
-    entry = found.setdefault(key, Series(uid, _facts(header), kind=kind, patient=patient))
-    if instance in seen and not entry.notes:
-        entry.notes.append(
-            "different images share one SOPInstanceUID, as after a de-identification that cut it"
-        )
-    if commas and not any(_COMMAS in note for note in entry.notes):
-        entry.notes.append(f"{_COMMAS} ({', '.join(commas)}) were read as such")
-    if {"RescaleSlope", "RescaleIntercept"} & set(commas):
-        entry.refused = "its rescale slope is written with a decimal comma"  # GDCM cuts it there
+
+    def entry_of(kind: str, group: Any = None) -> Series:
+        key = f"{uid} {kind}".strip()
+        if key not in found:
+            found[key] = Series(uid, _facts(header, kind, group), kind=kind, patient=patient)
+        return found[key]
+
+    if storage in _ENHANCED:
+        entries = _add_frames(file, instance, header, entry_of)
+    else:
+        entries = [entry_of(kind)]
+        _add(entries[0], file, instance, header)
+    for entry in entries:
+        if instance in seen and not entry.notes:
+            entry.notes.append(
+                "different images share one SOPInstanceUID, as after a de-identification that cut "
+                "it"
+            )
+        if commas and not any(_COMMAS in note for note in entry.notes):
+            entry.notes.append(f"{_COMMAS} ({', '.join(commas)}) were read as such")
+        if {"RescaleSlope", "RescaleIntercept"} & set(commas):
+            # GDCM cuts it there
+            entry.refused = "its rescale slope is written with a decimal comma"
+        entry.promised = max(entry.promised, int(header.get("ImagesInAcquisition") or 0))
     seen |= {instance, image}
-    entry.enhanced = entry.enhanced or storage in _ENHANCED
-    entry.promised = max(entry.promised, int(header.get("ImagesInAcquisition") or 0))
-    _add(entry, file, instance, header)
 
 
-def _with_points(header: pydicom.Dataset) -> list[str]:
-    """Put points for commas in decimal numbers, in place; the keywords of those that had any."""
-    from pydicom.datadict import dictionary_VR, keyword_for_tag
-
-    found = []
-    for tag in list(header.keys()):
-        item = header.get_item(tag)
-        value = item.value
-        if isinstance(value, bytes) and b"," in value:
-            vr = item.VR or dictionary_VR(tag)
-            if vr == "DS":
-                text = value.decode("latin-1").replace(",", ".").strip("\0 ")
-                header.add_new(tag, vr, text.split("\\"))
-                found.append(keyword_for_tag(tag))
-    return found
-
-
-def _storage_name(header: pydicom.Dataset) -> str:
-    """The name of the storage class."""
-    from pydicom.uid import UID
-
-    return UID(str(header.get("SOPClassUID", ""))).name or "no storage class"
-
-
-def _facts(header: pydicom.Dataset) -> dict[str, Any]:
+def _facts(header: pydicom.Dataset, kind: str = "", group: Any = None) -> dict[str, Any]:
+    """What a series is, by its first image; ``group``: the functional groups of that frame."""
     names = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription",
              "Modality")  # fmt: skip
     facts: dict[str, Any] = {n: str(header.get(n) or "") for n in names}
@@ -275,6 +281,12 @@ def _facts(header: pydicom.Dataset) -> dict[str, Any]:
         for name in SEQUENCE_KEYWORDS
         if (value := header.get(name)) not in (None, "")
     }
+    if kind:
+        facts["sequence"]["ComplexImageComponent"] = COMPONENT_OF[kind]
+    if group is not None:
+        # Enhanced files have the times in the groups of their frames.
+        for name, value in timing_of(group).items():
+            facts["sequence"].setdefault(name, str(value))
     return facts
 
 
@@ -287,38 +299,33 @@ def _add(entry: Series, file: Path, instance: str, header: pydicom.Dataset) -> N
         entry.refused = "its images are in colour"
     elif str(header.get("PhotometricInterpretation", "MONOCHROME2")) != "MONOCHROME2":
         entry.refused = f"its images are {header.PhotometricInterpretation}, not MONOCHROME2"
-    if not entry.enhanced:
-        entry.slices.append(_slice(file, 0, instance, header, [header]))
-        if not entry.refused and not _has_pixels(file, header):
-            entry.refused = f"the pixels of {file.name} are not complete"
+    elif "MOSAIC" in [str(value).upper() for value in header.get("ImageType") or ()]:
+        entry.refused = "its images are mosaics, many slices in one"
+    if entry.enhanced:
         return
+    entry.slices.append(_slice(file, 0, instance, header, [header]))
+    if not entry.refused and not has_pixels(file, header):
+        entry.refused = f"the pixels of {file.name} are not complete"
+
+
+def _add_frames(
+    file: Path, instance: str, header: pydicom.Dataset, entry_of: Callable[[str, Any], Series]
+) -> list[Series]:
+    """Put the frames of an enhanced file into its series, apart by magnitude, phase and so on."""
     shared = _first(header, "SharedFunctionalGroupsSequence")
     per_frame = list(header.get("PerFrameFunctionalGroupsSequence") or [])
     if len(per_frame) != int(header.get("NumberOfFrames") or 1):
         raise ValueError("frames without functional groups")
+    entries: dict[str, Series] = {}
     for frame, own in enumerate(per_frame):
         groups = [g for g in (own, shared) if g is not None]
-        entry.slices.append(_slice(file, frame, instance, header, groups))
-
-
-def _has_pixels(file: Path, header: pydicom.Dataset) -> bool:
-    """Whether PixelData is long enough; GDCM would leave the rest of the slice undefined."""
-    if "PixelData" not in header:
-        return False
-    try:
-        element = header.get_item("PixelData", keep_deferred=True)
-    except TypeError:  # pydicom 2 reads it instead
-        element = header.get_item("PixelData")
-    length = getattr(element, "length", None)
-    if length is None:
-        length = len(element.value)
-    bits = int(header.get("BitsAllocated") or 16)
-    needed = int(header.get("Rows") or 0) * int(header.get("Columns") or 0) * bits // 8
-    if length != 0xFFFFFFFF and length >= needed:
-        return True
-    # Encapsulated: no codec packs a slice more tightly than deflate could.
-    packed = length == 0xFFFFFFFF or header.file_meta.TransferSyntaxUID.is_compressed
-    return packed and needed <= file.stat().st_size * DEFLATE_LIMIT
+        kind = frame_component(groups)
+        if kind not in entries:
+            entries[kind] = entry = entry_of(kind, groups)
+            entry.enhanced = True
+            _add(entry, file, instance, header)
+        entries[kind].slices.append(_slice(file, frame, instance, header, groups))
+    return list(entries.values())
 
 
 def _first(item: Any, keyword: str) -> Any:
@@ -365,18 +372,21 @@ def _slice(
         None if spacing is None else (float(spacing[0]), float(spacing[1])),
         1.0 if slope is None else float(slope),
         0.0 if intercept is None else float(intercept),
-        _number(header, "InstanceNumber", int) if frame == 0 else None,
-        _number(header, "SpacingBetweenSlices", float) or _number(header, "SliceThickness", float),
+        positive_number(header, "InstanceNumber", int) if frame == 0 else None,
+        positive_number(header, "SpacingBetweenSlices", float)
+        or positive_number(header, "SliceThickness", float),
+        positive_number(header, "EchoTime", float)
+        if groups[0] is header
+        else timing_of(groups).get("EchoTime"),
     )
 
 
-def _number(header: pydicom.Dataset, keyword: str, kind: Callable[[Any], Any]) -> Any:
-    """A value that is not worth failing for; None if it is not there or no positive number."""
-    try:
-        value = kind(str(header.get(keyword)).replace(",", "."))
-    except (TypeError, ValueError):
-        return None
-    return value if value > 0 else None
+def _why_several(slices: Sequence[SeriesImage]) -> str:
+    """What may be different between images at one place."""
+    echoes = sorted({s.echo_ms for s in slices if s.echo_ms is not None})
+    if len(echoes) > 1:
+        return f"with echo times of {', '.join(f'{echo:g}' for echo in echoes[:6])} ms"
+    return "several time points or reconstructions"
 
 
 def _stack(
@@ -413,7 +423,7 @@ def _stack(
         raise InputError(
             path,
             f"series {name}: {len(slices)} images share {distinct} positions "
-            "(several echoes, time points or reconstructions)",
+            f"({_why_several(slices)})",
             "Export one of them as a series of its own",
         )
     usual = float(np.median(steps))

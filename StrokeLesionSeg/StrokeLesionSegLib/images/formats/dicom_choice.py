@@ -45,10 +45,23 @@ def problem_of(entry: Series) -> str:
         assert s.spacing is not None
         assert first.spacing is not None
         if np.abs(s.orientation - first.orientation).max() > 1e-3:
-            return "its images differ in orientation"
+            return _orientations(entry)
         if np.abs(np.subtract(s.spacing, first.spacing)).max() > 1e-3:
             return "its images differ in pixel spacing"
     return ""
+
+
+def _orientations(entry: Series) -> str:
+    """How many images lie in which orientation, as of a scan and what was reformatted from it."""
+    counts: dict[tuple[float, ...], int] = {}
+    for s in entry.slices:
+        assert s.orientation is not None
+        key = tuple(np.round(s.orientation, 2) + 0.0)
+        counts[key] = counts.get(key, 0) + 1
+    if len(counts) < 2:
+        return "its images differ in orientation"
+    told = ", ".join(map(str, sorted(counts.values(), reverse=True)[:_LISTED]))
+    return f"its images differ in orientation ({told} images in {len(counts)} orientations)"
 
 
 def candidates(usable: Sequence[Series]) -> tuple[list[Series], dict[str, str]]:

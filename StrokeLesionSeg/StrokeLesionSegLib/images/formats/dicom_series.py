@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...brief import brief_repr
+
+if TYPE_CHECKING:
+    import pydicom
 
 #: What ``sequence.facts_from`` reads of a header.
 SEQUENCE_KEYWORDS = (
@@ -25,6 +28,13 @@ _COMPONENTS = {
     "PHASE_MAP": "phase image", "R": "real part", "REAL": "real part", "I": "imaginary part",
     "IMAGINARY": "imaginary part",
 }  # fmt: skip
+#: ComplexImageComponent of what is no magnitude image.
+COMPONENT_OF = {"phase image": "PHASE", "real part": "REAL", "imaginary part": "IMAGINARY"}
+#: GE calls phase images ORIGINAL, PRIMARY, OTHER and says what they are in its private group: the
+#: block's owner, and the element for magnitude (0), phase, real part and imaginary part.
+GE_COMPONENT = (0x00430010, 0x0043102F)
+_GE_OWNER = "GEMS_PARM_01"
+_GE_KINDS = {1: "phase image", 2: "real part", 3: "imaginary part"}
 # Slices this much farther apart than they are thick were not acquired so: gaps are a fifth or so.
 _APART = 1.8
 
@@ -45,6 +55,7 @@ class SeriesImage:
     intercept: float = 0.0
     number: int | None = None  # of the instance
     pitch: float | None = None  # SpacingBetweenSlices, or else SliceThickness, in mm
+    echo_ms: float | None = None  # echo time
 
     __repr__ = brief_repr
 
@@ -84,6 +95,51 @@ def other_component(image_type: Iterable[str] | str) -> str:
     if "M" in later:
         return ""
     return next((_COMPONENTS[v] for v in later if v in _COMPONENTS), "")
+
+
+def ge_component(header: pydicom.Dataset) -> str:
+    """The same by GE's private element; "" for magnitude and for other scanners."""
+    owner, told = (header.get(tag) for tag in GE_COMPONENT)
+    if owner is None or told is None or str(owner.value).strip() != _GE_OWNER:
+        return ""
+    value = told.value
+    if isinstance(value, bytes):  # pydicom may not know the element's type
+        value = int.from_bytes(value[:2], "little")
+    return _GE_KINDS.get(value, "") if isinstance(value, int) else ""
+
+
+def frame_component(groups: Sequence[pydicom.Dataset]) -> str:
+    """The same of a frame, by its functional groups: the frame's own, and then the shared ones."""
+    for group in groups:
+        for item in group.get("MRImageFrameTypeSequence") or ():
+            component = str(item.get("ComplexImageComponent") or "").strip().upper()
+            return _COMPONENTS.get(component) or other_component(item.get("FrameType") or ())
+    return ""
+
+
+def timing_of(groups: Sequence[pydicom.Dataset]) -> dict[str, float]:
+    """EchoTime and RepetitionTime in ms of a frame, as far as its functional groups say."""
+    found: dict[str, float] = {}
+    for name, sequence, keyword in (
+        ("EchoTime", "MREchoSequence", "EffectiveEchoTime"),
+        ("RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+    ):
+        for group in groups:
+            for item in group.get(sequence) or ():
+                if item.get(keyword) is not None:
+                    found.setdefault(name, float(item.get(keyword)))
+    return found
+
+
+def cut_short(entry: Series, short: Sequence[Path]) -> list[str]:
+    """A warning if files beside those of a series, called as they are, are too ``short`` to hold
+    anything: at either end of a stack no gap would tell that they were slices."""
+    kinds = {(s.file.parent, s.file.suffix.lower()) for s in entry.slices}
+    count = sum((file.parent, file.suffix.lower()) in kinds for file in short)
+    if not count:
+        return []
+    files = "1 file beside its images is" if count == 1 else f"{count} files beside its images are"
+    return [f"{files} empty or cut short; slices may be missing"]
 
 
 def missing_slices(

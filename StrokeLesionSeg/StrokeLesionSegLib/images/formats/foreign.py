@@ -8,6 +8,7 @@ from ...errors import InputError
 from ...file_formats import NOT_READ
 
 _ZSTD, _MINC, _MRTRIX = NOT_READ[".nii.zst"], NOT_READ[".mnc"], NOT_READ[".mif"]
+_SURFACE = NOT_READ[".gii"]
 
 _STARTS = (
     (b"\x28\xb5\x2f\xfd", *_ZSTD),
@@ -26,6 +27,7 @@ _STARTS = (
      "Get the file, with datalad get"),
     (b"\x89PNG", "this is a picture (PNG)", "Give the scan itself"),
     (b"\xff\xd8\xff", "this is a picture (JPEG)", "Give the scan itself"),
+    (b"\xff\xff\xfe", *_SURFACE),
     (b"%PDF", "this is a PDF document", "Give the scan itself"),
 )  # fmt: skip
 
@@ -44,7 +46,13 @@ def refuse_foreign(where: Path, start: bytes) -> None:
             where, "this is a DICOM file", "Let its name end in .dcm, or give the folder"
         )
     text = start.lstrip()[:32].lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b'{"')):
+    if text.startswith((b'{"', b"{\n", b"{ ", b"{\r")):
+        raise InputError(
+            where,
+            "this is a text (JSON), not an image",
+            "Give the image beside it; if it was downloaded, look at what the text says",
+        )
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise InputError(
             where,
             "this is a text from a web server, not an image",

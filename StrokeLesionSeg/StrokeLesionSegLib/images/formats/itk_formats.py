@@ -59,6 +59,7 @@ _NRRD_BYTES = {
                      "double"), 8),
 }  # fmt: skip
 _LONGEST_LIST = 1 << 20
+_MILLIMETRES = ("", "mm", "millimeter", "millimeters", "millimetre", "millimetres", "???", "none")
 _NO_ORIENTATION = (
     "the header states no orientation; LPS axes are assumed, so left and right may be exchanged"
 )
@@ -185,6 +186,8 @@ def _look_at_nrrd(path: Path, start: bytes) -> _Looked:
             "Save it with gzip, for instance with 3D Slicer",
         )
     sizes = [int(n) for n in re.findall(r"\d+", fields.get("sizes", ""))]
+    if 0 < len(sizes) < 3:
+        check_shape(path, tuple(sizes))
     if math.prod(sizes) <= MAX_VOXELS:  # more is refused by its own name
         _check_nrrd_data(path, text, fields, sizes)
     directions = fields.get("space directions", "")
@@ -194,9 +197,26 @@ def _look_at_nrrd(path: Path, start: bytes) -> _Looked:
     ]
     if len(stated) < 3:
         raise InputError(path, *_NO_SPACING)
+    units = re.findall(r'"([^"]*)"', fields.get("space units") or fields.get("units") or "")
+    if other := next((u for u in units if u.strip().lower() not in _MILLIMETRES), None):
+        raise InputError(
+            path,
+            f"the header's unit of length is {other[:20]}, not mm",
+            "Save it with a voxel spacing in mm, for instance with 3D Slicer",
+        )
     needed = math.prod(sizes) * _NRRD_BYTES.get(fields.get("type", "").lower(), 1)
     readable = plain_nrrd(path, start, fields, needed)
-    return _Looked(sizes, _nrrd_warnings(directions, fields.get("space", "").lower()), readable)
+    notes = _nrrd_warnings(directions, fields.get("space", "").lower())
+    if encoding == "raw" and not any("skip" in key or "data" in key for key in fields):
+        notes += _surplus(path.stat().st_size - len(start), needed)
+    return _Looked(sizes, notes, readable)
+
+
+def _surplus(have: int, needed: int) -> tuple[str, ...]:
+    """A warning if more voxels follow a header than it announces: one of both is wrong."""
+    if have <= needed:
+        return ()
+    return (f"{have - needed} bytes more than the header announces; those at the end are left out",)
 
 
 def _nrrd_warnings(directions: str, space: str) -> tuple[str, ...]:
@@ -249,19 +269,22 @@ def _look_at_metaimage(path: Path, start: bytes) -> _Looked:
             fields[key.strip().lower()] = value.strip()
     sizes = [int(n) for n in re.findall(r"\d+", fields.get("dimsize", ""))]
     name = end.group().partition(b"=")[2].strip().decode("utf-8", "replace")
+    notes: tuple[str, ...] = ()
     if math.prod(sizes) <= MAX_VOXELS:  # more is refused by its own name
-        _check_metaimage_data(path, end.end(), name, fields, sizes)
+        notes = _check_metaimage_data(path, end.end(), name, fields, sizes)
     if not fields.get("elementspacing") and not fields.get("elementsize"):
         raise InputError(path, *_NO_SPACING)
     oriented = any(fields.get(k) for k in ("transformmatrix", "orientation", "rotation"))
     warnings = () if oriented else (_NO_ORIENTATION,)
+    warnings += notes
     return _Looked(sizes, warnings, plain_metaimage(path, head, name, end.end()))
 
 
 def _check_metaimage_data(
     path: Path, header: int, name: str, fields: dict[str, str], sizes: list[int]
-) -> None:
+) -> tuple[str, ...]:
     """``InputError`` if the voxels are not all there; MetaIO would say so on stderr as well.
+    Warnings if there are more.
 
     ``header`` is the header's length, ``name`` that of the data file in it.
     """
@@ -271,10 +294,10 @@ def _check_metaimage_data(
             rest = file.read(_LONGEST_LIST)
         for other in rest.decode("utf-8", "replace").split():
             data_file_below(path, other)
-        return
+        return ()
     if "%" in name and not named_literally(path, name):  # numbered files: ITK finds them
         path_below(path, name)
-        return
+        return ()
     local = name.lower() == "local"
     have = (path if local else data_file_below(path, name)).stat().st_size
     if local:
@@ -285,6 +308,10 @@ def _check_metaimage_data(
     check_promise(path, needed, have, compressed=compressed)
     if compressed:
         check_promise(path, int(fields.get("compresseddatasize") or 0), have)
+    binary = fields.get("binarydata", "true").lower() == "true"
+    if local and binary and not compressed and "headersize" not in fields:
+        return _surplus(have, needed)
+    return ()
 
 
 def write_itk(target: Path, volume: Volume, request: Request) -> None:

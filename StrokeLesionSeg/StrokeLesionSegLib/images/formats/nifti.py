@@ -19,8 +19,11 @@ from ..volume import Volume
 from .checks import check_affine, check_range, check_shape, nonfinite_warning
 from .compressed import BLOCK, COPY_AGAIN, TRUNCATED, Layers, Stream, read_exactly
 from .foreign import refuse_foreign
-from .nifti_header import best_affine, data_type, header_shape, parse_header
+from .nifti_header import best_affine, data_type, header_shape, parse_header, unit_notes
 from .scan import Scan
+
+# Intent codes of the files of CIFTI-2 (dense, parcellated, time series, connectivity).
+_CIFTI = range(3001, 3013)
 
 
 def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
@@ -50,6 +53,12 @@ def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
             raise InputError(
                 path, "this is a vector field, not a T1-weighted scan", "Give the scan itself"
             )
+        if int(header["intent_code"]) in _CIFTI:
+            raise InputError(
+                path,
+                "this is a CIFTI file, values along surfaces and no image",
+                "Give the T1-weighted scan itself",
+            )
         shape = check_shape(path, header_shape(header))
         kind = data_type(path, header, order)
         raw_offset = float(header["vox_offset"])
@@ -72,7 +81,7 @@ def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
                 COPY_AGAIN,
             )
         affine, warnings = best_affine(path, header, shape)
-        warnings += [*check_affine(path, affine, shape), *layers.warnings]
+        warnings += [*check_affine(path, affine, shape), *unit_notes(header), *layers.warnings]
         skip = offset - len(start)
         lead = b""
         if skip < 0:

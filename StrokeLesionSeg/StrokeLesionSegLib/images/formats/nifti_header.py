@@ -61,6 +61,10 @@ FORMS_AGREE_MM = 0.5
 SIZES_AGREE = 0.01
 
 
+# Quaternions that are rounded to three digits are not longer than this, squared.
+_UNIT_QUATERNION = 0.005
+_UNITS = {1: "metre", 3: "micrometre"}
+
 ByteOrder = Literal["<", ">"]
 
 
@@ -189,10 +193,30 @@ def best_affine(
             ]
         return affine, warnings
     if q_code > 0:
-        return qform(header), []
+        return qform(header), _quaternion_notes(header)
     return base_affine(header, shape_ijk), [
         "neither sform nor qform is set; LAS axes are assumed, so left and right may be exchanged"
     ]
+
+
+def _quaternion_notes(header: np.void) -> list[str]:
+    """A warning if the quaternion is longer than one can be; shorter ones state the rest."""
+    length = float(sum(float(header[f"quatern_{x}"]) ** 2 for x in "bcd"))
+    if not np.isfinite(length) or length <= 1 + _UNIT_QUATERNION:
+        return []
+    return [
+        "the qform's quaternion is no rotation (it is longer than 1) and was scaled; "
+        "the orientation may be wrong"
+    ]
+
+
+def unit_notes(header: np.void) -> list[str]:
+    """A warning if the header states another unit of length than mm.
+
+    To be asked of a scan whose size is that of a head in mm; others are refused for their size.
+    """
+    unit = _UNITS.get(int(header["xyzt_units"]) & 7)
+    return [] if unit is None else [f"the header's unit is the {unit}; mm are taken"]
 
 
 def sizes_apart(header: np.void) -> str:

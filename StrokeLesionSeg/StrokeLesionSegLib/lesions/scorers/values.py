@@ -76,17 +76,18 @@ def look_at(values: ArrayLike) -> Values:
     distinct = np.unique(some).astype(np.float64)
     whole = np.rint(distinct)
     labels = tuple(int(v) for v in np.unique(whole) if v) if np.isfinite(whole).all() else ()
-    top = float(distinct[-1])
+    low, top = float(distinct[0]), float(distinct[-1])
+    scale = _scale(top) if low >= -_CLOSE else 0.0
     if np.abs(distinct - whole).max() <= _CLOSE:
         if len(labels) == 1:
             return Values("mask", labels)
-        if len(labels) > _FEW_LABELS and labels[0] > 0 and _scale(top) and not _has_areas(array):
-            return Values("soft", scale=_scale(top))
+        if len(labels) > _FEW_LABELS and labels[0] > 0 and scale and not _has_areas(array):
+            return Values("soft", scale=scale)
         return Values("labels", labels)
     # A mask that was multiplied or went through a float format.
     if top >= 1 - _CLOSE and ((distinct >= top * (1 - _CLOSE)) | (distinct <= top * _CLOSE)).all():
         return Values("mask", (round(top),))
-    return Values("soft", scale=_scale(top))
+    return Values("soft", scale=scale)
 
 
 def _scale(top: float) -> float:
@@ -155,6 +156,8 @@ def lesion_mask(
             value = named[lesions[0]]
             return np.rint(np.nan_to_num(array)) == value, f'its segment "{lesions[0]}" is scored'
         raise ValueError(_several(found, named))
+    if found.labels[0] < 0:
+        raise ValueError(f"its only value but 0 is {found.labels[0]}, and no mask is below 0")
     note = ""
     if label is not None and found.labels[0] not in label:
         note = f"it is a mask of one value ({found.labels[0]}), taken whole"
@@ -166,8 +169,10 @@ def _cut(array: NDArray, found: Values, threshold: float | None) -> NDArray[np.b
     if threshold is None:
         raise ValueError("it is a soft or probability map, and a mask is needed or a threshold")
     if not found.scale:
-        top = float(np.nanmax(array))
-        raise ValueError(f"its values reach {top:.4g}: neither probabilities nor percent")
+        low, top = float(np.nanmin(array)), float(np.nanmax(array))
+        raise ValueError(
+            f"its values lie between {low:.4g} and {top:.4g}: neither probabilities nor percent"
+        )
     return np.asarray(np.nan_to_num(array) >= threshold * found.scale)
 
 
