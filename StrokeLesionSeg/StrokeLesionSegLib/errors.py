@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 
 class InputError(Exception):
@@ -30,6 +31,26 @@ NOWHERE = (
     "is a link that leads nowhere (DataLad, git-annex: its content has not been fetched)",
     "Fetch it, e.g. with datalad get, or copy the file itself",
 )
+
+
+# As ``Path`` leaves them: one slash after the colon is all that it keeps.
+_ADDRESS = re.compile(r"(?:^|[/\\])(?:https?|ftp|sftp|s3|gs|ria\+\w+):/", re.IGNORECASE)
+
+
+def not_there(path: str | os.PathLike[str]) -> tuple[str, str]:
+    """Cause and remedy of a path where nothing is, or of an address that was given for one.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.errors import not_there
+    >>> not_there("t1.nii")
+    ('there is no such file or folder', 'Check the path')
+    >>> not_there("https://example.org/t1.nii")[1]
+    'Download it first'
+    """
+    if _ADDRESS.search(os.fspath(path)):
+        return "is an address, and files on this computer alone are read", "Download it first"
+    return "there is no such file or folder", "Check the path"
 
 
 class Cancelled(Exception):

@@ -50,6 +50,18 @@ LEAVINGS = {
         )],
     ),
     "the same in two formats": ("p/T1.nii.gz", ["p/T1.nii", "p/T1.mgz", "p/T1.mnc"]),
+    "several echoes": (
+        "sub-1/anat/sub-1_echo-1_T1w.nii.gz",
+        ["sub-1/anat/sub-1_echo-2_T1w.nii.gz", "sub-1/anat/sub-1_echo-10_T1w.nii.gz"],
+    ),
+    "echoes and their combination": (
+        "sub-1/anat/sub-1_run-1_T1w.nii.gz",
+        [f"sub-1/anat/sub-1_echo-{n}_run-1_T1w.nii.gz" for n in (1, 2)],
+    ),
+    "masks below the scans": ("T1.nii.gz", ["masks/T1.nii.gz"]),
+    "what is not read or not there yet": (
+        "p/T1.nii.gz", ["p/old.PAR", "p/P2_T1.nii.gz.part", "p/P3.nii.crdownload"]
+    ),
     "nnU-Net": ("imagesTr/case_0000.nii.gz", ["labelsTr/case.nii.gz", "labelsTs/x.nii.gz"]),
     "SynthSeg, LST": (
         "p/T1.nii",
@@ -66,6 +78,8 @@ LEAVINGS = {
 
 
 def make(root: Path, *names: str) -> None:
+    if "p/old.PAR" in names:
+        names += ("p/old.REC", "p/motion.par", "p/notes.tmp")
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")

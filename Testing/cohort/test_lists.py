@@ -78,6 +78,8 @@ def test_what_programs_write_is_read(tmp_path: Path, who: str) -> None:
         ("u.txt", b"\xff\xfea\x00b", "damaged UTF-16"),
         ("b.txt", b"PK\x03\x04\x00\x00", "binary"),
         ("w.xlsx", b"PK\x03\x04", "Save it as CSV"),
+        ("e.csv", b"path,subject\n", "names no scan"),
+        ("c.txt", b"# nothing yet\n\n", "names no scan"),
     ],
 )
 def test_what_is_no_list_is_said_in_one_line(

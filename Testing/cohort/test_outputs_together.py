@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,7 +229,8 @@ def test_dicom_results_of_a_cohort_without_dicom_are_refused_at_once(
 def test_a_place_that_takes_no_results_is_known_before_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli_support.write_head(tmp_path / "t1.nii.gz")
+    cli_support.write_head(tmp_path / "case0.nii.gz")
+    assert batch(tmp_path / "case0.nii.gz", tmp_path / "out", "--force") == 0
     place = outputs.tempfile.mkdtemp
 
     def read_only(*arguments: object, **named: object) -> str:
@@ -239,7 +242,7 @@ def test_a_place_that_takes_no_results_is_known_before_the_network(
     monkeypatch.setattr(
         pipeline.ScanRunner, "prepare", lambda *given, **named: pytest.fail("it was aligned")
     )
-    assert batch(tmp_path / "t1.nii.gz", tmp_path / "out", "--force") == 3
+    assert batch(tmp_path / "case0.nii.gz", tmp_path / "out", "--force", "--no-resume") == 3
     assert "cannot be written here" in capsys.readouterr().err
 
 
@@ -285,6 +288,26 @@ def test_folders_are_made_and_go_again_if_nothing_comes_into_them(tmp_path: Path
     scan = cli_support.write_head(tmp_path / "t1.nii.gz")
     assert segment(scan, "-o", tmp_path / "new" / "m.nii") == 0
     assert (tmp_path / "new" / "m.nii").is_file()
+
+
+@pytest.mark.parametrize("name", ["脳 T1.nii", os.fsdecode(b"M\xfcller T1.nii")])
+def test_names_that_the_terminal_cannot_show(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In code pages of old terminals; and names in one of these on a disk of today."""
+    try:
+        scan = cli_support.write_head(tmp_path / "t1.nii").rename(tmp_path / name)
+    except (OSError, UnicodeError):
+        pytest.skip("the file system takes no such name")
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="ascii"))
+    assert segment(scan, "--report", tmp_path / "pages") == 0
+    assert b"T1_lesion.nii" in shown.getvalue()
+    stem = name[: -len(".nii")]
+    assert read_sidecar(tmp_path / f"{stem}_lesion.json")["warnings"]
+    (page,) = (tmp_path / "pages").iterdir()
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert batch(scan, tmp_path / "out", "--force") == 0
 
 
 def test_the_mask_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -392,3 +392,17 @@ def test_a_folder_of_other_images_names_one(tmp_path: Path) -> None:
     line = _refused(folder)
     assert "holds no DICOM images, but the image t1.nii.gz and 1 more" in line
     assert "batch" in line
+
+
+def test_numbers_with_gaps_are_told_where_nothing_says_how_thick_slices_are(
+    tmp_path: Path,
+) -> None:
+    def numbered(data: Dataset, n: int) -> None:
+        data.InstanceNumber = 1 + 2 * n
+        del data.SliceThickness
+
+    (note,) = read_scan(_series(tmp_path, edit=numbered)).warnings
+    assert "slices may be missing: the images are numbered 1, 3, 5" in note
+    assert missing_slices([1, 2, 3], [None] * 3, 2.4) == []
+    # Numbered so because phase images lie between, with slices as thick as they are apart.
+    assert missing_slices([1, 3, 5], [2.4] * 3, 2.4) == []

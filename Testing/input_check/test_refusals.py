@@ -82,3 +82,17 @@ def test_a_warning_reaches_stderr_sidecar_and_table(
     assert any(said in warning for warning in sidecar["warnings"])
     assert main(["batch", str(source), str(out), *QUICK, "--progress", "none"]) == 0
     assert said in (out / "group_scans.tsv").read_text()
+
+
+@pytest.mark.parametrize("address", ["https://example.org/t1.nii.gz", "s3://bucket/sub-1/t1.nii"])
+def test_addresses_are_not_said_to_be_missing_files(
+    tmp_path: Path, address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["segment", address], ["batch", address, str(tmp_path / "out")]):
+        assert main([*command, *QUICK]) == 2
+        said = capsys.readouterr().err
+        assert "is an address" in said
+        assert said.count("\n") == 1
+    (tmp_path / "list.txt").write_text(f"{address}\n")
+    assert main(["batch", str(tmp_path / "list.txt"), str(tmp_path / "out"), *QUICK]) == 3
+    assert "is an address" in capsys.readouterr().err

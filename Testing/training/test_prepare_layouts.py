@@ -48,7 +48,9 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
-def test_r1_tree_is_simulated_and_prepared(quick_simulator, drawn, tmp_path: Path) -> None:
+def test_r1_tree_is_simulated_and_prepared(
+    quick_simulator, drawn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tree, cache = tmp_path / "tree", tmp_path / "cache"
     simulate = ["simulate", str(tree), "-n", "2", "--layout", "r1.1", "--subjects", "3"]
     assert cli.main([*simulate, "--kinds", "cavity", "healthy"]) == 0
@@ -69,7 +71,12 @@ def test_r1_tree_is_simulated_and_prepared(quick_simulator, drawn, tmp_path: Pat
     (broken / "031301_t1w_deface_stx.nii.gz").write_bytes(whole[: len(whole) // 3])
     mask = next(tree.rglob("031201_LesionSmooth*")).read_bytes()
     (broken / "031301_LesionSmooth_stx.nii.gz").write_bytes(mask)
+    capsys.readouterr()
     assert cli.main(["prepare", str(tree), str(cache)]) == 0
+    said = capsys.readouterr().out
+    assert "3 scans of 3 subjects from 1 site, 3 with masks" in said
+    assert "2 of 3 scans" in said
+    assert "1 with lesions, 1 with an empty mask" in said
     opened = Cache.open(cache)
     assert [s["name"] for s in opened.scans] == ["sub-031101_t01", "sub-031201_t01"]
     assert opened.images.shape[0] == 2

@@ -7,10 +7,10 @@ is derived from it is left out, with the reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from ..file_formats import image_endings, split_name
+from ..file_formats import IMAGES_NOT_READ, image_endings, split_name
 
 _T1 = {"t1", "t1w", "t1c", "mprage", "spgr", "bravo", "mp2rage"}
 _MASKS = {
@@ -37,6 +37,8 @@ _MAPS = {
 }
 # Folders beside those of the scans, as nnU-Net and others lay them out.
 _MASK_FOLDERS = {"labelstr", "labelsts", "labels", "masks", "segmentations"}
+# What browsers and programs for copying add to a name until all is there.
+_UNFINISHED = {"part", "partial", "crdownload", "download", "filepart", "aria2", "tmp"}
 # Values along surfaces (CIFTI) in files that are called .nii.
 _CIFTI = re.compile(r"\.[dp](?:tseries|scalar|label|conn|dconn|pconn)\Z", re.I)
 # They may be somebody's initials or an ordinary word, unless they come last.
@@ -116,6 +118,24 @@ def why_not(path: Path, suffix: str) -> str:
     return ""
 
 
+def unread(name: str, beside: Collection[str]) -> str:
+    """Why a file is none of the images, though somebody may count on it; "" for any other.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort.image_names import unread
+    >>> unread("P1.par", ["P1.par", "P1.rec"]), unread("motion.par", ["motion.par"])
+    ('a Philips PAR/REC image, which is not read', '')
+    """
+    stem, _, ending = name.rpartition(".")
+    lower = ending.lower()
+    if lower == "par" and any(f"{stem}.{rec}" in beside for rec in ("rec", "REC")):
+        return "a Philips PAR/REC image, which is not read"
+    if lower in _UNFINISHED and stem.lower().endswith((*image_endings(), *IMAGES_NOT_READ)):
+        return "a download that is not complete"
+    return ""
+
+
 def is_t1_name(path: Path, suffix: str) -> bool:
     """Whether an image's name lets it be a T1-weighted scan, and not a mask or another contrast."""
     return not why_not(path, suffix)
@@ -163,8 +183,8 @@ def _format_rank(path: Path) -> int:
 
 def _among_masks(path: Path, by_folder: Mapping[Path, Mapping[str, Path]]) -> str:
     """The reason, in a folder of masks with one of scans beside it."""
-    name = path.parent.name.lower()
-    beside = (folder for folder in by_folder if folder.parent == path.parent.parent)
+    name, above = path.parent.name.lower(), path.parent.parent
+    beside = (folder for folder in by_folder if above in (folder, folder.parent))
     if name in _MASK_FOLDERS and any(f.name.lower() not in _MASK_FOLDERS for f in beside):
         return f"in a folder of masks ({path.parent.name})"
     return ""
@@ -214,4 +234,26 @@ def _bids_copy(stem: str, beside: Mapping[str, Path]) -> str:
         return f"a copy of {base}"
     # Without the original, as in fMRIPrep's results, the one in the scan's own space stands for it.
     native = "_".join(p for p in pieces if p.split("-", 1)[0] not in ("space", "res", "den"))
-    return f"a copy of {native}" if native != stem and native in beside else ""
+    if native != stem and native in beside:
+        return f"a copy of {native}"
+    return _echo(pieces, beside)
+
+
+def _echo(pieces: list[str], beside: Mapping[str, Path]) -> str:
+    """A later echo of a scan, or one of several of which there is a combination."""
+    place = next((n for n, piece in enumerate(pieces) if piece.startswith("echo-")), None)
+    if place is None:
+        return ""
+    whole = "_".join(pieces[:place] + pieces[place + 1 :])
+    if whole in beside:
+        return f"an echo of {whole}"
+    others = [other.split("_") for other in beside]
+    echoes = [
+        other
+        for other in others
+        if len(other) == len(pieces)
+        and other[place].startswith("echo-")
+        and other[:place] + other[place + 1 :] == pieces[:place] + pieces[place + 1 :]
+    ]
+    first = min(echoes, key=lambda other: (len(other[place]), other[place]))
+    return "" if first == pieces else f"a later echo than {'_'.join(first)}"

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, not_there
 from ..file_formats import FORMATS, IMAGES_NOT_READ, image_endings, split_name
 from .bidsignore import BidsIgnore
 from .dicom_study import dicom_scans, told_as
-from .image_names import derived, why_not
+from .image_names import derived, unread, why_not
 from .lists import LIST_ENDINGS, WORKBOOKS, read_list
 from .naming import Entities, dicom_entities_of, entities_of, tell_apart
 from .pseudonyms import Pseudonyms
@@ -113,7 +113,7 @@ def find_scans(
     """
     source = Path(os.path.abspath(source))
     if not os.path.lexists(source):
-        raise InputError(source, "there is no such file or folder", "Check the path")
+        raise InputError(source, *not_there(source))
     if not source.is_dir():
         if source.name.lower().endswith(LIST_ENDINGS):
             found = [_Found(s.path, s.given, s.entities, s.series) for s in read_list(source)]
@@ -224,6 +224,8 @@ def _search(
                     left_out[relative] = reason
                 else:
                     found.append(path)
+            elif reason := unread(name, names):
+                left_out[_relative(path, source)] = reason
             elif not dicom and not ignored(_relative(path, source)):
                 dicom = name.lower().endswith(FORMATS["dicom"].endings) or _is_dicom(path)
         if dicom:

@@ -112,6 +112,8 @@ def read_list(path: Path) -> list[ListedScan]:
         earlier.add(series)
         given = Path(told["path"]).as_posix()
         found.append(ListedScan(scan, given, _entities(told, given, scan), series))
+    if not found:
+        raise InputError(path, "names no scan", _SCANS.remedy)
     return found
 
 

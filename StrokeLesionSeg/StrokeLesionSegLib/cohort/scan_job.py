@@ -181,10 +181,12 @@ def prepare(
             found.path, "changed while it was being read", "Start again when it is complete"
         )
     timings = {"read": time.perf_counter() - started}
-    output_folder(found, settings.out)
     wanted = wanted_of(found, settings, dicom=scan.format == "dicom")
-    with OutputSet(wanted.paths.volumes, wanted.documents, source=found.path, overwrite=True):
-        pass  # entering it has tried the places
+    # A folder that is not there yet can be made, as the ledger could; by ``finish``, since a scan
+    # that fails leaves none.
+    if _inside(settings.out.joinpath(found.entities.folder), settings.out).is_dir():
+        with OutputSet(wanted.paths.volumes, wanted.documents, source=found.path, overwrite=True):
+            pass  # entering it has tried the places
     impossible = impossible_outputs(wanted.paths, scan)
     run = runner.prepare(found.path, scan, timings, cancel=cancel)
     run.impossible.update(impossible)
@@ -368,6 +370,11 @@ def output_folder(found: FoundScan, out: Path) -> Path:
                 sync_folder(out / name)
     except OSError as error:
         raise os_input_error(error, folder) from error
+    return _inside(folder, out)
+
+
+def _inside(folder: Path, out: Path) -> Path:
+    """``folder``; ``InputError`` if a symbolic link leads out of ``out``."""
     if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(out)):
         raise InputError(
             folder, "a symbolic link leads out of the output folder", "Remove the link"

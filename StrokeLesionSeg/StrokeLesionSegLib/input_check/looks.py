@@ -99,7 +99,10 @@ def _no_scan(m: GreyValues) -> Finding | None:
         text = f"is noise: neighbouring voxels are unlike (correlation {m.likeness:.2f})"
         return Finding("refuse", "noise", text)
     if m.corner > _AIR_BRIGHT and m.corner_spread > _AIR_WIDE:
-        text = "is no magnitude image: beyond the head there is no dark air, as in phase images"
+        text = (
+            "is no magnitude image: beyond the head there is no dark air, as in phase images and "
+            "in the UNI images of MP2RAGE as they come from the scanner"
+        )
         return Finding("refuse", "phase", text)
     return None
 

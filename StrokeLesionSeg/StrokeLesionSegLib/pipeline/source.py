@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import NOWHERE, InputError
+from ..errors import NOWHERE, InputError, not_there
 
 
 def check_source(source: Path) -> None:
@@ -32,7 +32,7 @@ def check_source(source: Path) -> None:
     except FileNotFoundError:
         if source.is_symlink():
             raise InputError(source, *NOWHERE) from None
-        raise InputError(source, "there is no such file or folder", "Check the path") from None
+        raise InputError(source, *not_there(source)) from None
     except PermissionError:
         raise InputError(source, "may not be read", "Ask its owner for permission") from None
     except OSError as error:

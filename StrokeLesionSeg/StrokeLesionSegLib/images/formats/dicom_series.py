@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,7 +127,7 @@ def timing_of(groups: Sequence[pydicom.Dataset]) -> dict[str, float]:
     ):
         for group in groups:
             for item in group.get(sequence) or ():
-                if item.get(keyword) is not None:
+                with contextlib.suppress(TypeError, ValueError):  # not there, or no number
                     found.setdefault(name, float(item.get(keyword)))
     return found
 
@@ -155,6 +156,12 @@ def missing_slices(
     given = [n for n in numbers if n is not None]
     steps = np.diff(given) if len(given) == len(numbers) and len(numbers) > 1 else np.zeros(0)
     skipping = bool(steps.size) and int(np.median(np.abs(steps))) > 1 and np.ptp(steps) == 0
+    if skipping and not known:
+        told = ", ".join(map(str, given[:3]))
+        return [
+            f"slices may be missing: the images are numbered {told} ..., and no header says how "
+            "thick they are"
+        ]
     if not thin:
         return []
     why = f"the slices lie {step_mm:.3g} mm apart, but are {float(np.median(known)):.3g} mm thick"

@@ -13,7 +13,7 @@ from ...cohort.corrected import corrected_masks
 from ...cohort.fingerprint import fingerprint
 from ...cohort.lists import LIST_ENDINGS, read_pairs
 from ...cohort.naming import entities_of
-from ...errors import InputError
+from ...errors import InputError, not_there
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def find_pairs(source: Path) -> FoundPairs:
     elif source.name.lower().endswith(LIST_ENDINGS):
         candidates = _listed(source)
     elif not os.path.lexists(source):
-        raise InputError(source, "there is no such file or folder", "Check the path")
+        raise InputError(source, *not_there(source))
     else:
         raise InputError(
             source, "is neither a folder nor a list", "Give a derivative, or a .tsv of pairs"
