@@ -74,7 +74,7 @@ def test_r1_tree_is_simulated_and_prepared(
     capsys.readouterr()
     assert cli.main(["prepare", str(tree), str(cache)]) == 0
     said = capsys.readouterr().out
-    assert "3 scans of 3 subjects from 1 site, 3 with masks" in said
+    assert "3 scans of 3 subjects from 3 sites, 3 with masks" in said
     assert "2 of 3 scans" in said
     assert "1 with lesions, 1 with an empty mask" in said
     opened = Cache.open(cache)
