@@ -34,6 +34,8 @@ from .base import (
 )
 
 OPEN_MS = 15
+# Views take the size of a new layout after it was chosen.
+FIT_MS = 100
 # A press that moves less than this, in pixels, is a click.
 STILL = 4
 ZOOM = 0.2
@@ -53,7 +55,6 @@ class Gesture:
         self.path = []  # local RAS mm
         self.moved = False
         self.stroke = None  # of the brush
-        self.taken = None  # (session's work, change) shown before it is taken
 
 
 class SegmentEditorStrokeLesionEffect(LesionEffect):
@@ -79,6 +80,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self._marked = None
         self.openTimer = self._timer(OPEN_MS, False, self._onOpen)
         self.previewTimer = self._timer(0, True, self.updatePreview)
+        self.fitTimer = self._timer(FIT_MS, True, _mirror.fit)
 
     def helpText(self):
         return "<html>" + _(
@@ -222,6 +224,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def onMirror(self, how):
         with self.action(True):
             _mirror.show(how, self.entry)
+            self.fitTimer.start()
         self.refresh()
 
     # -- session --------------------------------------------------------------------------------

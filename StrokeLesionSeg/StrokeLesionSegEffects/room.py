@@ -6,7 +6,8 @@ import slicer
 NO_LIMIT = 16777215  # QWIDGETSIZE_MAX
 # Header and two segments; Slicer's own table goes no lower.
 LOWEST = 80
-MARGIN = 4  # below the widget
+# Below the widget: Data Probe takes a line more for a long name.
+MARGIN = 18
 
 
 class Room:

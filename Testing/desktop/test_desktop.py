@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
+import launch
 import pytest
 
-MODULE = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 SLICER = os.environ.get("SLICER", "")
-OPTIONS = ["--no-splash", "--testing", "--additional-module-paths", str(MODULE)]
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,25 +52,9 @@ slicer.util.exit(0)
 
 def run_inside(what: list[str], home: Path, more: dict[str, str] | None = None) -> str:
     """What Slicer prints that runs code or a script with an empty profile of its own."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    # Slicer gives way to all other programs as soon as its first background thread starts.
-    outside["SLICER_BACKGROUND_THREAD_PRIORITY"] = "0"
-    outside.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     ended = subprocess.run(
-        [
-            SLICER,
-            "--no-splash",
-            "--testing",
-            "--additional-module-paths",
-            MODULE,
-            *what,
-        ],
-        env={
-            **outside,
-            **(more or {}),
-            "HOME": str(home),
-            "XDG_CONFIG_HOME": str(home / ".config"),
-        },
+        launch.command(what),
+        env=launch.surroundings(home, more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -90,6 +74,16 @@ def test_it_runs_in_the_desktop_without_a_complaint(code: str, tmp_path: Path) -
 
 def test_what_is_needed_is_in_sight_on_a_small_screen(tmp_path: Path) -> None:
     run_inside(["--python-script", str(Path(__file__).with_name("small_screen.py"))], tmp_path)
+
+
+def test_a_robot_corrects_the_sample_by_mouse(tmp_path: Path) -> None:
+    script = str(Path(__file__).with_name("correct_cases.py"))
+    wanted = {"TOOLS": "clicks paint", "ACTIONS": "2", "RESULTS": str(tmp_path / "results")}
+    run_inside(["--python-script", script], tmp_path, wanted)
+    found = json.loads((tmp_path / "results").read_text())
+    assert len(found["release_to_labelmap_s"]) == 2
+    for tool in ("clicks", "paint"):
+        assert found[tool][2] > found[tool][0] > 0.5, tool
 
 
 def test_random_actions_leave_nothing_behind(tmp_path: Path) -> None:

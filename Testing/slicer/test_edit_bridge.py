@@ -689,7 +689,25 @@ def test_the_mirror_image_comes_and_goes(slicer: Any) -> None:
     for n in range(16):
         assert shown[0].GetElement(n // 4, n % 4) == matrices["Red"].GetElement(n // 4, n % 4)
     assert shown[1:] == edit_mirror._placed(nodes["Red"])[1:]
+    # Both views then show all of the scan, in the slice that was looked at.
+    logic = slicer.vtkMRMLSliceLogic()
+    logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+    slicer.app.applicationLogic().GetSliceLogics().AddItem(logic)
+    logic.SetMRMLScene(slicer.mrmlScene)
+    logic.SetSliceNode(nodes["Red"])
+    logic.SetSliceCompositeNode(by_name["Red"])
+    offset = logic.GetSliceOffset()
+    nodes["Red"].SetDimensions(300, 200, 1)
+    nodes["Yellow"].SetDimensions(300, 200, 1)
+    view.fit()
+    for name in matrices:
+        wide, high, _ = nodes[name].GetFieldOfView()
+        assert (wide, high) != (70, 50)
+        assert wide / high == pytest.approx(1.5)
+    assert logic.GetSliceOffset() == pytest.approx(offset)
+    assert edit_mirror._placed(nodes["Yellow"])[1:] == edit_mirror._placed(nodes["Red"])[1:]
     view.show("none", bench.entry)
+    view.fit()  # there is nothing to fit
     back = edit_mirror._placed(nodes["Yellow"])
     assert back[1:] == kept[1:]
     for n in range(16):

@@ -82,7 +82,7 @@ class MirrorView:
         red, yellow = (_by_layout_name("vtkMRMLSliceNode", name) for name in ("Red", "Yellow"))
         left, right = (_by_layout_name("vtkMRMLSliceCompositeNode", n) for n in ("Red", "Yellow"))
         if red is not None and yellow is not None:
-            self._placed.append((yellow.GetID(), _placed(yellow)))
+            self._placed += [(node.GetID(), _placed(node)) for node in (red, yellow)]
             _place(yellow, _placed(red))
         if left is not None and right is not None:
             left.SetBackgroundVolumeID(entry.source_id)
@@ -93,6 +93,22 @@ class MirrorView:
             for composite in (left, right):
                 composite.SetForegroundOpacity(0.0)
                 composite.SetLinkedControl(1)
+
+    def fit(self) -> None:
+        """Show all of the scan in both views side by side, in the same slice; to be called when the
+        views have the size of the new layout."""
+        import slicer
+
+        if self.how != "beside":
+            return
+        red, yellow = (_by_layout_name("vtkMRMLSliceNode", name) for name in ("Red", "Yellow"))
+        logic = None if red is None else slicer.app.applicationLogic().GetSliceLogic(red)
+        if logic is not None:
+            offset = logic.GetSliceOffset()
+            logic.FitSliceToBackground()
+            logic.SetSliceOffset(offset)
+            if yellow is not None:
+                _place(yellow, _placed(red))
 
     def _remember(self, node: Any) -> None:
         kept = {

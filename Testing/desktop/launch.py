@@ -1,0 +1,63 @@
+"""Starts the desktop application, whose launcher SLICER names, with a script of this folder:
+
+    SLICER=.../Slicer python Testing/desktop/launch.py take_pictures.py
+
+The script runs in an empty profile, and reads its settings from the environment. ``--style "Dark
+Slicer"`` chooses Slicer's look, ``--screen 1920x1080`` the size of a virtual screen whose launcher
+takes one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MODULE = HERE.parents[1] / "StrokeLesionSeg"
+
+
+def command(what: Sequence[str]) -> list[str]:
+    """The command line that runs code or a script in Slicer with the module."""
+    options = ["--no-splash", "--testing", "--additional-module-paths", str(MODULE)]
+    return [os.environ["SLICER"], *options, *what]
+
+
+def surroundings(home: Path, more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of a Slicer with the profile ``home``."""
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    # Slicer gives way to all other programs as soon as its first background thread starts.
+    outside["SLICER_BACKGROUND_THREAD_PRIORITY"] = "0"
+    outside.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    own = {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
+    return {**outside, **(more or {}), **own}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("script")
+    parser.add_argument("--style", default="")
+    parser.add_argument("--screen", default="1600x1000")
+    arguments = parser.parse_args()
+    if not os.environ.get("SLICER"):
+        parser.error("the environment variable SLICER has to name Slicer's launcher")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder) / ".config" / "slicer.org" / "Slicer.ini"
+        settings.parent.mkdir(parents=True)
+        if arguments.style:
+            settings.write_text(f"[Styles]\nStyle={arguments.style}\n")
+        script = str(HERE / arguments.script)
+        ended = subprocess.run(
+            command(["--python-script", script]),
+            env=surroundings(Path(folder), {"SLICER_SCREEN": arguments.screen}),
+            stdin=subprocess.DEVNULL,
+        )
+    return ended.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
