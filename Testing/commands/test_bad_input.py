@@ -13,6 +13,7 @@ from pathlib import Path
 import cli_support
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from StrokeLesionSegLib.cli import main
 
@@ -246,6 +247,68 @@ def mhd_without_its_voxels(folder: Path) -> Path:
     return path
 
 
+def nrrd_in_centimetres(folder: Path) -> Path:
+    path = folder / "x.nrrd"
+    path.write_text(
+        "NRRD0005\ntype: uchar\ndimension: 3\nspace: RAS\nsizes: 9 9 9\nencoding: raw\n"
+        'space directions: (1,0,0) (0,1,0) (0,0,1)\nspace units: "cm" "cm" "cm"\n\n' + "x" * 729
+    )
+    return path
+
+
+def nrrd_of_one_slice(folder: Path) -> Path:
+    path = folder / "x.nrrd"
+    path.write_text(
+        "NRRD0004\ntype: uchar\ndimension: 2\nsizes: 9 9\nspacings: 1 1\nencoding: raw\n\n"
+        + "x" * 81
+    )
+    return path
+
+
+def surface(folder: Path) -> Path:
+    path = folder / "lh.pial.surf.gii"
+    path.write_text('<?xml version="1.0"?>\n<!DOCTYPE GIFTI>' + " " * 600)
+    return path
+
+
+def values_on_surfaces(folder: Path) -> Path:
+    image = nibabel.Nifti2Image(np.zeros((1, 1, 1, 1, 9, 90), np.float32), np.eye(4))
+    image.header["intent_code"] = 3002
+    nibabel.save(image, folder / "x.dtseries.nii")
+    return folder / "x.dtseries.nii"
+
+
+def sidecar_called_scan(folder: Path) -> Path:
+    path = folder / "x.nii"
+    path.write_text(json.dumps({"EchoTime": 0.003, "more": "x" * 600}))
+    return path
+
+
+def folder_of_other_images(folder: Path) -> Path:
+    """As some programs for archives make one of a file."""
+    path = folder / "x.nii.gz"
+    path.mkdir()
+    cli_support.write_head(path / "x.nii.gz")
+    return path
+
+
+def contents_of_a_disc(folder: Path) -> Path:
+    path = folder / "DICOMDIR"
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.file_meta.MediaStorageSOPClassUID = pydicom.uid.MediaStorageDirectoryStorage
+    data.file_meta.MediaStorageSOPInstanceUID = UID + "1"
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    data.FileSetID = "DISC"
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def empty_dicom(folder: Path) -> Path:
+    (folder / "x.dcm").touch()
+    return folder / "x.dcm"
+
+
 BAD: list[Callable[[Path], Path]] = [
     truncated_gzip,
     corrupt_gzip,
@@ -277,6 +340,14 @@ BAD: list[Callable[[Path], Path]] = [
     absurd_dimensions,
     truncated_nrrd,
     mhd_without_its_voxels,
+    nrrd_in_centimetres,
+    nrrd_of_one_slice,
+    surface,
+    values_on_surfaces,
+    sidecar_called_scan,
+    folder_of_other_images,
+    contents_of_a_disc,
+    empty_dicom,
 ]
 
 
@@ -345,7 +416,7 @@ def test_unwritable_folder(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["-o", "missing/m.nii.gz"], "missing/m.nii.gz"),
+        (["-o", "x.nii.gz/m.nii.gz"], "x.nii.gz/m.nii.gz"),
         (["-o", "m.jpg"], "m.jpg"),
         (["-o", ".nii.gz"], ".nii.gz"),
         (["--probability", "p.tsv"], "p.tsv"),
