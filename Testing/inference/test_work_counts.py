@@ -277,9 +277,44 @@ print(kept, released, resident_mb() - before)
 
 
 def test_the_allocator_is_left_alone_where_the_user_set_it() -> None:
-    from StrokeLesionSegLib.inference.device import keep_freed_memory
+    from StrokeLesionSegLib.inference.device import give_back_freed_memory, keep_freed_memory
 
     assert keep_freed_memory({"MALLOC_TRIM_THRESHOLD_": "0"}) is False
+    assert give_back_freed_memory({"MALLOC_TRIM_THRESHOLD_": "0"}) is False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
+def test_training_gives_back_what_it_frees() -> None:
+    """Blocks of some MB, as a step has them, are gone once freed, though later ones live on."""
+    code = """
+import numpy as np
+from StrokeLesionSegLib.inference.device import give_back_freed_memory, keep_freed_memory
+
+def resident_mb():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+
+keep_freed_memory()
+if not give_back_freed_memory():
+    raise SystemExit(77)
+before = resident_mb()
+blocks = [np.ones(4 << 20, np.uint8) for _ in range(60)]
+last = np.ones(4 << 20, np.uint8)
+full = resident_mb() - before
+del blocks
+print(full, resident_mb() - before)
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=LIB_ROOT
+    )
+    if run.returncode == 77:
+        pytest.skip("not glibc")
+    assert run.returncode == 0, run.stderr
+    full, left = (float(n) for n in run.stdout.split())
+    assert full > 220
+    assert left < 20
 
 
 # ------------------------------------------------------------------ imports at start-up

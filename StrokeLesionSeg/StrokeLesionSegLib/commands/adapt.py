@@ -80,6 +80,9 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     prepare(arguments)
     lower_priority()
+    from ..inference.device import give_back_freed_memory
+
+    give_back_freed_memory()
     from ..learning.adapt import AdaptOptions, adapt
 
     options = AdaptOptions(

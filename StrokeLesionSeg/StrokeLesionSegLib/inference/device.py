@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 # More than all activations of a batch, and than a volume.
 _KEPT_BYTES = 512 << 20
 _MOST_OF_OLD_GLIBC = 32 << 20
+# Where everything is given back, blocks from this size on are.
+_GIVEN_BACK_BYTES = 1 << 20
 
 # Whether freed memory is kept in this process.
 _keeps_freed = False
@@ -249,14 +251,8 @@ def keep_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
     is for processes of our own, and for nothing but glibc (Linux). ``MALLOC_`` variables of the
     user's go before. Returns whether it was set.
     """
-    environ = os.environ if environ is None else environ
-    if not sys.platform.startswith("linux") or any(n.startswith("MALLOC_") for n in environ):
-        return False
-    import ctypes
-
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
+    mallopt = _mallopt(environ)
+    if mallopt is None:
         return False
     # One heap for all threads: heaps of their own are cut into pieces of 64 MB, of which a volume
     # fills a half, and gaps in one are of no use to another.
@@ -268,6 +264,37 @@ def keep_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
     global _keeps_freed
     _keeps_freed = bool(kept and trimmed)
     return _keeps_freed
+
+
+def give_back_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
+    """Let the C library give every freed block of a megabyte back to the system at once.
+
+    The other way round from :func:`keep_freed_memory`, for training: a step's arrays have so many
+    sizes and lives that kept blocks fit no later one, and resident memory creeps up to twice what
+    is in use. Costs some percent of the time. Returns whether it was set.
+    """
+    mallopt = _mallopt(environ)
+    if mallopt is None:
+        return False
+    global _keeps_freed
+    _keeps_freed = False
+    mallopt(_M_ARENA_MAX, 1)
+    mallopt(_M_TRIM_THRESHOLD, _GIVEN_BACK_BYTES)
+    # Once set, glibc no longer raises it by itself, as it does after the first large block.
+    return bool(mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK_BYTES))
+
+
+def _mallopt(environ: Mapping[str, str] | None) -> Callable[[int, int], int] | None:
+    """glibc's; None for another C library, and where the user has set it by ``MALLOC_``."""
+    environ = os.environ if environ is None else environ
+    if not sys.platform.startswith("linux") or any(n.startswith("MALLOC_") for n in environ):
+        return None
+    import ctypes
+
+    try:
+        return ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return None
 
 
 def release_gaps() -> None:

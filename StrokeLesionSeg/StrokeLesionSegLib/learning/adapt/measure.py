@@ -172,21 +172,6 @@ def searched_box(margin_mm: float | None) -> NDArray[np.bool_]:
     return np.asarray(distance_transform_edt(~brain)) <= margin_mm
 
 
-def points_about(point: OperatingPoint) -> list[OperatingPoint]:
-    """Operating points to choose from, the given one first."""
-    firsts = sorted({point.threshold, 0.2, 0.35, 0.5})
-    seconds = [point.second_threshold, 0.6, 0.8]
-    out = [point]
-    for first in firsts:
-        for second in seconds:
-            other = OperatingPoint.at(
-                first, second, point.min_volume_ml, point.min_mean_probability
-            )
-            if other not in out:
-                out.append(other)
-    return out
-
-
 def with_point(model: LoadedModel, network: nn.Module, point: OperatingPoint) -> LoadedModel:
     """``model`` with other weights and another operating point, in memory."""
     manifest = model.manifest

@@ -1,5 +1,9 @@
-"""What an adapting network is shown: corrected scans, and strokes drawn into the same scans outside
-of their lesions and into the template, so that it learns the one and does not forget the other.
+"""What an adapting network is shown: corrected scans, lesions carried from one of them into another
+(Zhang et al. 2021, "CarveMix"), and strokes drawn into the same scans outside of their lesions and
+into the template, so that it learns the one and does not forget the other.
+
+A dozen scans hold few lesions. Carried over, each of them is seen in every head of its site, with
+the look that scanner, disease and rater have there.
 """
 
 from __future__ import annotations
@@ -16,13 +20,15 @@ from torch import Generator
 
 from ...lesions.scorers.common import dice
 from ..heads import load_head
-from ..strokes.anatomy import Anatomy, Head
-from ..strokes.fields import chance, choose
+from ..strokes.anatomy import Anatomy, Head, mirrored
+from ..strokes.fields import chance, choose, dilate, gaussian
 from ..strokes.head import Sample, StrokeFrequencies, scan_of, simulate_head
 from ..strokes.shapes import MaskBank
 
 # Shares of what is shown; the rest is the template.
 _CORRECTED, _OWN = 0.5, 0.3
+# So many of the corrected scans get the lesions of another one, too.
+_CARRIED = 0.6
 _AS_IT_IS = StrokeFrequencies(lesion=0.0, mimics=0.0)
 _DRAWN = StrokeFrequencies(lesion=1.0, mimics=0.7)
 _TEMPLATE = StrokeFrequencies(lesion=0.65, mimics=1.0)
@@ -30,6 +36,8 @@ _TEMPLATE = StrokeFrequencies(lesion=0.65, mimics=1.0)
 _SITE = 0.6
 # Strokes of a regression scan together; drawn again where there is less, in mL.
 _LEAST_ML = 1.0
+# A lesion is not carried nearer than this to another or to a ventricle, in mm.
+_APART = 4
 # Within this of a user's own lesion a regression scan is not scored, in mm.
 _MARGIN = 3
 
@@ -56,6 +64,8 @@ class Mixture:
             return replace(scan_of(g, drawn, self.anatomy), taught=True)
         head = load_head(self.heads[choose(g, len(self.heads))])
         recipe = _AS_IT_IS if r < _CORRECTED else _DRAWN
+        if recipe is _AS_IT_IS and chance(g, _CARRIED):
+            head = carried(g, load_head(self.heads[choose(g, len(self.heads))]), head)
         drawn = simulate_head(g, head, self.anatomy, self.bank, recipe)
         scanner = not chance(g, _SITE)
         return replace(scan_of(g, drawn, self.anatomy, scanner), taught=recipe is _DRAWN)
@@ -70,6 +80,32 @@ class Mixture:
                 sample = waiting.result()
                 waiting = pool.submit(self.sample, step)
                 yield sample
+
+
+def carried(g: Generator, source: Head, target: Head) -> Head:
+    """``target`` with the lesions of ``source`` in their places, or in the mirrored ones.
+
+    Both lie on the head box in one window, so that tissue meets its like. Grey values fade over
+    about 2 mm around a lesion. What would lie in a ventricle or lesion of the target, or within 4
+    mm of one, is left out.
+    """
+    if source.lesions is None or target.lesions is None:
+        raise ValueError("lesions are carried between heads that have some")
+    lesions, image = (
+        torch.from_numpy(np.ascontiguousarray(a)) for a in (source.lesions, source.image)
+    )
+    if chance(g, 0.5):
+        lesions, image = mirrored(lesions), mirrored(image)
+    there = torch.from_numpy(target.lesions)
+    fluid = torch.from_numpy(target.ventricles)
+    taken = dilate((there | fluid).float(), _APART) > 0
+    new = lesions & ~taken
+    if not new.any():
+        return target
+    weight = gaussian(dilate(new.float(), 1), 1.0) * ~dilate(there.float(), 1).bool()
+    own = torch.from_numpy(target.image).float()
+    mixed = torch.lerp(own, image.float(), weight.clamp(0, 1)).round().clamp(0, 255)
+    return replace(target, image=mixed.to(torch.uint8).numpy(), lesions=(there | new).numpy())
 
 
 def bank_of(heads: Sequence[Path]) -> MaskBank:
@@ -91,11 +127,22 @@ class RegressionScan:
         lesions: NDArray[np.bool_],
         counts: NDArray[np.bool_],
     ) -> None:
-        self.kind, self.image, self.lesions, self.counts = kind, image, lesions, counts
+        self.kind, self.image = kind, image
+        # As bits: a dozen of these lie in memory while the network learns.
+        self._bits = np.packbits(lesions), np.packbits(counts)
+
+    @property
+    def lesions(self) -> NDArray[np.bool_]:
+        return np.unpackbits(self._bits[0]).reshape(self.image.shape).astype(bool)
+
+    @property
+    def counts(self) -> NDArray[np.bool_]:
+        return np.unpackbits(self._bits[1]).reshape(self.image.shape).astype(bool)
 
     def dice(self, mask: NDArray[np.bool_]) -> float:
         """Of a mask on the head box with what is true."""
-        return dice(mask & self.counts, self.lesions & self.counts)
+        counts = self.counts
+        return dice(mask & counts, self.lesions & counts)
 
     def found_ml(self, mask: NDArray[np.bool_]) -> float:
         """How much of a mask counts."""

@@ -264,7 +264,8 @@ class _Run:
         sizes = self.options.sizes
         counts = {"own": sizes.own, "template": sizes.template, "healthy": sizes.healthy}
         if seed == _TUNING:
-            counts = {kind: (n + 1) // 2 for kind, n in counts.items()}
+            # A threshold that is too low shows on healthy ones first.
+            counts = {k: n if k == "healthy" else (n + 1) // 2 for k, n in counts.items()}
         out: list[RegressionScan] = []
         for kind, count in counts.items():
             for n in range(count):
@@ -340,7 +341,7 @@ class _Run:
     def _choose(self, child: torch.nn.Module, heads: list[Path], mixture: Mixture) -> Chosen:
         simulated = self._simulated(mixture, _TUNING)
         some = heads[: self.options.sizes.tuning]
-        total = (len(some) + len(simulated)) * (1 + len(SHARES))
+        total = (len(some) + len(simulated)) * len(SHARES)
         return choose(
             self.parent.network, child, some, simulated, self.point, self.searched,
             bfloat16=self.bfloat16, tell=lambda done: self.tell("choose", done, total),
