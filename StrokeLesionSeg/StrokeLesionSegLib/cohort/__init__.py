@@ -16,6 +16,10 @@ __getattr__, __dir__ = lazy_names(
         "BatchOptions": "batch",
         "BatchReport": "batch",
         "run_batch": "batch",
+        "ChangeOptions": "changes",
+        "ChangeReport": "changes",
+        "compare_study": "changes",
+        "is_study": "changes",
         "FoundScan": "inputs",
         "find_scans": "inputs",
         "Ledger": "ledger",
@@ -28,17 +32,22 @@ __getattr__, __dir__ = lazy_names(
 __all__ = [
     "BatchOptions",
     "BatchReport",
+    "ChangeOptions",
+    "ChangeReport",
     "FolderLock",
     "FoundScan",
     "Ledger",
     "ReportChoice",
+    "compare_study",
     "find_scans",
+    "is_study",
     "read_ledger",
     "run_batch",
 ]
 
 if TYPE_CHECKING:
     from .batch import BatchOptions, BatchReport, run_batch
+    from .changes import ChangeOptions, ChangeReport, compare_study, is_study
     from .inputs import FoundScan, find_scans
     from .ledger import Ledger, read_ledger
     from .lock import FolderLock

@@ -46,6 +46,10 @@ _FILES = {
     "group_scans.tsv": "A row for each scan",
     "group_lesions.tsv": "A row for each lesion",
     "group_regions.tsv": "A row for each region of each scan",
+    "group_regions_summary.tsv": "A row for each region",
+    "group_change.html": "The page of changes between sessions",
+    "group_change.tsv": "A row for each group of lesions of every pair of sessions",
+    "group_change_pairs.tsv": "A row for each pair of sessions",
     "group_lesion_symptom.csv": "A row for each scan, for lesion-symptom mapping",
     "group_overlap_count.nii.gz": "Number of scans with a lesion in each voxel of MNI space",
     "group_overlap_share.nii.gz": "The same as a share of the scans",
@@ -82,7 +86,7 @@ def write_index(
         scans,
         title=title or "Stroke lesions",
         traits=traits,
-        files=_files(out),
+        files=group_files(out),
         study=settings.study if rated else None,
         frequency=frequency,
         facts=_facts(settings),
@@ -120,7 +124,7 @@ def _traits(records: Sequence[_Record], source: Path) -> GroupTraits | None:
     return GroupTraits(people.columns, of_scan, people.notes)
 
 
-def _files(out: Path) -> dict[str, str]:
+def group_files(out: Path) -> dict[str, str]:
     """The tables and maps of the group that are there, with what each is."""
     found = {file.name for file in out.glob("group_*") if file.is_file()}
     tables = (".tsv", ".csv", ".nii.gz")
@@ -164,6 +168,12 @@ def _masks(
             yield found
 
 
+def mask_file(out: Path, record: Mapping[str, Any]) -> Path:
+    """Where a scan's mask lies: the corrected one if the record names one."""
+    name = record.get("corrected") or f"{record['stem']}_label-lesion_mask.nii.gz"
+    return out / str(record["folder"]) / str(name)
+
+
 def mask_of(
     out: Path, record: Mapping[str, Any]
 ) -> tuple[Volume, NDArray[np.float64] | None] | None:
@@ -176,10 +186,8 @@ def mask_of(
     from ..images import MNI_GRID, read_scan
 
     start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
-    corrected = record.get("corrected")
-    file = out / record["folder"] / corrected if corrected else Path(f"{start}.nii.gz")
     try:
-        mask = read_scan(file, allow_constant=True).volume
+        mask = read_scan(mask_file(out, record), allow_constant=True).volume
         alignment = read_sidecar(f"{start}.json").get("alignment")
         to_mni = None if alignment is None else _matrix(alignment)
     except (InputError, KeyError, TypeError, ValueError):

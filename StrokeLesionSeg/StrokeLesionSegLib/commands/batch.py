@@ -27,6 +27,7 @@ from .options import (
 )
 from .progress import Reporter, make_reporter, print_json
 from .report import add_report_arguments, atlas_choice
+from .tables import one_line
 from .verbosity import is_quiet, note
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class _Teller:
 
     def __call__(self, record: Mapping[str, Any] | None, done: int, total: int) -> None:
         if record is not None:
-            note(_one_line(_of_scan(record)))
+            note(one_line(_of_scan(record)))
         if self._json and record is not None:
             keys = ("source", "stem", "state", "lesions", "volume_ml", "seconds", "error")
             facts = {key: record[key] for key in keys if key in record}
@@ -274,14 +275,14 @@ def _print(report: BatchReport, out: Path) -> None:
     """For people: the failures on stderr, then the counts."""
     for record in report.failed[:_LISTED]:
         where = _named(report, record)
-        print(_one_line(f"failed: {where}: {record['error']}"), file=sys.stderr)
+        print(one_line(f"failed: {where}: {record['error']}"), file=sys.stderr)
     if len(report.failed) > _LISTED:
         print(f"and {len(report.failed) - _LISTED} more", file=sys.stderr)
     for record in report.incomplete[:_LISTED]:
         text = " ".join(record["not_written"])
-        print(_one_line(f"warning: {_named(report, record)}: {text}"), file=sys.stderr)
+        print(one_line(f"warning: {_named(report, record)}: {text}"), file=sys.stderr)
     for warning in report.notes:
-        print(_one_line(f"warning: {warning}"), file=sys.stderr)
+        print(one_line(f"warning: {warning}"), file=sys.stderr)
     if is_quiet():
         return
     counts = f"{report.done} done, {report.skipped} done before, {len(report.failed)} failed"
@@ -298,9 +299,9 @@ def _print(report: BatchReport, out: Path) -> None:
 def _print_plan(report: BatchReport) -> None:
     """What would be done, a line each."""
     for scan in report.planned:
-        print(_one_line(f"would do: {scan.stem}  {scan.place}"))
+        print(one_line(f"would do: {scan.stem}  {scan.place}"))
     for name, why in report.left_out.items():
-        print(_one_line(f"left out: {name}: {why}"))
+        print(one_line(f"left out: {name}: {why}"))
     counts = (
         f"{len(report.planned)} to do, {report.skipped} done before, {len(report.failed)} failed"
     )
@@ -325,10 +326,4 @@ def _left_out(left_out: Mapping[str, str]) -> str:
     if len(kinds) > _REASONS:
         told.append("...")
     images = "image was" if len(left_out) == 1 else "images were"
-    return _one_line(f"{len(left_out)} other {images} left out ({', '.join(told)}): {LEFT_OUT}")
-
-
-def _one_line(text: str) -> str:
-    """Without line ends and control characters, whatever a file is called."""
-    shown = "".join(c if c.isprintable() else "?" for c in text)
-    return shown.encode("utf-8", "replace").decode("utf-8")
+    return one_line(f"{len(left_out)} other {images} left out ({', '.join(told)}): {LEFT_OUT}")

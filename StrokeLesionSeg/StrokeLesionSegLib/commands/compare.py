@@ -1,12 +1,16 @@
-"""``stroke-lesion-seg compare``: two scans of one person, what became of the lesions."""
+"""``stroke-lesion-seg compare``: what became of the lesions of a person, or of a whole study."""
 
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from .options import (
+    EXIT_SOME_FAILED,
     add_engine_arguments,
     add_force_argument,
     add_progress_argument,
@@ -16,36 +20,60 @@ from .options import (
     segment_options,
 )
 from .progress import make_reporter, print_json
-from .tables import print_table
+from .tables import one_line, print_table
 from .verbosity import is_quiet
+
+if TYPE_CHECKING:
+    from ..cohort import ChangeReport
+
+# More than that are in group_change_pairs.tsv.
+_LISTED = 50
+# What would have no effect in a study.
+_OF_TWO_SCANS = (
+    *("mask_a", "mask_b", "model"),
+    *("threshold", "second_threshold", "min_volume", "min_mean_probability"),
+)
 
 
 def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "compare",
-        help="what became of the lesions between two scans of one person",
+        help="what became of the lesions between two scans of one person, or in a study",
         description="Compare the lesions of two T1-weighted scans of one person: new, grown, "
         "merged, split, unchanged, shrunken, gone. The scans are aligned rigidly through the space "
-        "halfway between them. Writes change.tsv, change.json and a page, change.html.",
+        "halfway between them. Writes change.tsv, change.json and a page, change.html. With one "
+        "folder that batch has written, each session of each person is compared with the next; "
+        "started again, it goes on where it ended. Writes group_change.tsv, group_change_pairs.tsv "
+        "and a page, group_change.html. Exit codes: 0 all is done; 3 some pairs of a study could "
+        "not be compared; 2 wrong arguments or unusable input; 130 stopped; 1 a defect of ours.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "first", type=path, metavar="A", help="the earlier scan, or its BIDS session's folder"
+        "first",
+        type=path,
+        metavar="A",
+        help="the earlier scan, or its BIDS session's folder; or alone: a folder that batch has "
+        "written",
     )
     parser.add_argument(
-        "second", type=path, metavar="B", help="the later scan, or its BIDS session's folder"
+        "second",
+        type=path,
+        nargs="?",
+        metavar="B",
+        help="the later scan, or its BIDS session's folder",
     )
     outputs = parser.add_argument_group("outputs")
     outputs.add_argument(
         "-o",
         "--output",
         type=path,
-        default=Path("compare"),
         metavar="DIR",
-        help="folder for the results; made if need be (default: compare)",
+        help="folder for the results; made if need be (default: compare; of a study, its folder)",
     )
     outputs.add_argument(
-        "--overwrite", action="store_true", help="replace outputs that exist already"
+        "--overwrite",
+        action="store_true",
+        help="replace outputs that exist already; in a study, compare again what is done",
     )
     masks = parser.add_argument_group("lesions that are known (else they are found first)")
     for letter, which in (("a", "first"), ("b", "second")):
@@ -55,6 +83,31 @@ def add_parser(commands: Any) -> None:
             metavar="FILE",
             help=f"mask of the {which} scan, on its grid; a corrected one, for instance",
         )
+    study = parser.add_argument_group("a study (its lesions are those that batch found)")
+    study.add_argument(
+        "--input",
+        type=path,
+        metavar="IN",
+        help="where the scans lie (default: where batch found them)",
+    )
+    study.add_argument(
+        *("--participant-label", "--participant_label"),
+        nargs="+",
+        default=(),
+        metavar="LABEL",
+        help="only these participants, with or without sub- (after A)",
+    )
+    study.add_argument(
+        *("--session-label", "--session_label"),
+        nargs="+",
+        default=(),
+        metavar="LABEL",
+        help="only these sessions, in this order, with or without ses- (default: all, in the "
+        "order of sub-*_sessions.tsv or of the numbers in their labels)",
+    )
+    study.add_argument(
+        "--pseudonyms", type=path, metavar="FILE", help="the table that batch was given"
+    )
     parser.add_argument(
         "--report-convention",
         choices=("radiological", "neurological"),
@@ -67,14 +120,107 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.second is None:
+        return _study(arguments)
+    _refuse(
+        arguments,
+        ("input", "participant_label", "session_label", "pseudonyms"),
+        "is for a study, and two scans are named",
+        "Name one folder that batch has written",
+    )
+    _two_scans(arguments)
+    return 0
+
+
+def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], cause: str, remedy: str) -> None:
+    """``InputError`` for options that would have no effect."""
+    for name in names:
+        if getattr(arguments, name) not in (None, ()):
+            raise InputError(f"--{name.replace('_', '-')}", cause, remedy)
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    from ..cohort import ChangeOptions, compare_study, is_study
+
+    if not is_study(arguments.first):
+        raise InputError(
+            arguments.first,
+            "is one scan, or no folder that batch has written",
+            "Name the later scan, too, or a study",
+        )
+    _refuse(
+        arguments,
+        _OF_TWO_SCANS,
+        "is for two scans; in a study the lesions are those that batch found",
+        "Leave it out",
+    )
+    prepare(arguments)
+    out = arguments.output or arguments.first
+    options = ChangeOptions(
+        arguments.input,
+        arguments.pseudonyms,
+        tuple(arguments.participant_label),
+        tuple(arguments.session_label),
+        arguments.report_convention,
+        arguments.overwrite,
+        arguments.force,
+    )
+    with make_reporter(arguments.progress) as reporter:
+        report = compare_study(
+            arguments.first,
+            out,
+            options,
+            progress=lambda done, total: reporter("pairs", done, total),
+        )
+    out = Path(os.path.abspath(out))
+    if arguments.progress == "json":
+        print_json({"stage": "result", "output": str(out), **_as_dict(report)})
+    else:
+        _print(report, out)
+    return EXIT_SOME_FAILED if report.failed else 0
+
+
+def _as_dict(report: ChangeReport) -> dict[str, Any]:
+    return {
+        "pairs": report.total,
+        "done": report.done,
+        "skipped": report.skipped,
+        "failed": [
+            {"scans": [row["scan_a"], row["scan_b"]], "error": row["error"]}
+            for row in report.failed
+        ],
+        "notes": list(report.notes),
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def _print(report: ChangeReport, out: Path) -> None:
+    from ..cohort.changes import PAGE_NAME
+
+    for row in report.failed[:_LISTED]:
+        who = f"{row['participant_id']} {row['session_a']} {row['session_b']}"
+        print(one_line(f"failed: {who}: {row['error']}"), file=sys.stderr)
+    if len(report.failed) > _LISTED:
+        print(f"and {len(report.failed) - _LISTED} more", file=sys.stderr)
+    for note in report.notes:
+        print(one_line(f"warning: {note}"), file=sys.stderr)
+    counts = f"{report.done} compared, {report.skipped} before, {len(report.failed)} failed"
+    print(f"{report.total} pair{'s' * (report.total != 1)} of sessions: {counts}")
+    print(f"{'results':<12}{out}")
+    print(f"{'page':<12}{(out / PAGE_NAME).as_uri()}")
+    print(f"{'time':<12}{report.seconds:.1f} s")
+
+
+def _two_scans(arguments: argparse.Namespace) -> None:
     prepare(arguments)
     from ..pipeline import compare_files
 
+    out = arguments.output or Path("compare")
     with make_reporter(arguments.progress) as reporter:
         result = compare_files(
             (arguments.first, arguments.second),
-            arguments.output,
+            out,
             masks=(arguments.mask_a, arguments.mask_b),
             model=arguments.model,
             options=segment_options(arguments),
@@ -92,7 +238,7 @@ def run(arguments: argparse.Namespace) -> None:
                 "first_ml": before,
                 "second_ml": after,
                 "groups": result.counts(),
-                "output": str(arguments.output),
+                "output": str(out),
             }
         )
         return
@@ -112,4 +258,4 @@ def run(arguments: argparse.Namespace) -> None:
         ]
         print_table(("group", "class", "first mL", "second mL", "change", "noise"), rows)
     print(f"{before:.2f} mL in the first scan, {after:.2f} mL in the second")
-    print(f"page        {arguments.output / 'change.html'}")
+    print(f"page        {out / 'change.html'}")

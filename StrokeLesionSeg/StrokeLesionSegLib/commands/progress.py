@@ -20,6 +20,7 @@ _TITLES = {
     "clean": "Finding lesions",
     "write": "Writing",
     "scans": "Scans",
+    "pairs": "Pairs of sessions",
     "prepare": "Preparing scans",
     "ventricles": "Finding ventricles",
     "simulate": "Drawing strokes",
@@ -31,7 +32,7 @@ _TITLES = {
 
 
 # Stages whose steps people count.
-_COUNTED = {"scans", "prepare", "score", "simulate"}
+_COUNTED = {"scans", "pairs", "prepare", "score", "simulate"}
 
 
 def duration(seconds: float) -> str:

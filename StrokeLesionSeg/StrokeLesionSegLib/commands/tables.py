@@ -48,3 +48,9 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return text in ("", "-")
     return True
+
+
+def one_line(text: str) -> str:
+    """Without line ends and control characters, whatever a file is called."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    return shown.encode("utf-8", "replace").decode("utf-8")

@@ -7,7 +7,7 @@ what both scans cover.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,18 @@ def repeat_noise_ml(a_ml: float, b_ml: float) -> float:
     1.8
     """
     return REPEAT_ML + REPEAT_SHARE * (a_ml + b_ml) / 2
+
+
+def total_change_ml(groups: Iterable[GroupChange]) -> float:
+    """Second minus first of all groups, of what both scans cover.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions.change import GroupChange, total_change_ml
+    >>> total_change_ml([GroupChange(1, "grown", (1,), (1,), 4.0, 6.0, 0.0)])
+    2.0
+    """
+    return sum(group.change_ml for group in groups if group.kind != NOT_COVERED)
 
 
 def touching_groups(

@@ -1,6 +1,7 @@
 """One scan from file to files: stages, run by segment, cohort and panel alike."""
 
-from .compare import Comparison, TimePoint, compare_files, compare_scans
+from .change_files import ChangePaths, write_change
+from .compare import Comparison, TimePoint, compare_files, compare_scans, known_time_point
 from .documents import describe, sha256_of, software_versions, write_report
 from .images import write_volumes
 from .result import REGIONS_ENDING, TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
@@ -12,6 +13,7 @@ __all__ = [
     "REGIONS_ENDING",
     "STAGES",
     "TRANSFORM_ENDING",
+    "ChangePaths",
     "Comparison",
     "OutputPaths",
     "ScanRun",
@@ -25,11 +27,13 @@ __all__ = [
     "describe",
     "find_in",
     "impossible_outputs",
+    "known_time_point",
     "mni_matrix",
     "mni_names",
     "segment_file",
     "sha256_of",
     "software_versions",
+    "write_change",
     "write_report",
     "write_volumes",
 ]

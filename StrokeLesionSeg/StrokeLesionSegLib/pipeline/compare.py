@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__
 from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from ..file_formats import split_name
 from ..inference.progress import Cancel, Progress
+from ..lesions.change import total_change_ml
 from ..operating_point import OperatingPoint, OperatingPointChoice
 from ..outputs import OutputSet
-from .documents import sha256_of, software_versions
+from .change_files import ChangePaths, labels_halfway, write_change
+from .documents import sha256_of
 from .result import OutputPaths
 from .segment import segment_file
 from .source import check_source
@@ -37,6 +38,7 @@ class TimePoint:
     ----------
     name: what tables and pages call it. volume: the T1. lesion_map: its lesions, on its grid.
     to_mni: 4x4, its RAS mm to MNI RAS mm; None if not known.
+    sha256: of the scan's file, None for a folder. mask_sha256: of the mask's, if it was given.
 
     Examples
     --------
@@ -53,6 +55,8 @@ class TimePoint:
     volume: Volume
     lesion_map: LesionMap
     to_mni: NDArray[np.float64] | None = None
+    sha256: str | None = None
+    mask_sha256: str | None = None
 
     __repr__ = brief_repr
 
@@ -84,6 +88,11 @@ class Comparison:
     b: TimePoint
     alignment: RigidAlignment
     groups: tuple[GroupChange, ...]
+
+    @property
+    def change_ml(self) -> float:
+        """Second minus first, of what both scans cover."""
+        return total_change_ml(self.groups)
 
     def counts(self) -> dict[str, int]:
         """Number of groups by class; classes without one are left out."""
@@ -134,8 +143,8 @@ def compare_scans(
         )
     back = inverse_of(alignment.matrix)
     on_half = [
-        _labels_halfway(a, alignment.to_half_a, alignment),
-        _labels_halfway(b, alignment.to_half_b, alignment),
+        labels_halfway(a, alignment.to_half_a, alignment),
+        labels_halfway(b, alignment.to_half_b, alignment),
     ]
     covered = (
         _covered_ml(a, alignment.matrix, b.volume),
@@ -196,18 +205,17 @@ def compare_files(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(out, f"cannot be made ({error.strerror})", "Give another folder") from None
-    documents = [(out / "change.tsv", ".tsv"), (out / "change.json", ".json")]
-    documents.append((out / "change.html", ".html"))
-    with OutputSet([], documents, overwrite=overwrite) as outputs:
+    paths = ChangePaths.of(out / "change")
+    with OutputSet([], paths.documents, overwrite=overwrite) as outputs:
         points = []
         for source, mask, name in zip((first, second), masks, _names(first, second), strict=True):
             if mask is not None:
-                points.append(_given(source, mask, name))
+                points.append(known_time_point(source, mask, name))
                 continue
-            paths = OutputPaths.beside(source, out / f"{name}_lesion.nii.gz")
+            beside = OutputPaths.beside(source, out / f"{name}_lesion.nii.gz")
             result = segment_file(
                 source,
-                paths,
+                beside,
                 model=model,
                 options=options,
                 point=point,
@@ -220,7 +228,7 @@ def compare_files(
         if cancel is not None and cancel():
             raise Cancelled
         comparison = compare_scans(*points, force=force, cancel=cancel)
-        _write(comparison, (first, second), out, outputs, convention)
+        write_change(comparison, paths, outputs, convention=convention)
         outputs.commit()
     return comparison
 
@@ -280,16 +288,46 @@ def _names(first: Path, second: Path) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _given(source: Path, mask: Path, name: str) -> TimePoint:
+def known_time_point(
+    source: Path,
+    mask: Path,
+    name: str,
+    *,
+    to_mni: NDArray[np.float64] | None = None,
+    series: str | None = None,
+    sha256: str | None = None,
+) -> TimePoint:
+    """A scan whose lesions are known: every voxel of ``mask`` that is not 0.
+
+    ``series``: SeriesInstanceUID, if ``source`` is a DICOM folder that holds several. ``sha256``:
+    of the scan, if it is known already.
+
+    Raises ``InputError`` if one cannot be read, or if they lie on different grids.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import Volume, write_volume
+    >>> from StrokeLesionSegLib.pipeline import known_time_point
+    >>> scan = np.random.default_rng(0).random((16, 32, 32), np.float32)
+    >>> write_volume("t1.nii.gz", Volume(scan, np.eye(4)))
+    >>> write_volume("mask.nii.gz", Volume((scan > 0.999).astype(np.uint8), np.eye(4)))
+    >>> known_time_point(Path("t1.nii.gz"), Path("mask.nii.gz"), "first").name
+    'first'
+    """
     from ..images import read_scan
     from ..lesions import find_lesions
 
-    scan = read_scan(source).volume
+    scan = read_scan(source, series=series).volume
     lesions = read_scan(mask, allow_constant=True).volume
     if not lesions.grid.same_as(scan.grid, 0.1):
         raise InputError(mask, f"does not lie on the grid of {source.name}", "Give its own mask")
-    point = OperatingPoint(0.5)
-    return TimePoint(name, scan, find_lesions(lesions.array > 0, lesions.affine, point))
+    found = find_lesions(lesions.array > 0, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
+    return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
+
+
+def _checksum(path: Path) -> str | None:
+    return None if path.is_dir() else sha256_of(path)
 
 
 def _found(source: Path, result: Any, name: str) -> TimePoint:
@@ -297,20 +335,8 @@ def _found(source: Path, result: Any, name: str) -> TimePoint:
     from .runner import mni_matrix
 
     volume = read_scan(source).volume
-    return TimePoint(name, volume, result.lesion_map, mni_matrix(result.prediction))
-
-
-def _labels_halfway(
-    side: TimePoint, to_half: NDArray[np.float64], alignment: RigidAlignment
-) -> NDArray[np.int32]:
-    from ..images import nearest_labels
-
-    labels = np.zeros(alignment.halfway.shape, np.int32)
-    mine = side.volume.with_array(side.lesion_map.labels)
-    found = nearest_labels(mine, to_half, alignment.halfway)
-    if found is not None:
-        labels[found[0]] = found[1]
-    return labels
+    to_mni = mni_matrix(result.prediction)
+    return TimePoint(name, volume, result.lesion_map, to_mni, _checksum(source))
 
 
 def _covered_ml(side: TimePoint, to_other: NDArray[np.float64], other: Volume) -> dict[int, float]:
@@ -323,63 +349,3 @@ def _covered_ml(side: TimePoint, to_other: NDArray[np.float64], other: Volume) -
     counts = np.bincount(labels[k, j, i], weights=there, minlength=len(side.lesion_map.lesions) + 1)
     voxel_ml = side.volume.grid.voxel_volume_ml
     return {x.label: float(counts[x.label] * voxel_ml) for x in side.lesion_map.lesions if x.keep}
-
-
-def _write(
-    comparison: Comparison,
-    sources: tuple[Path, Path],
-    out: Path,
-    outputs: OutputSet,
-    convention: str,
-) -> None:
-    from ..lesions import CHANGE_COLUMNS, write_rows, write_sidecar
-    from ..lesions.change import REPEAT_ML, REPEAT_SHARE
-    from ..report import ChangeContent, ChangeSide, write_change_report
-
-    a, b, alignment = comparison.a, comparison.b, comparison.alignment
-    rows = [group.row() for group in comparison.groups]
-    write_rows(outputs.staged(out / "change.tsv"), tuple(CHANGE_COLUMNS), rows)
-    sides: list[dict[str, Any]] = []
-    for side, source in zip((a, b), sources, strict=True):
-        sides.append(
-            {
-                "name": side.name,
-                "sha256": None if source.is_dir() else sha256_of(source),
-                "volume_ml": side.lesion_map.summary.volume_ml,
-                "lesions": side.lesion_map.summary.count,
-            }
-        )
-    content = {
-        "software": {"name": "StrokeLesionSeg", "version": __version__},
-        "versions": software_versions(),
-        "notice": "For research. Not a medical device.",
-        "first": sides[0],
-        "second": sides[1],
-        "change_ml": sides[1]["volume_ml"] - sides[0]["volume_ml"],
-        "groups": comparison.counts(),
-        "repeat_noise": {"ml": REPEAT_ML, "share_of_mean_volume": REPEAT_SHARE},
-        "alignment": {
-            "matrix_ras_mm_first_to_second": alignment.matrix.tolist(),
-            "similarity": alignment.similarity,
-        },
-        "columns": CHANGE_COLUMNS,
-    }
-    write_sidecar(outputs.staged(out / "change.json"), content)
-    halves = []
-    for side, way in ((a, alignment.to_half_a), (b, alignment.to_half_b)):
-        from ..images.space.rigid import on_grid
-
-        grey = on_grid(side.volume, way, alignment.halfway)
-        labels = _labels_halfway(side, way, alignment)
-        halves.append(ChangeSide(side.name, grey, labels, side.lesion_map.summary))
-    write_change_report(
-        outputs.staged(out / "change.html"),
-        ChangeContent(
-            halves[0],
-            halves[1],
-            alignment.halfway.affine,
-            comparison.groups,
-            alignment.similarity,
-            convention,
-        ),
-    )

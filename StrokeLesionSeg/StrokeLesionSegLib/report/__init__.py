@@ -49,6 +49,8 @@ __getattr__, __dir__ = lazy_names(
         "ChangeContent": "change_page",
         "ChangeSide": "change_page",
         "write_change_report": "change_page",
+        "ChangePair": "change_group",
+        "write_change_group": "change_group",
         "ScorePageFacts": "score_page",
         "write_score_report": "score_page",
         "Fact": "content",
@@ -81,6 +83,7 @@ __all__ = [
     "STUDY_LIST",
     "AlignmentFacts",
     "ChangeContent",
+    "ChangePair",
     "ChangeSide",
     "Fact",
     "FrequencyMap",
@@ -99,6 +102,7 @@ __all__ = [
     "scan_report",
     "study_list",
     "without_paths",
+    "write_change_group",
     "write_change_report",
     "write_group_report",
     "write_scan_report",
@@ -106,6 +110,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from .change_group import ChangePair, write_change_group
     from .change_page import ChangeContent, ChangeSide, write_change_report
     from .content import (
         CONVENTIONS,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..brief import brief_repr
-from ..lesions.change import NOT_COVERED, GroupChange
+from ..lesions.change import NOT_COVERED, GroupChange, total_change_ml
 from ..lesions.measure import Summary
-from .content import RADIOLOGICAL
+from .content import RADIOLOGICAL, Fact
 from .page import Markup, document, element, figure, paragraph, section, table, write_page
 from .pictures import Cell, Views, crop_box, sheet
 from .scan_page import banner, footer, ml, tile
@@ -59,6 +59,7 @@ class ChangeContent:
     ----------
     first, second: the scans. affine: 4x4, ijk of the grid to mm. groups: what became of the
     lesions. similarity: of the two scans. convention: "radiological" or "neurological".
+    links: titles and relative addresses of the pages of its study.
 
     Examples
     --------
@@ -76,6 +77,7 @@ class ChangeContent:
     groups: Sequence[GroupChange]
     similarity: float
     convention: str = RADIOLOGICAL
+    links: Sequence[Fact] = ()
 
     __repr__ = brief_repr
 
@@ -99,11 +101,20 @@ def write_change_report(path: str | os.PathLike[str], content: ChangeContent) ->
     created = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
     title = f"{content.first.name} and {content.second.name}"
     body = [
+        _links(content.links),
         banner("Change of stroke lesions", title, created, ""),
         element("main", _summary(content), _table(content), _pictures(content), _how(content)),
         footer(),
     ]
     write_page(path, document(f"{title}: change of stroke lesions", body), overwrite=True)
+
+
+def _links(links: Sequence[Fact]) -> Markup | None:
+    if not links:
+        return None
+    shown = [element("a", title, href=address) for title, address in links]
+    bar = element("div", *shown, class_="controls")
+    return element("nav", bar, class_="review screen", aria_label="Study")
 
 
 def _summary(content: ChangeContent) -> Markup:
@@ -121,7 +132,7 @@ def _summary(content: ChangeContent) -> Markup:
     tiles = [
         tile("First", ml(before), "mL"),
         tile("Second", ml(after), "mL"),
-        tile("Change", _signed(after - before), "mL"),
+        tile("Change", signed(total_change_ml(content.groups)), "mL"),
         tile("Beyond repeat noise", str(sum(_counts(group) for group in content.groups))),
     ]
     return section(
@@ -136,7 +147,8 @@ def _counts(group: GroupChange) -> bool:
     return group.kind != NOT_COVERED and group.beyond_noise
 
 
-def _signed(volume: float) -> str:
+def signed(volume: float) -> str:
+    """A change in mL with its sign, without the unit."""
     if abs(volume) < 0.005:
         return "0"
     return ("+" if volume > 0 else "−") + ml(abs(volume))
@@ -155,7 +167,7 @@ def _table(content: ChangeContent) -> Markup | None:
                 group.side,
                 ml(group.a_ml),
                 ml(group.b_ml),
-                _signed(group.change_ml) if known else "n/a",
+                signed(group.change_ml) if known else "n/a",
                 f"± {ml(group.noise_ml)}" if known else "n/a",
                 ("yes" if group.beyond_noise else "no") if known else "n/a",
                 ml(group.not_covered_ml),
@@ -209,7 +221,7 @@ def _pictures(content: ChangeContent) -> Markup | None:
                         ],
                     )
                 )
-        change = "" if group.kind == NOT_COVERED else f", {_signed(group.change_ml)} mL"
+        change = "" if group.kind == NOT_COVERED else f", {signed(group.change_ml)} mL"
         title = f"Group {group.number}: {group.kind}{change}"
         described = (
             f"{title}. {', '.join(_AXES)} planes of {content.first.name} above, "

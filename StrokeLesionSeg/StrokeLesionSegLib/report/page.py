@@ -25,6 +25,7 @@ _PATH = re.compile(
     # Greedy up to the last separator: folders have blanks, commas and quotes in their names.
     r"(?<![\w.<])(?:file://)?(?:[A-Za-z]:[\\/]|\\\\|~?/(?=[^\s/]))[^\n<>|:]*[\\/]"
 )
+_FILES = re.compile(r'<ul class="files">.*?</ul>', re.DOTALL)
 _CHECKSUM = re.compile(r"[0-9a-f]{32,}\Z")
 
 
@@ -264,6 +265,19 @@ def links_to_files(files: Mapping[str, str]) -> Markup | None:
             link = element("a", name, href=address)
             items.append(element("li", link, element("br"), element("span", told)))
     return element("ul", *items, class_="files") if items else None
+
+
+def with_files(page: str, files: Mapping[str, str]) -> str:
+    """A page's text with another list of ``links_to_files``, if it has one.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report.page import with_files
+    >>> with_files('<ul class="files"></ul>', {"a.tsv": "A table"})
+    '<ul class="files"><li><a href="./a.tsv">a.tsv</a><br><span>A table</span></li></ul>'
+    """
+    links = links_to_files(files)
+    return page if links is None else _FILES.sub(lambda _: links, page, count=1)
 
 
 def _quoted(address: str) -> str:

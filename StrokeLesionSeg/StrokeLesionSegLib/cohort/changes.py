@@ -1,0 +1,430 @@
+"""What became of the lesions in a study: ``compare`` for every pair of consecutive sessions.
+
+Works on what ``batch`` has written. A pair is compared again only if a scan, a mask (corrected ones
+are preferred) or the program is another one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import Cancelled, InputError
+from ..lesions import CHANGE_COLUMNS, read_sidecar, read_table, write_rows, write_sidecar
+from ..lesions.tables import write_text
+from ..outputs import OutputSet, os_input_error
+from ..pipeline import (
+    ChangePaths,
+    TimePoint,
+    compare_scans,
+    known_time_point,
+    sha256_of,
+    write_change,
+)
+from ..report import RADIOLOGICAL, ChangePair, write_change_group
+from ..report.page import with_files
+from .change_pairs import SessionPair, session_pairs
+from .corrected import input_of
+from .corrections import with_corrections
+from .dataset import described
+from .fingerprint import unchanged
+from .index_page import INDEX_NAME, group_files, mask_file, mask_of
+from .inputs import FoundScan, find_scans
+from .ledger import DONE, FAILED, read_ledger
+from .lock import FolderLock
+from .pseudonyms import Pseudonyms
+from .scan_job import is_output_trouble
+
+#: The folder with the pages of all pairs, and the begin of the group's files.
+CHANGES = "group_change"
+PAGE_NAME = f"{CHANGES}.html"
+_TABLES = {
+    f"{CHANGES}.tsv": "A row for each group of lesions that touch, of every pair of sessions",
+    f"{CHANGES}_pairs.tsv": "A row for each pair of sessions",
+}
+_LEADING = {
+    "participant_id": "Subject",
+    "session_a": "The earlier session",
+    "session_b": "The later session",
+}
+#: The columns of group_change_pairs.tsv.
+PAIR_COLUMNS = {
+    **_LEADING,
+    "scan_a": "The earlier scan, as group_scans.tsv calls it",
+    "scan_b": "The later scan",
+    "state": "done, or failed",
+    "volume_a_ml": "Volume of all lesions in the earlier scan",
+    "volume_b_ml": "Volume of all lesions in the later scan",
+    "change_ml": "Later minus earlier, of what both scans cover",
+    "groups": "Number of groups of lesions that touch",
+    "beyond_noise": "Number of them whose change is beyond repeat noise",
+    "classes": "Number of groups by class",
+    "corrected": "Sessions whose mask a reader has corrected",
+    "similarity": "Rank correlation of the two scans after alignment, -1 to 1",
+    "warnings": "What was odd, but dealt with",
+    "error": "Why it failed, and what to do",
+}
+
+#: Called after every pair with how many are through, and how many there are.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class ChangeOptions:
+    """How a study is compared.
+
+    Attributes
+    ----------
+    source: where the scans lie; None takes what the study says. pseudonyms: the table that
+    ``batch`` was given. participants, sessions: labels of those to compare, sessions in their
+    order; empty takes all. convention: "radiological" or "neurological".
+    overwrite: compare again what is done. force: go on where two scans look like two people.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort import ChangeOptions
+    >>> ChangeOptions(sessions=("pre", "post")).convention
+    'radiological'
+    """
+
+    source: Path | None = None
+    pseudonyms: Path | None = None
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    convention: str = RADIOLOGICAL
+    overwrite: bool = False
+    force: bool = False
+
+
+@dataclass
+class ChangeReport:
+    """How the comparison of a study ended.
+
+    Attributes
+    ----------
+    total: pairs. done: compared now. skipped: compared before. failed: rows of those that could
+    not be. notes: what was odd, a sentence each. seconds: from start to end.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort import ChangeReport
+    >>> ChangeReport(total=3, done=2, skipped=1).failed
+    []
+    """
+
+    total: int = 0
+    done: int = 0
+    skipped: int = 0
+    failed: list[dict[str, Any]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def is_study(folder: Path) -> bool:
+    """Whether ``batch`` has written into ``folder``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort import is_study
+    >>> is_study(Path("no such folder"))
+    False
+    """
+    return bool(read_ledger(folder).scans)
+
+
+def compare_study(
+    study: Path,
+    out: Path | None = None,
+    options: ChangeOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> ChangeReport:
+    """Compare each session of each person in ``study`` with the next, and write tables and pages.
+
+    ``study``: a folder that ``batch`` has written. ``out``: None writes there, where the page of
+    the group then leads to that of the changes. Written are ``group_change.tsv`` (a row for each
+    group of lesions), ``group_change_pairs.tsv``, ``group_change.html`` and for each pair table,
+    sidecar and page in ``group_change/``.
+
+    Raises ``InputError`` if ``study`` holds no results, its scans are not there, nobody has two
+    sessions, or ``out`` cannot be written. A pair that cannot be compared is no error: it is in
+    ``failed``.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.cohort import compare_study
+    >>> compare_study(Path("empty"))
+    Traceback (most recent call last):
+    ...
+    StrokeLesionSegLib.errors.InputError: empty: holds no results of "batch". Run "batch" first...
+    """
+    options = options or ChangeOptions()
+    started = time.perf_counter()
+    study = Path(os.path.abspath(study))
+    out = study if out is None else Path(os.path.abspath(out))
+    content = read_ledger(study)
+    if not content.scans:
+        raise InputError(study, 'holds no results of "batch"', 'Run "batch" first, or name two '
+                         "scans")  # fmt: skip
+    source = _source(study, content.runs, options)
+    kept = [record for record in content.scans.values()]
+    records, notes, _ = with_corrections(study, sorted(kept, key=lambda r: r["stem"]))
+    root = source if source.is_dir() else source.parent
+    pairs, odd = session_pairs(records, root, options.participants, options.sessions)
+    report = ChangeReport(len(pairs), notes=(*notes, *odd))
+    scans = _scans(source, study, options)
+    try:
+        (out / CHANGES).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_input_error(error, out) from error
+    rows, groups = [], []
+    with FolderLock(out, secrets.token_hex(8)) as lock:
+        for number, pair in enumerate(pairs):
+            if progress is not None:
+                progress(number, len(pairs))
+            row, found, fresh = _pair(pair, study, out, scans, options)
+            lock.check()
+            rows.append(row)
+            groups += [{**_leading(pair), **group} for group in found]
+            if row["state"] == FAILED:
+                report.failed.append(row)
+            elif fresh:
+                report.done += 1
+            else:
+                report.skipped += 1
+        if progress is not None:
+            progress(len(pairs), len(pairs))
+        _write_tables(out, rows, groups)
+        _write_pages(study, out, root, rows, report.notes)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _source(study: Path, runs: Mapping[str, Any], options: ChangeOptions) -> Path:
+    """Where the scans lie: as asked, as the last batch says, or as the study's description does."""
+    if options.source is not None:
+        source = Path(os.path.abspath(options.source))
+    else:
+        last = next(reversed(runs.values()), {}).get("input")
+        places = [Path(last)] if last else []
+        places += [place] if (place := input_of(study)) is not None else []
+        source = next((place for place in places if place.exists()), (places or [study])[0])
+    if not source.exists():
+        raise InputError(source, "the scans of the study are not there", "Name them by --input")
+    return source
+
+
+def _scans(source: Path, study: Path, options: ChangeOptions) -> dict[str, FoundScan]:
+    names = None if options.pseudonyms is None else Pseudonyms(options.pseudonyms)
+    return {scan.stem: scan for scan in find_scans(source, leave_out=study, pseudonyms=names).scans}
+
+
+def _leading(pair: SessionPair) -> dict[str, str]:
+    return {
+        "participant_id": f"sub-{pair.subject}",
+        "session_a": f"ses-{pair.first['session']}",
+        "session_b": f"ses-{pair.second['session']}",
+    }
+
+
+def _pair(
+    pair: SessionPair,
+    study: Path,
+    out: Path,
+    scans: Mapping[str, FoundScan],
+    options: ChangeOptions,
+) -> tuple[dict[str, Any], list[dict[str, Any]], bool]:
+    """A pair's row, the rows of its groups of lesions, and whether it was compared just now."""
+    paths = ChangePaths.of(out / CHANGES / f"{pair.name}_change")
+    row: dict[str, Any] = {
+        **_leading(pair),
+        "scan_a": pair.first["stem"],
+        "scan_b": pair.second["stem"],
+        "state": DONE,
+    }
+    try:
+        known = None if options.overwrite else _known(pair, study, paths, options.convention)
+        if known is None:
+            _compare(pair, study, out, paths, scans, options)
+        facts = read_sidecar(paths.sidecar) if known is None else known
+        groups = read_table(paths.table)
+    except (InputError, MemoryError) as error:
+        if is_output_trouble(error):
+            raise
+        _remove(paths)
+        return {**row, "state": FAILED, "error": _told(error, scans)}, [], True
+    except (Cancelled, OSError):
+        raise
+    except Exception as error:
+        # One of ours: the other pairs are not to blame.
+        traceback.print_exception(error)
+        _remove(paths)
+        text = f"a defect of StrokeLesionSeg ({type(error).__name__}: {error}). Please report it."
+        return {**row, "state": FAILED, "error": " ".join(text.split())}, [], True
+    row |= {
+        "volume_a_ml": facts["first"]["volume_ml"],
+        "volume_b_ml": facts["second"]["volume_ml"],
+        "change_ml": facts["change_ml"],
+        "groups": len(groups),
+        "beyond_noise": sum(group["beyond_noise"] is True for group in groups),
+        "classes": ", ".join(f"{n} {kind}" for kind, n in facts["groups"].items()) or None,
+        "corrected": _corrected(pair),
+        "similarity": facts["alignment"]["similarity"],
+        "warnings": None
+        if facts["alignment"]["same_person"]
+        else "They do not look like scans of one person.",
+    }
+    return row, groups, known is None
+
+
+def _corrected(pair: SessionPair) -> str | None:
+    """The sessions with a corrected mask, as a cell."""
+    found = [f"ses-{x['session']}" for x in (pair.first, pair.second) if x.get("corrected")]
+    return " ".join(found) or None
+
+
+def _told(error: BaseException, scans: Mapping[str, FoundScan]) -> str:
+    """An error in a sentence, without the paths of this machine and hidden names."""
+    if not isinstance(error, InputError):
+        return "there is not enough memory for these scans."
+    # Without folders, which are others on every machine and may be called as patients are.
+    where = Path(str(error.where)).name
+    named = {scan.path.name: scan.stem for scan in scans.values()}
+    text = f"{named.get(where, where)}: {error.cause}. {error.remedy}."
+    for name, stem in named.items():
+        text = text.replace(name, stem)
+    return " ".join(text.split())
+
+
+def _remove(paths: ChangePaths) -> None:
+    """What an earlier comparison wrote, which would pass for one of today."""
+    for path, _ in paths.documents:
+        path.unlink(missing_ok=True)
+
+
+def _known(
+    pair: SessionPair, study: Path, paths: ChangePaths, convention: str
+) -> dict[str, Any] | None:
+    """What was found before, if scans, masks and program are still the same."""
+    if not all(path.is_file() for path, _ in paths.documents):
+        return None
+    facts = read_sidecar(paths.sidecar)
+    try:
+        same = facts["software"]["version"] == __version__
+        same = same and facts["report_convention"] == convention
+        for side, record in (("first", pair.first), ("second", pair.second)):
+            same = same and record["state"] == DONE and facts[side]["name"] == record["stem"]
+            same = same and facts[side]["sha256"] == record["input"]["sha256"]
+            same = same and facts[side]["mask_sha256"] == sha256_of(mask_file(study, record))
+    except (KeyError, TypeError, OSError):
+        return None
+    return facts if same else None
+
+
+def _compare(
+    pair: SessionPair,
+    study: Path,
+    out: Path,
+    paths: ChangePaths,
+    scans: Mapping[str, FoundScan],
+    options: ChangeOptions,
+) -> None:
+    """Compare a pair and write its files; ``InputError`` if that cannot be done."""
+    points = [_time_point(record, study, scans) for record in (pair.first, pair.second)]
+    comparison = compare_scans(points[0], points[1], force=options.force)
+    links = [("All changes", f"../{PAGE_NAME}")]
+    if out == study:
+        for record in (pair.first, pair.second):
+            if record.get("report"):
+                page = f"../{record['folder']}/{record['report']}"
+                links.append((f"ses-{record['session']}", page))
+    with OutputSet([], paths.documents, overwrite=True) as outputs:
+        write_change(comparison, paths, outputs, convention=options.convention, links=links)
+        outputs.commit()
+
+
+def _time_point(
+    record: Mapping[str, Any], study: Path, scans: Mapping[str, FoundScan]
+) -> TimePoint:
+    stem = str(record["stem"])
+    if record["state"] != DONE:
+        raise InputError(stem, "has no mask, since it has failed", "See group_scans.tsv")
+    found = scans.get(stem)
+    if found is None:
+        raise InputError(
+            stem, "its scan is not in the input any more", "Name the folder by --input"
+        )
+    if not unchanged(found.path, record.get("input") or {}):
+        raise InputError(stem, "its scan has changed since it was segmented", 'Run "batch" again')
+    mask = mask_of(study, record)
+    if mask is None:
+        raise InputError(stem, "its mask is missing or damaged", 'Run "batch" again')
+    return known_time_point(
+        found.path,
+        mask_file(study, record),
+        stem,
+        to_mni=mask[1],
+        series=found.series,
+        sha256=record["input"]["sha256"],
+    )
+
+
+def _write_tables(out: Path, rows: list[dict[str, Any]], groups: list[dict[str, Any]]) -> None:
+    columns = {**_LEADING, **CHANGE_COLUMNS}
+    write_rows(out / f"{CHANGES}.tsv", tuple(columns), groups)
+    write_rows(out / f"{CHANGES}_pairs.tsv", tuple(PAIR_COLUMNS), rows)
+    for name, told in ((CHANGES, columns), (f"{CHANGES}_pairs", PAIR_COLUMNS)):
+        described = {column: {"Description": text} for column, text in told.items()}
+        write_sidecar(out / f"{name}.json", described)
+
+
+def _write_pages(
+    study: Path, out: Path, root: Path, rows: list[dict[str, Any]], notes: tuple[str, ...]
+) -> None:
+    """The page of all pairs, and a link to it on the group's page."""
+    home = INDEX_NAME if out == study and (out / INDEX_NAME).is_file() else None
+    write_change_group(
+        out / PAGE_NAME,
+        [_shown(row) for row in rows],
+        title=described(root, "Name") or "Stroke lesions",
+        notes=notes,
+        files=_TABLES,
+        home=home,
+    )
+    if home is not None:
+        index = out / INDEX_NAME
+        try:
+            page = index.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return
+        write_text(index, with_files(page, group_files(out)))
+
+
+def _shown(row: Mapping[str, Any]) -> ChangePair:
+    counts = (part.partition(" ") for part in str(row.get("classes") or "").split(", ") if part)
+    name = f"{row['participant_id']}_{row['session_a']}_{row['session_b']}"
+    return ChangePair(
+        name,
+        row["participant_id"],
+        row["session_a"],
+        row["session_b"],
+        row["state"],
+        row.get("error") or "",
+        f"{CHANGES}/{name}_change.html" if row["state"] == DONE else None,
+        row.get("volume_a_ml") or 0.0,
+        row.get("volume_b_ml") or 0.0,
+        row.get("change_ml") or 0.0,
+        {kind: int(number) for number, _, kind in counts},
+        row.get("beyond_noise") or 0,
+        tuple(str(row.get("corrected") or "").split()),
+        row.get("warnings") or "",
+    )

@@ -1,0 +1,240 @@
+"""``compare`` over a study: pairs of sessions, tables, pages, failures, what is done already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cohort_support import batch, records
+from heads import AFFINE, ball, head, move, moved
+from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.cohort.change_pairs import session_pairs
+from StrokeLesionSegLib.cohort.corrections import save_correction
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import Volume, write_volume
+from StrokeLesionSegLib.lesions import read_table
+
+BEFORE = ball((40, 0, 20), 12) | ball((-40, -20, 0), 10)
+# The first has grown, the second is as it was, a third is new.
+AFTER = ball((40, 0, 20), 16) | ball((-40, -20, 0), 10) | ball((10, -60, -10), 9)
+
+
+def scan(source: Path, subject: str, session: str, array: np.ndarray) -> Path:
+    folder = source / f"sub-{subject}" / f"ses-{session}" / "anat"
+    folder.mkdir(parents=True)
+    file = folder / f"sub-{subject}_ses-{session}_T1w.nii.gz"
+    write_volume(file, Volume(array.astype(np.float32), AFFINE))
+    return file
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, model_home: Path) -> Path:
+    """A study of three people: three sessions, two of which the second is a stranger's, and one."""
+    folder = tmp_path_factory.mktemp("study")
+    source, out = folder / "in", folder / "out"
+    person, matrix = head(1), move(4)
+    shown = {"1": person.array, "2": moved(person.array, matrix), "10": person.array + 1}
+    for session, array in shown.items():
+        scan(source, "01", session, array)
+    scan(source, "02", "1", head(2).array)
+    scan(source, "02", "2", head(3).array)
+    scan(source, "03", "1", head(2).array)
+    (source / "dataset_description.json").write_text('{"Name": "Two times", "BIDSVersion": "1.10"}')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STROKE_LESION_SEG_HOME", str(model_home))
+        assert batch(source, out, "--force", "--progress", "none") == 0
+    masks = {
+        "sub-01_ses-1": BEFORE,
+        "sub-01_ses-2": moved(AFTER, matrix, labels=True),
+        "sub-01_ses-10": AFTER,
+    }
+    for record in records(out):
+        mask = masks.get(record["stem"], BEFORE)
+        save_correction(out, record, Volume(mask.astype(np.uint8), AFFINE), "R1")
+    return folder
+
+
+@pytest.fixture
+def study(made: Path, tmp_path: Path) -> Path:
+    """A copy of the study, ``in`` and ``out``."""
+    shutil.copytree(made, tmp_path / "study", copy_function=shutil.copy2)
+    return tmp_path / "study"
+
+
+def compare(study: Path, *more: object) -> int:
+    where = ["--input", study / "in", "--progress", "none"]
+    return main(["compare", str(study / "out"), *map(str, (*where, *more))])
+
+
+def test_tables_and_pages(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = study / "out"
+    assert compare(study) == 3
+    said = capsys.readouterr()
+    assert said.err.count("failed: sub-02 ses-1 ses-2: sub-02_ses-2: does not look like") == 1
+    assert "sub-03 has one session only" in said.err
+    assert "3 pairs of sessions: 2 compared, 0 before, 1 failed" in said.out
+    rows = read_table(out / "group_change.tsv")
+    # Sessions in the order of their numbers, not of the alphabet.
+    first = [row for row in rows if row["session_b"] == "ses-2"]
+    second = [row for row in rows if row["session_a"] == "ses-2"]
+    assert sorted(row["class"] for row in first) == ["grown", "new", "unchanged"]
+    assert {row["class"] for row in second} == {"unchanged"}
+    assert {row["session_b"] for row in second} == {"ses-10"}
+    pairs = {row["session_a"]: row for row in read_table(out / "group_change_pairs.tsv")[:2]}
+    assert pairs["ses-1"]["beyond_noise"] == 2
+    assert pairs["ses-1"]["change_ml"] == pytest.approx(
+        sum(row["change_ml"] for row in first), abs=1e-5
+    )
+    assert pairs["ses-1"]["corrected"] == "ses-1 ses-2"
+    failed = read_table(out / "group_change_pairs.tsv")[2]
+    assert failed["state"] == "failed"
+    assert failed["volume_a_ml"] is None
+    described = json.loads((out / "group_change.json").read_text(encoding="utf-8"))
+    assert set(described) == set(rows[0])
+    page = (out / "group_change.html").read_text(encoding="utf-8")
+    assert "Two times" in page
+    assert "3 pairs of sessions, 1 failed. In 1 a lesion has changed beyond" in page
+    link = "group_change/sub-01_ses-1_ses-2_change.html"
+    assert f'href="./{link}"' in page
+    single = (out / link).read_text(encoding="utf-8")
+    assert 'href="../group_change.html"' in single
+    assert str(study) not in page + single
+    # The group's page leads there.
+    assert 'href="./group_change.html"' in (out / "index.html").read_text(encoding="utf-8")
+    assert not list(out.rglob(".stroke-lesion-seg-*"))
+
+
+def test_what_is_done_is_left_out(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = study / "out"
+    compare(study)
+    before = (out / "group_change.tsv").read_bytes()
+    capsys.readouterr()
+    assert compare(study) == 3
+    assert "0 compared, 2 before, 1 failed" in capsys.readouterr().out
+    assert (out / "group_change.tsv").read_bytes() == before
+    # Another mask, another result: both pairs that it takes part in.
+    (record,) = [r for r in records(out) if r["stem"] == "sub-01_ses-2"]
+    save_correction(out, record, Volume(np.zeros(BEFORE.shape, np.uint8), AFFINE), "R2")
+    assert compare(study) == 3
+    assert "2 compared, 0 before" in capsys.readouterr().out
+    rows = read_table(out / "group_change.tsv")
+    assert {row["class"] for row in rows if row["session_b"] == "ses-2"} == {"gone"}
+    assert compare(study, "--overwrite") == 3
+    assert "2 compared, 0 before" in capsys.readouterr().out
+
+
+def test_force_and_labels_and_another_folder(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    before = sorted(study.rglob("*"))
+    assert compare(study, "-o", other, "--force", "--participant-label", "sub-02") == 0
+    assert sorted(p for p in study.rglob("*") if "logs" not in p.parts) == [
+        p for p in before if "logs" not in p.parts
+    ]
+    (row,) = read_table(other / "group_change_pairs.tsv")
+    assert row["participant_id"] == "sub-02"
+    assert "do not look like scans of one person" in str(row["warnings"])
+    assert "index.html" not in (other / "group_change.html").read_text(encoding="utf-8")
+    # Backwards, and past one.
+    args = ("-o", other, "--participant-label", "01", "--session-label", "10", "1")
+    assert compare(study, *args) == 0
+    (row,) = read_table(other / "group_change_pairs.tsv")
+    assert (row["session_a"], row["session_b"]) == ("ses-10", "ses-1")
+    capsys.readouterr()
+    assert compare(study, "--participant-label", "04") == 2
+    assert "sub-04: is not in the study" in capsys.readouterr().err
+
+
+def test_scans_that_changed_or_have_gone(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare(study)
+    page = study / "out" / "group_change" / "sub-01_ses-1_ses-2_change.html"
+    assert page.is_file()
+    (study / "in" / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_T1w.nii.gz").unlink()
+    shutil.rmtree(study / "out" / "group_change")
+    scan(study / "in", "01", "1b", head(5).array)
+    capsys.readouterr()
+    assert compare(study) == 3
+    said = capsys.readouterr().err
+    assert "failed: sub-01 ses-1 ses-2: sub-01_ses-1: its scan is not in the input" in said
+    assert not page.exists()
+    # The other pair of this person is there all the same.
+    assert (study / "out" / "group_change" / "sub-01_ses-2_ses-10_change.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nothing"], "nothing: is one scan, or no folder that batch has written"),
+        (["out", "--mask-a", "x.nii"], "--mask-a: is for two scans"),
+        (["out", "--threshold", "0.5"], "--threshold: is for two scans"),
+        (["out", "--input", "nowhere"], "the scans of the study are not there"),
+        (["out", "--session-label", "1"], "ses-1: is one session"),
+        (["a.nii", "b.nii", "--session-label", "1"], "--session-label: is for a study"),
+    ],
+)
+def test_refused_in_one_line(
+    study: Path,
+    arguments: list[str],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(study)
+    assert main(["compare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_nobody_has_two_sessions(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(study, "--participant-label", "03") == 2
+    assert "nobody has scans of two sessions" in capsys.readouterr().err
+
+
+def entry(subject: str, session: str, run: str = "", state: str = "done") -> dict[str, str]:
+    stem = f"sub-{subject}_ses-{session}{run}"
+    return {"subject": subject, "session": session, "stem": stem, "state": state}
+
+
+def names(found: tuple[list, list[str]]) -> list[str]:
+    return [pair.name for pair in found[0]]
+
+
+def test_the_order_of_sessions(tmp_path: Path) -> None:
+    numbered = [entry("1", "m12"), entry("1", "m3"), entry("1", "m6")]
+    assert names(session_pairs(numbered)) == ["sub-1_ses-m3_ses-m6", "sub-1_ses-m6_ses-m12"]
+    # Times go before numbers, and that is said.
+    folder = tmp_path / "sub-1"
+    folder.mkdir()
+    (folder / "sub-1_sessions.tsv").write_text(
+        "session_id\tacq_time\nses-m3\t2021-01-01T00:00:00\nses-m6\t2020-01-01\nses-m12\t2022-01-01"
+    )
+    found = session_pairs(numbered, tmp_path)
+    assert names(found) == ["sub-1_ses-m6_ses-m3", "sub-1_ses-m3_ses-m12"]
+    assert "in the order of their times (m6, m3, m12)" in found[1][0]
+    # A file that does not tell of all does not count.
+    (folder / "sub-1_sessions.tsv").write_text("session_id\tacq_time\nses-m3\tn/a\n")
+    assert names(session_pairs(numbered, tmp_path))[0] == "sub-1_ses-m3_ses-m6"
+    words = [entry("1", "post"), entry("1", "pre")]
+    found = session_pairs(words)
+    assert names(found) == ["sub-1_ses-post_ses-pre"]
+    assert "--session-label says another" in found[1][0]
+    assert names(session_pairs(words, sessions=["pre", "ses-post"])) == ["sub-1_ses-pre_ses-post"]
+
+
+def test_one_scan_of_a_session_is_chosen() -> None:
+    several = [
+        entry("1", "1", "_run-1", "failed"),
+        entry("1", "1", "_run-2"),
+        {**entry("1", "1", "_run-3"), "corrected": "mask"},
+        entry("1", "2"),
+    ]
+    pairs, notes = session_pairs(several)
+    assert pairs[0].first["stem"] == "sub-1_ses-1_run-3"
+    assert "several scans take part with one of them: sub-1_ses-1_run-3" in notes[0]
+    with pytest.raises(InputError, match="nobody has scans of two sessions"):
+        session_pairs(several[:3])
