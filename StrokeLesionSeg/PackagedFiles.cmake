@@ -21,6 +21,8 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/__init__.py
   StrokeLesionSegLib/cohort/batch.py
   StrokeLesionSegLib/cohort/bidsignore.py
+  StrokeLesionSegLib/cohort/change_pairs.py
+  StrokeLesionSegLib/cohort/changes.py
   StrokeLesionSegLib/cohort/cluster.py
   StrokeLesionSegLib/cohort/corrected.py
   StrokeLesionSegLib/cohort/corrections.py
@@ -221,6 +223,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/operating_point.py
   StrokeLesionSegLib/outputs.py
   StrokeLesionSegLib/pipeline/__init__.py
+  StrokeLesionSegLib/pipeline/change_files.py
   StrokeLesionSegLib/pipeline/compare.py
   StrokeLesionSegLib/pipeline/dicom_objects.py
   StrokeLesionSegLib/pipeline/documents.py
@@ -229,8 +232,10 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/pipeline/runner.py
   StrokeLesionSegLib/pipeline/segment.py
   StrokeLesionSegLib/pipeline/source.py
+  StrokeLesionSegLib/pipeline/time_points.py
   StrokeLesionSegLib/report/__init__.py
   StrokeLesionSegLib/report/by_group.py
+  StrokeLesionSegLib/report/change_group.py
   StrokeLesionSegLib/report/change_page.py
   StrokeLesionSegLib/report/charts.py
   StrokeLesionSegLib/report/concerns.py
@@ -239,6 +244,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/report/frequency.py
   StrokeLesionSegLib/report/gather.py
   StrokeLesionSegLib/report/group_page.py
+  StrokeLesionSegLib/report/listing.py
   StrokeLesionSegLib/report/page.py
   StrokeLesionSegLib/report/pictures.py
   StrokeLesionSegLib/report/review.py

@@ -34,6 +34,7 @@ SLOW_FILES = {
     *("test_networks.py", "test_panel_offscreen.py", "test_real_patients.py", "test_real_scans.py"),
     *("test_resume.py", "test_shipped_model.py", "test_simulated_scan.py", "test_strokes.py"),
     *("test_volumetric_release.py", "test_volumetric_training.py", "test_whole_head.py"),
+    *("test_changes.py", "test_compare.py", "test_whole_study.py"),
 }
 
 

@@ -165,7 +165,7 @@ def compare_study(
     >>> compare_study(Path("empty"))
     Traceback (most recent call last):
     ...
-    StrokeLesionSegLib.errors.InputError: empty: holds no results of "batch". Run "batch" first...
+    StrokeLesionSegLib.errors.InputError: ...holds no results of batch...
     """
     options = options or ChangeOptions()
     started = time.perf_counter()
@@ -173,8 +173,7 @@ def compare_study(
     out = study if out is None else Path(os.path.abspath(out))
     content = read_ledger(study)
     if not content.scans:
-        raise InputError(study, 'holds no results of "batch"', 'Run "batch" first, or name two '
-                         "scans")  # fmt: skip
+        raise InputError(study, "holds no results of batch", "Run batch first, or name two scans")
     source = _source(study, content.runs, options)
     kept = [record for record in content.scans.values()]
     records, notes, _ = with_corrections(study, sorted(kept, key=lambda r: r["stem"]))
@@ -214,7 +213,7 @@ def _source(study: Path, runs: Mapping[str, Any], options: ChangeOptions) -> Pat
     if options.source is not None:
         source = Path(os.path.abspath(options.source))
     else:
-        last = next(reversed(runs.values()), {}).get("input")
+        last = list(runs.values())[-1].get("input") if runs else None
         places = [Path(last)] if last else []
         places += [place] if (place := input_of(study)) is not None else []
         source = next((place for place in places if place.exists()), (places or [study])[0])

@@ -1,13 +1,14 @@
 """One scan from file to files: stages, run by segment, cohort and panel alike."""
 
 from .change_files import ChangePaths, write_change
-from .compare import Comparison, TimePoint, compare_files, compare_scans, known_time_point
+from .compare import compare_files, compare_scans, known_time_point
 from .documents import describe, sha256_of, software_versions, write_report
 from .images import write_volumes
 from .result import REGIONS_ENDING, TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
 from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in, mni_matrix
 from .segment import impossible_outputs, segment_file
 from .source import check_source
+from .time_points import Comparison, TimePoint
 
 __all__ = [
     "REGIONS_ENDING",

@@ -16,7 +16,7 @@ from .documents import software_versions
 
 if TYPE_CHECKING:
     from ..images import RigidAlignment
-    from .compare import Comparison, TimePoint
+    from .time_points import Comparison, TimePoint
 
 
 @dataclass(frozen=True)
