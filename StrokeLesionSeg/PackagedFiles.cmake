@@ -40,6 +40,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/overlap.py
   StrokeLesionSegLib/cohort/participants.py
   StrokeLesionSegLib/cohort/pseudonyms.py
+  StrokeLesionSegLib/cohort/ratings.py
   StrokeLesionSegLib/cohort/scan_job.py
   StrokeLesionSegLib/commands/__init__.py
   StrokeLesionSegLib/commands/adapt.py
@@ -267,6 +268,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/engine/__init__.py
   StrokeLesionSegLib/slicerbridge/engine/batch.py
   StrokeLesionSegLib/slicerbridge/engine/child.py
+  StrokeLesionSegLib/slicerbridge/engine/compare.py
   StrokeLesionSegLib/slicerbridge/engine/polled_thread.py
   StrokeLesionSegLib/slicerbridge/engine/process.py
   StrokeLesionSegLib/slicerbridge/engine/run.py
@@ -278,6 +280,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/module/logic.py
   StrokeLesionSegLib/slicerbridge/module/measure.py
   StrokeLesionSegLib/slicerbridge/module/panel_batch.py
+  StrokeLesionSegLib/slicerbridge/module/panel_change.py
   StrokeLesionSegLib/slicerbridge/module/panel_results.py
   StrokeLesionSegLib/slicerbridge/module/panel_scan.py
   StrokeLesionSegLib/slicerbridge/module/panel_tasks.py
@@ -295,6 +298,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/scene/provenance.py
   StrokeLesionSegLib/slicerbridge/scene/results.py
   StrokeLesionSegLib/slicerbridge/scene/scan_views.py
+  StrokeLesionSegLib/slicerbridge/scene/side_by_side.py
   StrokeLesionSegLib/slicerbridge/scene/terminology.py
   StrokeLesionSegLib/slicerbridge/scene/volumes.py
   StrokeLesionSegLib/spaces.py

@@ -11,7 +11,10 @@ import cohort_support as support
 import nibabel
 import numpy as np
 import pytest
+from StrokeLesionSegLib.atlases import AtlasChoice
 from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.cohort.corrections import save_correction, with_corrections
+from StrokeLesionSegLib.cohort.index_page import mask_of
 from StrokeLesionSegLib.cohort.naming import Entities
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, read_transform
 from StrokeLesionSegLib.inference import stages
@@ -133,6 +136,43 @@ def test_a_group_in_mni_space(
     assert run(source, out) == 0
     assert not list(out.rglob("sub-*_space-*"))
     assert not list(out.rglob("*_xfm.h5"))
+
+
+def test_regions_are_those_of_the_corrected_mask(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 2)
+    aligned(monkeypatch, GOOD)
+    assert run(source, out) == 0
+    before = read_table(out / "group_regions.tsv")
+    (record,) = [r for r in support.records(out) if r["stem"] == "sub-Case0"]
+    found = mask_of(out, record)
+    assert found is not None
+    drawn = np.zeros(found[0].array.shape, np.uint8)
+    drawn[10:18, 10:30, 10:30] = 1
+    save_correction(out, record, found[0].with_array(drawn), "R1")
+    assert run(source, out) == 0
+    after = read_table(out / "group_regions.tsv")
+    volume = drawn.sum() * found[0].grid.voxel_volume_ml
+    mine = [r for r in after if r["scan"] == "sub-Case0" and r["kind"] == "region"]
+    assert sum(r["volume_ml"] for r in mine) == pytest.approx(volume, rel=1e-4)
+    others = [r for r in before if r["scan"] == "sub-Case1"]
+    assert [r for r in after if r["scan"] == "sub-Case1"] == others
+    largest = max(r["volume_ml"] for r in mine)
+    summary = read_table(out / "group_regions_summary.tsv")
+    assert {r["region"] for r in mine} <= {r["region"] for r in summary}
+    assert any(r["largest_ml"] >= largest for r in summary)
+    # A scan that was measured by another atlas keeps its rows, which is said.
+    sidecar = out / record["folder"] / "sub-Case0_label-lesion_mask.json"
+    told = json.loads(sidecar.read_text(encoding="utf-8"))
+    told["atlas"] = "another"
+    records, notes, _ = with_corrections(out, [record], AtlasChoice())
+    assert records[0]["corrected_regions"]
+    assert not notes
+    sidecar.write_text(json.dumps(told), encoding="utf-8")
+    records, notes, _ = with_corrections(out, [record], AtlasChoice())
+    assert records[0]["corrected_regions"] is None
+    assert "was measured by another atlas" in notes[0]
 
 
 @pytest.mark.parametrize(

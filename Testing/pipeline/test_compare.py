@@ -80,6 +80,10 @@ def test_files(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     assert kinds["grown"]["volume_b_ml"] == pytest.approx(after, rel=0.08)
     assert kinds["gone"]["volume_b_ml"] == 0
     assert kinds["new"]["volume_a_ml"] == 0
+    # Where they are, in the first scan, also of one that only the second has.
+    for kind, place in (("gone", (-20, 40, 30)), ("new", (10, -60, -10)), ("grown", (40, 0, 20))):
+        centre = [kinds[kind][f"centre_{axis}_mm"] for axis in "ras"]
+        assert np.abs(np.subtract(centre, place)).max() < 1.5
     content = json.loads((out / "change.json").read_text(encoding="utf-8"))
     assert content["groups"] == {"new": 1, "grown": 1, "unchanged": 1, "gone": 1}
     matrix = np.array(content["alignment"]["matrix_ras_mm_first_to_second"])

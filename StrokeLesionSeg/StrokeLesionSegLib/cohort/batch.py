@@ -33,6 +33,7 @@ from .local import run_here
 from .lock import LOCK_NAME, STALE_S, FolderLock, taken_over
 from .overlap import write_overlap
 from .pseudonyms import Pseudonyms
+from .ratings import with_ratings
 from .scan_job import ReportChoice, Settings, record_outputs
 
 if TYPE_CHECKING:
@@ -240,12 +241,14 @@ def run_batch(
             report.seconds = time.perf_counter() - started
             if not lock.is_lost():
                 group = _group_records(cohort.scans, ledger, out)
-                group, notes, corrections = with_corrections(out, group)
-                report.notes += tuple(notes)
+                group, notes, corrections = with_corrections(out, group, settings.atlas)
+                group, odd, ratings = with_ratings(out, group, settings.study)
+                report.notes += (*notes, *odd)
+                by_hand = f"{corrections} {ratings}".strip()
                 write_group_tables(out, group)
                 ledger.append(_end_record(settings, report))
         # Stale after a kill between the last scan and here.
-        stale = ledger.page_is_stale or ledger.page_corrections != corrections
+        stale = ledger.page_is_stale or ledger.page_corrections != by_hand
         if options.group_only or stale or not (out / INDEX_NAME).is_file():
             if MNI_SPACE in settings.spaces:
                 report.notes += write_overlap(out, group, source)
@@ -253,7 +256,7 @@ def run_batch(
             report.notes = tuple(dict.fromkeys((*report.notes, *told)))
             sync_folder(out)
             ledger.append(
-                {"record": "page", "run": settings.run, "time": _now(), "corrections": corrections}
+                {"record": "page", "run": settings.run, "time": _now(), "corrections": by_hand}
             )
     return report
 

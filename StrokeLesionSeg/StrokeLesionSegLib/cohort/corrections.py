@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..atlases import AtlasChoice, region_table
 from ..errors import InputError
 from ..lesions import find_lesions, lesion_row, read_sidecar, write_sidecar
 from ..operating_point import OperatingPoint
@@ -57,12 +58,13 @@ def save_correction(out: Path, record: Mapping[str, Any], mask: Volume, who: str
 
 
 def with_corrections(
-    out: Path, records: Iterable[Mapping[str, Any]]
+    out: Path, records: Iterable[Mapping[str, Any]], atlas: AtlasChoice | None = None
 ) -> tuple[list[dict[str, Any]], list[str], str]:
     """The ledger's records with the lesions of corrected masks, what is odd, and a checksum.
 
     A record that has one says so in ``corrected`` (the mask's name), its lesions are in
-    ``corrected_lesions``, rows as ``lesions.lesion_row`` makes them. A mask that was drawn on other
+    ``corrected_lesions``, rows as ``lesions.lesion_row`` makes them, and with an ``atlas`` its
+    volumes by region in ``corrected_regions``. A mask that was drawn on other
     contents of the T1, or on another grid, is named and not used. The checksum tells whether the
     corrections are those of another time.
     """
@@ -73,17 +75,31 @@ def with_corrections(
         correction = found.get(record["stem"])
         if correction is not None and record["state"] == DONE:
             cause = _why_not(record, correction)
-            changed = None if cause else _corrected(out, record, correction)
+            changed = None if cause else _corrected(out, record, correction, atlas)
             if changed is None:
                 cause = cause or "it cannot be read, or lies on another grid than the scan"
                 notes.append(f"{correction.mask.name} is not used: {cause}.")
             else:
                 new |= changed
+                if (
+                    atlas is not None
+                    and changed["corrected_regions"] is None
+                    and _by_region(out, record)
+                ):
+                    notes.append(
+                        f"{correction.mask.name} is not in the tables of regions: its scan was "
+                        "measured by another atlas."
+                    )
                 status = correction.mask.stat()
                 used.append(f"{correction.mask.name} {status.st_size} {status.st_mtime_ns}")
         told.append(new)
     text = "\n".join((*used, *notes))
     return told, notes, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+def _by_region(out: Path, record: Mapping[str, Any]) -> bool:
+    """Whether the scan has a table of regions."""
+    return (out / record["folder"] / f"{record['stem']}_desc-lesions_regions.tsv").is_file()
 
 
 def _why_not(record: Mapping[str, Any], correction: Corrected) -> str:
@@ -94,7 +110,10 @@ def _why_not(record: Mapping[str, Any], correction: Corrected) -> str:
 
 
 def _corrected(
-    out: Path, record: Mapping[str, Any], correction: Corrected
+    out: Path,
+    record: Mapping[str, Any],
+    correction: Corrected,
+    atlas: AtlasChoice | None,
 ) -> dict[str, Any] | None:
     """What of a record is another with the corrected mask; None if that cannot be used."""
     from ..images import read_scan
@@ -109,12 +128,20 @@ def _corrected(
     lesions = find_lesions(
         (mask.array > 0).astype(np.float32), mask.affine, _WHOLE, to_mni=automatic[1]
     )
+    regions = None
+    if atlas is not None and automatic[1] is not None:
+        table = region_table(mask, automatic[1], atlas.read())
+        stem = out / str(record["folder"]) / str(record["stem"])
+        # The rows of one table are by one atlas.
+        if read_sidecar(f"{stem}_label-lesion_mask.json").get("atlas") in (None, table.title):
+            regions = table.table_rows()
     summary = lesions.summary
     # Where nobody predicted, there is no probability.
     nothing = {"mean_probability": None, "peak_probability": None}
     return {
         "corrected": correction.mask.name,
         "corrected_lesions": [{**lesion_row(lesion), **nothing} for lesion in lesions.lesions],
+        "corrected_regions": regions,
         "lesions": summary.count,
         "volume_ml": round(summary.volume_ml, 6),
         "left_ml": round(summary.left_ml, 6),

@@ -42,6 +42,9 @@ SCAN_COLUMNS = {
     "expected_dice": "Dice coefficient to expect with a rater's mask, estimated from the "
     "probabilities; n/a for corrected masks, and for models without a calibration",
     "look_at": "Reasons to look at the result before it is used; n/a if there are none",
+    "rating": "Rating in the quality control: accepted, correct (is to be corrected) or rejected; "
+    "n/a without one",
+    "rating_comment": "Comment that came with it",
     "aligned": "Whether the alignment to MNI152 succeeded; n/a if none was needed or wanted",
     "seconds": "Time from reading to writing, without waiting for other scans",
     "warnings": "What was odd, but dealt with",
@@ -50,8 +53,9 @@ SCAN_COLUMNS = {
 LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
-    ["logs/", "pages", "group_*", "index.html", "*_stats.*", "**/*_stats.*", "*_regions.*",
-     "**/*_regions.*", "**/*.dcm", "**/*_report.html", "**/*_xfm.h5", "**/.stroke-lesion-seg-*"]
+    ["logs/", "pages", "group_*", "ratings*", "index.html", "*_stats.*", "**/*_stats.*",
+     "*_regions.*", "**/*_regions.*", "**/*.dcm", "**/*_report.html", "**/*_xfm.h5",
+     "**/.stroke-lesion-seg-*"]
 )  # fmt: skip
 _README = """\
 # Chronic stroke lesions
@@ -157,11 +161,13 @@ def write_group_tables(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
         write_rows(out / "group_scans.tsv", tuple(SCAN_COLUMNS), map(_scan_row, records))
         leading = ("participant_id", "session_id", "scan")
         write_rows(out / "group_lesions.tsv", (*leading, *COLUMNS), _lesion_rows(out, records))
-        write_rows(
-            out / "group_regions.tsv", (*leading, *REGION_COLUMNS), _region_rows(out, records)
-        )
-        aligned = sum(_regions_of(out, record) is not None for record in records)
-        summary = region_summary(_region_rows(out, records), aligned)
+        tables = [(record, _regions_of(out, record)) for record in records]
+        regions = [
+            {**_whose(record), **row} for record, rows in tables if rows is not None for row in rows
+        ]
+        write_rows(out / "group_regions.tsv", (*leading, *REGION_COLUMNS), regions)
+        aligned = sum(rows is not None for _, rows in tables)
+        summary = region_summary(regions, aligned)
         write_rows(out / "group_regions_summary.tsv", tuple(SUMMARY_COLUMNS), summary)
     except OSError as error:
         raise os_input_error(error, out) from error
@@ -211,17 +217,13 @@ def _lesion_rows(out: Path, records: list[Mapping[str, Any]]) -> Iterator[dict[s
                 yield {**_whose(record), **row}
 
 
-def _regions_of(out: Path, record: Mapping[str, Any]) -> Path | None:
-    """The table of regions of a scan; None if it was not aligned."""
+def _regions_of(out: Path, record: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """A scan's rows by region, those of its corrected mask first; None if it was not aligned."""
     table = out / record["folder"] / f"{record['stem']}_desc-lesions_regions.tsv"
-    return table if record["state"] == DONE and table.is_file() else None
-
-
-def _region_rows(out: Path, records: list[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    for record in records:
-        table = _regions_of(out, record)
-        for row in () if table is None else read_table(table):
-            yield {**_whose(record), **row}
+    if record["state"] != DONE or not table.is_file():
+        return None
+    rows = record.get("corrected_regions")
+    return read_table(table) if rows is None else rows
 
 
 def _whose(record: Mapping[str, Any]) -> dict[str, Any]:

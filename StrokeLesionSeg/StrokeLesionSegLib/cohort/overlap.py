@@ -29,7 +29,7 @@ _GROUPS = {
 #: The columns that come before those of participants.tsv.
 OVERLAP_COLUMNS = (
     *("participant_id", "session_id", "scan", "mask", "side"),
-    *("volume_ml", "left_ml", "right_ml", "mni_volume_ml"),
+    *("volume_ml", "left_ml", "right_ml", "mni_volume_ml", "rating"),
 )
 
 
@@ -116,6 +116,7 @@ def _row(
         "mask": file if file and (out / file).is_file() else "",
         "side": side or "none",
         **{name: f"{volume:.6g}" for name, volume in volumes.items()},
+        "rating": record.get("rating") or "",
     }
 
 

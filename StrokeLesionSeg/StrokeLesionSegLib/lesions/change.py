@@ -8,7 +8,7 @@ what both scans cover.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ CLASSES = (NEW, GROWN, MERGED, SPLIT, UNCHANGED, SHRUNKEN, GONE, NOT_COVERED)
 #: the mean volume; see docs/compare.md.
 REPEAT_ML = 0.3
 REPEAT_SHARE = 0.15
+_CENTRE = ("centre_r_mm", "centre_a_mm", "centre_s_mm")
 # Lesions that are less than half covered by the other scan are not compared.
 _LEAST_COVERED = 0.5
 
@@ -42,6 +43,9 @@ CHANGE_COLUMNS: dict[str, str] = {
     "beyond_noise": "Whether the change is larger than that",
     "not_covered_ml": "Volume in either scan that lies outside the other's field",
     "side": "left, right or both (the patient's), as in the lesions' tables",
+    "centre_r_mm": "Centre of mass towards right, RAS coordinates of the first scan",
+    "centre_a_mm": "Centre of mass towards anterior",
+    "centre_s_mm": "Centre of mass towards superior",
 }
 
 
@@ -54,7 +58,8 @@ class GroupChange:
     number: 1 for the largest. kind: one of ``CLASSES``.
     lesions_a, lesions_b: numbers of the lesions in either scan.
     a_ml, b_ml: their volumes, of what both scans cover. not_covered_ml: the rest.
-    side: "left", "right", "both", or "".
+    side: "left", "right", "both", or "". centre_mm: of mass, RAS mm of the first scan; None if it
+    is not known.
 
     Examples
     --------
@@ -72,6 +77,7 @@ class GroupChange:
     b_ml: float
     not_covered_ml: float
     side: str = ""
+    centre_mm: tuple[float, float, float] | None = None
 
     @property
     def change_ml(self) -> float:
@@ -103,6 +109,7 @@ class GroupChange:
             "beyond_noise": self.beyond_noise if known else None,
             "not_covered_ml": self.not_covered_ml,
             "side": self.side or None,
+            **dict(zip(_CENTRE, self.centre_mm or (None,) * 3, strict=True)),
         }
 
 
@@ -189,11 +196,12 @@ def classify(
     whole_a: Mapping[int, float],
     whole_b: Mapping[int, float],
     sides: Mapping[tuple[int, int], str] | None = None,
+    centres: Mapping[tuple[int, int], tuple[float, float, float]] | None = None,
 ) -> list[GroupChange]:
     """The groups with their classes, largest first.
 
     ``covered_*``: mL of each lesion that both scans cover; ``whole_*``: mL of each lesion.
-    ``sides``: of lesions by (0 or 1 for the scan, number).
+    ``sides``, ``centres`` (RAS mm of the first scan): of lesions by (0 or 1 for the scan, number).
 
     Examples
     --------
@@ -212,12 +220,23 @@ def classify(
         of_side = {(sides or {}).get(key, "") for key in known}
         side = of_side.pop() if len(of_side) == 1 else "both"
         kind = _kind(mine, theirs, a_ml, b_ml, (whole - rest) / whole if whole else 1.0)
-        changes.append(GroupChange(0, kind, mine, theirs, a_ml, b_ml, rest, side))
+        weights = {(0, n): whole_a[n] for n in mine} | {(1, n): whole_b[n] for n in theirs}
+        centre = _centre_of(weights, centres or {})
+        changes.append(GroupChange(0, kind, mine, theirs, a_ml, b_ml, rest, side, centre))
     changes.sort(key=lambda one: (-max(one.a_ml, one.b_ml), one.lesions_a, one.lesions_b))
-    return [
-        GroupChange(n, c.kind, c.lesions_a, c.lesions_b, c.a_ml, c.b_ml, c.not_covered_ml, c.side)
-        for n, c in enumerate(changes, 1)
-    ]
+    return [replace(change, number=n) for n, change in enumerate(changes, 1)]
+
+
+def _centre_of(
+    weights: Mapping[tuple[int, int], float],
+    centres: Mapping[tuple[int, int], tuple[float, float, float]],
+) -> tuple[float, float, float] | None:
+    """Mean of the centres of lesions by volume; None if one is not known."""
+    if not weights or not all(key in centres for key in weights):
+        return None
+    points = np.array([centres[key] for key in weights])
+    x, y, z = np.average(points, axis=0, weights=list(weights.values()))
+    return float(x), float(y), float(z)
 
 
 def _kind(

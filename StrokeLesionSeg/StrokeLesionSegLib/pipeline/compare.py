@@ -82,7 +82,12 @@ def compare_scans(
     seen = [{n for group in groups for n in group[side]} for side in (0, 1)]
     groups += [((n,), ()) for n in whole[0] if n not in seen[0]]
     groups += [((), (n,)) for n in whole[1] if n not in seen[1]]
-    changes = classify(groups, covered[0], covered[1], whole[0], whole[1], sides)
+    centres = {
+        (n, x.label): _moved(x.centroid_ras_mm, way)
+        for n, (side, way) in enumerate(((a, np.eye(4)), (b, back)))
+        for x in side.lesion_map.lesions
+    }
+    changes = classify(groups, covered[0], covered[1], whole[0], whole[1], sides, centres)
     return Comparison(a, b, alignment, tuple(changes))
 
 
@@ -262,6 +267,13 @@ def _found(source: Path, result: Any, name: str) -> TimePoint:
     volume = read_scan(source).volume
     to_mni = mni_matrix(result.prediction)
     return TimePoint(name, volume, result.lesion_map, to_mni, _checksum(source))
+
+
+def _moved(
+    point: tuple[float, float, float], matrix: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    x, y, z = (matrix @ np.array([*point, 1.0]))[:3]
+    return float(x), float(y), float(z)
 
 
 def _covered_ml(side: TimePoint, to_other: NDArray[np.float64], other: Volume) -> dict[int, float]:

@@ -27,6 +27,7 @@ from ..scene.scan_views import ScanViews, show_segmentation_of
 from . import panel_texts
 from .measure import LesionRow, rows_of, total_text
 from .panel_batch import PanelBatch
+from .panel_change import PanelChange
 from .panel_results import PanelResults
 from .panel_scan import PanelScan
 from .panel_tasks import PanelTasks
@@ -43,7 +44,7 @@ _DOUBLE_S = 0.5
 _SETTLE_MS = 700
 
 
-class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
+class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChange):
     """Drives the form ``ui`` (its widgets by name) for the parameter node of the scene."""
 
     def __init__(self, ui: Any, logic: Any, qt: Any) -> None:
@@ -59,6 +60,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
         self._step_open = self._kept_apart = self._filling = self._syncing = False
         self._apply_due = self._polls_often = False
         self._results: list[dict[str, Any]] = []
+        self._changes: list[dict[str, Any]] = []
         self._cancelled = False
         self._seconds: float | None = None
         self._started: dict[str, float] = {}
@@ -90,6 +92,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
         self.ui.progressBar.visible = False
         self.ui.batchProgressBar.visible = self.ui.batchTable.visible = False
         self.ui.learnButton.enabled = False
+        self.ui.changeTable.visible = self.ui.turnBackButton.enabled = False
         # No dead buttons: what the installed engine cannot do is not offered.
         self.ui.batchCollapsibleButton.visible = batch.batch_available()
 
@@ -205,12 +208,15 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
             (ui.previewButton, self._on_preview),
             (ui.saveCorrectionButton, self._on_save_correction),
             (ui.learnButton, self._on_learn),
+            (ui.compareButton, self._on_compare),
+            (ui.turnBackButton, self._on_turn_back),
         ):
             button.connect("clicked(bool)", self._guarded(action))
         ui.lesionTable.connect("cellClicked(int,int)", self._guarded(self._on_row))
         moved = self._guarded(lambda row, column, *_: self._on_row(row, column))
         ui.lesionTable.connect("currentCellChanged(int,int,int,int)", moved)
         ui.windowComboBox.connect("currentIndexChanged(int)", self._guarded(self._on_window))
+        ui.changeTable.connect("cellClicked(int,int)", self._guarded(self._on_change_row))
         ui.batchTable.connect("cellDoubleClicked(int,int)", self._guarded(self._on_result_row))
         ui.batchOutputPathLineEdit.connect(
             "currentPathChanged(QString)", self._guarded(lambda *_: self._list_results())
@@ -240,6 +246,10 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
         if self.run is not None and self.run.active:
             self.run.cancel()
             self._after_run()
+        if self._comparison is not None:
+            self._comparison.cancel()
+            self._end_comparison("")
+        self._earlier = None
 
     # -- parameters -----------------------------------------------------------------------------
 
@@ -462,13 +472,15 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch):
             else:
                 self._after_run()
         tasks = self._poll_batches()
+        tasks = self._poll_comparison() or tasks
         tasks = self._poll_tasks() or tasks
         working = self._poll_work()  # last: what the others have ended may have started it
         tasks = tasks or working
         run = self.run if self.run is not None and self.run.active else None
         if not tasks and run is None:
             self._poll.stop()
-        busy = working or self._in_threads() or (run is not None and run.working)
+        busy = working or self._in_threads() or self._comparing_in_thread()
+        busy = busy or (run is not None and run.working)
         if busy != self._polls_often:  # setting it starts the timer's interval again
             self._polls_often = busy
             self._poll.setInterval(_BUSY_POLL_MS if busy else _POLL_MS)

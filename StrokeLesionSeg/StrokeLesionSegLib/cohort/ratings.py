@@ -1,0 +1,77 @@
+"""Ratings of the quality control, saved by the group's page, in the tables of the group.
+
+A table ``ratings*.tsv`` in the output folder is taken over. Of several ratings of a scan the
+latest counts, as in the browser.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .lists import table_rows
+
+RATINGS = "ratings*.tsv"
+#: What a rating may be.
+VALUES = ("accepted", "correct", "rejected")
+_NEEDED = ("study", "scan", "rating")
+_NOTHING = ("", "n/a")
+
+
+def with_ratings(
+    out: Path, records: Iterable[Mapping[str, Any]], study: str
+) -> tuple[list[dict[str, Any]], list[str], str]:
+    """The ledger's records with ``rating`` and ``rating_comment``, what is odd, and a checksum.
+
+    ``study``: its identity; a file that bears another one is named and not used. The checksum
+    tells whether the ratings are those of another time.
+    """
+    records = [dict(record) for record in records]
+    stems = {record["stem"] for record in records}
+    ratings: dict[str, tuple[str, str, str]] = {}
+    notes = []
+    for file in sorted(out.glob(RATINGS)):
+        found, note = _read(file, study, stems)
+        notes += [f"{file.name} {note}"] * bool(note)
+        for scan, told in found.items():
+            if scan not in ratings or told[0] >= ratings[scan][0]:
+                ratings[scan] = told
+    for record in records:
+        if told := ratings.get(record["stem"]):
+            record |= {"rating": told[1] or None, "rating_comment": told[2] or None}
+    text = "\n".join((*(f"{scan} {told}" for scan, told in sorted(ratings.items())), *notes))
+    return records, notes, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+def _read(file: Path, study: str, stems: set[str]) -> tuple[dict[str, tuple[str, str, str]], str]:
+    """(time, rating, comment) by scan, and what is odd about the file, the end of a sentence."""
+    try:
+        rows = [cells for _, cells in table_rows(file)]
+    except InputError:
+        return {}, "is not used: it cannot be read as a table."
+    head = [cell.lower() for cell in rows[0]] if rows else []
+    if not set(_NEEDED) <= set(head):
+        return {}, "is not used: it has no columns study, scan and rating."
+    lines = [dict(zip(head, (*cells, *[""] * len(head)), strict=False)) for cells in rows[1:]]
+    foreign = next((line["study"] for line in lines if line["study"] != study), None)
+    if foreign is not None:
+        return {}, f"is not used: its ratings are of another study ({foreign}, not {study})."
+    known = [line for line in lines if line["scan"] in stems]
+    sound = [line for line in known if line["rating"] in (*VALUES, *_NOTHING)]
+    odd = []
+    if len(known) < len(lines):
+        odd.append(f"rates {len(lines) - len(known)} scans that this study does not have")
+    if len(sound) < len(known):
+        odd.append(f"has {len(known) - len(sound)} ratings that are none of {', '.join(VALUES)}")
+    found: dict[str, tuple[str, str, str]] = {}
+    for line in sound:
+        rating, comment, when = (
+            "" if line.get(name, "") in _NOTHING else line[name]
+            for name in ("rating", "comment", "rated")
+        )
+        if line["scan"] not in found or when >= found[line["scan"]][0]:
+            found[line["scan"]] = (when, rating, comment)
+    return found, f"{' and '.join(odd)}; those are left out." if odd else ""

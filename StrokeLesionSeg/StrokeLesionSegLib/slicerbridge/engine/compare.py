@@ -1,0 +1,228 @@
+"""Two volumes of one person: what became of the lesions, by the command line in a process.
+
+A ``ComparisonRun`` is polled as a ``SegmentationRun`` is: files are written and read in a thread
+that touches arrays only, and the scene is left alone until the result is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...errors import InputError
+from ...images import Grid, Volume, read_scan, write_volume
+from ..i18n import tr as _
+from ..scene.input_check import check_input
+from ..scene.patch import Patch
+from ..scene.results import read_segment
+from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
+from .polled_thread import PolledThread
+from .process import EngineProcess, Failure, failure_of
+from .run import STAGE_NAMES, RunParameters
+
+# How the engine's files call the scans, and what the panel calls them.
+_NAMES = ("earlier", "later")
+
+
+@dataclass(frozen=True, eq=False)
+class ScanToCompare:
+    """A volume node, and the segment that holds its lesions; without one they are found first."""
+
+    volume_node: Any
+    segmentation_node: Any | None = None
+    segment_id: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Lesions that were found on the way: a mask (K, J, I), and what the engine says of it."""
+
+    mask: NDArray[np.uint8]
+    sidecar: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """``rows``: of change.tsv. ``facts``: of change.json. ``matrix``: 4x4, RAS mm of the earlier
+    scan to the later one's. ``found``: by scan, lesions that were not known before."""
+
+    rows: list[dict[str, Any]]
+    facts: dict[str, Any]
+    matrix: NDArray[np.float64]
+    found: dict[int, Found]
+
+
+class ComparisonRun:
+    """Compares two volume nodes of one person in a process of its own.
+
+    ``state`` goes "new", "exporting", "running", "reading", and ends as "done", "failed" or
+    "cancelled"; ``change`` is set when done, ``failure`` when failed.
+    """
+
+    def __init__(
+        self,
+        earlier: ScanToCompare,
+        later: ScanToCompare,
+        parameters: RunParameters | None = None,
+        *,
+        process: Callable[[list[str]], EngineProcess] = EngineProcess,
+    ) -> None:
+        self.scans = (earlier, later)
+        self.parameters = parameters or RunParameters()
+        self.state = "new"
+        self.stage = "export"
+        self.change: Change | None = None
+        self.failure: Failure | None = None
+        self._make_process = process
+        self._process: EngineProcess | None = None
+        self._thread: PolledThread[Any] | None = None
+        self._grids: list[Grid] = []
+
+    @property
+    def active(self) -> bool:
+        return self.state in ("exporting", "running", "reading")
+
+    @property
+    def working(self) -> bool:
+        """True while a thread of this process works for it: it runs only while it is polled."""
+        return self.state in ("exporting", "reading")
+
+    @property
+    def stage_text(self) -> str:
+        return STAGE_NAMES.get(self.stage, self.stage)
+
+    def start(self) -> None:
+        """Hand both images over; raises ``InputError`` if they cannot be used."""
+        nodes = [if_present(scan.volume_node) for scan in self.scans]
+        if nodes[0] is nodes[1]:
+            raise InputError(
+                nodes[1].GetName() if nodes[1] is not None else _("the scan"),
+                _("is both the earlier and the later scan"),
+                _("Choose two scans of one person"),
+            )
+        to_write: list[tuple[str, Volume]] = []
+        self._grids = []
+        for name, node, scan in zip(_NAMES, nodes, self.scans, strict=True):
+            judged = check_input(node)
+            if not judged.usable:
+                where = node.GetName() if node is not None else name
+                raise InputError(where, judged.text.rstrip("."), _("Choose another volume"))
+            # Copied here, because the node may change or go while the thread writes.
+            array = np.array(voxels_from_node(node))
+            self._grids.append(Grid(array.shape, affine_from_node(node)))
+            to_write.append((name, Volume(array, exact_affine(node))))
+            if scan.segmentation_node is not None and scan.segment_id:
+                patch = read_segment(scan.segmentation_node, scan.segment_id, node)
+                to_write.append((f"{name}-mask", Volume(patch.full(), exact_affine(node))))
+        self._process = self._make_process([])
+        scratch = self._process.scratch
+        written = {name for name, _volume in to_write}
+        files = {name: str(scratch / f"{name}.nii") for name in written}
+        arguments = ["compare", files["earlier"], files["later"]]
+        for letter, name in zip("ab", _NAMES, strict=True):
+            if f"{name}-mask" in files:
+                arguments += [f"--mask-{letter}", files[f"{name}-mask"]]
+        arguments += ["-o", str(scratch / "out"), "--progress", "json"]
+        self._process.arguments += [*arguments, *self.parameters.arguments()]
+
+        def write() -> None:
+            for name, volume in to_write:
+                write_volume(scratch / f"{name}.nii", volume, nifti_version=2)
+
+        self._thread = PolledThread(write)
+        self.state = "exporting"
+
+    def poll(self) -> bool:
+        """Do what can be done now, in some hundredths of a second; True while it is active."""
+        try:
+            if self.state == "exporting" and self._thread_done():
+                assert self._process is not None
+                self._process.start()
+                self.stage, self.state = "start", "running"
+            elif self.state == "running":
+                self._poll_process()
+            elif self.state == "reading" and self._thread is not None and not self._thread.poll():
+                self.change = self._thread.result()
+                self._end("done")
+        except InputError as error:
+            self._fail(Failure(str(error), "", ()))
+        except OSError as error:
+            self._fail(failure_of(error))
+        return self.active
+
+    def cancel(self) -> None:
+        """End the engine, and remove its files. May be called twice."""
+        if self.active:
+            self._end("cancelled")
+
+    def _thread_done(self) -> bool:
+        assert self._thread is not None
+        if self._thread.poll():
+            return False
+        self._thread.result()
+        return True
+
+    def _poll_process(self) -> None:
+        process = self._process
+        assert process is not None
+        if any(if_present(scan.volume_node) is None for scan in self.scans):
+            self._end("cancelled")  # the scene was closed meanwhile
+            return
+        for event in process.poll():
+            self.stage = event.stage
+        if process.running:
+            return
+        names = {
+            name: str(scan.volume_node.GetName())
+            for name, scan in zip(_NAMES, self.scans, strict=True)
+        }
+        failure = process.failure(
+            {str(process.scratch / f"{name}.nii"): shown for name, shown in names.items()}
+        )
+        if failure is not None:
+            # What the command line calls an option is none of the panel's.
+            cause = failure.cause.replace(", or use --force", "")
+            self._fail(Failure(cause, failure.remedy, failure.lines))
+            return
+        out, grids = process.scratch / "out", list(self._grids)
+        self._thread = PolledThread(lambda: _read(out, grids))
+        self.stage, self.state = "results", "reading"
+
+    def _fail(self, failure: Failure) -> None:
+        self.failure = failure
+        self._end("failed")
+
+    def _end(self, state: str) -> None:
+        self.state = state
+        if self._process is not None:
+            self._process.cancel()
+            self._process.close()
+
+
+def _read(out: Path, grids: list[Grid]) -> Change:
+    """What the engine has written; in a thread."""
+    from ...lesions import read_sidecar, read_table
+
+    facts = read_sidecar(out / "change.json")
+    matrix = np.array(facts["alignment"]["matrix_ras_mm_first_to_second"], dtype=np.float64)
+    found = {}
+    for number, (name, grid) in enumerate(zip(_NAMES, grids, strict=True)):
+        file = next((f for f in out.glob(f"{name}_lesion.nii*")), None)
+        if file is not None:
+            mask = read_scan(file, allow_constant=True).volume.array
+            if mask.shape != grid.shape:
+                raise InputError(name, _("came back on another grid"), _("Please report it"))
+            sidecar = read_sidecar(out / f"{name}_lesion.json")
+            found[number] = Found((mask != 0).astype(np.uint8), sidecar)
+    return Change(read_table(out / "change.tsv"), facts, matrix, found)
+
+
+def patch_of(mask: NDArray[np.uint8], volume_node: Any) -> Patch:
+    """A whole mask as a patch on the grid of its volume node."""
+    grid = Grid(tuple(mask.shape), affine_from_node(volume_node))
+    return Patch(mask, (0, 0, 0), grid)

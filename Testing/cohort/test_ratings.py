@@ -1,0 +1,90 @@
+"""Ratings of the quality control in the tables of the group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cohort_support import batch, records, write_cohort
+from StrokeLesionSegLib.lesions import read_table
+
+pytestmark = pytest.mark.usefixtures("home")
+HEAD = "study\tscan\trating\tcomment\trated\n"
+
+
+def rows(out: Path) -> dict[str, dict[str, object]]:
+    return {str(row["scan"]): row for row in read_table(out / "group_scans.tsv")}
+
+
+def save(out: Path, name: str, *lines: str, study: str | None = None) -> Path:
+    study = study or str(records(out, "run")[0]["study"])
+    file = out / name
+    file.write_text(HEAD + "".join(f"{study}\t{line}\n" for line in lines), encoding="utf-8")
+    return file
+
+
+def test_ratings_are_in_the_table(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture) -> None:
+    source = write_cohort(tmp_path / "in", 3)
+    assert batch(source, out) == 0
+    assert {row["rating"] for row in rows(out).values()} == {None}
+    # As the page saves them, and as a spreadsheet leaves them; of two the later one counts.
+    save(
+        out,
+        "ratings_study-1.tsv",
+        "sub-Case0\taccepted\t\t2024-01-02T10:00:00Z",
+        "sub-Case1\trejected\tmotion, # 2\t2024-01-01T10:00:00Z",
+    )
+    save(out, "ratings_second.tsv", "sub-Case0\tcorrect\tedge\t2024-01-01T10:00:00Z")
+    assert batch(source, out) == 0
+    table = rows(out)
+    assert (table["sub-Case0"]["rating"], table["sub-Case0"]["rating_comment"]) == (
+        "accepted",
+        None,
+    )
+    assert table["sub-Case1"]["rating"] == "rejected"
+    assert table["sub-Case1"]["rating_comment"] == "motion, # 2"
+    assert table["sub-Case2"]["rating"] is None
+    assert "ratings" not in capsys.readouterr().err
+    for file in out.glob("ratings*"):
+        file.unlink()
+    assert batch(source, out) == 0
+    assert {row["rating"] for row in rows(out).values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "ratings.tsv is not used: it has no columns study, scan and rating."),
+        ("scan\trating\nsub-Case0\taccepted\n", "is not used: it has no columns study"),
+        (
+            HEAD + "beef\tsub-Case0\taccepted\t\t\n",
+            "is not used: its ratings are of another study (beef",
+        ),
+        (HEAD + '"torn\n', "is not used: it "),
+        ("\0\0", "is not used: it is not a list of paths but a binary file."),
+    ],
+)
+def test_a_file_that_does_not_fit_is_named(
+    tmp_path: Path, out: Path, text: str, says: str, capsys: pytest.CaptureFixture
+) -> None:
+    source = write_cohort(tmp_path / "in", 1)
+    assert batch(source, out) == 0
+    (out / "ratings.tsv").write_text(text, encoding="utf-8")
+    assert batch(source, out) == 0
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("ratings.tsv") == 1
+    assert rows(out)["sub-Case0"]["rating"] is None
+
+
+def test_what_does_not_fit_in_it_is_left_out(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source = write_cohort(tmp_path / "in", 2)
+    assert batch(source, out) == 0
+    save(out, "ratings.tsv", "sub-9\taccepted", "sub-Case0\tperhaps", "sub-Case1\trejected\tx")
+    assert batch(source, out, "group") == 0
+    said = capsys.readouterr().err
+    assert "rates 1 scans that this study does not have and has 1 ratings that are none of" in said
+    assert rows(out)["sub-Case0"]["rating"] is None
+    assert rows(out)["sub-Case1"]["rating"] == "rejected"

@@ -1,0 +1,54 @@
+"""Two scans of one person from the panel: a table of changes, and both scans aligned."""
+
+from __future__ import annotations
+
+import numpy as np
+from heads import AFFINE, ball, head, move, moved
+from panel_support import Panel
+from StrokeLesionSegLib.images import Volume
+from StrokeLesionSegLib.slicerbridge.engine.compare import patch_of
+from StrokeLesionSegLib.slicerbridge.scene import results, side_by_side
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
+
+
+def add_scan(panel: Panel, array: np.ndarray, name: str, mask: np.ndarray) -> object:
+    node = add_volume_node(Volume(array.astype(np.float32), AFFINE), name)
+    segmentation = results.add_segmentation(node)
+    segment = results.add_segment(segmentation, patch_of(mask, node), Provenance())
+    panel.widget.logic.choose(segmentation, segment)
+    return node
+
+
+def cell(panel: Panel, row: int, column: int) -> str:
+    return str(panel.stand_in.raw(panel.ui.changeTable).item(row, column).text())
+
+
+def test_two_scans_from_the_panel(panel: Panel) -> None:
+    panel.click("compareButton")
+    assert "Choose the later scan at the top" in panel.text("changeLabel")
+    matrix, person = move(4), head(1).array
+    before = ball((40, 0, 20), 12).astype(np.uint8)
+    after = moved(ball((40, 0, 20), 16), matrix, labels=True)
+    earlier = add_scan(panel, person, "before", before)
+    later = add_scan(panel, moved(person, matrix), "after", after)
+    panel.parameters.inputVolume = later
+    panel.ui.earlierSelector.setCurrentNode(later)
+    panel.click("compareButton")
+    assert "is both the earlier and the later scan" in panel.text("changeLabel")
+    panel.ui.earlierSelector.setCurrentNode(earlier)
+    panel.click("compareButton")
+    assert panel.text("compareButton") == "Cancel"
+    panel.until(lambda: panel.controller._comparison is None, 280)
+    assert panel.text("compareButton") == "Compare"
+    assert "Groups of lesions: 1 grown." in panel.text("changeLabel")
+    assert [cell(panel, 0, n) for n in (0, 1)] == ["1", "grown"]
+    assert float(cell(panel, 0, 5)) > 5
+    assert side_by_side.alignment_of(later) is not None
+    panel.stand_in.raw(panel.ui.changeTable).cellClicked.emit(0, 0)
+    panel.picture("change")
+    panel.click("turnBackButton")
+    assert side_by_side.alignment_of(later) is None
+    # The scene goes: the panel holds on to nothing of it.
+    panel.slicer.mrmlScene.Clear()
+    assert panel.controller._earlier is None

@@ -1,0 +1,128 @@
+"""Two volumes of one person in the scene: compared in a process, aligned, and turned back."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from heads import AFFINE, ball, head, move, moved
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import Volume
+from StrokeLesionSegLib.slicerbridge.engine.compare import ComparisonRun, ScanToCompare, patch_of
+from StrokeLesionSegLib.slicerbridge.scene import results, side_by_side
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
+
+MATRIX = move(4)
+
+
+def scan(array: np.ndarray, name: str, mask: np.ndarray | None = None) -> ScanToCompare:
+    node = add_volume_node(Volume(array.astype(np.float32), AFFINE), name)
+    if mask is None:
+        return ScanToCompare(node)
+    segmentation = results.add_segmentation(node)
+    segment = results.add_segment(segmentation, patch_of(mask, node), Provenance())
+    return ScanToCompare(node, segmentation, segment)
+
+
+def two_scans() -> tuple[ScanToCompare, ScanToCompare]:
+    """The same head in two poses; one lesion has grown, one is new."""
+    person = head(1).array
+    before = ball((40, 0, 20), 12).astype(np.uint8)
+    after = ball((40, 0, 20), 16) | ball((10, -60, -10), 9)
+    earlier = scan(person, "earlier T1", before)
+    later = scan(moved(person, MATRIX), "later T1", moved(after, MATRIX, labels=True))
+    return earlier, later
+
+
+def ended(run: ComparisonRun, seconds: float = 280) -> ComparisonRun:
+    end = time.monotonic() + seconds
+    while run.poll():
+        assert time.monotonic() < end, run.state
+        time.sleep(0.02)
+    return run
+
+
+def world(node: Any, point: tuple[float, float, float]) -> np.ndarray:
+    place = [0.0, 0.0, 0.0]
+    node.TransformPointToWorld(point, place)
+    return np.array(place)
+
+
+def test_compared_aligned_and_turned_back(slicer: Any) -> None:
+    earlier, later = two_scans()
+    run = ComparisonRun(earlier, later)
+    run.start()
+    ended(run)
+    assert run.failure is None, str(run.failure)
+    assert run.change is not None
+    kinds = {row["class"]: row for row in run.change.rows}
+    assert set(kinds) == {"grown", "new"}
+    assert run.change.facts["first"]["name"] == "earlier"
+    assert not run.change.found
+    assert run._process is not None
+    assert not run._process.scratch.exists()
+    # What lay at one place of the head lies at one place of the scene.
+    first, second = earlier.volume_node, later.volume_node
+    node = side_by_side.align_later(first, second, run.change.matrix, [later.segmentation_node])
+    inside = (30.0, -20.0, 10.0)
+    there = (MATRIX @ np.array([*inside, 1.0]))[:3]
+    assert np.abs(world(second, tuple(there)) - world(first, inside)).max() < 0.7
+    assert later.segmentation_node.GetTransformNodeID() == node.GetID()
+    assert side_by_side.alignment_of(second) is node
+    # Again: no second transform.
+    assert side_by_side.align_later(first, second, run.change.matrix, []) is node
+    side_by_side.turn_back(second)
+    assert second.GetTransformNodeID() is None
+    assert later.segmentation_node.GetTransformNodeID() is None
+    assert not slicer.mrmlScene.IsNodePresent(node)
+    side_by_side.show_side_by_side(first, second)  # no window here: nothing happens
+
+
+def test_a_parent_transform_comes_back(slicer: Any) -> None:
+    first, second = (scan(head(n).array, f"scan {n}").volume_node for n in (1, 2))
+    mine, theirs = (
+        slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode") for _ in range(2)
+    )
+    first.SetAndObserveTransformNodeID(theirs.GetID())
+    second.SetAndObserveTransformNodeID(mine.GetID())
+    node = side_by_side.align_later(first, second, MATRIX, [])
+    assert node.GetTransformNodeID() == theirs.GetID()
+    side_by_side.turn_back(second)
+    assert second.GetTransformNodeID() == mine.GetID()
+
+
+def test_two_people_and_one_scan_twice(slicer: Any) -> None:
+    mask = ball((40, 0, 20), 12).astype(np.uint8)
+    first, other = scan(head(1).array, "Anna", mask), scan(head(2).array, "Berta", mask)
+    run = ComparisonRun(first, other)
+    run.start()
+    ended(run)
+    assert run.state == "failed"
+    assert run.failure is not None
+    assert "does not look like a scan of the same person" in run.failure.cause
+    assert "--force" not in str(run.failure)
+    with pytest.raises(InputError, match="is both the earlier and the later scan"):
+        ComparisonRun(first, first).start()
+
+
+def test_cancelled_or_closed_it_leaves_nothing(slicer: Any) -> None:
+    earlier, later = two_scans()
+    run = ComparisonRun(earlier, later)
+    run.start()
+    assert run._process is not None
+    folder = run._process.scratch
+    run.cancel()
+    run.cancel()
+    assert run.state == "cancelled"
+    assert not folder.exists()
+    run = ComparisonRun(earlier, later)
+    run.start()
+    while run.state == "exporting":
+        run.poll()
+    slicer.mrmlScene.RemoveNode(later.volume_node)
+    ended(run)
+    assert run.state == "cancelled"
+    assert run.change is None
