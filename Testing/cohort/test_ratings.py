@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from cohort_support import batch, records, write_cohort
+from StrokeLesionSegLib.cohort.ratings import with_ratings
 from StrokeLesionSegLib.lesions import read_table
 
-pytestmark = pytest.mark.usefixtures("home")
 HEAD = "study\tscan\trating\tcomment\trated\n"
 
 
@@ -23,8 +23,9 @@ def save(out: Path, name: str, *lines: str, study: str | None = None) -> Path:
     return file
 
 
+@pytest.mark.usefixtures("home")
 def test_ratings_are_in_the_table(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture) -> None:
-    source = write_cohort(tmp_path / "in", 3)
+    source = write_cohort(tmp_path / "in", 2)
     assert batch(source, out) == 0
     assert {row["rating"] for row in rows(out).values()} == {None}
     # As the page saves them, and as a spreadsheet leaves them; of two the later one counts.
@@ -43,7 +44,6 @@ def test_ratings_are_in_the_table(tmp_path: Path, out: Path, capsys: pytest.Capt
     )
     assert table["sub-Case1"]["rating"] == "rejected"
     assert table["sub-Case1"]["rating_comment"] == "motion, # 2"
-    assert table["sub-Case2"]["rating"] is None
     assert "ratings" not in capsys.readouterr().err
     for file in out.glob("ratings*"):
         file.unlink()
@@ -55,36 +55,28 @@ def test_ratings_are_in_the_table(tmp_path: Path, out: Path, capsys: pytest.Capt
     ("text", "says"),
     [
         ("", "ratings.tsv is not used: it has no columns study, scan and rating."),
-        ("scan\trating\nsub-Case0\taccepted\n", "is not used: it has no columns study"),
-        (
-            HEAD + "beef\tsub-Case0\taccepted\t\t\n",
-            "is not used: its ratings are of another study (beef",
-        ),
-        (HEAD + '"torn\n', "is not used: it "),
-        ("\0\0", "is not used: it is not a list of paths but a binary file."),
+        ("scan\trating\nsub-1\taccepted\n", "is not used: it has no columns study"),
+        (HEAD + "beef\tsub-1\taccepted\n", "its ratings are of another study (beef, not cafe)"),
+        (HEAD + '"torn\n', "is not used: it cannot be read as a table."),
+        ("\0\0", "is not used: it cannot be read as a table."),
     ],
 )
-def test_a_file_that_does_not_fit_is_named(
-    tmp_path: Path, out: Path, text: str, says: str, capsys: pytest.CaptureFixture
-) -> None:
-    source = write_cohort(tmp_path / "in", 1)
-    assert batch(source, out) == 0
+def test_a_file_that_does_not_fit_is_named(out: Path, text: str, says: str) -> None:
+    out.mkdir()
     (out / "ratings.tsv").write_text(text, encoding="utf-8")
-    assert batch(source, out) == 0
-    said = capsys.readouterr().err
-    assert says in said
-    assert said.count("ratings.tsv") == 1
-    assert rows(out)["sub-Case0"]["rating"] is None
+    (record,), notes, mark = with_ratings(out, [{"stem": "sub-1"}], "cafe")
+    assert says in notes[0]
+    assert len(notes) == 1
+    assert record == {"stem": "sub-1"}
+    assert mark
 
 
-def test_what_does_not_fit_in_it_is_left_out(
-    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture
-) -> None:
-    source = write_cohort(tmp_path / "in", 2)
-    assert batch(source, out) == 0
-    save(out, "ratings.tsv", "sub-9\taccepted", "sub-Case0\tperhaps", "sub-Case1\trejected\tx")
-    assert batch(source, out, "group") == 0
-    said = capsys.readouterr().err
-    assert "rates 1 scans that this study does not have and has 1 ratings that are none of" in said
-    assert rows(out)["sub-Case0"]["rating"] is None
-    assert rows(out)["sub-Case1"]["rating"] == "rejected"
+def test_what_does_not_fit_in_it_is_left_out(out: Path) -> None:
+    out.mkdir()
+    lines = ("sub-9\taccepted", "sub-1\tperhaps", "sub-2\trejected\tx")
+    text = HEAD + "".join(f"cafe\t{line}\n" for line in lines)
+    (out / "ratings.tsv").write_text(text, encoding="utf-8")
+    records, notes, _ = with_ratings(out, [{"stem": "sub-1"}, {"stem": "sub-2"}], "cafe")
+    assert "rates 1 scans that this study does not have and has 1 ratings that are none" in notes[0]
+    assert "rating" not in records[0]
+    assert (records[1]["rating"], records[1]["rating_comment"]) == ("rejected", "x")
