@@ -245,7 +245,6 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/report/frequency.py
   StrokeLesionSegLib/report/gather.py
   StrokeLesionSegLib/report/group_page.py
-  StrokeLesionSegLib/report/listing.py
   StrokeLesionSegLib/report/page.py
   StrokeLesionSegLib/report/pictures.py
   StrokeLesionSegLib/report/review.py

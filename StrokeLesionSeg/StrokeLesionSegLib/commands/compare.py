@@ -205,6 +205,8 @@ def _print(report: ChangeReport, out: Path) -> None:
         print(f"and {len(report.failed) - _LISTED} more", file=sys.stderr)
     for note in report.notes:
         print(one_line(f"warning: {note}"), file=sys.stderr)
+    if is_quiet():
+        return
     counts = f"{report.done} compared, {report.skipped} before, {len(report.failed)} failed"
     print(f"{report.total} pair{'s' * (report.total != 1)} of sessions: {counts}")
     print(f"{'results':<12}{out}")

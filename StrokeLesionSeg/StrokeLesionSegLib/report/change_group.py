@@ -236,7 +236,8 @@ def _table(pairs: Sequence[ChangePair]) -> Markup:
         "Press a heading to sort. Volumes are of all lesions on each scan's own grid, changes of "
         "what both scans cover. Which group became what is in the table of changes."
     )
-    return section("All pairs", sortable(titles, [_row(pair) for pair in pairs], caption, class_="names"))
+    rows = [_row(pair) for pair in pairs]
+    return section("All pairs", sortable(titles, rows, caption, class_="names"))
 
 
 def _row(pair: ChangePair) -> Markup:
