@@ -47,6 +47,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/commands/batch.py
   StrokeLesionSegLib/commands/cite.py
   StrokeLesionSegLib/commands/compare.py
+  StrokeLesionSegLib/commands/completion.py
   StrokeLesionSegLib/commands/demo.py
   StrokeLesionSegLib/commands/info.py
   StrokeLesionSegLib/commands/models.py

@@ -27,7 +27,10 @@ PROGRAM = "stroke-lesion-seg"
 EXIT_OK, EXIT_DEFECT, EXIT_INPUT, EXIT_STOPPED = 0, 1, 2, 130
 # One module of the package "commands" each; imported to build the parser, so they import nothing
 # slow at their top.
-COMMANDS = ("segment", "batch", "compare", "adapt", "models", "info", "demo", "score", "cite")
+COMMANDS = (
+    *("segment", "batch", "compare", "adapt", "models", "info", "demo", "score", "cite"),
+    "completion",
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -131,3 +131,19 @@ def test_a_package_of_the_copied_files_answers(tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr[-2000:]
         assert str(site) in run.stdout.splitlines()[0]
     assert "stroke-t1" in run.stdout
+
+
+def test_the_recipe_for_apptainer_does_the_same() -> None:
+    text = (REPOSITORY / "Apptainer.def").read_text(encoding="utf-8")
+    parts = dict(re.findall(r"^%(\w+)\n(.*?)(?=^%|\Z)", text, re.MULTILINE | re.DOTALL))
+    files = [line.split() for line in parts["files"].splitlines() if line.strip()]
+    into_build = {name for sources, target in copied() for name in sources if target != "/venv/"}
+    assert {source for source, _ in files} == into_build
+    assert all(target == f"/source/{source}" for source, target in files)
+    (base,) = {arguments.split()[0] for word, arguments in steps() if word == "FROM"}
+    assert f"From: {base}" in text
+    flat = " ".join(parts["post"].replace("\\\n", " ").split())
+    for word, arguments in steps():
+        if word == "RUN" and "pip install" in arguments:
+            assert " ".join(arguments.split()) in flat
+    assert 'exec stroke-lesion-seg batch "$@"' in parts["runscript"]

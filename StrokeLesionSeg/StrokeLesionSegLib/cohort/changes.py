@@ -31,15 +31,13 @@ from ..pipeline import (
 from ..report import RADIOLOGICAL, ChangePair, write_change_group
 from ..report.page import with_files
 from .change_pairs import SessionPair, session_pairs
-from .corrected import input_of
+from .corrected import SourceScans
 from .corrections import with_corrections
 from .dataset import described
 from .fingerprint import unchanged
 from .index_page import INDEX_NAME, group_files, mask_file, mask_of
-from .inputs import FoundScan, find_scans
 from .ledger import DONE, FAILED, read_ledger
 from .lock import FolderLock
-from .pseudonyms import Pseudonyms
 from .scan_job import is_output_trouble
 
 #: The folder with the pages of all pairs, and the begin of the group's files.
@@ -82,9 +80,9 @@ class ChangeOptions:
 
     Attributes
     ----------
-    source: where the scans lie; None takes what the study says. pseudonyms: the table that
-    ``batch`` was given. participants, sessions: labels of those to compare, sessions in their
-    order; empty takes all. convention: "radiological" or "neurological".
+    source: where the scans lie; None takes what the study says. participants, sessions: labels of
+    those to compare, sessions in their order; empty takes all.
+    convention: "radiological" or "neurological".
     overwrite: compare again what is done. force: go on where two scans look like two people.
 
     Examples
@@ -95,7 +93,6 @@ class ChangeOptions:
     """
 
     source: Path | None = None
-    pseudonyms: Path | None = None
     participants: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
     convention: str = RADIOLOGICAL
@@ -174,13 +171,11 @@ def compare_study(
     content = read_ledger(study)
     if not content.scans:
         raise InputError(study, "holds no results of batch", "Run batch first, or name two scans")
-    source = _source(study, content.runs, options)
+    sources, root = _sources(study, options)
     kept = [record for record in content.scans.values()]
     records, notes, _ = with_corrections(study, sorted(kept, key=lambda r: r["stem"]))
-    root = source if source.is_dir() else source.parent
     pairs, odd = session_pairs(records, root, options.participants, options.sessions)
     report = ChangeReport(len(pairs), notes=(*notes, *odd))
-    scans = _scans(source, study, options)
     try:
         (out / CHANGES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -190,7 +185,7 @@ def compare_study(
         for number, pair in enumerate(pairs):
             if progress is not None:
                 progress(number, len(pairs))
-            row, found, fresh = _pair(pair, study, out, scans, options)
+            row, found, fresh = _pair(pair, study, out, sources, options)
             lock.check()
             rows.append(row)
             groups += [{**_leading(pair), **group} for group in found]
@@ -208,23 +203,17 @@ def compare_study(
     return report
 
 
-def _source(study: Path, runs: Mapping[str, Any], options: ChangeOptions) -> Path:
-    """Where the scans lie: as asked, as the last batch says, or as the study's description does."""
-    if options.source is not None:
-        source = Path(os.path.abspath(options.source))
-    else:
-        last = list(runs.values())[-1].get("input") if runs else None
-        places = [Path(last)] if last else []
-        places += [place] if (place := input_of(study)) is not None else []
-        source = next((place for place in places if place.exists()), (places or [study])[0])
-    if not source.exists():
-        raise InputError(source, "the scans of the study are not there", "Name them by --input")
-    return source
-
-
-def _scans(source: Path, study: Path, options: ChangeOptions) -> dict[str, FoundScan]:
-    names = None if options.pseudonyms is None else Pseudonyms(options.pseudonyms)
-    return {scan.stem: scan for scan in find_scans(source, leave_out=study, pseudonyms=names).scans}
+def _sources(study: Path, options: ChangeOptions) -> tuple[SourceScans, Path]:
+    """Where the scans lie, as asked or as the study says."""
+    given = options.source
+    if given is not None:
+        given = Path(os.path.abspath(given))
+        given = given.parent if given.is_file() else given
+    sources = SourceScans(study, given)
+    if sources.root is None or not sources.root.is_dir():
+        where = study if sources.root is None else sources.root
+        raise InputError(where, "the scans of the study are not there", "Name them by --input")
+    return sources, sources.root
 
 
 def _leading(pair: SessionPair) -> dict[str, str]:
@@ -239,7 +228,7 @@ def _pair(
     pair: SessionPair,
     study: Path,
     out: Path,
-    scans: Mapping[str, FoundScan],
+    sources: SourceScans,
     options: ChangeOptions,
 ) -> tuple[dict[str, Any], list[dict[str, Any]], bool]:
     """A pair's row, the rows of its groups of lesions, and whether it was compared just now."""
@@ -253,14 +242,14 @@ def _pair(
     try:
         known = None if options.overwrite else _known(pair, study, paths, options.convention)
         if known is None:
-            _compare(pair, study, out, paths, scans, options)
+            _compare(pair, study, out, paths, sources, options)
         facts = read_sidecar(paths.sidecar) if known is None else known
         groups = read_table(paths.table)
     except (InputError, MemoryError) as error:
         if is_output_trouble(error):
             raise
         _remove(paths)
-        return {**row, "state": FAILED, "error": _told(error, scans)}, [], True
+        return {**row, "state": FAILED, "error": _told(error, pair, sources)}, [], True
     except (Cancelled, OSError):
         raise
     except Exception as error:
@@ -291,13 +280,17 @@ def _corrected(pair: SessionPair) -> str | None:
     return " ".join(found) or None
 
 
-def _told(error: BaseException, scans: Mapping[str, FoundScan]) -> str:
+def _told(error: BaseException, pair: SessionPair, sources: SourceScans) -> str:
     """An error in a sentence, without the paths of this machine and hidden names."""
     if not isinstance(error, InputError):
         return "there is not enough memory for these scans."
     # Without folders, which are others on every machine and may be called as patients are.
     where = Path(str(error.where)).name
-    named = {scan.path.name: scan.stem for scan in scans.values()}
+    named = {}
+    for record in (pair.first, pair.second):
+        path = sources.find(str(record["source"]))
+        if path is not None:
+            named[path.name] = str(record["stem"])
     text = f"{named.get(where, where)}: {error.cause}. {error.remedy}."
     for name, stem in named.items():
         text = text.replace(name, stem)
@@ -334,11 +327,11 @@ def _compare(
     study: Path,
     out: Path,
     paths: ChangePaths,
-    scans: Mapping[str, FoundScan],
+    sources: SourceScans,
     options: ChangeOptions,
 ) -> None:
     """Compare a pair and write its files; ``InputError`` if that cannot be done."""
-    points = [_time_point(record, study, scans) for record in (pair.first, pair.second)]
+    points = [_time_point(record, study, sources) for record in (pair.first, pair.second)]
     comparison = compare_scans(points[0], points[1], force=options.force)
     links = [("All changes", f"../{PAGE_NAME}")]
     if out == study:
@@ -351,28 +344,24 @@ def _compare(
         outputs.commit()
 
 
-def _time_point(
-    record: Mapping[str, Any], study: Path, scans: Mapping[str, FoundScan]
-) -> TimePoint:
+def _time_point(record: Mapping[str, Any], study: Path, sources: SourceScans) -> TimePoint:
     stem = str(record["stem"])
     if record["state"] != DONE:
         raise InputError(stem, "has no mask, since it has failed", "See group_scans.tsv")
-    found = scans.get(stem)
-    if found is None:
-        raise InputError(
-            stem, "its scan is not in the input any more", "Name the folder by --input"
-        )
-    if not unchanged(found.path, record.get("input") or {}):
+    path = sources.find(str(record["source"]))
+    if path is None or not path.exists():
+        raise InputError(stem, "its scan is not in the input any more", "Name IN by --input")
+    if not unchanged(path, record.get("input") or {}):
         raise InputError(stem, "its scan has changed since it was segmented", 'Run "batch" again')
     mask = mask_of(study, record)
     if mask is None:
         raise InputError(stem, "its mask is missing or damaged", 'Run "batch" again')
     return known_time_point(
-        found.path,
+        path,
         mask_file(study, record),
         stem,
         to_mni=mask[1],
-        series=found.series,
+        series=record.get("series"),
         sha256=record["input"]["sha256"],
     )
 

@@ -41,10 +41,13 @@ class Corrected:
 
 
 class SourceScans:
-    """Where the scans of a derivative lie, which its tables may call by checksums."""
+    """Where the scans of a derivative lie, which its tables may call by checksums.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self.root = folder, input_of(folder)
+    ``root``: the folder that they lie in; None takes what the derivative says.
+    """
+
+    def __init__(self, folder: Path, root: Path | None = None) -> None:
+        self._folder, self.root = folder, input_of(folder) if root is None else root
         self._known: dict[str, Path] | None = None
 
     def find(self, relative: str) -> Path | None:

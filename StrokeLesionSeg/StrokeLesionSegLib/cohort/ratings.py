@@ -29,8 +29,8 @@ def with_ratings(
     ``study``: its identity; a file that bears another one is named and not used. The checksum
     tells whether the ratings are those of another time.
     """
-    records = [dict(record) for record in records]
-    stems = {record["stem"] for record in records}
+    told_of = [dict(record) for record in records]
+    stems = {record["stem"] for record in told_of}
     ratings: dict[str, tuple[str, str, str]] = {}
     notes = []
     for file in sorted(out.glob(RATINGS)):
@@ -39,11 +39,11 @@ def with_ratings(
         for scan, told in found.items():
             if scan not in ratings or told[0] >= ratings[scan][0]:
                 ratings[scan] = told
-    for record in records:
+    for record in told_of:
         if told := ratings.get(record["stem"]):
             record |= {"rating": told[1] or None, "rating_comment": told[2] or None}
     text = "\n".join((*(f"{scan} {told}" for scan, told in sorted(ratings.items())), *notes))
-    return records, notes, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+    return told_of, notes, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
 def _read(file: Path, study: str, stems: set[str]) -> tuple[dict[str, tuple[str, str, str]], str]:

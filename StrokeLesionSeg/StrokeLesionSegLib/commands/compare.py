@@ -105,9 +105,6 @@ def add_parser(commands: Any) -> None:
         help="only these sessions, in this order, with or without ses- (default: all, in the "
         "order of sub-*_sessions.tsv or of the numbers in their labels)",
     )
-    study.add_argument(
-        "--pseudonyms", type=path, metavar="FILE", help="the table that batch was given"
-    )
     parser.add_argument(
         "--report-convention",
         choices=("radiological", "neurological"),
@@ -125,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _study(arguments)
     _refuse(
         arguments,
-        ("input", "participant_label", "session_label", "pseudonyms"),
+        ("input", "participant_label", "session_label"),
         "is for a study, and two scans are named",
         "Name one folder that batch has written",
     )
@@ -159,7 +156,6 @@ def _study(arguments: argparse.Namespace) -> int:
     out = arguments.output or arguments.first
     options = ChangeOptions(
         arguments.input,
-        arguments.pseudonyms,
         tuple(arguments.participant_label),
         tuple(arguments.session_label),
         arguments.report_convention,
