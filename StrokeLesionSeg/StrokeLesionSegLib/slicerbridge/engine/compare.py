@@ -114,7 +114,7 @@ class ComparisonRun:
                 raise InputError(where, judged.text.rstrip("."), _("Choose another volume"))
             # Copied here, because the node may change or go while the thread writes.
             array = np.array(voxels_from_node(node))
-            self._grids.append(Grid(array.shape, affine_from_node(node)))
+            self._grids.append(Volume(array, affine_from_node(node)).grid)
             to_write.append((name, Volume(array, exact_affine(node))))
             if scan.segmentation_node is not None and scan.segment_id:
                 patch = read_segment(scan.segmentation_node, scan.segment_id, node)
@@ -224,5 +224,4 @@ def _read(out: Path, grids: list[Grid]) -> Change:
 
 def patch_of(mask: NDArray[np.uint8], volume_node: Any) -> Patch:
     """A whole mask as a patch on the grid of its volume node."""
-    grid = Grid(tuple(mask.shape), affine_from_node(volume_node))
-    return Patch(mask, (0, 0, 0), grid)
+    return Patch(mask, (0, 0, 0), Volume(mask, affine_from_node(volume_node)).grid)
