@@ -39,7 +39,7 @@ class ScanToCompare:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FoundMask:
     """Lesions that were found on the way: a mask (K, J, I), and what the engine says of it."""
 
     mask: NDArray[np.uint8]
@@ -47,14 +47,14 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
+class ScanChange:
     """``rows``: of change.tsv. ``facts``: of change.json. ``matrix``: 4x4, RAS mm of the earlier
     scan to the later one's. ``found``: by scan, lesions that were not known before."""
 
     rows: list[dict[str, Any]]
     facts: dict[str, Any]
     matrix: NDArray[np.float64]
-    found: dict[int, Found]
+    found: dict[int, FoundMask]
 
 
 class ComparisonRun:
@@ -76,7 +76,7 @@ class ComparisonRun:
         self.parameters = parameters or RunParameters()
         self.state = "new"
         self.stage = "export"
-        self.change: Change | None = None
+        self.change: ScanChange | None = None
         self.failure: Failure | None = None
         self._make_process = process
         self._process: EngineProcess | None = None
@@ -204,7 +204,7 @@ class ComparisonRun:
             self._process.close()
 
 
-def _read(out: Path, grids: list[Grid]) -> Change:
+def _read(out: Path, grids: list[Grid]) -> ScanChange:
     """What the engine has written; in a thread."""
     from ...lesions import read_sidecar, read_table
 
@@ -218,8 +218,8 @@ def _read(out: Path, grids: list[Grid]) -> Change:
             if mask.shape != grid.shape:
                 raise InputError(name, _("came back on another grid"), _("Please report it"))
             sidecar = read_sidecar(out / f"{name}_lesion.json")
-            found[number] = Found((mask != 0).astype(np.uint8), sidecar)
-    return Change(read_table(out / "change.tsv"), facts, matrix, found)
+            found[number] = FoundMask((mask != 0).astype(np.uint8), sidecar)
+    return ScanChange(read_table(out / "change.tsv"), facts, matrix, found)
 
 
 def patch_of(mask: NDArray[np.uint8], volume_node: Any) -> Patch:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from ...errors import InputError
-from ..engine.compare import Change, ComparisonRun, ScanToCompare, patch_of
+from ..engine.compare import ComparisonRun, ScanChange, ScanToCompare, patch_of
 from ..engine.process import failure_of
 from ..engine.run import RunParameters, provenance_of
 from ..i18n import tr as _
@@ -92,7 +92,7 @@ class PanelChange:
         self.ui.compareButton.text = _("Compare")
         self.ui.changeLabel.text = panel_texts.as_html(text, strong=strong)
 
-    def _take_change(self, run: ComparisonRun, change: Change) -> None:
+    def _take_change(self, run: ComparisonRun, change: ScanChange) -> None:
         earlier, later = (scan.volume_node for scan in run.scans)
         for number, found in change.found.items():
             node = run.scans[number].volume_node
@@ -150,7 +150,7 @@ def _to_compare(volume_node: Any) -> ScanToCompare:
     return ScanToCompare(volume_node, segmentation, newest_segment(segmentation))
 
 
-def _change_text(change: Change) -> str:
+def _change_text(change: ScanChange) -> str:
     """One line: volumes, change, classes."""
     facts = change.facts
     text = _("{before:.1f} mL before, {after:.1f} mL after.").format(
