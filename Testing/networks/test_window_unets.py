@@ -124,3 +124,21 @@ def test_numbers_that_fit_no_network_are_refused(change: dict[str, Any], cause: 
     spec, _ = NETWORKS["plain3d"]
     with pytest.raises(ValueError, match=cause):
         build_network({**spec, **WIDTHS, **change})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_norm_in_place_is_the_same_norm(affine: bool, dtype: torch.dtype) -> None:
+    """In each number format, with numbers of its own and without (SynthStroke's has none)."""
+    from StrokeLesionSegLib.networks.window_unets import WindowNorm
+
+    torch.manual_seed(0)
+    norm = WindowNorm(4, "instance", 1e-5, affine)
+    x = torch.randn(1, 4, 6, 7, 8).to(dtype)
+    with torch.inference_mode():
+        plain = norm(x.clone())
+        norm.spends = True
+        given = x.clone()
+        spent = norm(given)
+    assert spent.data_ptr() == given.data_ptr()
+    assert torch.equal(plain, spent)

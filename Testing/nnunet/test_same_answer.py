@@ -118,3 +118,4 @@ def test_the_answer_is_synthstrokes(classes: int, tmp_path: Path) -> None:
     assert np.abs(exact - theirs).max() <= EXACT_PROBABILITY
     assert dice(exact, theirs) >= EXACT_DICE
     assert theirs.std() > 0.005
+    assert dice(answer(model, volume), theirs) >= DEFAULT_DICE

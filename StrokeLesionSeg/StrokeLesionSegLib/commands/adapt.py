@@ -94,6 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
         work=arguments.work,
         no_shared_subjects=arguments.no_shared_subjects,
     )
+    if arguments.progress != "json":
+        print(
+            f"takes up to {arguments.minutes:g} minutes and about 2 GB of memory, beside other work; "
+            "if it is stopped, the same command goes on",
+            file=sys.stderr,
+        )
     try:
         with make_reporter(arguments.progress) as reporter:
             outcome = adapt(arguments.source, options, progress=reporter)

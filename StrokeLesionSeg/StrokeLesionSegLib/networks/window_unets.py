@@ -68,7 +68,9 @@ class WindowNorm(nn.Module):
     def _in_place(self, x: Tensor) -> Tensor:
         """The same operation in the memory of ``x``, which at full resolution is most there is."""
         operation: Any = torch.native_batch_norm
-        numbers = [x.new_empty(x.shape[1], dtype=torch.float32) for _ in range(2)]
+        # Mean and spread are float32 beside weights, which are; without any as the input is.
+        kind = x.dtype if self.weight is None else torch.float32
+        numbers = [x.new_empty(x.shape[1], dtype=kind) for _ in range(2)]
         return operation(
             x, self.weight, self.bias, None, None, True, 0.0, self.eps, out=(x, *numbers)
         )[0]
