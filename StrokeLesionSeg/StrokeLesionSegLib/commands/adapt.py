@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.progress != "json":
         print(
-            f"takes up to {arguments.minutes:g} minutes and about 2 GB of memory, beside other work; "
-            "if it is stopped, the same command goes on",
+            f"takes up to {arguments.minutes:g} minutes and about 2 GB of memory, beside other "
+            "work; if it is stopped, the same command goes on",
             file=sys.stderr,
         )
     try:
