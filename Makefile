@@ -21,8 +21,9 @@ STAMP_PEERS := $(PEERS)/.stamp
 # Text is UTF-8 whatever the locale: the drawing libraries reset it.
 export PYTHONUTF8 := 1
 
-# A file's tests go to one process, which keeps what they share; as many processes as cores.
-PYTEST = "$(VENV_PYTHON)" -m pytest -n auto --dist loadfile
+# A file's tests go to one process, which keeps what they share; as many processes as cores. Files
+# in the order of Testing/conftest.py, the slow ones first.
+PYTEST = "$(VENV_PYTHON)" -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list command-reference test-slicer-t1 test-slicer-versions
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,11 @@ for folder in (REPOSITORY / "StrokeLesionSeg", REPOSITORY / "training"):
 
 # Before anything imports torch: OpenMP's threads must not wait busily, or a suite on a machine
 # that does something else too takes several times as long.
-from StrokeLesionSegLib.inference.device import prepare_environment  # noqa: E402
+from StrokeLesionSegLib.inference.device import (  # noqa: E402
+    prepare_environment,
+    release_freed_memory,
+)
+from StrokeLesionSegLib.models.store import HOME_VARIABLE  # noqa: E402
 
 prepare_environment()
 
@@ -25,7 +31,14 @@ prepare_environment()
 # Files of at least eight seconds of processor time, measured one by one: four fifths of the suite.
 # They are slow as a whole: what they share (a network, a scene) costs as much as any test.
 SLOW_FILES = {
-    *("test_alignment.py", "test_batch.py", "test_batch_dask.py", "test_batch_stopped.py"),
+    *(
+        "test_adapt.py",
+        "test_public_docstrings.py",
+        "test_alignment.py",
+        "test_batch.py",
+        "test_batch_dask.py",
+        "test_batch_stopped.py",
+    ),
     *("test_bench.py", "test_cli.py", "test_contract.py", "test_demo.py", "test_devices.py"),
     *("test_edit_voxels.py", "test_effects_offscreen.py", "test_experiments.py"),
     *("test_fit.py", "test_headless_scripts.py", "test_independent_simulator.py"),
@@ -42,6 +55,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.name in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
+    # The slow ones first: the quick ones then fill what is left of every core at the end.
+    items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Give memory back after each file: this process keeps what is freed, as the engine does, and
+    the gaps of a hundred files would add up to gigabytes."""
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        gc.collect()
+        release_freed_memory()
+    return result
+
+
+@pytest.fixture(autouse=True)
+def the_process_as_it_was() -> Iterator[None]:
+    """Puts back what a test, or a command that it ran, may have set for the whole process: no test
+    depends on those before it."""
+    folder = os.getcwd()
+    ours = {n: v for n, v in os.environ.items() if n.startswith("STROKE_LESION_SEG_")}
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else None
+    yield
+    os.chdir(folder)
+    for name in [n for n in os.environ if n.startswith("STROKE_LESION_SEG_")]:
+        del os.environ[name]
+    os.environ.update(ours)
+    if torch and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def without_models_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is installed on this machine changes no test, and no test changes it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(tmp_path_factory.mktemp("no-models")))
+        yield
 
 
 @pytest.fixture(scope="session")

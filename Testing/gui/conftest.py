@@ -13,13 +13,14 @@ for folder in (Path(__file__).resolve().parent, Path(__file__).resolve().parents
 # The path has to be set first; the fixtures are those of the tests on slicer-core.
 from panel_support import panel, ready  # noqa: E402
 from slicer_fixtures import (  # noqa: E402
+    home_with_fluid,
     model_home,
     skip_for_libraries,
     slicer,
     slicer_core,
 )
 
-__all__ = ["model_home", "panel", "ready", "slicer", "slicer_core"]
+__all__ = ["home_with_fluid", "model_home", "panel", "ready", "slicer", "slicer_core"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -343,6 +343,7 @@ def test_old_glibc_takes_a_smaller_threshold(monkeypatch, most):
         return 1
 
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(device_module, "_keeps_freed", False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: types.SimpleNamespace(mallopt=mallopt))
     assert device_module.keep_freed_memory({})
     assert done == [

@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from slicer_fixtures import model_home, slicer, slicer_core
+from slicer_fixtures import home_with_fluid, model_home, slicer, slicer_core
 
-__all__ = ["model_home", "slicer", "slicer_core"]
+__all__ = ["home_with_fluid", "model_home", "slicer", "slicer_core"]

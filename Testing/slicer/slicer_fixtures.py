@@ -54,13 +54,18 @@ def slicer(slicer_core: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def model_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A user directory with the model ``fluid``; the engine's processes inherit it."""
+def home_with_fluid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user directory with the model ``fluid``."""
     pytest.importorskip("torch")
     from fluid_model import write_fluid_model
 
     home = tmp_path_factory.mktemp("home")
     write_fluid_model(home / "models")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STROKE_LESION_SEG_HOME", str(home))
-        yield home
+    return home
+
+
+@pytest.fixture
+def model_home(home_with_fluid: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``home_with_fluid``, in use; the engine's processes inherit it."""
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(home_with_fluid))
+    return home_with_fluid
