@@ -30,7 +30,7 @@ prepare_environment()
 
 import numpy as np  # noqa: E402
 from measuring import cpu_name  # noqa: E402
-from StrokeLesionSegLib.correction import CorrectionSession  # noqa: E402
+from StrokeLesionSegLib.correction import CorrectionSession, Known  # noqa: E402
 from StrokeLesionSegLib.images import Alignment, Volume  # noqa: E402
 from StrokeLesionSegLib.inference import SegmentOptions  # noqa: E402
 from StrokeLesionSegLib.models import LoadedModel, load_model  # noqa: E402
@@ -107,7 +107,7 @@ def measure(model: LoadedModel, threads: int, repeat: int) -> dict[str, list[flo
     options = SegmentOptions(device="cpu", threads=threads)
     session = timed(
         "opening, whole head and number format included",
-        lambda: CorrectionSession.open(volume, model, options=options, alignment=alignment),
+        lambda: CorrectionSession.open(volume, model, Known(alignment=alignment), options=options),
     )
     lesion = (np.linalg.inv(to_template) @ [*LESION_MM, 1.0])[:3]
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from StrokeLesionSegLib.boxes import Box, extents
 from StrokeLesionSegLib.correction.head_map import HeadMap
 from StrokeLesionSegLib.correction.network import at_1_mm
-from StrokeLesionSegLib.correction.session import CorrectionSession
+from StrokeLesionSegLib.correction.session import CorrectionSession, Known
 from StrokeLesionSegLib.images import Alignment, Grid, Volume, to_canonical
 from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE
 from StrokeLesionSegLib.operating_point import OperatingPoint
@@ -75,7 +75,7 @@ def session_on(
 ) -> CorrectionSession:
     """A session that begins with ``mask``, by default an empty one."""
     mask = np.zeros(grid.shape, bool) if mask is None else mask
-    return CorrectionSession(grid, head or head_map(grid), answers, POINT, mask=mask)
+    return CorrectionSession(grid, head or head_map(grid), answers, POINT, Known(mask=mask))
 
 
 def rotation(degrees: Sequence[float]) -> NDArray[np.float64]:

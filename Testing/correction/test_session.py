@@ -11,7 +11,7 @@ import torch
 from correction_support import AS_IT_LIES, BallAnswers, RandomField, head_map, session_on
 from model_manifest import model_manifest
 from StrokeLesionSegLib.boxes import EMPTY
-from StrokeLesionSegLib.correction import CorrectionSession
+from StrokeLesionSegLib.correction import CorrectionSession, Known
 from StrokeLesionSegLib.correction.network import cube_around
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Grid, Volume
@@ -63,7 +63,7 @@ def phantom(shape=(90, 110, 100), seed: int = 0) -> Volume:
 
 @pytest.fixture(scope="module")
 def opened() -> CorrectionSession:
-    return CorrectionSession.open(phantom(), volumetric(), options=OPTIONS, alignment=None)
+    return CorrectionSession.open(phantom(), volumetric(), options=OPTIONS)
 
 
 # --- what a click brings -----------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_the_threshold_moves_and_the_mask_stays(head) -> None:
     answers = BallAnswers((80, 96, 80), 8.0)
     p = 0.8 * answers.field
     session = CorrectionSession(
-        GRID, head, answers, session_on(GRID, answers, head=head).point, probability=p
+        GRID, head, answers, session_on(GRID, answers, head=head).point, Known(probability=p)
     )
     before = session.mask.copy()
     np.testing.assert_array_equal(session.probability, p)
@@ -229,7 +229,7 @@ def test_the_threshold_moves_and_the_mask_stays(head) -> None:
         with pytest.raises(ValueError, match="threshold"):
             session.change_threshold(wrong)
     with pytest.raises(ValueError, match="probability of shape"):
-        CorrectionSession(GRID, head, answers, session.point, probability=p[1:])
+        CorrectionSession(GRID, head, answers, session.point, Known(probability=p[1:]))
 
 
 def test_renewing_changes_the_probability_and_never_the_mask(head) -> None:
@@ -317,7 +317,10 @@ def test_the_network_is_asked_as_in_training(opened: CorrectionSession) -> None:
 def test_clicks_are_mirrored_with_the_head() -> None:
     volume = phantom()
     session = CorrectionSession.open(
-        volume, volumetric(), options=replace(OPTIONS, align="auto"), alignment=AS_IT_LIES
+        volume,
+        volumetric(),
+        Known(alignment=AS_IT_LIES),
+        options=replace(OPTIONS, align="auto"),
     )
     network = session._answers
     previous = np.random.default_rng(5).random(HEAD_SHAPE, dtype=np.float32)
@@ -361,9 +364,8 @@ def test_the_scan_is_not_changed_and_mask_and_probability_are_taken() -> None:
     session = CorrectionSession.open(
         volume,
         volumetric(),
+        Known(mask, mask.astype(np.float32)),
         options=OPTIONS,
-        mask=mask,
-        probability=mask.astype(np.float32),
     )
     np.testing.assert_array_equal(volume.array, kept)
     np.testing.assert_array_equal(session.mask, mask != 0)
@@ -371,7 +373,7 @@ def test_the_scan_is_not_changed_and_mask_and_probability_are_taken() -> None:
     session.click((45, 55, 55), False)
     assert mask[45, 55, 55] == 1
     with pytest.raises(ValueError, match="mask of shape"):
-        CorrectionSession.open(volume, volumetric(), options=OPTIONS, mask=mask[1:])
+        CorrectionSession.open(volume, volumetric(), Known(mask=mask[1:]), options=OPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from scipy import ndimage
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import (
     MNI_GRID,
+    NiftiFields,
     Volume,
     mask_in_mni,
     probability_in_mni,
@@ -101,7 +102,7 @@ def test_a_file_in_mni_space_says_so(tmp_path: Path) -> None:
     import nibabel
 
     volume = Volume(np.zeros(MNI_GRID.shape, np.uint8), MNI_GRID.affine)
-    write_volume(tmp_path / "a.nii.gz", volume, code=4)
+    write_volume(tmp_path / "a.nii.gz", volume, nifti=NiftiFields(code=4))
     header = nibabel.load(tmp_path / "a.nii.gz").header
     assert (int(header["sform_code"]), int(header["qform_code"])) == (4, 4)
 

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+from StrokeLesionSegLib.images import NiftiFields, Volume, read_scan, write_volume
 from StrokeLesionSegLib.images.formats.writing import atomic_output
 
 AFFINE = np.array(
@@ -50,7 +50,7 @@ def test_grid_and_codes_of_the_input_are_kept(
     scan = read_scan(source)
     mask = Volume((scan.volume.array > 100).astype(np.uint8), scan.volume.affine)
     for name in ("mask.nii.gz", "mask.nii"):
-        write_volume(tmp_path / name, mask, like=scan, name="lesion mask")
+        write_volume(tmp_path / name, mask, like=scan, nifti=NiftiFields("lesion mask"))
         ours, theirs = nib.load(tmp_path / name), nib.load(source)
         np.testing.assert_array_equal(ours.affine, theirs.affine)
         np.testing.assert_array_equal(np.asarray(ours.dataobj), mask.array.T)

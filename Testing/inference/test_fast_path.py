@@ -24,7 +24,12 @@ from StrokeLesionSegLib.images import (
     to_canonical,
     window_range,
 )
-from StrokeLesionSegLib.inference import choose_device, predict_volume, prepare_network
+from StrokeLesionSegLib.inference import (
+    SlicesOptions,
+    choose_device,
+    predict_volume,
+    prepare_network,
+)
 from StrokeLesionSegLib.inference.precision import probe_crop
 from StrokeLesionSegLib.inference.prepare import PreparedNetwork
 from StrokeLesionSegLib.lesions import find_lesions
@@ -161,7 +166,8 @@ def test_three_views_with_flips_find_the_same_mask(
 ) -> None:
     box, expected = plain_views
     prepared = prepare(model, scan, precision)
-    result = predict_volume(scan[0], prepared, box=box, views="triplanar", tta=True)
+    how = SlicesOptions(views="triplanar", tta=True)
+    result = predict_volume(scan[0], prepared, how, box=box)
     threshold = model.manifest.operating_point().threshold
     assert len(result.passes) == 5
     assert (expected >= threshold).sum() > 5000

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 from StrokeLesionSegLib.boxes import grow_box, whole_box
 from StrokeLesionSegLib.errors import Cancelled, InputError
-from StrokeLesionSegLib.inference import predict_volume, prepare_network
+from StrokeLesionSegLib.inference import SlicesOptions, predict_volume, prepare_network
 from StrokeLesionSegLib.inference.device import Device
 from StrokeLesionSegLib.inference.fold import fold_batch_norms
 from StrokeLesionSegLib.inference.views import SliceStack, passes
@@ -18,10 +20,14 @@ CPU = Device("cpu", "test")
 GUIDED = ("t1", "click_positive", "click_negative", "previous_probability")
 
 
+HOW = {field.name for field in fields(SlicesOptions)}
+
+
 def predicted(array, network, *, channels=("t1",), precision="float32", **options):
     """Mean and uncertainty of the lesion probability of a network that is prepared on the CPU."""
     prepared = prepare_network(network, channels, CPU, precision)
-    result = predict_volume(array, prepared, **options)
+    how = {name: options.pop(name) for name in HOW & options.keys()}
+    result = predict_volume(array, prepared, SlicesOptions(**how), **options)
     return result.mean, result.uncertainty
 
 
@@ -256,7 +262,7 @@ def test_empty_slices_are_skipped_and_zero():
     array[:6] = 0
     network = Logit()
     prepared = prepare_network(network, ["t1"], CPU, "float32")
-    result = predict_volume(array, prepared, views="triplanar")
+    result = predict_volume(array, prepared, SlicesOptions(views="triplanar"))
     assert result.mean[:6].max() < 1e-5  # logit's eps, in the other two views
     assert result.skipped >= 6
     assert result.slices + result.skipped == sum(array.shape)
@@ -311,7 +317,10 @@ def test_batch_shrinks_when_memory_runs_out(error):
     steps: list[tuple[int, int]] = []
     prepared = prepare_network(network, ["t1"], CPU, "float32")
     result = predict_volume(
-        array, prepared, batch_size=16, progress=lambda stage, done, of: steps.append((done, of))
+        array,
+        prepared,
+        SlicesOptions(batch_size=16),
+        progress=lambda stage, done, of: steps.append((done, of)),
     )
     np.testing.assert_allclose(result.mean, array, atol=2e-6)
     assert result.batch_sizes == {"axial": 2}
@@ -330,7 +339,7 @@ def test_a_gpu_without_memory_leaves_the_rest_to_the_cpu(monkeypatch):
     # Stands for a GPU: everything is on the CPU, only the name and the error are the GPU's.
     object.__setattr__(prepared, "device", Device("mps", "pretended"))
     object.__setattr__(prepared, "probability", starving)
-    result = predict_volume(array, prepared, batch_size=4)
+    result = predict_volume(array, prepared, SlicesOptions(batch_size=4))
     np.testing.assert_allclose(result.mean, array, atol=0.005)  # the CPU may use bfloat16
     assert result.prepared.device.name == "cpu"
     assert "the CPU goes on" in result.warnings[-1]
@@ -367,7 +376,7 @@ def test_the_cpu_takes_over_in_the_format_asked_for_and_checks_it(monkeypatch, r
     monkeypatch.setattr(prepare_module, "choose_precision", choose)
     monkeypatch.setattr(prepare_module, "compare", fails)
     object.__setattr__(prepared, "probability", starving)
-    result = predict_volume(array, prepared, batch_size=1)
+    result = predict_volume(array, prepared, SlicesOptions(batch_size=1))
     assert asked == [then]  # what the GPU had, or what a CPU takes instead
     assert result.prepared.precision == "float32"
     assert ("0.3 in probability" in result.warnings[-1]) == (requested != "float32")
@@ -384,7 +393,8 @@ def test_no_slice_is_computed_twice_and_no_call_is_wasted(batch_size):
     array, network = np.full((20, 30, 40), 0.5, np.float32), Logit()
     prepared = prepare_network(network, GUIDED, CPU, "float32")
     box = (slice(2, 13), slice(4, 28), slice(9, 39))
-    predict_volume(array, prepared, box=box, views="triplanar", tta=True, batch_size=batch_size)
+    how = SlicesOptions(views="triplanar", tta=True, batch_size=batch_size)
+    predict_volume(array, prepared, how, box=box)
     slices = [11, 11, 24, 24, 30]  # of the box: axial and coronal twice, sagittal once
     assert len(network.shapes) == sum(-(-n // batch_size) for n in slices)
     assert sum(shape[0] for shape in network.shapes) == sum(slices)

@@ -22,6 +22,7 @@ from cli_support import write_tiny_model
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.inference import (
     SegmentOptions,
+    SlicesOptions,
     after_network,
     before_network,
     choose_device,
@@ -236,9 +237,9 @@ def test_layers_take_no_new_pages_from_the_system() -> None:
     channels = ("t1", "click_positive", "click_negative", "previous_probability")
     prepared = prepare_network(network, channels, choose_device("cpu"), "float32")
     array = np.random.default_rng(0).random((27, 160, 160), dtype=np.float32)
-    predict_volume(array, prepared, batch_size=9)
+    predict_volume(array, prepared, SlicesOptions(batch_size=9))
     before = page_faults()
-    predict_volume(array, prepared, batch_size=9)
+    predict_volume(array, prepared, SlicesOptions(batch_size=9))
     assert page_faults() - before < 5000
 
 

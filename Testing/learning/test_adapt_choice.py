@@ -10,7 +10,7 @@ import torch
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
 from StrokeLesionSegLib.learning.adapt import choose as choosing
 from StrokeLesionSegLib.learning.adapt.choose import choose
-from StrokeLesionSegLib.learning.adapt.measure import find
+from StrokeLesionSegLib.learning.adapt.measure import Watch, find
 from StrokeLesionSegLib.learning.adapt.mixing import RegressionScan, carried
 from StrokeLesionSegLib.learning.adapt.tuning import points_about, scores_at
 from StrokeLesionSegLib.learning.heads import save_head
@@ -62,19 +62,16 @@ class Answers(nn.Module):
         self.value = nn.Parameter(torch.tensor(value))
 
 
-def chosen(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, child: float, healthy: float
-) -> choosing.Chosen:
+def chosen(tmp_path: Path, child: float, healthy: float) -> choosing.Chosen:
     """The choice where the parent gives the lesion .5, a child ``child``, and ``healthy`` to a
     spot of a healthy head, times what it gives to lesions."""
     lesion, spot = box(*[slice(60, 70)] * 3), box(*[slice(90, 104)] * 3)
 
-    def answer(network: nn.Module, image: np.ndarray, *_: object, **__: object) -> tuple:
+    def ask(network: nn.Module, image: np.ndarray) -> np.ndarray:
         value = float(network.value)  # type: ignore[arg-type]
         p = value * (image == 200) + value * healthy * (image == 100)
-        return p.astype(np.float32), p
+        return p.astype(np.float32)
 
-    monkeypatch.setattr(choosing, "answer", answer)
     image = np.where(lesion, 200, 0).astype(np.uint8)
     save_head(tmp_path / "a.npz", Head(image, lesion & False, False, "a", lesion))
     simulated = [
@@ -82,16 +79,13 @@ def chosen(
         RegressionScan("healthy", np.where(spot, 100, 0).astype(np.uint8), spot & False, ~spot),
         RegressionScan("healthy", np.where(spot, 100, 0).astype(np.uint8), spot & False, spot),
     ]
-    return choose(
-        Answers(0.5), Answers(child), [tmp_path / "a.npz"], simulated, POINT, ~(spot & False),
-        bfloat16=False, tell=lambda done: None, cancel=lambda: False,
-    )  # fmt: skip
+    watch = Watch(lambda done: None, lambda: False)
+    parent, heads = Answers(0.5), [tmp_path / "a.npz"]
+    return choose(parent, Answers(child), heads, simulated, POINT, ask, watch)
 
 
-def test_a_parent_that_was_too_shy_takes_another_point(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    found = chosen(monkeypatch, tmp_path, child=0.5, healthy=0.2)
+def test_a_parent_that_was_too_shy_takes_another_point(tmp_path: Path) -> None:
+    found = chosen(tmp_path, child=0.5, healthy=0.2)
     assert found.share == 0
     assert found.dice == 1
     assert found.point.second_threshold is None or found.point.second_threshold <= 0.5
@@ -100,17 +94,15 @@ def test_a_parent_that_was_too_shy_takes_another_point(
 def test_a_child_is_taken_where_no_point_of_the_parent_will_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert chosen(monkeypatch, tmp_path, child=0.95, healthy=0.2).share == 0
+    assert chosen(tmp_path, child=0.95, healthy=0.2).share == 0
     monkeypatch.setattr(choosing, "points_about", lambda point: [point])
-    found = chosen(monkeypatch, tmp_path, child=0.95, healthy=0.2)
+    found = chosen(tmp_path, child=0.95, healthy=0.2)
     assert (found.share, found.point) == (1.0, POINT)
 
 
-def test_nothing_that_marks_healthy_ones_is_taken(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_nothing_that_marks_healthy_ones_is_taken(tmp_path: Path) -> None:
     """As sure of the spot as of the lesion: the parent stays as it is."""
-    found = chosen(monkeypatch, tmp_path, child=0.95, healthy=1.0)
+    found = chosen(tmp_path, child=0.95, healthy=1.0)
     assert (found.share, found.point, found.dice) == (0.0, POINT, 0.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from StrokeLesionSegLib.inference import predict_volume, prepare_network
+from StrokeLesionSegLib.inference import SlicesOptions, predict_volume, prepare_network
 from StrokeLesionSegLib.inference.device import Device
 from StrokeLesionSegLib.inference.views import VIEW_AXES
 from StrokeLesionSegLib.models.channels import known, offset_mm
@@ -35,9 +35,8 @@ def volume() -> np.ndarray:
 
 def answer(name: str, views: str, box, *, tta: bool = False, mirror: bool = True) -> np.ndarray:
     prepared = prepare_network(Channel(name), NAMES, CPU, "float32")
-    result = predict_volume(volume(), prepared, box=box, views=views, tta=tta, mirror=mirror,
-                            batch_size=3)  # fmt: skip
-    return result.mean
+    how = SlicesOptions(views=views, tta=tta, mirror=mirror, batch_size=3)
+    return predict_volume(volume(), prepared, how, box=box).mean
 
 
 def shifted(array: np.ndarray, axis: int, mm: int) -> np.ndarray:

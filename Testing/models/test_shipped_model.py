@@ -225,7 +225,7 @@ def test_reading_from_a_file_changes_nothing(stroke, model: LoadedModel, tmp_pat
 def test_clicks_draw_a_lesion_that_was_missed(stroke, model: LoadedModel) -> None:
     """From an empty mask, as if the model had found nothing: one click on the lesion, then three
     on the largest error; native voxels of an oblique orientation of the axes (k down, i back)."""
-    from StrokeLesionSegLib.correction import CorrectionSession
+    from StrokeLesionSegLib.correction import CorrectionSession, Known
     from StrokeLesionSegLib.correction.robot import robot_corrections
 
     image, truth = stroke
@@ -237,7 +237,10 @@ def test_clicks_draw_a_lesion_that_was_missed(stroke, model: LoadedModel) -> Non
     array = np.ascontiguousarray(np.asarray(moved.dataobj, np.float32).transpose(2, 1, 0))
     volume = Volume(array, np.asarray(moved.affine, np.float64))
     session = CorrectionSession.open(
-        volume, model, options=SegmentOptions(device="cpu"), mask=np.zeros(wanted.shape, bool)
+        volume,
+        model,
+        Known(mask=np.zeros(wanted.shape, bool)),
+        options=SegmentOptions(device="cpu"),
     )
     assert session.point == model.manifest.operating_point()
     reached = robot_corrections(session, wanted, 4, rng=np.random.default_rng(0))

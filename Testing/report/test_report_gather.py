@@ -15,6 +15,7 @@ from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.report import (
     ReportContent,
     ReportOptions,
+    RunFacts,
     report_content,
     report_path,
     scan_report,
@@ -90,13 +91,15 @@ def gather(
         found,
         uncertainty=volume.with_array(lesion * np.float32(0.3)),
         alignment=alignment,
-        manifest=MANIFEST,
-        settings={"views": "axial", "tta": False, "align": "auto", "threads": 3},
-        details={"passes": ["axial"], "device": "cpu", "intensity_window": [1.0, 99.0]},
-        versions={"Python": "3.11"},
-        warnings=(f"{path}: the qform and sform differ.", "Saved by /opt/x/y/tool."),
-        seconds=12.5,
-        sha256="cd" * 32,
+        run=RunFacts(
+            MANIFEST,
+            settings={"views": "axial", "tta": False, "align": "auto", "threads": 3},
+            details={"passes": ["axial"], "device": "cpu", "intensity_window": [1.0, 99.0]},
+            versions={"Python": "3.11"},
+            warnings=(f"{path}: the qform and sform differ.", "Saved by /opt/x/y/tool."),
+            seconds=12.5,
+            sha256="cd" * 32,
+        ),
         options=ReportOptions(**options),
     )
     return content, found

@@ -309,13 +309,13 @@ def test_a_whole_head_follows_the_slider_within_200_ms(slicer: Any) -> None:
 def test_files_for_the_engine_keep_voxels_and_affine(tmp_path: Any, kind: str) -> None:
     """The engine's reader and nibabel are the witnesses; the affine keeps double precision."""
     import nibabel
-    from StrokeLesionSegLib.images import read_scan, write_volume
+    from StrokeLesionSegLib.images import NiftiFields, read_scan, write_volume
 
     rng = np.random.default_rng(0)
     array = (rng.random((6, 7, 8)) * 200).astype(kind)
     affine = AFFINES["oblique, thick"] * np.array([1, 1, 1, np.pi])[None]
     affine[3] = (0, 0, 0, 1)
-    write_volume(tmp_path / "a.nii", Volume(array, affine), nifti_version=2)
+    write_volume(tmp_path / "a.nii", Volume(array, affine), nifti=NiftiFields(version=2))
     scan = read_scan(tmp_path / "a.nii")
     np.testing.assert_array_equal(scan.volume.affine, affine)
     np.testing.assert_allclose(scan.volume.array, array.astype(np.float32), rtol=1e-6)

@@ -121,7 +121,7 @@ def _row(
 
 
 def _write_maps(out: Path, side: str, counts: Any, scans: int, left_out: int) -> None:
-    from ..images import MNI_GRID, Volume, write_volume
+    from ..images import MNI_GRID, NiftiFields, Volume, write_volume
 
     share = (counts / max(scans, 1)).astype(np.float32)
     for path, array, told in zip(
@@ -130,7 +130,9 @@ def _write_maps(out: Path, side: str, counts: Any, scans: int, left_out: int) ->
         ("Number of scans with a lesion here", "Share of the scans with a lesion here, 0 to 1"),
         strict=True,
     ):
-        write_volume(path, Volume(array, MNI_GRID.affine), overwrite=True, code=4)
+        write_volume(
+            path, Volume(array, MNI_GRID.affine), overwrite=True, nifti=NiftiFields(code=4)
+        )
         write_sidecar(
             beside_mask(path, ".json"),
             {

@@ -15,6 +15,7 @@ __getattr__, __dir__ = lazy_names(
         "Change": "change",
         "Click": "change",
         "CorrectionSession": "session",
+        "Known": "session",
         "Piece": "pieces",
         "PieceList": "pieces",
         "footprint": "brush",
@@ -29,6 +30,7 @@ __all__ = [
     "Change",
     "Click",
     "CorrectionSession",
+    "Known",
     "Piece",
     "PieceList",
     "floor_of",
@@ -45,4 +47,4 @@ if TYPE_CHECKING:
     from .mirror import mirrored_scan
     from .model import load_click_model
     from .pieces import Piece, PieceList
-    from .session import CorrectionSession
+    from .session import CorrectionSession, Known

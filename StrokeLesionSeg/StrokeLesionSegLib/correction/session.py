@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +51,32 @@ class _Step:
     __repr__ = brief_repr
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of a scan before its first click.
+
+    Attributes
+    ----------
+    mask: what is to be corrected, (K, J, I); None for the automatic mask.
+    probability: what the model said of this scan, (K, J, I); None asks the model.
+    alignment: of the scan; None finds it, as the session's options say.
+    warnings: one sentence each.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.correction import Known
+    >>> Known(mask=np.zeros((4, 4, 4), bool)).probability is None
+    True
+    """
+
+    mask: NDArray[Any] | None = None
+    probability: NDArray[np.floating[Any]] | None = None
+    alignment: Alignment | None = None
+    warnings: tuple[str, ...] = ()
+
+    __repr__ = brief_repr
+
+
 class CorrectionSession:
     """Corrects the lesion mask of one scan by clicks and strokes.
 
@@ -84,25 +110,23 @@ class CorrectionSession:
         head: HeadMap,
         answers: Answers,
         point: OperatingPoint,
-        *,
-        probability: NDArray[np.floating[Any]] | None = None,
-        mask: NDArray[Any] | None = None,
-        alignment: Alignment | None = None,
-        warnings: Sequence[str] = (),
+        known: Known | None = None,
     ) -> None:
+        known = known or Known()
         self.grid, self.point = grid, point
-        self.alignment, self.warnings = alignment, tuple(warnings)
+        self.alignment, self.warnings = known.alignment, known.warnings
         self._head, self._answers = head, answers
         self._clicks: dict[Voxel, bool] = {}
         self._steps: deque[_Step] = deque()
         self._uncertainty: NDArray[np.float32] | None = None
         # The native probability, while it is that of the head array.
         self._native: NDArray[np.float32] | None = None
-        if probability is None:
+        if known.probability is None:
             self._probability, self._uncertainty = answers.head((), None)
         else:
-            self._native = _shaped(probability, grid.shape, "probability").astype(np.float32)
+            self._native = _shaped(known.probability, grid.shape, "probability").astype(np.float32)
             self._probability = np.clip(head.from_native(self._native), 0, 1)
+        mask = known.mask
         first = self.automatic_mask() if mask is None else _shaped(mask, grid.shape, "mask") != 0
         self._mask = np.array(first, bool, order="C")
         self._made = self._mask.copy()
@@ -112,19 +136,13 @@ class CorrectionSession:
         cls,
         volume: Volume,
         model: LoadedModel,
+        known: Known | None = None,
         *,
-        alignment: Alignment | None = None,
-        mask: NDArray[Any] | None = None,
-        probability: NDArray[np.floating[Any]] | None = None,
         options: SegmentOptions | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> CorrectionSession:
-        """A session on ``volume``, a T1 on any grid.
-
-        ``alignment``: of the same volume, if it is known; else it is found as ``options`` say.
-        ``mask``: what is to be corrected, by default the automatic mask. ``probability``: what the
-        model said of this scan, by default the model is asked.
+        """A session on ``volume``, a T1 on any grid, of which some may be ``known``.
 
         Raises ``InputError`` for a model that does not answer clicks and for a scan that cannot be
         used, ``Cancelled`` if told so, ``ValueError`` for arrays of another shape.
@@ -135,12 +153,13 @@ class CorrectionSession:
         from .network import ClickNetwork
 
         check_model(model)
-        for name, array in (("mask", mask), ("probability", probability)):
+        known = known or Known()
+        for name, array in (("mask", known.mask), ("probability", known.probability)):
             if array is not None:
                 _shaped(array, volume.array.shape, name)
         predictor = WholeHeadPredictor(model, options or SegmentOptions())
         ready = before_network(
-            volume, predictor, alignment=alignment, progress=progress, cancel=cancel
+            volume, predictor, alignment=known.alignment, progress=progress, cancel=cancel
         )
         canonical = ready.placed.canonical
         assert canonical is not None  # the predictor works on the canonical grid
@@ -149,10 +168,7 @@ class CorrectionSession:
             HeadMap(canonical, ready.prepared.start),
             ClickNetwork(predictor, ready.prepared),
             model.manifest.operating_point(),
-            probability=probability,
-            mask=mask,
-            alignment=ready.found,
-            warnings=ready.warnings,
+            replace(known, alignment=ready.found, warnings=(*known.warnings, *ready.warnings)),
         )
 
     # --- what is known -------------------------------------------------------------------------
@@ -285,10 +301,7 @@ class CorrectionSession:
             self._head,
             self._answers,
             self.point,
-            probability=self.probability,
-            mask=mask,
-            alignment=self.alignment,
-            warnings=self.warnings,
+            Known(mask, self.probability, self.alignment, self.warnings),
         )
 
     def change_threshold(self, threshold: float) -> None:

@@ -19,6 +19,7 @@ __getattr__, __dir__ = lazy_names(
         "read_scan": "formats.reading",
         "checked_scan": "formats.checks",
         "write_volume": "formats.writing",
+        "NiftiFields": "formats.writing",
         "atomic_output": "formats.writing",
         "check_output": "formats.writing",
         "Canonical": "space.canonical",
@@ -47,6 +48,7 @@ __all__ = [
     "Alignment",
     "Canonical",
     "Grid",
+    "NiftiFields",
     "RigidAlignment",
     "Scan",
     "Volume",
@@ -75,7 +77,7 @@ if TYPE_CHECKING:
     from .formats.checks import checked_scan
     from .formats.reading import read_scan
     from .formats.scan import Scan
-    from .formats.writing import atomic_output, check_output, write_volume
+    from .formats.writing import NiftiFields, atomic_output, check_output, write_volume
     from .space.alignment import Alignment
     from .space.brainbox import brain_box, brain_mask_for
     from .space.canonical import Canonical, from_canonical, to_canonical

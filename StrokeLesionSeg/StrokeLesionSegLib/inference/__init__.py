@@ -34,6 +34,7 @@ __getattr__, __dir__ = lazy_names(
         "before_network": "stages",
         "run_network": "stages",
         "segment_volume": "stages",
+        "SlicesOptions": "predict",
         "SlicesPrediction": "predict",
         "predict_volume": "predict",
         "PreparedNetwork": "prepare",
@@ -54,6 +55,7 @@ __all__ = [
     "PreparedNetwork",
     "ReadyScan",
     "SegmentOptions",
+    "SlicesOptions",
     "SlicesPrediction",
     "SlicesPredictor",
     "TargetGrid",
@@ -75,7 +77,7 @@ if TYPE_CHECKING:
     from .expectation import Expectation, expected_run
     from .options import SegmentOptions
     from .placing import CANONICAL, NATIVE, PlacedScan, TargetGrid
-    from .predict import SlicesPrediction, predict_volume
+    from .predict import SlicesOptions, SlicesPrediction, predict_volume
     from .predictor import GridPrediction, Predictor, make_predictor
     from .prepare import PreparedNetwork, prepare_network
     from .progress import STAGES

@@ -42,7 +42,8 @@ class SlicesPrediction:
 
     Examples
     --------
-    >>> from StrokeLesionSegLib.inference import choose_device, predict_volume, prepare_network
+    >>> from StrokeLesionSegLib.inference import SlicesOptions, choose_device
+    >>> from StrokeLesionSegLib.inference import predict_volume, prepare_network
     >>> from StrokeLesionSegLib.networks import UNet
     >>> network = UNet(filters=(2, 4)).eval().requires_grad_(False)
     >>> prepared = prepare_network(network, ("t1",), choose_device("cpu"), "float32")
@@ -65,18 +66,42 @@ class SlicesPrediction:
     __repr__ = brief_repr
 
 
+@dataclass(frozen=True)
+class SlicesOptions:
+    """How a network runs over the slices of a volume.
+
+    Attributes
+    ----------
+    views: "axial" or "triplanar".
+    tta: mirrored along ``flip_axes`` too, see ``views.passes``.
+    flip_axes: of "i", "j", "k".
+    multiple: the planes that the network sees are grown to a multiple of this.
+    batch_size: slices per call; None chooses.
+    mirror: the array lies on the MNI grid, whose middle is the midsagittal plane, and a channel
+        for the mirror image is filled with it.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.inference import SlicesOptions
+    >>> SlicesOptions(views="triplanar").tta
+    False
+    """
+
+    views: str = "axial"
+    tta: bool = False
+    flip_axes: Sequence[str] = ("i",)
+    multiple: int = PAD_MULTIPLE
+    batch_size: int | None = None
+    mirror: bool = False
+
+
 def predict_volume(
     array01: NDArray[np.floating],
     prepared: PreparedNetwork,
+    options: SlicesOptions | None = None,
     *,
     box: Box | None = None,
-    views: str = "axial",
-    tta: bool = False,
-    flip_axes: Sequence[str] = ("i",),
-    multiple: int = PAD_MULTIPLE,
-    batch_size: int | None = None,
     guidance: Mapping[str, NDArray[np.floating]] | None = None,
-    mirror: bool = False,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> SlicesPrediction:
@@ -85,15 +110,12 @@ def predict_volume(
     Parameters
     ----------
     array01: windowed T1, (K, J, I) in RAS+, values in [0, 1].
+    options: None for the axial slices as they lie.
     box: (k, j, i) slices; probability is 0 outside. The planes that the network sees are the box,
-        grown to a multiple of ``multiple`` with what surrounds it (no cost, since they need that
-        size anyway) and padded with zeros beyond the array. None is the whole array.
-    views: "axial" or "triplanar". tta: mirrored along ``flip_axes`` too, see ``views.passes``.
-    batch_size: slices per call; None chooses.
+        grown to ``options.multiple`` with what surrounds it (no cost, since they need that size
+        anyway) and padded with zeros beyond the array. None is the whole array.
     guidance: further channels by name, (K, J, I) each; channels that are not given are zero.
         Those of neighbouring slices (``models.channels``) need not be given.
-    mirror: the array lies on the MNI grid, whose middle is the midsagittal plane, and a channel
-        for the mirror image is filled with it.
     progress: called with ("network", slices done, slices in all), never decreasing.
     cancel: asked before every batch.
 
@@ -106,22 +128,24 @@ def predict_volume(
 
     Examples
     --------
-    >>> from StrokeLesionSegLib.inference import choose_device, predict_volume, prepare_network
+    >>> from StrokeLesionSegLib.inference import SlicesOptions, choose_device
+    >>> from StrokeLesionSegLib.inference import predict_volume, prepare_network
     >>> from StrokeLesionSegLib.networks import UNet
     >>> network = UNet(filters=(2, 4)).eval().requires_grad_(False)
     >>> prepared = prepare_network(network, ("t1",), choose_device("cpu"), "float32")
     >>> t1 = np.full((4, 16, 16), 0.5, np.float32)
-    >>> predict_volume(t1, prepared, tta=True).mean.shape
+    >>> predict_volume(t1, prepared, SlicesOptions(tta=True)).mean.shape
     (4, 16, 16)
     """
+    options = options or SlicesOptions()
     array01 = np.ascontiguousarray(array01, dtype=np.float32)
     box = whole_box(array01.shape) if box is None else check_box(box, array01.shape)
     inputs = {T1: array01, **_checked_guidance(guidance, prepared.channels, array01.shape)}
-    if mirror and MIRROR in prepared.channels:
+    if options.mirror and MIRROR in prepared.channels:
         inputs[MIRROR] = array01[:, :, ::-1]
-    todo = passes(views, tta, flip_axes)
-    runner = _Runner(prepared, batch_size, progress, cancel)
-    stacks = {p.view: SliceStack(array01.shape, box, p.view, multiple) for p in todo}
+    todo = passes(options.views, options.tta, options.flip_axes)
+    runner = _Runner(prepared, options.batch_size, progress, cancel)
+    stacks = {p.view: SliceStack(array01.shape, box, p.view, options.multiple) for p in todo}
     signal = {view: _with_signal(stack, array01) for view, stack in stacks.items()}
     runner.total = sum(len(signal[p.view]) for p in todo)
     runner.tell(0)

@@ -106,7 +106,7 @@ class SlicesPredictor:
         cancel: Cancel | None = None,
     ) -> GridPrediction:
         """Mean and standard deviation over views and flips, see ``Predictor.predict``."""
-        from .predict import predict_volume
+        from .predict import SlicesOptions, predict_volume
 
         manifest, options = self.model.manifest, self.options
         threads = available_threads(options.threads)
@@ -114,18 +114,16 @@ class SlicesPredictor:
             started = time.perf_counter()
             network = self.network_for(prepared)
             seconds = time.perf_counter() - started
-            result = predict_volume(
-                prepared.array,
-                network,
-                box=prepared.box,
-                mirror=prepared.placed.in_mni,
+            how = SlicesOptions(
                 views=options.views or manifest.inference.views,
                 tta=options.tta,
                 flip_axes=manifest.inference.flip_axes,
                 multiple=manifest.preprocessing.pad_multiple,
                 batch_size=options.batch_size,
-                progress=progress,
-                cancel=cancel,
+                mirror=prepared.placed.in_mni,
+            )
+            result = predict_volume(
+                prepared.array, network, how, box=prepared.box, progress=progress, cancel=cancel
             )
         keep = self.searched(prepared)
         if keep is not None:

@@ -69,25 +69,32 @@ class Trained:
     complete: bool
 
 
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a network learns from: ``samples`` shows scans from a step on, ``rng`` is what a step
+    draws from. ``teacher``: see ``make_step``; asked for samples that are ``taught``.
+    ``for_the_first_time``: a network without experience is followed closely by its mean."""
+
+    samples: Callable[[int], Iterator[Sample]]
+    rng: Callable[[int], np.random.Generator]
+    teacher: nn.Module | None = None
+    for_the_first_time: bool = False
+
+
 def train_network(
     network: nn.Module,
     run: Path,
     options: LoopOptions,
-    samples: Callable[[int], Iterator[Sample]],
-    rng: Callable[[int], np.random.Generator],
+    material: Material,
     *,
-    follow_young: bool = False,
-    teacher: nn.Module | None = None,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     tell: Callable[[TrainingProgress, float], None] | None = None,
     cancel: Callable[[], bool] | None = None,
 ) -> Trained:
     """Train ``network`` in ``run`` until told to stop; goes on from what is saved there.
 
-    ``samples``, ``rng``: what is shown from a step on, and what a step draws from.
-    ``follow_young``: a network without experience is followed closely by its mean. ``teacher``: see
-    ``make_step``; asked for samples that are ``taught``. ``tell``: called after every step with the
-    share of the time that is over. SIGTERM and SIGINT save and end, as ``cancel`` does.
+    ``tell``: called after every step with the share of the time that is over. SIGTERM and SIGINT
+    save and end, as ``cancel`` does.
 
     Raises ``InputError`` for runs that cannot be read or written.
     """
@@ -104,7 +111,7 @@ def train_network(
     )
     clock = _Clock(progress.seconds)
     saved = clock.seconds
-    source = samples(progress.step)
+    source = material.samples(progress.step)
     weight = voxel_weight(Anatomy.of_template().brain).to(device)
     template = _template().to(device)
     recent: list[StepResult] = []
@@ -122,7 +129,7 @@ def train_network(
             asked = time.monotonic()
             sample = next(source)
             waited += time.monotonic() - asked
-            chosen = rng(progress.step)
+            chosen = material.rng(progress.step)
             shown = (sample.image, sample.lesions, sample.ventricles)
             image, lesions, ventricles = (t.to(device) for t in shown)
             batch = make_batch(
@@ -131,13 +138,15 @@ def train_network(
             )  # fmt: skip
             loss, result = make_step(
                 network, mean, batch, options.step, chosen, autocast,
-                teacher if sample.taught else None,
+                material.teacher if sample.taught else None,
             )  # fmt: skip
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            young = (progress.step + 1) / (progress.step + 20) if follow_young else 1.0
+            young = (
+                (progress.step + 1) / (progress.step + 20) if material.for_the_first_time else 1.0
+            )
             _follow(mean, network, min(options.decay, young))
             progress.step += 1
             recent = [*recent[-4 * options.report + 1 :], result]

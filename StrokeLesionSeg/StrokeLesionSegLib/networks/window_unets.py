@@ -191,7 +191,8 @@ class _UNet(nn.Module):
         super().__init__()
         self.dimensions, self.in_channels, self.classes = dimensions, in_channels, classes
         self.strides = [tuple(stride) for stride in strides]
-        _check(dimensions, in_channels, classes, features, kernels, strides, layers, decoder_layers)
+        channels = (in_channels, classes)
+        _check(dimensions, channels, features, kernels, strides, layers, decoder_layers)
         self._stages = list(zip(features, kernels, strides, layers, strict=True))
         self._style = UnitStyle(bias, (norm, eps, affine), slope, activate_first)
         ups, stages = [], []
@@ -280,14 +281,14 @@ _blocks = partial(_chain, unit=ResidualUnitD)
 
 def _check(
     dimensions: int,
-    in_channels: int,
-    classes: int,
+    channels: Sequence[int],
     features: Sequence[int],
     kernels: Sequence[Sequence[int]],
     strides: Sequence[Sequence[int]],
     layers: Sequence[int],
     decoder_layers: Sequence[int],
 ) -> None:
+    """``channels``: those that go in and come out. Raises ``ValueError``."""
     if dimensions not in CONVOLUTIONS:
         raise ValueError(f"a network of {dimensions} dimensions")
     stages = len(features)
@@ -295,8 +296,7 @@ def _check(
         raise ValueError(f"{stages} stages")
     if {len(kernels), len(strides), len(layers), len(decoder_layers) + 1} != {stages}:
         raise ValueError("features, kernels, strides and layers are not of one length")
-    numbers = [in_channels, classes, *features]
-    if any(not _whole(n, 1, _MOST_FEATURES) for n in numbers):
+    if any(not _whole(n, 1, _MOST_FEATURES) for n in (*channels, *features)):
         raise ValueError("impossible numbers of channels")
     if any(not _whole(n, 1, _MOST_LAYERS) for n in (*layers, *decoder_layers)):
         raise ValueError("impossible numbers of layers")

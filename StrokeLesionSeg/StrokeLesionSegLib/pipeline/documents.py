@@ -69,7 +69,7 @@ def write_report(
     >>> Path("t1.html").read_text(encoding="utf-8")[:15]
     '<!DOCTYPE html>'
     """
-    from ..report import report_content, write_scan_report
+    from ..report import RunFacts, report_content, write_scan_report
 
     step = time.perf_counter()
     content = report_content(
@@ -77,15 +77,17 @@ def write_report(
         result.lesion_map,
         uncertainty=result.prediction.uncertainty,
         alignment=result.prediction.alignment,
+        run=RunFacts(
+            model.manifest,
+            settings=asdict(options),
+            details=result.prediction.details,
+            versions=software_versions(),
+            warnings=result.warnings,
+            seconds=result.timings.get("total"),
+            sha256=None if result.source.is_dir() else sha256_of(result.source),
+            expected_dice=result.expected_dice,
+        ),
         regions=result.regions,
-        expected_dice=result.expected_dice,
-        manifest=model.manifest,
-        settings=asdict(options),
-        details=result.prediction.details,
-        versions=software_versions(),
-        warnings=result.warnings,
-        seconds=result.timings.get("total"),
-        sha256=None if result.source.is_dir() else sha256_of(result.source),
         options=report,
     )
     write_scan_report(path, content)

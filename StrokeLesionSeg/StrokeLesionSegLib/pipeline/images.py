@@ -85,6 +85,7 @@ def write_in_mni(
     import numpy as np
 
     from ..images import (
+        NiftiFields,
         mask_in_mni,
         probability_in_mni,
         write_transform,
@@ -109,7 +110,7 @@ def write_in_mni(
         if path is None:
             continue
         try:
-            write_volume(outputs.staged(path), make(), dtype=dtype, code=4)
+            write_volume(outputs.staged(path), make(), dtype=dtype, nifti=NiftiFields(code=4))
         except InputError as error:
             raise InputError(path, error.cause, error.remedy) from error
         except OSError as error:

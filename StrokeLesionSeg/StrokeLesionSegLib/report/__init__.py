@@ -39,6 +39,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "ReportOptions": "gather",
         "report_content": "gather",
+        "RunFacts": "gather",
         "report_path": "gather",
         "lesion_frequency": "frequency",
         "CONVENTIONS": "content",
@@ -92,6 +93,7 @@ __all__ = [
     "ReportContent",
     "ReportOptions",
     "ScorePageFacts",
+    "RunFacts",
     "StudyPlace",
     "TriedAlignment",
     "ViewerImages",
@@ -128,7 +130,7 @@ if TYPE_CHECKING:
         ViewerImages,
     )
     from .frequency import lesion_frequency
-    from .gather import ReportOptions, report_content, report_path
+    from .gather import ReportOptions, RunFacts, report_content, report_path
     from .group_page import group_report, write_group_report
     from .page import without_paths
     from .review import STUDY_LIST, study_list

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -83,6 +83,38 @@ class ReportOptions:
     study: StudyPlace | None = None
 
 
+@dataclass(frozen=True)
+class RunFacts:
+    """How the lesions of a page were found; what is not known is left empty.
+
+    Attributes
+    ----------
+    manifest: of the model.
+    settings: the run's options.
+    details: ``Prediction.details``.
+    versions: of the software, by name.
+    warnings: one sentence each.
+    seconds: the run's duration so far.
+    sha256: of the input file.
+    expected_dice: of the mask, None for one that a reader has corrected.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import RunFacts
+    >>> RunFacts(settings={"views": "axial"}, seconds=3.5).warnings
+    ()
+    """
+
+    manifest: ModelFacts | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    seconds: float | None = None
+    sha256: str | None = None
+    expected_dice: float | None = None
+
+
 def report_path(folder: Path, source: Path) -> Path:
     """``folder/<name of the scan>.html``; DICOM, named as patients are, goes by a checksum.
 
@@ -102,15 +134,8 @@ def report_content(
     *,
     uncertainty: Volume | None = None,
     alignment: Alignment | None = None,
-    manifest: ModelFacts | None = None,
-    settings: Mapping[str, Any] | None = None,
-    details: Mapping[str, Any] | None = None,
-    versions: Mapping[str, str] | None = None,
-    warnings: Sequence[str] = (),
-    seconds: float | None = None,
-    sha256: str | None = None,
+    run: RunFacts | None = None,
     regions: RegionTable | None = None,
-    expected_dice: float | None = None,
     options: ReportOptions | None = None,
 ) -> ReportContent:
     """Everything on the page of ``scan``.
@@ -120,25 +145,23 @@ def report_content(
     scan: as it was read. lesion_map: on its grid, corrected by a reader or not.
     uncertainty: on the scan's grid (``Prediction.uncertainty``).
     alignment: as it was found; one that failed is reported and not used.
-    manifest: of the model. settings: the run's options. details: ``Prediction.details``.
-    seconds: the run's duration so far. sha256: of the input file.
+    run: how the lesions were found; None if nothing is known of it.
     regions: lesion volumes by the regions of an atlas.
-    expected_dice: of the mask, None for one that a reader has corrected.
 
     Examples
     --------
     >>> from StrokeLesionSegLib.images import checked_scan
     >>> from StrokeLesionSegLib.lesions import find_lesions
     >>> from StrokeLesionSegLib.operating_point import OperatingPoint
-    >>> from StrokeLesionSegLib.report import report_content
+    >>> from StrokeLesionSegLib.report import RunFacts, report_content
     >>> scan = checked_scan("t1", np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
     >>> found = find_lesions(scan.volume.array > 0.9, np.eye(4), OperatingPoint(0.5))
-    >>> content = report_content(scan, found, warnings=["It is noise."])
+    >>> content = report_content(scan, found, run=RunFacts(warnings=["It is noise."]))
     >>> content.t1.dtype, content.warnings
     (dtype('uint8'), ('It is noise.',))
     """
     options = options or ReportOptions()
-    details = details or {}
+    run = run or RunFacts()
     used = alignment if alignment is not None and alignment.ok else None
     canonical, space, brain = _display(scan.volume, used)
     grid = canonical.volume.grid
@@ -152,7 +175,7 @@ def report_content(
     if found is not None:
         labels[found[0]] = found[1]
 
-    notes = [_public(warning, scan, options.name) for warning in warnings]
+    notes = [_public(warning, scan, options.name) for warning in run.warnings]
 
     middle = (np.array(scan.volume.array.shape[::-1], dtype=np.float64) - 1) / 2
     midline = 0.0 if space == "MNI152" else float(_point(scan.volume.affine, middle)[0])
@@ -169,7 +192,7 @@ def report_content(
         lesions=lesion_map.lesions,
         summary=lesion_map.summary,
         centres_mm=centres,
-        passes=tuple(details.get("passes", ())),
+        passes=tuple(run.details.get("passes", ())),
         alignment=None
         if alignment is None
         else AlignmentFacts(
@@ -177,13 +200,13 @@ def report_content(
         ),
         tried=_tried(scan.volume, alignment),
         regions=regions,
-        expected_dice=expected_dice,
+        expected_dice=run.expected_dice,
         warnings=tuple(notes),
-        intended_use="" if manifest is None else manifest.intended_use,
-        source=_source_facts(scan, sha256, options),
-        model=() if manifest is None else _model_facts(manifest),
-        parameters=_parameters(lesion_map, settings or {}, details, seconds),
-        versions=tuple((versions or {}).items()),
+        intended_use="" if run.manifest is None else run.manifest.intended_use,
+        source=_source_facts(scan, run.sha256, options),
+        model=() if run.manifest is None else _model_facts(run.manifest),
+        parameters=_parameters(lesion_map, run),
+        versions=tuple(run.versions.items()),
         convention=options.convention,
         study=options.study,
     )
@@ -324,12 +347,8 @@ def _model_facts(manifest: ModelFacts) -> tuple[Fact, ...]:
     )
 
 
-def _parameters(
-    lesion_map: LesionMap,
-    settings: Mapping[str, Any],
-    details: Mapping[str, Any],
-    seconds: float | None,
-) -> tuple[Fact, ...]:
+def _parameters(lesion_map: LesionMap, run: RunFacts) -> tuple[Fact, ...]:
+    settings, details = run.settings, run.details
     facts: list[Fact] = list(lesion_map.operating_point.facts())
     for title, key in (
         ("Views", "views"),
@@ -349,6 +368,6 @@ def _parameters(
     margin = details.get("brain_mask_margin_mm")
     if margin is not None:
         facts.append(("Searched beyond the brain", f"{margin:g} mm"))
-    if seconds is not None:
-        facts.append(("Time", f"{seconds:.1f} s"))
+    if run.seconds is not None:
+        facts.append(("Time", f"{run.seconds:.1f} s"))
     return tuple(facts)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from StrokeLesionSegLib.correction import CorrectionSession, load_click_model
+from StrokeLesionSegLib.correction import CorrectionSession, Known, load_click_model
 from StrokeLesionSegLib.correction.robot import robot_corrections
 from StrokeLesionSegLib.images import Volume, atomic_output, brain_mask_for
 from StrokeLesionSegLib.inference import (
@@ -214,9 +214,11 @@ def click(
     session = CorrectionSession.open(
         volume,
         model if takes_clicks(model.network) else load_click_model(),
-        alignment=scan.alignment,
-        mask=find_lesions(p, volume.affine, operating_point(model, view)).mask,
-        probability=p,
+        Known(
+            mask=find_lesions(p, volume.affine, operating_point(model, view)).mask,
+            probability=p,
+            alignment=scan.alignment,
+        ),
         options=SegmentOptions(threads=threads, device="cpu" if threads else "auto"),
     )
     rng = np.random.default_rng((scan.case.seed, round(noise_mm * 10)))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.learning.checkpoint import TrainingProgress
-from StrokeLesionSegLib.learning.loop import LoopOptions, train_network
+from StrokeLesionSegLib.learning.loop import LoopOptions, Material, train_network
 from StrokeLesionSegLib.learning.strokes.head import Sample
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from torch import nn
@@ -69,8 +69,8 @@ def train(
     # Weights that were there before count as they are.
     young = start is None
     return train_network(
-        network, run, options, samples, lambda step: rng,
-        follow_young=young, tell=tell,
+        network, run, options,
+        Material(samples, lambda step: rng, for_the_first_time=young), tell=tell,
         autocast=partial(torch.autocast, options.device, torch.bfloat16),
     ).progress  # fmt: skip
 

@@ -29,18 +29,41 @@ _LABEL_INTENT = 1002  # NIFTI_INTENT_LABEL
 
 
 @dataclass(frozen=True)
+class NiftiFields:
+    """What a NIfTI header is to say beside type and grid.
+
+    Attributes
+    ----------
+    name: its ``intent_name``, at most 15 bytes.
+    version: 2 keeps an affine in double precision; None is that of the scan that the volume belongs
+        to, or 1.
+    code: of the coordinates (4: MNI152); None is that of the scan, or 1, the scanner's.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import NiftiFields, Volume, read_scan, write_volume
+    >>> mask = Volume(np.ones((4, 4, 4), np.uint8), np.eye(4))
+    >>> write_volume("mask.nii", mask, nifti=NiftiFields(name="lesion mask", code=4))
+    >>> read_scan("mask.nii", allow_constant=True).volume.array.shape
+    (4, 4, 4)
+    """
+
+    name: str | None = None
+    version: int | None = None
+    code: int | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """What a writer is asked for beside the volume: ``write_volume``'s arguments.
 
-    ``path`` is where the file will be and what messages name; ``like``, ``name``,
-    ``nifti_version`` and ``code`` are for formats that can keep them.
+    ``path`` is where the file will be and what messages name; ``like`` and ``nifti`` are for
+    formats that can keep them.
     """
 
     path: Path
-    like: Scan | None = None
-    name: str | None = None
-    nifti_version: int | None = None
-    code: int | None = None
+    like: Scan | None
+    nifti: NiftiFields
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -96,19 +119,15 @@ def write_volume(
     like: Scan | None = None,
     dtype: Any = None,
     overwrite: bool = False,
-    name: str | None = None,
-    nifti_version: int | None = None,
-    code: int | None = None,
+    nifti: NiftiFields | None = None,
 ) -> None:
     """Writes ``volume`` to .nii, .nii.gz, .nrrd or .mha, whichever ``path`` ends in.
 
     ``like`` is the scan that the volume belongs to: if it was NIfTI and the grid is the same, its
     sform and qform (codes and values), units and NIfTI version are kept to the bit. ``dtype``
     is the stored type (default: the array's own; bool becomes uint8); floats are rounded on the
-    way to an integer type. ``name`` (at most 15 bytes) goes to NIfTI's ``intent_name``. Integer
-    volumes get the intent code of a label map. ``nifti_version`` 2 keeps an affine in double
-    precision; by default it is that of ``like``, or 1. ``code``: NIfTI's code of the coordinates
-    (4: MNI152); by default that of ``like``, or 1, the scanner's.
+    way to an integer type. Integer volumes get NIfTI's intent code of a label map; ``nifti`` says
+    what else its header holds.
 
     The file appears under its name only when it is complete. The bytes depend on nothing but
     the arguments (no time stamps).
@@ -137,7 +156,7 @@ def write_volume(
         )
     with atomic_output(path, overwrite=overwrite) as temporary:
         stored = Volume(_as_type(volume.array, dtype), volume.affine)
-        format.write()(temporary, stored, Request(path, like, name, nifti_version, code))
+        format.write()(temporary, stored, Request(path, like, nifti or NiftiFields()))
 
 
 def _as_type(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
@@ -159,9 +178,10 @@ def _as_type(array: NDArray[Any], dtype: Any) -> NDArray[Any]:
 def write_nifti(path: Path, volume: Volume, request: Request) -> None:
     """Writes ``volume``, of a type that NIfTI knows, to ``path`` (.nii or .nii.gz)."""
     array = volume.array
-    header = nifti_header(volume, array.dtype, request.like, request.name, request.nifti_version)
-    if request.code is not None:
-        header["sform_code"] = header["qform_code"] = request.code
+    nifti = request.nifti
+    header = nifti_header(volume, array.dtype, request.like, nifti.name, nifti.version)
+    if nifti.code is not None:
+        header["sform_code"] = header["qform_code"] = nifti.code
     data = array.astype(array.dtype.newbyteorder("<"), copy=False)
     start = header.tobytes() + b"\0\0\0\0"  # no extensions
     body = data.data.cast("B") if data.size else memoryview(b"")

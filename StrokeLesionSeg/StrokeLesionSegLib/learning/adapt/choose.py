@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...errors import Cancelled
 from ...operating_point import OperatingPoint
 from ..heads import load_head
-from .measure import answer
+from .measure import Watch
 from .mixing import RegressionScan
 from .tuning import points_about, scores_at
 
 if TYPE_CHECKING:
     from torch import nn
 
+#: How a network is asked for the probability of an image on the head box.
+Ask = Callable[["nn.Module", NDArray[np.uint8]], NDArray[np.float32]]
 #: Shares of the child in what is tried; at 0 the parent takes another operating point, no more.
 SHARES = (0.0, 0.5, 1.0)
 # Of choices that differ by less the one nearest to the parent is taken.
@@ -74,26 +75,23 @@ def choose(
     heads: Sequence[Path],
     simulated: Sequence[RegressionScan],
     point: OperatingPoint,
-    searched: NDArray[np.bool_],
-    *,
-    bfloat16: bool,
-    tell: Callable[[int], None],
-    cancel: Callable[[], bool],
+    ask: Ask,
+    watch: Watch,
 ) -> Chosen:
     """The best network and point on ``heads`` and ``simulated`` among those that forget nothing.
 
-    ``point``: the parent's. Raises ``Cancelled`` if told so.
+    ``point``: the parent's. ``ask``: the probability that a network gives an image. Raises
+    ``Cancelled`` if told so.
     """
     done = 0
     points = points_about(point)
 
     def asked(network: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         nonlocal done
-        if cancel():
-            raise Cancelled("cancelled while the operating point was chosen")
-        p = answer(network, image, searched, mirrored=False, bfloat16=bfloat16)[0]
+        watch.check("the operating point was chosen")
+        p = ask(network, image)
         done += 1
-        tell(done)
+        watch.tell(done)
         return p
 
     def tried(network: nn.Module) -> list[_Tried]:

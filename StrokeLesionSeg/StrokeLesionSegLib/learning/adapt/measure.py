@@ -13,6 +13,7 @@ from ...errors import Cancelled
 from ...inference.head_box import HEAD_BOX, HEAD_ORIGIN_ZYX
 from ...operating_point import OperatingPoint
 from .mixing import RegressionScan
+from .options import Sizes
 from .prepare import ReadyPair, read_pair
 
 if TYPE_CHECKING:
@@ -68,39 +69,49 @@ class Figures:
         )
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who watches a long calculation: ``tell`` hears how many of its scans are done, ``cancel`` is
+    asked before each."""
+
+    tell: Callable[[int], None]
+    cancel: Callable[[], bool]
+
+    def check(self, what: str) -> None:
+        """Raises ``Cancelled`` if asked to stop while ``what``."""
+        if self.cancel():
+            raise Cancelled(f"cancelled while {what}")
+
+
 def figures_of(
     model: LoadedModel,
     kept: Sequence[ReadyPair],
     regression: Iterable[RegressionScan],
     options: SegmentOptions,
+    sizes: Sizes,
     *,
-    clicks: int,
-    robots: int,
     bfloat16: bool,
-    tell: Callable[[int], None],
-    cancel: Callable[[], bool],
+    watch: Watch,
 ) -> Figures:
-    """Everything that a model is judged by. ``tell``: called with how many scans are done.
+    """Everything that a model is judged by. ``sizes``: how many clicks, and on how many scans.
 
     Raises ``Cancelled`` if told so.
     """
     done, scores = 0, []
     for n, ready in enumerate(kept):
-        if cancel():
-            raise Cancelled("cancelled while a model was judged")
-        scores.append(_kept(model, ready, options, clicks if n < robots else 0))
+        watch.check("a model was judged")
+        scores.append(_kept(model, ready, options, sizes.clicks if n < sizes.robots else 0))
         done += 1
-        tell(done)
+        watch.tell(done)
     out = []
     point = model.manifest.operating_point()
     searched = searched_box(model.manifest.preprocessing.brain_mask_margin_mm)
     for scan in regression:
-        if cancel():
-            raise Cancelled("cancelled while a model was judged")
+        watch.check("a model was judged")
         p = answer(model.network, scan.image, searched, mirrored=True, bfloat16=bfloat16)[0]
         out.append(regression_score(scan, find(p, point)))
         done += 1
-        tell(done)
+        watch.tell(done)
     return Figures(tuple(scores), tuple(out))
 
 
@@ -112,7 +123,7 @@ def regression_score(scan: RegressionScan, mask: NDArray[np.bool_]) -> Regressio
 
 def _kept(model: LoadedModel, ready: ReadyPair, options: SegmentOptions, clicks: int) -> KeptScore:
     """On the scan's own grid, as a user gets it."""
-    from ...correction import CorrectionSession
+    from ...correction import CorrectionSession, Known
     from ...correction.robot import robot_corrections
     from ...inference import segment_volume
     from ...lesions import find_lesions
@@ -125,7 +136,7 @@ def _kept(model: LoadedModel, ready: ReadyPair, options: SegmentOptions, clicks:
     marked: tuple[float, ...] = ()
     if clicks:
         session = CorrectionSession.open(
-            volume, model, alignment=ready.alignment, probability=p, options=options
+            volume, model, Known(probability=p, alignment=ready.alignment), options=options
         )
         rng = np.random.default_rng(0)
         marked = tuple(robot_corrections(session, truth, clicks, rng=rng))

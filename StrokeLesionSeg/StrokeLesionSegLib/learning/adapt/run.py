@@ -27,11 +27,11 @@ from ...models.export import write_model
 from ...models.store import no_home
 from ...outputs import atomic_file
 from ..heads import template_as_head
-from ..loop import LoopOptions, train_network
+from ..loop import LoopOptions, Material, train_network
 from ..strokes.anatomy import Anatomy
 from .card import ADAPTED, CARD, Ancestry, LocalCard, Table, ancestry_of
 from .choose import SHARES, Chosen, choose
-from .measure import Figures, answer, figures_of, find, searched_box, with_point
+from .measure import Figures, Watch, answer, figures_of, find, searched_box, with_point
 from .mixing import Mixture, RegressionScan, bank_of, regression_scan
 from .options import LEAST_SUBJECTS, AdaptOptions
 from .pairs import FoundPairs, LeftOut, find_pairs
@@ -296,11 +296,10 @@ class _Run:
     ) -> Figures:
         total = len(kept) + len(regression)
         self.tell(stage, 0, total)
+        watch = Watch(lambda done: self.tell(stage, done, total), self.cancel)
         return figures_of(
-            model, kept, regression, self.segment,
-            clicks=self.options.sizes.clicks, robots=self.options.sizes.robots,
-            bfloat16=self.bfloat16, tell=lambda done: self.tell(stage, done, total),
-            cancel=self.cancel,
+            model, kept, regression, self.segment, self.options.sizes,
+            bfloat16=self.bfloat16, watch=watch,
         )  # fmt: skip
 
     def _minutes(self, spent: float, judging: float) -> float:
@@ -330,9 +329,13 @@ class _Run:
         if self.bfloat16:
             autocast = partial(torch.autocast, "cpu", torch.bfloat16)
         trained = train_network(
-            network, self.folder / "run", loop, mixture.samples,
-            lambda step: np.random.default_rng((self.options.seed, step)),
-            teacher=self.parent.network, autocast=autocast, tell=tell, cancel=self.cancel,
+            network, self.folder / "run", loop,
+            Material(
+                mixture.samples,
+                lambda step: np.random.default_rng((self.options.seed, step)),
+                teacher=self.parent.network,
+            ),
+            autocast=autocast, tell=tell, cancel=self.cancel,
         )  # fmt: skip
         if not trained.complete:
             raise Cancelled("stopped while learning; the same call goes on")
@@ -342,11 +345,14 @@ class _Run:
         simulated = self._simulated(mixture, _TUNING)
         some = heads[: self.options.sizes.tuning]
         total = (len(some) + len(simulated)) * len(SHARES)
-        return choose(
-            self.parent.network, child, some, simulated, self.point, self.searched,
-            bfloat16=self.bfloat16, tell=lambda done: self.tell("choose", done, total),
-            cancel=self.cancel,
-        )  # fmt: skip
+
+        def ask(network: torch.nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return answer(
+                network, image, self.searched, mirrored=False, bfloat16=self.bfloat16
+            )[0]  # fmt: skip
+
+        watch = Watch(lambda done: self.tell("choose", done, total), self.cancel)
+        return choose(self.parent.network, child, some, simulated, self.point, ask, watch)
 
     def _finish(
         self,

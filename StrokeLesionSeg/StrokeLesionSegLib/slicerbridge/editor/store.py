@@ -101,14 +101,16 @@ class Plan:
     def open(self, progress: Any = None, cancel: Any = None) -> CorrectionSession:
         """The session, for a mask without voxels; touches no node. Raises ``InputError``,
         ``Cancelled``."""
-        from ...correction import CorrectionSession, load_click_model
+        from ...correction import CorrectionSession, Known, load_click_model
 
         return CorrectionSession.open(
             self.volume,
             load_click_model(self.model),
-            alignment=self.alignment,
-            mask=np.zeros(self.edit_grid.grid.shape, bool),
-            probability=self.probability,
+            Known(
+                mask=np.zeros(self.edit_grid.grid.shape, bool),
+                probability=self.probability,
+                alignment=self.alignment,
+            ),
             progress=progress,
             cancel=cancel,
         )

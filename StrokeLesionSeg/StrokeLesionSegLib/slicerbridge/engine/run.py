@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...images import Grid, Volume, read_scan, write_volume
+from ...images import Grid, NiftiFields, Volume, read_scan, write_volume
 from ...operating_point import OperatingPoint
 from ..i18n import tr as _
 from ..scene.input_check import check_input
@@ -198,7 +198,8 @@ class SegmentationRun:
         volume = Volume(array, exact_affine(node))
         # In double precision, a scan that Slicer has turned into a right-handed one keeps its place
         # to the last bit that counts, and gets the mask that the command line makes of its file.
-        self._start_worker(lambda: write_volume(scratch / "input.nii", volume, nifti_version=2))
+        exact = NiftiFields(version=2)
+        self._start_worker(lambda: write_volume(scratch / "input.nii", volume, nifti=exact))
         self.state = "exporting"
 
     def poll(self) -> bool:

@@ -82,7 +82,7 @@ class Report:
         from ...images.volume import Volume
         from ...models import Manifest, find_model
         from ...pipeline import software_versions
-        from ...report import report_content, write_scan_report
+        from ...report import RunFacts, report_content, write_scan_report
 
         made = self._made
         found = lesions_of_patch(self._patch, made.to_mni, self._probability)
@@ -117,10 +117,12 @@ class Report:
             else Volume(self._uncertainty, self._affine),
             alignment=alignment,
             regions=regions_of(found.lesion_map.mask, self._affine, made.to_mni),
-            manifest=manifest,
-            settings={"views": made.views} if made.views else None,
-            versions=software_versions(),
-            warnings=warnings,
+            run=RunFacts(
+                manifest,
+                settings={"views": made.views} if made.views else {},
+                versions=software_versions(),
+                warnings=warnings,
+            ),
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_scan_report(self.path, content, overwrite=False)
