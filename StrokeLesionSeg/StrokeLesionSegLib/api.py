@@ -163,7 +163,7 @@ class Segmentation:
         return _to_sitk(array, affine) if self._form == _SITK else _to_nibabel(array, affine)
 
 
-def segment(
+def segment(  # noqa: PLR0913 (called with keywords, by people)
     scan: Any,
     affine: ArrayLike | None = None,
     *,

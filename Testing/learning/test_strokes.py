@@ -16,7 +16,7 @@ from StrokeLesionSegLib.learning.strokes.anatomy import (
     voxel,
 )
 from StrokeLesionSegLib.learning.strokes.head import StrokeFrequencies, scan_of, simulate_head
-from StrokeLesionSegLib.learning.strokes.looks import KINDS, Levels, draw_lesion
+from StrokeLesionSegLib.learning.strokes.looks import KINDS, Levels, PlannedLesion, draw_lesion
 from StrokeLesionSegLib.learning.strokes.secondary import Displacement, after_stroke
 from StrokeLesionSegLib.learning.strokes.shapes import (
     MaskBank,
@@ -88,7 +88,8 @@ def test_every_look_changes_the_truth_and_nothing_far_from_it(
     levels = Levels.of(image, ventricles, anatomy)
     shape = blob(generator(3), voxel(30, -20, 45), 1.0 if kind == "lacune" else 12.0, 1.3, 0.3)
     assert shape is not None
-    ml = draw_lesion(generator(4), image, truth, ventricles, shape, kind, anatomy, levels)
+    lesion = PlannedLesion(shape, kind)
+    ml = draw_lesion(generator(4), image, truth, ventricles, lesion, anatomy, levels)
     assert ml == pytest.approx(float(truth.sum()) / 1000)
     assert ml > 0.03
     # Darker within, by more than rounding; untouched ventricles; nothing 25 mm away.

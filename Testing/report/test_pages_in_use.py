@@ -11,6 +11,7 @@ import pytest
 from chromium import Browser, needs_browser
 from report_support import make_content
 from StrokeLesionSegLib.report import (
+    GroupPage,
     GroupScan,
     GroupTraits,
     StudyPlace,
@@ -64,10 +65,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     page = group_report(
         ROWS,
         SCANS,
-        title="Simulated strokes",
-        traits=SITES,
-        files={"group_scans.tsv": "A row for each scan"},
-        study=STUDY,
+        GroupPage(
+            "Simulated strokes",
+            traits=SITES,
+            files={"group_scans.tsv": "A row for each scan"},
+            study=STUDY,
+        ),
     )
     (out / "index.html").write_text(page, encoding="utf-8")
     return out

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_support import make_content, parse, section
-from StrokeLesionSegLib.report import group_report, scan_report
+from StrokeLesionSegLib.report import GroupPage, group_report, scan_report
 from test_report_group import ROWS, SCANS, frequency
 
 BROWSER = next(
@@ -112,7 +112,7 @@ def test_dark_and_printed(tmp_path: Path) -> None:
 
 def test_group_sorts_when_a_heading_is_pressed(tmp_path: Path) -> None:
     page = tmp_path / "index.html"
-    whole = group_report(ROWS, SCANS, frequency=frequency(1.0))
+    whole = group_report(ROWS, SCANS, GroupPage(frequency=frequency(1.0)))
     page.write_text(whole, encoding="utf-8")
     _, console = screenshot(page)
     assert console == ""

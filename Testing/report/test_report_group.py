@@ -12,7 +12,13 @@ import pytest
 from report_support import AFFINE, SHAPE, ball, brain, cells, parse, picture, section, titles
 from StrokeLesionSegLib.lesions import find_lesions, lesion_row, read_table, write_rows
 from StrokeLesionSegLib.operating_point import OperatingPoint
-from StrokeLesionSegLib.report import FrequencyMap, GroupScan, group_report, write_group_report
+from StrokeLesionSegLib.report import (
+    FrequencyMap,
+    GroupPage,
+    GroupScan,
+    group_report,
+    write_group_report,
+)
 from StrokeLesionSegLib.report.by_group import volume_histogram
 from test_report_scan import HOSTILE, _walk, assert_alone, policy_of
 
@@ -51,7 +57,7 @@ def table_of(page) -> dict[str, list[str]]:
 
 
 def test_failures_and_suspicious_scans_come_first() -> None:
-    page = parse(group_report(ROWS, SCANS, title="Site A", facts={"Model": "tiny"}))
+    page = parse(group_report(ROWS, SCANS, GroupPage("Site A", facts={"Model": "tiny"})))
     order = titles(page)
     assert order[:3] == ["Summary", "Failed scans", "To be looked at"]
     assert order.index("To be looked at") < order.index("All scans")
@@ -169,7 +175,9 @@ def frequency(side: float) -> FrequencyMap:
 @pytest.mark.parametrize("convention", ["radiological", "neurological"])
 @pytest.mark.parametrize("side", [-1.0, 1.0])
 def test_map_shows_the_lesions_on_their_side(side: float, convention: str) -> None:
-    page = parse(group_report((), SCANS, frequency=frequency(side), convention=convention))
+    page = parse(
+        group_report((), SCANS, GroupPage(frequency=frequency(side), convention=convention))
+    )
     part = section(page, "Where the lesions lie")
     assert "Lesions of 10 scans" in part.text
     assert "at most 8 overlap (80 %)" in part.text
@@ -193,7 +201,7 @@ def test_groups_without_anything() -> None:
     page = parse(group_report((), SCANS[1:2]))
     assert titles(page) == ["Summary", "Failed scans", "All scans"]
     empty = FrequencyMap(np.zeros(SHAPE, int), 4, AFFINE, np.zeros(SHAPE, np.uint8))
-    page = parse(group_report((), SCANS[3:4], frequency=empty))
+    page = parse(group_report((), SCANS[3:4], GroupPage(frequency=empty)))
     assert "No aligned scan has a lesion." in page.text
 
 
@@ -212,7 +220,9 @@ def test_hostile_names_stay_text(name: str) -> None:
         GroupScan(name, "done", page=f"{name}/r.html", warnings=(name,)),
         GroupScan(name + "2", "failed", reason=name),
     )
-    page = group_report((row(name, 1.0),), scans, title=name, facts={name: name}, intended_use=name)
+    page = group_report(
+        (row(name, 1.0),), scans, GroupPage(name, facts={name: name}, intended_use=name)
+    )
     page.encode("utf-8")
     tree = parse(page)
     (script,) = tree.all("script")
@@ -243,7 +253,7 @@ def test_links_stay_below_the_page(page: str | None, href: str | None) -> None:
 
 def test_page_is_alone_and_whole(tmp_path: Path) -> None:
     file = tmp_path / "index.html"
-    write_group_report(file, ROWS, SCANS, frequency=frequency(1.0))
+    write_group_report(file, ROWS, SCANS, GroupPage(frequency=frequency(1.0)))
     assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
     tree = parse(file.read_text(encoding="utf-8"))
     assert_alone(tree)
@@ -298,8 +308,10 @@ def test_what_the_reader_warned_of_is_to_be_looked_at() -> None:
 def test_a_map_of_a_sample_says_so() -> None:
     told = "spread evenly over the 2500 scans that are finished"
     for group, sampled in ((2500, True), (12, False), (None, False)):
-        page = parse(group_report((), SCANS, frequency=replace(frequency(1.0), group=group)))
+        page = parse(
+            group_report((), SCANS, GroupPage(frequency=replace(frequency(1.0), group=group)))
+        )
         assert (told in section(page, "Where the lesions lie").text) is sampled
     nothing = replace(frequency(1.0), scans=0)
-    page = parse(group_report((), SCANS, frequency=nothing))
+    page = parse(group_report((), SCANS, GroupPage(frequency=nothing)))
     assert "No scan is aligned" in section(page, "Where the lesions lie").text

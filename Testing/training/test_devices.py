@@ -24,7 +24,7 @@ from stroketrain.data.splits import make_split
 from stroketrain.fit.devices import Devices, place
 from stroketrain.fit.trainer import Runtime
 from stroketrain.papers.fit import run_recipe
-from stroketrain.papers.planes import PlaneBatches, SlabBatches, units_of
+from stroketrain.papers.planes import BatchPlan, PlaneBatches, SlabBatches, units_of
 from stroketrain.papers.recipe import load_recipe
 from stroketrain.product.simulated import PoolStream, SimulatedPool
 from stroketrain.product.slices import PATCH, VIEWS, Sampling, SliceStream
@@ -178,11 +178,9 @@ def test_windowing_in_torch_is_the_engines(kind: str) -> None:
 
 def test_each_process_gets_its_own_batches(cache: Cache) -> None:
     units = units_of(cache, make_split(cache.scans, seed=0), "train", range(60, 100))
-    whole = PlaneBatches(cache, units, batch=4, by_scan=False, seed=1, numbers_only=True)
+    whole = PlaneBatches(cache, units, BatchPlan(4, seed=1), numbers_only=True)
     parts = [
-        PlaneBatches(
-            cache, units, batch=4, by_scan=False, seed=1, numbers_only=True, rank=rank, world=3
-        )
+        PlaneBatches(cache, units, whole.plan, numbers_only=True, rank=rank, world=3)
         for rank in range(3)
     ]
     assert {len(p) for p in parts} == {len(whole) // 3}

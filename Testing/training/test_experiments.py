@@ -25,9 +25,16 @@ from stroketrain.fit.trainer import Runtime
 from stroketrain.papers.facts import FACTS
 from stroketrain.papers.fit import run_recipe
 from stroketrain.papers.plan import BUDGETS, budgeted, load_rows, runs_of
-from stroketrain.papers.planes import Frame, PlaneBatches, SlabBatches, slice_range, units_of
+from stroketrain.papers.planes import (
+    BatchPlan,
+    Frame,
+    PlaneBatches,
+    SlabBatches,
+    slice_range,
+    units_of,
+)
 from stroketrain.papers.recipe import Recipe, load_recipe, merge, preset_names
-from stroketrain.papers.run import run_rows
+from stroketrain.papers.run import RowsOptions, run_rows
 from stroketrain.papers.table import build_table, paired, result_line, runs_id
 
 PAPER_ROWS = [f"A{n}" for n in range(1, 16)] + [f"B{n}" for n in range(1, 14)]
@@ -125,13 +132,13 @@ def test_slabs_are_the_same_however_often_they_are_counted(cache: Cache) -> None
             return cache.masks[index]
 
     counted = replace(cache, masks=Counted())
-    options = {"depth": 16, "batch": 2, "by_scan": False, "repeats": 2, "seed": 3}
-    stream = SlabBatches(counted, units, **options)
+    plan = BatchPlan(2, depth=16, repeats=2, seed=3)
+    stream = SlabBatches(counted, units, plan)
     first = stream.batches(1)
     once = len(read)
     assert once == len(units)
     assert len(stream) > 0
-    assert stream.batches(1) == first == SlabBatches(cache, units, **options).batches(1)
+    assert stream.batches(1) == first == SlabBatches(cache, units, plan).batches(1)
     assert len(read) == once
 
 
@@ -139,7 +146,7 @@ def test_batches_of_slices_and_of_scans(cache: Cache) -> None:
     split = make_split(cache.scans, seed=0)
     units = units_of(cache, split, "train", range(70, 90))
     assert len(units) == 20 * len(split.parts["train"])
-    by_scan = PlaneBatches(cache, units, batch=20, by_scan=True, repeats=3, seed=1)
+    by_scan = PlaneBatches(cache, units, BatchPlan(20, by_scan=True, repeats=3, seed=1))
     groups = by_scan.batches(0)
     assert len(groups) == 3 * len(split.parts["train"])
     assert all(
@@ -147,14 +154,14 @@ def test_batches_of_slices_and_of_scans(cache: Cache) -> None:
     )
     assert by_scan.batches(0) == groups
     assert by_scan.batches(1) != groups
-    mixed = PlaneBatches(cache, units, batch=32, by_scan=False, slices=3, seed=1)
+    mixed = PlaneBatches(cache, units, BatchPlan(32, slices=3, seed=1))
     batch = next(iter(mixed))
     n, z = mixed.batches(0)[0][0]
     np.testing.assert_array_equal(batch["image"][0], cache.images[n, z - 1 : z + 2])
     np.testing.assert_array_equal(batch["mask"][0, 0], cache.masks[n, z])
     seen = [u for g in mixed.batches(0) for u in g]
     assert sorted(seen) == sorted(units)
-    slabs = SlabBatches(cache, units, depth=16, batch=2, by_scan=False, seed=1)
+    slabs = SlabBatches(cache, units, BatchPlan(2, depth=16, seed=1))
     slab = next(iter(slabs))
     assert slab["image"].shape == (2, 1, 16, 40, 36)
     n, z = slabs.batches(0)[0][0]
@@ -305,7 +312,7 @@ def test_rows_run_resume_and_fill_the_table(
     cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache = replace(cache, layout="r1.1")
-    options = {"budget": "smoke", "manifests": tmp_path / "m", "runtime": Runtime(Devices("cpu"))}
+    options = {"options": RowsOptions("smoke", tmp_path / "m"), "runtime": Runtime(Devices("cpu"))}
     names = ["A6", "A9", "B2", "B13"]
     lines: list[str] = []
     done = run_rows(names, cache, tmp_path / "r", say=lines.append, **options)
@@ -364,11 +371,15 @@ def test_rows_run_resume_and_fill_the_table(
 
 
 def test_every_nth_training_and_the_rest(cache: Cache, tmp_path: Path) -> None:
-    options = {"budget": "smoke", "manifests": tmp_path / "m", "runtime": Runtime(Devices("cpu"))}
-    first = run_rows(["A9"], cache, tmp_path / "r", shard=(0, 2), **options)
+    options = RowsOptions("smoke", tmp_path / "m", shard=(0, 2))
+    where, runtime = tmp_path / "r", Runtime(Devices("cpu"))
+    first = run_rows(["A9"], cache, where, options, runtime=runtime)
     assert (first, "1 runs" in build_table(tmp_path / "m")) == (1, True)
-    assert run_rows(["A9"], cache, tmp_path / "r", shard=(1, 2), **options) == 1
-    assert run_rows(["A9"], cache, tmp_path / "r", **options) == 0
+    options = replace(options, shard=(1, 2))
+    assert run_rows(["A9"], cache, where, options, runtime=runtime) == 1
+    assert (
+        run_rows(["A9"], cache, where, RowsOptions("smoke", tmp_path / "m"), runtime=runtime) == 0
+    )
     assert "stem minus block_input" in build_table(tmp_path / "m")
     for wrong in ("2/2", "1", "a/b"):
         rows = ["experiments", "run", "A6", "--shard", wrong, "--cache", str(tmp_path)]
@@ -395,7 +406,7 @@ def test_splits_are_compared_over_the_subjects_that_both_tested(
     cache: Cache, tmp_path: Path
 ) -> None:
     """Twelve subjects: all are tested by slice, two of them by the first fold of subjects."""
-    options = {"budget": "smoke", "manifests": tmp_path / "m", "runtime": Runtime(Devices("cpu"))}
+    options = {"options": RowsOptions("smoke", tmp_path / "m"), "runtime": Runtime(Devices("cpu"))}
     run_rows(["B12"], cache, tmp_path / "r", **options)
     (row,) = [line for line in build_table(tmp_path / "m").splitlines() if "| B12 |" in line]
     assert "w = 100, split by slice minus by subject, subjects: " in row
@@ -410,7 +421,7 @@ def test_a_panel_shows_what_every_run_has_tested(cache: Cache, tmp_path: Path) -
     pytest.importorskip("matplotlib")
     from stroketrain.figures.of_runs import panel
 
-    run_rows(["B2"], cache, tmp_path / "r", budget="smoke", manifests=tmp_path / "m",
+    run_rows(["B2"], cache, tmp_path / "r", RowsOptions("smoke", tmp_path / "m"),
              runtime=Runtime(Devices("cpu")))  # fmt: skip
     (one,) = (tmp_path / "r" / "smoke").iterdir()
     other = shutil.copytree(one, tmp_path / "other")

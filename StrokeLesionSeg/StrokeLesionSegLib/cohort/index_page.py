@@ -19,6 +19,7 @@ from ..report import (
     RADIOLOGICAL,
     SHARED_FOLDER,
     STUDY_LIST,
+    GroupPage,
     GroupScan,
     GroupTraits,
     study_list,
@@ -84,14 +85,16 @@ def write_index(
         out / INDEX_NAME,
         read_table(out / "group_lesions.tsv"),
         scans,
-        title=title or "Stroke lesions",
-        traits=traits,
-        files=group_files(out),
-        study=settings.study if rated else None,
-        frequency=frequency,
-        facts=_facts(settings),
-        intended_use=manifest.intended_use,
-        convention=settings.report.convention if settings.report else RADIOLOGICAL,
+        GroupPage(
+            title or "Stroke lesions",
+            frequency=frequency,
+            facts=_facts(settings),
+            intended_use=manifest.intended_use,
+            convention=settings.report.convention if settings.report else RADIOLOGICAL,
+            traits=traits,
+            files=group_files(out),
+            study=settings.study if rated else None,
+        ),
     )
     return () if traits is None else traits.notes
 

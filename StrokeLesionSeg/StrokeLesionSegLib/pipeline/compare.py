@@ -91,7 +91,7 @@ def compare_scans(
     return Comparison(a, b, alignment, tuple(changes))
 
 
-def compare_files(
+def compare_files(  # noqa: PLR0913 (called with keywords, by people)
     sources: tuple[Path, Path],
     out: Path,
     *,

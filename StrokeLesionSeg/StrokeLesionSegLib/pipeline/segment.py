@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..report import ReportOptions
 
 
-def segment_file(
+def segment_file(  # noqa: PLR0913 (called with keywords, by people)
     source: Path,
     paths: OutputPaths,
     *,

@@ -5,7 +5,7 @@ The pages are made from plain data; ``report_content`` gathers it from a finishe
 ``write_scan_report(path, content)``
     ``content`` is a ``ReportContent``: display arrays on one RAS grid, lesions, model, parameters.
 
-``write_group_report(path, rows, scans, *, title, frequency, facts, overwrite)``
+``write_group_report(path, rows, scans, GroupPage(title, frequency=..., facts=...))``
     ``path``
         the page, for example ``OUT/index.html``; complete or not there at all.
     ``rows``
@@ -67,6 +67,7 @@ __getattr__, __dir__ = lazy_names(
         "LICENSES": "viewer",
         "NIIVUE": "viewer",
         "group_report": "group_page",
+        "GroupPage": "group_page",
         "write_group_report": "group_page",
         "without_paths": "page",
         "scan_report": "scan_page",
@@ -88,12 +89,13 @@ __all__ = [
     "ChangeSide",
     "Fact",
     "FrequencyMap",
+    "GroupPage",
     "GroupScan",
     "GroupTraits",
     "ReportContent",
     "ReportOptions",
-    "ScorePageFacts",
     "RunFacts",
+    "ScorePageFacts",
     "StudyPlace",
     "TriedAlignment",
     "ViewerImages",
@@ -131,7 +133,7 @@ if TYPE_CHECKING:
     )
     from .frequency import lesion_frequency
     from .gather import ReportOptions, RunFacts, report_content, report_path
-    from .group_page import group_report, write_group_report
+    from .group_page import GroupPage, group_report, write_group_report
     from .page import without_paths
     from .review import STUDY_LIST, study_list
     from .scan_page import scan_report, write_scan_report

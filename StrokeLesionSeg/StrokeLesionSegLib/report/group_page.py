@@ -6,9 +6,11 @@ import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ..brief import brief_repr
 from .by_group import Column, Result, by_group, shown_columns, volume_chart
 from .concerns import concerns, further, is_shared, mean_probability, shared_by_most
 from .content import RADIOLOGICAL, SHARED_FOLDER, FrequencyMap, GroupScan, GroupTraits
@@ -48,19 +50,46 @@ MAP_CELLS, MAP_COLUMNS = 18, 6
 _STATES = {"done": "done", "failed": "failed", "waiting": "waiting"}
 
 
+@dataclass(frozen=True, eq=False)
+class GroupPage:
+    """What stands on the page of a group beside its scans and lesions.
+
+    Attributes
+    ----------
+    title: of the group.
+    frequency: made by ``lesion_frequency``; None leaves the map out.
+    facts: parameters, versions, model: printed at the end.
+    intended_use: the model's statement.
+    convention: "radiological" or "neurological".
+    traits: what is known of the people, for the table and for comparing groups.
+    files: tables and maps beside the page, by relative address, with what each is.
+    study: the study's identity, under which a browser keeps ratings; None offers no ratings.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import GroupPage
+    >>> GroupPage("My group", facts={"Model": "stroke-t1-volumetric 1.0"}).study is None
+    True
+    """
+
+    title: str = "Stroke lesions"
+    frequency: FrequencyMap | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    intended_use: str = ""
+    convention: str = RADIOLOGICAL
+    traits: GroupTraits | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    study: str | None = None
+
+    __repr__ = brief_repr
+
+
 def write_group_report(
     path: str | os.PathLike[str],
     rows: Iterable[Mapping[str, Any]],
     scans: Iterable[GroupScan],
+    page: GroupPage | None = None,
     *,
-    title: str = "Stroke lesions",
-    frequency: FrequencyMap | None = None,
-    facts: Mapping[str, str] | None = None,
-    intended_use: str = "",
-    convention: str = RADIOLOGICAL,
-    traits: GroupTraits | None = None,
-    files: Mapping[str, str] | None = None,
-    study: str | None = None,
     overwrite: bool = True,
 ) -> None:
     """Write the page of a group, complete or not at all.
@@ -72,12 +101,7 @@ def write_group_report(
         ``left_share``, ``mean_probability`` and ``keep``, as in ``lesions.COLUMNS``; values may
         be text, as they are read from a TSV. Rows with ``keep`` false are not counted.
     scans: one for each scan, in the order of the table.
-    frequency: made by ``lesion_frequency``; None leaves the map out.
-    facts: parameters, versions, model: printed at the end.
-    intended_use: the model's statement.
-    traits: what is known of the people, for the table and for comparing groups.
-    files: tables and maps beside the page, by relative address, with what each is.
-    study: the study's identity, under which a browser keeps ratings; None offers no ratings.
+    page: what else is on it.
 
     Raises ``InputError`` if the page exists and ``overwrite`` is false, or cannot be written;
     ``ValueError`` for a scan that occurs twice or a lesion of a scan that is not in ``scans``.
@@ -85,38 +109,18 @@ def write_group_report(
     Examples
     --------
     >>> from pathlib import Path
-    >>> from StrokeLesionSegLib.report import GroupScan, write_group_report
-    >>> write_group_report("index.html", [], [GroupScan("sub-01", "done")], title="My group")
+    >>> from StrokeLesionSegLib.report import GroupPage, GroupScan, write_group_report
+    >>> write_group_report("index.html", [], [GroupScan("sub-01", "done")], GroupPage("My group"))
     >>> "My group" in Path("index.html").read_text(encoding="utf-8")
     True
     """
-    page = group_report(
-        rows,
-        scans,
-        title=title,
-        frequency=frequency,
-        facts=facts,
-        intended_use=intended_use,
-        convention=convention,
-        traits=traits,
-        files=files,
-        study=study,
-    )
-    write_page(path, page, overwrite=overwrite)
+    write_page(path, group_report(rows, scans, page), overwrite=overwrite)
 
 
 def group_report(
     rows: Iterable[Mapping[str, Any]],
     scans: Iterable[GroupScan],
-    *,
-    title: str = "Stroke lesions",
-    frequency: FrequencyMap | None = None,
-    facts: Mapping[str, str] | None = None,
-    intended_use: str = "",
-    convention: str = RADIOLOGICAL,
-    traits: GroupTraits | None = None,
-    files: Mapping[str, str] | None = None,
-    study: str | None = None,
+    page: GroupPage | None = None,
 ) -> str:
     """The page of a group as HTML text; see ``write_group_report``.
 
@@ -128,10 +132,12 @@ def group_report(
     >>> "1 of 2 scans finished" in page
     True
     """
+    page = page or GroupPage()
+    title, study, traits = page.title, page.study, page.traits
     results = _results(rows, scans)
     created = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
     body = [
-        banner("Stroke lesion report of a group", title, created, intended_use),
+        banner("Stroke lesion report of a group", title, created, page.intended_use),
         element(
             "main",
             _summary(results),
@@ -142,10 +148,10 @@ def group_report(
             _suspicious(results),
             _histogram(results),
             by_group(results, traits),
-            _map(frequency, convention),
+            _map(page.frequency, page.convention),
             _table(results, traits, rated=study is not None),
-            _files(files or {}),
-            _facts(facts or {}),
+            _files(page.files),
+            _facts(page.facts),
         ),
         footer(),
     ]

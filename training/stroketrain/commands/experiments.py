@@ -59,7 +59,7 @@ def run(a: argparse.Namespace) -> None:
     else:
         from ..fit.devices import Devices
         from ..fit.trainer import Runtime
-        from ..papers.run import MANIFESTS, run_rows
+        from ..papers.run import MANIFESTS, RowsOptions, run_rows
 
         if a.threads:
             import torch
@@ -72,10 +72,7 @@ def run(a: argparse.Namespace) -> None:
             a.rows,
             cache.sessions(sessions) if sessions else cache,
             a.out,
-            budget=a.budget,
-            manifests=a.manifests or MANIFESTS,
-            keep_weights=not a.drop_weights,
-            shard=shard,
+            RowsOptions(a.budget, a.manifests or MANIFESTS, not a.drop_weights, shard),
             runtime=Runtime(Devices(a.device), a.precision, logger=a.logger, progress=a.progress),
         )
         print(f"{done} trainings done; stroketrain experiments table makes the table")

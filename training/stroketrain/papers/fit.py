@@ -22,7 +22,7 @@ from ..fit.devices import Deal, place
 from ..fit.trainer import Runtime, make_trainer, origin, train
 from ..metrics import PixelCurves, scan_scores, summarise_scans
 from .module import RecipeModule
-from .planes import PlaneBatches, SlabBatches, Unit, units_of
+from .planes import BatchPlan, PlaneBatches, SlabBatches, Unit, units_of
 from .recipe import Recipe
 
 # What is kept of each scan in a manifest, so that tests can pair them and the file stays small.
@@ -41,16 +41,16 @@ def tidy(value: Any) -> Any:
 
 
 def _batches(recipe: Recipe, cache: Cache, units: list[Unit], seed: int) -> PlaneBatches:
-    options: dict[str, Any] = {
-        "batch": recipe.batch,
-        "by_scan": recipe.batching == "scan",
-        "repeats": recipe.repeats,
-        "limit": recipe.steps_per_epoch,
-        "seed": seed,
-    }
-    if recipe.dimensions == 3:
-        return SlabBatches(cache, units, depth=recipe.depth, **options)
-    return PlaneBatches(cache, units, slices=recipe.neighbours, **options)
+    plan = BatchPlan(
+        recipe.batch,
+        by_scan=recipe.batching == "scan",
+        slices=recipe.neighbours,
+        depth=recipe.depth,
+        repeats=recipe.repeats,
+        limit=recipe.steps_per_epoch,
+        seed=seed,
+    )
+    return (SlabBatches if recipe.dimensions == 3 else PlaneBatches)(cache, units, plan)
 
 
 def evenly_chosen(rows: list[Any], most: int | None) -> list[Any]:

@@ -104,12 +104,30 @@ def units_of(cache: Cache, split: Split, part: str, slices: range) -> list[Unit]
     return units
 
 
+@dataclass(frozen=True)
+class BatchPlan:
+    """How an epoch is cut into batches.
+
+    ``by_scan`` takes all slices of one scan as one batch (A4), otherwise ``batch`` slices are drawn
+    from everywhere. ``slices``: neighbouring ones that the network sees at once. ``depth``: of the
+    slabs of volumetric networks. ``repeats``: how often an epoch goes through the slices.
+    ``limit`` bounds its batches.
+    """
+
+    batch: int
+    by_scan: bool = False
+    slices: int = 1
+    depth: int = 1
+    repeats: int = 1
+    limit: int | None = None
+    seed: int = 0
+
+
 class PlaneBatches(IterableDataset[dict[str, Tensor]]):
     """The batches of one epoch, a function of seed, epoch and number alone.
 
     Each item: ``image`` (B, S, H, W) and ``mask`` (B, 1, H, W), uint8, S neighbouring slices (1
-    for 2D). ``by_scan`` takes all slices of one scan as one batch (A4), otherwise ``batch`` slices
-    are drawn from everywhere. ``limit`` bounds the batches of an epoch.
+    for 2D).
 
     ``numbers_only`` gives ``units`` (B, 2) int64, (scan, z), instead: for a ``ResidentCache``,
     which cuts them out itself. Of ``world`` processes that share a run, number ``rank`` gets every
@@ -121,47 +139,41 @@ class PlaneBatches(IterableDataset[dict[str, Tensor]]):
         self,
         cache: Cache,
         units: Sequence[Unit],
+        plan: BatchPlan,
         *,
-        batch: int,
-        by_scan: bool,
-        slices: int = 1,
-        repeats: int = 1,
-        limit: int | None = None,
-        seed: int = 0,
         numbers_only: bool = False,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         super().__init__()
-        self.cache, self.units, self.batch_size = cache, list(units), batch
-        self.by_scan, self.slices, self.repeats = by_scan, slices, repeats
-        self.limit, self.seed, self.epoch, self.skip = limit, seed, 0, 0
+        self.cache, self.units, self.plan = cache, list(units), plan
+        self.epoch, self.skip = 0, 0
         self.numbers_only, self.rank, self.world = numbers_only, rank, world
 
     def batches(self, epoch: int) -> list[list[Unit]]:
         """The units of each batch of an epoch."""
-        rng = np.random.default_rng((self.seed, epoch))
-        if self.by_scan:
+        rng = np.random.default_rng((self.plan.seed, epoch))
+        if self.plan.by_scan:
             scans: dict[int, list[Unit]] = {}
             for unit in self.units:
                 scans.setdefault(unit[0], []).append(unit)
-            rows = [scans[n] for n in sorted(scans)] * self.repeats
+            rows = [scans[n] for n in sorted(scans)] * self.plan.repeats
             rows = [rows[n] for n in rng.permutation(len(rows))]
             groups = [
-                row[a : a + self.batch_size]
+                row[a : a + self.plan.batch]
                 for row in rows
-                for a in range(0, len(row), self.batch_size)
+                for a in range(0, len(row), self.plan.batch)
             ]
         else:
-            pool = self.units * self.repeats
+            pool = self.units * self.plan.repeats
             order = rng.permutation(len(pool))
             groups = [
-                [pool[n] for n in order[a : a + self.batch_size]]
-                for a in range(0, len(order), self.batch_size)
+                [pool[n] for n in order[a : a + self.plan.batch]]
+                for a in range(0, len(order), self.plan.batch)
             ]
         # A last batch of one would give batch normalisation nothing to go by.
         groups = [g for g in groups if len(g) > 1] or groups
-        return groups[: self.limit] if self.limit else groups
+        return groups[: self.plan.limit] if self.plan.limit else groups
 
     def __len__(self) -> int:
         """Batches of an epoch that one process gets; every epoch has as many."""
@@ -170,7 +182,7 @@ class PlaneBatches(IterableDataset[dict[str, Tensor]]):
     def read(self, units: Sequence[Unit]) -> dict[str, Tensor]:
         """Slices of the cache as a batch."""
         images, masks = [], []
-        half = self.slices // 2
+        half = self.plan.slices // 2
         depth = self.cache.images.shape[1]
         for n, z in units:
             around = [min(max(0, z + d), depth - 1) for d in range(-half, half + 1)]
@@ -190,36 +202,35 @@ class PlaneBatches(IterableDataset[dict[str, Tensor]]):
 
 
 class SlabBatches(PlaneBatches):
-    """Slabs of ``depth`` neighbouring slices for volumetric networks.
+    """Slabs of ``plan.depth`` neighbouring slices for volumetric networks.
 
     Each item: ``image`` and ``mask`` (B, 1, depth, H, W) uint8; about half of the slabs are drawn
     around a slice with lesion where the scan has one.
     """
 
-    def __init__(self, cache: Cache, units: Sequence[Unit], *, depth: int, **options: Any) -> None:
-        super().__init__(cache, units, **options)
-        self.depth = depth
+    def __init__(self, cache: Cache, units: Sequence[Unit], plan: BatchPlan, **share: Any) -> None:
+        super().__init__(cache, units, plan, **share)
         self._lesion: dict[int, list[int]] = {}
 
     def batches(self, epoch: int) -> list[list[Unit]]:
-        rng = np.random.default_rng((self.seed, epoch, 3))
+        rng = np.random.default_rng((self.plan.seed, epoch, 3))
         spans: dict[int, list[int]] = {}
         for n, z in self.units:
             spans.setdefault(n, []).append(z)
         starts = []
-        for _ in range(self.repeats):
+        for _ in range(self.plan.repeats):
             for n in sorted(spans):
                 zs = sorted(spans[n])
-                low, high = zs[0], max(zs[0], zs[-1] + 1 - self.depth)
+                low, high = zs[0], max(zs[0], zs[-1] + 1 - self.plan.depth)
                 at = int(rng.integers(low, high + 1))
                 hit = self._with_lesion(n, zs)
                 if hit and rng.random() < 0.5:
-                    middle = hit[int(rng.integers(len(hit)))] - self.depth // 2
+                    middle = hit[int(rng.integers(len(hit)))] - self.plan.depth // 2
                     at = min(max(low, middle), high)
                 starts.append((n, at))
         order = [starts[n] for n in rng.permutation(len(starts))]
-        groups = [order[a : a + self.batch_size] for a in range(0, len(order), self.batch_size)]
-        return groups[: self.limit] if self.limit else groups
+        groups = [order[a : a + self.plan.batch] for a in range(0, len(order), self.plan.batch)]
+        return groups[: self.plan.limit] if self.plan.limit else groups
 
     def _with_lesion(self, n: int, zs: list[int]) -> list[int]:
         """Those of a scan's slices that hold lesion; read once, not for every epoch and length."""
@@ -229,12 +240,12 @@ class SlabBatches(PlaneBatches):
 
     def read(self, units: Sequence[Unit]) -> dict[str, Tensor]:
         slabs = [
-            [np.asarray(array[n, z : z + self.depth]) for n, z in units]
+            [np.asarray(array[n, z : z + self.plan.depth]) for n, z in units]
             for array in (self.cache.images, self.cache.masks)
         ]
         for group in slabs:
             for number, slab in enumerate(group):
-                missing = self.depth - len(slab)
+                missing = self.plan.depth - len(slab)
                 if missing:  # a window shorter than the slab, or the end of the volume
                     group[number] = np.pad(slab, ((0, missing), (0, 0), (0, 0)))
         image, mask = (torch.from_numpy(np.stack(group))[:, None] for group in slabs)

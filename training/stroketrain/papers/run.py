@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,35 +69,42 @@ def chosen_rows(names: Sequence[str], folder: Path = ROWS) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+@dataclass(frozen=True)
+class RowsOptions:
+    """How rows are run. ``budget``: of ``BUDGETS``. Manifests and an index go to
+    ``manifests/<budget>``, which ``table`` reads. ``shard`` (i, n) does every n-th training only:
+    several processes, on a device each, then do all of them."""
+
+    budget: str
+    manifests: Path = MANIFESTS
+    keep_weights: bool = True
+    shard: tuple[int, int] = (0, 1)
+
+
 def run_rows(
     names: Sequence[str],
     cache: Cache,
     out: Path,
+    options: RowsOptions,
     *,
-    budget: str,
-    manifests: Path = MANIFESTS,
-    rows_folder: Path = ROWS,
-    keep_weights: bool = True,
-    shard: tuple[int, int] = (0, 1),
     runtime: Runtime | None = None,
     say: Callable[[str], None] = print,
 ) -> int:
     """Run the rows on a cache; returns the number of trainings that were done now.
 
     Trainings lie in ``out/<budget>/<key>`` and are not repeated: a run that was killed goes on
-    where it was, one that is shared by several rows is done once. Manifests and an index go to
-    ``manifests/<budget>``, which ``table`` reads; each row keeps which data it was run on, so that
-    rows on R1.1 can stand beside rows on R2.0. ``shard`` (i, n) does
-    every n-th training only: several processes, on a device each, then do all of them.
+    where it was, one that is shared by several rows is done once. Each row keeps which data it was
+    run on, so that rows on R1.1 can stand beside rows on R2.0.
     """
-    rows = load_rows(rows_folder)
-    folder = manifests / budget
+    budget, shard = options.budget, options.shard
+    rows = load_rows()
+    folder = options.manifests / budget
     data = describe_data(cache)
     done = 0
     # A training's number is that of its first row, so that no two processes do it.
     numbers: dict[str, int] = {}
     small = cache
-    for name in chosen_rows(names, rows_folder):
+    for name in chosen_rows(names):
         row = rows[name]
         entry: dict[str, Any] = {"data": data, "facts": [], "runs": []}
         for fact in row.facts:
@@ -125,7 +133,7 @@ def run_rows(
                     runtime=runtime,
                 )
                 _write(target, result)
-                if not keep_weights:
+                if not options.keep_weights:
                     shutil.rmtree(place)
                 done += 1
                 dice = result["scores"]["test"].get(row.metric)

@@ -95,7 +95,7 @@ class LesionModule(L.LightningModule):
     ema: decay of the exponential moving average of the weights, which is what is kept.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         spec: dict[str, Any],
         steps: int,

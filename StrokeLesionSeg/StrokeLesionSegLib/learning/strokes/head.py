@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from ...brief import brief_repr
 from .anatomy import Anatomy, Head, mirrored
 from .fields import chance, choose, dilate, gaussian, uniform
-from .looks import Levels, draw_kind, draw_lesion
+from .looks import Levels, PlannedLesion, draw_kind, draw_lesion
 from .mimics import (
     atrophy,
     cleft,
@@ -25,7 +25,7 @@ from .mimics import (
 )
 from .scanner import scanned
 from .secondary import Displacement, after_stroke, darken_tract, open_into
-from .shapes import MaskBank, Shape, draw_shape, draw_volume_ml
+from .shapes import MaskBank, draw_shape, draw_volume_ml
 
 # An expert's mask in native space is of lesions of this size upwards.
 _LEAST_ML = 0.03
@@ -108,12 +108,12 @@ def simulate_head(
     image = torch.from_numpy(head.image).float() / 255
     ventricles = torch.from_numpy(head.ventricles)
     levels = Levels.of(image, ventricles, anatomy)
-    shapes = _plan(g, anatomy, bank, often) if chance(g, often.lesion) else []
+    plan = _plan(g, anatomy, bank, often) if chance(g, often.lesion) else []
     own = None if head.lesions is None else torch.from_numpy(head.lesions)
     said = None if head.said is None else torch.from_numpy(head.said).float() / 255
     if own is not None:
         near = dilate(own.float(), _APART) > 0
-        shapes = [s for s in shapes if not (near[s[0].box] & (s[0].soft > 0.5)).any()]
+        plan = [s for s in plan if not (near[s.shape.box] & (s.shape.soft > 0.5)).any()]
     mimics: list[str] = []
 
     def mimic(name: str, share: float) -> bool:
@@ -124,8 +124,8 @@ def simulate_head(
 
     # First whatever moves tissue, all at once.
     to = Displacement()
-    for shape, _ in shapes:
-        after_stroke(g, to, shape, ventricles, anatomy)
+    for lesion in plan:
+        after_stroke(g, to, lesion.shape, ventricles, anatomy)
     if mimic("wide ventricles", 0.22):
         wide_ventricles(g, to, both=chance(g, 0.7))
     if chance(g, 0.6):
@@ -159,10 +159,11 @@ def simulate_head(
         cleft(g, image, anatomy, levels)
     truth = torch.zeros_like(anatomy.brain)
     drawn: list[tuple[str, float]] = []
-    for shape, kind in shapes:
+    for lesion in plan:
+        shape, kind = lesion.shape, lesion.kind
         if shape.ml > 3 and kind in ("cavity", "mixed") and chance(g, 0.35):
             open_into(g, image, ventricles, shape, anatomy, levels)
-        ml = draw_lesion(g, image, truth, ventricles, shape, kind, anatomy, levels)
+        ml = draw_lesion(g, image, truth, ventricles, lesion, anatomy, levels)
         if ml > _LEAST_ML:
             drawn.append((kind, ml))
         if ml > 20 and chance(g, 0.4):
@@ -202,10 +203,10 @@ def scan_of(g: Generator, head: SimulatedHead, anatomy: Anatomy, scanner: bool =
 
 def _plan(
     g: Generator, anatomy: Anatomy, bank: MaskBank, often: StrokeFrequencies
-) -> list[tuple[Shape, str]]:
+) -> list[PlannedLesion]:
     """The strokes of one head: mostly one event, at times several of different ages."""
     count = 1 if chance(g, 0.6) else 2 + choose(g, 3)
-    plan: list[tuple[Shape, str]] = []
+    plan: list[PlannedLesion] = []
     for n in range(count):
         first = n == 0
         if first and often.volume_ml is not None:
@@ -219,6 +220,6 @@ def _plan(
             if shape is not None:
                 kinds = often.kinds
                 kind = kinds[choose(g, len(kinds))] if kinds else draw_kind(g, shape.ml)
-                plan.append((shape, kind))
+                plan.append(PlannedLesion(shape, kind))
                 break
     return plan

@@ -60,13 +60,20 @@ def draw_kind(g: Generator, volume_ml: float) -> str:
     return "faint" if r < 0.94 else "laminar"
 
 
+@dataclass(frozen=True, eq=False)
+class PlannedLesion:
+    """Where a lesion will be, and how it will look, of ``KINDS``."""
+
+    shape: Shape
+    kind: str
+
+
 def draw_lesion(
     g: Generator,
     image: Tensor,
     truth: Tensor,
     ventricles: Tensor,
-    shape: Shape,
-    kind: str,
+    lesion: PlannedLesion,
     anatomy: Anatomy,
     levels: Levels,
 ) -> float:
@@ -75,6 +82,7 @@ def draw_lesion(
     ``ventricles`` keep their look and are no lesion. Returns the lesion's volume in mL, 0 if
     nothing of it lies in the brain's tissue, and nothing was drawn.
     """
+    shape, kind = lesion.shape, lesion.kind
     box = _grow(shape.box, 9)
     t, brain, ventricle = image[box].clone(), anatomy.brain[box], ventricles[box]
     body = torch.zeros(t.shape)

@@ -156,7 +156,7 @@ class _File:
     more: tuple[Path, ...] = ()
 
 
-def score_folders(
+def score_folders(  # noqa: PLR0913 (called with keywords, by people)
     pred_dir: str | Path,
     truth_dir: str | Path,
     scorer: str,
