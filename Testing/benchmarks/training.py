@@ -37,13 +37,14 @@ from lightning.pytorch.callbacks import Callback  # noqa: E402
 from stroketrain.data.cache import Cache  # noqa: E402
 from stroketrain.data.resident import ResidentCache  # noqa: E402
 from stroketrain.product.module import LesionModule  # noqa: E402
+from stroketrain.product.options import FitOptions  # noqa: E402
 from stroketrain.product.slices import PATCH, Sampling, SliceStream  # noqa: E402
 from torch import Generator, Tensor  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 SPEC = {
     "name": "residual_unet",
-    "in_channels": 4,
+    "in_channels": 1,
     "filters": [16, 32, 64, 128, 256],
     "skip": "stem",
     "dropout": 0.1,
@@ -92,7 +93,7 @@ def random_cache(folder: Path, scans: int) -> Cache:
 
 def module_of(kind: type[LesionModule], a: argparse.Namespace) -> LesionModule:
     torch.manual_seed(0)
-    return kind(a.network, a.warm + a.steps, guided=0.0, compiled=a.compile)
+    return kind(FitOptions(a.network, steps=a.warm + a.steps, compile=a.compile))
 
 
 def through_lightning(module: LesionModule, loader: DataLoader, a: argparse.Namespace) -> float:

@@ -31,7 +31,7 @@ from stroketrain.product.slices import PATCH, VIEWS, Sampling, SliceStream
 from stroketrain.product.windowing import percentile, window_to_bytes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SPEC = {"name": "residual_unet", "in_channels": 4, "filters": [4, 8], "skip": "stem"}
+SPEC = {"name": "residual_unet", "in_channels": 1, "filters": [4, 8], "skip": "stem"}
 
 
 @pytest.fixture(scope="module")

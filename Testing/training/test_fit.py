@@ -17,12 +17,12 @@ from stroketrain.data.cache import Cache
 from stroketrain.data.reading import WINDOW_LOW_OF
 from stroketrain.data.splits import Split
 from stroketrain.product.module import LesionModule
-from stroketrain.product.simulated_clicks import disks, simulate_guidance
+from stroketrain.product.options import FitOptions
 from stroketrain.product.slices import PATCH, Sampling, SliceStream
 
 SPEC = {
     "name": "residual_unet",
-    "in_channels": 4,
+    "in_channels": 1,
     "filters": [4, 8, 8],
     "skip": "stem",
     "dropout": 0.0,
@@ -101,7 +101,7 @@ def test_options_of_the_loss_do_what_they_say() -> None:
     torch.manual_seed(0)
     logits, mask = torch.randn(2, 1, 16, 16), (torch.rand(2, 1, 16, 16) < 0.1).float()
     plain, strict, hard = (
-        LesionModule(SPEC, 10, positive_weight=1.0, **options)
+        LesionModule(FitOptions(SPEC, steps=10, positive_weight=1.0, **options))
         for options in ({}, {"false_positive": 0.7}, {"hard_share": 0.25})
     )
     p = torch.sigmoid(logits)
@@ -125,11 +125,11 @@ def test_compilation_is_of_the_forward_pass_alone(monkeypatch: pytest.MonkeyPatc
         asked.append(network)
         return lambda x: network(x) + 1
 
-    plain = LesionModule(SPEC, 10)
+    plain = LesionModule(FitOptions(SPEC, steps=10))
     monkeypatch.setattr(torch, "compile", compiled)
-    module = LesionModule(SPEC, 10, compiled=True)
+    module = LesionModule(FitOptions(SPEC, steps=10, compile=True))
     assert asked == [module.network]
-    x = torch.zeros(1, 4, 16, 16)
+    x = torch.zeros(1, 1, 16, 16)
     module.eval()
     torch.testing.assert_close(module._forward[0](x), module.network(x) + 1)
     assert module.state_dict().keys() == plain.state_dict().keys()
@@ -137,7 +137,7 @@ def test_compilation_is_of_the_forward_pass_alone(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_average_of_the_weights_follows_them() -> None:
-    slow, fast = (LesionModule(SPEC, 10, ema=decay) for decay in (0.9, 0.1))
+    slow, fast = (LesionModule(FitOptions(SPEC, steps=10, ema=decay)) for decay in (0.9, 0.1))
     for module in (slow, fast):
         before = module.network.head.bias.detach().clone()
         module.average.update_parameters(module.network)  # the first call copies
@@ -145,29 +145,8 @@ def test_the_average_of_the_weights_follows_them() -> None:
             module.network.head.bias += 1
         module.average.update_parameters(module.network)
         moved = float((module.average.module.head.bias - before).mean())
-        assert moved == pytest.approx(1 - module.hparams["ema"], abs=1e-5)
+        assert moved == pytest.approx(1 - module.options.ema, abs=1e-5)
         assert not any(p.requires_grad for p in module.average.parameters())
-
-
-def test_clicks_fall_on_errors() -> None:
-    truth = torch.zeros(2, 1, 64, 64)
-    truth[0, :, 10:30, 10:30] = 1
-    probability = torch.zeros_like(truth)
-    probability[1, :, 40:60, 40:60] = 0.9
-    positive, negative = simulate_guidance(torch.Generator().manual_seed(0), probability, truth, 1)
-    assert positive[0].any()
-    assert not positive[1].any()
-    assert negative[1].any()
-    assert not negative[0].any()
-    assert float((positive[0] * truth[0]).sum()) > 0.6 * float(positive[0].sum())
-
-
-def test_disk_has_its_radius() -> None:
-    both = disks(torch.tensor([[20, 30], [0, 0]]), (50, 60), 5)
-    where = torch.nonzero(both[0]).float()
-    assert float((where - torch.tensor([20.0, 30.0])).norm(dim=1).max()) == 5.0
-    assert int(both[0].sum()) == 81
-    assert int(both[1].sum()) == 26  # a quarter and its two edges
 
 
 def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Path) -> None:

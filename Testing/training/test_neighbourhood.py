@@ -19,14 +19,14 @@ from stroketrain.data.cache import Cache
 from stroketrain.data.neighbourhood import Planes, painted_mirror
 from stroketrain.data.resident import ResidentCache
 from stroketrain.product.module import LesionModule, named_channels
+from stroketrain.product.options import FitOptions
 from stroketrain.product.paint import brain_patches, paint_lesions
 from stroketrain.product.slices import PATCH, VIEWS, Sampling, SliceStream
 
-GUIDED = ["t1", "click_positive", "click_negative", "previous_probability"]
-CHANNELS = [*GUIDED, "t1_minus_3mm", "t1_plus_2mm", "t1_mirror"]
+CHANNELS = ["t1", "t1_minus_3mm", "t1_plus_2mm", "t1_mirror"]
 SPEC = {
     "name": "residual_unet",
-    "in_channels": 7,
+    "in_channels": 4,
     "filters": [4, 8, 8],
     "skip": "stem",
     "dropout": 0.0,
@@ -51,9 +51,9 @@ def stream(cache: Cache, **options) -> SliceStream:
 
 def test_planes_are_those_of_the_channels():
     assert Planes.of_channels(CHANNELS) == PLANES
-    assert PLANES.names(CHANNELS) == ["t1", "t1_minus_3mm", "t1_plus_2mm", "t1_mirror"]
-    assert Planes.of_channels(GUIDED) == Planes()
-    assert Planes().names(GUIDED) == ["t1"]
+    assert PLANES.names(["t1_mirror", "t1_plus_2mm", "t1", "t1_minus_3mm"]) == CHANNELS
+    assert Planes.of_channels(["t1"]) == Planes()
+    assert Planes().names(["t1"]) == ["t1"]
 
 
 def test_planes_are_cut_where_they_lie(cache: Cache):
@@ -153,49 +153,53 @@ def test_augmentation_moves_all_planes_alike_but_shades_the_mirror_image_by_itse
 
 def test_further_channels_weigh_nothing_at_first(tmp_path: Path):
     torch.manual_seed(0)
-    before = LesionModule({**SPEC, "in_channels": 4}, 10)
+    narrow = FitOptions({**SPEC, "in_channels": 1}, steps=10)
+    before = LesionModule(narrow)
     state = {k: v.contiguous() for k, v in before.network.state_dict().items()}
     save_file(state, str(tmp_path / "old.safetensors"))
-    after = LesionModule(SPEC, 10, channels=CHANNELS)
+    after = LesionModule(FitOptions(SPEC, CHANNELS, steps=10))
     after.start_from(tmp_path / "old.safetensors")
-    x = torch.rand(2, 7, 32, 32)
+    x = torch.rand(2, 4, 32, 32)
     with torch.no_grad():
-        old, new = before.network.eval()(x[:, :4]), after.network.eval()(x)
+        old, new = before.network.eval()(x[:, :1]), after.network.eval()(x)
     torch.testing.assert_close(old, new)
-    fewer = LesionModule({**SPEC, "in_channels": 4}, 10)
+    fewer = LesionModule(narrow)
     torch.manual_seed(1)
     save_file(
         {k: v.contiguous() for k, v in after.network.state_dict().items()},
-        str(tmp_path / "seven.safetensors"),
+        str(tmp_path / "four.safetensors"),
     )
     with pytest.raises(InputError, match="do not fit"):
-        fewer.start_from(tmp_path / "seven.safetensors")
+        fewer.start_from(tmp_path / "four.safetensors")
 
 
 @pytest.mark.parametrize(
-    "names", [["t1"], [*CHANNELS[:6], "flair"], [*CHANNELS[1:], "t1"], [*CHANNELS[:6], "t1"]]
+    "names",
+    [
+        ["t1"],
+        [*CHANNELS[:3], "flair"],
+        [*CHANNELS[:3], "click_positive"],
+        [*CHANNELS[1:], "t1"],
+        [*CHANNELS[:3], "t1"],
+    ],
 )
 def test_channels_that_do_not_fit_are_refused(names: list[str]):
     with pytest.raises(InputError, match="--channels"):
         named_channels(SPEC, names)
 
 
-def test_guided_inputs_stand_in_their_channels():
-    module = LesionModule(SPEC, 10, channels=CHANNELS, guided=1.0)
+def test_planes_stand_in_the_order_of_the_channels():
+    channels = ("t1", "t1_mirror", "t1_plus_2mm", "t1_minus_3mm")
+    module = LesionModule(FitOptions(SPEC, channels, steps=10))
     image = torch.rand(3, 4, 32, 32)
-    mask = torch.zeros(3, 1, 32, 32)
-    mask[:, :, 8:20, 8:20] = 1
-    x = module._inputs(torch.Generator().manual_seed(0), image, mask, 0)
-    assert x.shape == (3, 7, 32, 32)
-    assert torch.equal(x[:, 0], image[:, 0])
-    assert torch.equal(x[:, 4:], image[:, 1:])
-    assert float(x[:, 1:3].max()) == 1
-    assert bool(((x[:, 1:4] >= 0) & (x[:, 1:4] <= 1)).all())
+    names = module.planes.names(channels)
+    for n, name in enumerate(channels):
+        assert torch.equal(module._ordered(image)[:, n], image[:, names.index(name)])
 
 
 def test_deep_supervision_trains_every_level():
     spec = {**SPEC, "in_channels": 1, "deep_supervision": True}
-    module = LesionModule(spec, 10)
+    module = LesionModule(FitOptions(spec, steps=10))
     image = torch.rand(2, 1, 64, 64)
     mask = torch.zeros(2, 1, 64, 64)
     mask[:, :, 20:40, 20:40] = 1
@@ -214,13 +218,15 @@ def test_fit_with_channels_becomes_a_model_of_the_engine(tmp_path: Path, capsys)
     assert cli.main(arguments) == 0
     assert cli.main(["prepare", str(tree), str(tmp_path / "cache")]) == 0
     fit = ["fit", str(tmp_path / "cache"), str(out), "--network", json.dumps(SPEC), "--steps", "3",
-           "--batch", "2", "--paint", "0.5", "--guided", "1", "--accelerator", "cpu",
+           "--batch", "2", "--paint", "0.5", "--accelerator", "cpu",
            "--precision", "32-true", "--progress", "none"]  # fmt: skip
     capsys.readouterr()
     assert cli.main([*fit, "--channels", "t1", "t2"]) == 2
     assert "--channels" in capsys.readouterr().err
+    assert cli.main([*fit, "--guided", "0.5", "--channels", *CHANNELS]) == 2
+    assert "takes no clicks" in capsys.readouterr().err
     assert cli.main([*fit, "--channels", *CHANNELS]) == 0
     assert json.loads((out / "run.json").read_text())["channels"] == CHANNELS
-    exported = ["export", str(out), str(tmp_path / "model"), "--name", "seven", "--version", "1"]
+    exported = ["export", str(out), str(tmp_path / "model"), "--name", "four", "--version", "1"]
     assert cli.main(exported) == 0
     assert list(load_model(tmp_path / "model").manifest.channels) == CHANNELS

@@ -17,7 +17,7 @@ import torch
 from stroketrain.fit.checkpoints import WholeCheckpointIO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SPEC = {"name": "residual_unet", "in_channels": 4, "filters": [4, 8], "skip": "stem"}
+SPEC = {"name": "residual_unet", "in_channels": 1, "filters": [4, 8], "skip": "stem"}
 RECIPE = {
     "network": {"filters": [4, 8, 16]},
     "window": [80, 88],
@@ -108,7 +108,7 @@ def test_killed_runs_end_with_the_same_weights(cache: Path, tmp_path: Path, kind
     options = ["--accelerator", "cpu", "--save-seconds", "0", "--seed", "5", "--threads", "1"]
     if kind == "fit":
         options += ["--network", json.dumps(SPEC), "--steps", "24", "--batch", "2"]
-        options += ["--precision", "32-true", "--guided", "0.5"]
+        options += ["--precision", "32-true"]
     else:
         options += ["--preset", "residual_unet_paper", "--override", json.dumps(RECIPE)]
     whole, broken = tmp_path / "whole", tmp_path / "broken"

@@ -18,6 +18,7 @@ from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from stroketrain.data.cache import Cache, join_caches
 from stroketrain.data.resident import ResidentCache
 from stroketrain.product.module import LesionModule
+from stroketrain.product.options import FitOptions
 from stroketrain.product.slices import Sampling, SliceStream
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.pack import write_pack
@@ -66,11 +67,11 @@ def targets(module: LesionModule, cache: Cache, resident: bool, steps: int = 12)
 def test_a_target_is_between_mask_and_probability(
     taught: Cache, soft: float, wanted: set[float], resident: bool
 ) -> None:
-    assert targets(LesionModule(SPEC, 10, soft=soft), taught, resident) == wanted
+    assert targets(LesionModule(FitOptions(SPEC, steps=10, soft=soft)), taught, resident) == wanted
 
 
 def test_what_is_painted_is_certain(taught: Cache) -> None:
-    module = LesionModule(SPEC, 10, soft=1.0, paint=1.0)
+    module = LesionModule(FitOptions(SPEC, steps=10, soft=1.0, paint=1.0))
     assert targets(module, taught, False) == {0, 0.4, 0.98, 1}
 
 
@@ -91,7 +92,7 @@ def test_caches_of_people_and_of_a_teacher_are_joined(taught: Cache) -> None:
 
 
 def test_the_loss_is_least_at_what_the_teacher_says() -> None:
-    module = LesionModule(SPEC, 10, positive_weight=3.0, soft=1.0)
+    module = LesionModule(FitOptions(SPEC, steps=10, positive_weight=3.0, soft=1.0))
     target = torch.full((1, 1, 16, 16), 0.4)
     values = [0.05, 0.2, 0.4, 0.6, 0.95]
     losses = [float(module._entropy(torch.full_like(target, p).logit(), target, 0)) for p in values]

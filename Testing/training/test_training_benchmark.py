@@ -26,7 +26,7 @@ def test_three_pipelines_in_one_run(
     assert loaded.loader
     benchmark = importlib.util.module_from_spec(loaded)
     loaded.loader.exec_module(benchmark)
-    spec = {"name": "residual_unet", "in_channels": 4, "filters": [4, 8], "skip": "stem"}
+    spec = {"name": "residual_unet", "in_channels": 1, "filters": [4, 8], "skip": "stem"}
     options = ["--device", "cpu", "--network", json.dumps(spec), "--batch", "2", "--scans", "1"]
     options += ["--steps", "2", "--warm", "1", "--workers", "0", "--precision", "32-true"]
     out, table = tmp_path / "out.json", tmp_path / "out.md"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Options of one kind of training that the other one would ignore.
 _SIMULATION = ("simulate", "pool", "turnover", "anatomies")
+_FOR_HEADS = ("guided",)
 _FOR_PRESETS = ("override", "loss", "lr_schedule", "split")
 
 
@@ -47,6 +48,9 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--precision", choices=("bf16-mixed", "32-true"),
                    help="default bf16-mixed; for a preset 32-true")  # fmt: skip
     p.add_argument("--threads", type=int)
+    p.add_argument(
+        "--guided", type=float, help="of the volumetric network: share of steps with clicks"
+    )
     q = p.add_argument_group("where and how, for the presets too")
     q.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
     q.add_argument("--devices", type=int, default=1, help="processes on each machine")
@@ -71,7 +75,7 @@ def run(a: argparse.Namespace) -> None:
     if a.preset:
         names = [n for n in FitOptions.arguments() if n != "seed"]
         _refuse(
-            a, ["network", *names, *_SIMULATION], "a preset does not take it",
+            a, ["network", *names, *_SIMULATION, *_FOR_HEADS], "a preset does not take it",
             "use --override, see its README",
         )  # fmt: skip
     else:
@@ -85,6 +89,7 @@ def run(a: argparse.Namespace) -> None:
     elif a.network == "volumetric":
         _fit_volumetric(a)
     else:
+        _refuse(a, _FOR_HEADS, "a network of slices takes no clicks", "leave it out")
         _fit(a)
 
 
@@ -135,7 +140,7 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
     from ..volumetric.pack import unpack
     from ..volumetric.trainer import TrainOptions, train
 
-    taken = {"minutes", "steps", "lr", "guided", "workers", "seed", "start", "soft"}
+    taken = {"minutes", "steps", "lr", "workers", "seed", "start", "soft"}
     others = [n for n in FitOptions.arguments() if n not in taken]
     _refuse(
         a, [*others, *_SIMULATION, "precision"], "the volumetric network does not take it",

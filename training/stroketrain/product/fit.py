@@ -105,22 +105,7 @@ def fit(cache: Path | None, out: Path, options: FitOptions, runtime: Runtime | N
     data = join_caches(caches) if caches else Cache.empty()
     out.mkdir(parents=True, exist_ok=True)
     L.seed_everything(options.seed, workers=True, verbose=False)
-    module = LesionModule(
-        dict(options.network),
-        options.steps,
-        lr=options.lr,
-        guided=options.guided,
-        seed=options.seed,
-        minutes=options.minutes,
-        positive_weight=options.positive_weight,
-        false_positive=options.false_positive,
-        hard_share=options.hard_share,
-        paint=options.paint,
-        ema=options.ema,
-        compiled=options.compile,
-        channels=options.channels,
-        soft=options.soft,
-    )
+    module = LesionModule(options)
     if options.start is not None:
         module.start_from(options.start)
     last = out / "checkpoints" / "last.ckpt"

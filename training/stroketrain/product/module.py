@@ -1,4 +1,4 @@
-"""The Lightning module: losses, guidance, schedule, moving average of the weights."""
+"""The Lightning module: losses, schedule, moving average of the weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from monai.losses import TverskyLoss
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
-from StrokeLesionSegLib.models.channels import BY_NUMBER, GUIDANCE, known
+from StrokeLesionSegLib.models.channels import GUIDANCE, T1, known
 from StrokeLesionSegLib.networks import build_network
 from torch import Generator, Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -23,9 +23,13 @@ from ..data.augment import augment
 from ..data.neighbourhood import Planes, painted_mirror
 from ..data.resident import ResidentCache
 from ..fit.devices import seed_step
+from .options import FitOptions
 from .paint import brain_patches, paint_lesions
-from .simulated_clicks import simulate_guidance
 from .slices import PATCH, VIEWS
+
+# Share of the slices whose mirror image is zeros, as for a scan that could not be aligned.
+MIRROR_MISSING = 0.15
+_WEIGHT_DECAY = 1e-2
 
 
 def initialise(network: torch.nn.Module) -> None:
@@ -45,7 +49,7 @@ def initialise(network: torch.nn.Module) -> None:
 def named_channels(spec: dict[str, Any], asked: Sequence[str] | None) -> tuple[str, ...]:
     """The names of a network's inputs; raises ``InputError`` for names that do not fit it."""
     count = int(spec.get("in_channels", 1))
-    names = tuple(asked) if asked else BY_NUMBER.get(count, ())
+    names = tuple(asked) if asked else (T1,)
     if len(names) != count or len(set(names)) != count or names[0] != "t1":
         raise InputError(
             "--channels",
@@ -53,6 +57,10 @@ def named_channels(spec: dict[str, Any], asked: Sequence[str] | None) -> tuple[s
             "name each of them once, t1 first",
         )
     for name in names:
+        if name in GUIDANCE:
+            raise InputError(
+                "--channels", f"{name}: a network of slices takes no clicks", "leave it out"
+            )
         if not known(name):
             raise InputError("--channels", f"no channel is called {name}", "see training/README.md")
     return names
@@ -66,15 +74,12 @@ def _levels(answer: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 class LesionModule(L.LightningModule):
     """Trains any 2D network of the Lib on slice batches (``data.slices.SliceStream``).
 
-    Parameters
-    ----------
-    spec: the network's plain dict, see ``build_network``.
-    channels: names of its inputs in their order, see ``models.channels`` of the engine; those of
-        one or four inputs need no names. With the channels of clicks come guided batches.
-    lr, weight_decay: of AdamW; the rate warms up over 3 percent of ``steps`` and falls as a cosine.
-    guided: share of batches that carry clicks and a previous probability.
-    mirror_missing: share of the slices whose mirror image is zeros, as for a scan that could not
-        be aligned.
+    What ``options`` mean:
+
+    network: the network's plain dict, see ``build_network``.
+    channels: names of its inputs in their order, see ``models.channels`` of the engine; one input
+        needs no name.
+    lr: the rate of AdamW; it warms up over 3 percent of ``steps`` and falls as a cosine.
     minutes: a budget of wall time; the schedule then follows whichever of steps and time is
         further on, so that a slow machine ends at a small rate too (and a run is not repeatable to
         the bit).
@@ -90,35 +95,18 @@ class LesionModule(L.LightningModule):
     paint: share of the slices into which a lesion of random look is painted (``data.paint``).
     soft: weight of a teacher's probability in the target, where the cache has one; the rest is its
         mask. A painted lesion is certain.
-    compiled: run the training passes through ``torch.compile`` (needs a C++ compiler on a CPU);
+    compile: run the training passes through ``torch.compile`` (needs a C++ compiler on a CPU);
         the first batch of each view then takes about a minute.
     ema: decay of the exponential moving average of the weights, which is what is kept.
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        spec: dict[str, Any],
-        steps: int,
-        lr: float = 2e-3,
-        weight_decay: float = 1e-2,
-        guided: float = 0.2,
-        ema: float = 0.995,
-        positive_weight: float = 10.0,
-        false_positive: float = 0.5,
-        hard_share: float = 0.0,
-        paint: float = 0.0,
-        seed: int = 0,
-        minutes: float | None = None,
-        compiled: bool = False,
-        channels: Sequence[str] | None = None,
-        mirror_missing: float = 0.15,
-        soft: float = 0.5,
-    ) -> None:
+    def __init__(self, options: FitOptions) -> None:
         super().__init__()
         # The scans on the training device; batches are then places in them.
         self.resident: ResidentCache | None = None
         self.started = time.monotonic()
-        self.save_hyperparameters()
+        self.options = options
+        spec = dict(options.network)
         # Narrower convolutions crash in oneDNN's backward pass of channels last (torch 2.13, CPU).
         narrow = min(spec.get("filters", (32,))) < 16
         self.layout = torch.contiguous_format if narrow else torch.channels_last
@@ -126,20 +114,22 @@ class LesionModule(L.LightningModule):
         self.network = network.to(memory_format=self.layout)
         initialise(self.network)
         # In a tuple, so that it is no second set of the same weights in the checkpoint.
-        self._forward = (torch.compile(self.network, dynamic=False) if compiled else self.network,)
+        self._forward = (
+            torch.compile(self.network, dynamic=False) if options.compile else self.network,
+        )
         self.average = AveragedModel(
-            self.network, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(options.ema), use_buffers=True
         )
         # It takes no gradient, and distributed training would wait for one.
         self.average.requires_grad_(False)
-        self.channels = named_channels(spec, channels)
+        self.channels = named_channels(spec, options.channels)
         self.planes = Planes.of_channels(self.channels)
         # Over the whole batch: slices without lesion then cost what they add, not a constant.
         self.region_loss = TverskyLoss(
             sigmoid=True,
             batch=True,
-            alpha=false_positive,
-            beta=1 - false_positive,
+            alpha=options.false_positive,
+            beta=1 - options.false_positive,
             smooth_nr=1.0,
             smooth_dr=1.0,
         )
@@ -182,35 +172,10 @@ class LesionModule(L.LightningModule):
         # The two numbers of a batch decide about it on the host; a GPU would be waited for.
         return {k: v if v.ndim == 0 else v.to(device, non_blocking=True) for k, v in batch.items()}
 
-    def _assembled(self, image: Tensor, guidance: Sequence[Tensor] | None = None) -> Tensor:
-        """The network's input of image planes (B, P, H, W) and the guidance channels, or none."""
+    def _ordered(self, image: Tensor) -> Tensor:
+        """The network's input: planes (B, P, H, W) in the order of its channels."""
         names = self.planes.names(self.channels)
-        parts = {name: image[:, n : n + 1] for n, name in enumerate(names)}
-        parts |= dict(zip(GUIDANCE, guidance or (), strict=guidance is not None))
-        empty = torch.zeros_like(image[:, :1])
-        return torch.cat([parts.get(name, empty) for name in self.channels], dim=1)
-
-    def _inputs(self, g: Generator, image: Tensor, mask: Tensor, step_seed: int) -> Tensor:
-        x = self._assembled(image)
-        if any(name not in self.channels for name in GUIDANCE):
-            return x
-        decide = Generator().manual_seed(step_seed)
-        if torch.rand((), generator=decide).item() >= self.hparams["guided"]:
-            return x
-        first, more = (int(n) for n in torch.randint(0, 4, (2,), generator=decide))
-        with torch.no_grad():
-            probability = self._probability(x)
-            clicks = simulate_guidance(g, probability, mask, 1 + first)
-            if more > 1:
-                # Further clicks are made on what those have left wrong.
-                guess = self._probability(self._assembled(image, (*clicks, probability)))
-                clicks = simulate_guidance(g, guess, mask, more - 1, clicks)
-        keep = torch.rand(len(image), generator=g, device=g.device) < 0.7
-        previous = probability * keep.to(image.device).view(-1, 1, 1, 1)
-        return self._assembled(image, (*clicks, previous))
-
-    def _probability(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(_levels(self.network(x))[0].float())
+        return image[:, [names.index(name) for name in self.channels]]
 
     def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
         """Augmented image planes (B, P, H, W) in [0, 1], the slice itself first, and its target
@@ -221,14 +186,14 @@ class LesionModule(L.LightningModule):
         drawn = mask[:, :1]
         axis, places = int(batch["axis"]), batch["places"]
         offsets, near = self.planes.offsets, 1 + len(self.planes.offsets)
-        share = float(self.hparams["paint"])
+        share = self.options.paint
         if share:
             brain = brain_patches(axis, places, image.shape[-2:], offsets).to(image.device)
             painted, mask = paint_lesions(g, image[:, :near], mask, brain, share, offsets)
             image = torch.cat([painted, image[:, near:]], dim=1)
         mask = mask[:, :1]  # those of the neighbours were for painting
         if soft is not None:
-            said = torch.lerp(drawn, soft.float() / 255.0, float(self.hparams["soft"]))
+            said = torch.lerp(drawn, soft.float() / 255.0, self.options.soft)
             mask = torch.where(mask > drawn, mask, said)
         if not self.planes.mirror:
             return augment(g, image, mask, mirror=mirror)
@@ -236,17 +201,17 @@ class LesionModule(L.LightningModule):
         image = torch.cat([image[:, :near], other], dim=1)
         image, mask = augment(g, image, mask, mirror=mirror, mirrored=near)
         there = torch.rand(len(image), generator=g, device=g.device).to(image.device)
-        there = (there >= self.hparams["mirror_missing"]).view(-1, 1, 1, 1)
+        there = (there >= MIRROR_MISSING).view(-1, 1, 1, 1)
         return torch.cat([image[:, :near], image[:, near:] * there], dim=1), mask
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         # Seeded by the step, dropout's generator too: a resumed run draws what an unbroken one
         # would have drawn.
-        step_seed = int(self.hparams["seed"]) * 1_000_003 + self.global_step
+        step_seed = self.options.seed * 1_000_003 + self.global_step
         step_seed += 500_000_003 * self.global_rank
         g = seed_step(step_seed, self.device)
         image, mask = self.training_inputs(batch, g)
-        x = self._inputs(g, image, mask, step_seed).contiguous(memory_format=self.layout)
+        x = self._ordered(image).contiguous(memory_format=self.layout)
         answer = self._forward[0](x)
         logits, loss = _levels(answer)[0].float(), self._loss(answer, mask)
         self.log("train/loss", loss, prog_bar=True)
@@ -269,12 +234,12 @@ class LesionModule(L.LightningModule):
         return loss
 
     def _entropy(self, logits: Tensor, mask: Tensor, step: int) -> Tensor:
-        start = float(self.hparams["positive_weight"])
+        start = self.options.positive_weight
         end = min(start, 1.5)
         weight = max(end, start * (1 - self.progress(step) / 0.6))
         each = F.binary_cross_entropy_with_logits(logits, mask, reduction="none")
         entropy = (each * (1 + (weight - 1) * mask)).mean()
-        share = float(self.hparams["hard_share"])
+        share = self.options.hard_share
         if share:
             entropy = (
                 entropy + each.flatten().topk(max(1, round(share * each.numel()))).values.mean()
@@ -290,13 +255,13 @@ class LesionModule(L.LightningModule):
         self.average.update_parameters(self.network)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        if self.hparams["minutes"] and self.progress(self.global_step) >= 1:
+        if self.options.minutes and self.progress(self.global_step) >= 1:
             self.trainer.should_stop = True
 
     def progress(self, step: int) -> float:
         """Share of the run that is over, in [0, 1]."""
-        done = step / max(1, int(self.hparams["steps"]))
-        minutes = self.hparams["minutes"]
+        done = step / max(1, self.options.steps)
+        minutes = self.options.minutes
         if minutes:
             done = max(done, (time.monotonic() - self.started) / 60 / minutes)
         return min(1.0, done)
@@ -306,12 +271,12 @@ class LesionModule(L.LightningModule):
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
         optimizer = torch.optim.AdamW(
             [
-                {"params": decay, "weight_decay": self.hparams["weight_decay"]},
+                {"params": decay, "weight_decay": _WEIGHT_DECAY},
                 {"params": plain, "weight_decay": 0.0},
             ],
-            lr=self.hparams["lr"],
+            lr=self.options.lr,
         )
-        warm = max(1, round(0.03 * int(self.hparams["steps"])))
+        warm = max(1, round(0.03 * self.options.steps))
 
         def factor(step: int) -> float:
             cosine = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.progress(step)))

@@ -13,7 +13,7 @@ from StrokeLesionSegLib.errors import InputError
 
 NETWORK = {
     "name": "residual_unet",
-    "in_channels": 4,
+    "in_channels": 1,
     "filters": [16, 32, 64, 128, 256],
     "skip": "stem",
     "dropout": 0.1,
@@ -53,14 +53,13 @@ class FitOptions:
     network: Mapping[str, Any] = field(default_factory=lambda: dict(NETWORK))
     channels: tuple[str, ...] | None = _option(
         None,
-        "names of the network's inputs in their order; those of one or four need none",
+        "names of the network's inputs in their order; a single one is t1",
         nargs="+",
     )
     steps: int = _option(4000, "batches in all")
     minutes: float | None = _option(None, "stop, well annealed, after this wall time", type=float)
     batch: int = _option(16, "slices in a batch")
     lr: float = _option(2e-3, "the highest learning rate")
-    guided: float = _option(0.2, "share of batches with clicks")
     seed: int = _option(0, "of everything that is drawn")
     workers: int = _option(0, "processes, or threads with --simulate, that prepare batches")
     start: Path | None = _option(  # noqa: RUF009 (it is a field)
