@@ -13,8 +13,6 @@ class InputError(Exception):
     do; ``str()`` joins them into one line whatever they contain.
     """
 
-    exit_code = 2
-
     def __init__(self, where: str | os.PathLike[str], cause: str, remedy: str) -> None:
         self.where = os.fspath(where)
         self.cause = cause.rstrip(". \n")

@@ -63,7 +63,7 @@ class _Part:
 
 
 @dataclass
-class _Found:
+class _FoundSeries:
     scans: list[DicomScan] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ def dicom_scans(
     A study of which nothing tells which series is meant gives a scan for each, as runs. Folders
     that cannot be read are scans, too: they fail by themselves, with the reason.
     """
-    found = _Found()
+    found = _FoundSeries()
     parts: list[_Part] = []
     for folder in folders:
         parts += _parts_in(source, folder, found)
@@ -96,7 +96,7 @@ def told_as(place: str, uid: str = "") -> str:
     return f"dicom-{checksum(f'{place} {uid}'.strip())}"
 
 
-def _parts_in(source: Path, folder: Path, found: _Found) -> list[_Part]:
+def _parts_in(source: Path, folder: Path, found: _FoundSeries) -> list[_Part]:
     from ..images.formats.dicom import NoMrImages, collect
     from ..images.formats.dicom_choice import joined
 
@@ -178,7 +178,7 @@ def _one_patient(
     patient: list[_Part],
     patients: list[list[_Part]],
     pseudonyms: Pseudonyms | None,
-    found: _Found,
+    found: _FoundSeries,
 ) -> None:
     studies: dict[str, list[_Part]] = defaultdict(list)
     for part in sorted(patient, key=lambda p: (p.when, p.place, p.uid)):

@@ -53,7 +53,7 @@ _HARMLESS = 0.02
 
 
 @dataclass(frozen=True)
-class _Format:
+class _WindowFormat:
     name: str
     reason: str
     check: PrecisionCheck | None = None
@@ -61,7 +61,7 @@ class _Format:
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class _Tiling:
     """``image``: (A, B, C); ``pads``: what is added to it, once mirrored, so that it has room for
     a window; ``windows``: those that are asked, by way to mirror the whole image (one way but for
     MONAI); ``skipped``: how many are not."""
@@ -153,7 +153,7 @@ class SlidingWindowPredictor:
         """The ways in which a window is mirrored."""
         return mirrorings(self.settings.mirror_axes if self.options.mirror else ())
 
-    def _plan(self, scan: WindowScan) -> _Plan:
+    def _plan(self, scan: WindowScan) -> _Tiling:
         settings = self.settings
         patch, rule = settings.patch, settings.rule
         pads = pad_to(scan.image.shape, patch)
@@ -179,14 +179,14 @@ class SlidingWindowPredictor:
                 chosen = [w for w in chosen if _holds(w, there, shape, pads)]
             skipped += max(0, len(every) - len(chosen))
             asked.append((way, chosen))
-        return _Plan(scan.image, pads, asked, skipped)
+        return _Tiling(scan.image, pads, asked, skipped)
 
     # -- the network ------------------------------------------------------------------------------
 
     def _slide(
         self,
         network: Callable[[Tensor], Tensor],
-        plan: _Plan,
+        plan: _Tiling,
         precision: str,
         step: Callable[[], None],
         cancel: Cancel | None,
@@ -295,25 +295,25 @@ class SlidingWindowPredictor:
 
     # -- number format ----------------------------------------------------------------------------
 
-    def _format(self, scan: WindowScan) -> _Format:
+    def _format(self, scan: WindowScan) -> _WindowFormat:
         requested = self.options.precision
         if self.options.exact and requested == "auto":
-            return _Format("float32", "the exact answer is asked for")
+            return _WindowFormat("float32", "the exact answer is asked for")
         name, reason = choose_precision(requested, self.device)
         if name == "float32":
-            return _Format(name, reason)
+            return _WindowFormat(name, reason)
         started = time.perf_counter()
         network, cube = self._network(0), self._probe(scan)
         high, low = (self._kept(self._ask(network, cube, p)) for p in ("float32", name))
         thresholds = self.model.manifest.operating_point().thresholds
         check = compare(name, high, low, time.perf_counter() - started, thresholds)
         if check.ok or check.max_difference <= _HARMLESS:
-            return _Format(name, reason, check)
+            return _WindowFormat(name, reason, check)
         warning = (
             f"{name} differs from float32 by {check.max_difference:.3g} in probability on this "
             "scan; float32 is used, which is slower."
         )
-        return _Format("float32", f"{name} failed its check", check, (warning,))
+        return _WindowFormat("float32", f"{name} failed its check", check, (warning,))
 
     def _probe(self, scan: WindowScan) -> Tensor:
         """A cube in the middle of the brain, or of the image: (1, 1, ...)."""
@@ -350,7 +350,7 @@ class SlidingWindowPredictor:
             return ("This model has windows of its own: three views change nothing.",)
         return ()
 
-    def _details(self, plan: _Plan, format_: _Format, threads: int) -> dict[str, Any]:
+    def _details(self, plan: _Tiling, format_: _WindowFormat, threads: int) -> dict[str, Any]:
         import torch
 
         check = None if format_.check is None else asdict(format_.check)

@@ -154,7 +154,7 @@ def before_network(
     >>> list(before_network(volume, predictor).timings)
     ['align', 'canonical', 'window']
     """
-    run = _Run(progress, cancel)
+    run = _StageLog(progress, cancel)
     with run.stage("align"):
         found = _align(volume, predictor.options.align, alignment, cancel, run)
     used = found if found is not None and found.ok else None
@@ -190,7 +190,7 @@ def run_network(
     >>> bool(ready.result.probability.array.max() <= 1)
     True
     """
-    run = _Run(progress, cancel, ready.timings)
+    run = _StageLog(progress, cancel, ready.timings)
     with run.stage("network", report=False):
         result = predictor.predict(ready.prepared, progress=progress, cancel=cancel)
     ready.timings.update(result.timings)
@@ -218,7 +218,7 @@ def after_network(
     """
     if ready.result is None:
         raise ValueError("the network has not run yet")
-    run = _Run(progress, cancel, ready.timings)
+    run = _StageLog(progress, cancel, ready.timings)
     maps = [ready.result.uncertainty, ready.result.probability]
     known = ready.result.details
     # Each map goes as soon as it has been brought back.
@@ -239,7 +239,7 @@ def after_network(
     )
 
 
-class _Run:
+class _StageLog:
     """Progress, cancelling, warnings and seconds of the stages."""
 
     def __init__(
@@ -272,7 +272,7 @@ def _align(
     choice: str,
     known: Alignment | None,
     cancel: Cancel | None,
-    run: _Run,
+    run: _StageLog,
 ) -> Alignment | None:
     """The alignment that is wanted, with a warning if it failed; None if none is needed."""
     from ..images import MNI_GRID, align_to_mni

@@ -54,7 +54,7 @@ class _Unit(nn.Module):
         return self.act(self.norm(x))
 
 
-class _Residual(nn.Module):
+class _ResidualUnit(nn.Module):
     """A chain of units and a shortcut, which is a convolution where size or features change."""
 
     def __init__(
@@ -131,7 +131,7 @@ class SynthStrokeUNet(nn.Module):
         inputs = [in_channels, *features[:-1]]
         # The bottom level follows without a stride.
         self.down = nn.ModuleList(
-            _Residual(a, b, kernel, stride, units, bias)
+            _ResidualUnit(a, b, kernel, stride, units, bias)
             for a, b, stride in zip(inputs, features, (*strides, 1), strict=True)
         )
         outputs = [classes, *features[:-2]]
@@ -139,7 +139,7 @@ class SynthStrokeUNet(nn.Module):
         self.up = nn.ModuleList(
             nn.Sequential(
                 _Unit(a, b, up_kernel, stride, bias, up=True),
-                _Residual(b, b, kernel, 1, 1, bias, last_plain=level == 0),
+                _ResidualUnit(b, b, kernel, 1, 1, bias, last_plain=level == 0),
             )
             for level, (a, b, stride) in enumerate(zip(joined, outputs, strides, strict=True))
         )

@@ -21,7 +21,6 @@ INPUTS = {"t1": 8, "t1_mirrored": 8, "template": 1, "clicks": 2, "previous": 8}
 #: Input channels at 2 mm.
 CHANNELS = sum(INPUTS.values())
 #: Each side of the input at 2 mm has to be a multiple of this.
-MULTIPLE = 16
 
 
 def unshuffle(x: Tensor) -> Tensor:
@@ -84,7 +83,7 @@ class VolumetricUNet(nn.Module):
     """(B, in_channels, K, J, I) at 2 mm to (B, 16, K, J, I) logits.
 
     The first eight are lesion at the 1 mm voxels of each 2 mm voxel, the other eight ventricle;
-    ``shuffle`` brings both to 1 mm. Sides are multiples of ``MULTIPLE`` and at least twice that.
+    ``shuffle`` brings both to 1 mm. Sides are multiples of 16 and at least twice that.
     ``filters``: channels of the levels, from the finest. With the defaults 4.7 million parameters
     and 43 GMAC for a head of 80 x 96 x 80.
 

@@ -87,25 +87,6 @@ def remove(
     _modify(effect, target, edit_grid, box, mask, "ModificationModeRemove")
 
 
-def become(
-    effect: Any, target: EditTarget, edit_grid: EditGrid, box: Box, mask: NDArray[Any]
-) -> bool:
-    """Make the segment equal to ``mask`` within ``box`` by adding and removing what differs.
-
-    Outside the box nothing happens. Returns whether there was anything to do.
-    """
-    if is_empty(box):
-        return False
-    before = segment_voxels(target, edit_grid, box) != 0
-    after = np.asarray(mask) != 0
-    gone, new = before & ~after, after & ~before
-    if gone.any():
-        remove(effect, target, edit_grid, box, gone)
-    if new.any():
-        add(effect, target, edit_grid, box, new)
-    return bool(gone.any() or new.any())
-
-
 def replace(
     effect: Any,
     target: EditTarget,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,17 +40,11 @@ class PanelBatch:
     _learning: EngineProcess | None = None
     _opening: PolledThread[Any] | None = None
 
-    def refresh(self) -> None:
-        raise NotImplementedError
-
-    def _double(self, what: str) -> bool:
-        raise NotImplementedError
-
-    def _segmentation(self) -> Any | None:
-        raise NotImplementedError
-
-    def _list_models(self, chosen: str) -> None:
-        raise NotImplementedError
+    # What the other parts do.
+    refresh: Callable[[], None]
+    _double: Callable[[str], bool]
+    _segmentation: Callable[[], Any | None]
+    _list_models: Callable[[str], None]
 
     def _poll_batches(self) -> bool:
         """Look after what was started here; True while something still runs."""

@@ -41,20 +41,12 @@ class PanelResults:
     _work: PolledThread[Any] | None = None
     _then: Callable[[Any], None] | None = None
 
-    def refresh(self) -> None:
-        raise NotImplementedError
-
-    def _segmentation(self) -> Any | None:
-        raise NotImplementedError
-
-    def _result(self) -> tuple[Any, str] | None:
-        raise NotImplementedError
-
-    def _settings(self) -> tuple[float, float, str]:
-        raise NotImplementedError
-
-    def _show_settings(self, made: Provenance) -> None:
-        raise NotImplementedError
+    # What the other parts do.
+    refresh: Callable[[], None]
+    _segmentation: Callable[[], Any | None]
+    _result: Callable[[], tuple[Any, str] | None]
+    _settings: Callable[[], tuple[float, float, str]]
+    _show_settings: Callable[[Provenance], None]
 
     def _apply_soon(self) -> None:
         # A timer that is started again at every event of a drag would never run out.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
@@ -50,17 +51,11 @@ class PanelTasks:
     _install: PolledThread[Any] | None = None
     _installed_file = ""
 
-    def refresh(self) -> None:
-        raise NotImplementedError
-
-    def _double(self, what: str) -> bool:
-        raise NotImplementedError
-
-    def _segmentation(self) -> Any | None:
-        raise NotImplementedError
-
-    def _models(self) -> list[tuple[str, str]]:
-        raise NotImplementedError
+    # What the other parts do.
+    refresh: Callable[[], None]
+    _double: Callable[[str], bool]
+    _segmentation: Callable[[], Any | None]
+    _models: Callable[[], list[tuple[str, str]]]
 
     def _poll_tasks(self) -> bool:
         """Look after what was started; True while something still runs."""
