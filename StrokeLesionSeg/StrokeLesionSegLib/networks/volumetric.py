@@ -20,7 +20,6 @@ from torch import Tensor, nn
 INPUTS = {"t1": 8, "t1_mirrored": 8, "template": 1, "clicks": 2, "previous": 8}
 #: Input channels at 2 mm.
 CHANNELS = sum(INPUTS.values())
-#: Each side of the input at 2 mm has to be a multiple of this.
 
 
 def unshuffle(x: Tensor) -> Tensor:
