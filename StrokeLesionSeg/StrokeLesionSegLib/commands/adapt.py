@@ -27,10 +27,9 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "adapt",
         help="learn from corrected masks",
-        description="Train the model on with the masks that you have corrected, beside other work. "
-        "A third of the subjects, at least 4, is kept to judge by; the new model is installed "
-        "only if it is better on them and has forgotten nothing. A run that was stopped goes on "
-        "when it is called again.",
+        description="Train the model further on masks that you have corrected, in the background. "
+        "A third of the subjects, at least 4, is held out; the new model is installed only if it "
+        "is better on them and no worse on simulated scans. Run it again to resume.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -38,22 +37,28 @@ def add_parser(commands: Any) -> None:
         type=path,
         metavar="FOLDER",
         help="BIDS derivative with *_desc-corrected_mask.nii.gz of at least 12 subjects, or a list "
-        "(.tsv) of scan, mask and, if wanted, subject",
+        "(.tsv) of scan, mask and, optionally, subject",
     )
-    parser.add_argument("--name", help="of the new model (default: the parent's with -adapted)")
-    parser.add_argument("--model", metavar="NAME", help="the parent; default: the shipped model")
+    parser.add_argument(
+        "--name", help="name of the new model (default: the parent's with -adapted)"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="model to start from (default: the model that ships with the program)",
+    )
     parser.add_argument(
         "--minutes",
         type=number(0, 100_000, open_ends=True),
         default=60.0,
-        help="time limit of the whole (default: 60)",
+        help="time limit for everything (default: 60)",
     )
     parser.add_argument(
         "--seed",
         type=number(0, 2**31, kind=int),
         default=0,
         metavar="N",
-        help="another order of training; the same one gives the same run (default: 0)",
+        help="seed of the order of training; the same seed gives the same run (default: 0)",
     )
     parser.add_argument(
         "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all available CPUs"
@@ -61,17 +66,17 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--no-shared-subjects",
         action="store_true",
-        help="for a parent that was adapted on another machine: none of these subjects was among "
-        "those that it learnt from there",
+        help="for a model that was adapted on another machine: it has learnt from none of these "
+        "subjects there",
     )
     parser.add_argument(
-        "--work", type=path, metavar="DIR", help="where the run is kept (default: the user's cache)"
+        "--work", type=path, metavar="DIR", help="folder of the run (default: in the user's cache)"
     )
     parser.add_argument(
         "--export",
         type=path,
         metavar="ZIP",
-        help="also write the new model as one file for a colleague: weights, counts and figures",
+        help="also write the new model to one file to pass on: weights, counts and figures",
     )
     add_progress_argument(parser)
     parser.set_defaults(run=run)

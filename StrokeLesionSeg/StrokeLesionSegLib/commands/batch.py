@@ -44,14 +44,13 @@ def add_parser(commands: Any) -> None:
         "batch",
         help="find the lesions in many scans",
         description="Find chronic stroke lesions in all T1-weighted scans of a folder, BIDS data "
-        "set, ATLAS tree or list, and write a BIDS derivative. Started again, it goes on where it "
-        "ended. Exit codes: 0 all scans are done; 3 all others are, but some could not be used, or "
-        "an output of theirs not be made; 2 wrong arguments or unusable folders; 130 stopped; 1 a "
-        "defect of ours.",
+        "set, ATLAS tree or list, and write a BIDS derivative. Run it again to resume. Exit "
+        "codes: 0 all scans are done; 3 some scans could not be used, or some of their outputs "
+        "not made; 2 wrong arguments or unusable folders; 130 stopped; 1 a defect of ours.",
         allow_abbrev=False,
     )
     parser.add_argument(
-        "input", type=path, metavar="IN", help="folder, or a list with one path a line"
+        "input", type=path, metavar="IN", help="folder, or a list with one path per line"
     )
     parser.add_argument("output", type=path, metavar="OUT", help="folder for the results")
     parser.add_argument(
@@ -59,8 +58,8 @@ def add_parser(commands: Any) -> None:
         nargs="?",
         choices=("participant", "group"),
         default="participant",
-        help="as BIDS Apps are called: participant does the scans and the group (default), group "
-        "only the group's tables and pages",
+        help="analysis level of BIDS Apps: participant (default) segments the scans and makes the "
+        "group's tables and pages, group makes only those",
     )
     subset = parser.add_argument_group("which scans")
     subset.add_argument(
@@ -85,12 +84,10 @@ def add_parser(commands: Any) -> None:
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="leave out scans that are done and whose input, parameters and model are the same "
+        help="skip scans that are done and whose input, parameters and model are unchanged "
         "(default)",
     )
-    again.add_argument(
-        "--retry-failed", action="store_true", help="try again those that failed before"
-    )
+    again.add_argument("--retry-failed", action="store_true", help="retry scans that failed before")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--workers",
@@ -109,7 +106,7 @@ def add_parser(commands: Any) -> None:
         type=number(0.1, 100_000),
         default=30.0,
         metavar="MINUTES",
-        help="give up when the scheduler has no workers for so long (default: 30)",
+        help="give up when the scheduler has had no workers for this long (default: 30)",
     )
     parser.add_argument(
         "--dicom-seg",
@@ -132,26 +129,26 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--no-probability",
         action="store_true",
-        help="write no probability maps, which are nearly all of the output",
+        help="write no probability maps, which take up most of the space",
     )
     parser.add_argument(
         "--title",
         default="",
         metavar="TEXT",
-        help="what the group's page is called (default: the name of the BIDS data set)",
+        help="title of the group's page (default: the name of the BIDS data set)",
     )
     people = parser.add_argument_group("names")
     people.add_argument(
         "--pseudonyms",
         type=path,
         metavar="FILE",
-        help="table of patients (PatientID, name, or name of folder or file) and what they are "
-        "called in the results; without it DICOM scans go by a checksum of their folder",
+        help="table of patients (PatientID, name, or name of folder or file) and their names in "
+        "the results; without it DICOM scans are named by a checksum of their folder",
     )
     people.add_argument(
         "--source-names",
         action="store_true",
-        help="name the folders of DICOM scans, which may be called as patients are, in tables, "
+        help="show the folder names of DICOM scans, which may be patients' names, in tables, "
         "ledger and sidecars",
     )
     add_space_argument(parser)

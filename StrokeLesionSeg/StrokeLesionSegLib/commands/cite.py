@@ -33,7 +33,9 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--model", metavar="NAME", help="default: the one that is shipped")
+    which.add_argument(
+        "--model", metavar="NAME", help="default: the model that ships with the program"
+    )
     which.add_argument(
         "--sidecar",
         type=path,

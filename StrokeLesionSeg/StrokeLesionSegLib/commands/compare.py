@@ -75,7 +75,7 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="replace outputs that exist already; in a study, compare again what is done",
     )
-    masks = parser.add_argument_group("lesions that are known (else they are found first)")
+    masks = parser.add_argument_group("known lesions (otherwise they are found first)")
     for letter, which in (("a", "first"), ("b", "second")):
         masks.add_argument(
             f"--mask-{letter}",

@@ -38,7 +38,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--seed", type=number(0, 2**31, kind=int), default=0, metavar="N", help="another stroke"
     )
-    parser.add_argument("--model", metavar="NAME", help="default: the one that is shipped")
+    parser.add_argument(
+        "--model", metavar="NAME", help="default: the model that ships with the program"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace outputs that exist already"
     )

@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "models",
         help="list, verify, install and remove models",
-        description="The models that the network's weights come from. Everything works offline.",
+        description="List, verify, install and remove models. Everything works offline.",
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="zip or folder of a model: ours, nnU-Net v2's or SynthStroke's",
     )
-    others = install.add_argument_group("for models of others, where their files do not say")
+    others = install.add_argument_group("for third-party models, where their files do not say")
     others.add_argument("--name", help="the model's name here")
     others.add_argument("--configuration", help="of nnU-Net, such as 3d_fullres")
     others.add_argument("--folds", metavar="N,N", help="default: all that are there")

@@ -45,15 +45,15 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=number(0, 1, open_ends=True),
         metavar="P",
-        help="probability from which on a voxel is lesion",
+        help="lowest probability of a lesion voxel",
     )
     found.add_argument(
         "--second-threshold",
         type=number(0, 1),
         metavar="P",
-        help="a lesion needs a voxel of at least this probability, which is above --threshold; 0 "
-        "switches it off; if only --threshold is given, the model's second threshold holds as long "
-        "as it is higher",
+        help="keep only lesions with a voxel of at least this probability, above --threshold; 0 "
+        "switches it off; if only --threshold is given, the model's second threshold applies as "
+        "long as it is higher",
     )
     found.add_argument(
         "--min-volume",
@@ -68,31 +68,35 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         help="drop lesions whose mean probability is lower than this",
     )
     network = parser.add_argument_group("how the network is run")
-    network.add_argument("--model", metavar="NAME", help="default: the one that is shipped")
+    network.add_argument(
+        "--model", metavar="NAME", help="default: the model that ships with the program"
+    )
     network.add_argument(
         "--views",
         choices=("axial", "triplanar"),
         help="slices of one view, or of three (slower); default: what the model recommends",
     )
     network.add_argument(
-        "--tta", action="store_true", help="average over flipped copies too (slower)"
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: average over flipped copies, too (slower)",
     )
     network.add_argument(
         "--exact",
         action="store_true",
-        help="a model of others: every window in float32, as its authors do it (slower)",
+        help="third-party models: compute every window in float32, as their authors do (slower)",
     )
     network.add_argument(
         "--no-mirror",
         action="store_true",
-        help="a model of others: no mean over mirrored windows (faster, up to eight times)",
+        help="third-party models: do not average over mirrored windows (up to eight times faster)",
     )
     network.add_argument(
         "--align",
         choices=("auto", "mni", "none"),
         default="auto",
-        help="align to MNI152 first: auto (default) unless the scan lies there already, "
-        "mni always, none never",
+        help="align to MNI152 first: auto (default) unless the scan is there already, mni always, "
+        "none never",
     )
     network.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
@@ -101,13 +105,14 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16"),
         default="auto",
-        help="auto takes a half precision where it is fast and proves close to float32",
+        help="number format; auto (default) takes a half precision where it is fast and its result "
+        "close to float32",
     )
     network.add_argument(
         "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all available CPUs"
     )
     network.add_argument(
-        "--batch-size", type=number(1, 1024, kind=int), metavar="N", help="slices at a time"
+        "--batch-size", type=number(1, 1024, kind=int), metavar="N", help="slices per batch"
     )
 
 
@@ -135,7 +140,8 @@ def add_force_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="segment what the input check refuses (no T1-weighted head), too; the sidecar says so",
+        help="segment a scan that the input check refuses (not a T1-weighted head); the sidecar "
+        "records it",
     )
 
 
@@ -143,8 +149,8 @@ def add_progress_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--progress",
         choices=("bar", "json", "none"),
-        help="json prints one JSON object a line on stdout, for programs "
-        "(default: a bar if stderr is a terminal)",
+        help="json prints one JSON object per line on stdout, for programs (default: a bar if "
+        "stderr is a terminal)",
     )
 
 

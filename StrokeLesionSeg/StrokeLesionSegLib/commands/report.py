@@ -22,15 +22,15 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
         "--atlas",
         type=path,
         metavar="FILE",
-        help="label image in MNI152 space for the volumes by region, in place of the one that is "
-        "shipped (Allen Human Reference Atlas)",
+        help="label image in MNI152 space for the volumes by region, instead of the atlas that "
+        "ships with the program (Allen Human Reference Atlas)",
     )
     regions.add_argument(
         "--atlas-labels",
         type=path,
         metavar="FILE",
-        help="names of its regions: JSON, CSV, TSV or text with a value and a name a line "
-        "(default: the file beside it with its name)",
+        help="names of its regions: JSON, CSV, TSV or text with a value and a name per line "
+        "(default: the file of the same name beside it)",
     )
     report = parser.add_argument_group("report")
     report.add_argument(
@@ -43,8 +43,8 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--report-paths",
         action="store_true",
-        help="name the scan's path, and the series of a DICOM folder, in the report; without it "
-        "the report holds no path of this machine",
+        help="show the scan's path, and the series of a DICOM folder, in the report; by default it "
+        "holds no path of this machine",
     )
     report.add_argument(
         "--no-viewer",

@@ -36,8 +36,8 @@ def add_parser(commands: Any) -> None:
         help="find the lesions in one scan",
         description="Find chronic stroke lesions in one T1-weighted scan. The mask has the grid "
         "and orientation of the input. A table of the lesions and a JSON sidecar are written "
-        "beside it. Exit codes: 0 done; 3 done, but for an optional output that proved impossible; "
-        "2 wrong arguments or unusable input; 130 stopped; 1 a defect of ours.",
+        "beside it. Exit codes: 0 done; 3 done, except for an optional output that could not be "
+        "made; 2 wrong arguments or unusable input; 130 stopped; 1 a defect of ours.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -57,7 +57,7 @@ def add_parser(commands: Any) -> None:
         "--uncertainty",
         type=path,
         metavar="FILE",
-        help="write how far views and flips disagree (standard deviation of the probability)",
+        help="write the uncertainty: standard deviation of the probability over views and flips",
     )
     outputs.add_argument(
         "--table", type=path, metavar="FILE", help="default: the mask's name with .tsv"
@@ -87,15 +87,15 @@ def add_parser(commands: Any) -> None:
         "--report",
         type=path,
         metavar="DIR",
-        help="write a report for people, DIR/<name>.html; the folder is made if need be",
+        help="write an HTML report, DIR/<name>.html; the folder is created if needed",
     )
     add_space_argument(outputs)
     outputs.add_argument(
         "--label",
         type=_label,
         metavar="NAME",
-        help="what default names, report and sidecar call the scan (default: its file's name; of "
-        "DICOM, often called as the patient is, a checksum)",
+        help="the scan's name in report, sidecar and default file names (default: its file's name; "
+        "for DICOM, often named after the patient, a checksum)",
     )
     outputs.add_argument("--no-table", action="store_true", help="write no tables")
     outputs.add_argument("--no-sidecar", action="store_true", help="write no sidecar")
