@@ -308,6 +308,11 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         else:
             slicer.util.selectModule("StrokeLesionSeg")
 
+    def openSession(self):
+        """Open the session and wait for it, for scripts; raises as the store does."""
+        self.store.open(self.scriptedEffect)
+        self.refresh()
+
     def showTexts(self, readiness):
         ready = readiness.kind == "ready"
         failed = self._failed is not None and self._failed == self.store.key(self.scriptedEffect)

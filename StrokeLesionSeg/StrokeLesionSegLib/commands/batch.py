@@ -79,7 +79,7 @@ def add_parser(commands: Any) -> None:
     subset.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
     )
-    again = parser.add_argument_group("what is done again")
+    again = parser.add_argument_group("what is repeated")
     again.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,

@@ -210,7 +210,7 @@ class PanelBatch:
     # -- learning ---------------------------------------------------------------------------------
 
     def _on_learn(self, *_args: Any) -> None:
-        """Train the model on with the corrected masks of the folder, beside other work."""
+        """Train the model further on the corrected masks of the folder, in the background."""
         ui = self.ui
         if self._learning is not None:
             if not self._double("learn"):
