@@ -33,7 +33,6 @@ prepare_environment()
 SLOW_FILES = {
     *(
         "test_adapt.py",
-        "test_public_docstrings.py",
         "test_alignment.py",
         "test_batch.py",
         "test_batch_dask.py",

@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ SECTIONS = ("Parameters", "Attributes", "Returns", "Yields", "Raises", "Notes", 
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
+@cache
 def public_names() -> list[tuple[str, str]]:
     """(module, name) of everything that a module of the Lib lists in ``__all__``."""
     found = []
@@ -36,6 +38,7 @@ def public_names() -> list[tuple[str, str]]:
     return found
 
 
+@cache
 def documented() -> dict[str, Any]:
     """Public functions and classes by their full name, each once."""
     found = {}
