@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .errors import InputError
 from .file_formats import FORMATS, ending_like, split_name, written_endings
@@ -291,6 +293,21 @@ def os_input_error(error: OSError, where: str | os.PathLike[str]) -> InputError:
             Path(where).name[:40] + "...", "the name is too long", "Give a shorter one"
         )
     return InputError(where, f"cannot be written ({error.strerror or error})", "Check the disk")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``; an empty one if the file is missing, unreadable or another."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_json_object(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` on one line, completely or not at all."""
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _folder(path: Path) -> Path:

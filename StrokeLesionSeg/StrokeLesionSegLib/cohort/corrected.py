@@ -6,7 +6,6 @@ and what that scan's contents were.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import InputError
+from ..outputs import read_json_object
 from .dataset import DESCRIPTION
 from .dicom_study import told_as
 from .inputs import find_scans
@@ -89,7 +89,7 @@ def corrected_masks(folder: Path) -> list[Corrected]:
 
 def _corrected(mask: Path, sources: SourceScans, records: Mapping[str, Any]) -> Corrected:
     stem = mask.name[: mask.name.index(ENDING)]
-    facts = _json(mask.with_name(f"{stem}{ENDING}.json"))
+    facts = read_json_object(mask.with_name(f"{stem}{ENDING}.json"))
     record = records.get(stem) or {}
     relative = _relative(facts) or record.get("source")
     scan = sources.find(relative) if relative else None
@@ -122,7 +122,7 @@ def _relative(facts: Mapping[str, Any]) -> str | None:
 
 def input_of(folder: Path) -> Path | None:
     """Where the input of a derivative lies, by its description; None if that does not say."""
-    links = _json(folder / DESCRIPTION).get("DatasetLinks")
+    links = read_json_object(folder / DESCRIPTION).get("DatasetLinks")
     link = links.get("input") if isinstance(links, dict) else None
     if not isinstance(link, str):
         return None
@@ -131,11 +131,3 @@ def input_of(folder: Path) -> Path | None:
         # On Windows it is /C:/data.
         return Path(path[1:] if re.match(r"/[A-Za-z]:", path) else path)
     return (folder / unquote(link)).resolve()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

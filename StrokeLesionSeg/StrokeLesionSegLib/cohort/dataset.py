@@ -20,7 +20,7 @@ from ..lesions.tables import (
     write_sidecar,
     write_text,
 )
-from ..outputs import os_input_error
+from ..outputs import os_input_error, read_json_object
 from .ledger import DONE, LEDGER_NAME
 
 BIDS_VERSION = "1.10.0"
@@ -143,10 +143,7 @@ def described(root: Path, key: str) -> str:
     >>> described(Path("no such folder"), "Name")
     ''
     """
-    try:
-        return str(json.loads((root / DESCRIPTION).read_text("utf-8")).get(key) or "")
-    except (OSError, ValueError, AttributeError):
-        return ""
+    return str(read_json_object(root / DESCRIPTION).get(key) or "")
 
 
 def write_group_tables(out: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..outputs import os_input_error
+from ..outputs import os_input_error, read_json_object
 
 LOCK_NAME = Path("logs", "batch.lock")
 HEARTBEAT_S = 15.0
@@ -181,11 +181,7 @@ def taken_over(out: Path) -> InputError:
 
 def read_owner(path: Path) -> dict[str, Any] | None:
     """Who holds or held the lock file ``path``; None if it is free or cannot be read."""
-    try:
-        owner = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return owner if isinstance(owner, dict) else None
+    return read_json_object(path) or None
 
 
 def _alive(owner: dict[str, Any]) -> bool:

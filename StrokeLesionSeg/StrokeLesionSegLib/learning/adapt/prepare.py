@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...images.volume import Volume
-from ...outputs import atomic_file, os_input_error
+from ...outputs import os_input_error, write_json_object
 from ..heads import load_head, save_head
 from ..strokes.anatomy import Head
 from .pairs import LeftOut, Pair
@@ -90,7 +90,7 @@ def prepare_pairs(
             raise Cancelled("cancelled while scans were prepared")
         facts = folder / f"{n:04d}.json"
         if not facts.is_file():
-            _write(facts, _prepare(pair, predictor, facts.with_suffix(".npz"), cancel))
+            write_json_object(facts, _prepare(pair, predictor, facts.with_suffix(".npz"), cancel))
         content = json.loads(facts.read_text(encoding="utf-8"))
         if content["error"] is not None:
             left_out.append(LeftOut(pair.mask, content["error"]))
@@ -173,8 +173,3 @@ def _alignment(content: dict[str, Any] | None) -> Alignment | None:
     if content is None:
         return None
     return Alignment(**{**content, "matrix": np.array(content["matrix"], np.float64)})
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(content), encoding="utf-8")

@@ -25,7 +25,7 @@ from ...inference.device import available_threads, peak_memory_bytes, torch_thre
 from ...models import find_model, install_model, load_model, user_home, user_models_directory
 from ...models.export import write_model
 from ...models.store import no_home
-from ...outputs import atomic_file
+from ...outputs import read_json_object, write_json_object
 from ..heads import template_as_head
 from ..loop import LoopOptions, Material, train_network
 from ..strokes.anatomy import Anatomy
@@ -234,7 +234,7 @@ class _Run:
         """Ventricles for the heads that are learnt from; corrected masks that are automatic ones
         teach nothing."""
         record = self.folder / "same.json"
-        same: dict[str, bool] = _read(record) or {}
+        same: dict[str, bool] = read_json_object(record)
 
         def parents(image: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
             p, fluid = answer(
@@ -248,7 +248,7 @@ class _Run:
             if ready.head.name not in same:
                 equal = add_ventricles(ready, parents)
                 same[ready.head.name] = equal if ready.same is None else ready.same
-                _write(record, same)
+                write_json_object(record, same)
         untouched = [same[r.head.name] for r in learn]
         untouched += [r.same for r in kept if r.same is not None]
         if all(untouched):
@@ -279,12 +279,12 @@ class _Run:
     ) -> tuple[Figures, float]:
         """The parent's figures, and how many seconds they took."""
         record = self.folder / "before.json"
-        content: dict[str, Any] | None = _read(record)
-        if content is None:
+        content = read_json_object(record)
+        if not content:
             began = time.monotonic()
             figures = self._figures(self.parent, kept, regression, "before")
             content = {"figures": figures.as_dict(), "seconds": time.monotonic() - began}
-            _write(record, content)
+            write_json_object(record, content)
         return Figures.from_dict(dict(content["figures"])), float(content["seconds"])
 
     def _figures(
@@ -305,12 +305,12 @@ class _Run:
     def _minutes(self, spent: float, judging: float) -> float:
         """How long to learn: what preparing and judging leave; decided once."""
         record = self.folder / "minutes.json"
-        content = _read(record)
-        if content is None:
+        content = read_json_object(record)
+        if not content:
             whole = self.options.minutes
             left = whole - spent - (1 + len(SHARES) / 2) * judging
             content = {"learn": max(_LEAST_SHARE * whole, left), "spent": spent}
-            _write(record, content)
+            write_json_object(record, content)
         return float(content["learn"])
 
     def _learn(self, mixture: Mixture, minutes: float) -> tuple[torch.nn.Module, Any]:
@@ -471,16 +471,3 @@ def _about(manifest: Manifest) -> dict[str, str]:
         "version": manifest.version,
         "sha256": manifest.weights["sha256"],
     }
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(content), encoding="utf-8")
