@@ -47,7 +47,7 @@ def rows(part: Node) -> list[list[str]]:
 
 
 def test_the_numbers(tmp_path: Path) -> None:
-    problem = InputError("/home/jane/sub-09.nii", "no prediction of sub-09 found", "Predict it")
+    problem = InputError("/data/jane/sub-09.nii", "no prediction of sub-09 found", "Predict it")
     result = scored((problem,))
     page = page_of(tmp_path, result)
     verdict = section(page, "Summary").one("p", "verdict").text

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.lesions.expected import FLOOR, expected_dice
 
@@ -27,6 +28,8 @@ class Answer:
     probability: NDArray[np.float32]
     marked: NDArray[np.bool_]
     dice: float
+
+    __repr__ = brief_repr
 
     @classmethod
     def of(cls, probability: NDArray[np.float32], mask: NDArray[np.bool_], dice: float) -> Answer:
