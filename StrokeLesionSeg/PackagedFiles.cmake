@@ -155,6 +155,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/learning/adapt/prepare.py
   StrokeLesionSegLib/learning/adapt/run.py
   StrokeLesionSegLib/learning/adapt/split.py
+  StrokeLesionSegLib/learning/adapt/tuning.py
   StrokeLesionSegLib/learning/adapt/verdict.py
   StrokeLesionSegLib/learning/checkpoint.py
   StrokeLesionSegLib/learning/clicks.py

@@ -68,7 +68,7 @@ def add_parser(commands: Any) -> None:
         "--output",
         type=path,
         metavar="DIR",
-        help="folder for the results; made if need be (default: compare; of a study, its folder)",
+        help="folder for the results; created if needed (default: compare; of a study, its folder)",
     )
     outputs.add_argument(
         "--overwrite",
