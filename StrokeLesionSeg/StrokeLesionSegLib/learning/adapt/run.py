@@ -279,7 +279,7 @@ class _Run:
     ) -> tuple[Figures, float]:
         """The parent's figures, and how many seconds they took."""
         record = self.folder / "before.json"
-        content = read_json_object(record)
+        content: dict[str, Any] = read_json_object(record)
         if not content:
             began = time.monotonic()
             figures = self._figures(self.parent, kept, regression, "before")

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ...images import Grid, Volume, read_scan, write_volume
+from ...images import Grid, NiftiFields, Volume, read_scan, write_volume
 from ..i18n import tr as _
 from ..scene.input_check import check_input
 from ..scene.patch import Patch
@@ -132,7 +132,7 @@ class ComparisonRun:
 
         def write() -> None:
             for name, volume in to_write:
-                write_volume(scratch / f"{name}.nii", volume, nifti_version=2)
+                write_volume(scratch / f"{name}.nii", volume, nifti=NiftiFields(version=2))
 
         self._thread = PolledThread(write)
         self.state = "exporting"
