@@ -51,7 +51,7 @@ def stream(cache: Cache, **options) -> SliceStream:
 
 def test_planes_are_those_of_the_channels():
     assert Planes.of_channels(CHANNELS) == PLANES
-    assert PLANES.names(["t1_mirror", "t1_plus_2mm", "t1", "t1_minus_3mm"]) == CHANNELS
+    assert PLANES.names(["t1_mirror", *CHANNELS[:3]]) == CHANNELS
     assert Planes.of_channels(["t1"]) == Planes()
     assert Planes().names(["t1"]) == ["t1"]
 
