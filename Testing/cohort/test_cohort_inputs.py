@@ -275,7 +275,7 @@ def test_lists(tmp_path: Path) -> None:
         ("a.nii\na.nii\n", "line 2 names a.nii again"),
         ("a.nii\tb\tc\td\te\n", "line 1 has 5 columns"),
         ("a.nii\0\n", "binary"),
-        ("# nothing\n", "no T1-weighted scans"),
+        ("# nothing\n", "names no scan"),
     ],
 )
 def test_bad_lists(tmp_path: Path, text: str, cause: str) -> None:
@@ -291,5 +291,5 @@ def test_nothing_to_do_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no T1-weighted scans"):
         find_scans(tmp_path)
     make(tmp_path, "x_FLAIR.nii")
-    with pytest.raises(InputError, match="1 images are something else"):
+    with pytest.raises(InputError, match="1 image is something else"):
         find_scans(tmp_path)

@@ -366,7 +366,7 @@ def test_a_quaternion_that_is_none_is_told(tmp_path: Path) -> None:
 def test_more_voxels_than_announced_are_told(tmp_path: Path) -> None:
     (tmp_path / "x.nrrd").write_bytes(_nrrd("raw", b"\n" + _raw()))
     (note,) = read_scan(tmp_path / "x.nrrd").warnings
-    assert "1 bytes more than the header announces" in note
+    assert "1 byte more than the header announces" in note
     (tmp_path / "y.nrrd").write_bytes(_nrrd("raw", b"\n" + _raw(), fields="byte skip: -1\n"))
     assert _check(tmp_path / "y.nrrd") == ()
     (tmp_path / "x.mha").write_bytes(_metaimage("LOCAL", body=_raw() + b"more"))

@@ -175,7 +175,8 @@ def test_values_are_put_right_or_left_and_every_change_is_told(
 ACTIONS = st.lists(
     st.tuples(
         st.sampled_from(["drop", "copy", "unmark", "cut uid", "phase", "number", "shift", "rename",
-                         "link", "empty", "comma"]),
+                         "link", "empty", "comma", "short", "ge phase", "echo", "turn", "mosaic",
+                         "slice thickness"]),
         st.integers(0, 11),
     ),
     max_size=8,
@@ -193,7 +194,7 @@ def test_no_slice_of_a_series_is_lost_in_silence(
     for n in range(12):
         (folder / f"{n}.dcm").write_bytes(originals()[f"{n}.dcm"])
     for action, n in actions:
-        for place in range(12) if everywhere and action not in ("drop", "empty") else [n]:
+        for place in range(12) if everywhere and action not in ("drop", "empty", "short") else [n]:
             _change(folder, action, place)
     before = {p.name: p.lstat().st_size for p in folder.iterdir()}
     images = _images(folder)
@@ -237,6 +238,8 @@ def _change(folder: Path, action: str, n: int) -> None:
         file.symlink_to(folder / f"kept{n}.bin")
     elif action == "empty":
         file.write_bytes(b"")
+    elif action == "short":
+        file.write_bytes(data[:100])
     elif data[128:132] == b"DICM":
         dataset = pydicom.dcmread(file)
         if action == "cut uid":
@@ -247,6 +250,21 @@ def _change(folder: Path, action: str, n: int) -> None:
             dataset.InstanceNumber = str(2 * n + 1)
         elif action == "shift":
             dataset.ImagePositionPatient = [0, 0, float(n) + 0.3]
+        elif action == "ge phase":
+            block = dataset.private_block(0x0043, "GEMS_PARM_01", create=True)
+            if 0x2F not in block:
+                block.add_new(0x2F, "SS", 1)
+        elif action == "echo":
+            dataset.EchoTime = str(n + 2)
+            dataset.SOPInstanceUID = f"1.2.3.99.{n + 1}"
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            file = folder / f"echo{n}.dcm"
+        elif action == "turn":
+            dataset.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+        elif action == "mosaic":
+            dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]
+        elif action == "slice thickness":
+            dataset.SliceThickness = "0.4"
         elif action == "comma":
             raw = dataset.get_item("ImagePositionPatient").value
             place = raw.decode() if isinstance(raw, bytes) else "\\".join(map(str, raw))

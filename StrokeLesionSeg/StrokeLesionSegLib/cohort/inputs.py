@@ -160,7 +160,7 @@ def _cohort(
         raise InputError(
             source,
             "holds no T1-weighted scans"
-            + (f" ({len(left_out)} images are something else)" if left_out else ""),
+            + (f" ({_something_else(len(left_out))})" if left_out else ""),
             "Give a folder with NIfTI, NRRD, MetaImage or DICOM files, a BIDS data set, or a list",
         )
     told, named = [], []
@@ -181,6 +181,10 @@ def _cohort(
         for scan, name, entities in zip(found, told, tell_apart(named), strict=True)
     ]
     return Cohort(tuple(scans), dict(sorted(left_out.items())))
+
+
+def _something_else(count: int) -> str:
+    return "1 image is something else" if count == 1 else f"{count} images are something else"
 
 
 def is_image(path: Path) -> bool:

@@ -232,7 +232,7 @@ def joined(series: Sequence[Series]) -> Series | None:
 def images_left_out(chosen: Series, found: Mapping[str, Series]) -> list[str]:
     """What of the same series is not in the scan, and how many images are said to be missing."""
     notes = [
-        f"{len(s.slices)} {s.kind}s of the same series are left out"
+        f"{s.count_of_kind} of the same series {'is' if len(s.slices) == 1 else 'are'} left out"
         for s in found.values()
         if s.uid == chosen.uid and s.kind != chosen.kind and s.kind
     ]

@@ -75,6 +75,11 @@ class Series:
     promised: int = 0  # images that the header says there are
     patient: tuple[str, ...] = ()  # by PATIENT_KEYWORDS
 
+    @property
+    def count_of_kind(self) -> str:
+        """``1 phase image``, ``2 phase images``."""
+        return f"{len(self.slices)} {self.kind or 'image'}{'s' * (len(self.slices) != 1)}"
+
     def describe(self) -> str:
         name = self.facts.get("SeriesDescription") or "no description"
         kind = f", {self.kind}s" if self.kind else ""

@@ -216,7 +216,8 @@ def _surplus(have: int, needed: int) -> tuple[str, ...]:
     """A warning if more voxels follow a header than it announces: one of both is wrong."""
     if have <= needed:
         return ()
-    return (f"{have - needed} bytes more than the header announces; those at the end are left out",)
+    more = f"{have - needed} byte{'s' * (have - needed > 1)}"
+    return (f"{more} more than the header announces; what is at the end is left out",)
 
 
 def _nrrd_warnings(directions: str, space: str) -> tuple[str, ...]:
