@@ -25,6 +25,7 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 LIB = REPOSITORY / "StrokeLesionSeg"
+HEADS = ("whole", "stripped")
 FOLDER = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 
@@ -163,7 +164,7 @@ def write_heads(work: Path) -> list[Path]:
     noise = np.abs(np.random.default_rng(0).normal(scale=3, size=head.shape))
     whole = (head + noise).astype(np.float32)
     found = []
-    for name, image in (("whole", whole), ("stripped", whole * (mni_brain_mask().array != 0))):
+    for name, image in zip(HEADS, (whole, whole * (mni_brain_mask().array != 0)), strict=True):
         found.append(work / f"{name}.npz")
         np.savez_compressed(found[-1], image=image)
     return found
@@ -174,6 +175,7 @@ def main() -> int:
     parser.add_argument("--peers", default=str(REPOSITORY / ".venv-peers/bin/python"))
     parser.add_argument("--features", type=int, default=32, help="of the first stage")
     parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS)
     parser.add_argument("--threads", default=str(os.cpu_count()))
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     a = parser.parse_args()
@@ -213,6 +215,8 @@ def main() -> int:
 
         install_model(work / FOLDER, ImportChoices(name="bench"))
         for head in write_heads(work):
+            if head.stem not in a.heads:
+                continue
             theirs = step(a.peers, "theirs", str(work), str(head))
             print(head.stem, "nnUNetPredictor", theirs, flush=True)
             for precision in ("float32", "bfloat16"):
