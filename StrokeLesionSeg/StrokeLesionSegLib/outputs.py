@@ -160,7 +160,7 @@ class OutputSet:
             if isinstance(error, FileExistsError):
                 raise InputError(
                     error.filename2 or error.filename,
-                    "has appeared while we worked (another run?), and is left as it is",
+                    "appeared during the run (another run?) and was left unchanged",
                     "Add --overwrite or name another output",
                 ) from error
             if isinstance(error, OSError):

@@ -130,7 +130,7 @@ def test_a_task_loads_the_model_once_and_stops_when_superseded(
 
 def test_a_worker_with_another_model_stops_the_batch(tmp_path: Path) -> None:
     cluster._model.cache_clear()
-    with pytest.raises(InputError, match="is another one on this worker"):
+    with pytest.raises(InputError, match="differs on this worker"):
         cluster._model("tiny", "0" * 64, cluster.__version__)
     with pytest.raises(InputError, match=r"has version .*, not 0\.0\.0"):
         cluster._model("tiny", "0" * 64, "0.0.0")

@@ -261,7 +261,7 @@ def test_what_appears_meanwhile_is_left_as_it_is(
         for file in (mask, table):
             ours.staged(file).write_text("ours")
         mask.write_text("theirs")
-        with pytest.raises(InputError, match="has appeared while we worked"):
+        with pytest.raises(InputError, match="appeared during the run"):
             ours.commit()
     assert mask.read_text() == "theirs"
     assert [p.name for p in tmp_path.iterdir()] == ["m.nii"]

@@ -43,7 +43,7 @@ def test_whom_an_ancestor_learnt_from_never_judges() -> None:
         child = split_subjects(NAMES, seed + 1, first.learn, first.kept)
         assert not set(child.kept) & set(first.learn)
         assert set(first.kept) <= set(child.kept)
-    with pytest.raises(InputError, match="have to judge"):
+    with pytest.raises(InputError, match="are needed to test"):
         split_subjects(NAMES[:12], 0, NAMES[:10])
 
 

@@ -171,7 +171,7 @@ def in_words(seconds: float) -> str:
 def _killed(found: FoundScan) -> InputError:
     return InputError(
         found.path,
-        "the processes that worked on it died again and again",
+        "its worker processes died repeatedly",
         "Give the workers more memory, or look at the scan",
     )
 
@@ -211,7 +211,7 @@ def _model(name: str, sha256: str, version: str) -> LoadedModel:
     model = load_model(name)
     if model.manifest.sha256 != sha256:
         raise InputError(
-            f"model {name}", "is another one on this worker", "Install the same on all workers"
+            f"model {name}", "differs on this worker", "Install the same on all workers"
         )
     return model
 

@@ -84,7 +84,7 @@ class SlidingWindowPredictor:
         settings = model.manifest.windows
         if settings is None:
             raise InputError(
-                model.manifest.name, "says nothing about windows", "Install the model again"
+                model.manifest.name, "does not define its windows", "Install the model again"
             )
         self.model, self.settings = model, settings
         self.options = options.for_model(model.manifest)

@@ -95,7 +95,7 @@ class WholeHeadPredictor:
         if not isinstance(model.network, VolumetricUNet):
             raise InputError(
                 model.manifest.name,
-                "says that it is volumetric, but its network is not",
+                "is declared volumetric, but its network is not",
                 "Export the model again",
             )
         self.model = model

@@ -166,7 +166,7 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
         except FileNotFoundError as error:
             if file.is_symlink():
                 raise InputError(file, *NOWHERE) from error
-            raise InputError(file, "it is gone", "Copy the series again") from error
+            raise InputError(file, "it has disappeared", "Copy the series again") from error
         except PermissionError:
             unreadable.append(file)
             continue

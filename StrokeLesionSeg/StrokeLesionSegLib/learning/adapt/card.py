@@ -55,9 +55,9 @@ def ancestry_of(manifest: Manifest, no_shared_subjects: bool = False) -> Ancestr
             return Ancestry((), (), generation)
         raise InputError(
             manifest.name,
-            "was adapted elsewhere, and its local card is not here to say whom it has learnt from",
-            "Begin from the model that ships, or say --no-shared-subjects if none of these "
-            "subjects was among them",
+            "was adapted elsewhere, and the list of its training subjects is not on this machine",
+            "Start from the model that ships, or add --no-shared-subjects if none of these "
+            "subjects is among them",
         ) from error
 
 

@@ -44,7 +44,7 @@ def split_subjects(
     if len(order) < LEAST_SUBJECTS:
         raise InputError(
             "corrected masks",
-            f"{len(order)} subjects are too few to learn from and to judge by",
+            f"{len(order)} subjects are too few to train on and to test on",
             f"Correct the masks of at least {LEAST_SUBJECTS}",
         )
     free = [s for s in order if s not in set(learnt)]
@@ -55,9 +55,9 @@ def split_subjects(
     if len(chosen) < LEAST_KEPT:
         raise InputError(
             "corrected masks",
-            f"{len(chosen)} subjects are left whom the parent has not learnt from, and "
-            f"{LEAST_KEPT} have to judge",
-            "Correct the masks of others, or begin from the model that ships",
+            f"{len(chosen)} subjects are left that the parent was not trained on, and "
+            f"{LEAST_KEPT} are needed to test the new model",
+            "Correct the masks of others, or start from the model that ships",
         )
     # Judges of an ancestor come first and stay; of the others no more than half judge.
     chosen = chosen[: max(LEAST_KEPT, len(order) // 2)]

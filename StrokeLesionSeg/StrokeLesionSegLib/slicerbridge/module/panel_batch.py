@@ -215,7 +215,7 @@ class PanelBatch:
         if self._learning is not None:
             if not self._double("learn"):
                 self._learning.cancel()
-                self._end_learning(_("Stopped. Press again to go on where it was stopped."))
+                self._end_learning(_("Stopped. Press again to resume."))
             return
         arguments = ["adapt", str(Path(ui.batchOutputPathLineEdit.currentPath).resolve())]
         if self.parameters.model:
