@@ -670,9 +670,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def endStroke(self, stroke):
         changed = stroke.apply(self.scriptedEffect)
         if not changed:
-            self.said = _("The segment says so already; nothing changed.")
+            self.said = _("Already so in the segment; nothing changed.")
         elif stroke.by_hand:
-            self.said = _("The model sees nothing here: painted as brushed. {volume}").format(
+            self.said = _("The model finds no lesion here: painted as brushed. {volume}").format(
                 volume=self.volumeText()
             )
         else:

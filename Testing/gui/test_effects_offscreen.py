@@ -260,7 +260,7 @@ def test_a_drag_is_one_stroke_of_many_clicks(desk: Any) -> None:
     assert one.editor.voxels("one")[16, 3, 18:26].all()
     assert (shown[16, 3, 18:25] == 2).all(), "the path is drawn"
     assert one.effect.entry.session.calls == one.scripted.saves == 1
-    assert "sees nothing here" in one.text()
+    assert "finds no lesion here" in one.text()
 
 
 def test_a_click_can_be_shown_before_it_is_taken(desk: Any) -> None:
@@ -485,7 +485,7 @@ def test_where_the_model_sees_nothing_the_brush_paints_and_says_so(desk: Any) ->
     one.event(PRESS, "Red", xy)
     one.event(RELEASE, "Red", xy)
     assert one.editor.voxels("one").any()
-    assert "sees nothing here" in one.text()
+    assert "finds no lesion here" in one.text()
 
 
 def test_size_of_the_brush(desk: Any) -> None:

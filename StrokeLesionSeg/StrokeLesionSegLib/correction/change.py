@@ -46,7 +46,7 @@ class Change:
     --------
     >>> from StrokeLesionSegLib.correction import Change
     >>> Change.none(lesion=True).sentence
-    'The mask says so already; nothing changed.'
+    'Already so in the mask; nothing changed.'
     """
 
     box: Box
@@ -73,8 +73,8 @@ class Change:
     def sentence(self) -> str:
         """What happened, for the user."""
         if not self.voxels:
-            return "The mask says so already; nothing changed."
+            return "Already so in the mask; nothing changed."
         done = "added" if self.lesion else "removed"
         if self.painted_only:
-            return f"The model sees nothing here: painted {self.volume_ml:.2f} mL {done}."
+            return f"The model finds no lesion here: painted {self.volume_ml:.2f} mL {done}."
         return f"{self.volume_ml:.2f} mL {done}."

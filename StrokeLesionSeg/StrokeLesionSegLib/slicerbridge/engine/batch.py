@@ -139,7 +139,8 @@ def learnt_text(result: dict[str, object] | None) -> str:
         return _("Done.")
     if result.get("installed"):
         text = _(
-            "{name} is installed and chosen under Advanced: it is better on scans it never saw."
+            "{name} is installed and chosen under Advanced: it is better on scans that it was not "
+            "trained on."
         )
         return text.format(name=result["installed"])
     reasons = result.get("reasons")

@@ -104,7 +104,7 @@ def failure_of(error: OSError) -> Failure:
             return Failure(cause, remedy, ())
     where = f"{error.filename}: " if error.filename else ""
     return Failure(
-        f"{where}{said}.", _("Nothing in the scene was changed. Mend that and try again."), ()
+        f"{where}{said}.", _("Nothing in the scene was changed. Correct this and try again."), ()
     )
 
 

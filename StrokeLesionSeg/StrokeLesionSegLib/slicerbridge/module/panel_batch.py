@@ -68,7 +68,7 @@ class PanelBatch:
             if self._double("batch"):
                 return
             self._batch.cancel()
-            self._end_batch(_("Stopped. Start again to go on where it was stopped."))
+            self._end_batch(_("Stopped. Start again to resume."))
             return
         self._start_batch(preview=False)
 

@@ -242,7 +242,7 @@ class PanelTasks:
             text = system_check.report_text(system_check.local_report(), None, str(error))
             self.ui.checkText.setPlainText(text)
             return
-        self.ui.checkText.setPlainText(_("Asking the engine in its own process..."))
+        self.ui.checkText.setPlainText(_("Checking the engine in its own process..."))
         self.ui.deviceReasonLabel.text = _("Asking...")
         self._poll.start()
 
