@@ -17,6 +17,7 @@ from StrokeLesionSegLib.learning.adapt.options import Sizes
 from StrokeLesionSegLib.models import load_model, pack_model, remove_model
 
 
+@pytest.mark.timeout(1200)  # twelve heads are aligned and judged, on a machine that may be busy
 def test_a_cohort_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
     source, parent = cohort(tmp_path, 12), tiny_model(tmp_path / "tiny")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.boxes import whole_box
-from StrokeLesionSegLib.correction import CorrectionSession
+from StrokeLesionSegLib.correction import CorrectionSession, Known
 from StrokeLesionSegLib.correction.network import whole_head
 from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.operating_point import OperatingPoint
@@ -44,8 +44,7 @@ class MapSession(CorrectionSession):
             _Head(probability.grid.shape),  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             OperatingPoint(0.5, min_volume_ml=0.0),
-            probability=probability.array,
-            mask=empty if mask is None else mask,
+            Known(empty if mask is None else mask, probability.array),
         )
 
     @property

@@ -570,9 +570,9 @@ def test_a_session_is_found_as_long_as_it_fits(slicer: Any) -> None:
 def open_real(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> edit_store.Entry:
     """A session that is opened as in Slicer, with a map in the place of the network."""
 
-    def opened(volume: Volume, _model: Any, *, probability: Any = None, **_known: Any) -> Any:
-        made = Volume(bench.probability, volume.affine) if probability is None else None
-        return MapSession(made or Volume(probability, volume.affine))
+    def opened(volume: Volume, _model: Any, known: Any, **_more: Any) -> Any:
+        said = bench.probability if known.probability is None else known.probability
+        return MapSession(Volume(said, volume.affine))
 
     import StrokeLesionSegLib.correction as correction
 
