@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import launch
+import numpy as np
 import pytest
+from StrokeLesionSegLib.images import Volume, write_volume
+from StrokeLesionSegLib.sample_scan import stroke_in_head
 
 SLICER = os.environ.get("SLICER", "")
 
@@ -34,7 +38,8 @@ from StrokeLesionSegLib.slicerbridge.module import sample
 volume = sample.add_sample()
 node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
 node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-node.GetSegmentation().AddEmptySegment("lesion")
+node.CreateDefaultDisplayNodes()
+node.GetSegmentation().AddEmptySegment("lesion", "lesion")
 slicer.util.selectModule("SegmentEditor")
 editor = slicer.modules.SegmentEditorWidget.editor
 editor.setSegmentationNode(node)
@@ -48,13 +53,21 @@ editor.setActiveEffectByName("")
 print("all done")
 slicer.util.exit(0)
 """
+ENDING = """
+assert editor.activeEffect().self().problem == ""
+assert slicer.util.arrayFromSegmentBinaryLabelmap(node, "lesion", volume).sum() > 1000
+editor.setActiveEffectByName("")
+print("all done")
+slicer.util.exit(0)
+"""
 
 
-def run_inside(what: list[str], home: Path, more: dict[str, str] | None = None) -> str:
-    """What Slicer prints that runs code or a script with an empty profile of its own."""
+def run(command: list[str], home: Path, more: dict[str, str] | None = None) -> str:
+    """What a program prints whose empty profile is its working directory, too."""
     ended = subprocess.run(
-        launch.command(what),
+        command,
         env=launch.surroundings(home, more),
+        cwd=home,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -62,14 +75,57 @@ def run_inside(what: list[str], home: Path, more: dict[str, str] | None = None) 
         timeout=280,
     )
     assert ended.returncode == 0, ended.stdout[-4000:]
-    assert "all done" in ended.stdout, ended.stdout[-4000:]
     return ended.stdout
+
+
+def run_inside(what: list[str], home: Path, more: dict[str, str] | None = None) -> str:
+    """What Slicer prints that runs code or a script, which has to say that all is done."""
+    printed = run(launch.command(what), home, more)
+    assert "all done" in printed, printed[-4000:]
+    return printed
+
+
+def recipes(page: str) -> list[str]:
+    """The scripts on a page of the manual."""
+    text = (launch.MODULE.parent / "docs" / page).read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def small_scan(file: Path) -> None:
+    """The sample at 2 mm."""
+    t1 = stroke_in_head().t1
+    array, affine = t1.array[::2, ::2, ::2], t1.affine @ np.diag([2.0, 2, 2, 1])
+    write_volume(file, Volume(np.ascontiguousarray(array), affine))
 
 
 @pytest.mark.parametrize("code", [SELF_TEST, EFFECTS], ids=["self test", "effects"])
 def test_it_runs_in_the_desktop_without_a_complaint(code: str, tmp_path: Path) -> None:
     printed = run_inside(["--python-code", code], tmp_path)
     assert "Traceback" not in printed, printed[-4000:]
+
+
+def test_the_recipe_of_the_manual(tmp_path: Path) -> None:
+    small_scan(tmp_path / "sub-01_T1w.nii.gz")
+    (tmp_path / "file.py").write_text(recipes("slicer.md")[0], encoding="utf-8")
+    run(launch.command(["--no-main-window", "--python-script", "file.py"]), tmp_path)
+    assert (tmp_path / "sub-01_lesion.seg.nrrd").stat().st_size > 0
+    assert [p.suffix for p in (tmp_path / "reports").iterdir()] == [".html"]
+
+
+def test_the_recipe_of_the_effects(tmp_path: Path) -> None:
+    before, _, _ = EFFECTS.partition("for name in effects")
+    run_inside(["--python-code", before + recipes("editing.md")[0] + ENDING], tmp_path)
+
+
+def test_the_command_line_by_slicers_python(tmp_path: Path) -> None:
+    launchers = [Path(SLICER).parent / folder / "PythonSlicer" for folder in ("", "bin")]
+    launcher = next((p for p in launchers if p.exists()), None)
+    if launcher is None:
+        pytest.skip("there is no PythonSlicer beside it")
+    small_scan(tmp_path / "sub-01_T1w.nii.gz")
+    command = [str(launcher), "-m", "StrokeLesionSegLib", "segment", "sub-01_T1w.nii.gz"]
+    run(command, tmp_path, {"PYTHONPATH": str(launch.MODULE)})
+    assert (tmp_path / "sub-01_T1w_lesion.nii.gz").stat().st_size > 0
 
 
 def test_what_is_needed_is_in_sight_on_a_small_screen(tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from StrokeLesionSegLib.slicerbridge.module import panel_texts
 from StrokeLesionSegLib.slicerbridge.module.logic import BridgeLogic
 from StrokeLesionSegLib.slicerbridge.scene import input_check
 
-PAGES = ("slicer.md", "editing.md", "offline.md", "troubleshooting.md", "complaints.md")
+PAGES = (
+    "tutorial.md",
+    "slicer.md",
+    "editing.md",
+    "offline.md",
+    "troubleshooting.md",
+    "complaints.md",
+)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -22,6 +29,12 @@ def test_links_and_pictures_are_there(repository: Path, page: str) -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         if not link.startswith("http"):
             assert (repository / "docs" / link).exists(), link
+
+
+def test_the_tutorial_is_a_page_with_five_pictures(repository: Path) -> None:
+    text = (repository / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"!\[[^]]+\]\(pictures/", text)) == 5
+    assert len(text.split()) < 600
 
 
 def test_the_complaints_name_tests_that_exist(repository: Path) -> None:
