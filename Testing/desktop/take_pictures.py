@@ -2,7 +2,8 @@
 
     SLICER=.../Slicer python Testing/desktop/launch.py take_pictures.py
 
-``PICTURES``: a folder that they go to instead. Two minutes on a quiet machine.
+``PICTURES``: a folder that they go to instead; ``SIZE``: of the window, such as 1900x1000 (with
+``--screen 1920x1080``). Two minutes on a quiet machine.
 """
 
 import json
@@ -23,7 +24,7 @@ import inside
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("PICTURES") or ROOT / "docs" / "pictures")
-WIDTH, HEIGHT = 1100, 749
+WIDTH, HEIGHT = (int(n) for n in os.environ.get("SIZE", "1100x749").split("x"))
 RUN_S = 240.0
 SCREENSHOTS = {"slices.png": "screenshot-slices.png", "panel-4-result.png": "screenshot-panel.png"}
 
@@ -69,7 +70,7 @@ class Session:
         take(self.window, "panel-4-result")
 
     def look(self):
-        self.window.resize(1500, HEIGHT)
+        self.window.resize(max(1500, WIDTH), HEIGHT)
         self.layout("FourUp")
         self.ui.surfaceButton.click()
         inside.settle(1.0)
