@@ -1,0 +1,50 @@
+"""Scan and mask of a batch are found again for the panel, those of a DICOM export too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cli_support
+import numpy as np
+import pytest
+from StrokeLesionSegLib.cohort import find_scans
+from StrokeLesionSegLib.cohort.ledger import Ledger
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import read_scan, write_volume
+from StrokeLesionSegLib.slicerbridge.scene.derivative import read_result
+
+
+def test_of_a_dicom_folder_with_two_scans(tmp_path: Path) -> None:
+    for number in (1, 2):
+        cli_support.write_dicom_series(
+            tmp_path / "in" / "DOE_JANE", uid=f"1.2.3.{number}", shift=7.0 * number
+        )
+    out = tmp_path / "out"
+    found = find_scans(tmp_path / "in").scans
+    with pytest.raises(InputError, match="holds no mask of sub-x"):
+        read_result(tmp_path, "sub-x")
+    out.mkdir()
+    (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": "../in"}}))
+    with Ledger(out) as ledger:
+        for scan in found:
+            folder = out / scan.entities.folder
+            folder.mkdir(parents=True, exist_ok=True)
+            volume = read_scan(scan.path, series=scan.series).volume
+            mask = np.zeros(volume.array.shape, np.uint8)
+            mask[4:6, 8:12, 8:12] = 1
+            name = f"{scan.stem}_label-lesion_mask"
+            write_volume(folder / f"{name}.nii.gz", volume.with_array(mask))
+            (folder / f"{name}.json").write_text("{}")
+            record = {"record": "scan", "stem": scan.stem, "state": "done", "series": scan.series}
+            record |= {"source": scan.relative, "folder": scan.entities.folder.as_posix()}
+            ledger.append(record)
+    origins = set()
+    for scan in found:
+        read = read_result(out, scan.stem)
+        assert read.mask.array.sum() == 32
+        origins.add(float(read.scan.affine[0, 3]))
+    assert len(origins) == 2
+    (tmp_path / "in").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is not there"):
+        read_result(out, found[0].stem)
