@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -337,9 +338,22 @@ def test_too_little_room_on_the_disk(home: Path, monkeypatch: pytest.MonkeyPatch
         free = 1000
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage)
-    with pytest.raises(InputError, match="are free"):
+    with pytest.raises(InputError, match=r"MB, and 0\.0 MB are free"):
         installed("plain3d")
     assert not list((home / "models").iterdir())
+
+
+def test_a_disk_that_fills_up_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_child, "convert", full)
+    assert checkpoint_child.main(["weights", "a.pth", "b.safetensors"]) == 2
+    said = json.loads(capsys.readouterr().out)
+    assert "No space left" in said["error"]
+    assert "Free space" in said["remedy"]
 
 
 @pytest.mark.parametrize(

@@ -117,9 +117,13 @@ def _check_room(package: Package, stage: Path, sources: list[PurePosixPath]) -> 
     if needed > free:
         raise InputError(
             stage.parent,
-            f"installing takes up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free",
+            f"installing takes up to {_in_words(needed)}, and {_in_words(free)} are free",
             "Free space, or set STROKE_LESION_SEG_HOME to another disk",
         )
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def _convert(
