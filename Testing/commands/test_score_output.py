@@ -89,3 +89,23 @@ def test_the_output_is_checked_before_the_work(
     assert main(["score", *single, "-o", str(tmp_path / "out")]) == 2
     assert "is for two folders" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_have_nothing_to_do_with_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No empty tables, and not a line for each of hundreds."""
+    for number in range(15):
+        mask(tmp_path / "pred", f"sub-{number}_label-lesion_mask.nii.gz", 10)
+        mask(tmp_path / "truth", f"sub-x{number}_mask.nii.gz", 10)
+    assert main(["score", str(tmp_path / "pred"), str(tmp_path / "truth")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.splitlines()
+    assert len(lines) == 12
+    assert lines[-2] == "and 19 more that could not be scored"
+    assert lines[-1].startswith("stroke-lesion-seg: ")
+    out = tmp_path / "out"
+    assert main(["score", str(tmp_path / "pred"), str(tmp_path / "truth"), "-o", str(out)]) == 2
+    whole = json.loads((out / "scores_atlas2022.json").read_text(encoding="utf-8"))
+    assert len(whole["problems"]) == 30

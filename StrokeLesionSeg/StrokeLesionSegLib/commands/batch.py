@@ -237,7 +237,8 @@ def _of_scan(record: Mapping[str, Any]) -> str:
     if record.get("error"):
         return f"{text}: {record['error']}"
     if record.get("lesions") is not None:
-        text += f", {record['lesions']} lesions, {record.get('volume_ml', 0):.2f} mL"
+        count = record["lesions"]
+        text += f", {count} lesion{'s' * (count != 1)}, {record.get('volume_ml', 0):.2f} mL"
     return f"{text}, {record['seconds']:.1f} s" if record.get("seconds") else text
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..lesions.scorers import FolderScores, MaskChoice
 
 SCORERS = ("atlas2022", "isles2022", "isles2026")
+# More cases that could not be scored are in the files of --output.
+_LISTED = 10
 # What the summary says of each measure.
 _SUMMARY = ("n", "mean", "median", "ci95_low", "ci95_high")
 # Headers that went through float32 and quaternions agree to about this.
@@ -184,19 +186,22 @@ def _score_folders(arguments: argparse.Namespace) -> int:
             _write(result, arguments, outputs)
     if arguments.json:
         print_json(_content(result))
-    elif arguments.output is None or not is_quiet():
+    elif result.cases and (arguments.output is None or not is_quiet()):
         _print_folders(result)
         if arguments.output is not None:
             print(f"{'page':<12}{_files(arguments)[3].resolve().as_uri()}")
     _tell(result.notes)
-    for problem in result.problems[:-1]:
+    *others, last = result.problems or (None,)
+    for problem in others[:_LISTED]:
         print(f"stroke-lesion-seg: {problem}", file=sys.stderr)
-    if result.problems and not result.cases:
-        raise result.problems[-1]
-    if result.problems:
-        print(f"stroke-lesion-seg: {result.problems[-1]}", file=sys.stderr)
-        return EXIT_SOME_FAILED
-    return 0
+    if len(others) > _LISTED:
+        print(f"and {len(others) - _LISTED} more that could not be scored", file=sys.stderr)
+    if last is None:
+        return 0
+    if not result.cases:
+        raise last
+    print(f"stroke-lesion-seg: {last}", file=sys.stderr)
+    return EXIT_SOME_FAILED
 
 
 def _tell(notes: Iterable[str]) -> None:
