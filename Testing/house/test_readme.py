@@ -176,6 +176,7 @@ def folder_of_a_lab(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_shell_examples_run(
     folder_of_a_lab: Path,
     tmp_path_factory: pytest.TempPathFactory,

@@ -79,3 +79,26 @@ def test_sides_and_noise() -> None:
     assert both.side == "both"
     assert repeat_noise_ml(0, 0) > 0
     assert repeat_noise_ml(50, 50) > repeat_noise_ml(5, 5)
+
+
+def test_pairs_of_large_and_many_lesions_are_those_of_plain_looking() -> None:
+    """Voxel by voxel over random blobs; the same for labels whose product is beyond 32 bits."""
+    from scipy import ndimage
+
+    random = np.random.default_rng(3)
+    a, b = (ndimage.label(random.random((14, 15, 16)) > 0.9)[0] for _ in range(2))
+    touching = {
+        (int(n), int(b[k, j, i]))
+        for k, j, i in np.argwhere(b > 0)
+        for n in np.unique(a[max(k - 1, 0) : k + 2, max(j - 1, 0) : j + 2, max(i - 1, 0) : i + 2])
+        if n
+    }
+    for far in (0, 60_000):
+        groups = touching_groups(np.where(a > 0, a + far, 0), np.where(b > 0, b + far, 0))
+        place = {(0, n): g for g, (own, _) in enumerate(groups) for n in own}
+        place |= {(1, m): g for g, (_, own) in enumerate(groups) for m in own}
+        assert len(place) == a.max() + b.max()
+        assert all(place[0, n + far] == place[1, m + far] for n, m in touching)
+        assert sum(not own or not other for own, other in groups) == len(place) - len(
+            {(0, n) for n, _ in touching} | {(1, m) for _, m in touching}
+        )

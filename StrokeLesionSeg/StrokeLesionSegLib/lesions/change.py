@@ -7,6 +7,7 @@ what both scans cover.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -160,11 +161,14 @@ def touching_groups(
     pairs: set[tuple[int, int]] = set()
     if box is not None:
         a, b = a[box], b[box]
-        grown = ndimage.grey_dilation(a, size=3)
-        where = np.nonzero((b > 0) & (grown > 0))
-        for k, j, i in zip(*where, strict=True):
-            near = a[max(k - 1, 0) : k + 2, max(j - 1, 0) : j + 2, max(i - 1, 0) : i + 2]
-            pairs.update((int(n), int(b[k, j, i])) for n in np.unique(near[near > 0]))
+        k, j, i = np.nonzero((b > 0) & (ndimage.grey_dilation(a, size=3) > 0))
+        others, padded = b[k, j, i].astype(np.int64), np.pad(a.astype(np.int64), 1)
+        width = int(others.max(initial=0)) + 1
+        for dk, dj, di in itertools.product(range(3), repeat=3):
+            codes = padded[k + dk, j + dj, i + di] * width + others
+            # Neighbours mostly repeat the pair before them.
+            told = np.unique(codes[np.diff(codes, prepend=-1) != 0])
+            pairs.update((int(n), int(m)) for n, m in zip(*divmod(told, width), strict=True) if n)
     left = {(0, int(n)) for n in np.unique(a[a > 0])} | {(1, int(n)) for n in np.unique(b[b > 0])}
     beside: dict[tuple[int, int], set[tuple[int, int]]] = {node: set() for node in left}
     for n, m in pairs:
