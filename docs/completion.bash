@@ -9,7 +9,7 @@ _stroke_lesion_seg() {
     local path="" part words=""
     for part in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$path $part" in
-            " segment"|" batch"|" compare"|" adapt"|" models"|" models list"|" models verify"|" models install"|" models remove"|" info"|" demo"|" score"|" cite") path="$path $part" ;;
+            " segment"|" batch"|" compare"|" adapt"|" models"|" models list"|" models verify"|" models install"|" models remove"|" info"|" demo"|" score"|" cite"|" completion") path="$path $part" ;;
         esac
     done
     case "$path $before" in
@@ -39,10 +39,10 @@ _stroke_lesion_seg() {
     esac
     if [ -z "$words" ]; then
         case "$path" in
-            "") words="-h --help --version -q --quiet -v --verbose segment batch compare adapt models info demo score cite" ;;
+            "") words="-h --help --version -q --quiet -v --verbose segment batch compare adapt models info demo score cite completion" ;;
             " segment") words="-h --help -o --output --probability --uncertainty --table --sidecar --dicom-seg --dicom-sr --dicom-rtstruct --report --space --label --no-table --no-sidecar --overwrite --series --force --threshold --second-threshold --min-volume --min-mean-probability --model --views --tta --exact --no-mirror --align --device --precision --threads --batch-size --atlas --atlas-labels --report-convention --report-paths --no-viewer --progress -q --quiet -v --verbose" ;;
             " batch") words="-h --help --participant-label --session-label --dry-run --resume --no-resume --retry-failed --workers --scheduler --worker-timeout --dicom-seg --dicom-sr --dicom-rtstruct --reports --no-probability --title --pseudonyms --source-names --space --force --threshold --second-threshold --min-volume --min-mean-probability --model --views --tta --exact --no-mirror --align --device --precision --threads --batch-size --atlas --atlas-labels --report-convention --report-paths --no-viewer --progress -q --quiet -v --verbose" ;;
-            " compare") words="-h --help -o --output --overwrite --mask-a --mask-b --report-convention --force --threshold --second-threshold --min-volume --min-mean-probability --model --views --tta --exact --no-mirror --align --device --precision --threads --batch-size --progress -q --quiet -v --verbose" ;;
+            " compare") words="-h --help -o --output --overwrite --mask-a --mask-b --input --participant-label --session-label --report-convention --force --threshold --second-threshold --min-volume --min-mean-probability --model --views --tta --exact --no-mirror --align --device --precision --threads --batch-size --progress -q --quiet -v --verbose" ;;
             " adapt") words="-h --help --name --model --minutes --seed --threads --no-shared-subjects --work --export --progress -q --quiet -v --verbose" ;;
             " models") words="-h --help list verify install remove -q --quiet -v --verbose" ;;
             " models list") words="-h --help --json -q --quiet -v --verbose" ;;
@@ -53,6 +53,7 @@ _stroke_lesion_seg() {
             " demo") words="-h --help --out --seed --model --overwrite --progress -q --quiet -v --verbose" ;;
             " score") words="-h --help --scorer --soft --label --threshold --distances --json -o --output --overwrite --progress -q --quiet -v --verbose" ;;
             " cite") words="-h --help --model --sidecar --json -q --quiet -v --verbose" ;;
+            " completion") words="-h --help -q --quiet -v --verbose" ;;
         esac
         # Without a leading hyphen a file is meant, unless there are commands to choose from.
         case "$word" in
