@@ -176,29 +176,36 @@ def compare_study(
     records, notes, _ = with_corrections(study, sorted(kept, key=lambda r: r["stem"]))
     pairs, odd = session_pairs(records, root, options.participants, options.sessions)
     report = ChangeReport(len(pairs), notes=(*notes, *odd))
+    everybody, chosen = pairs, {pair.name for pair in pairs}
+    if options.participants:
+        everybody, _ = session_pairs(records, root, (), options.sessions)
     try:
         (out / CHANGES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise os_input_error(error, out) from error
-    rows, groups = [], []
+    found: dict[str, _Pair] = {}
     with FolderLock(out, secrets.token_hex(8)) as lock:
         for number, pair in enumerate(pairs):
             if progress is not None:
                 progress(number, len(pairs))
-            row, found, fresh = _pair(pair, study, out, sources, options)
+            one = _compared(pair, study, out, sources, options)
             lock.check()
-            rows.append(row)
-            groups += [{**_leading(pair), **group} for group in found]
-            if row["state"] == FAILED:
-                report.failed.append(row)
-            elif fresh:
+            found[pair.name] = one
+            if one.row["state"] == FAILED:
+                report.failed.append(one.row)
+            elif one.fresh:
                 report.done += 1
             else:
                 report.skipped += 1
         if progress is not None:
             progress(len(pairs), len(pairs))
-        _write_tables(out, rows, groups)
-        _write_pages(study, out, root, rows, report.notes)
+        # The tables hold all that is known, as those of a batch do.
+        for pair in everybody:
+            if pair.name not in chosen and (known := _known(pair, study, out, options)) is not None:
+                found[pair.name] = known
+        shown = [found[pair.name] for pair in everybody if pair.name in found]
+        _write_tables(out, shown)
+        _write_pages(study, out, root, [one.row for one in shown], report.notes)
     report.seconds = time.perf_counter() - started
     return report
 
@@ -224,41 +231,56 @@ def _leading(pair: SessionPair) -> dict[str, str]:
     }
 
 
-def _pair(
-    pair: SessionPair,
-    study: Path,
-    out: Path,
-    sources: SourceScans,
-    options: ChangeOptions,
-) -> tuple[dict[str, Any], list[dict[str, Any]], bool]:
+@dataclass(frozen=True)
+class _Pair:
     """A pair's row, the rows of its groups of lesions, and whether it was compared just now."""
-    paths = ChangePaths.of(out / CHANGES / f"{pair.name}_change")
-    row: dict[str, Any] = {
-        **_leading(pair),
-        "scan_a": pair.first["stem"],
-        "scan_b": pair.second["stem"],
-        "state": DONE,
-    }
+
+    pair: SessionPair
+    row: dict[str, Any]
+    groups: list[dict[str, Any]]
+    fresh: bool
+
+
+def _paths(pair: SessionPair, out: Path) -> ChangePaths:
+    return ChangePaths.of(out / CHANGES / f"{pair.name}_change")
+
+
+def _compared(
+    pair: SessionPair, study: Path, out: Path, sources: SourceScans, options: ChangeOptions
+) -> _Pair:
+    """A pair as it was compared before, if that still holds, else now; or why it cannot be."""
+    known = None if options.overwrite else _known(pair, study, out, options)
+    if known is not None:
+        return known
     try:
-        known = None if options.overwrite else _known(pair, study, paths, options.convention)
-        if known is None:
-            _compare(pair, study, out, paths, sources, options)
-        facts = read_sidecar(paths.sidecar) if known is None else known
-        groups = read_table(paths.table)
+        _compare(pair, study, out, sources, options)
+        return _read(pair, out, fresh=True)
     except (InputError, MemoryError) as error:
         if is_output_trouble(error):
             raise
-        _remove(paths)
-        return {**row, "state": FAILED, "error": _told(error, pair, sources)}, [], True
+        told = _told(error, pair, sources)
     except (Cancelled, OSError):
         raise
     except Exception as error:
         # One of ours: the other pairs are not to blame.
         traceback.print_exception(error)
-        _remove(paths)
-        text = f"a defect of StrokeLesionSeg ({type(error).__name__}: {error}). Please report it."
-        return {**row, "state": FAILED, "error": " ".join(text.split())}, [], True
-    row |= {
+        told = f"a defect of StrokeLesionSeg ({type(error).__name__}: {error}). Please report it."
+    # What an earlier comparison wrote would pass for one of today.
+    for path, _ in _paths(pair, out).documents:
+        path.unlink(missing_ok=True)
+    return _Pair(pair, {**_row(pair), "state": FAILED, "error": " ".join(told.split())}, [], True)
+
+
+def _row(pair: SessionPair) -> dict[str, Any]:
+    scans = {"scan_a": pair.first["stem"], "scan_b": pair.second["stem"]}
+    return {**_leading(pair), **scans, "state": DONE}
+
+
+def _read(pair: SessionPair, out: Path, *, fresh: bool) -> _Pair:
+    """A pair by its files."""
+    paths = _paths(pair, out)
+    facts, groups = read_sidecar(paths.sidecar), read_table(paths.table)
+    row = _row(pair) | {
         "volume_a_ml": facts["first"]["volume_ml"],
         "volume_b_ml": facts["second"]["volume_ml"],
         "change_ml": facts["change_ml"],
@@ -271,7 +293,7 @@ def _pair(
         if facts["alignment"]["same_person"]
         else "They do not look like scans of one person.",
     }
-    return row, groups, known is None
+    return _Pair(pair, row, groups, fresh)
 
 
 def _corrected(pair: SessionPair) -> str | None:
@@ -297,36 +319,28 @@ def _told(error: BaseException, pair: SessionPair, sources: SourceScans) -> str:
     return " ".join(text.split())
 
 
-def _remove(paths: ChangePaths) -> None:
-    """What an earlier comparison wrote, which would pass for one of today."""
-    for path, _ in paths.documents:
-        path.unlink(missing_ok=True)
-
-
-def _known(
-    pair: SessionPair, study: Path, paths: ChangePaths, convention: str
-) -> dict[str, Any] | None:
+def _known(pair: SessionPair, study: Path, out: Path, options: ChangeOptions) -> _Pair | None:
     """What was found before, if scans, masks and program are still the same."""
+    paths = _paths(pair, out)
     if not all(path.is_file() for path, _ in paths.documents):
         return None
-    facts = read_sidecar(paths.sidecar)
     try:
+        facts = read_sidecar(paths.sidecar)
         same = facts["software"]["version"] == __version__
-        same = same and facts["report_convention"] == convention
+        same = same and facts["report_convention"] == options.convention
         for side, record in (("first", pair.first), ("second", pair.second)):
             same = same and record["state"] == DONE and facts[side]["name"] == record["stem"]
             same = same and facts[side]["sha256"] == record["input"]["sha256"]
             same = same and facts[side]["mask_sha256"] == sha256_of(mask_file(study, record))
-    except (KeyError, TypeError, OSError):
+        return _read(pair, out, fresh=False) if same else None
+    except (InputError, KeyError, TypeError, OSError):
         return None
-    return facts if same else None
 
 
 def _compare(
     pair: SessionPair,
     study: Path,
     out: Path,
-    paths: ChangePaths,
     sources: SourceScans,
     options: ChangeOptions,
 ) -> None:
@@ -339,6 +353,7 @@ def _compare(
             if record.get("report"):
                 page = f"../{record['folder']}/{record['report']}"
                 links.append((f"ses-{record['session']}", page))
+    paths = _paths(pair, out)
     with OutputSet([], paths.documents, overwrite=True) as outputs:
         write_change(comparison, paths, outputs, convention=options.convention, links=links)
         outputs.commit()
@@ -366,10 +381,11 @@ def _time_point(record: Mapping[str, Any], study: Path, sources: SourceScans) ->
     )
 
 
-def _write_tables(out: Path, rows: list[dict[str, Any]], groups: list[dict[str, Any]]) -> None:
+def _write_tables(out: Path, found: list[_Pair]) -> None:
     columns = {**_LEADING, **CHANGE_COLUMNS}
+    groups = [{**_leading(one.pair), **group} for one in found for group in one.groups]
     write_rows(out / f"{CHANGES}.tsv", tuple(columns), groups)
-    write_rows(out / f"{CHANGES}_pairs.tsv", tuple(PAIR_COLUMNS), rows)
+    write_rows(out / f"{CHANGES}_pairs.tsv", tuple(PAIR_COLUMNS), [one.row for one in found])
     for name, told in ((CHANGES, columns), (f"{CHANGES}_pairs", PAIR_COLUMNS)):
         described = {column: {"Description": text} for column, text in told.items()}
         write_sidecar(out / f"{name}.json", described)

@@ -54,6 +54,10 @@ _FILES = {
     "group_lesion_symptom.csv": "A row for each scan, for lesion-symptom mapping",
     "group_overlap_count.nii.gz": "Number of scans with a lesion in each voxel of MNI space",
     "group_overlap_share.nii.gz": "The same as a share of the scans",
+    "group_overlap_left_count.nii.gz": "The count of scans whose lesions lie on the left",
+    "group_overlap_left_share.nii.gz": "Their share",
+    "group_overlap_right_count.nii.gz": "The count of scans whose lesions lie on the right",
+    "group_overlap_right_share.nii.gz": "Their share",
 }
 
 

@@ -31,7 +31,7 @@ from .scan_page import banner, footer, ml, tile
 
 #: Pairs that the picture shows; of more it takes those that change most.
 MOST_BARS = 120
-_HIGH, _WIDE, _LABEL = 110, 900, 40
+_HIGH, _WIDE, _LABEL = 110, 640, 64
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _chart(done: Sequence[ChangePair]) -> Markup | None:
         *parts,
         viewBox=f"0 0 {_WIDE} {total:.0f}",
         role="img",
-        class_="chart wide",
+        class_="chart",
     )
     caption: list[object] = [
         "Change of all lesions in mL, a bar for each pair of sessions. ",
@@ -222,8 +222,7 @@ def _chart(done: Sequence[ChangePair]) -> Markup | None:
 def _table(pairs: Sequence[ChangePair]) -> Markup:
     titles = [
         ("Participant", "text"),
-        ("From", "text"),
-        ("To", "text"),
+        ("Sessions", "text"),
         ("State", "text"),
         ("First, mL", "number"),
         ("Second, mL", "number"),
@@ -237,7 +236,7 @@ def _table(pairs: Sequence[ChangePair]) -> Markup:
         "what both scans cover. Which group became what is in the table of changes."
     )
     rows = [_row(pair) for pair in pairs]
-    return section("All pairs", sortable(titles, rows, caption, class_="names"))
+    return section("All pairs", sortable(titles, rows, caption, class_=None))
 
 
 def _row(pair: ChangePair) -> Markup:
@@ -249,8 +248,7 @@ def _row(pair: ChangePair) -> Markup:
     return element(
         "tr",
         element("th", link, scope="row"),
-        element("td", pair.first),
-        element("td", pair.second),
+        element("td", f"{pair.first} to {pair.second}", class_="whole"),
         element("td", pair.state, class_=pair.state),
         number_cell(pair.first_ml if done else None, ml(pair.first_ml)),
         number_cell(pair.second_ml if done else None, ml(pair.second_ml)),

@@ -14,7 +14,7 @@ from ..brief import brief_repr
 from ..lesions.change import NOT_COVERED, GroupChange, total_change_ml
 from ..lesions.measure import Summary
 from .content import RADIOLOGICAL, Fact
-from .page import Markup, document, element, figure, paragraph, section, table, write_page
+from .page import Markup, document, element, paragraph, section, table, write_page
 from .pictures import Cell, Views, crop_box, sheet
 from .scan_page import banner, footer, ml, tile
 from .scan_pictures import convention_note
@@ -208,13 +208,15 @@ def _pictures(content: ChangeContent) -> Markup | None:
             continue
         at = [round(float(part.mean())) for part in np.nonzero(both)]
         cells = []
-        for side, grey, mask in zip((content.first, content.second), greys, inside, strict=True):
+        sides = (("first", content.first), ("second", content.second))
+        for (when, side), grey, mask in zip(sides, greys, inside, strict=True):
             for axis in range(3):
                 others = (side.labels > 0) & ~mask
                 cells.append(
                     Cell(
                         views.plane(grey, axis, at[axis]),
                         views.letters(axis),
+                        when,
                         outlines=[
                             (views.plane(others, axis, at[axis]), "other"),
                             (views.plane(mask, axis, at[axis]), "lesion"),
@@ -227,7 +229,9 @@ def _pictures(content: ChangeContent) -> Markup | None:
             f"{title}. {', '.join(_AXES)} planes of {content.first.name} above, "
             f"of {content.second.name} below"
         )
-        figures.append(figure(sheet(cells, 3, described, shown=980), title, class_="ortho"))
+        picture = element("div", sheet(cells, 3, described, shown=980), class_="pan")
+        shown = element("figure", picture, class_="ortho")
+        figures.append(element("div", element("h3", title), shown, class_="group"))
     note = (
         f"The first scan ({content.first.name}) above, the second ({content.second.name}) below, "
         f"both turned halfway towards each other. {convention_note(content.convention)}"
