@@ -68,10 +68,10 @@ def take(out: Path, profile: Path) -> None:
         browser.run("window.scrollTo(0, 0)")
         browser.screenshot(PICTURES / "pages-phone.png")
     for picture in PICTURES.glob("pages-*.png"):
-        _smaller(picture)
+        smaller(picture)
 
 
-def _smaller(picture: Path) -> None:
+def smaller(picture: Path) -> None:
     """256 colours are enough for a page."""
     from PIL import Image
 

@@ -13,6 +13,8 @@ from StrokeLesionSegLib.lesions import read_table
 from whole_study import agreement, run_all
 
 PEOPLE = 3
+# Eight scans and three comparisons come before the first test.
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
