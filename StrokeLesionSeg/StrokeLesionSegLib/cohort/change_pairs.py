@@ -66,7 +66,7 @@ def session_pairs(
     """
     records = list(records)
     participants = [label.removeprefix("sub-") for label in participants]
-    sessions = [label.removeprefix("ses-") for label in sessions]
+    sessions = list(dict.fromkeys(label.removeprefix("ses-") for label in sessions))
     _check_labels(records, participants, sessions)
     people: dict[str, dict[str, list[_Record]]] = {}
     for record in records:

@@ -134,7 +134,7 @@ def is_study(folder: Path) -> bool:
     >>> is_study(Path("no such folder"))
     False
     """
-    return bool(read_ledger(folder).scans)
+    return folder.is_dir() and bool(read_ledger(folder).scans)
 
 
 def compare_study(
@@ -181,6 +181,8 @@ def compare_study(
         everybody, _ = session_pairs(records, root, (), options.sessions)
     try:
         (out / CHANGES).mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(out / CHANGES, "is no folder", "Move it away, or use -o") from None
     except OSError as error:
         raise os_input_error(error, out) from error
     found: dict[str, _Pair] = {}
@@ -265,9 +267,10 @@ def _compared(
         # One of ours: the other pairs are not to blame.
         traceback.print_exception(error)
         told = f"a defect of StrokeLesionSeg ({type(error).__name__}: {error}). Please report it."
-    # What an earlier comparison wrote would pass for one of today.
-    for path, _ in _paths(pair, out).documents:
-        path.unlink(missing_ok=True)
+    if _known(pair, study, out, options) is None:
+        # What an earlier comparison wrote would pass for one of today.
+        for path, _ in _paths(pair, out).documents:
+            path.unlink(missing_ok=True)
     return _Pair(pair, {**_row(pair), "state": FAILED, "error": " ".join(told.split())}, [], True)
 
 
@@ -332,7 +335,9 @@ def _known(pair: SessionPair, study: Path, out: Path, options: ChangeOptions) ->
             same = same and record["state"] == DONE and facts[side]["name"] == record["stem"]
             same = same and facts[side]["sha256"] == record["input"]["sha256"]
             same = same and facts[side]["mask_sha256"] == sha256_of(mask_file(study, record))
-        return _read(pair, out, fresh=False) if same else None
+        known = _read(pair, out, fresh=False) if same else None
+        complete = known is not None and len(known.groups) == sum(facts["groups"].values())
+        return known if complete else None
     except (InputError, KeyError, TypeError, OSError):
         return None
 

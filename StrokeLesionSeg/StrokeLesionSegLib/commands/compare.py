@@ -140,6 +140,8 @@ def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], cause: str, r
 def _study(arguments: argparse.Namespace) -> int:
     from ..cohort import ChangeOptions, compare_study, is_study
 
+    if not os.path.lexists(arguments.first):
+        raise InputError(arguments.first, "there is no such file or folder", "Check the path")
     if not is_study(arguments.first):
         raise InputError(
             arguments.first,
