@@ -17,6 +17,8 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume, write_volume
 from StrokeLesionSegLib.lesions import read_table
 
+# Pairs are aligned several times in a test.
+pytestmark = pytest.mark.timeout(900)
 BEFORE = ball((40, 0, 20), 12) | ball((-40, -20, 0), 10)
 # The first has grown, the second is as it was, a third is new.
 AFTER = ball((40, 0, 20), 16) | ball((-40, -20, 0), 10) | ball((10, -60, -10), 9)

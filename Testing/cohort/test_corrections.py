@@ -47,7 +47,10 @@ def test_tables_and_page_prefer_it_and_no_batch_touches_it(tmp_path: Path, out: 
         lesions = [r for r in read_table(out / "group_lesions.tsv") if r["scan"] == "sub-Case0"]
         assert [r["mean_probability"] for r in lesions] == [None, None]
         shown = f"{MASK.sum() * voxel:.2f}"
-        assert shown in (out / "index.html").read_text(encoding="utf-8")
+        page = (out / "index.html").read_text(encoding="utf-8")
+        assert shown in page
+        assert page.count("done, corrected") == 1
+        assert "their own pages show what the model found" in page
     # The scan fails now: the reader's work stays.
     (source / "case0.nii.gz").write_bytes(b"broken")
     assert batch(source, out) == 3

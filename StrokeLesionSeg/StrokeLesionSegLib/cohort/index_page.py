@@ -157,6 +157,7 @@ def _scan(record: Mapping[str, Any]) -> GroupScan:
         alignment_reason=record.get("alignment_reason", ""),
         seconds=record["seconds"],
         warnings=tuple(record.get("warnings", ())),
+        corrected=bool(record.get("corrected")),
     )
 
 

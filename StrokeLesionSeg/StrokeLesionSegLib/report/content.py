@@ -237,6 +237,7 @@ class GroupScan:
     alignment_reason: why it did not.
     seconds: how long the scan took; None if not known.
     warnings: one sentence each.
+    corrected: whether its lesions are those of a mask that a reader has corrected.
 
     Examples
     --------
@@ -253,6 +254,7 @@ class GroupScan:
     alignment_reason: str = ""
     seconds: float | None = None
     warnings: tuple[str, ...] = ()
+    corrected: bool = False
 
     def __post_init__(self) -> None:
         if self.state not in ("done", "failed", "waiting"):

@@ -379,6 +379,11 @@ def _table(results: Sequence[Result], traits: GroupTraits | None, *, rated: bool
             " Aligned is n/a for scans that lie on the MNI152 grid already, or if no alignment "
             "was wanted."
         )
+    if any(r.scan.corrected for r in results):
+        caption += (
+            " Of corrected scans the lesions are the reader's; their own pages show what the model "
+            "found."
+        )
     if columns:
         caption += " The last columns are those of participants.tsv."
     if len(results) > MOST_ROWS:
@@ -395,12 +400,13 @@ def _row(result: Result, columns: Sequence[Column], *, rated: bool) -> Markup:
         result.total - result.left,
         max(result.volumes, default=0),
     )
+    state = _STATES[scan.state] + (", corrected" if scan.corrected else "")
     aligned = {None: "n/a", True: "yes", False: "failed"}[scan.aligned]
     count = len(result.volumes)
     return element(
         "tr",
         element("th", _link(scan), scope="row"),
-        element("td", _STATES[scan.state], class_=scan.state),
+        element("td", state, class_=scan.state),
         element("td", "", data_rated=scan.name) if rated else None,
         number_cell(count if result.done else None, str(count)),
         *(number_cell(v if result.done else None, ml(v)) for v in volumes),
