@@ -39,6 +39,9 @@ def test_commands_options_and_values(script: str) -> None:
     assert "--help" in completed(script, "models", "list", "--")
     # Files are the shell's own business.
     assert completed(script, "segment", "t1.n") == []
+    assert completed(script, "segment", "") == []
+    assert completed(script, "models", "install", "--l") == ["--lesion", "--license"]
+    assert completed(script, "score", "--scorer", "isles") == ["isles2022", "isles2026"]
 
 
 def test_zsh_gets_the_same_through_its_own_bridge(

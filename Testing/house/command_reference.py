@@ -1,8 +1,8 @@
-"""The command reference and the completion of shells, written from the parsers.
+"""The command reference, written from the parsers.
 
     python Testing/house/command_reference.py          (or: make command-reference)
 
-writes ``docs/commands.md`` and ``docs/completion.bash``. A test compares.
+writes ``docs/commands.md``. A test compares.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "commands.md"
-COMPLETION = REPOSITORY / "docs" / "completion.bash"
 sys.path.insert(0, str(REPOSITORY / "StrokeLesionSeg"))
 
 HEAD = """\
@@ -31,7 +30,7 @@ in Slicer's own Python.
 | 130 | stopped by Ctrl-C or SIGTERM; no output and no temporary file is left |
 | 1 | a defect of ours: a traceback. Please report it |
 
-`source docs/completion.bash` completes commands, options and their values in bash.
+`eval "$(stroke-lesion-seg completion bash)"` completes commands, options and their values in bash.
 
 Results go to stdout; progress, warnings and errors to stderr. Every command takes, before or behind
 its name:
@@ -46,61 +45,6 @@ its name:
 write of a scan), and at the end `{{"stage": "result", ...}}` with paths, counts and seconds. Errors
 go to stderr as always.
 """
-
-COMPLETION_TEXT = """\
-# Completion of stroke-lesion-seg in bash, and in zsh after
-# "autoload -U bashcompinit && bashcompinit":
-#
-#     source docs/completion.bash
-#
-# Written from the program by "make command-reference".
-_stroke_lesion_seg() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}"
-    local path="" part words=""
-    for part in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-        case "$path $part" in
-            {commands}) path="$path $part" ;;
-        esac
-    done
-    case "$path $before" in
-{values}
-    esac
-    if [ -z "$words" ]; then
-        case "$path" in
-{options}
-        esac
-        # Without a leading hyphen a file is meant, unless there are commands to choose from.
-        case "$word" in
-            -*) ;;
-            *) [ -z "$path" ] || [ "$path" = " models" ] || words="" ;;
-        esac
-    fi
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
-}}
-complete -o default -F _stroke_lesion_seg stroke-lesion-seg
-"""
-
-
-def completion() -> str:
-    """The whole script for bash."""
-    from StrokeLesionSegLib.cli import build_parser
-
-    found = {"": build_parser(), **{f" {words}": p for words, p in parsers().items()}}
-    values, options = [], []
-    for path, parser in found.items():
-        words = []
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                words += list(action.choices)
-            words += [o for o in action.option_strings if "_" not in o]
-            if action.option_strings and action.choices and action.nargs is None:
-                keys = "|".join(f'"{path} {o}"' for o in action.option_strings)
-                values.append(f'        {keys}) words="{" ".join(map(str, action.choices))}" ;;')
-        options.append(f'            "{path}") words="{" ".join(words)}" ;;')
-    commands = "|".join(f'"{path}"' for path in found if path)
-    return COMPLETION_TEXT.format(
-        commands=commands, values="\n".join(values), options="\n".join(options)
-    )
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -168,5 +112,4 @@ def text() -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(text(), encoding="utf-8")
-    COMPLETION.write_text(completion(), encoding="utf-8")
     print(f"{len(parsers())} commands in {PAGE.relative_to(REPOSITORY)}")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -52,38 +50,6 @@ def test_the_command_reference_is_current() -> None:
         assert f"`{words}`\n" in page
         for action in parser._actions:
             assert action.help or not action.option_strings, (words, action.option_strings)
-
-
-def completed(*words: str) -> set[str]:
-    """What bash offers for the last word."""
-    script = (
-        f"source {shlex.quote(str(command_reference.COMPLETION))};"
-        f"COMP_WORDS=({' '.join(map(shlex.quote, words))}); COMP_CWORD={len(words) - 1};"
-        '_stroke_lesion_seg; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert run.stderr == ""
-    return set(run.stdout.split())
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_completion_of_shells() -> None:
-    page = command_reference.COMPLETION.read_text(encoding="utf-8")
-    assert page == command_reference.completion(), "run 'make command-reference'"
-    program = "stroke-lesion-seg"
-    assert completed(program, "s") == {"segment", "score"}
-    assert completed(program, "--v") == {"--version", "--verbose"}
-    assert completed(program, "models", "") >= {"list", "install", "verify", "remove"}
-    assert completed(program, "models", "li") == {"list"}
-    assert completed(program, "models", "install", "--l") == {"--lesion", "--license"}
-    assert completed(program, "segment", "t1.nii.gz", "--rep") == {
-        "--report",
-        "--report-convention",
-        "--report-paths",
-    }
-    assert completed(program, "score", "--scorer", "isles") == {"isles2022", "isles2026"}
-    # Files are left to the shell.
-    assert completed(program, "segment", "t1") == set()
 
 
 def test_exit_codes() -> None:

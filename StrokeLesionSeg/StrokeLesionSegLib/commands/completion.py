@@ -11,7 +11,7 @@ _PROGRAM = "stroke-lesion-seg"
 _SCRIPT = """\
 # Completion of {program} for {shell}. Made by "{program} completion {shell}".
 {before}_stroke_lesion_seg() {{
-    local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="" at="" word options="" values="" n
+    local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="" at="" word options="" below="" values="" n
     [ "$COMP_CWORD" -gt 1 ] && prev="${{COMP_WORDS[COMP_CWORD-1]}}"
     for ((n = 1; n < COMP_CWORD; n++)); do
         word="${{COMP_WORDS[n]}}"
@@ -29,7 +29,11 @@ _SCRIPT = """\
     case "$at" in
 {options}
     esac
-    COMPREPLY=($(compgen -W "$options" -- "$cur"))
+    # Without a leading hyphen a file is meant, unless there are commands to choose from.
+    case "$cur" in
+        -*) COMPREPLY=($(compgen -W "$options" -- "$cur")) ;;
+        *) COMPREPLY=($(compgen -W "$below" -- "$cur")) ;;
+    esac
 }}
 # Where nothing of ours fits, names of files do.
 complete -o default -F _stroke_lesion_seg {program}
@@ -60,14 +64,16 @@ def script(commands: Any, shell: str) -> str:
     for at, parser in _walk("", commands):
         names = sorted(n for action in parser._actions for n in action.option_strings)
         below = [name for _, action in _below(parser) for name in action.choices]
-        options.append(_case(at, "options", " ".join((*below, *names))))
+        options.append(_case(at, "options", " ".join(names)))
+        if below:
+            options[-1] = options[-1].replace(" ;;", f"; below='{' '.join(below)}' ;;")
         steps += [_case(f"{at} {name}", "at", f"{at} {name}".strip()) for name in below]
         for action in parser._actions:
             if action.choices is not None and action.option_strings:
                 listed = " ".join(map(str, action.choices))
                 values += [_case(f"{at} {n}", "values", listed) for n in action.option_strings]
-    top = " ".join(commands.choices)
-    options.append(_case("", "options", f"{top} --help --version --quiet --verbose"))
+    top = f"--help --version --quiet --verbose'; below='{' '.join(commands.choices)}"
+    options.append(_case("", "options", top))
     steps += [_case(f" {name}", "at", name) for name in commands.choices]
     before = "autoload -U +X bashcompinit && bashcompinit\n" if shell == "zsh" else ""
     return _SCRIPT.format(
