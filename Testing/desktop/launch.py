@@ -21,10 +21,11 @@ HERE = Path(__file__).resolve().parent
 MODULE = HERE.parents[1] / "StrokeLesionSeg"
 
 
-def command(what: Sequence[str]) -> list[str]:
-    """The command line that runs code or a script in Slicer with the module."""
-    options = ["--no-splash", "--testing", "--additional-module-paths", str(MODULE)]
-    return [os.environ["SLICER"], *options, *what]
+def command(what: Sequence[str], testing: bool = True) -> list[str]:
+    """The command line that runs code or a script in Slicer with the module. A Slicer that is being
+    tested does not read its profile."""
+    options = ["--no-splash", "--additional-module-paths", str(MODULE)]
+    return [os.environ["SLICER"], *options, *(["--testing"] if testing else []), *what]
 
 
 def surroundings(home: Path, more: dict[str, str] | None = None) -> dict[str, str]:
@@ -52,7 +53,7 @@ def main() -> int:
             settings.write_text(f"[Styles]\nStyle={arguments.style}\n")
         script = str(HERE / arguments.script)
         ended = subprocess.run(
-            command(["--python-script", script]),
+            command(["--python-script", script], testing=not arguments.style),
             env=surroundings(Path(folder), {"SLICER_SCREEN": arguments.screen}),
             stdin=subprocess.DEVNULL,
         )

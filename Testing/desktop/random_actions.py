@@ -49,15 +49,16 @@ def resident_mb():
 
 
 def children():
-    """Command lines of the processes that this one started and that still run."""
-    found = []
+    """The processes that this one started and that still run: {process id: command line}."""
+    found = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
         try:
             state, parent = folder.joinpath("stat").read_text().rsplit(")", 1)[1].split()[:2]
             if int(parent) == os.getpid() and state != "Z":
-                found.append(folder.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode())
+                line = folder.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode()
+                found[int(folder.name)] = line
         except OSError:  # it ended
             continue
     return found
@@ -237,7 +238,12 @@ def main():
     logging.getLogger().addHandler(Logged())
     slicer.util.selectModule("StrokeLesionSeg")
     settle(1.0)
-    at_start = resident_mb()
+    # A launcher may have begun with a virtual screen.
+    at_start, older = resident_mb(), set(children())
+
+    def engines():
+        return [line for number, line in children().items() if number not in older]
+
     with tempfile.TemporaryDirectory() as folder:
         user = User(Path(folder))
         user.choose()
@@ -258,11 +264,11 @@ def main():
         user.panel.cancel()
         slicer.mrmlScene.Clear(0)
         slicer.util.selectModule("StrokeLesionSeg")
-        settle(40.0, lambda: not children())
+        settle(40.0, lambda: not engines())
     del user
     gc.collect()
     settle(1.0)
-    left, more = children(), resident_mb() - at_start
+    left, more = engines(), resident_mb() - at_start
     print(f"{COUNT} actions of seed {SEED}: {more:+.0f} MB, {len(problems)} problems", flush=True)
     if left:
         problems.append(f"still running: {left}")

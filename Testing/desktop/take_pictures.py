@@ -113,6 +113,7 @@ class Session:
         ui.batchCollapsibleButton.collapsed = True
         for section, name in (
             (ui.advancedCollapsibleButton, "panel-advanced"),
+            (ui.changeCollapsibleButton, "panel-compare"),
             (ui.checkCollapsibleButton, "panel-check"),
             (ui.keysCollapsibleButton, "panel-keys"),
         ):
