@@ -77,6 +77,24 @@ def test_atlas_tree_against_a_bids_derivative(shelf):
     assert not any("probseg" in p.name for p in shelf.read_paths)
 
 
+def test_a_derivative_with_results_in_mni_space_and_maps_of_the_group(shelf):
+    """Of one scan's masks the one on its own grid counts, whatever else a batch has written."""
+    start = "pred/sub-01/anat/sub-01_"
+    mask = shelf.put(start + "label-lesion_mask.nii.gz")
+    shelf.put(start + "label-lesion_probseg.nii.gz", soft=0.9)
+    other_grid = {"shape": (7, 7, 7)}
+    shelf.put(start + "space-MNI152NLin2009aSym_label-lesion_mask.nii.gz", **other_grid)
+    shelf.put(start + "space-MNI152NLin2009aSym_label-lesion_probseg.nii.gz", **other_grid)
+    shelf.put("pred/group_overlap_count.nii.gz", **other_grid)
+    shelf.put("pred/group_overlap_share.nii.gz", **other_grid)
+    shelf.put("truth/sub-01_mask.nii.gz")
+    result = shelf.score("isles2026")
+    assert result.problems == ()
+    (case,) = result.cases
+    assert case.pred == mask
+    assert case.scores["pr_auc"] == 1
+
+
 def test_entities_tell_sessions_and_runs_apart(shelf):
     for ses in ("1", "2"):
         for run in ("1", "2"):

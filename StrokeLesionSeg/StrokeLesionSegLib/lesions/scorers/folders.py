@@ -24,6 +24,8 @@ _MASK_WORDS = {
 }
 _SOFT_WORDS = {"probseg", "probability", "prob", "probabilities", "soft", "softmap"}
 _OTHER_WORDS = {"t1w", "t1", "t2w", "t2", "flair", "dwi", "adc", "uncertainty"}
+# How the names of a batch's maps of all scans begin.
+_GROUP_MAP = ["group", "overlap"]
 # Last words that say what was done to an image; the word before them says what it is.
 _DONE_WORDS = {"stx", "deface", "defaced"}
 # ATLAS R1.x: one mask for each lesion, LesionSmooth_stx, LesionSmooth_1_stx and so on.
@@ -154,6 +156,7 @@ class _File:
     place: str = ""  # path below the folder without the words for masks, where a scan would lie
     per_lesion: bool = False  # one lesion of several; the others lie beside it
     more: tuple[Path, ...] = ()
+    standard_space: bool = False  # its name tells a space
 
 
 def score_folders(  # noqa: PLR0913 (called with keywords, by people)
@@ -298,14 +301,16 @@ def _classify(path: Path, root: Path) -> _File | None:
     about = about or entities.get("label") == "L"
     last = parts[-1].lower()
     role = "mask"
-    if last in _SOFT_WORDS:
+    if parts[:2] == _GROUP_MAP:
+        role = "other"
+    elif last in _SOFT_WORDS:
         role = "soft"
     elif last in _OTHER_WORDS or ("sub" in entities and last not in _MASK_WORDS):
         # A BIDS name ends in its suffix, so anything but a mask's is another kind of image.
         role = "other"
     if "sub" in entities:
         key = _identity(entities)
-        return _File(path, role, key, key, about)
+        return _File(path, role, key, key, about, standard_space="space" in entities)
     words = parts
     known = _MASK_WORDS | _SOFT_WORDS
     while words and words[-1].lower() in known:
@@ -350,6 +355,9 @@ def _one_per_scan(
         # A tissue or brain mask may lie beside the lesion mask of the same scan.
         if len(group) > 1:
             group = [f for f in group if f.about_lesions] or group
+        # So may the same in a standard space; references lie on the scan's own grid.
+        if len(group) > 1:
+            group = [f for f in group if not f.standard_space] or group
         if len(group) > 1 and all(f.per_lesion for f in group):
             group = [replace(group[0], more=tuple(f.path for f in group[1:]))]
         if len(group) == 1:
