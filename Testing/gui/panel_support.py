@@ -121,7 +121,8 @@ def panel(
     made = Panel(slicer, pictures)
     yield made
     made.widget.cleanup()
-    stand_in.raw(made.ui.inputSelector).forget()
+    for selector in (made.ui.inputSelector, made.ui.earlierSelector):
+        stand_in.raw(selector).forget()
     made.window.close()
     assert not swallowed, repr(swallowed)
 
