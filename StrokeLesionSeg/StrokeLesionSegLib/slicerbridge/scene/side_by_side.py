@@ -13,7 +13,7 @@ from .volumes import matrix_from_affine, node_by_id
 _BEFORE, _KIND = "StrokeLesionSeg.before", "StrokeLesionSeg"
 _ALIGNMENT = "alignment"
 #: Views of Slicer's layout "three over three": the earlier scan above, the later one below.
-VIEWS = (("Red", "Yellow", "Green"), ("Slice4", "Slice5", "Slice6"))
+VIEWS = (("Red", "Yellow", "Green"), ("Red+", "Yellow+", "Green+"))
 
 
 def align_later(
@@ -76,4 +76,9 @@ def show_side_by_side(earlier: Any, later: Any) -> None:
             composite = widget.mrmlSliceCompositeNode()
             composite.SetBackgroundVolumeID(node.GetID())
             composite.SetForegroundVolumeID(None)
+    # Views that were never shown get their size, and their place anew, when they appear.
+    slicer.app.processEvents()
+    for name in (name for names in VIEWS for name in names):
+        widget = layout.sliceWidget(name)
+        if widget is not None:
             widget.sliceLogic().FitSliceToAll()
