@@ -53,6 +53,34 @@ editor.setActiveEffectByName("")
 print("all done")
 slicer.util.exit(0)
 """
+TWO_SCANS = """
+import numpy as np
+import slicer
+from StrokeLesionSegLib.images import Volume
+from StrokeLesionSegLib.slicerbridge.scene import results, side_by_side
+from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
+
+affine = np.diag([3.0, 3.0, 3.0, 1.0])
+affine[:3, 3] = -90
+grey = np.random.default_rng(0).random((60, 60, 60), np.float32)
+earlier, later = (add_volume_node(Volume(grey, affine), name) for name in ("earlier", "later"))
+matrix = np.eye(4)
+matrix[:3, 3] = (5, -3, 2)
+side_by_side.align_later(earlier, later, matrix, [])
+side_by_side.show_side_by_side(earlier, later)
+results.jump_to((30.0, 0.0, 20.0), earlier)
+for _ in range(5):
+    slicer.app.processEvents()
+layout = slicer.app.layoutManager()
+for names, node in zip(side_by_side.VIEWS, (earlier, later)):
+    for name in names:
+        widget = layout.sliceWidget(name)
+        assert widget.mrmlSliceCompositeNode().GetBackgroundVolumeID() == node.GetID(), name
+    axial = layout.sliceWidget(names[0]).mrmlSliceNode()
+    assert abs(axial.GetSliceOffset() - 20) < 2, axial.GetSliceOffset()
+print("all done")
+slicer.util.exit(0)
+"""
 ENDING = """
 assert editor.activeEffect().self().problem == ""
 assert slicer.util.arrayFromSegmentBinaryLabelmap(node, "lesion", volume).sum() > 1000
@@ -83,6 +111,10 @@ def run_inside(what: list[str], home: Path, more: dict[str, str] | None = None) 
     printed = run(launch.command(what), home, more)
     assert "all done" in printed, printed[-4000:]
     return printed
+
+
+def test_two_scans_side_by_side(tmp_path: Path) -> None:
+    run_inside(["--python-code", TWO_SCANS], tmp_path)
 
 
 def recipes(page: str) -> list[str]:
