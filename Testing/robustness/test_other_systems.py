@@ -155,7 +155,7 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with OutputSet([tmp_path / "b.nii"]) as out:
         out.staged(tmp_path / "b.nii").write_bytes(b"ours")
         (tmp_path / "b.nii").write_bytes(b"theirs")
-        with pytest.raises(InputError, match="has appeared"):
+        with pytest.raises(InputError, match="appeared during the run"):
             out.commit()
     assert (tmp_path / "b.nii").read_bytes() == b"theirs"
 
