@@ -106,3 +106,22 @@ def test_curves_of_a_fit_without_a_preset(
     (run / "broken.json").write_text("{")
     assert cli.main(["figures", "curves", str(run / "broken.json"), "--out", out]) == 2
     assert "is not JSON" in capsys.readouterr().err
+
+
+def test_curves_of_the_volumetric_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", str(tmp_path / "out")
+    run.mkdir()
+    (run / "state.json").write_text('{"step": 0, "log": []}')
+    assert cli.main(["figures", "curves", str(run), "--out", out]) == 2
+    assert "has logged no step" in capsys.readouterr().err
+    lines = [
+        {"step": 50 * n, "minutes": 1.2 * n, "loss": 1 / n, "dice": 0.5, "dice_guided": None}
+        for n in range(1, 40)
+    ]
+    (run / "state.json").write_text(json.dumps({"step": 1950, "log": lines}))
+    assert cli.main(["figures", "curves", str(run), "--out", out]) == 0
+    check(tmp_path / "out", "curves")
+    assert cli.main(["figures", "curves", str(run), str(tmp_path), "--out", out]) == 2
+    assert "no run of the volumetric network" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..models.safetensors_io import read_safetensors, write_safetensors
 from ..outputs import atomic_file, os_input_error
 
-_STATE = "state.json"
+STATE = "state.json"
 
 
 @dataclass
@@ -62,7 +62,7 @@ def save_run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_safetensors(target, tensors)
-        with atomic_file(folder / _STATE) as part:
+        with atomic_file(folder / STATE) as part:
             part.write_text(json.dumps(record, indent=1), encoding="utf-8")
         for old in folder.glob("state-*.safetensors"):
             if old != target:
@@ -81,10 +81,10 @@ def load_run(
 
     Raises ``InputError`` for a state that is damaged or of another network.
     """
-    if not (folder / _STATE).is_file():
+    if not (folder / STATE).is_file():
         return None
     try:
-        record = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        record = json.loads((folder / STATE).read_text(encoding="utf-8"))
         tensors = read_safetensors(folder / record["weights"])
         for prefix, module in (("network", network), ("mean", mean)):
             start = f"{prefix}."
@@ -107,7 +107,7 @@ def mean_weights(folder: Path) -> dict[str, Tensor]:
     Raises ``InputError`` where no run is saved.
     """
     try:
-        record = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+        record = json.loads((folder / STATE).read_text(encoding="utf-8"))
         tensors = read_safetensors(folder / record["weights"])
     except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         cause = error.cause if isinstance(error, InputError) else error

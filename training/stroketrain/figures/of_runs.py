@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.learning.checkpoint import STATE
 from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
+from StrokeLesionSegLib.outputs import read_json_object
 
 from ..data.cache import Cache
 from ..papers.plan import ROWS, Row, load_rows
@@ -37,10 +39,17 @@ def read_runs(folders: list[Path]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def draw_curves(folders: list[Path], out: Path) -> list[Path]:
-    """The training curves of runs of the papers, by epoch, or of others, by step.
+    """The training curves of runs of the papers, by epoch, of others, by step, or of the volumetric
+    network, by hours.
 
-    Raises ``InputError`` for runs that are not finished, and for runs of both kinds at once.
+    Raises ``InputError`` for runs that are not finished, and for runs of several kinds at once.
     """
+    if volumetric := [folder for folder in folders if (folder / STATE).is_file()]:
+        if others := [folder for folder in folders if folder not in volumetric]:
+            raise InputError(
+                others[0], "is no run of the volumetric network", "draw such runs by themselves"
+            )
+        return hour_curves(volumetric, out)
     logs = {folder: _log_of(folder) for folder in folders}
     by_step = {folder: path for folder, path in logs.items() if path is not None}
     if not by_step:
@@ -86,6 +95,31 @@ def step_curves(logs: list[tuple[str, Path]], out: Path) -> list[Path]:
             axis.plot(steps, values, ".", color=colour, markersize=2, alpha=0.4)
             axis.plot(steps[width - 1 :], smooth, color=colour, label=name)
             axis.set(title=title, xlabel="step")
+    axes[0].legend(frameon=False, fontsize=7)
+    figure.tight_layout()
+    return save(figure, out, "curves")
+
+
+def hour_curves(runs: list[Path], out: Path) -> list[Path]:
+    """Loss, and Dice at a half without and with clicks, by hours of training; means over as many
+    steps as the log's lines stand apart, and the mean of ten lines on top."""
+    plt = pyplot()
+    shown = {"loss": "loss", "dice": "Dice, automatic", "dice_guided": "Dice, with clicks"}
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.0 * len(shown), 2.6))
+    for colour, run in zip(COLOURS, runs, strict=False):
+        log = read_json_object(run / STATE).get("log")
+        if not log:
+            raise InputError(run, "has logged no step", "train for longer")
+        for axis, (key, title) in zip(axes, shown.items(), strict=True):
+            rows = [row for row in log if row.get(key) is not None]
+            hours = np.array([row["minutes"] for row in rows]) / 60
+            values = np.array([row[key] for row in rows])
+            axis.plot(hours, values, ".", color=colour, markersize=2, alpha=0.4)
+            width = min(10, len(values))
+            if width:
+                smooth = np.convolve(values, np.ones(width) / width, "valid")
+                axis.plot(hours[width - 1 :], smooth, color=colour, label=run.name)
+            axis.set(title=title, xlabel="hours")
     axes[0].legend(frameon=False, fontsize=7)
     figure.tight_layout()
     return save(figure, out, "curves")
