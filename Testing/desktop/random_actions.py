@@ -179,6 +179,8 @@ class User:
         width, height = interactor.GetSize()
         x, y = rng.randrange(max(1, width)), rng.randrange(max(1, height))
         side = rng.choice(["Left", "Right"])
+        if self.ours("StrokeLesion") is None:
+            side = "Left"  # the right button opens Slicer's menu, which waits for a choice
         interactor.SetEventInformation(x, y, 0, 0, "\0", 0, "")
         interactor.InvokeEvent(getattr(vtk.vtkCommand, f"{side}ButtonPressEvent"))
         if rng.random() < 0.4:
