@@ -14,11 +14,14 @@ from StrokeLesionSegLib.lesions import GroupChange, RegionTable, RegionVolume, f
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.report import (
     ChangeContent,
+    ChangePair,
     ChangeSide,
+    GroupPage,
     GroupScan,
     StudyPlace,
     group_report,
     scan_report,
+    write_change_group,
     write_change_report,
     write_score_report,
 )
@@ -27,7 +30,7 @@ from test_report_group import frequency
 from test_score_page import scored
 
 pytestmark = [needs_browser, pytest.mark.slow]
-KINDS = ("scan", "group", "change", "score")
+KINDS = ("scan", "group", "change", "changes", "score")
 
 # Texts whose contrast with what is behind them is below WCAG 2.1 AA: 4.5, or 3 for large letters.
 CONTRAST = """
@@ -127,18 +130,44 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         group_report(
             ROWS,
             [*SCANS, GroupScan("sub-04", "failed", reason="It is damaged.")],
-            title="A study",
-            traits=SITES,
-            frequency=frequency(1.0),
-            files={"group_scans.tsv": "A row for each scan"},
-            facts={"Model": "tiny"},
-            study="0f3a99",
+            GroupPage(
+                title="A study",
+                traits=SITES,
+                frequency=frequency(1.0),
+                files={"group_scans.tsv": "A row for each scan"},
+                facts={"Model": "tiny"},
+                study="0f3a99",
+            ),
         ),
         encoding="utf-8",
     )
     write_score_report(found["score"], scored())
     write_change_report(found["change"], change())
+    write_change_group(found["changes"], pairs(), notes=["sub-09 has one session only."], home="x")
     return found
+
+
+def pairs() -> list[ChangePair]:
+    """All that the page of a study's changes can show."""
+    done = [
+        ChangePair(
+            f"sub-{n:02d}_ses-1_ses-2",
+            f"sub-{n:02d}",
+            "ses-1",
+            "ses-2",
+            "done",
+            page="change.html",
+            first_ml=10.0,
+            second_ml=10.0 + n,
+            change_ml=float(n - 4),
+            groups={"new": 1, "unchanged": n},
+            beyond_noise=n % 2,
+            corrected=("ses-2",) * (n % 2),
+            note="They do not look like scans of one person." * (n == 3),
+        )
+        for n in range(8)
+    ]
+    return [*done, ChangePair("sub-08", "sub-08", "ses-1", "ses-2", "failed", "No mask.")]
 
 
 def change() -> ChangeContent:
