@@ -60,10 +60,37 @@ def write_change(
 ) -> None:
     """Stage all files of a comparison in ``outputs``.
 
-    ``convention``: "radiological" or "neurological". ``links``: titles and relative addresses
-    of the pages of its study.
+    Parameters
+    ----------
+    convention: "radiological" or "neurological".
+    links: titles and relative addresses of the pages of its study.
 
     Raises ``InputError`` if one cannot be written.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.lesions import find_lesions
+    >>> from StrokeLesionSegLib.operating_point import OperatingPoint
+    >>> from StrokeLesionSegLib.outputs import OutputSet
+    >>> from StrokeLesionSegLib.pipeline import (
+    ...     ChangePaths, TimePoint, compare_scans, write_change
+    ... )
+    >>> k, j, i = np.mgrid[-20:21, -20:21, -20:21]
+    >>> head = (k**2 / 300 + j**2 / 200 + (i - 3) ** 2 / 100 < 1) * (100.0 + 2 * i + k)
+    >>> volume = Volume(head.astype(np.float32), np.diag([4.0, 4.0, 4.0, 1.0]))
+    >>> point = OperatingPoint(0.5)
+    >>> points = [
+    ...     TimePoint(str(at), volume, find_lesions(head > at, volume.affine, point))
+    ...     for at in (125, 110)
+    ... ]
+    >>> paths = ChangePaths.of(Path("change"))
+    >>> with OutputSet([], paths.documents) as outputs:
+    ...     write_change(compare_scans(*points), paths, outputs, convention="radiological")
+    ...     outputs.commit()
+    >>> "grown" in paths.table.read_text(encoding="utf-8")
+    True
     """
     from ..lesions import CHANGE_COLUMNS, write_rows, write_sidecar
     from ..report import write_change_report
