@@ -17,7 +17,7 @@ NAMES = {
     "sub-01_T1w.nii.gz": "",
     "sub-01_acq-FLAIR_T1w.nii.gz": "",
     "sub-01_part-mag_T1w.nii.gz": "",
-    "sub-01_inv-2_MP2RAGE.nii.gz": "",
+    "sub-01_inv-2_MP2RAGE.nii.gz": "refuse",
     "sub-01_UNIT1.nii.gz": "",
     "scan.nii.gz": "",
     "pd_03_t1.nii": "",

@@ -109,9 +109,9 @@ def test_the_device_cuts_what_the_host_reads(cache: Cache, resident: ResidentCac
     assert seen == {0, 1, 2}
     units = units_of(cache, make_split(cache.scans, seed=0), "train", range(180, 189))
     for kind, extra in ((PlaneBatches, {"slices": 5}), (SlabBatches, {"depth": 16})):
-        options = {"batch": 4, "by_scan": False, "seed": 1, **extra}
-        read = next(iter(kind(cache, units, **options)))
-        units_only = next(iter(kind(cache, units, numbers_only=True, **options)))["units"]
+        plan = BatchPlan(4, seed=1, **extra)
+        read = next(iter(kind(cache, units, plan)))
+        units_only = next(iter(kind(cache, units, plan, numbers_only=True)))["units"]
         if kind is PlaneBatches:
             image, mask = resident.slices(units_only, 5)
         else:
