@@ -272,6 +272,18 @@ def test_native_bfloat16_agrees_with_the_cpu_flags():
     assert cpu_has_bfloat16() == bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_bfloat16_is_not_native_where_its_instructions_are_forbidden(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before = cpu_has_bfloat16()
+    for limit in ("AVX2", "avx512_core"):
+        monkeypatch.setenv(name, limit)
+        assert not cpu_has_bfloat16()
+    monkeypatch.setenv(name, "AVX512_CORE_AMX")
+    assert cpu_has_bfloat16() == before
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ MAX_DIFFERENCE = 0.05
 #: hold enough to count. In a mask of 50 pixels one that changes costs .01 already.
 MIN_DICE = 0.98
 _MIN_LESION_PIXELS = 50
+# oneDNN's names for sets of instructions, from its documentation.
+_WITHOUT_BFLOAT16 = {
+    "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,12 @@ def cpu_has_bfloat16() -> bool:
     """True if this CPU multiplies bfloat16 natively and torch's convolutions make use of it.
 
     x86: AVX512-BF16 or AMX through oneDNN. ARM: the bf16 extension, on Linux, where torch is
-    built with a library that uses it. Emulated bfloat16 is slower than float32 and does not count.
+    built with a library that uses it. Emulated bfloat16 is slower than float32 and does not count:
+    it takes minutes for a head where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN to older instructions.
     """
     import torch
 
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available() or _kept_to_older_instructions():
         return False
     if platform.machine().lower() in ("x86_64", "amd64"):
         asked = [
@@ -101,6 +107,12 @@ def cpu_has_bfloat16() -> bool:
             return any(bool(ask()) for ask in asked if ask is not None)
         return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
     return "bf16" in _cpu_flags()
+
+
+def _kept_to_older_instructions() -> bool:
+    """Whether the user's environment forbids oneDNN the instructions that multiply bfloat16."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or ""
+    return limit.upper() in _WITHOUT_BFLOAT16
 
 
 def _cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
