@@ -78,7 +78,7 @@ def measure(
     clock and of this thread's processor time."""
     slicer = headless_slicer.start(folder)
     import editor_stand_in
-    from StrokeLesionSegLib.correction import CorrectionSession
+    from StrokeLesionSegLib.correction import CorrectionSession, Known
     from StrokeLesionSegLib.images import Alignment
     from StrokeLesionSegLib.inference import SegmentOptions
     from StrokeLesionSegLib.slicerbridge.editor import correct
@@ -94,8 +94,10 @@ def measure(
     session = CorrectionSession.open(
         scan,
         model,
-        mask=np.zeros(scan.array.shape, bool),
-        alignment=Alignment(to_template, True, "", 1.0, 1.0, 0.0),
+        Known(
+            mask=np.zeros(scan.array.shape, bool),
+            alignment=Alignment(to_template, True, "", 1.0, 1.0, 0.0),
+        ),
         options=SegmentOptions(device="cpu", threads=threads),
     )
     store = SessionStore()
