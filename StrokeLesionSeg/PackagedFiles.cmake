@@ -270,6 +270,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/engine/batch.py
   StrokeLesionSegLib/slicerbridge/engine/child.py
   StrokeLesionSegLib/slicerbridge/engine/compare.py
+  StrokeLesionSegLib/slicerbridge/engine/engine_run.py
   StrokeLesionSegLib/slicerbridge/engine/polled_thread.py
   StrokeLesionSegLib/slicerbridge/engine/process.py
   StrokeLesionSegLib/slicerbridge/engine/run.py

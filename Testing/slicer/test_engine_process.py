@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from StrokeLesionSegLib.slicerbridge.engine import process as process_module
+from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
 from StrokeLesionSegLib.slicerbridge.engine.process import (
     EngineProcess,
     Progress,
@@ -237,9 +238,9 @@ def test_threads_get_their_turns_in_an_event_loop_that_keeps_pythons_lock() -> N
         for _ in range(600):
             time.sleep(0)  # gives the lock away and wants it back, as each step of numpy does
 
-    run._start_worker(work)
+    run._thread = PolledThread(work)
     polls = 0
-    while not run._worker_done():
+    while not run._thread_done():
         polls += 1
         hold(20_000)
         assert polls < 30, "the thread starves"

@@ -11,6 +11,7 @@ import pytest
 from bridge_scenes import blob_volume, head_node
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.engine import run
+from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
@@ -31,7 +32,7 @@ def about_to_add(slicer: Any, node: Any) -> run.SegmentationRun:
         "found": kept.lesions(OperatingPoint(0.5)),
     }
     made.state = "reading"
-    made._start_worker(lambda: None)
+    made._thread = PolledThread(lambda: None)
     return made
 
 
@@ -117,6 +118,7 @@ def test_cancel_while_the_image_is_handed_over_leaves_no_files(
 
 def test_the_panel_knows_every_stage_of_a_run() -> None:
     from StrokeLesionSegLib.pipeline import STAGES
-    from StrokeLesionSegLib.slicerbridge.engine.run import _SHARES, STAGE_NAMES
+    from StrokeLesionSegLib.slicerbridge.engine.engine_run import STAGE_NAMES
+    from StrokeLesionSegLib.slicerbridge.engine.run import _SHARES
 
     assert list(_SHARES) == list(STAGE_NAMES) == ["export", "start", *STAGES, "results"]

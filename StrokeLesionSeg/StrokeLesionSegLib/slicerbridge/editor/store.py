@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ..engine.engine_run import STAGE_NAMES
 from ..engine.process import WORKERS_TURN_S
-from ..engine.run import STAGE_NAMES
 from ..engine.torch_setup import torch_state
 from ..i18n import tr as _
 from ..scene.provenance import TAG, Provenance, get_tag

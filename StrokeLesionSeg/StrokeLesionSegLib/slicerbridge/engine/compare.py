@@ -21,9 +21,10 @@ from ..scene.input_check import check_input
 from ..scene.patch import Patch
 from ..scene.results import read_segment
 from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
+from .engine_run import EngineRun
 from .polled_thread import PolledThread
-from .process import EngineProcess, Failure, failure_of
-from .run import STAGE_NAMES, RunParameters
+from .process import EngineProcess, Failure
+from .run import RunParameters
 
 # How the engine's files call the scans, and what the panel calls them.
 _NAMES = ("earlier", "later")
@@ -57,11 +58,10 @@ class ScanChange:
     found: dict[int, FoundMask]
 
 
-class ComparisonRun:
+class ComparisonRun(EngineRun):
     """Compares two volume nodes of one person in a process of its own.
 
-    ``state`` goes "new", "exporting", "running", "reading", and ends as "done", "failed" or
-    "cancelled"; ``change`` is set when done, ``failure`` when failed.
+    ``change`` is set when done.
     """
 
     def __init__(
@@ -72,29 +72,11 @@ class ComparisonRun:
         *,
         process: Callable[[list[str]], EngineProcess] = EngineProcess,
     ) -> None:
+        super().__init__(process)
         self.scans = (earlier, later)
         self.parameters = parameters or RunParameters()
-        self.state = "new"
-        self.stage = "export"
         self.change: ScanChange | None = None
-        self.failure: Failure | None = None
-        self._make_process = process
-        self._process: EngineProcess | None = None
-        self._thread: PolledThread[Any] | None = None
         self._grids: list[Grid] = []
-
-    @property
-    def active(self) -> bool:
-        return self.state in ("exporting", "running", "reading")
-
-    @property
-    def working(self) -> bool:
-        """True while a thread of this process works for it: it runs only while it is polled."""
-        return self.state in ("exporting", "reading")
-
-    @property
-    def stage_text(self) -> str:
-        return STAGE_NAMES.get(self.stage, self.stage)
 
     def start(self) -> None:
         """Hand both images over; raises ``InputError`` if they cannot be used."""
@@ -137,35 +119,17 @@ class ComparisonRun:
         self._thread = PolledThread(write)
         self.state = "exporting"
 
-    def poll(self) -> bool:
-        """Do what can be done now, in some hundredths of a second; True while it is active."""
-        try:
-            if self.state == "exporting" and self._thread_done():
-                assert self._process is not None
-                self._process.start()
-                self.stage, self.state = "start", "running"
-            elif self.state == "running":
-                self._poll_process()
-            elif self.state == "reading" and self._thread is not None and not self._thread.poll():
-                self.change = self._thread.result()
-                self._end("done")
-        except InputError as error:
-            self._fail(Failure(str(error), "", ()))
-        except OSError as error:
-            self._fail(failure_of(error))
-        return self.active
-
-    def cancel(self) -> None:
-        """End the engine, and remove its files. May be called twice."""
-        if self.active:
-            self._end("cancelled")
-
-    def _thread_done(self) -> bool:
-        assert self._thread is not None
-        if self._thread.poll():
-            return False
-        self._thread.result()
-        return True
+    def _step(self) -> None:
+        if self.state == "exporting" and self._thread_done():
+            assert self._process is not None
+            self._process.start()
+            self.stage, self.state = "start", "running"
+        elif self.state == "running":
+            self._poll_process()
+        elif self.state == "reading" and self._thread_done():
+            assert self._thread is not None
+            self.change = self._thread.result()
+            self._end("done")
 
     def _poll_process(self) -> None:
         process = self._process
@@ -192,16 +156,6 @@ class ComparisonRun:
         out, grids = process.scratch / "out", list(self._grids)
         self._thread = PolledThread(lambda: _read(out, grids))
         self.stage, self.state = "results", "reading"
-
-    def _fail(self, failure: Failure) -> None:
-        self.failure = failure
-        self._end("failed")
-
-    def _end(self, state: str) -> None:
-        self.state = state
-        if self._process is not None:
-            self._process.cancel()
-            self._process.close()
 
 
 def _read(out: Path, grids: list[Grid]) -> ScanChange:

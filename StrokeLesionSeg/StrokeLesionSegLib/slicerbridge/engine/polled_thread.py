@@ -30,7 +30,11 @@ class PolledThread(Generic[T]):
 
     def poll(self) -> bool:
         """True while it works; lets the thread work for a moment."""
-        self._thread.join(WORKERS_TURN_S)
+        return self.wait(WORKERS_TURN_S)
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for its end, at most so long; True if it still works."""
+        self._thread.join(seconds)
         return self._thread.is_alive()
 
     def result(self) -> T:

@@ -8,7 +8,6 @@ arrays only. The scene may be closed at any time: what belongs to a node that is
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +35,9 @@ from ..scene.results import (
     set_maps,
 )
 from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
-from .process import WORKERS_TURN_S, EngineProcess, Failure, failure_of
+from .engine_run import EngineRun
+from .polled_thread import PolledThread
+from .process import EngineProcess, Failure
 
 # What each stage takes of a run on a CPU, roughly; the bar only has to move evenly.
 _SHARES = {
@@ -51,19 +52,6 @@ _SHARES = {
     "clean": 0.02,
     "write": 0.03,
     "results": 0.03,
-}
-STAGE_NAMES = {
-    "export": _("Handing over the image"),
-    "start": _("Starting the engine"),
-    "read": _("Reading"),
-    "align": _("Aligning to the MNI brain"),
-    "canonical": _("Resampling"),
-    "window": _("Scaling intensities"),
-    "network": _("Looking for lesions"),
-    "back": _("Back to the grid of the image"),
-    "clean": _("Finding lesions"),
-    "write": _("Writing"),
-    "results": _("Showing the results"),
 }
 
 
@@ -118,12 +106,11 @@ class RunError(Exception):
         self.failure = failure
 
 
-class SegmentationRun:
+class SegmentationRun(EngineRun):
     """Segments one volume node in a process of its own.
 
-    ``state`` goes "new", "exporting", "running", "reading", "adding", and ends as "done",
-    "failed" or "cancelled". ``results`` is set when done, ``failure`` when failed.
-    ``segmentation_node``: add the new segment there instead of to the volume's own segmentation.
+    ``results`` is set when done. ``segmentation_node``: add the new segment there instead of to
+    the volume's own segmentation.
     """
 
     def __init__(
@@ -134,19 +121,13 @@ class SegmentationRun:
         segmentation_node: Any | None = None,
         process: Callable[[list[str]], EngineProcess] = EngineProcess,
     ) -> None:
+        super().__init__(process)
         self.parameters = parameters or RunParameters()
-        self.state = "new"
-        self.stage = "export"
         self.fraction = 0.0
         self.results: RunResults | None = None
-        self.failure: Failure | None = None
         self._volume_node = volume_node
         self._name = volume_node.GetName() or volume_node.GetID()
         self._segmentation_node = segmentation_node
-        self._make_process = process
-        self._process: EngineProcess | None = None
-        self._worker: threading.Thread | None = None
-        self._worker_error: BaseException | None = None
         self._loaded: dict[str, Any] = {}
         self._steps: list[Callable[[], None]] = []
         self._added: dict[str, Any] = {}
@@ -155,19 +136,6 @@ class SegmentationRun:
         self._began = 0.0
 
     # -- for the caller ---------------------------------------------------------------------
-
-    @property
-    def active(self) -> bool:
-        return self.state in ("exporting", "running", "reading", "adding")
-
-    @property
-    def working(self) -> bool:
-        """True while a thread of this process works for it: it runs only while it is polled."""
-        return self.state in ("exporting", "reading")
-
-    @property
-    def stage_text(self) -> str:
-        return STAGE_NAMES.get(self.stage, self.stage)
 
     @property
     def scratch(self) -> Path | None:
@@ -199,47 +167,34 @@ class SegmentationRun:
         # In double precision, a scan that Slicer has turned into a right-handed one keeps its place
         # to the last bit that counts, and gets the mask that the command line makes of its file.
         exact = NiftiFields(version=2)
-        self._start_worker(lambda: write_volume(scratch / "input.nii", volume, nifti=exact))
+        self._thread = PolledThread(
+            lambda: write_volume(scratch / "input.nii", volume, nifti=exact)
+        )
         self.state = "exporting"
 
-    def poll(self) -> bool:
-        """Do what can be done now, in some hundredths of a second; True while the run is active."""
-        try:
-            if self.state == "exporting" and self._worker_done():
-                assert self._process is not None
-                self._process.start()
-                self._reach("start")
-                self.state = "running"
-            elif self.state == "running":
-                self._poll_process()
-            elif self.state == "reading" and self._worker_done():
-                # A step each, so that the GUI is free in between.
-                self._steps = [
-                    lambda: self._add_map("probability"),
-                    lambda: self._add_map("uncertainty"),
-                    self._add_segment,
-                ]
-                self.state = "adding"
-            elif self.state == "adding":
-                if if_present(self._volume_node) is None:
-                    self._end("cancelled")
-                else:
-                    self._steps.pop(0)()
-                    if not self._steps:
-                        self._finish()
-        except InputError as error:
-            self._fail(Failure(str(error), "", ()))
-        except OSError as error:
-            self._fail(failure_of(error))
-        except Exception as error:
-            self._fail(
-                Failure(
-                    _("The results could not be used: {error}").format(error=error),
-                    _("Nothing was overwritten. Try again, and report it if it comes back."),
-                    (type(error).__name__,),
-                )
-            )
-        return self.active
+    def _step(self) -> None:
+        if self.state == "exporting" and self._thread_done():
+            assert self._process is not None
+            self._process.start()
+            self._reach("start")
+            self.state = "running"
+        elif self.state == "running":
+            self._poll_process()
+        elif self.state == "reading" and self._thread_done():
+            # A step each, so that the GUI is free in between.
+            self._steps = [
+                lambda: self._add_map("probability"),
+                lambda: self._add_map("uncertainty"),
+                self._add_segment,
+            ]
+            self.state = "adding"
+        elif self.state == "adding":
+            if if_present(self._volume_node) is None:
+                self._end("cancelled")
+            else:
+                self._steps.pop(0)()
+                if not self._steps:
+                    self._finish()
 
     def wait(self, timeout_s: float | None = None) -> RunResults:
         """Poll until the end (for scripts); raises ``RunError`` or ``TimeoutError``."""
@@ -252,13 +207,6 @@ class SegmentationRun:
         if self.results is None:
             raise RunError(self.failure or Failure(_("The run was cancelled."), "", ()))
         return self.results
-
-    def cancel(self) -> None:
-        """End the engine and everything it started, and remove its files. May be called twice."""
-        if self.active:
-            self._end("cancelled")
-        elif self._process is not None and self.state == "cancelled":
-            self._process.poll()
 
     # -- steps ------------------------------------------------------------------------------
 
@@ -277,7 +225,7 @@ class SegmentationRun:
             self._fail(failure)
             return
         scratch, grid, into = process.scratch, Grid(self._shape, self._affine), self._loaded
-        self._start_worker(lambda: into.update(_read_outputs(scratch, grid)))
+        self._thread = PolledThread(lambda: into.update(_read_outputs(scratch, grid)))
         self._reach("results")
         self.state = "reading"
 
@@ -341,21 +289,8 @@ class SegmentationRun:
         self.fraction = 1.0
         self._end("done")
 
-    def _fail(self, failure: Failure) -> None:
-        self.failure = failure
-        self._end("failed")
-
     def _end(self, state: str) -> None:
-        self.state = state
-        process, worker = self._process, self._worker
-        if process is not None:
-            if worker is not None:
-                worker.join(0.1)  # its turn: most often it is about to end
-            if worker is not None and worker.is_alive():
-                # It has files of the scratch folder open.
-                threading.Thread(target=_close_after, args=(worker, process), daemon=True).start()
-            else:
-                process.cancel()
+        super()._end(state)
         if state != "done":
             self._take_away()
         self._added.clear()
@@ -368,33 +303,6 @@ class SegmentationRun:
             # The engine may report a stage again; the bar never goes back.
             self.fraction = max(self.fraction, before + _SHARES[stage] * min(1.0, part))
         self.stage = stage
-
-    # -- worker -----------------------------------------------------------------------------
-
-    def _start_worker(self, work: Callable[[], Any]) -> None:
-        def run() -> None:
-            try:
-                work()
-            except BaseException as error:
-                self._worker_error = error
-
-        self._worker_error = None
-        self._worker = threading.Thread(target=run, daemon=True)
-        self._worker.start()
-
-    def _worker_done(self) -> bool:
-        assert self._worker is not None
-        self._worker.join(WORKERS_TURN_S)
-        if self._worker.is_alive():
-            return False
-        if self._worker_error is not None:
-            raise self._worker_error
-        return True
-
-
-def _close_after(worker: threading.Thread, process: EngineProcess) -> None:
-    worker.join()
-    process.cancel()
 
 
 def provenance_of(sidecar: dict[str, Any]) -> Provenance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ...errors import InputError
@@ -34,11 +35,9 @@ class PanelChange:
     _changes: list[dict[str, Any]]
     _earlier: Any = None
 
-    def refresh(self) -> None:
-        raise NotImplementedError
-
-    def _double(self, what: str) -> bool:
-        raise NotImplementedError
+    # What the other parts do.
+    refresh: Callable[[], None]
+    _double: Callable[[str], bool]
 
     def _on_compare(self, *_args: Any) -> None:
         if self._comparison is not None:
