@@ -16,6 +16,7 @@ from .options import (
     EXIT_SOME_FAILED,
     add_engine_arguments,
     add_force_argument,
+    add_label_arguments,
     add_progress_argument,
     add_space_argument,
     announce,
@@ -62,19 +63,10 @@ def add_parser(commands: Any) -> None:
         "group's tables and pages, group makes only those",
     )
     subset = parser.add_argument_group("which scans")
-    subset.add_argument(
-        *("--participant-label", "--participant_label"),
-        nargs="+",
-        default=(),
-        metavar="LABEL",
-        help="only these participants, with or without sub- (after IN and OUT)",
-    )
-    subset.add_argument(
-        *("--session-label", "--session_label"),
-        nargs="+",
-        default=(),
-        metavar="LABEL",
-        help="only these sessions, with or without ses-",
+    add_label_arguments(
+        subset,
+        participants="only these participants, with or without sub- (after IN and OUT)",
+        sessions="only these sessions, with or without ses-",
     )
     subset.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"

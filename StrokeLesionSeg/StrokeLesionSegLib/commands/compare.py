@@ -13,6 +13,7 @@ from .options import (
     EXIT_SOME_FAILED,
     add_engine_arguments,
     add_force_argument,
+    add_label_arguments,
     add_progress_argument,
     operating_point,
     path,
@@ -90,19 +91,10 @@ def add_parser(commands: Any) -> None:
         metavar="IN",
         help="where the scans lie (default: where batch found them)",
     )
-    study.add_argument(
-        *("--participant-label", "--participant_label"),
-        nargs="+",
-        default=(),
-        metavar="LABEL",
-        help="only these participants, with or without sub- (after A)",
-    )
-    study.add_argument(
-        *("--session-label", "--session_label"),
-        nargs="+",
-        default=(),
-        metavar="LABEL",
-        help="only these sessions, in this order, with or without ses- (default: all, in the "
+    add_label_arguments(
+        study,
+        participants="only these participants, with or without sub- (after A)",
+        sessions="only these sessions, in this order, with or without ses- (default: all, in the "
         "order of sub-*_sessions.tsv or of the numbers in their labels)",
     )
     parser.add_argument(

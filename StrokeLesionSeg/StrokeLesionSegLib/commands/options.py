@@ -38,6 +38,20 @@ def number(
     return convert
 
 
+def add_label_arguments(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup, *, participants: str, sessions: str
+) -> None:
+    """Which participants and sessions, in both spellings of BIDS Apps; the helps are given."""
+    for what, text in (("participant", participants), ("session", sessions)):
+        parser.add_argument(
+            *(f"--{what}-label", f"--{what}_label"),
+            nargs="+",
+            default=(),
+            metavar="LABEL",
+            help=text,
+        )
+
+
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """Everything that decides what is found and how fast."""
     found = parser.add_argument_group("what counts as lesion (default: what the model recommends)")
