@@ -20,16 +20,7 @@ from StrokeLesionSegLib.cli import main
 UID = "1.2.826.0.1.3680043.10.511."
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    cli_support.write_tiny_model(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(home))
+pytestmark = pytest.mark.usefixtures("with_tiny_model")
 
 
 def run(*arguments: object) -> int:

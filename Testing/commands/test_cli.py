@@ -23,16 +23,7 @@ LIB_ROOT = Path(pipeline.__file__).resolve().parents[2]
 QUICK = ["--align", "none", "--precision", "float32", "--threshold", "0.3"]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    cli_support.write_tiny_model(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _environment(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(home))
+pytestmark = pytest.mark.usefixtures("with_tiny_model")
 
 
 @pytest.fixture
