@@ -19,7 +19,6 @@ import os
 import statistics
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -266,10 +265,4 @@ def summary(rows):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except Exception:
-        traceback.print_exc()
-        slicer.util.exit(1)
-    else:
-        slicer.util.exit(0)
+    inside.run(main)

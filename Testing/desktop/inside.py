@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -42,3 +43,14 @@ def choose_effect(editor: Any, name: str) -> Any:
     active = editor.activeEffect()
     assert getattr(active, "name", "") == name
     return active.self() if hasattr(active, "self") else None
+
+
+def run(main: Callable[[], None]) -> None:
+    """Do ``main()`` and leave the application: 0, or 1 after an error, which is printed."""
+    try:
+        main()
+    except Exception:
+        traceback.print_exc()
+        slicer.util.exit(1)
+    else:
+        slicer.util.exit(0)

@@ -2,7 +2,6 @@
 Data Probe open, and that our effects ask for no more width than Slicer's Threshold."""
 
 import sys
-import traceback
 from pathlib import Path
 
 import qt
@@ -67,10 +66,4 @@ def main():
     print("all done")
 
 
-try:
-    main()
-except Exception:
-    traceback.print_exc()
-    slicer.util.exit(1)
-else:
-    slicer.util.exit(0)
+inside.run(main)

@@ -11,7 +11,6 @@ import os
 import shutil
 import sys
 import tempfile
-import traceback
 from pathlib import Path
 
 import numpy as np
@@ -189,10 +188,4 @@ def main():
     print("all done", flush=True)
 
 
-try:
-    main()
-except Exception:
-    traceback.print_exc()
-    slicer.util.exit(1)
-else:
-    slicer.util.exit(0)
+inside.run(main)
