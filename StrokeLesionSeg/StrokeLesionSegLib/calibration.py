@@ -56,18 +56,14 @@ class Calibration:
         """From ``{"slope": ..., "shift": ...}``; ``ValueError`` that begins with ``where``."""
         if not isinstance(content, Mapping) or not content.keys() <= {"slope", "shift"}:
             raise ValueError(f"{where} must give slope and shift")
-        numbers = {name: content.get(name, default) for name, default in _PLAIN.items()}
-        for name, value in numbers.items():
+        for name, value in content.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 raise ValueError(f"{where}.{name} must be a number")
         try:
-            return cls(**numbers)
+            return cls(**content)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
 
     def as_dict(self) -> dict[str, float]:
         """JSON-ready; what ``from_dict`` reads."""
         return asdict(self)
-
-
-_PLAIN = {"slope": 1.0, "shift": 0.0}

@@ -105,7 +105,8 @@ def expected_dice(
     places = _places(p, chosen) if not inside.any() else np.zeros(0, np.int64)
     highest = np.clip(p.reshape(-1)[places].astype(np.float64), 0.0, 1.0)
     worth = (calibration or Calibration()).of
-    value = _dice(worth(q), worth(q), inside, worth(highest))
+    weighed = worth(q)
+    value = _dice(weighed, weighed, inside, worth(highest))
     if uncertainty_kji is None:
         return ExpectedDice(value, None, None, None)
     uncertainty = np.asarray(uncertainty_kji, dtype=np.float32)
