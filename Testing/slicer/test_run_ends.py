@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from bridge_scenes import blob_volume, head_node
 from StrokeLesionSegLib.operating_point import OperatingPoint
-from StrokeLesionSegLib.slicerbridge.engine import run
+from StrokeLesionSegLib.slicerbridge.engine import compare, run
 from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
@@ -88,11 +88,13 @@ def test_an_error_while_adding_changes_nothing(
         assert None not in maps
 
 
+@pytest.mark.parametrize("kind", [run, compare])
 def test_cancel_while_the_image_is_handed_over_leaves_no_files(
-    slicer: Any, monkeypatch: pytest.MonkeyPatch
+    slicer: Any, monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     """The file is closed before its folder is removed, and the folder does go."""
-    node, go = head_node(slicer), threading.Event()
+    go = threading.Event()
+    nodes = [head_node(slicer) for _ in range(2 if kind is compare else 1)]
     wrote: list[bool] = []
 
     def slow(path: Any, volume: Any, **options: Any) -> None:
@@ -100,8 +102,12 @@ def test_cancel_while_the_image_is_handed_over_leaves_no_files(
         path.write_bytes(np.zeros(10).tobytes())  # raises if the folder is gone
         wrote.append(True)
 
-    monkeypatch.setattr(run, "write_volume", slow)
-    made = run.SegmentationRun(node)
+    monkeypatch.setattr(kind, "write_volume", slow)
+    made: Any
+    if kind is compare:
+        made = compare.ComparisonRun(*map(compare.ScanToCompare, nodes))
+    else:
+        made = run.SegmentationRun(*nodes)
     made.start()
     scratch = made.scratch
     assert scratch is not None

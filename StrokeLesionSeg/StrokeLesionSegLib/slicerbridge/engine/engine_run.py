@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
@@ -58,6 +59,11 @@ class EngineRun:
     @property
     def stage_text(self) -> str:
         return STAGE_NAMES.get(self.stage, self.stage)
+
+    @property
+    def scratch(self) -> Path | None:
+        """The folder of the run's files; None before it has started."""
+        return None if self._process is None else self._process.scratch
 
     def poll(self) -> bool:
         """Do what can be done now, in some hundredths of a second; True while it is active."""

@@ -137,10 +137,6 @@ class SegmentationRun(EngineRun):
 
     # -- for the caller ---------------------------------------------------------------------
 
-    @property
-    def scratch(self) -> Path | None:
-        return None if self._process is None else self._process.scratch
-
     def start(self) -> None:
         """Hand the image over; raises ``InputError`` if the node cannot be used."""
         node = if_present(self._volume_node)
