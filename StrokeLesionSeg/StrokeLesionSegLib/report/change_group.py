@@ -6,17 +6,14 @@ import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from ..lesions.change import CLASSES
-from .change_page import signed
 from .page import (
     Inline,
     Markup,
     document,
     element,
     figure,
-    links_to_files,
     number_cell,
     paragraph,
     resource_text,
@@ -24,10 +21,12 @@ from .page import (
     section,
     sortable,
     table,
+    tables_section,
+    timestamp,
     without_paths,
     write_page,
 )
-from .scan_page import banner, footer, ml, tile
+from .scan_page import banner, footer, ml, signed, tile
 
 #: Pairs that the picture shows; of more it takes those that change most.
 MOST_BARS = 120
@@ -95,10 +94,9 @@ def write_change_group(
     >>> "1 pair of sessions, 1 failed" in Path("group_change.html").read_text(encoding="utf-8")
     True
     """
-    created = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
+    created = timestamp()
     done = [pair for pair in pairs if pair.state == "done"]
     notes = [*notes, *(f"{pair.name}: {pair.note}" for pair in done if pair.note)]
-    links = links_to_files(files or {})
     main = element(
         "main",
         _summary(pairs, done),
@@ -108,7 +106,7 @@ def write_change_group(
         else None,
         _chart(done),
         _table(pairs),
-        None if links is None else section("Tables", links, class_="keep"),
+        tables_section(files or {}),
     )
     body = [_bar(home), banner("Change of stroke lesions in a study", title, created, "")]
     body += [main, footer()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,9 @@ from ..brief import brief_repr
 from ..lesions.change import NOT_COVERED, GroupChange, total_change_ml
 from ..lesions.measure import Summary
 from .content import RADIOLOGICAL, Fact
-from .page import Markup, document, element, paragraph, section, table, write_page
+from .page import Markup, document, element, paragraph, section, table, timestamp, write_page
 from .pictures import Cell, Views, crop_box, sheet
-from .scan_page import banner, footer, ml, tile
+from .scan_page import banner, footer, ml, signed, tile
 from .scan_pictures import convention_note
 
 #: Groups that get their own pictures.
@@ -98,7 +97,7 @@ def write_change_report(path: str | os.PathLike[str], content: ChangeContent) ->
     >>> "No lesion in either scan" in Path("change.html").read_text(encoding="utf-8")
     True
     """
-    created = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
+    created = timestamp()
     title = f"{content.first.name} and {content.second.name}"
     body = [
         _links(content.links),
@@ -145,13 +144,6 @@ def _summary(content: ChangeContent) -> Markup:
 
 def _counts(group: GroupChange) -> bool:
     return group.kind != NOT_COVERED and group.beyond_noise
-
-
-def signed(volume: float) -> str:
-    """A change in mL with its sign, without the unit."""
-    if abs(volume) < 0.005:
-        return "0"
-    return ("+" if volume > 0 else "−") + ml(abs(volume))
 
 
 def _table(content: ChangeContent) -> Markup | None:

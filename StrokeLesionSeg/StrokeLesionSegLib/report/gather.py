@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +22,7 @@ from .content import (
     StudyPlace,
     TriedAlignment,
 )
-from .page import without_paths
+from .page import timestamp, without_paths
 from .viewer import viewer_images
 
 if TYPE_CHECKING:
@@ -181,7 +180,7 @@ def report_content(
     midline = 0.0 if space == "MNI152" else float(_point(scan.volume.affine, middle)[0])
     content = ReportContent(
         name=options.name or _name(scan),
-        created=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)"),
+        created=timestamp(),
         t1=_grey(canonical.volume.array, brain),
         labels=labels,
         uncertainty=None if uncertainty is None else _on_display(uncertainty, used),

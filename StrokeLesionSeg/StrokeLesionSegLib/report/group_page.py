@@ -7,7 +7,6 @@ import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from ..brief import brief_repr
@@ -23,7 +22,6 @@ from .page import (
     facts,
     figure,
     joined,
-    links_to_files,
     number_cell,
     paragraph,
     resource_text,
@@ -31,6 +29,8 @@ from .page import (
     section,
     sortable,
     table,
+    tables_section,
+    timestamp,
     without_paths,
     write_page,
 )
@@ -135,7 +135,7 @@ def group_report(
     page = page or GroupPage()
     title, study, traits = page.title, page.study, page.traits
     results = _results(rows, scans)
-    created = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
+    created = timestamp()
     body = [
         banner("Stroke lesion report of a group", title, created, page.intended_use),
         element(
@@ -150,7 +150,7 @@ def group_report(
             by_group(results, traits),
             _map(page.frequency, page.convention),
             _table(results, traits, rated=study is not None),
-            _files(page.files),
+            tables_section(page.files, "Tables and maps"),
             _facts(page.facts),
         ),
         footer(),
@@ -424,12 +424,6 @@ def _link(scan: GroupScan) -> Markup:
     """The scan's name, linked to its page if that lies below this one."""
     address = safe_address(scan.page)
     return element("span", scan.name) if address is None else element("a", scan.name, href=address)
-
-
-def _files(files: Mapping[str, str]) -> Markup | None:
-    """Links to what lies beside the page."""
-    links = links_to_files(files)
-    return None if links is None else section("Tables and maps", links, class_="keep")
 
 
 def _facts(pairs: Mapping[str, str]) -> Markup | None:

@@ -16,6 +16,7 @@ import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..lesions.tables import write_text
 from ..resources import resource_path
@@ -265,6 +266,17 @@ def links_to_files(files: Mapping[str, str]) -> Markup | None:
             link = element("a", name, href=address)
             items.append(element("li", link, element("br"), element("span", told)))
     return element("ul", *items, class_="files") if items else None
+
+
+def tables_section(files: Mapping[str, str], title: str = "Tables") -> Markup | None:
+    """``links_to_files`` under a heading; None if there are none."""
+    links = links_to_files(files)
+    return None if links is None else section(title, links, class_="keep")
+
+
+def timestamp() -> str:
+    """The time now, as pages say when they were made."""
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
 
 
 def with_files(page: str, files: Mapping[str, str]) -> str:

@@ -134,9 +134,14 @@ def ml(volume: float) -> str:
         return "< 0.01"
     if volume == 0:
         return "0"
-    # As tables and the group's page have it, or two pages would round a half to two sides.
-    volume = round(volume, 6)
     return f"{volume:.1f}" if volume >= 9.995 else f"{volume:.2f}"
+
+
+def signed(volume: float) -> str:
+    """A change in mL with its sign, without the unit."""
+    if abs(volume) < 0.005:
+        return "0"
+    return ("+" if volume > 0 else "−") + ml(abs(volume))
 
 
 def tile(title: str, value: str, unit: str = "") -> Markup:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from .page import (
     element,
     facts,
     figure,
-    links_to_files,
     number_cell,
     paragraph,
     resource_text,
@@ -26,10 +24,12 @@ from .page import (
     section,
     sortable,
     table,
+    tables_section,
+    timestamp,
     without_paths,
     write_page,
 )
-from .scan_page import banner, footer, ml, tile
+from .scan_page import banner, footer, ml, signed, tile
 
 if TYPE_CHECKING:
     from ..lesions.scorers import CaseScore, FolderScores
@@ -115,9 +115,8 @@ def write_score_report(
     True
     """
     more = more or ScorePageFacts()
-    created = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M (UTC%z)")
+    created = timestamp()
     title = f"Scores of {_cases(len(result.cases)).lower()} by {result.scorer}"
-    files = links_to_files(more.files)
     body = [
         banner("Lesion masks against references", title, created, ""),
         element(
@@ -128,7 +127,7 @@ def write_score_report(
             _measures(result),
             _volumes(result),
             _table(result, more.pages),
-            None if files is None else section("Tables", files, class_="keep"),
+            tables_section(more.files),
             _how(result, more.facts),
         ),
         footer(),
@@ -360,11 +359,7 @@ def _number(value: float | None, decimals: int) -> str:
 
 
 def _signed(value: float | None) -> str:
-    if value is None:
-        return "n/a"
-    if abs(value) < 0.005:
-        return "0"
-    return ("+" if value > 0 else "−") + ml(abs(value))
+    return "n/a" if value is None else signed(value)
 
 
 def _interval(values: Mapping[str, Any]) -> str:
