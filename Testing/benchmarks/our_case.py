@@ -1,6 +1,6 @@
 """One measurement of ours in a process of its own: a volume in memory to a mask in memory.
 
-    python Testing/benchmarks/our_case.py --volume t1.npy --views axial --precision bfloat16
+    python Testing/benchmarks/our_case.py --volume t1.npy --precision bfloat16
 
 ``--volume`` is float32 (K, J, I) on the MNI152 grid. Prints one JSON line.
 """
@@ -15,17 +15,17 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "StrokeLesionSeg"))
+TRAINED_2D = REPOSITORY / "Testing" / "trained_2d"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--volume", type=Path, required=True)
-    parser.add_argument("--views", default="axial")
     parser.add_argument("--tta", action="store_true")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--full", action="store_true", help="not cropped to the brain")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model")
+    parser.add_argument("--slices", action="store_true", help="the 2D model of the tests instead")
     arguments = parser.parse_args()
 
     from StrokeLesionSegLib.inference.device import prepare_environment
@@ -39,22 +39,20 @@ def main() -> None:
     from StrokeLesionSegLib.models import load_model
     from StrokeLesionSegLib.pipeline import find_in
 
-    model = load_model(arguments.model)
+    model = load_model(TRAINED_2D if arguments.slices else arguments.model)
     counter = WorkCounter(model.network)
     volume = Volume(np.load(arguments.volume), MNI_GRID.affine.copy())
     options = SegmentOptions(
-        views=arguments.views,
         tta=arguments.tta,
         align="none",
         device=arguments.device,
         precision=arguments.precision,
-        crop=not arguments.full,
     )
     context = make_context(arguments.device)
     ready = since_start()
     started = time.perf_counter()
     prediction = segment_volume(volume, model, options)
-    find_in(prediction, model.manifest.operating_point(options.views))
+    find_in(prediction, model.manifest.operating_point())
     whole = time.perf_counter() - started
     # Before the work is counted, which runs the network once more.
     peak, gpu = peak_mb(), gpu_memory(arguments.device)
@@ -71,7 +69,6 @@ def main() -> None:
                 "calls": counter.calls,
                 "items": counter.items,
                 "precision": prediction.details["precision"],
-                "batch_sizes": prediction.details["batch_sizes"],
                 "threads": prediction.details["threads"],
                 "model": f"{model.manifest.name} {model.manifest.version}",
                 "versions": versions("torch", "numpy", "SimpleITK"),

@@ -17,7 +17,6 @@ def plot_side(rows: dict[str, Row], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     shown = sorted(rows.values(), key=lambda row: row["network_s"])
-    shown = [row for row in shown if row["peer"] or "full" not in row["case"]]
     labels = [f"{row['title'].replace('*', '')}, {row['precision']}" for row in shown]
     figure, axes = plt.subplots(figsize=(8, 0.32 * len(shown) + 0.9))
     colours = [PEER if row["peer"] else OURS for row in shown]
