@@ -25,6 +25,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/changes.py
   StrokeLesionSegLib/cohort/cluster.py
   StrokeLesionSegLib/cohort/corrected.py
+  StrokeLesionSegLib/cohort/corrected_pages.py
   StrokeLesionSegLib/cohort/corrections.py
   StrokeLesionSegLib/cohort/dataset.py
   StrokeLesionSegLib/cohort/dicom_study.py

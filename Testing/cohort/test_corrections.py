@@ -50,7 +50,7 @@ def test_tables_and_page_prefer_it_and_no_batch_touches_it(tmp_path: Path, out: 
         page = (out / "index.html").read_text(encoding="utf-8")
         assert shown in page
         assert page.count("done, corrected") == 1
-        assert "their own pages show what the model found" in page
+        assert "on their own pages too" in page
     # The scan fails now: the reader's work stays.
     (source / "case0.nii.gz").write_bytes(b"broken")
     assert batch(source, out) == 3
@@ -88,6 +88,79 @@ def test_one_that_does_not_fit_is_named_and_not_used(
     assert rows(out)["sub-Case0"]["corrected"] is False
     assert {**rows(out)["sub-Case1"], "seconds": 0} == {**before, "seconds": 0}
     assert path.read_bytes() == kept
+
+
+def shown(out: Path, name: str = "lesions") -> str:
+    page = out / "sub-Case0" / "anat" / f"sub-Case0_desc-{name}_report.html"
+    return page.read_text(encoding="utf-8")
+
+
+def test_its_own_page_shows_it_until_it_is_taken_away(tmp_path: Path, out: Path) -> None:
+    source = write_cohort(tmp_path / "in", 2)
+    assert batch(source, out, "--reports") == 0
+    automatic = shown(out)
+    assert "Corrected by" not in automatic
+    path = corrected(out)
+    for again in ((), (), ("--no-resume",)):
+        assert batch(source, out, "--reports", *again) == 0
+        page = shown(out)
+        assert "Corrected by R1 on 20" in page
+        voxel = abs(np.linalg.det(cli_support.AFFINE[:3, :3])) / 1000
+        assert f"2 lesions, {MASK.sum() * voxel:.2f} mL in all" in page
+        assert "nobody has checked it" not in page
+        assert "Mean probability" not in page
+        assert 'href="./sub-Case0_desc-automatic_report.html"' in page
+        assert "Corrected by" not in shown(out, "automatic")
+        other = out / "sub-Case1" / "anat" / "sub-Case1_desc-lesions_report.html"
+        assert "Corrected by" not in other.read_text(encoding="utf-8")
+    told = records(out)
+    # Once after the first run, once more since all was done again; no run repeats it.
+    assert [r.get("page_of", "") != "" for r in told if r["stem"] == "sub-Case0"] == [
+        *(False, True),
+        *(False, True),
+    ]
+    # Another correction gives another page; the automatic one is kept.
+    kept = shown(out, "automatic")
+    save_correction(out, told[0], read_scan(path).volume.with_array(0 * MASK), "R2")
+    assert batch(source, out, "--reports") == 0
+    assert "Corrected by R2 on 20" in shown(out)
+    assert "The corrected mask is empty." in shown(out)
+    assert shown(out, "automatic") == kept
+    # Taken away, the automatic page is in its place again, and no scan is done again.
+    path.unlink()
+    before = len(records(out))
+    assert batch(source, out, "--reports") == 0
+    assert shown(out) == kept
+    assert not (out / "sub-Case0" / "anat" / "sub-Case0_desc-automatic_report.html").exists()
+    assert len(records(out)) == before + 1
+    assert batch(source, out, "--reports") == 0
+    assert len(records(out)) == before + 1
+
+
+def test_without_its_t1_a_page_stays_and_that_is_said(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_cohort(tmp_path / "in", 2)
+    assert batch(source, out, "--reports") == 0
+    corrected(out)
+    (source / "case0.nii.gz").unlink()
+    assert batch(source, out, "--reports") == 0
+    said = [x for x in capsys.readouterr().err.splitlines() if "still shows" in x]
+    assert len(said) == 1
+    assert "still shows the automatic mask: its T1 is not found" in said[0]
+    assert "Corrected by" not in shown(out)
+
+
+def test_the_automatic_outline_is_drawn_beside_it(tmp_path: Path, out: Path) -> None:
+    source = write_cohort(tmp_path / "in", 1)
+    assert batch(source, out, "--reports", "--threshold", "0.05") == 0
+    (record,) = records(out)
+    assert record["lesions"] > 0
+    assert 'class="automatic"' not in shown(out)
+    corrected(out)
+    assert batch(source, out, "--reports", "--threshold", "0.05") == 0
+    assert 'class="automatic"' in shown(out)
+    assert "The automatic one: " in shown(out)
 
 
 def test_what_its_json_says(tmp_path: Path, out: Path) -> None:

@@ -23,6 +23,7 @@ from ..pipeline import software_versions
 from ..report import SHARED_FOLDER
 from ..spaces import MNI_SPACE, NATIVE, check_spaces
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
+from .corrected_pages import PagesOfScans
 from .corrections import with_corrections
 from .dataset import check_out, write_description, write_group_tables, write_left_out
 from .fingerprint import unchanged
@@ -247,6 +248,8 @@ def run_batch(
                 by_hand = f"{corrections} {ratings}".strip()
                 write_group_tables(out, group)
                 ledger.append(_end_record(settings, report))
+        here = {found.stem: found for found in cohort.scans}
+        report.notes += PagesOfScans(settings, manifest, ledger, here).update(group)
         # Stale after a kill between the last scan and here.
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
         if options.group_only or stale or not (out / INDEX_NAME).is_file():

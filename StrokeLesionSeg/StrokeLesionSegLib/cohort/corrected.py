@@ -29,6 +29,7 @@ class Corrected:
     """``mask``: the file. ``stem``: begin of its name. ``scan``: the T1, None if nothing says where
     it is. ``sha256``: what the T1's contents were, None if nobody wrote it down. ``automatic``: the
     mask before it was corrected, if it is there. ``when``: when it was corrected, ISO 8601.
+    ``who``: the reader's pseudonym; both are empty if nobody wrote them down.
     ``series``: the SeriesInstanceUID to take where ``scan`` is a DICOM folder."""
 
     mask: Path
@@ -38,6 +39,7 @@ class Corrected:
     automatic: Path | None
     when: str
     series: str | None = None
+    who: str = ""
 
 
 class SourceScans:
@@ -108,6 +110,7 @@ def _corrected(mask: Path, sources: SourceScans, records: Mapping[str, Any]) -> 
         next((p for p in automatic if p.is_file()), None),
         str(facts.get("corrected") or ""),
         record.get("series"),
+        str(facts.get("corrected_by") or ""),
     )
 
 

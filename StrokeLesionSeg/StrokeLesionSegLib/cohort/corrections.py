@@ -24,7 +24,10 @@ from .index_page import mask_of
 from .ledger import DONE
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..images import Volume
+    from ..lesions import LesionMap
 
 # All of a mask is lesion, however small its pieces.
 _WHOLE = OperatingPoint(0.5)
@@ -62,9 +65,10 @@ def with_corrections(
 ) -> tuple[list[dict[str, Any]], list[str], str]:
     """The ledger's records with the lesions of corrected masks, what is odd, and a checksum.
 
-    A record that has one says so in ``corrected`` (the mask's name), its lesions are in
-    ``corrected_lesions``, rows as ``lesions.lesion_row`` makes them, and with an ``atlas`` its
-    volumes by region in ``corrected_regions``. A mask that was drawn on other
+    A record that has one says so in ``corrected`` (the mask's name) and ``correction`` (a
+    ``Corrected``), its lesions are in ``corrected_lesions``, rows as ``lesions.lesion_row`` makes
+    them, and with an ``atlas`` its volumes by region in ``corrected_regions``. ``drawn`` tells
+    whether the correction is that of another time. A mask that was drawn on other
     contents of the T1, or on another grid, is named and not used. The checksum tells whether the
     corrections are those of another time.
     """
@@ -80,7 +84,11 @@ def with_corrections(
                 cause = cause or "it cannot be read, or lies on another grid than the scan"
                 notes.append(f"{correction.mask.name} is not used: {cause}.")
             else:
-                new |= changed
+                status = correction.mask.stat()
+                drawn = f"{correction.mask.name} {status.st_size} {status.st_mtime_ns}"
+                drawn = f"{drawn} {correction.who} {correction.when}"
+                new |= {**changed, "correction": correction, "drawn": drawn}
+                used.append(drawn)
                 if (
                     atlas is not None
                     and changed["corrected_regions"] is None
@@ -90,11 +98,14 @@ def with_corrections(
                         f"{correction.mask.name} is not in the tables of regions: its scan was "
                         "measured by another atlas."
                     )
-                status = correction.mask.stat()
-                used.append(f"{correction.mask.name} {status.st_size} {status.st_mtime_ns}")
         told.append(new)
     text = "\n".join((*used, *notes))
     return told, notes, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+def drawn_lesions(mask: Volume, to_mni: NDArray[np.float64] | None) -> LesionMap:
+    """The lesions of a mask that somebody has drawn (> 0): all of it, however small its pieces."""
+    return find_lesions((mask.array > 0).astype(np.float32), mask.affine, _WHOLE, to_mni=to_mni)
 
 
 def _by_region(out: Path, record: Mapping[str, Any]) -> bool:
@@ -125,9 +136,7 @@ def _corrected(
         return None
     if automatic is None or not mask.grid.same_as(automatic[0].grid, 0.01):
         return None
-    lesions = find_lesions(
-        (mask.array > 0).astype(np.float32), mask.affine, _WHOLE, to_mni=automatic[1]
-    )
+    lesions = drawn_lesions(mask, automatic[1])
     regions = None
     if atlas is not None and automatic[1] is not None:
         table = region_table(mask, automatic[1], atlas.read())

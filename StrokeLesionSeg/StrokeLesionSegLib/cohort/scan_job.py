@@ -45,8 +45,12 @@ from .ledger import DONE, FAILED
 
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
+    from ..report import ReportOptions
 
 Cancel = Callable[[], bool]
+
+#: How the name of a scan's own page ends where ``_desc-lesions_report`` tells of a corrected mask.
+AUTOMATIC_PAGE = "_desc-automatic_report.html"
 
 # The disk, not the scan, is at fault; going on would only fail scan after scan.
 _OUTPUT_TROUBLE = {errno.ENOSPC, errno.EROFS, errno.EIO, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -262,16 +266,8 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
     sources = {"Sources": [uri], "SpatialReference": uri}
     report = None
     if settings.report is not None:
-        from ..report import ReportOptions
-
-        root = "../" * len(found.entities.folder.parts)
-        chosen = settings.report
-        report = ReportOptions(
-            chosen.convention,
-            chosen.show_paths,
-            found.stem,
-            viewer=chosen.viewer,
-            study=StudyPlace(settings.study, found.stem, root),
+        report = page_options(
+            settings.report, settings.study, found.stem, found.entities.folder.as_posix()
         )
     of_probability = {
         "Description": "Probability of chronic stroke lesion, 0 to 1; mean over views and "
@@ -298,6 +294,20 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
         ),
         # The file or folder may be called as the patient is.
         label=found.stem if found.relative != found.place else "",
+    )
+
+
+def page_options(choice: ReportChoice, study: str, stem: str, folder: str) -> ReportOptions:
+    """What goes into the page of a scan in ``folder``, relative to the study's own."""
+    from ..report import ReportOptions
+
+    root = "../" * (folder.count("/") + 1)
+    return ReportOptions(
+        choice.convention,
+        choice.show_paths,
+        stem,
+        viewer=choice.viewer,
+        study=StudyPlace(study, stem, root),
     )
 
 
@@ -446,6 +456,7 @@ def remove_outputs(found: FoundScan, settings: Settings) -> None:
         folder / f"{found.stem}_label-lesion_probseg.json",
         *(folder / f"{found.stem}_label-lesion_{kind}.dcm" for kind in ("seg", "sr", "rtstruct")),
         folder / f"{found.stem}_desc-lesions_report.html",
+        folder / f"{found.stem}{AUTOMATIC_PAGE}",
         *_mni_files(found, settings.out),
     ]
     for file in files:

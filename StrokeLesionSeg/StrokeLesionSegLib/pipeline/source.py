@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import NOWHERE, InputError, not_there
+
+if TYPE_CHECKING:
+    from ..images import Scan
+
+
+def read_repaired(path: Path, series: str | None = None) -> Scan:
+    """A scan with its values put right, as a run takes it; ``InputError`` if it cannot be read."""
+    from ..images import read_scan
+    from ..input_check import repair
+
+    return repair(read_scan(path, series=series))
 
 
 def check_source(source: Path) -> None:

@@ -40,6 +40,7 @@ __getattr__, __dir__ = lazy_names(
         "ReportOptions": "gather",
         "report_content": "gather",
         "RunFacts": "gather",
+        "CorrectionFacts": "gather",
         "report_path": "gather",
         "lesion_frequency": "frequency",
         "CONVENTIONS": "content",
@@ -47,6 +48,7 @@ __getattr__, __dir__ = lazy_names(
         "RADIOLOGICAL": "content",
         "SHARED_FOLDER": "content",
         "AlignmentFacts": "content",
+        "Correction": "content",
         "ChangeContent": "change_page",
         "ChangeSide": "change_page",
         "write_change_report": "change_page",
@@ -87,6 +89,8 @@ __all__ = [
     "ChangeContent",
     "ChangePair",
     "ChangeSide",
+    "Correction",
+    "CorrectionFacts",
     "Fact",
     "FrequencyMap",
     "GroupPage",
@@ -122,6 +126,7 @@ if TYPE_CHECKING:
         RADIOLOGICAL,
         SHARED_FOLDER,
         AlignmentFacts,
+        Correction,
         Fact,
         FrequencyMap,
         GroupScan,
@@ -132,7 +137,7 @@ if TYPE_CHECKING:
         ViewerImages,
     )
     from .frequency import lesion_frequency
-    from .gather import ReportOptions, RunFacts, report_content, report_path
+    from .gather import CorrectionFacts, ReportOptions, RunFacts, report_content, report_path
     from .group_page import GroupPage, group_report, write_group_report
     from .page import without_paths
     from .review import STUDY_LIST, study_list

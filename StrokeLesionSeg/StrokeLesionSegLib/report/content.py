@@ -93,6 +93,34 @@ class ViewerImages:
     __repr__ = brief_repr
 
 
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """A reader's correction of a mask, beside what the model had found.
+
+    Attributes
+    ----------
+    who: the reader's pseudonym, or empty. when: date and time as text, or empty.
+    automatic: (K, J, I) bool, the automatic mask on the page's grid. automatic_ml: its volume on
+        the scan's own grid, mL. dice: how well both agree there, 0 to 1; None if both are empty.
+    page: address of the page of the automatic mask relative to this one, or empty.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.report import Correction
+    >>> Correction("R1", "2026-11-29", np.zeros((4, 4, 4), bool), 1.5, 0.9).page
+    ''
+    """
+
+    who: str
+    when: str
+    automatic: NDArray[np.bool_]
+    automatic_ml: float
+    dice: float | None
+    page: str = ""
+
+    __repr__ = brief_repr
+
+
 @dataclass(frozen=True)
 class StudyPlace:
     """Where a page lies in a study.
@@ -156,6 +184,7 @@ class ReportContent:
     convention: "radiological" shows the patient's left on the right, "neurological" on the left.
     viewer: what the interactive viewer shows; None leaves it out.
     study: where the page lies in a study, for quality control; None for a page of its own.
+    correction: by whom the lesions were corrected; None for those of a model.
 
     Examples
     --------
@@ -196,6 +225,7 @@ class ReportContent:
     tried: TriedAlignment | None = None
     viewer: ViewerImages | None = None
     study: StudyPlace | None = None
+    correction: Correction | None = None
 
     __repr__ = brief_repr
 
@@ -207,6 +237,8 @@ class ReportContent:
             array = getattr(self, name)
             if array is not None and array.shape != shape:
                 raise ValueError(f"{name} of shape {array.shape} on a grid of {shape}")
+        if self.correction is not None and self.correction.automatic.shape != shape:
+            raise ValueError("the automatic mask is on another grid")
         axes = self.affine[:3, :3]
         if (np.diag(axes) <= 0).any() or np.abs(axes - np.diag(np.diag(axes))).max() > 1e-6:
             raise ValueError("the display grid must have its axes along R, A, S")

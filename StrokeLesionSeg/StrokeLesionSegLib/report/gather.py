@@ -17,6 +17,7 @@ from ..outputs import default_label
 from .content import (
     RADIOLOGICAL,
     AlignmentFacts,
+    Correction,
     Fact,
     ReportContent,
     StudyPlace,
@@ -26,7 +27,7 @@ from .page import timestamp, without_paths
 from .viewer import viewer_images
 
 if TYPE_CHECKING:
-    from ..images import Alignment, Canonical, Scan, Volume
+    from ..images import Alignment, Canonical, Grid, Scan, Volume
     from ..lesions import LesionMap, RegionTable
 
 
@@ -83,6 +84,29 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
+class CorrectionFacts:
+    """Who has corrected a mask, and what it was before.
+
+    Attributes
+    ----------
+    automatic: the mask of the model, on the scan's grid.
+    who: the reader's pseudonym. when: date and time. page: address of the automatic mask's page.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Volume
+    >>> from StrokeLesionSegLib.report import CorrectionFacts
+    >>> CorrectionFacts(Volume(np.zeros((4, 4, 4), np.uint8), np.eye(4)), "R1").when
+    ''
+    """
+
+    automatic: Volume
+    who: str = ""
+    when: str = ""
+    page: str = ""
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """How the lesions of a page were found; what is not known is left empty.
 
@@ -96,6 +120,7 @@ class RunFacts:
     seconds: the run's duration so far.
     sha256: of the input file.
     expected_dice: of the mask, None for one that a reader has corrected.
+    correction: of a mask that a reader has corrected.
 
     Examples
     --------
@@ -112,6 +137,7 @@ class RunFacts:
     seconds: float | None = None
     sha256: str | None = None
     expected_dice: float | None = None
+    correction: CorrectionFacts | None = None
 
 
 def report_path(folder: Path, source: Path) -> Path:
@@ -168,11 +194,7 @@ def report_content(
     centres = {
         lesion.label: _point(to_space, lesion.centroid_ras_mm) for lesion in lesion_map.lesions
     }
-    lesions_there = scan.volume.with_array(lesion_map.labels)
-    labels = np.zeros(grid.shape, dtype=np.int32)
-    found = nearest_labels(lesions_there, to_space, grid)
-    if found is not None:
-        labels[found[0]] = found[1]
+    labels = _labels_there(scan.volume.with_array(lesion_map.labels), to_space, grid)
 
     notes = [_public(warning, scan, options.name) for warning in run.warnings]
 
@@ -208,6 +230,7 @@ def report_content(
         versions=tuple(run.versions.items()),
         convention=options.convention,
         study=options.study,
+        correction=_correction(run.correction, lesion_map, to_space, grid),
     )
     _show_the_smallest(content)
     if options.viewer:
@@ -228,6 +251,38 @@ def _display(
     if canonical.volume.array.shape != MNI_GRID.shape:
         raise ValueError("an aligned scan is not on the MNI grid")
     return canonical, "MNI152", mni_brain_mask().array > 0
+
+
+def _labels_there(labels: Volume, to_space: NDArray[np.float64], grid: Grid) -> NDArray[np.int32]:
+    """A label map on the pictures' grid."""
+    shown = np.zeros(grid.shape, dtype=np.int32)
+    found = nearest_labels(labels, to_space, grid)
+    if found is not None:
+        shown[found[0]] = found[1]
+    return shown
+
+
+def _correction(
+    facts: CorrectionFacts | None,
+    lesion_map: LesionMap,
+    to_space: NDArray[np.float64],
+    grid: Grid,
+) -> Correction | None:
+    """What the page says of a correction, with the automatic mask on its grid."""
+    if facts is None:
+        return None
+    before = facts.automatic.array > 0
+    both = int(np.count_nonzero(before)) + int(np.count_nonzero(lesion_map.mask))
+    agreed = int(np.count_nonzero(before & (lesion_map.mask > 0)))
+    there = facts.automatic.with_array(before.astype(np.int32))
+    return Correction(
+        facts.who,
+        facts.when,
+        _labels_there(there, to_space, grid) > 0,
+        float(np.count_nonzero(before)) * facts.automatic.grid.voxel_volume_ml,
+        2 * agreed / both if both else None,
+        facts.page,
+    )
 
 
 def _tried(volume: Volume, alignment: Alignment | None) -> TriedAlignment | None:
@@ -348,7 +403,9 @@ def _model_facts(manifest: ModelFacts) -> tuple[Fact, ...]:
 
 def _parameters(lesion_map: LesionMap, run: RunFacts) -> tuple[Fact, ...]:
     settings, details = run.settings, run.details
-    facts: list[Fact] = list(lesion_map.operating_point.facts())
+    # What a reader has drawn passed no threshold.
+    drawn = run.correction is not None
+    facts: list[Fact] = [] if drawn else list(lesion_map.operating_point.facts())
     for title, key in (
         ("Views", "views"),
         ("Flipped copies", "tta"),

@@ -381,8 +381,8 @@ def _table(results: Sequence[Result], traits: GroupTraits | None, *, rated: bool
         )
     if any(r.scan.corrected for r in results):
         caption += (
-            " Of corrected scans the lesions are the reader's; their own pages show what the model "
-            "found."
+            " Of corrected scans the lesions are the reader's, on their own pages too; dotted "
+            "lines there show what the model had found."
         )
     if columns:
         caption += " The last columns are those of participants.tsv."

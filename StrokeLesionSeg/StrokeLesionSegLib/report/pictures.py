@@ -81,8 +81,8 @@ class Cell:
     Attributes
     ----------
     plane: (rows, columns) uint8 as shown. letters: at its left and right edge. label: below.
-    outlines: masks as shown, with the class of their line ("lesion", "other", "opposite",
-        "brain", "over").
+    outlines: masks as shown, with the class of their line ("lesion", "other", "automatic",
+        "opposite", "brain", "over").
     cross: where a crosshair is put, x and y in pixels.
     heat: (rows, columns), 0 to 1, drawn over the plane where above 0.
     """

@@ -15,6 +15,7 @@ from .page import (
     facts,
     joined,
     paragraph,
+    safe_address,
     section,
     table,
     write_page,
@@ -86,7 +87,7 @@ def scan_report(content: ReportContent) -> str:
             _check(content),
             _details(content),
         ),
-        footer(),
+        footer("" if content.correction is None else content.correction.who or "a reader"),
     ]
     return document(
         f"{content.name}: stroke lesion report",
@@ -112,16 +113,18 @@ def banner(kind: str, name: str, created: str, intended_use: str) -> Markup:
     )
 
 
-def footer() -> Markup:
+def footer(corrected_by: str = "") -> Markup:
     """The disclaimers that end a page."""
+    made = "A computer made this report and nobody has checked it. "
+    if corrected_by:
+        made = f"A computer made this report of a mask that {corrected_by} has corrected. "
     return element(
         "footer",
         element("h2", "Please note"),
         paragraph(
             element("strong", NOTICE),
-            " A computer made this report and nobody has checked it. The software may miss "
-            "lesions and may show lesions where there are none. It was not evaluated as a "
-            "medical device in any country.",
+            f" {made}The software may miss lesions and may show lesions where there are none. It "
+            "was not evaluated as a medical device in any country.",
         ),
     )
 
@@ -167,6 +170,8 @@ def _verdict(content: ReportContent) -> Markup:
         number = "One lesion" if len(kept) == 1 else f"{len(kept)} lesions"
         whose = "It lies" if len(kept) == 1 else f"The largest, {ml(largest.volume_ml)} mL, lies"
         sentence = f"{number}, {ml(summary.volume_ml)} mL in all. {whose} {where}."
+    elif content.correction is not None:
+        sentence = "The corrected mask is empty."
     else:
         sentence = "No lesion was found. This does not rule out a stroke."
     tiles = element(
@@ -181,9 +186,11 @@ def _verdict(content: ReportContent) -> Markup:
         else tile("Expected Dice", f"{content.expected_dice:.2f}", "estimated"),
         class_="tiles",
     )
+    # What a reader has drawn was looked at.
+    doubted = kept if content.correction is None else []
     notes = concerns(
-        [lesion.volume_ml for lesion in kept],
-        [lesion.mean_probability for lesion in kept],
+        [lesion.volume_ml for lesion in doubted],
+        [lesion.mean_probability for lesion in doubted],
         aligned=None if content.alignment is None else content.alignment.ok,
         alignment_reason="" if content.alignment is None else content.alignment.reason,
     )
@@ -191,7 +198,32 @@ def _verdict(content: ReportContent) -> Markup:
     if summary.side_note:
         notes.append(f"{summary.side_note[0].upper()}{summary.side_note[1:]}.")
     return section(
-        "Summary", paragraph(sentence, class_="verdict"), tiles, attention(notes), class_="summary"
+        "Summary",
+        paragraph(sentence, class_="verdict"),
+        _corrected(content),
+        tiles,
+        attention(notes),
+        class_="summary",
+    )
+
+
+def _corrected(content: ReportContent) -> Markup | None:
+    """Who has corrected the mask and when, and what the model had found."""
+    known = content.correction
+    if known is None:
+        return None
+    who = f" by {known.who}" if known.who else ""
+    when = f" on {known.when}" if known.when else ""
+    agree = "" if known.dice is None else f", Dice with the corrected one {known.dice:.2f}"
+    found = f"{ml(known.automatic_ml)} mL{agree}" if known.automatic_ml > 0 else "no lesion"
+    drawn = " The dotted lines in the pictures are its outline." if known.automatic.any() else ""
+    return paragraph(
+        element("strong", f"Corrected{who}{when}."),
+        f" All of this page is about the corrected mask. The automatic one: {found}.{drawn} ",
+        None
+        if (address := safe_address(known.page)) is None
+        else element("a", "The page of the automatic mask", href=address),
+        class_="corrected",
     )
 
 
@@ -205,9 +237,11 @@ def _lesion_table(content: ReportContent) -> Markup | None:
         ("Side", "text"),
         ("Centre in MNI152 x, y, z, mm" if in_mni else "Centre R, A, S, mm", "number"),
         ("Size R-L × A-P × S-I, mm", "number"),
-        ("Mean probability", "number"),
-        ("Peak probability", "number"),
     ]
+    # Where a reader has drawn, nobody has predicted.
+    predicted = content.correction is None
+    if predicted:
+        columns += [("Mean probability", "number"), ("Peak probability", "number")]
     rows = []
     for lesion in content.lesions:
         centre = lesion.centroid_mni_mm if in_mni else lesion.centroid_ras_mm
@@ -218,10 +252,10 @@ def _lesion_table(content: ReportContent) -> Markup | None:
                 lesion.side,
                 ", ".join(f"{v:.0f}" for v in centre or ()).replace("-", "−") or "n/a",
                 " × ".join(f"{v:.0f}" for v in lesion.extent_mm),
-                f"{lesion.mean_probability:.2f}",
-                f"{lesion.peak_probability:.2f}",
             ]
         )
+        if predicted:
+            rows[-1] += [f"{lesion.mean_probability:.2f}", f"{lesion.peak_probability:.2f}"]
     caption = (
         "Volumes are measured on the scan's own grid. A side is the patient's and holds at least "
         "95 % of the lesion. Lesions are numbered by size."

@@ -43,6 +43,8 @@ def mosaic_figure(content: ReportContent) -> Markup:
     cells = [_axial(content, views, index) for index in indices]
     step = float(content.affine[2, 2]) * (even[1] - even[0] if len(even) > 1 else 1)
     outline = "Lesions are outlined. " if content.lesions else ""
+    if content.correction is not None and content.correction.automatic.any():
+        outline += "Dotted: the automatic mask. "
     between = ", with others where a lesion lies between or beyond" * (len(indices) > len(even))
     caption = (
         f"Axial slices, {step:.0f} mm apart{between}, from below upwards. {outline}"
@@ -208,6 +210,7 @@ def alignment_figure(content: ReportContent) -> Markup | None:
             affine=tried.affine,
             labels=nothing,
             uncertainty=None,
+            correction=None,
             space="MNI152",
         )
         caption += "This is the best place that was found for the scan; it was not used. "
@@ -248,7 +251,7 @@ def _views(content: ReportContent) -> Views:
 def _brain_box(content: ReportContent) -> Box:
     """What the pictures show: the brain, or the upper part of the head, and every lesion."""
     if content.brain is not None:
-        return crop_box(content.brain | (content.labels > 0), 6)
+        return crop_box(content.brain | (content.labels > 0) | _automatic(content), 6)
     head = content.t1 > _HEAD_ABOVE
     # Single bright voxels of the background do not count.
     solid = np.flatnonzero(head.mean(axis=(1, 2)) > 0.02)
@@ -260,7 +263,7 @@ def _brain_box(content: ReportContent) -> Box:
         line = head.any(axis=0).mean(axis=2 - axis) if head.any() else np.ones(head.shape[axis])
         thin = line < 0.05
         head[(slice(None),) * axis + (thin,)] = False
-    return crop_box(head | (content.labels > 0), 4)
+    return crop_box(head | (content.labels > 0) | _automatic(content), 4)
 
 
 def _kept(content: ReportContent) -> list[Lesion]:
@@ -283,7 +286,20 @@ def _cell(
 
 def _axial(content: ReportContent, views: Views, index: int) -> Cell:
     labels = views.plane(content.labels, AXIAL, index)
-    return _cell(content, views, AXIAL, index, [(labels > 0, "lesion")])
+    outlines = [*_before(content, views, AXIAL, index), (labels > 0, "lesion")]
+    return _cell(content, views, AXIAL, index, outlines)
+
+
+def _before(content: ReportContent, views: Views, axis: int, index: int) -> list[Any]:
+    """The outline of the automatic mask on the page of a corrected one."""
+    if content.correction is None:
+        return []
+    return [(views.plane(content.correction.automatic, axis, index), "automatic")]
+
+
+def _automatic(content: ReportContent) -> NDArray[np.bool_] | bool:
+    """The automatic mask on the page of a corrected one."""
+    return False if content.correction is None else content.correction.automatic
 
 
 def _through(
@@ -291,7 +307,11 @@ def _through(
 ) -> Cell:
     labels = views.plane(content.labels, axis, kji[axis])
     own = labels == lesion.label
-    outlines = [((labels > 0) & ~own, "other"), (own, "lesion")]
+    outlines = [
+        *_before(content, views, axis, kji[axis]),
+        ((labels > 0) & ~own, "other"),
+        (own, "lesion"),
+    ]
     return _cell(content, views, axis, kji[axis], outlines, cross=views.point(kji, axis))
 
 
