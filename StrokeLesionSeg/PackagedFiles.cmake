@@ -102,10 +102,12 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/space/alignment.py
   StrokeLesionSegLib/images/space/brainbox.py
   StrokeLesionSegLib/images/space/canonical.py
+  StrokeLesionSegLib/images/space/deformation.py
   StrokeLesionSegLib/images/space/grid_map.py
   StrokeLesionSegLib/images/space/nearest.py
   StrokeLesionSegLib/images/space/partial.py
   StrokeLesionSegLib/images/space/registration.py
+  StrokeLesionSegLib/images/space/registration_deform.py
   StrokeLesionSegLib/images/space/registration_fit.py
   StrokeLesionSegLib/images/space/registration_start.py
   StrokeLesionSegLib/images/space/resample.py
@@ -280,6 +282,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/i18n.py
   StrokeLesionSegLib/slicerbridge/module/__init__.py
   StrokeLesionSegLib/slicerbridge/module/controller.py
+  StrokeLesionSegLib/slicerbridge/module/in_mni.py
   StrokeLesionSegLib/slicerbridge/module/logic.py
   StrokeLesionSegLib/slicerbridge/module/measure.py
   StrokeLesionSegLib/slicerbridge/module/panel_batch.py

@@ -45,3 +45,17 @@ def check_spaces(spaces: Iterable[str], align: str) -> None:
         raise InputError(
             f"--space {MNI_SPACE}", "needs the alignment to MNI152", "Leave out --align none"
         )
+
+
+def check_deformable(deformable: bool, spaces: Iterable[str]) -> None:
+    """Raise ``InputError`` if a deformation is wanted, and nothing in MNI space.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.spaces import check_deformable
+    >>> check_deformable(False, ("native",))
+    """
+    if deformable and MNI_SPACE not in spaces:
+        raise InputError(
+            "--deformable", "needs results in MNI space", f"Add --space {NATIVE},{MNI_SPACE}"
+        )

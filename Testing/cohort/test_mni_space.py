@@ -11,12 +11,22 @@ import cohort_support as support
 import nibabel
 import numpy as np
 import pytest
-from StrokeLesionSegLib.atlases import AtlasChoice
+from scipy import ndimage
+from StrokeLesionSegLib import images
+from StrokeLesionSegLib.atlases import AtlasChoice, region_table
 from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.cohort.corrected import corrected_masks
 from StrokeLesionSegLib.cohort.corrections import save_correction, with_corrections
 from StrokeLesionSegLib.cohort.index_page import mask_of
 from StrokeLesionSegLib.cohort.naming import Entities
-from StrokeLesionSegLib.images import MNI_GRID, Alignment, read_transform
+from StrokeLesionSegLib.images import (
+    MNI_GRID,
+    Alignment,
+    DeformableAlignment,
+    Deformation,
+    read_deformation,
+    read_transform,
+)
 from StrokeLesionSegLib.inference import stages
 from StrokeLesionSegLib.lesions import read_table
 
@@ -175,6 +185,45 @@ def test_regions_are_those_of_the_corrected_mask(
     assert "was measured by another atlas" in notes[0]
 
 
+def test_a_corrected_mask_is_written_in_mni_space_too(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 2)
+    aligned(monkeypatch, GOOD)
+    space = ("--space", f"native,{SPACE}")
+    assert run(source, out, *space) == 0
+    (record,) = [r for r in support.records(out) if r["stem"] == "sub-Case0"]
+    found = mask_of(out, record)
+    assert found is not None
+    drawn = np.zeros(found[0].array.shape, np.uint8)
+    drawn[10:18, 10:30, 10:30] = 1
+    path = save_correction(out, record, found[0].with_array(drawn), "R1")
+
+    def masks() -> dict[str, str]:
+        with (out / "group_lesion_symptom.csv").open(newline="") as stream:
+            return {row["scan"]: row["mask"] for row in csv.DictReader(stream)}
+
+    automatic = masks()
+    assert run(source, out, *space) == 0
+    named = masks()
+    assert named["sub-Case1"] == automatic["sub-Case1"]
+    assert named["sub-Case0"].endswith(
+        f"sub-Case0_space-{SPACE}_label-lesion_desc-corrected_mask.nii.gz"
+    )
+    there = nibabel.load(out / named["sub-Case0"])
+    expected = images.mask_in_mni(found[0].with_array(drawn.astype(np.int32)), MATRIX)
+    assert np.array_equal(np.asarray(there.dataobj).T, expected.array)
+    count = np.asarray(nibabel.load(out / "group_overlap_count.nii.gz").dataobj)
+    other = np.asarray(nibabel.load(out / named["sub-Case1"]).dataobj)
+    assert np.array_equal(count.T, expected.array + other.T)
+    # It is no correction itself, and goes with the one that it is made of.
+    assert [mask.mask for mask in corrected_masks(out)] == [path]
+    path.unlink()
+    assert run(source, out, *space) == 0
+    assert masks() == automatic
+    assert not list(out.rglob("*_desc-corrected_mask*.nii.gz"))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -236,3 +285,60 @@ def test_a_source_that_names_a_space() -> None:
     assert plain.in_space(SPACE).stem == f"sub-01_run-2_space-{SPACE}"
     named = Entities("01", "", (("run", "2"), ("space", "orig")))
     assert named.in_space(SPACE).stem == f"sub-01_rec-orig_run-2_space-{SPACE}"
+
+
+def test_a_deformed_group(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Masks, maps, regions and corrections follow the deformation; without one they are affine."""
+    shifts = np.zeros((3, 60, 70, 60), np.float32)
+    shifts[0] = 7.0
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    affine[:3, 3] = (-88, -104, -90)
+    good = DeformableAlignment(Deformation(shifts, affine), "", 0.5, 0.7, (0.9, 1.1), 7.0)
+    bad = DeformableAlignment(None, "The deformation gains nothing (so).", 0.5, 0.5)
+    answers = [good, bad]
+    monkeypatch.setattr(images, "deform_to_mni", lambda *a, **k: answers.pop(0))
+    source = support.write_cohort(tmp_path / "in", 2)
+    aligned(monkeypatch, GOOD)
+    assert run(source, out, "--deformable") == 2
+    assert "--deformable: needs results in MNI space" in capsys.readouterr().err
+    assert run(source, out, "--space", f"native,{SPACE}", "--deformable") == 0
+
+    told = {}
+    for record in support.records(out):
+        stem = out / record["folder"] / record["stem"]
+        sidecar = json.loads(Path(f"{stem}_label-lesion_mask.json").read_text())
+        told[record["stem"]] = sidecar["deformation"]
+        field = read_deformation(f"{stem}_from-T1w_to-{SPACE}_mode-image_xfm.h5")
+        used = sidecar["deformation"]["used"]
+        assert (field is not None) is used
+        assert any("are affine. The deformation" in w for w in record["warnings"]) is not used
+        native = mask_of(out, record)
+        assert native is not None
+        labels = ndimage.label(native[0].array, np.ones((3, 3, 3)))[0]
+        expected = images.mask_in_mni(
+            native[0].with_array(labels), MATRIX, good.deformation if used else None
+        )
+        mni = nibabel.load(out / record["folder"] / record["mni_mask"])
+        assert np.array_equal(np.asarray(mni.dataobj).T, expected.array)
+        rows = read_table(Path(f"{stem}_desc-lesions_regions.tsv"))
+        there = region_table(native[0], MATRIX, None, good.deformation if used else None)
+        assert [r["region"] for r in rows] == [r["region"] for r in there.table_rows()]
+    assert sorted(x["used"] for x in told.values()) == [False, True]
+    maps = [
+        np.asarray(nibabel.load(f).dataobj)
+        for f in sorted(out.rglob(f"*_space-{SPACE}_label-lesion_mask.nii.gz"))
+    ]
+    count = np.asarray(nibabel.load(out / "group_overlap_count.nii.gz").dataobj)
+    assert np.array_equal(count, maps[0] + maps[1])
+    # A corrected mask goes the same way.
+    (record,) = [r for r in support.records(out) if told[r["stem"]]["used"]]
+    native = mask_of(out, record)
+    assert native is not None
+    half = native[0].array.copy()
+    half[: half.shape[0] // 2] = 0
+    save_correction(out, record, native[0].with_array(half), "R1")
+    (changed,), _, _ = with_corrections(out, [record], AtlasChoice())
+    wanted = region_table(native[0].with_array(half), MATRIX, None, good.deformation)
+    assert changed["corrected_regions"] == wanted.table_rows()

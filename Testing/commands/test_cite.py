@@ -39,8 +39,16 @@ def test_a_sidecar_tells_what_made_its_mask(tmp_path: Path, capsys: pytest.Captu
     told = json.loads(capsys.readouterr().out)
     assert "StrokeLesionSeg 0.0.9" in told["methods"]
     assert "at least 0.33 and of at least 0.5 mL" in told["methods"]
-    # Another model's figures are not told.
+    # Another model's figures are not told, nor a deformation that was not made.
     assert told["metrics"] == {}
+    assert "demons" not in told["methods"]
+    assert len(told["references"]) == 2
+    content["deformation"] = {"used": True}
+    file.write_text(json.dumps(content))
+    assert main(["cite", "--sidecar", str(file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "refined by demons" in told["methods"]
+    assert len(told["references"]) == 4
     content["model"]["sha256"] = manifest.weights["sha256"]
     file.write_text(json.dumps(content))
     assert main(["cite", "--sidecar", str(file), "--json"]) == 0

@@ -21,7 +21,7 @@ from ..operating_point import OperatingPointChoice
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
 from ..report import SHARED_FOLDER
-from ..spaces import MNI_SPACE, NATIVE, check_spaces
+from ..spaces import MNI_SPACE, NATIVE, check_deformable, check_spaces
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
 from .corrected_pages import PagesOfScans
 from .corrections import with_corrections
@@ -73,6 +73,7 @@ class BatchOptions:
     atlas: which atlas volumes are told by.
     spaces: those of ``spaces.SPACES`` that results are written in; with MNI space the group gets
         overlap maps and a table for lesion-symptom mapping.
+    deformable: deform the scans to MNI space, their lesions left out.
     pseudonyms: table of what patients are called. source_names: name the folders of DICOM scans in
         tables, ledger and sidecars.
     participants, sessions: labels of those to work on, with or without ``sub-`` and ``ses-``; empty
@@ -105,6 +106,7 @@ class BatchOptions:
     title: str = ""
     atlas: AtlasChoice = field(default_factory=AtlasChoice)
     spaces: tuple[str, ...] = (NATIVE,)
+    deformable: bool = False
     pseudonyms: Path | None = None
     source_names: bool = False
     participants: tuple[str, ...] = ()
@@ -344,11 +346,13 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         report=options.report,
         atlas=options.atlas,
         spaces=options.spaces,
+        deformable=options.deformable,
         probability=options.probability,
         force=options.force,
         title=options.title,
     )
     check_spaces(settings.spaces, chosen.align)
+    check_deformable(settings.deformable, settings.spaces)
     return settings.with_digest(), manifest
 
 

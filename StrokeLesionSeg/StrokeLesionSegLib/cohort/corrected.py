@@ -83,7 +83,9 @@ class SourceScans:
 
 def corrected_masks(folder: Path) -> list[Corrected]:
     """All corrected masks in ``folder``, by their paths."""
-    files = sorted(p for s in _SUFFIXES for p in folder.rglob(f"*{ENDING}{s}") if p.is_file())
+    found = [p for s in _SUFFIXES for p in folder.rglob(f"*{ENDING}{s}") if p.is_file()]
+    # What a batch has made of one in MNI space is none: its name has a label.
+    files = sorted(p for p in found if "_label-" not in p.name)
     sources = SourceScans(folder)
     records = read_ledger(folder).scans
     return [_corrected(file, sources, records) for file in files]

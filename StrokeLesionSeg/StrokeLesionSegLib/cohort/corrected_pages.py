@@ -23,13 +23,13 @@ from ..pipeline import software_versions
 from ..pipeline.source import read_repaired
 from .corrections import drawn_lesions
 from .fingerprint import unchanged
-from .index_page import mask_of
+from .index_page import deformation_of, mask_of
 from .inputs import FoundScan
 from .ledger import DONE, Ledger
 from .scan_job import AUTOMATIC_PAGE, ReportChoice, Settings, page_options
 
 if TYPE_CHECKING:
-    from ..images import Scan, Volume
+    from ..images import Deformation, Scan, Volume
     from ..lesions import RegionTable
     from ..models import Manifest
 
@@ -114,7 +114,7 @@ class PagesOfScans:
             drawn_lesions(mask, to_mni),
             alignment=_alignment(sidecar),
             run=facts,
-            regions=self._regions(mask, to_mni, sidecar),
+            regions=self._regions(mask, to_mni, sidecar, deformation_of(out, record)),
             options=page_options(
                 self._choice(record), self.settings.study, record["stem"], record["folder"]
             ),
@@ -148,14 +148,18 @@ class PagesOfScans:
         return ReportChoice(**{name: known[name] for name in names & set(known)})
 
     def _regions(
-        self, mask: Volume, to_mni: np.ndarray | None, sidecar: _Record
+        self,
+        mask: Volume,
+        to_mni: np.ndarray | None,
+        sidecar: _Record,
+        deformation: Deformation | None,
     ) -> RegionTable | None:
         """By the atlas that the scan was measured by; None if this batch has another one."""
         from ..atlases import region_table
 
         if to_mni is None:
             return None
-        table = region_table(mask, to_mni, self.settings.atlas.read())
+        table = region_table(mask, to_mni, self.settings.atlas.read(), deformation)
         return table if sidecar.get("atlas") in (None, table.title) else None
 
 

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..lesions import find_lesions, lesion_row, read_sidecar, write_sidecar
 from ..operating_point import OperatingPoint
 from .corrected import ENDING, Corrected, corrected_masks
-from .index_page import mask_of
+from .index_page import deformation_of, mask_of
 from .ledger import DONE
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ def _corrected(
     lesions = drawn_lesions(mask, automatic[1])
     regions = None
     if atlas is not None and automatic[1] is not None:
-        table = region_table(mask, automatic[1], atlas.read())
+        deformation = deformation_of(out, record)
+        table = region_table(mask, automatic[1], atlas.read(), deformation)
         stem = out / str(record["folder"]) / str(record["stem"])
         # The rows of one table are by one atlas.
         if read_sidecar(f"{stem}_label-lesion_mask.json").get("atlas") in (None, table.title):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..lesions.tables import read_sidecar, read_table, write_text
 from ..outputs import os_input_error
+from ..pipeline import TRANSFORM_ENDING
 from ..report import (
     LICENSES,
     NIIVUE,
@@ -31,7 +32,7 @@ from .ledger import DONE
 from .participants import read_participants
 
 if TYPE_CHECKING:
-    from ..images import Volume
+    from ..images import Deformation, Volume
     from ..models import Manifest
     from .scan_job import Settings
 
@@ -169,10 +170,21 @@ def _sample(records: Sequence[_Record]) -> list[_Record]:
 def _masks(
     out: Path, records: Iterable[Mapping[str, Any]]
 ) -> Iterator[tuple[Volume, NDArray[np.float64] | None]]:
-    """Masks with the way to MNI152; a mask that somebody has removed or broken is left out."""
+    """Masks with the way to MNI152; a mask that somebody has removed or broken is left out.
+
+    One that was deformed to MNI152 lies there already.
+    """
+    from ..images import mask_in_mni
+
     for record in records:
         found = mask_of(out, record)
-        if found is not None:
+        if found is None:
+            continue
+        mask, to_mni = found
+        deformation = None if to_mni is None else deformation_of(out, record)
+        if to_mni is not None and deformation is not None:
+            yield mask_in_mni(mask, to_mni, deformation), np.eye(4)
+        else:
             yield found
 
 
@@ -203,6 +215,22 @@ def mask_of(
     if alignment is None and mask.grid.same_as(MNI_GRID):
         to_mni = np.eye(4)
     return mask, to_mni
+
+
+def deformation_of(out: Path, record: Mapping[str, Any]) -> Deformation | None:
+    """The deformation of a scan to MNI space, after the matrix of ``mask_of``; None without one.
+
+    Nor is there one if somebody has removed or broken the transform's file.
+    """
+    from ..images import read_deformation
+
+    start = f"{out / record['folder'] / record['stem']}_"
+    try:
+        if not (read_sidecar(f"{start}label-lesion_mask.json").get("deformation") or {})["used"]:
+            return None
+        return read_deformation(f"{start}{TRANSFORM_ENDING}")
+    except (InputError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _matrix(alignment: Mapping[str, Any]) -> NDArray[np.float64] | None:

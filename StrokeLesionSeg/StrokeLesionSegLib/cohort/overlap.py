@@ -16,7 +16,8 @@ from ..lesions.measure import LEFT, RIGHT, side_of
 from ..lesions.tables import write_sidecar, write_text
 from ..outputs import beside_mask
 from ..spaces import MNI_SPACE
-from .index_page import mask_of
+from .corrected import ENDING
+from .index_page import deformation_of, mask_of
 from .ledger import DONE
 from .participants import Participants, read_participants
 
@@ -64,7 +65,8 @@ def write_overlap(out: Path, records: Iterable[Mapping[str, Any]], source: Path)
             continue
         mask, to_mni = found
         assert to_mni is not None
-        moved = mask_in_mni(_labelled(mask), to_mni).array
+        moved = mask_in_mni(_labelled(mask), to_mni, deformation_of(out, record)).array
+        _write_corrected(out, record, moved)
         total_ml = float(np.count_nonzero(mask.array > 0)) * mask.grid.voxel_volume_ml
         share = _left_share(moved)
         side = side_of(share) if total_ml > 0 else ""
@@ -105,9 +107,8 @@ def _left_share(mask: NDArray[np.uint8]) -> float:
 def _row(
     out: Path, record: Mapping[str, Any], side: str, volumes: dict[str, float]
 ) -> dict[str, Any]:
-    name = record.get("mni_mask")
-    # The file in MNI space is the automatic mask, and not what was counted.
-    file = f"{record['folder']}/{name}" if name and not record.get("corrected") else ""
+    path = _corrected_file(out, record) if record.get("corrected") else _mni_file(out, record)
+    file = "" if path is None else path.relative_to(out).as_posix()
     session = record.get("session")
     return {
         "participant_id": f"sub-{record['subject']}",
@@ -118,6 +119,46 @@ def _row(
         **{name: f"{volume:.6g}" for name, volume in volumes.items()},
         "rating": record.get("rating") or "",
     }
+
+
+def _mni_file(out: Path, record: Mapping[str, Any]) -> Path | None:
+    """A scan's automatic mask in MNI space; None if it was not written."""
+    name = record.get("mni_mask")
+    return out / record["folder"] / name if name else None
+
+
+def _corrected_file(out: Path, record: Mapping[str, Any]) -> Path | None:
+    """The same of a corrected mask."""
+    automatic = _mni_file(out, record)
+    if automatic is None:
+        return None
+    start = automatic.name.removesuffix("_mask.nii.gz")
+    return automatic.with_name(f"{start}{ENDING}.nii.gz")
+
+
+def _write_corrected(out: Path, record: Mapping[str, Any], moved: NDArray[np.uint8]) -> None:
+    """The corrected mask in MNI space beside the automatic one; a stale one is removed."""
+    from ..images import MNI_GRID, NiftiFields, Volume, write_volume
+
+    path = _corrected_file(out, record)
+    if path is None:
+        return
+    sidecar = beside_mask(path, ".json")
+    if not record.get("corrected"):
+        for file in (path, sidecar):
+            file.unlink(missing_ok=True)
+        return
+    volume = Volume(moved.astype(np.uint8), MNI_GRID.affine)
+    write_volume(path, volume, overwrite=True, nifti=NiftiFields(code=4))
+    told = {
+        "Description": "Chronic stroke lesions as a reader has corrected them, resampled: 1 where "
+        "at least half of a voxel is lesion",
+        "Type": "Lesion",
+        "SpatialReference": f"StrokeLesionSeg template, {MNI_SPACE}, 1 mm",
+        "Sources": [f"bids::{record['folder']}/{record['corrected']}"],
+        "Resolution": "1 mm",
+    }
+    write_sidecar(sidecar, told)
 
 
 def _write_maps(out: Path, side: str, counts: Any, scans: int, left_out: int) -> None:

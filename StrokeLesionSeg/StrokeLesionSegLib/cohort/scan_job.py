@@ -39,6 +39,7 @@ from ..pipeline import (
 )
 from ..report import StudyPlace
 from ..spaces import MNI_SPACE, NATIVE
+from .corrected import ENDING as CORRECTED
 from .fingerprint import fingerprint, quick_look
 from .inputs import FoundScan
 from .ledger import DONE, FAILED
@@ -91,6 +92,7 @@ class Settings:
     report: write an HTML page for every scan, with this in it; None writes none.
     atlas: which atlas volumes are told by.
     spaces: those of ``spaces.SPACES`` that results are written in.
+    deformable: deform the scans to MNI space, their lesions left out.
     probability: write the probability maps.
     force: segment what the input check refuses, too.
     study: the study's identity, which its pages bear. title: of the group's page, or empty.
@@ -110,6 +112,7 @@ class Settings:
     report: ReportChoice | None = None
     atlas: AtlasChoice = field(default_factory=AtlasChoice)
     spaces: tuple[str, ...] = (NATIVE,)
+    deformable: bool = False
     probability: bool = True
     force: bool = False
     study: str = ""
@@ -146,6 +149,7 @@ class Settings:
             "dicom_rtstruct": self.dicom_rtstruct,
             "atlas": self.atlas.identity,
             "spaces": list(self.spaces),
+            "deformable": self.deformable,
             "probability": self.probability,
             "report": None if self.report is None else self.report.identity,
         }
@@ -294,6 +298,7 @@ def wanted_of(found: FoundScan, settings: Settings, *, dicom: bool) -> Wanted:
         ),
         # The file or folder may be called as the patient is.
         label=found.stem if found.relative != found.place else "",
+        deformable=settings.deformable,
     )
 
 
@@ -428,8 +433,10 @@ def failure(
 
 def _mni_files(found: FoundScan, out: Path) -> list[Path]:
     """All files of a scan that can lie in MNI space, with their sidecars."""
-    files = list(mni_paths(found, out).values())
-    return [*files, *(beside_mask(path, ".json") for path in files[:2])]
+    mask, probability, transform = mni_paths(found, out).values()
+    start = mask.name.removesuffix("_mask.nii.gz")
+    images = [mask, probability, mask.with_name(f"{start}{CORRECTED}.nii.gz")]
+    return [transform, *images, *(beside_mask(path, ".json") for path in images)]
 
 
 def _remove_stale(found: FoundScan, settings: Settings, written: OutputPaths) -> None:

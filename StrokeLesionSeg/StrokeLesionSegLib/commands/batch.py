@@ -182,6 +182,7 @@ def run(arguments: argparse.Namespace) -> int:
         title=arguments.title,
         atlas=atlas_choice(arguments),
         spaces=arguments.space,
+        deformable=arguments.deformable,
         pseudonyms=arguments.pseudonyms,
         source_names=arguments.source_names,
         participants=tuple(arguments.participant_label),

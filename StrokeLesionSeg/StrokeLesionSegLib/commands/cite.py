@@ -22,6 +22,18 @@ _TEMPLATE = (
     "Fonov VS, Evans AC, Botteron K, et al. Unbiased average age-appropriate atlases for pediatric "
     "studies. NeuroImage 54 (2011) 313-327."
 )
+_DEMONS = (
+    "Vercauteren T, Pennec X, Perchant A, Ayache N. Diffeomorphic demons: efficient non-parametric "
+    "image registration. NeuroImage 45 (2009) S61-S72."
+)
+_MASKING = (
+    "Brett M, Leff AP, Rorden C, Ashburner J. Spatial normalization of brain images with focal "
+    "lesions using cost function masking. NeuroImage 14 (2001) 486-500."
+)
+_DEFORMED = (
+    "Results in MNI space were refined by demons with composed steps (Vercauteren et al. 2009), "
+    "lesions left out of the cost function (Brett et al. 2001)."
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -54,12 +66,13 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         facts = _of_model(Manifest.from_file(find_model(arguments.model)))
     text = methods_text(facts)
+    references = [_TEMPLATE, _ATLAS, *((_DEMONS, _MASKING) if facts["deformed"] else ())]
     if arguments.json:
-        print_json({"methods": text, "references": [_TEMPLATE, _ATLAS], **facts})
+        print_json({"methods": text, "references": references, **facts})
         return
     print(text)
     print("\nReferences")
-    for reference in (_TEMPLATE, _ATLAS):
+    for reference in references:
         print(f"- {reference}")
 
 
@@ -77,6 +90,7 @@ def methods_text(facts: dict[str, Any]) -> str:
         f"weights {facts['sha256'][:12]}).",
         "Scans were aligned to MNI152NLin2009aSym by an affine transform (Fonov et al. 2011); "
         "masks lie on each scan's own grid.",
+        *([_DEFORMED] if facts["deformed"] else []),
         f"Lesions are {lesion}.",
         "Volumes by region follow the Allen Human Reference Atlas (Ding et al. 2016).",
     ]
@@ -96,6 +110,7 @@ def _of_model(manifest: Manifest) -> dict[str, Any]:
         "model_version": manifest.version,
         "sha256": str(manifest.weights["sha256"]),
         "operating_point": manifest.operating_point().as_dict(),
+        "deformed": False,
         "simulated": bool(manifest.training.get("simulated")),
         "metrics": _figures(manifest.metrics),
     }
@@ -126,6 +141,7 @@ def _of_sidecar(file: Path) -> dict[str, Any]:
             "model_version": model["version"],
             "sha256": str(model["sha256"]),
             "operating_point": content["operating_point"],
+            "deformed": bool((content.get("deformation") or {}).get("used")),
             "simulated": False,
             "metrics": {},
         }

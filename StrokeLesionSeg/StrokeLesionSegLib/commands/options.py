@@ -140,6 +140,13 @@ def add_space_argument(group: Any) -> None:
         help="native (always written; the default), or native,MNI152NLin2009aSym: mask, "
         "probability and the transform in MNI space too",
     )
+    group.add_argument(
+        "--deformable",
+        action="store_true",
+        help="deform the scan to MNI space after the affine alignment, its lesions left out, for "
+        "all results there and the volumes by region; some ten seconds more a scan. A deformation "
+        "that folds or gains nothing is not used",
+    )
 
 
 def _spaces(text: str) -> tuple[str, ...]:

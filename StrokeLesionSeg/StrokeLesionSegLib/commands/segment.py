@@ -145,6 +145,7 @@ def run(arguments: argparse.Namespace) -> int:
             report=report,
             label=arguments.label or "",
             atlas=atlas,
+            deformable=arguments.deformable,
             overwrite=arguments.overwrite,
             force=arguments.force,
             progress=reporter,

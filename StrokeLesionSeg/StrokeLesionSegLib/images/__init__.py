@@ -27,11 +27,15 @@ __getattr__, __dir__ = lazy_names(
         "from_canonical": "space.canonical",
         "Alignment": "space.alignment",
         "align_to_mni": "space.registration",
+        "Deformation": "space.deformation",
+        "DeformableAlignment": "space.registration_deform",
+        "deform_to_mni": "space.registration_deform",
         "nearest_labels": "space.nearest",
         "RigidAlignment": "space.rigid",
         "align_rigid": "space.rigid",
         "mask_in_mni": "space.standard",
         "probability_in_mni": "space.standard",
+        "read_deformation": "space.standard",
         "read_transform": "space.standard",
         "write_transform": "space.standard",
         "MNI_GRID": "space.template",
@@ -47,6 +51,8 @@ __all__ = [
     "MNI_GRID",
     "Alignment",
     "Canonical",
+    "DeformableAlignment",
+    "Deformation",
     "Grid",
     "NiftiFields",
     "RigidAlignment",
@@ -60,11 +66,13 @@ __all__ = [
     "brain_mask_for",
     "check_output",
     "checked_scan",
+    "deform_to_mni",
     "from_canonical",
     "mask_in_mni",
     "mni_brain_mask",
     "nearest_labels",
     "probability_in_mni",
+    "read_deformation",
     "read_scan",
     "read_transform",
     "to_canonical",
@@ -81,12 +89,15 @@ if TYPE_CHECKING:
     from .space.alignment import Alignment
     from .space.brainbox import brain_box, brain_mask_for
     from .space.canonical import Canonical, from_canonical, to_canonical
+    from .space.deformation import Deformation
     from .space.nearest import nearest_labels
     from .space.registration import align_to_mni
+    from .space.registration_deform import DeformableAlignment, deform_to_mni
     from .space.rigid import RigidAlignment, align_rigid
     from .space.standard import (
         mask_in_mni,
         probability_in_mni,
+        read_deformation,
         read_transform,
         write_transform,
     )

@@ -95,6 +95,7 @@ class RegionTable:
     rows: those that hold lesion, largest volume first, unions last.
     outside_ml: lesion volume in no region, mL.
     notes: one sentence each, about what is odd of the atlas.
+    deformable: whether the scan was deformed to the atlas, and not only aligned by an affine.
 
     Examples
     --------
@@ -108,6 +109,7 @@ class RegionTable:
     rows: tuple[RegionVolume, ...]
     outside_ml: float
     notes: tuple[str, ...] = ()
+    deformable: bool = False
 
     @property
     def total_ml(self) -> float:

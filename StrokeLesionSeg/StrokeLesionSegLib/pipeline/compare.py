@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,12 +133,8 @@ def compare_files(  # noqa: PLR0913 (called with keywords, by people)
         check_source(source)
     if not force:
         check_pair(first, second)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(out, f"cannot be made ({error.strerror})", "Give another folder") from None
     paths = ChangePaths.of(out / "change")
-    with OutputSet([], paths.documents, overwrite=overwrite) as outputs:
+    with _folder(out), OutputSet([], paths.documents, overwrite=overwrite) as outputs:
         points = []
         for source, mask, name in zip((first, second), masks, _names(first, second), strict=True):
             if mask is not None:
@@ -161,6 +159,22 @@ def compare_files(  # noqa: PLR0913 (called with keywords, by people)
         write_change(comparison, paths, outputs, convention=convention)
         outputs.commit()
     return comparison
+
+
+@contextlib.contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """The folder for the results, made if need be; a new one that stayed empty is removed again."""
+    new = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(out, f"cannot be made ({error.strerror})", "Give another folder") from None
+    try:
+        yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                out.rmdir()
 
 
 def check_pair(first: Path, second: Path) -> None:

@@ -16,7 +16,7 @@ from .. import __version__
 from .result import SegmentResult
 
 if TYPE_CHECKING:
-    from ..images import Scan
+    from ..images import DeformableAlignment, Scan
     from ..inference import SegmentOptions
     from ..models import LoadedModel
     from ..report import ReportOptions
@@ -156,6 +156,7 @@ def describe(
             "similarity": alignment.similarity,
             "matrix_ras_mm_to_mni_mm": alignment.matrix.tolist(),
         },
+        "deformation": None if result.deformed is None else _deformation(result.deformed),
         **summary_dict(result.lesion_map),
         "mean_probability": result.mean_probability,
         "expected_dice": result.expected_dice,
@@ -164,6 +165,20 @@ def describe(
         "input_check": result.input_check,
         "warnings": list(result.warnings),
         "timings_s": {k: round(v, 3) for k, v in result.timings.items()},
+    }
+
+
+def _deformation(deformed: DeformableAlignment) -> dict[str, Any]:
+    """What is said of a deformable alignment; the field itself is in the transform's file."""
+    least, most = deformed.growth
+    return {
+        "used": deformed.deformation is not None,
+        "reason": deformed.reason,
+        "similarity_before": round(deformed.before, 4),
+        "similarity_after": round(deformed.after, 4),
+        "least_volume_factor": round(least, 3),
+        "most_volume_factor": round(most, 3),
+        "largest_displacement_mm": round(deformed.largest_mm, 2),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import Cancelled, InputError
 from ..outputs import OutputSet, os_input_error
 from ..spaces import MNI_SPACE
 from .result import OutputPaths
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..images import Scan
+    from ..images import DeformableAlignment, Deformation, Scan
     from ..inference import Prediction
+    from ..inference.progress import Cancel
     from ..lesions import LesionMap
 
 
@@ -68,17 +69,39 @@ def write_volumes(
             raise os_input_error(error, path) from error
 
 
+def deformed_to_mni(
+    scan: Scan,
+    to_mni: NDArray[np.float64],
+    lesion_map: LesionMap,
+    cancel: Cancel | None = None,
+) -> DeformableAlignment:
+    """The scan deformed to the template after ``to_mni`` (4x4, RAS mm), its lesions left out.
+
+    Raises ``Cancelled``.
+    """
+    from ..images import deform_to_mni
+
+    def check() -> None:
+        if cancel is not None and cancel():
+            raise Cancelled
+
+    lesions = scan.volume.with_array(lesion_map.mask)
+    return deform_to_mni(scan.volume, to_mni, lesions, check=check)
+
+
 def write_in_mni(
     outputs: OutputSet,
     paths: OutputPaths,
     prediction: Prediction,
     lesion_map: LesionMap,
     to_mni: NDArray[np.float64] | None,
+    deformation: Deformation | None = None,
 ) -> tuple[OutputPaths, str]:
     """Stage mask, probability and transform in MNI space, those asked for.
 
     ``to_mni``: 4x4, RAS mm of the scan to MNI RAS mm; None if the scan could not be aligned, and
-    then nothing is written. Returns the paths that are written, and a warning or nothing.
+    then nothing is written. ``deformation``: what comes after it. Returns the paths that are
+    written, and a warning or nothing.
 
     Raises ``InputError`` that names the output that cannot be written.
     """
@@ -102,10 +125,14 @@ def write_in_mni(
     for path, make, dtype in (
         (
             paths.mni_mask,
-            lambda: mask_in_mni(probability.with_array(lesion_map.labels), to_mni),
+            lambda: mask_in_mni(probability.with_array(lesion_map.labels), to_mni, deformation),
             np.uint8,
         ),
-        (paths.mni_probability, lambda: probability_in_mni(probability, to_mni), np.float32),
+        (
+            paths.mni_probability,
+            lambda: probability_in_mni(probability, to_mni, deformation),
+            np.float32,
+        ),
     ):
         if path is None:
             continue
@@ -117,7 +144,7 @@ def write_in_mni(
             raise os_input_error(error, path) from error
     if paths.mni_transform is not None:
         try:
-            write_transform(outputs.staged(paths.mni_transform), to_mni)
+            write_transform(outputs.staged(paths.mni_transform), to_mni, deformation)
         except OSError as error:
             raise os_input_error(error, paths.mni_transform) from error
     return paths, ""

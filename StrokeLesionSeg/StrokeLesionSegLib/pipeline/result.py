@@ -12,6 +12,7 @@ from ..outputs import beside_mask, default_mask_path
 from ..spaces import MNI_SPACE, NATIVE
 
 if TYPE_CHECKING:
+    from ..images import DeformableAlignment
     from ..inference import Prediction
     from ..lesions import LesionMap, RegionTable
 
@@ -160,6 +161,7 @@ class SegmentResult:
     None without an alignment.
     expected_dice: how well the mask may agree with a rater's (``lesions.expected_dice``); None for
         a model without a calibration.
+    deformed: the deformable alignment, if it was asked for.
 
     Examples
     --------
@@ -186,6 +188,7 @@ class SegmentResult:
     label: str = ""
     regions: RegionTable | None = None
     expected_dice: float | None = None
+    deformed: DeformableAlignment | None = None
 
     @property
     def volume_ml(self) -> float:

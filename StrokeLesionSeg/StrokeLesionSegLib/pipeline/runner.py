@@ -18,16 +18,17 @@ from ..inference.progress import STAGES as _PREDICTION
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint
 from ..outputs import OutputSet, beside_mask, os_input_error
+from ..spaces import MNI_SPACE
 from .dicom_objects import dicom_writers
 from .documents import describe, write_report
-from .images import write_in_mni, write_volumes
+from .images import deformed_to_mni, write_in_mni, write_volumes
 from .result import OutputPaths, SegmentResult
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..images import Scan
+    from ..images import Deformation, Scan
     from ..inference import Prediction, ReadyScan, SegmentOptions
     from ..input_check import Finding
     from ..lesions import LesionMap, RegionTable
@@ -39,7 +40,7 @@ _Any = TypeVar("_Any")
 #: The stages of a run in their order, as progress tells them and timings name them.
 STAGES = ("read", *_PREDICTION, "clean", "write")
 # Parts of the time that no stage of progress is.
-_ALSO = ("check",)
+_ALSO = ("check", "deform")
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Wanted:
     sidecar: entries that come first in ``paths.sidecar``.
     more: further JSON files and their contents.
     label: what the sidecar calls the scan; empty for its file's own name.
+    deformable: deform the scan to MNI space, for all that is written there and for ``regions``.
 
     Examples
     --------
@@ -105,6 +107,7 @@ class Wanted:
     sidecar: Mapping[str, Any] = field(default_factory=dict)
     more: tuple[tuple[Path, Mapping[str, Any]], ...] = ()
     label: str = ""
+    deformable: bool = False
 
     @property
     def documents(self) -> list[tuple[Path, str]]:
@@ -246,12 +249,21 @@ class ScanRunner:
         timings["clean"] = time.perf_counter() - step
         tell("clean", 1, 1)
 
+        to_mni, deformed, deformation = mni_matrix(prediction), None, None
+        if wanted.deformable and to_mni is not None:
+            step = time.perf_counter()
+            deformed = deformed_to_mni(run.scan, to_mni, lesion_map, cancel)
+            deformation = deformed.deformation
+            timings["deform"] = time.perf_counter() - step
+
         tell("write", 0, 1)
         step = time.perf_counter()
         warnings = self.warnings_of(run, prediction)
+        if deformed is not None and deformed.reason:
+            warnings = (*warnings, f"Results in {MNI_SPACE} are affine. {deformed.reason}")
         write_volumes(outputs, wanted.paths, run.scan, prediction, lesion_map)
         paths, missing = write_in_mni(
-            outputs, wanted.paths, prediction, lesion_map, mni_matrix(prediction)
+            outputs, wanted.paths, prediction, lesion_map, to_mni, deformation
         )
         if missing:
             warnings = (*warnings, missing)
@@ -264,7 +276,7 @@ class ScanRunner:
         optional = _Optional(outputs, dict(run.impossible))
         for path, write in dicom_writers(paths, run.scan, lesion_map, self.model):
             warnings = (*warnings, *(optional.write(path, write) or ()))
-        regions, missing = self._regions(run, wanted, prediction, lesion_map)
+        regions, missing = self._regions(run, wanted, to_mni, lesion_map, deformation)
         if regions is None and paths.regions is not None:
             outputs.absent(paths.regions)
             paths = replace(paths, regions=None)
@@ -286,6 +298,7 @@ class ScanRunner:
             label=wanted.label,
             regions=regions,
             expected_dice=self._expected_dice(prediction, lesion_map),
+            deformed=deformed,
         )
         return self._write_documents(outputs, result, run.scan, wanted, optional)
 
@@ -302,12 +315,15 @@ class ScanRunner:
 
     @staticmethod
     def _regions(
-        run: ScanRun, wanted: Wanted, prediction: Prediction, lesion_map: LesionMap
+        run: ScanRun,
+        wanted: Wanted,
+        to_mni: NDArray[np.float64] | None,
+        lesion_map: LesionMap,
+        deformation: Deformation | None,
     ) -> tuple[RegionTable | None, tuple[str, ...]]:
         """Volumes by region, if somebody wants them and there is an alignment; a warning."""
         if wanted.paths.regions is None and wanted.paths.report is None:
             return None, ()
-        to_mni = mni_matrix(prediction)
         if to_mni is None:
             asked = wanted.atlas.image is not None
             return None, (
@@ -316,7 +332,7 @@ class ScanRunner:
         from ..atlases import region_table
 
         mask = run.scan.volume.with_array(lesion_map.mask)
-        return region_table(mask, to_mni, wanted.atlas.read()), ()
+        return region_table(mask, to_mni, wanted.atlas.read(), deformation), ()
 
     def _write_documents(
         self,

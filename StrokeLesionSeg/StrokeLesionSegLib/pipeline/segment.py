@@ -14,7 +14,7 @@ from ..file_formats import split_name
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
 from ..outputs import OutputSet, default_label
-from ..spaces import MNI_SPACE, check_spaces
+from ..spaces import MNI_SPACE, check_deformable, check_spaces
 from .dicom_objects import check_dicom, impossible_dicom
 from .result import OutputPaths, SegmentResult
 from .runner import ScanRunner, Wanted, not_written
@@ -38,6 +38,7 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
     report: ReportOptions | None = None,
     label: str = "",
     atlas: AtlasChoice | None = None,
+    deformable: bool = False,
     overwrite: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -53,6 +54,7 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
     ``paths.regions`` and in the report; None is the shipped one. ``label`` is what sidecar and page
     call the scan (default: its file's name; of DICOM, which is often called as the patient is, a
     checksum). ``force`` goes on with a scan that the input check refuses, and the sidecar says so.
+    ``deformable`` deforms the scan to MNI space, its lesions left out; ``paths`` need files there.
     ``progress`` is told the stages of ``STAGES``; ``cancel`` is asked between steps.
 
     An optional output (DICOM, report) that proves impossible is left out: ``not_written`` of
@@ -83,6 +85,7 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
             require_highdicom(option)
     if paths.in_mni:
         check_spaces((MNI_SPACE,), "auto" if options is None else options.align)
+    check_deformable(deformable, (MNI_SPACE,) if paths.in_mni else ())
     atlas = atlas or AtlasChoice()
     if atlas.image is not None:
         atlas.read()
@@ -111,7 +114,7 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
         runner.network(run, progress=progress, cancel=cancel)
         result = runner.finish(
             run,
-            Wanted(paths, report, atlas, label=label),
+            Wanted(paths, report, atlas, label=label, deformable=deformable),
             outputs,
             began=began,
             progress=progress,

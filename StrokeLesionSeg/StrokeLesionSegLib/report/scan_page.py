@@ -222,7 +222,7 @@ def _corrected(content: ReportContent) -> Markup | None:
         f" All of this page is about the corrected mask. The automatic one: {found}.{drawn} ",
         None
         if (address := safe_address(known.page)) is None
-        else element("a", "The page of the automatic mask", href=address),
+        else element("a", "The page of the automatic mask", href=address, class_="screen"),
         class_="corrected",
     )
 
@@ -299,9 +299,15 @@ def _regions(content: ReportContent) -> Markup | None:
         ("Of all lesions, %", "number"),
         ("Of the region, %", "number"),
     ]
+    how = (
+        "a deformable alignment that leaves the lesion out; centres and pictures on this page are "
+        "placed by the affine one."
+        if regions.deformable
+        else "an affine alignment, which places cortex only to within some millimetres."
+    )
     caption = (
         f"Atlas: {regions.title}. Every lesion voxel counts for the region that holds its centre "
-        "after an affine alignment, which places cortex only to within some millimetres."
+        f"after {how}"
     )
     if any(row.kind == UNION for row in regions.rows):
         caption += " The approximate pathway is several of the regions above together."

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...spaces import SPACES
 from ..i18n import tr as _
 from .process import EngineProcess, Progress
 from .run import RunParameters
@@ -22,13 +23,14 @@ def batch_available() -> bool:
 @dataclass(frozen=True)
 class BatchParameters:
     """Folder in, folder out, and the parameters of each run. ``preview``: say what would be done,
-    and write nothing."""
+    and write nothing. ``in_mni``: results in MNI space, too."""
 
     source: str
     target: str
     resume: bool = True
     run: RunParameters = field(default_factory=RunParameters)
     preview: bool = False
+    in_mni: bool = False
 
     def problem(self) -> str:
         """Why it cannot start, or nothing."""
@@ -54,6 +56,7 @@ class BatchParameters:
             "--progress",
             "json",
             *(("--dry-run",) if self.preview else ()),
+            *(("--space", ",".join(SPACES)) if self.in_mni else ()),
             *self.run.arguments(),
         ]
 

@@ -84,6 +84,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
             for widget in (
                 *(form.thresholdSlider, form.minimumVolumeSpinBox, form.lesionTable),
                 *(form.undoButton, form.redoButton, form.editButton, form.reportButton),
+                *(form.regionsButton, form.mniButton),
                 *(form.resultComboBox, form.surfaceButton),
                 *(form.overlayComboBox, form.overlayOpacitySlider),
             )
@@ -92,6 +93,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
         self.ui.progressBar.visible = False
         self.ui.batchProgressBar.visible = self.ui.batchTable.visible = False
         self.ui.learnButton.enabled = False
+        self.ui.regionTable.visible = False
         self.ui.changeTable.visible = self.ui.turnBackButton.enabled = False
         # No dead buttons: what the installed engine cannot do is not offered.
         self.ui.batchCollapsibleButton.visible = batch.batch_available()
@@ -197,6 +199,8 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
             (ui.redoButton, lambda *_: self._on_undo(True)),
             (ui.editButton, self._on_edit),
             (ui.reportButton, self._on_report),
+            (ui.regionsButton, self._on_regions),
+            (ui.mniButton, self._on_mni),
             (ui.surfaceButton, self._on_surface),
             (ui.colorButton, self._on_color),
             (ui.installModelButton, self._on_install_model),
@@ -398,6 +402,8 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
         for widget in (ui.thresholdSlider, ui.minimumVolumeSpinBox, ui.lesionTable, ui.editButton):
             widget.enabled = shown.result_enabled
         ui.reportButton.enabled = shown.result_enabled and self._report is None
+        for widget in (ui.regionsButton, ui.mniButton):
+            widget.enabled = shown.result_enabled and self._mni is None
         ui.undoButton.enabled = shown.result_enabled and (back or self._step_open)
         ui.redoButton.enabled = shown.result_enabled and forward
         for widget in (

@@ -22,6 +22,7 @@ from ..scene.provenance import Provenance
 from ..scene.results import edited, maps_of, read_segment
 from ..scene.scan_views import color_result, show_result
 from ..scene.volumes import node_by_id, volume_from_node
+from .in_mni import SegmentInMni
 from .measure import LesionRow, add_table, lesions_of_patch, measure_segment, rows_of
 from .report import Report
 from .threshold import ThresholdEditor
@@ -239,6 +240,19 @@ class BridgeLogic:
         if wait:
             made.wait()
         return made
+
+    def in_mni(self, segmentation_node: Any, segment_id: str = "") -> SegmentInMni:
+        """A result, or another segment, in MNI space: ``regions()``, ``write(folder)``.
+
+        Raises ``ValueError`` if the image was not aligned.
+        """
+        segment_id = segment_id or self.segment_id(segmentation_node)
+        return SegmentInMni(
+            segmentation_node,
+            segment_id,
+            self.volume_of(segmentation_node),
+            self._probability(segmentation_node, segment_id),
+        )
 
     def search(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,13 +147,22 @@ def add_table(rows: list[LesionRow], volume_node: Any, segmentation_node: Any) -
 
 def fill_table(node: Any, rows: list[LesionRow]) -> None:
     """Replace the content of a table node, with units and descriptions of the columns."""
+    fill_columns(node, _COLUMNS, rows)
+
+
+def fill_columns(
+    node: Any, columns: Sequence[tuple[str, str, str, str, Any]], rows: Iterable[Any]
+) -> None:
+    """``fill_table`` with other columns: (name, VTK type, unit, what it is, value of a row)."""
     import vtk
+
+    rows = list(rows)
 
     types = {"int": vtk.vtkIntArray, "double": vtk.vtkDoubleArray, "string": vtk.vtkStringArray}
     modified = node.StartModify()
     try:
         node.RemoveAllColumns()
-        for name, kind, unit, description, value in _COLUMNS:
+        for name, kind, unit, description, value in columns:
             column = types[kind]()
             column.SetName(name)
             for row in rows:

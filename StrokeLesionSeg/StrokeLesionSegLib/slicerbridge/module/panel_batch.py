@@ -80,6 +80,7 @@ class PanelBatch:
             bool(ui.batchResumeCheckBox.checked),
             RunParameters(p.views, p.align, p.device, p.precision, p.model, *self._sliders()),
             preview,
+            bool(ui.batchMniCheckBox.checked),
         )
         try:
             self._batch = batch.start_batch(wanted)

@@ -103,6 +103,8 @@ class PanelResults:
     def _fill_table(self, rows: list[LesionRow]) -> None:
         table, qt, chosen = self.ui.lesionTable, self.qt, self._chosen_seed()
         self.rows = rows
+        # Of the segment as it was.
+        self.ui.regionTable.visible = False
         self._filling = True
         try:
             headers = list(panel_texts.TABLE_HEADERS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
@@ -14,9 +16,11 @@ from ..engine.process import EngineProcess, python_executable
 from ..engine.torch_setup import TorchDeclined, TorchState, install_torch, verify_arguments
 from ..i18n import tr as _
 from . import panel_texts
+from .in_mni import SegmentInMni, add_region_table
 from .report import Report
 
 if TYPE_CHECKING:
+    from ...lesions import RegionTable
     from ...models import ChoiceNeeded, ImportChoices
 
 # A run starts Python and torch, hands the image over, aligns it and shows the result.
@@ -49,6 +53,7 @@ class PanelTasks:
     _learning: EngineProcess | None
     _report: Report | None = None
     _install: PolledThread[Any] | None = None
+    _mni: tuple[PolledThread[Any], Callable[[Any], None]] | None = None
     _installed_file = ""
 
     # What the other parts do.
@@ -63,12 +68,14 @@ class PanelTasks:
             self._finish_check()
         if self._report is not None and not self._report.poll():
             self._finish_report()
+        if self._mni is not None and not self._mni[0].poll():
+            self._finish_mni()
         if self._install is not None and not self._install.poll():
             self._finish_install()
         return bool(self._check or self._in_threads())
 
     def _in_threads(self) -> bool:
-        return bool(self._report or self._install)
+        return bool(self._report or self._install or self._mni)
 
     def _stop_tasks(self) -> None:
         for process in (self._check, self._batch, self._learning):
@@ -103,6 +110,64 @@ class PanelTasks:
             self.ui.reportLabel.text = panel_texts.links_html(_("Report:"), path)
             self.qt.QDesktopServices.openUrl(self.qt.QUrl.fromLocalFile(str(path)))
         self.refresh()
+
+    # -- MNI space --------------------------------------------------------------------------------
+
+    def _on_regions(self, *_args: Any) -> None:
+        """Volumes by region of the segment as it is now."""
+        self._start_mni(lambda there: there.regions(), self._show_regions)
+
+    def _on_mni(self, *_args: Any) -> None:
+        """Write the segment as it is now, its probability and the transform in MNI space."""
+        folder = self.qt.QFileDialog.getExistingDirectory(None, _("Folder for the files"))
+        if folder:
+            self._start_mni(lambda there: there.write(folder), self._show_written)
+
+    def _start_mni(
+        self, work: Callable[[SegmentInMni], Any], then: Callable[[Any, Any], None]
+    ) -> None:
+        node = self._segmentation()
+        if node is None or self._mni is not None:
+            return
+        try:
+            there = self.logic.in_mni(node)
+        except ValueError as error:
+            self._problem = str(error)
+        else:
+            self._mni = (PolledThread(lambda: work(there)), functools.partial(then, node))
+            self._poll.start()
+        self.refresh()
+
+    def _finish_mni(self) -> None:
+        assert self._mni is not None
+        work, then = self._mni
+        self._mni = None
+        try:
+            then(work.result())
+        except (InputError, OSError, ValueError) as error:
+            self._problem = str(error)
+        else:
+            self._problem = ""
+        self.refresh()
+
+    def _show_regions(self, node: Any, table: RegionTable) -> None:
+        if node is not self._segmentation():
+            return
+        rows, widget = table.table_rows(), self.ui.regionTable
+        add_region_table(table, self.logic.volume_of(node), node)
+        widget.setColumnCount(len(panel_texts.REGION_HEADERS))
+        widget.setHorizontalHeaderLabels(list(panel_texts.REGION_HEADERS))
+        widget.setRowCount(len(rows))
+        for number, row in enumerate(rows):
+            for column, text in enumerate(panel_texts.region_cells(row)):
+                widget.setItem(number, column, self.qt.QTableWidgetItem(text))
+        widget.resizeColumnsToContents()
+        widget.visible = bool(rows)
+        if not rows:
+            self.ui.reportLabel.text = _("There is no lesion to share out among regions.")
+
+    def _show_written(self, _node: Any, paths: list[Path]) -> None:
+        self.ui.reportLabel.text = panel_texts.links_html(_("In MNI space:"), paths[0].parent)
 
     # -- actions: advanced --------------------------------------------------------------------
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..i18n import tr as _
 from ..scene.input_check import InputCheck
@@ -204,3 +204,23 @@ def table_cells(row: LesionRow, world: Sequence[float] | None = None) -> tuple[s
         f"{r:.0f}, {a:.0f}, {s:.0f}",
         f"{row.mean_probability:.2f}",
     )
+
+
+#: Columns of the table of regions in the panel.
+REGION_HEADERS = (_("Region"), _("Side"), _("mL"), _("% of region"), _("% of lesions"))
+
+
+def region_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The texts of one line of it; ``row`` as ``RegionTable.table_rows`` gives it."""
+    sides = {"left": _("left"), "right": _("right")}
+    return (
+        str(row["region"]),
+        sides.get(str(row["side"]), ""),
+        f"{row['volume_ml']:.2f}",
+        _percent(row["share_of_region"]),
+        _percent(row["share_of_lesion"]),
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"

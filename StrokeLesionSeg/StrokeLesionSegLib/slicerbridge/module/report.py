@@ -140,9 +140,15 @@ def regions_of(
 
 def unused_path(folder: Path, name: str) -> Path:
     """``folder/name.html`` with a name that no file has and every system allows."""
-    safe = "".join("_" if c in _FORBIDDEN or ord(c) < 32 else c for c in name).strip(". ") or "scan"
-    path, count = folder / f"{safe[:80]}.html", 1
+    safe = safe_name(name)
+    path, count = folder / f"{safe}.html", 1
     while path.exists():
         count += 1
-        path = folder / f"{safe[:80]} {count}.html"
+        path = folder / f"{safe} {count}.html"
     return path
+
+
+def safe_name(name: str) -> str:
+    """``name`` as every system allows it for a file."""
+    safe = "".join("_" if c in _FORBIDDEN or ord(c) < 32 else c for c in name).strip(". ")
+    return safe[:80] or "scan"
