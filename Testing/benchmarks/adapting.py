@@ -10,6 +10,13 @@ sees neither. A setting is a site, a number of subjects and a seed; each is one 
 line with its own models' folder. What is done is kept in ``--out``, so that a run that was stopped
 goes on; whole it takes about 20 hours on two cores, since it is 18 settings of an hour.
 If the new model is not installed, the old one's figure stands for both, as it does for the user.
+
+With ATLAS at hand, the same on one of its sites, of which no model that ships has seen a scan:
+
+    python Testing/benchmarks/adapting.py --atlas ATLAS_2 --held-out R009 --out bench/adapting
+
+``adapt`` gets the first subjects of the site in an order that follows from the seed; up to 20 of
+the others judge.
 """
 
 from __future__ import annotations
@@ -17,6 +24,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,55 +42,57 @@ from StrokeLesionSegLib.models import LoadedModel, load_model  # noqa: E402
 from StrokeLesionSegLib.outputs import atomic_file  # noqa: E402
 from stroketrain.bench.plan import test_masks  # noqa: E402
 from stroketrain.bench.sites import SITES, Site, draw_at  # noqa: E402
+from stroketrain.data.atlas import AtlasScan, find_scans  # noqa: E402
 from stroketrain.simulate.anatomy import cached_anatomy  # noqa: E402
 from stroketrain.simulate.subject_split import kind_of  # noqa: E402
 from stroketrain.volumetric.heads import SPLIT_FILE  # noqa: E402
 
 OTHERS = 20
+ScanAndMask = tuple[Path, Path]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--data", type=Path, metavar="DIR", help="T1s and masks to simulate with")
+    where.add_argument("--atlas", type=Path, metavar="DIR", help="a release of ATLAS, unpacked")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--sites", nargs="+", choices=list(SITES), default=list(SITES))
+    parser.add_argument("--held-out", metavar="SITE", help="the site of ATLAS, such as R009")
     parser.add_argument("--subjects", nargs="+", type=int, default=[12, 24, 48])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--picture", type=Path, metavar="PNG")
     arguments = parser.parse_args()
+    if bool(arguments.atlas) != bool(arguments.held_out):
+        parser.error("--atlas and --held-out go together")
     rows = []
-    for name in arguments.sites:
+    for name in [arguments.held_out] if arguments.atlas else arguments.sites:
         for subjects in arguments.subjects:
             for seed in arguments.seeds:
-                rows.append(setting(arguments, SITES[name], subjects, seed))
+                rows.append(setting(arguments, name, subjects, seed))
                 print(line(rows[-1]), flush=True)
     if arguments.picture:
         draw_picture(rows, arguments.picture)
     return 0
 
 
-def setting(arguments: argparse.Namespace, site: Site, subjects: int, seed: int) -> dict[str, Any]:
-    """One run of ``adapt``, and the others' Dice by both models."""
-    folder = arguments.out / site.name / f"{subjects}-{seed}"
+def setting(arguments: argparse.Namespace, name: str, subjects: int, seed: int) -> dict[str, Any]:
+    """One run of ``adapt`` at the site of this name, and the others' Dice by both models."""
+    folder = arguments.out / name / f"{subjects}-{seed}"
     record = folder / "result.json"
     if record.exists():
         return dict(json.loads(record.read_text()))
-    parts = json.loads(SPLIT_FILE.read_text())
-    split = parts["people"]
-    rng = np.random.default_rng((seed, len(site.name)))
-    people = rng.permutation([p for p in split["train"] if "template" not in p])[:subjects]
-    scans = arguments.out / site.name
-    masks = [arguments.data / m for m in parts["masks"]["train"]]
-    pairs = [scan_of(arguments, site, str(p), masks, seed, scans / f"lab-{seed}") for p in people]
-    others = [
-        scan_of(arguments, site, p, test_masks(arguments.data), 1000, scans / "others")
-        for p in split["validation"][:OTHERS]
-    ]
+    if arguments.atlas:
+        scans = find_scans(arguments.atlas).labelled
+        pairs, others = atlas_cohort(scans, name, subjects, seed, arguments.out / name / "masks")
+    else:
+        pairs, others = simulated_cohort(arguments, SITES[name], subjects, seed)
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "pairs.tsv"
-    rows = ["scan\tmask\tsubject", *(f"{s}\t{m}\tp{n:02}" for n, (s, m) in enumerate(pairs))]
+    rows = ["scan\tmask\tsubject"]
+    rows += [f"{s.absolute()}\t{m.absolute()}\tp{n:02}" for n, (s, m) in enumerate(pairs)]
     table.write_text("\n".join(rows) + "\n")
     home = {"STROKE_LESION_SEG_HOME": str(folder / "home")}
     threads = ["--threads", str(arguments.threads)] if arguments.threads else []
@@ -94,13 +104,13 @@ def setting(arguments: argparse.Namespace, site: Site, subjects: int, seed: int)
     if run.code not in (0, 3):
         raise SystemExit(run.stderr)
     result = json.loads(run.stdout.strip().splitlines()[-1])
-    before = before_at(site.name, tuple(others), arguments.threads)
+    before = before_at(tuple(others), arguments.threads)
     after = before
     if result["directory"]:
         child = load_model(Path(result["directory"]))
         after = [dice_of(child, *pair, arguments.threads) for pair in others]
     row = {
-        "site": site.name, "subjects": subjects, "seed": seed, "others": len(others),
+        "site": name, "subjects": subjects, "seed": seed, "others": len(others),
         "minutes": run.wall_s / 60, "peak_mb": run.peak_mb, "installed": bool(result["directory"]),
         "before": before, "after": after, "reasons": result["reasons"],
         "figures": result["figures"], "steps": result["facts"]["steps"],
@@ -110,11 +120,56 @@ def setting(arguments: argparse.Namespace, site: Site, subjects: int, seed: int)
     return row
 
 
+def simulated_cohort(
+    arguments: argparse.Namespace, site: Site, subjects: int, seed: int
+) -> tuple[list[ScanAndMask], list[ScanAndMask]]:
+    """Who is learnt from, and the 20 others."""
+    parts = json.loads(SPLIT_FILE.read_text())
+    split = parts["people"]
+    rng = np.random.default_rng((seed, len(site.name)))
+    people = rng.permutation([p for p in split["train"] if "template" not in p])[:subjects]
+    scans = arguments.out / site.name
+    masks = [arguments.data / m for m in parts["masks"]["train"]]
+    pairs = [scan_of(arguments, site, str(p), masks, seed, scans / f"lab-{seed}") for p in people]
+    tested = test_masks(arguments.data)
+    return pairs, [
+        scan_of(arguments, site, p, tested, 1000, scans / "others")
+        for p in split["validation"][:OTHERS]
+    ]
+
+
+def atlas_cohort(
+    scans: Sequence[AtlasScan], site: str, subjects: int, seed: int, united: Path
+) -> tuple[list[ScanAndMask], list[ScanAndMask]]:
+    """Who of a site of ATLAS is learnt from, and up to 20 others; one scan of each subject.
+
+    ``united``: folder for the masks of scans that have several. Exits if the site has too few.
+    """
+    first = {s.subject: s for s in reversed(scans) if s.site == site}
+    if len(first) <= subjects:
+        raise SystemExit(f"{site}: {len(first)} subjects with masks, {subjects} and others asked")
+    order = np.random.default_rng(seed).permutation(sorted(first))
+    chosen = [first[str(subject)] for subject in order[: subjects + OTHERS]]
+    pairs = [(scan.t1, mask_of(scan, united)) for scan in chosen]
+    return pairs[:subjects], pairs[subjects:]
+
+
+def mask_of(scan: AtlasScan, united: Path) -> Path:
+    """The scan's mask; several are united in a file of their own."""
+    if len(scan.masks) == 1:
+        return scan.masks[0]
+    path = united / f"{scan.name}_mask.nii.gz"
+    if not path.exists():
+        united.mkdir(parents=True, exist_ok=True)
+        parts = [read_scan(mask, allow_constant=True).volume for mask in scan.masks]
+        whole = np.any([part.array > 0 for part in parts], axis=0).astype(np.uint8)
+        write_volume(path, parts[0].with_array(whole))
+    return path
+
+
 @cache
-def before_at(
-    site: str, others: tuple[tuple[Path, Path], ...], threads: int | None
-) -> tuple[float, ...]:
-    """The shipped model's Dice on the site's others, once for all its settings."""
+def before_at(others: tuple[ScanAndMask, ...], threads: int | None) -> tuple[float, ...]:
+    """The shipped model's Dice on a site's others, once for all its settings."""
     parent = load_model(None)
     return tuple(dice_of(parent, *pair, threads) for pair in others)
 
@@ -178,7 +233,8 @@ def draw_picture(rows: list[dict[str, Any]], path: Path) -> None:
         for row in (r for r in rows if r["site"] == name):
             pair = [float(np.mean(row[key])) for key in ("before", "after")]
             ax.plot([0, 1], pair, "o-", label=f"{row['subjects']} subjects, seed {row['seed']}")
-        ax.set(title=f"simulated site “{name}”", xticks=[0, 1], xticklabels=["before", "after"])
+        kind = "simulated site" if name in SITES else "ATLAS,"
+        ax.set(title=f"{kind} “{name}”", xticks=[0, 1], xticklabels=["before", "after"])
         ax.set_xlim(-0.3, 1.3)
         ax.legend(fontsize=7)
     axes[0][0].set_ylabel("mean Dice of 20 others")

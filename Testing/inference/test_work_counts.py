@@ -286,8 +286,10 @@ def test_the_allocator_is_left_alone_where_the_user_set_it() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone")
 def test_training_gives_back_what_it_frees() -> None:
-    """Blocks of some MB, as a step has them, are gone once freed, though later ones live on."""
+    """Blocks as large as a step's are gone once freed, though later ones live on; and torch is
+    asked for large pages."""
     code = """
+import os
 import numpy as np
 from StrokeLesionSegLib.inference.device import give_back_freed_memory, keep_freed_memory
 
@@ -300,22 +302,23 @@ keep_freed_memory()
 if not give_back_freed_memory():
     raise SystemExit(77)
 before = resident_mb()
-blocks = [np.ones(4 << 20, np.uint8) for _ in range(60)]
-last = np.ones(4 << 20, np.uint8)
+blocks = [np.ones(16 << 20, np.uint8) for _ in range(15)]
+last = np.ones(1 << 20, np.uint8)
 full = resident_mb() - before
 del blocks
-print(full, resident_mb() - before)
+print(full, resident_mb() - before, os.environ["THP_MEM_ALLOC_ENABLE"])
 """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "THP_"))}
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=LIB_ROOT
     )
     if run.returncode == 77:
         pytest.skip("not glibc")
     assert run.returncode == 0, run.stderr
-    full, left = (float(n) for n in run.stdout.split())
+    full, left, pages = (float(n) for n in run.stdout.split())
     assert full > 220
     assert left < 20
+    assert pages == 1
 
 
 # ------------------------------------------------------------------ imports at start-up

@@ -94,10 +94,25 @@ def test_a_parent_that_was_too_shy_takes_another_point(tmp_path: Path) -> None:
 def test_a_child_is_taken_where_no_point_of_the_parent_will_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    assert chosen(tmp_path, child=0.95, healthy=0.2).share == 0
+    assert chosen(tmp_path, child=1.1, healthy=0.2).share == 0
     monkeypatch.setattr(choosing, "points_about", lambda point: [point])
-    found = chosen(tmp_path, child=0.95, healthy=0.2)
-    assert (found.share, found.point) == (1.0, POINT)
+    found = chosen(tmp_path, child=1.1, healthy=0.2)
+    assert (found.share, found.point) == (0.65, POINT)
+
+
+def tried(*own: tuple[float, float]) -> choosing._Tried:
+    return choosing._Tried(own, simulated=0.5, empty=2, fullest=0.0)
+
+
+def test_no_scan_of_the_training_part_pays_for_the_others() -> None:
+    before = tried((0.7, 5.0), (0.0, 0.0))
+    assert tried((0.68, 6.0), (0.0, 0.05)).keeps(before)
+    # One falls, though the mean rises; or a lesion is missed as before, and more marked elsewhere.
+    fallen = tried((0.6, 9.0), (0.5, 1.0))
+    assert fallen.dice > before.dice
+    assert not fallen.keeps(before)
+    assert not tried((0.9, 5.0), (0.0, 0.5)).keeps(before)
+    assert tried((0.9, 5.0), (0.2, 0.5)).keeps(before)
 
 
 def test_nothing_that_marks_healthy_ones_is_taken(tmp_path: Path) -> None:

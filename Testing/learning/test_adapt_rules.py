@@ -19,7 +19,7 @@ from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
 from StrokeLesionSegLib.learning.adapt.pairs import Pair, find_pairs
 from StrokeLesionSegLib.learning.adapt.prepare import read_pair
-from StrokeLesionSegLib.learning.adapt.split import split_subjects
+from StrokeLesionSegLib.learning.adapt.split import choosing_subjects, split_subjects
 from StrokeLesionSegLib.learning.adapt.verdict import judge, tables_of
 
 NAMES = [f"{n:03d}" for n in range(40)]
@@ -45,6 +45,17 @@ def test_whom_an_ancestor_learnt_from_never_judges() -> None:
         assert set(first.kept) <= set(child.kept)
     with pytest.raises(InputError, match="are needed to test"):
         split_subjects(NAMES[:12], 0, NAMES[:10])
+
+
+def test_a_quarter_of_many_only_chooses() -> None:
+    for seed in range(5):
+        chosen = choosing_subjects(NAMES[:32], seed)
+        assert len(chosen) == 8
+        assert set(chosen) < set(NAMES[:32])
+    assert len({choosing_subjects(NAMES[:32], seed) for seed in range(5)}) > 1
+    # Of few nobody can be spared.
+    assert choosing_subjects(NAMES[:11], 0) == tuple(NAMES[:11])
+    assert len(choosing_subjects(NAMES[:12], 0)) == 3
 
 
 def figures(dice: float, drawn: float = 0.6, healthy: float = 0.0, click: float = 0.8) -> Figures:

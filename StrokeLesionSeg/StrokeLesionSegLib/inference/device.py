@@ -30,7 +30,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES = 512 << 20
 _MOST_OF_OLD_GLIBC = 32 << 20
 # Where everything is given back, blocks from this size on are.
-_GIVEN_BACK_BYTES = 1 << 20
+_GIVEN_BACK_BYTES = 8 << 20
 
 # Whether freed memory is kept in this process.
 _keeps_freed = False
@@ -267,17 +267,20 @@ def keep_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def give_back_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
-    """Let the C library give every freed block of a megabyte back to the system at once.
+    """Let the C library give every freed block of 8 MB back to the system at once.
 
     The other way round from :func:`keep_freed_memory`, for training: a step's arrays have so many
     sizes and lives that kept blocks fit no later one, and resident memory creeps up to twice what
-    is in use. Costs some percent of the time. Returns whether it was set.
+    is in use. Fetching fresh pages for each array costs time, half of it if they are small ones:
+    large pages are asked for, which torch heeds if this comes before its first array. Returns
+    whether it was set.
     """
     mallopt = _mallopt(environ)
     if mallopt is None:
         return False
     global _keeps_freed
     _keeps_freed = False
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_TRIM_THRESHOLD, _GIVEN_BACK_BYTES)
     # Once set, glibc no longer raises it by itself, as it does after the first large block.

@@ -26,9 +26,9 @@ from ..strokes.head import Sample, StrokeFrequencies, scan_of, simulate_head
 from ..strokes.shapes import MaskBank
 
 # Shares of what is shown; the rest is the template.
-_CORRECTED, _OWN = 0.5, 0.3
-# So many of the corrected scans get the lesions of another one, too.
-_CARRIED = 0.6
+_CORRECTED, _OWN = 0.65, 0.2
+# A corrected scan gets the lesions of up to so many others, too: more to learn from in one step.
+_CARRIED = 3
 _AS_IT_IS = StrokeFrequencies(lesion=0.0, mimics=0.0)
 _DRAWN = StrokeFrequencies(lesion=1.0, mimics=0.7)
 _TEMPLATE = StrokeFrequencies(lesion=0.65, mimics=1.0)
@@ -64,7 +64,7 @@ class Mixture:
             return replace(scan_of(g, drawn, self.anatomy), taught=True)
         head = load_head(self.heads[choose(g, len(self.heads))])
         recipe = _AS_IT_IS if r < _CORRECTED else _DRAWN
-        if recipe is _AS_IT_IS and chance(g, _CARRIED):
+        for _ in range(choose(g, _CARRIED + 1) if recipe is _AS_IT_IS else 0):
             head = carried(g, load_head(self.heads[choose(g, len(self.heads))]), head)
         drawn = simulate_head(g, head, self.anatomy, self.bank, recipe)
         scanner = not chance(g, _SITE)

@@ -36,7 +36,7 @@ from .mixing import Mixture, RegressionScan, bank_of, regression_scan
 from .options import LEAST_SUBJECTS, AdaptOptions
 from .pairs import FoundPairs, LeftOut, find_pairs
 from .prepare import ReadyPair, Tell, add_ventricles, prepare_pairs
-from .split import SubjectSplit, split_subjects
+from .split import SubjectSplit, choosing_subjects, split_subjects
 from .verdict import Verdict, judge, tables_of
 
 if TYPE_CHECKING:
@@ -183,23 +183,30 @@ class _Run:
         learn = [r for r in ready if r.pair.subject in split.learn]
         kept = [r for r in ready if r.pair.subject in split.kept]
         self._refuse_if_nothing_new(learn, kept)
-        heads = [r.head for r in learn]
+        choosing = choosing_subjects(split.learn, self.options.seed)
+        chooses = [r.head for r in learn if r.pair.subject in choosing]
+        trained = [r.head for r in learn if r.pair.subject not in choosing]
+        heads = trained or [r.head for r in learn]
         mixture = Mixture(
             heads, template_as_head(self.anatomy), bank_of(heads), self.anatomy, self.options.seed
         )
         regression = self._simulated(mixture, _JUDGING)
-        before, seconds = self._before(kept, regression)
-        minutes = self._minutes((time.monotonic() - began) / 60, seconds / 60)
+        before, judging, asking = self._before(kept, regression)
+        # Of what is asked for the choice the network is most.
+        looked_at = min(len(chooses), self.options.sizes.tuning) + len(regression)
+        later = judging + 1.2 * len(SHARES) * looked_at * asking
+        minutes = self._minutes((time.monotonic() - began) / 60, later / 60)
         sitting = time.monotonic()
         child, progress = self._learn(mixture, minutes)
         earlier = max(0.0, (progress.seconds - (time.monotonic() - sitting)) / 60)
-        chosen = self._choose(child, heads, mixture)
+        chosen = self._choose(child, chooses, mixture)
         model = with_point(self.parent, chosen.network, chosen.point)
         after = self._figures(model, kept, regression, "judge")
         verdict = judge(before, after)
         facts = {
             "scans learnt from": len(learn),
             "subjects learnt from": len(split.learn),
+            "of them to choose by": len(choosing),
             "steps": progress.step,
             "minutes of learning": round(progress.seconds / 60, 2),
             # Of this sitting, and of what was learnt in earlier ones.
@@ -265,7 +272,7 @@ class _Run:
         counts = {"own": sizes.own, "template": sizes.template, "healthy": sizes.healthy}
         if seed == _TUNING:
             # A threshold that is too low shows on healthy ones first.
-            counts = {k: n if k == "healthy" else (n + 1) // 2 for k, n in counts.items()}
+            counts = {k: 2 * n if k == "healthy" else (n + 1) // 2 for k, n in counts.items()}
         out: list[RegressionScan] = []
         for kind, count in counts.items():
             for n in range(count):
@@ -276,16 +283,27 @@ class _Run:
 
     def _before(
         self, kept: list[ReadyPair], regression: list[RegressionScan]
-    ) -> tuple[Figures, float]:
-        """The parent's figures, and how many seconds they took."""
+    ) -> tuple[Figures, float, float]:
+        """The parent's figures, how many seconds they took, and how many one answer takes."""
         record = self.folder / "before.json"
         content: dict[str, Any] = read_json_object(record)
-        if not content:
+        if "asking" not in content:
             began = time.monotonic()
             figures = self._figures(self.parent, kept, regression, "before")
-            content = {"figures": figures.as_dict(), "seconds": time.monotonic() - began}
+            judged = time.monotonic()
+            self._ask(self.parent.network, regression[0].image)
+            content = {
+                "figures": figures.as_dict(),
+                "judging": judged - began,
+                "asking": time.monotonic() - judged,
+            }
             write_json_object(record, content)
-        return Figures.from_dict(dict(content["figures"])), float(content["seconds"])
+        figures = Figures.from_dict(dict(content["figures"]))
+        return figures, float(content["judging"]), float(content["asking"])
+
+    def _ask(self, network: torch.nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The probability of lesion in a head's image, in one pass."""
+        return answer(network, image, self.searched, mirrored=False, bfloat16=self.bfloat16)[0]
 
     def _figures(
         self,
@@ -302,13 +320,13 @@ class _Run:
             bfloat16=self.bfloat16, watch=watch,
         )  # fmt: skip
 
-    def _minutes(self, spent: float, judging: float) -> float:
-        """How long to learn: what preparing and judging leave; decided once."""
+    def _minutes(self, spent: float, later: float) -> float:
+        """How long to learn: what is left by preparing, choosing and judging; decided once."""
         record = self.folder / "minutes.json"
         content = read_json_object(record)
         if not content:
             whole = self.options.minutes
-            left = whole - spent - (1 + len(SHARES) / 2) * judging
+            left = whole - spent - later
             content = {"learn": max(_LEAST_SHARE * whole, left), "spent": spent}
             write_json_object(record, content)
         return float(content["learn"])
@@ -346,13 +364,8 @@ class _Run:
         some = heads[: self.options.sizes.tuning]
         total = (len(some) + len(simulated)) * len(SHARES)
 
-        def ask(network: torch.nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return answer(
-                network, image, self.searched, mirrored=False, bfloat16=self.bfloat16
-            )[0]  # fmt: skip
-
         watch = Watch(lambda done: self.tell("choose", done, total), self.cancel)
-        return choose(self.parent.network, child, some, simulated, self.point, ask, watch)
+        return choose(self.parent.network, child, some, simulated, self.point, self._ask, watch)
 
     def _finish(
         self,

@@ -10,6 +10,8 @@ from ...errors import InputError
 from .options import LEAST_KEPT, LEAST_SUBJECTS
 
 _SHARE = 1 / 3
+# Of so many that are learnt from a part may be spared.
+_LEAST_TO_PART = 12
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,15 @@ def lot(subject: str, seed: int) -> float:
     """A number in [0, 1) that follows from subject and seed alone."""
     digest = hashlib.sha256(f"{seed}:{subject}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def choosing_subjects(learn: Sequence[str], seed: int) -> tuple[str, ...]:
+    """Who of those that are learnt from is not trained on but chooses the network and its operating
+    point: a quarter. All of fewer than 12, who are needed for both."""
+    if len(learn) < _LEAST_TO_PART:
+        return tuple(learn)
+    order = sorted(learn, key=lambda s: (lot(f"chooses:{s}", seed), s))
+    return tuple(sorted(order[: len(learn) // 4]))
 
 
 def split_subjects(
