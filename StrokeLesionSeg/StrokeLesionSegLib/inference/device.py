@@ -30,7 +30,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEPT_BYTES = 512 << 20
 _MOST_OF_OLD_GLIBC = 32 << 20
 # Where everything is given back, blocks from this size on are.
-_GIVEN_BACK_BYTES = 8 << 20
+_GIVEN_BACK_BYTES = 1 << 20
 
 # Whether freed memory is kept in this process.
 _keeps_freed = False
@@ -267,7 +267,7 @@ def keep_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def give_back_freed_memory(environ: Mapping[str, str] | None = None) -> bool:
-    """Let the C library give every freed block of 8 MB back to the system at once.
+    """Let the C library give every freed block of a megabyte back to the system at once.
 
     The other way round from :func:`keep_freed_memory`, for training: a step's arrays have so many
     sizes and lives that kept blocks fit no later one, and resident memory creeps up to twice what
