@@ -137,6 +137,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/inference/volumetric.py
   StrokeLesionSegLib/inference/whole_head.py
   StrokeLesionSegLib/inference/window_grid.py
+  StrokeLesionSegLib/inference/window_plan.py
   StrokeLesionSegLib/inference/window_scan.py
   StrokeLesionSegLib/input_check/__init__.py
   StrokeLesionSegLib/input_check/aligned.py
@@ -218,6 +219,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/networks/cs230.py
   StrokeLesionSegLib/networks/deep_supervision.py
   StrokeLesionSegLib/networks/foreign_names.py
+  StrokeLesionSegLib/networks/joined_up.py
   StrokeLesionSegLib/networks/receptive_field.py
   StrokeLesionSegLib/networks/residual_unet.py
   StrokeLesionSegLib/networks/residual_unet_25d.py

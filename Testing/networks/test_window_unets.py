@@ -16,6 +16,9 @@ import pytest
 import torch
 from StrokeLesionSegLib.networks import build_network
 from StrokeLesionSegLib.networks.foreign_names import nnunet_tensors, synthstroke_tensors
+from StrokeLesionSegLib.networks.joined_up import JoinedUp, ready_to_ask
+from StrokeLesionSegLib.networks.window_unets import PlainConvUNet
+from torch import nn
 
 MODELS = Path(__file__).resolve().parents[1] / "nnunet" / "models"
 # Relative to the largest logit.
@@ -76,11 +79,54 @@ def test_the_logits_are_those_of_nnunet(name: str) -> None:
     network.load_state_dict(nnunet_tensors(trained_weights(name)))
     number = 1 + list(NETWORKS).index(name)
     window = np.random.default_rng(number).normal(size=patch).astype(np.float32)
-    with torch.inference_mode():
-        logits = network(torch.from_numpy(window)[None, None])[0].numpy().ravel()[::THINNING]
     with np.load(MODELS / f"{name}.npz") as expected:
         theirs = expected["logits"]
-    assert np.abs(logits - theirs).max() <= BOUND * np.abs(theirs).max()
+    for joined in (False, True):
+        asked = ready_to_ask(network, len(patch)) if joined else network
+        with torch.inference_mode():
+            logits = asked(torch.from_numpy(window)[None, None])[0].numpy().ravel()[::THINNING]
+        assert np.abs(logits - theirs).max() <= BOUND * np.abs(theirs).max()
+        assert any(isinstance(module, JoinedUp) for module in asked.modules()) is joined
+
+
+@pytest.mark.parametrize(
+    ("kernels", "strides"),
+    [
+        ([[1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2]]),
+        ([[5, 5, 5], [3, 1, 3]], [[1, 1, 1], [4, 2, 3]]),
+        ([[3, 3], [3, 3], [3, 3]], [[1, 1], [2, 2], [2, 2]]),
+    ],
+)
+@pytest.mark.parametrize("bias", [True, False])
+def test_steps_up_that_are_joined_say_the_same(
+    kernels: list[list[int]], strides: list[list[int]], bias: bool
+) -> None:
+    """At the border too, where a bias of the first of both convolutions weighs less."""
+    torch.manual_seed(0)
+    stages, dimensions = len(kernels), len(kernels[0])
+    network = PlainConvUNet(
+        dimensions, 1, 3, [4, 6, 8][:stages], kernels, strides, [1] * stages, [2] * (stages - 1),
+        bias,
+    ).eval()  # fmt: skip
+    for parameter in network.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.3
+    window = torch.randn(1, 1, *[24] * dimensions)
+    with torch.inference_mode():
+        plain = network(window)
+        network.join()
+        network.join()  # nothing is left to do
+        joined = network(window)
+    assert (joined - plain).abs().max() <= 1e-5 * plain.abs().max()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_images_that_are_all_border(size: int) -> None:
+    torch.manual_seed(0)
+    up, conv = nn.ConvTranspose2d(2, 3, 2, 2), nn.Conv2d(5, 2, 5, padding=2)
+    low, skip = torch.randn(1, 2, size, 1), torch.randn(1, 2, 2 * size, 2)
+    with torch.inference_mode():
+        expected = conv(torch.cat([up(low), skip], 1))
+        assert torch.allclose(JoinedUp(up, conv)(low, [skip]), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("units", [1, 2])

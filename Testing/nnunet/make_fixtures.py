@@ -162,6 +162,25 @@ MODELS: dict[str, dict[str, Any]] = {
         "regions_class_order": [1, 2],
         "spacing": [1.0, 1.0, 1.0],
     },
+    # As large as a head, coarse, with windows that are to it as those of 128 to a head of 1 mm.
+    "head": {
+        "configuration": "3d_fullres",
+        "configurations": {
+            "3d_fullres": configuration(
+                "3d_fullres",
+                [32, 32, 32],
+                [4.0, 4.0, 4.0],
+                "ZScoreNormalization",
+                False,
+                {"architecture": architecture("PlainConvUNet", 3, **CUBE)},
+            )
+        },
+        "folds": [0],
+        "spacing": [4.0, 4.0, 4.0],
+        "shape": [47, 58, 49],
+        "steps": 4 * STEPS,
+        "reader": "NibabelIOWithReorient",
+    },
 }
 
 
@@ -285,12 +304,13 @@ def make(name: str, number: int, work: Path, out: Path) -> None:
             json.loads(json.dumps(dataset)),
             device,
         )
-        trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = STEPS, 1
+        steps = model.get("steps", STEPS)
+        trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = steps, 1
         trainer.num_epochs = 1
         trainer.on_train_start()
         trainer.on_epoch_start()
         trainer.on_train_epoch_start()
-        outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(STEPS)]
+        outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(steps)]
         trainer.on_train_epoch_end(outputs)
         with torch.no_grad():
             trainer.on_validation_epoch_start()

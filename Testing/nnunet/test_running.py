@@ -10,6 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 from cli_support import write_head
 from nnunet_support import NATIVE, fixture, installed
 from StrokeLesionSegLib.cli import main
@@ -23,6 +24,7 @@ from StrokeLesionSegLib.inference import (
 )
 from StrokeLesionSegLib.inference.placing import place
 from StrokeLesionSegLib.inference.sliding_window import SlidingWindowPredictor
+from StrokeLesionSegLib.inference.window_grid import fewest
 from StrokeLesionSegLib.models import ImportChoices, load_model
 
 ONE_FOLD = replace(NATIVE, folds=("0",))
@@ -40,10 +42,13 @@ def predictor(name: str, **options: Any) -> SlidingWindowPredictor:
     return made
 
 
-def windows_of(made: SlidingWindowPredictor, volume: Volume, alignment: Any = None) -> int:
+def windows_of(
+    made: SlidingWindowPredictor, volume: Volume, alignment: Any = None
+) -> tuple[int, int]:
+    """How many windows are asked at once, and how many at most."""
     placed = place(volume, alignment, made.grid)
     plan = made._plan(made.prepare(placed))
-    return sum(len(found) for _, found in plan.windows)
+    return sum(len(way.first) for way in plan.ways), plan.most
 
 
 def test_only_windows_around_the_brain_are_asked() -> None:
@@ -56,9 +61,60 @@ def test_only_windows_around_the_brain_are_asked() -> None:
     everywhere = windows_of(predictor(name, exact=True), volume)
     around = windows_of(predictor(name), volume)
     elsewhere = Volume(volume.array, volume.affine + np.eye(4, k=3))  # on no known grid
-    assert windows_of(predictor(name), elsewhere) == everywhere
-    assert windows_of(predictor(name), elsewhere, Alignment.identity()) == around
-    assert 0.3 * everywhere < around < 0.7 * everywhere
+    assert windows_of(predictor(name), elsewhere)[1] == everywhere[1]
+    shifted = windows_of(predictor(name), elsewhere, Alignment.identity())
+    assert shifted == pytest.approx(around, rel=0.02)
+    assert everywhere[0] == everywhere[1]
+    assert around[0] <= around[1]
+    assert 0.5 * everywhere[1] < around[1] < 0.9 * everywhere[1]
+
+
+def test_windows_between_others_are_asked_where_these_see_something(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a network that marks what is bright, in one long image without a brain box."""
+
+    def marks_bright(part: torch.Tensor) -> torch.Tensor:
+        return torch.cat([20 * (2 - part), 20 * (part - 2)], 1)
+
+    monkeypatch.setattr(SlidingWindowPredictor, "_network", lambda self, number: marks_bright)
+    name = installed("plain3d", ONE_FOLD).name
+    made, exact = predictor(name), predictor(name, exact=True)
+    array = np.random.default_rng(0).uniform(1, 2, (50, 24, 32)).astype(np.float32)
+    asked = {}
+    for middle in (None, 45, 21):
+        if middle is not None:
+            array[middle - 1 : middle + 1, 10:14, 10:14] = 30
+        told: list[tuple[int, int]] = []
+        scan = made.prepare(place(Volume(array, np.eye(4)), None, made.grid))
+        result = made.predict(scan, progress=lambda _, done, total: told.append((done, total)))  # noqa: B023
+        theirs = exact.predict(scan)
+        assert np.array_equal(result.probability.array >= 0.5, theirs.probability.array >= 0.5)
+        asked[middle] = result.details["windows"]
+        assert asked[middle] + result.details["windows_skipped"] == theirs.details["windows"] == 4
+        assert told[-1] == (4, 4)
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+    # They start at 0, 9, 17 and 26; the second one waits for what is seen in its middle.
+    assert asked == {None: 3, 45: 3, 21: 4}
+
+
+@pytest.mark.parametrize(
+    ("places", "low", "high", "expected"),
+    [
+        ([0, 52, 105], 20, 213, [0, 52, 105]),  # the outer ones share less than a quarter
+        ([0, 45, 90], 20, 200, [0, 90]),
+        ([0, 34, 69], 22, 175, [0, 69]),
+        ([0, 64, 69], 22, 175, [0, 69]),
+        ([0, 45, 90], 60, 150, [45]),
+        ([0, 45, 90], 95, 210, [90]),
+        ([0], 10, 120, [0]),
+        ([0, 128, 256], 0, 384, [0, 128, 256]),  # these share nothing
+    ],
+)
+def test_the_fewest_windows_that_hold_a_brain(
+    places: list[int], low: int, high: int, expected: list[int]
+) -> None:
+    assert fewest(places, 128, low, high, 32) == expected
 
 
 def test_windows_of_nothing_are_left_out_and_hold_no_lesion() -> None:

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from nnunet_support import dice, fixture, installed, write_synthstroke
-from StrokeLesionSegLib.images import Volume
+from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume, mni_brain_mask
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
-from StrokeLesionSegLib.models import install_model, load_model
+from StrokeLesionSegLib.inference.placing import place
+from StrokeLesionSegLib.inference.sliding_window import SlidingWindowPredictor
+from StrokeLesionSegLib.inference.window_plan import WayWindows
+from StrokeLesionSegLib.models import ImportChoices, install_model, load_model
 
 EXACT_PROBABILITY, EXACT_DICE, DEFAULT_DICE = 5e-3, 0.999, 0.99
 NAMES = ("plain3d", "residual", "anisotropic", "slices")
@@ -43,7 +46,38 @@ def test_the_answer_is_nnunets(name: str) -> None:
     assert dice(usual, expected["mirrored"].astype(np.float32)) >= DEFAULT_DICE
 
 
-@pytest.mark.parametrize("name", ["plain3d", "residual", "anisotropic"])
+def test_a_whole_head_gets_nnunets_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where windows beyond and between others are left out unless something is seen there."""
+    volume, expected = fixture("head")
+    # On the template's grid, every fourth voxel along each axis.
+    coarse = np.diag([4.0, 4, 4, 1])
+    coarse[:3, 3] = 1.5
+    volume = Volume(volume.array, MNI_GRID.affine @ coarse)
+    brain = mni_brain_mask().array[1::4, 1::4, 1::4] != 0
+    model = load_model(installed("head", ImportChoices(space="native")).name)
+
+    def ask(**options: Any) -> tuple[np.ndarray, SlidingWindowPredictor, Any]:
+        chosen = SegmentOptions(align="none", threads=1, device="cpu", **options)
+        made = SlidingWindowPredictor(model, chosen)
+        scan = made.prepare(place(volume, Alignment.identity(), made.grid))
+        return made.predict(scan).probability.array, made, scan
+
+    for mirror, key in ((False, "plain"), (True, "mirrored")):
+        theirs = expected[key].astype(np.float32)
+        exact, *_ = ask(mirror=mirror, exact=True)
+        # In the image's corners nnU-Net's sums in float16 leave of small logits but whole numbers.
+        assert np.abs(exact - theirs)[brain].max() <= EXACT_PROBABILITY
+        assert dice(exact, theirs) >= EXACT_DICE
+        usual, made, scan = ask(mirror=mirror)
+        assert dice(usual, theirs) >= DEFAULT_DICE
+        (windows,) = made._plan(scan).ways
+        assert len(windows.first) < len(windows.first) + len(windows.rest) == 12
+    # Without those that are called for, it would be another answer.
+    monkeypatch.setattr(WayWindows, "bear", lambda self, left, *_: [False] * len(left))
+    assert dice(ask(mirror=True)[0], theirs) < DEFAULT_DICE
+
+
+@pytest.mark.parametrize("name", ["plain3d", "residual", "anisotropic", "head"])
 def test_the_fixtures_hold_lesions(name: str) -> None:
     """Equal masks would say little if they were empty."""
     _, expected = fixture(name)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .options import SegmentOptions
 from .window_grid import starts
+from .window_plan import at_once
 
 if TYPE_CHECKING:
     from ..models import Manifest
     from ..models.window_settings import WindowSettings
 
-# A brain with its margin in mm along k, j, i, and a whole head for the exact answer.
+# A brain with its margin in mm along k, j, i, and a whole head.
 _BRAIN_MM = (161.0, 189.0, 153.0)
 _HEAD_MM = (189.0, 233.0, 197.0)
 # Scan, logits and what they are resampled through, besides what a window takes.
@@ -69,21 +72,34 @@ def expected_run(manifest: Manifest, options: SegmentOptions | None = None) -> E
     if settings is None or "seconds" not in settings.measured:
         return None
     options = options or SegmentOptions()
-    voxels = _voxels(settings, options)
-    flat = len(settings.patch) == 2
-    count = prod(
-        len(starts(max(n, width), width, settings.step, settings.rule))
-        for n, width in zip(voxels[-len(settings.patch) :], settings.patch, strict=True)
-    ) * (voxels[0] if flat else 1)
+    count = _windows(settings, exact=options.exact)
     passes = settings.passes if options.mirror else 1
     seconds = count * passes * len(settings.folds) * settings.measured["seconds"]
-    whole = prod(_in_voxels(_HEAD_MM, settings))
+    whole = math.prod(_in_voxels(_HEAD_MM, settings))
     peak = settings.measured.get("peak_mb", 0.0) + _VOLUMES_MB + settings.classes * whole * 12 / 1e6
     return Expectation(count, seconds, peak)
 
 
-def _voxels(settings: WindowSettings, options: SegmentOptions) -> tuple[int, ...]:
-    return _in_voxels(_HEAD_MM if options.exact else _BRAIN_MM, settings)
+def _windows(settings: WindowSettings, *, exact: bool) -> int:
+    """Of a head; where not all are asked in any case, half of those that a lesion may call for."""
+    size_mm = _HEAD_MM
+    if settings.space.shape is not None:
+        steps = np.linalg.norm(np.array(settings.space.affine)[:3, 2::-1], axis=0)
+        k, j, i = (float(n * mm) for n, mm in zip(settings.space.shape, steps, strict=True))
+        size_mm = (k, j, i)
+    sizes, brains = _in_voxels(size_mm, settings), _in_voxels(_BRAIN_MM, settings)
+    flat = len(sizes) - len(settings.patch)
+    every = soon = most = 1
+    for size, brain, width in zip(sizes[flat:], brains[flat:], settings.patch, strict=True):
+        places = starts(max(size, width), width, settings.step, settings.rule)
+        low = max(0, (size - brain) // 2)
+        high = min(size, low + brain)
+        every *= len(places)
+        soon *= len(at_once(places, width, low, high))
+        most *= sum(n < high and low < n + width for n in places)
+    if exact:
+        return every * (sizes[0] if flat else 1)
+    return math.ceil((soon + most) / 2) * (brains[0] if flat else 1)
 
 
 def _in_voxels(size_mm: tuple[float, ...], settings: WindowSettings) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """The predictor for networks of others, nnU-Net v2's and SynthStroke's: window by window.
 
-As the originals do it where ``SegmentOptions.exact`` is set; else only windows around the brain are
-asked, and in a number format that is faster where it proves close to float32. Logits are averaged,
-over windows by their weights, over mirrored windows and over folds; the probability comes last.
+As the originals do it where ``SegmentOptions.exact`` is set; else only those of their windows that
+matter for the brain are asked, and in a number format that is faster where it proves close to
+float32. Logits are averaged, over windows by their weights, over mirrored windows and over folds;
+the probability comes last.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from ..images.volume import Grid
 from .device import (
@@ -32,7 +32,8 @@ from .placing import NATIVE, PlacedScan, TargetGrid
 from .precision import PrecisionCheck, choose_precision, compare, torch_dtype
 from .predictor import GridPrediction
 from .progress import Cancel, Progress
-from .window_grid import Window, mirrorings, pad_to, weights, widened, windows
+from .window_grid import mirrorings, pad_to, weights
+from .window_plan import SEEN, Tiling, WayWindows, tiling
 from .window_scan import WindowScan, map_back, prepare_scan
 
 if TYPE_CHECKING:
@@ -41,15 +42,14 @@ if TYPE_CHECKING:
 
     from ..models import LoadedModel
 
-# Around the brain, in mm: an affine alignment leaves a few of them. With 6 a brain and its margin
-# fit into two windows of 128 along each axis.
-_MARGIN_MM = 6
 # A number format is tried on a cube of about so many voxels.
 _PROBE = 64
 # Of a voxel that no window holds: surely no lesion.
 _SURE = 20.0
 # A difference of probability this small moves a border by less than rounding the scan does.
 _HARMLESS = 0.02
+# Below any weight in a window.
+_LEAST_WEIGHT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,6 @@ class _WindowFormat:
     reason: str
     check: PrecisionCheck | None = None
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class _Tiling:
-    """``image``: (A, B, C); ``pads``: what is added to it, once mirrored, so that it has room for
-    a window; ``windows``: those that are asked, by way to mirror the whole image (one way but for
-    MONAI); ``skipped``: how many are not."""
-
-    image: NDArray[np.float32]
-    pads: list[tuple[int, int]]
-    windows: list[tuple[tuple[int, ...], list[Window]]]
-    skipped: int
-
-    __repr__ = brief_repr
 
 
 class SlidingWindowPredictor:
@@ -111,39 +97,30 @@ class SlidingWindowPredictor:
 
         threads = available_threads(self.options.threads)
         plan = self._plan(prepared)
-        folds = len(self.settings.folds)
-        each = sum(len(found) for _, found in plan.windows)
+        most = max(1, plan.most * len(self.settings.folds))
         tell = progress or (lambda stage, done, total: None)
-        tell("network", 0, max(1, folds * each))
+        tell("network", 0, most)
         done = 0
 
-        def step() -> None:
+        def step(count: int = 1) -> None:
             nonlocal done
-            done += 1
-            tell("network", done, folds * each)
+            done += count
+            if count:
+                tell("network", done, most)
 
         with torch_threads(threads), running(), self._memory():
             format_ = self._format(prepared)
-            total: Tensor | None = None
-            for number in range(folds):
-                network = self._network(number)
-                release_gaps()
-                logits = self._slide(network, plan, format_.name, step, cancel)
-                del network
-                total = logits if total is None else total.add_(logits)
-                del logits
-            assert total is not None
-            total /= folds
-        if not each:
+            logits, asked = self._slide(plan, format_.name, step, cancel)
+        if not plan.most:
             tell("network", 1, 1)
-        probability = map_back(total.numpy(), prepared, self.settings)
+        probability = map_back(logits.numpy(), prepared, self.settings)
         volume = prepared.placed.volume
         return GridPrediction(
             volume.with_array(probability),
             volume.with_array(np.sqrt(probability * (1 - probability))),
             (*format_.warnings, *self._warnings()),
             {},
-            self._details(plan, format_, threads),
+            self._details(plan, asked, format_, threads),
         )
 
     # -- what is asked ----------------------------------------------------------------------------
@@ -153,85 +130,112 @@ class SlidingWindowPredictor:
         """The ways in which a window is mirrored."""
         return mirrorings(self.settings.mirror_axes if self.options.mirror else ())
 
-    def _plan(self, scan: WindowScan) -> _Tiling:
+    def _plan(self, scan: WindowScan) -> Tiling:
         settings = self.settings
-        patch, rule = settings.patch, settings.rule
-        pads = pad_to(scan.image.shape, patch)
-        shape = [
-            n + before + after for n, (before, after) in zip(scan.image.shape, pads, strict=True)
-        ]
         # MONAI mirrors the whole image, whose last window then lies elsewhere.
-        ways = self.mirrored if rule == "monai" else [()]
-        brain = None if self.options.exact else _brain_box(scan)
-        asked, skipped = [], 0
-        for way in ways:
-            every = list(windows(shape, patch, settings.step, rule))
-            chosen = every
-            if not self.options.exact:
-                if brain is not None:
-                    box = _padded(_mirrored_box(brain, scan.image.shape, way), pads)
-                    box = widened(box, shape, patch)
-                    inner = [part.stop - part.start for part in box]
-                    chosen = [
-                        _moved(window, box) for window in windows(inner, patch, settings.step, rule)
-                    ]
-                there = np.flip(scan.there, way) if way else scan.there
-                chosen = [w for w in chosen if _holds(w, there, shape, pads)]
-            skipped += max(0, len(every) - len(chosen))
-            asked.append((way, chosen))
-        return _Tiling(scan.image, pads, asked, skipped)
+        ways = self.mirrored if settings.rule == "monai" else [()]
+        return tiling(
+            scan, settings.patch, settings.step, settings.rule, ways, exact=self.options.exact
+        )
 
     # -- the network ------------------------------------------------------------------------------
 
     def _slide(
         self,
-        network: Callable[[Tensor], Tensor],
-        plan: _Tiling,
+        plan: Tiling,
         precision: str,
-        step: Callable[[], None],
+        step: Callable[[int], None],
         cancel: Cancel | None,
-    ) -> Tensor:
-        """(channels, A, B, C): weighted mean over the windows, and over mirrored images."""
+    ) -> tuple[Tensor, int]:
+        """(channels, A, B, C): weighted mean over the windows, the folds, and mirrored images; and
+        how many windows were asked."""
         import torch
 
-        settings = self.settings
         image = torch.from_numpy(np.ascontiguousarray(plan.image))
         inner = tuple(
             slice(before, before + n)
             for n, (before, _) in zip(plan.image.shape, plan.pads, strict=True)
         )
-        gaussian = torch.from_numpy(weights(settings.patch, settings.rule))
-        inside = self.mirrored if settings.rule == "nnunet" else [()]
-        flat = len(settings.patch) < image.ndim
         result: Tensor | None = None
-        for way, found in plan.windows:
+        asked = 0
+        for windows in plan.ways:
+            way = windows.way
             mirrored = _with_room(image.flip(way) if way else image, plan.pads)
-            total = torch.zeros((self._channels, *mirrored.shape))
-            weight = torch.zeros(mirrored.shape)
-            for window in found:
-                part = mirrored[window]
-                part = part[None] if flat else part[None, None]
-                logits: Tensor | None = None
-                for axes in inside:
-                    if cancel is not None and cancel():
-                        raise Cancelled("cancelled in the network")
-                    dims = [axis + 2 for axis in axes]
-                    answer = self._ask(network, part.flip(dims) if dims else part, precision)
-                    answer = answer.flip([n - 1 for n in dims]) if dims else answer
-                    logits = answer if logits is None else logits.add_(answer)
-                assert logits is not None
-                logits *= gaussian / len(inside)
-                total[(slice(None), *window)] += logits[:, None] if flat else logits
-                weight[window] += gaussian[None] if flat else gaussian
-                step()
-            nothing = weight == 0
-            total /= weight.masked_fill_(nothing, 1)
-            self._fill(total, nothing)
-            total = total[(slice(None), *inner)]
-            total = total.flip([n + 1 for n in way]) if way else total
-            result = total if result is None else result.add_(total)
+            mean, count = self._slide_one_way(mirrored, windows, precision, step, cancel)
+            asked += count
+            mean = mean[(slice(None), *inner)]
+            mean = mean.flip([n + 1 for n in way]) if way else mean
+            result = mean if result is None else result.add_(mean)
+            del mean
         assert result is not None
-        return result.div_(len(plan.windows)) if len(plan.windows) > 1 else result
+        return (result.div_(len(plan.ways)) if len(plan.ways) > 1 else result), asked
+
+    def _slide_one_way(
+        self,
+        image: Tensor,
+        windows: WayWindows,
+        precision: str,
+        step: Callable[[int], None],
+        cancel: Cancel | None,
+    ) -> tuple[Tensor, int]:
+        """All folds of one image: the windows that are asked at once, then, as long as there are
+        such, those that have a say where the answers so far see something."""
+        import torch
+
+        folds = len(self.settings.folds)
+        gaussian = torch.from_numpy(weights(self.settings.patch, self.settings.rule))
+        flat = len(self.settings.patch) < image.ndim
+        total = torch.zeros((self._channels, *image.shape))
+        weight = torch.zeros(image.shape)
+        now, left, asked = windows.first, windows.rest, 0
+        while now:
+            for number in range(folds):
+                network = self._network(number)
+                release_gaps()
+                for window in now:
+                    logits = self._window(network, image[window], precision, cancel)
+                    logits *= gaussian
+                    total[(slice(None), *window)] += logits[:, None] if flat else logits
+                    step(1)
+                del network
+            for window in now:
+                weight[window] += gaussian
+            asked += len(now)
+            called = [False] * len(left)
+            if left:
+                mean = total / (weight * folds).clamp_min_(_LEAST_WEIGHT)
+                seen = self._kept(self._filled(mean, weight == 0)) > SEEN
+                called = windows.bear(left, seen, gaussian.numpy())
+                del mean
+            now = [w for w, is_called in zip(left, called, strict=True) if is_called]
+            left = [w for w, is_called in zip(left, called, strict=True) if not is_called]
+        step(folds * len(left))
+        nothing = weight == 0
+        total /= weight.masked_fill_(nothing, 1)
+        return self._filled(total.div_(folds), nothing), asked
+
+    def _window(
+        self,
+        network: Callable[[Tensor], Tensor],
+        part: Tensor,
+        precision: str,
+        cancel: Cancel | None,
+    ) -> Tensor:
+        """(channels, ...): the logits of a window, the mean over ways to mirror it by nnU-Net's
+        rule."""
+        inside = self.mirrored if self.settings.rule == "nnunet" else [()]
+        # A window of slices is one slice thick.
+        part = part[None] if len(self.settings.patch) < part.ndim else part[None, None]
+        total: Tensor | None = None
+        for axes in inside:
+            if cancel is not None and cancel():
+                raise Cancelled("cancelled in the network")
+            dims = [axis + 2 for axis in axes]
+            answer = self._ask(network, part.flip(dims) if dims else part, precision)
+            answer = answer.flip([n - 1 for n in dims]) if dims else answer
+            total = answer if total is None else total.add_(answer)
+        assert total is not None
+        return total.div_(len(inside)) if len(inside) > 1 else total
 
     @property
     def _channels(self) -> int:
@@ -240,9 +244,11 @@ class SlidingWindowPredictor:
         settings = self.settings
         return 1 if settings.activation == "sigmoid" or settings.classes <= 2 else settings.classes
 
-    def _fill(self, logits: Tensor, nothing: Tensor) -> None:
+    def _filled(self, logits: Tensor, nothing: Tensor) -> Tensor:
+        """``logits`` that surely say no lesion where there is ``nothing``; they are changed."""
         lesion = 0 if self._channels == 1 else self.settings.lesion
         logits[lesion].masked_fill_(nothing, -_SURE)
+        return logits
 
     def _ask(self, network: Callable[[Tensor], Tensor], part: Tensor, precision: str) -> Tensor:
         """(channels, ...) float32 on the CPU, of a window (1, 1, ...)."""
@@ -264,9 +270,8 @@ class SlidingWindowPredictor:
 
     def _network(self, number: int) -> torch.nn.Module:
         """A fold's network on the device; only the first one stays in memory."""
-        import torch
-
         from ..models.load import load_network
+        from ..networks.joined_up import ready_to_ask
 
         kept = getattr(self, "_first", None)
         if number == 0 and kept is not None:
@@ -274,8 +279,7 @@ class SlidingWindowPredictor:
         network: Any = self.model.network
         if number:
             network = load_network(self.model.manifest, number)
-        last = torch.channels_last if len(self.settings.patch) == 2 else torch.channels_last_3d
-        network = network.to(self.device.name).to(memory_format=last)
+        network = ready_to_ask(network, len(self.settings.patch), self.device.name)
         if number == 0:
             self._first = network
         return cast("torch.nn.Module", network)
@@ -350,14 +354,15 @@ class SlidingWindowPredictor:
             return ("This model has windows of its own: three views change nothing.",)
         return ()
 
-    def _details(self, plan: _Tiling, format_: _WindowFormat, threads: int) -> dict[str, Any]:
+    def _details(
+        self, plan: Tiling, asked: int, format_: _WindowFormat, threads: int
+    ) -> dict[str, Any]:
         import torch
 
         check = None if format_.check is None else asdict(format_.check)
         if check is not None and not np.isfinite(check["max_difference"]):
             check["max_difference"] = None  # JSON knows no infinity
         peak = peak_memory_bytes()
-        asked = sum(len(found) for _, found in plan.windows)
         return {
             "device": self.device.name,
             "device_reason": self.device.reason,
@@ -369,15 +374,12 @@ class SlidingWindowPredictor:
             "space": self.settings.space.in_words,
             "folds": list(self.settings.folds),
             "mirrored": len(self.mirrored),
-            "windows": asked // len(plan.windows),
-            "windows_skipped": plan.skipped // len(plan.windows),
+            "windows": asked // len(plan.ways),
+            "windows_skipped": (plan.skipped + plan.most - asked) // len(plan.ways),
             "peak_memory_mb": None if peak is None else round(peak / 1e6, 1),
             "torch": str(torch.__version__),
             "openmp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default").lower(),
         }
-
-
-# ------------------------------------------------------------------ boxes
 
 
 def _with_room(image: Tensor, pads: Sequence[tuple[int, int]]) -> Tensor:
@@ -387,54 +389,3 @@ def _with_room(image: Tensor, pads: Sequence[tuple[int, int]]) -> Tensor:
         return image
     # torch counts axes from the last one.
     return functional.pad(image, [n for pair in reversed(pads) for n in pair])
-
-
-def _brain_box(scan: WindowScan) -> Window | None:
-    """Slices of the image around the brain; None where nobody knows where it lies."""
-    if scan.brain is None:
-        return None
-    box = []
-    for axis, size in enumerate(scan.image.shape):
-        margin = _MARGIN_MM / scan.step_mm[axis]
-        low, high = scan.brain[:, axis].min() - margin, scan.brain[:, axis].max() + margin + 1
-        start, stop = int(max(0, np.floor(low))), int(min(size, np.ceil(high)))
-        if start >= stop:
-            return None  # the scan shows no brain there: its alignment cannot be right
-        box.append(slice(start, stop))
-    return tuple(box)
-
-
-def _padded(box: Window, pads: Sequence[tuple[int, int]]) -> Window:
-    return tuple(
-        slice(part.start + before, part.stop + before)
-        for part, (before, _) in zip(box, pads, strict=True)
-    )
-
-
-def _moved(window: Window, box: Window) -> Window:
-    return tuple(
-        slice(w.start + b.start, w.stop + b.start) for w, b in zip(window, box, strict=True)
-    )
-
-
-def _mirrored_box(box: Window, shape: Sequence[int], axes: Sequence[int]) -> Window:
-    return tuple(
-        slice(n - part.stop, n - part.start) if axis in axes else part
-        for axis, (part, n) in enumerate(zip(box, shape, strict=True))
-    )
-
-
-def _holds(
-    window: Window,
-    there: NDArray[np.bool_],
-    shape: Sequence[int],
-    pads: Sequence[tuple[int, int]],
-) -> bool:
-    """Whether a window of the padded image holds something; ``there`` says it of the scan's own
-    voxels, which may be larger or smaller."""
-    parts = []
-    for w, size, n, (before, after) in zip(window, shape, there.shape, pads, strict=True):
-        scale = n / (size - before - after)
-        low, high = (w.start - before) * scale, (w.stop - before) * scale
-        parts.append(slice(max(0, int(low)), max(0, int(np.ceil(high)))))
-    return bool(there[tuple(parts)].any())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +34,20 @@ def starts(size: int, patch: int, step: float, rule: str) -> list[int]:
     return [min(n * interval, size - patch) for n in range(count)]
 
 
-def windows(shape: Sequence[int], patch: Sequence[int], step: float, rule: str) -> Iterator[Window]:
-    """Slices of all windows of an array of ``shape``; with fewer axes in ``patch`` than in
-    ``shape``, windows of each slice along the first axis."""
-    axes: list[list[slice]] = []
-    if len(patch) < len(shape):
-        axes.append([slice(n, n + 1) for n in range(shape[0])])
-    for size, width in zip(shape[-len(patch) :], patch, strict=True):
-        axes.append([slice(n, n + width) for n in starts(size, width, step, rule)])
-    return itertools.product(*axes)
+def fewest(places: Sequence[int], width: int, low: int, high: int, overlap: int) -> list[int]:
+    """Of windows that start at ``places`` those that hold all voxels from ``low`` to ``high``: as
+    few as can be where two neighbours share at least ``overlap`` voxels, if they can."""
+    chosen: list[int] = []
+    held = low
+    while held < high:
+        reach = held - overlap if chosen else held
+        ahead = [n for n in places if not chosen or n > chosen[-1]]
+        if not ahead:
+            break
+        near = [n for n in ahead if n <= reach]
+        chosen.append(max(near) if near else ahead[0])
+        held = chosen[-1] + width
+    return chosen
 
 
 def weights(patch: Sequence[int], rule: str) -> NDArray[np.float32]:
@@ -71,17 +76,6 @@ def pad_to(shape: Sequence[int], patch: Sequence[int]) -> list[tuple[int, int]]:
     missing = [0] * (len(shape) - len(patch))
     missing += [max(0, p - n) for n, p in zip(shape[-len(patch) :], patch, strict=True)]
     return [(n // 2, n - n // 2) for n in missing]
-
-
-def widened(box: Sequence[slice], shape: Sequence[int], patch: Sequence[int]) -> Window:
-    """``box`` within an array of ``shape``, grown to hold a window and not beyond the array."""
-    grown = list(box[: len(shape) - len(patch)])
-    for part, size, width in zip(box[-len(patch) :], shape[-len(patch) :], patch, strict=True):
-        missing = max(0, width - (part.stop - part.start))
-        start = max(0, part.start - missing // 2)
-        stop = min(size, max(part.stop, start + width))
-        grown.append(slice(max(0, min(start, stop - width)), stop))
-    return tuple(grown)
 
 
 def mirrorings(axes: Sequence[int]) -> list[tuple[int, ...]]:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .joined_up import JoinedUp
+
 # torch's types tell tuples of two from tuples of three.
 CONVOLUTIONS: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -212,6 +214,15 @@ class _UNet(nn.Module):
             inputs = outputs
         return nn.ModuleList(stages)
 
+    def join(self) -> None:
+        """Make each step up one of fewer operations (``JoinedUp``), for a network that is only
+        asked any more: its parameters are others then."""
+        for number, stage in enumerate(self.decoder):
+            unit = cast(ConvUnit, cast(nn.Sequential, stage)[0])
+            if not isinstance(self.ups[number], JoinedUp):
+                self.ups[number] = JoinedUp(self.ups[number], unit.conv)
+                unit.conv = nn.Identity()
+
     def _encode(self, x: Tensor) -> list[Tensor]:
         skips = []
         for stage in self.encoder:
@@ -225,7 +236,8 @@ class _UNet(nn.Module):
         skips = self._encode(x)
         x = skips.pop()
         for up, stage in zip(self.ups, self.decoder, strict=True):
-            x = torch.cat([up(x), skips.pop()], 1)
+            joined = isinstance(up, JoinedUp)
+            x = up(x, skips) if joined else torch.cat([up(x), skips.pop()], 1)
             # One by one: a call of the whole stage would keep its input until the end.
             for unit in cast(nn.Sequential, stage):
                 x = unit(x)

@@ -146,6 +146,7 @@ def trial(directory: str) -> dict[str, Any]:
     """Ask the first network of an installed model about one window of noise: seconds and memory."""
     import torch
 
+    from ...networks.joined_up import ready_to_ask
     from ..load import load_directory
 
     model = load_directory(directory)
@@ -154,9 +155,8 @@ def trial(directory: str) -> dict[str, Any]:
         raise Refused("the model has no windows")
     window = torch.randn(1, 1, *settings.patch, generator=torch.Generator().manual_seed(0))
     seconds = []
-    network: Any = model.network
     channels_last = torch.channels_last if window.ndim == 4 else torch.channels_last_3d
-    network = network.to(memory_format=channels_last)
+    network: Any = ready_to_ask(model.network, len(settings.patch))
     with torch.inference_mode():
         for _ in range(2):
             started = time.perf_counter()
