@@ -112,6 +112,16 @@ def test_all_three_objects_are_on_the_disk_when_they_are_written(
         assert (tmp_path / f"{name}.dcm").read_bytes()[128:132] == b"DICM"
 
 
+def test_a_scan_without_a_lesion_says_so(tmp_path: Path) -> None:
+    scan = read_scan(series(tmp_path / "t1"))
+    file = tmp_path / "rt.dcm"
+    write_dicom_rtstruct(file, np.zeros(scan.volume.array.shape, int), scan, {}, ALGORITHM)
+    made = pydicom.dcmread(file)
+    assert [region.ROIName for region in made.StructureSetROISequence] == ["No lesion found"]
+    assert "ContourSequence" not in made.ROIContourSequence[0]
+    assert problems(file) == []
+
+
 @pytest.mark.parametrize("plane", PLANES)
 def test_contours_give_the_mask_back(tmp_path: Path, plane: str) -> None:
     scan = read_scan(series(tmp_path / "t1", plane))
@@ -161,13 +171,6 @@ def test_any_mask_survives() -> None:
             inside = Polygon(np.vstack([points, points[:1]]), closed=True)
             back |= inside.contains_points(centres).reshape(mask.shape)
         np.testing.assert_array_equal(back, mask)
-
-
-def test_no_lesion_is_a_set_without_regions(tmp_path: Path) -> None:
-    scan = read_scan(series(tmp_path / "t1"))
-    nothing = np.zeros(scan.volume.array.shape, int)
-    write_dicom_rtstruct(tmp_path / "rt.dcm", nothing, scan, {}, ALGORITHM)
-    assert len(pydicom.dcmread(tmp_path / "rt.dcm").StructureSetROISequence) == 0
 
 
 @pytest.mark.parametrize("plane", ["axial", "oblique"])

@@ -33,6 +33,7 @@ _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
 # Behind the segmentation in a list of series.
 _SERIES_NUMBER = 5501
 _AMBER = [255, 176, 0]
+_NOTHING = "No lesion found"
 
 
 def write_dicom_rtstruct(
@@ -48,7 +49,8 @@ def write_dicom_rtstruct(
     ----------
     labels: (K, J, I) on the grid of ``scan``, n in the lesion with label n.
     scan: as it was read from DICOM; patient, study and frame of reference are taken over.
-    names: by label, what each region of interest is called; others are left out.
+    names: by label, what each region of interest is called; others are left out. Without any, one
+        region without contours says that no lesion was found.
     algorithm: name and version.
 
     Returns a clause for each value of the headers that could not be taken over.
@@ -114,7 +116,9 @@ def _structure_set(
     made.ReferencedFrameOfReferenceSequence = [_references(scan, headers)]
     made.StructureSetROISequence, made.ROIContourSequence = [], []
     made.RTROIObservationsSequence = []
-    for number, (label, name) in enumerate(sorted(names.items()), start=1):
+    # The standard wants a region at least: without a lesion it says so, and has no contours.
+    regions = sorted(names.items()) or [(None, _NOTHING)]
+    for number, (label, name) in enumerate(regions, start=1):
         region, observation = Dataset(), Dataset()
         region.ROINumber = observation.ReferencedROINumber = number
         region.ReferencedFrameOfReferenceUID = first.FrameOfReferenceUID
@@ -125,7 +129,8 @@ def _structure_set(
         observation.ROIInterpreter = ""
         made.StructureSetROISequence.append(region)
         made.RTROIObservationsSequence.append(observation)
-        made.ROIContourSequence.append(_region(labels == label, scan, headers, number))
+        mask = np.zeros(labels.shape, bool) if label is None else labels == label
+        made.ROIContourSequence.append(_region(mask, scan, headers, number))
     made.ApprovalStatus = "UNAPPROVED"
     return made
 
@@ -151,14 +156,16 @@ def _region(
     region = Dataset()
     region.ReferencedROINumber = number
     region.ROIDisplayColor = _AMBER
-    region.ContourSequence = []
+    contours = []
     for found in plane_contours(mask, scan, headers):
         contour = Dataset()
         contour.ContourImageSequence = [_image(scan, headers, found.slice)]
         contour.ContourGeometricType = "CLOSED_PLANAR"
         contour.NumberOfContourPoints = len(found.points)
         contour.ContourData = number_text(found.points)
-        region.ContourSequence.append(contour)
+        contours.append(contour)
+    if contours:
+        region.ContourSequence = contours
     return region
 
 
