@@ -117,7 +117,7 @@ def _structure_set(
     made.StructureSetROISequence, made.ROIContourSequence = [], []
     made.RTROIObservationsSequence = []
     # The standard wants a region at least: without a lesion it says so, and has no contours.
-    regions = sorted(names.items()) or [(None, _NOTHING)]
+    regions: list[tuple[int | None, str]] = [*sorted(names.items())] or [(None, _NOTHING)]
     for number, (label, name) in enumerate(regions, start=1):
         region, observation = Dataset(), Dataset()
         region.ROINumber = observation.ReferencedROINumber = number
