@@ -232,7 +232,9 @@ def draw_picture(rows: list[dict[str, Any]], path: Path) -> None:
     for ax, name in zip(axes[0], names, strict=True):
         for row in (r for r in rows if r["site"] == name):
             pair = [float(np.mean(row[key])) for key in ("before", "after")]
-            ax.plot([0, 1], pair, "o-", label=f"{row['subjects']} subjects, seed {row['seed']}")
+            ax.plot(
+                [0, 1], pair, "o-", label=f"{row['subjects']} subjects, {row['minutes']:.0f} min"
+            )
         kind = "simulated site" if name in SITES else "ATLAS,"
         ax.set(title=f"{kind} “{name}”", xticks=[0, 1], xticklabels=["before", "after"])
         ax.set_xlim(-0.3, 1.3)

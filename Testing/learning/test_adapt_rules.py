@@ -18,7 +18,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
 from StrokeLesionSegLib.learning.adapt.pairs import Pair, find_pairs
-from StrokeLesionSegLib.learning.adapt.prepare import read_pair
+from StrokeLesionSegLib.learning.adapt.prepare import prepare_pairs, read_pair
 from StrokeLesionSegLib.learning.adapt.split import choosing_subjects, split_subjects
 from StrokeLesionSegLib.learning.adapt.verdict import judge, tables_of
 
@@ -160,3 +160,24 @@ def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is empty"):
         read_pair(pair("empty"))
     assert read_pair(pair("ok"))[1].sum() == 64
+
+
+def test_a_scan_that_the_input_check_refuses_is_told(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((32, 32, 32)).astype(np.float32)
+    write_volume(tmp_path / "t1.nii", Volume(noise, np.eye(4)))
+    mask = np.zeros(noise.shape, np.uint8)
+    mask[4:8, 4:8, 4:8] = 1
+    write_volume(tmp_path / "mask.nii", Volume(mask, np.eye(4)))
+    pair = Pair("a", tmp_path / "t1.nii", tmp_path / "mask.nii", "", "")
+    # Before anything asks for the model.
+    ready, (left_out,) = prepare_pairs(
+        [pair],
+        None,
+        tmp_path / "scans",
+        lambda *_: None,
+        lambda: False,  # type: ignore[arg-type]
+    )
+    assert ready == []
+    assert left_out.path == pair.mask
+    assert left_out.reason.startswith("its T1 ")
+    assert "noise" in left_out.reason

@@ -34,10 +34,10 @@ class LoopOptions:
     """How to train.
 
     ``minutes``, ``steps``: when to stop, None for never; of this sitting, or of all of them if
-    ``of_all``. ``rate``: learning rate, constant after a short rise. ``fall``: share of the time at
-    the end in which it falls to nothing. ``decay``: of the running mean. ``save_minutes``,
-    ``report``: minutes between checkpoints, steps between lines of the log. ``device``: "cpu",
-    "cuda" or "mps"; samples come from the CPU in any case.
+    ``of_all``. ``rate``: learning rate, constant after a rise of ``rise`` steps. ``fall``: share of
+    the time at the end in which it falls to nothing. ``decay``: of the running mean.
+    ``save_minutes``, ``report``: minutes between checkpoints, steps between lines of the log.
+    ``device``: "cpu", "cuda" or "mps"; samples come from the CPU in any case.
 
     Raises ``InputError`` for a rate or share out of range.
     """
@@ -46,6 +46,7 @@ class LoopOptions:
     steps: int | None = None
     of_all: bool = False
     rate: float = 7e-4
+    rise: int = 40
     fall: float = 0.0
     decay: float = 0.9985
     weight_decay: float = 1e-2
@@ -55,7 +56,7 @@ class LoopOptions:
     step: StepOptions = field(default_factory=StepOptions)
 
     def __post_init__(self) -> None:
-        if self.rate <= 0 or not 0 <= self.fall <= 1:
+        if self.rate <= 0 or self.rise < 1 or not 0 <= self.fall <= 1:
             raise InputError("--rate, --fall", "out of range", "a rate above 0, a share up to 1")
 
 
@@ -123,7 +124,7 @@ def train_network(
             if share >= 1:
                 complete = True
                 break
-            rise = min(1.0, (progress.step - before.step + 1) / 40)
+            rise = min(1.0, (progress.step - before.step + 1) / options.rise)
             for group in optimizer.param_groups:
                 group["lr"] = options.rate * rise * _falling(share, options.fall)
             asked = time.monotonic()

@@ -22,7 +22,7 @@ from ..strokes.anatomy import Head
 from .pairs import LeftOut, Pair
 
 if TYPE_CHECKING:
-    from ...images import Alignment
+    from ...images import Alignment, Scan
     from ...inference.whole_head import WholeHeadPredictor
 
 Cancel = Callable[[], bool]
@@ -54,16 +54,27 @@ def read_pair(pair: Pair) -> tuple[Volume, NDArray[np.bool_]]:
     Raises ``InputError`` for a scan or mask that cannot be read, a mask on another grid and an
     empty one.
     """
+    volume = _scan(pair).volume
+    return volume, _mask(pair, volume)
+
+
+def _scan(pair: Pair) -> Scan:
+    from ...images import read_scan
+    from ...input_check import repair
+
+    return repair(read_scan(pair.scan, series=pair.series))
+
+
+def _mask(pair: Pair, volume: Volume) -> NDArray[np.bool_]:
     from ...images import read_scan
 
-    volume = read_scan(pair.scan, series=pair.series).volume
     mask = read_scan(pair.mask, allow_constant=True).volume
     if mask.array.shape != volume.array.shape or not volume.grid.same_as(mask.grid, _TOLERANCE_MM):
         raise InputError(pair.mask, "lies on another grid than its T1", "Correct it on the T1")
     there = mask.array > 0
     if not there.any():
         raise InputError(pair.mask, "is empty: there is no lesion to learn", "Leave it out")
-    return volume, there
+    return there
 
 
 def prepare_pairs(
@@ -113,16 +124,23 @@ def _prepare(
 ) -> dict[str, Any]:
     from ...correction.head_map import HeadMap
     from ...inference import before_network
+    from ...input_check import check_aligned, check_scan, refuse_or_warn
 
     try:
-        volume, mask = read_pair(pair)
+        scan = _scan(pair)
+        volume, mask = scan.volume, _mask(pair, scan.volume)
+        findings = check_scan(scan)
+        refuse_or_warn(pair.scan, findings, force=False)
         ready = before_network(volume, predictor, cancel=cancel)
         canonical = ready.placed.canonical
         if not ready.placed.in_mni or canonical is None:
             reason = "" if ready.found is None else ready.found.reason
             raise InputError(pair.scan, f"cannot be aligned ({reason})", "Not used")
+        findings += check_aligned(volume, ready.found)
+        refuse_or_warn(pair.scan, findings, force=False)
     except InputError as error:
-        return {"error": f"{error.cause}; not used", "alignment": None, "ml": 0.0, "same": None}
+        cause = f"its T1 {error.cause}" if error.where == str(pair.scan) else error.cause
+        return {"error": f"{cause}; not used", "alignment": None, "ml": 0.0, "same": None}
     on_head = HeadMap(canonical, ready.prepared.start).from_native(mask.astype(np.float32)) >= 0.5
     image = np.round(ready.prepared.image * 255).astype(np.uint8)
     nothing = np.zeros(on_head.shape, bool)
