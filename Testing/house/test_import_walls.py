@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "inference": {"images", "networks", "models"},
     "sample_scan": {"images"},
     "correction": PARTS - {"networks"},
-    "learning": {"outputs", "correction", "cohort", *PARTS},
+    "learning": {"outputs", "correction", "cohort", "input_check", *PARTS},
     "atlases": {"images", "lesions"},
     "report": {"outputs", "images", "lesions"},
     "input_check": {"images"},
