@@ -89,9 +89,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             "<li><b>Left click:</b> this is lesion. <b>Right click</b> or <b>Ctrl + left "
             "click:</b> this is not."
             "<li><b>Drag:</b> many clicks as one stroke."
-            "<li><b>m:</b> brush instead of clicks. It paints where the model finds lesion, and "
-            "with the right button or Ctrl erases where it finds none. <b>Shift + mouse wheel</b> "
-            "or <b>+/-:</b> its size."
+            "<li><b>m:</b> brush instead of clicks. It paints what is as likely lesion as where a "
+            "stroke begins, and with the right button or Ctrl erases what is as unlikely. "
+            "<b>Shift + mouse wheel</b> or <b>+/-:</b> its size."
             "<li><b>Threshold:</b> fills the segment anew from the model's probability; the "
             "preview pulses, nothing changes before Apply."
             "</ul>A click changes one connected region. What was painted or erased by hand changes "
@@ -115,7 +115,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             _("Click"), _("Left: lesion. Right or Ctrl: not lesion. Drag: many clicks.")
         )
         self.brushButton = widgets.radio(
-            _("Brush"), _("Paint where the model finds lesion; right or Ctrl erases (m).")
+            _("Brush"), _("Paint by the probability; right or Ctrl erases (m).")
         )
         self.scriptedEffect.addOptionsWidget(widgets.row([self.clickButton, self.brushButton]))
         self.thresholdSlider = widgets.slider(
@@ -147,7 +147,10 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         )
         self.followCheck = widgets.check(
             _("Follow the first touch"),
-            _("Take the probability where the stroke begins as bound, if that is lower."),
+            _(
+                "Paint what is as likely lesion as where the stroke begins; erase what is as "
+                "unlikely."
+            ),
         )
         self.showCheck = widgets.check(
             _("Show a click first"),
@@ -672,9 +675,12 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if not changed:
             self.said = _("Already so in the segment; nothing changed.")
         elif stroke.by_hand:
-            self.said = _("The model finds no lesion here: painted as brushed. {volume}").format(
-                volume=self.volumeText()
+            said = (
+                _("The model finds lesion here: erased as brushed. {volume}")
+                if stroke.brush.erase
+                else _("The model finds no lesion here: painted as brushed. {volume}")
             )
+            self.said = said.format(volume=self.volumeText())
         else:
             self.said = self.volumeText()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from odd_grids import GRIDS, places
-from StrokeLesionSegLib.correction import floor_of, footprint
+from StrokeLesionSegLib.correction import footprint, taken
 from StrokeLesionSegLib.correction.brush import FLOOR_SHARE, LOWEST_FLOOR
 
 
@@ -71,8 +71,45 @@ def test_impossible_brushes_and_places_beside_the_scan() -> None:
     assert all(part.stop == part.start for part in box)
 
 
-def test_a_stroke_follows_the_probability_where_it_began() -> None:
-    assert floor_of(0.5, None) == 0.5
-    assert floor_of(0.9, 0.7) == pytest.approx(0.7 * FLOOR_SHARE)
-    assert floor_of(0.3, 1.0) == 0.3  # never above the threshold
-    assert floor_of(0.5, 0.001) == LOWEST_FLOOR
+PROBABILITIES = np.linspace(0, 1, 101)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "began", "from_"),
+    [
+        (0.5, None, 0.5),
+        (0.9, 0.7, 0.7 * FLOOR_SHARE),
+        (0.3, 1.0, 0.3),  # never above the threshold
+        (0.5, 0.001, LOWEST_FLOOR),
+    ],
+)
+def test_a_stroke_that_paints_follows_the_place_where_it_began(
+    threshold: float, began: float | None, from_: float
+) -> None:
+    np.testing.assert_array_equal(taken(PROBABILITIES, threshold, began), from_ <= PROBABILITIES)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "began", "up_to"),
+    [
+        (0.25, 0.5, 1 - FLOOR_SHARE * 0.5),
+        (0.25, 0.3, 1 - FLOOR_SHARE * 0.7),
+        (0.25, 1.0, 1.0),  # what is surely lesion to the model can be erased
+        (0.9, 0.95, 1 - FLOOR_SHARE * 0.05),
+    ],
+)
+def test_a_stroke_that_erases_follows_the_place_where_it_began(
+    threshold: float, began: float, up_to: float
+) -> None:
+    np.testing.assert_array_equal(
+        taken(PROBABILITIES, threshold, began, erase=True), up_to >= PROBABILITIES
+    )
+
+
+@pytest.mark.parametrize("began", [None, 0.0, 0.2])
+def test_without_a_lesion_where_it_began_the_threshold_says_what_is_erased(
+    began: float | None,
+) -> None:
+    np.testing.assert_array_equal(
+        taken(PROBABILITIES, 0.25, began, erase=True), PROBABILITIES < 0.25
+    )

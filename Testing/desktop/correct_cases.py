@@ -4,14 +4,17 @@ Stroke Lesion, with Slicer's Paint and with Slicer's Grow from seeds, as many ac
     CASES=folder Slicer --python-script Testing/desktop/correct_cases.py
 
 ``CASES``: a folder of ``correction_cases.py``; without it, the sample of the module is the only
-case. ``COUNT``: only so many of them; ``ACTIONS``: 15 each; ``TOOLS``: which ("clicks paint grow");
+case. ``COUNT``: only so many of them; ``ACTIONS``: 15 each; ``TOOLS``: which ("stroke paint grow");
 ``RESULTS``: a file that gets a line of JSON for each case as it ends.
 
-An action is a press and a release of the left button in an axial view, at the middle of the
-largest connected error. Stroke Lesion and Paint begin with the automatic mask. Paint paints or
-erases with its sphere brush, of the diameter that mends most at this place. Grow from seeds begins
-with nothing, as in use: an action is a ball of seeds, the largest that does not cross the outline,
-of lesion or of other tissue (within 12 mm of the lesion first); its preview is what is compared.
+An action is a press, a drag and a release of a mouse button in the axial view through the middle of
+the largest connected error; a click is a short one. Stroke Lesion and Paint begin with the
+automatic mask. Both have a sphere brush, and the way of the stroke and the diameter that mend most
+at this place (see ``robot_hand``). With Stroke Lesion the robot does as its help says: first the
+slider of the threshold, if that mends more than a stroke; a click where the model finds nothing at
+all, unless the click before mended nothing; else the brush. Grow from seeds begins with nothing, as
+in use: an action is a ball of seeds, the largest that does not cross the outline, of lesion or of
+other tissue (within 12 mm of the lesion first); its preview is what is compared.
 """
 
 import json
@@ -28,11 +31,16 @@ from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parent))
 import inside
+import robot_hand
 
 ACTIONS = int(os.environ.get("ACTIONS", "15"))
-TOOLS = os.environ.get("TOOLS", "clicks paint grow").split()
+TOOLS = os.environ.get("TOOLS", "stroke paint grow").split()
 OPEN_S, GROW_S = 240.0, 240.0
-RADII_MM = (1.0, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 30)
+SLIDER = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+#: Below this probability the model finds nothing at all.
+SILENT = 0.05
+#: A click that mends less than this mended nothing.
+MENDED = 0.002
 
 
 class Case:
@@ -67,11 +75,9 @@ class Case:
     def mask(self, node, segment):
         return slicer.util.arrayFromSegmentBinaryLabelmap(node, segment, self.volume) > 0
 
-    def error(self, marked):
-        """(k, j, i) of the middle of the largest error, or None."""
-        from StrokeLesionSegLib.correction.robot import largest_error
-
-        return largest_error(marked, self.truth, self.grid.spacing[::-1])
+    def wrong(self, marked):
+        """The largest error, or None."""
+        return robot_hand.largest(marked, self.truth, self.grid.spacing[::-1])
 
     def dice(self, marked):
         from StrokeLesionSegLib.correction.robot import dice_of
@@ -81,27 +87,31 @@ class Case:
     def ras(self, place):
         return (self.grid.affine @ [*place[::-1], 1.0])[:3]
 
-    def distance_mm(self, place):
-        """Of all voxels from a place, (K, J, I)."""
-        k, j, i = np.ogrid[tuple(slice(0, n) for n in self.grid.shape)]
-        x, y, z = self.grid.spacing
-        off = ((k - place[0]) * z, (j - place[1]) * y, (i - place[2]) * x)
-        return np.sqrt(off[0] ** 2 + off[1] ** 2 + off[2] ** 2)
+    def way(self, touch):
+        """Where the mouse is seen on a stroke (RAS mm): touches overlap by more than half."""
+        places = [self.ras(place) for place in touch.path]
+        way = places[:1]
+        for place in places[1:]:
+            if np.linalg.norm(place - way[-1]) >= 0.4 * touch.radius_mm:
+                way.append(place)
+        return way
 
 
-def press(ras, right=False):
-    """A click at a place (RAS mm) in the axial view, by the view's own events."""
+def drag(path_ras, right=False):
+    """Press, move through places (RAS mm) of one axial slice, release, by the view's own events."""
     widget = slicer.app.layoutManager().sliceWidget("Red")
     node, interactor = widget.sliceLogic().GetSliceNode(), widget.sliceView().interactor()
-    node.JumpSliceByOffsetting(*ras)
+    node.JumpSliceByOffsetting(*path_ras[0])
     inside.settle(0.02)
     to_xy = vtk.vtkMatrix4x4()
     vtk.vtkMatrix4x4.Invert(node.GetXYToRAS(), to_xy)
-    x, y = (round(n) for n in to_xy.MultiplyPoint((*ras, 1.0))[:2])
-    interactor.SetEventInformation(x, y, 0, 0, "\0", 0, "")
     side = "Right" if right else "Left"
-    interactor.InvokeEvent(vtk.vtkCommand.MouseMoveEvent)
-    interactor.InvokeEvent(getattr(vtk.vtkCommand, f"{side}ButtonPressEvent"))
+    for number, ras in enumerate(path_ras):
+        x, y = (round(n) for n in to_xy.MultiplyPoint((*ras, 1.0))[:2])
+        interactor.SetEventInformation(x, y, 0, 0, "\0", 0, "")
+        interactor.InvokeEvent(vtk.vtkCommand.MouseMoveEvent)
+        if number == 0:
+            interactor.InvokeEvent(getattr(vtk.vtkCommand, f"{side}ButtonPressEvent"))
     interactor.InvokeEvent(getattr(vtk.vtkCommand, f"{side}ButtonReleaseEvent"))
     inside.settle(0.02)
 
@@ -114,26 +124,78 @@ def ready(editor):
     return effect
 
 
-def by_clicks(case):
-    """Dice after each action, seconds of each from the mouse's release to the labelmap, and the
-    automatic mask."""
-    node = case.segmentation("clicks")
-    editor = inside.open_editor(node, case.volume)
-    editor.setCurrentSegmentID("clicks")
-    effect = ready(editor)
-    effect.onApply()
-    automatic = case.mask(node, "clicks")
-    dice, seconds = [case.dice(automatic)], []
+class Corrector:
+    """The robot with Stroke Lesion."""
+
+    def __init__(self, case):
+        self.case, self.node = case, case.segmentation("stroke")
+        self.editor = inside.open_editor(self.node, case.volume)
+        self.editor.setCurrentSegmentID("stroke")
+        self.effect = ready(self.editor)
+        self.effect.onApply()
+        self.automatic = case.mask(self.node, "stroke")
+        self.dice = [case.dice(self.automatic)]
+        self.actions, self.seconds = [], {"click": [], "brush": []}
+        self.clicks_mend = True
+
+    def act(self):
+        """The next action."""
+        case, marked = self.case, self.case.mask(self.node, "stroke")
+        wrong = case.wrong(marked)
+        if wrong is not None:
+            self.actions.append(self.mend(marked, wrong))
+            assert not self.effect.problem, self.effect.problem
+        self.dice.append(case.dice(case.mask(self.node, "stroke")))
+        if wrong is not None and self.actions[-1] == "click":
+            self.clicks_mend = self.dice[-1] > self.dice[-2] + MENDED
+        else:
+            self.clicks_mend = True
+
+    def mend(self, marked, wrong):
+        """What it did."""
+        from StrokeLesionSegLib.correction import taken
+        from StrokeLesionSegLib.slicerbridge.editor import correct
+
+        case, effect, threshold = self.case, self.effect, self.effect.threshold()
+        session = effect.store.work(effect.entry, effect.target()).session
+        probability = session.probability
+        if self.clicks_mend and wrong.missing and probability[wrong.place] < SILENT:
+            effect.setMode("click")
+            drag([case.ras(wrong.place)])
+            self.seconds["click"].append(round(effect.seconds, 4))
+            return "click"
+        touch = robot_hand.best_touch(
+            marked,
+            case.truth,
+            wrong,
+            case.grid.spacing[::-1],
+            probability,
+            lambda p, began: taken(p, threshold, began, erase=not wrong.missing),
+        )
+        if not self.actions:
+            best, dice = robot_hand.best_threshold(
+                case.truth, lambda at: correct.found(session, at), SLIDER
+            )
+            if dice > touch.dice:
+                effect.thresholdSlider.value = best
+                inside.settle(0.1)
+                effect.onApply()
+                return f"threshold {best:g}"
+        effect.setMode("brush")
+        effect.onDiameter(2 * touch.radius_mm)
+        drag(case.way(touch), right=not wrong.missing)
+        self.seconds["brush"].append(round(effect.seconds, 4))
+        return f"{'paint' if wrong.missing else 'erase'} {touch.radius_mm:g}"
+
+
+def by_effect(case):
+    """Stroke Lesion: Dice after each action, what was done, seconds of each from the mouse's
+    release to the labelmap, and the automatic mask."""
+    robot = Corrector(case)
     for _ in range(ACTIONS):
-        marked = case.mask(node, "clicks")
-        place = case.error(marked)
-        if place is not None:
-            press(case.ras(place), right=not case.truth[place])
-            assert not effect.problem, effect.problem
-            seconds.append(round(effect.seconds, 4))
-        dice.append(case.dice(case.mask(node, "clicks")))
-    editor.setActiveEffectByName("")
-    return dice, seconds, automatic
+        robot.act()
+    robot.editor.setActiveEffectByName("")
+    return robot
 
 
 def by_paint(case, automatic):
@@ -147,40 +209,24 @@ def by_paint(case, automatic):
     dice = [case.dice(automatic)]
     for _ in range(ACTIONS):
         marked = case.mask(node, "paint")
-        place = case.error(marked)
-        if place is not None:
-            adds = bool(case.truth[place])
-            dab(editor, case, "paint", place, best_radius(case, marked, place, adds), adds)
+        wrong = case.wrong(marked)
+        if wrong is not None:
+            touch = robot_hand.best_touch(marked, case.truth, wrong, case.grid.spacing[::-1])
+            brush(editor, "paint", case.way(touch), touch.radius_mm, wrong.missing)
         dice.append(case.dice(case.mask(node, "paint")))
     editor.setActiveEffectByName("")
     return dice
 
 
-def best_radius(case, marked, place, adds):
-    """The radius in mm of the sphere around ``place`` that makes Dice largest."""
-    reach = [int(RADII_MM[-1] / step) + 1 for step in case.grid.spacing[::-1]]
-    box = tuple(slice(max(0, n - r), n + r + 1) for n, r in zip(place, reach, strict=True))
-    distance, truth = case.distance_mm(place)[box], case.truth[box]
-    free = ~marked[box] if adds else marked[box]
-    total, both = int(marked.sum()) + int(case.truth.sum()), int((marked & case.truth).sum())
-    sign = 1 if adds else -1
-
-    def dice_with(radius):
-        change = free & (distance <= radius)
-        return 2 * (both + sign * int((change & truth).sum())) / (total + sign * int(change.sum()))
-
-    return max(RADII_MM, key=dice_with)
-
-
-def dab(editor, case, segment, place, radius_mm, adds):
-    """One touch of Slicer's sphere brush."""
+def brush(editor, segment, way, radius_mm, adds):
+    """One stroke of Slicer's sphere brush."""
     editor.setCurrentSegmentID(segment)
     editor.setActiveEffectByName("Paint" if adds else "Erase")
     effect = editor.activeEffect()
     effect.setCommonParameter("BrushSphere", 1)
     effect.setCommonParameter("BrushDiameterIsRelative", 0)
     effect.setCommonParameter("BrushAbsoluteDiameter", 2 * radius_mm)
-    press(case.ras(place))
+    drag(way)
 
 
 def by_growing(case):
@@ -194,7 +240,8 @@ def by_growing(case):
     }
     marked, dice = np.zeros_like(case.truth), [0.0]
     for number in range(ACTIONS):
-        place = case.error(marked)
+        wrong = case.wrong(marked)
+        place = None if wrong is None else wrong.place
         if number == 1:
             # Growing needs seeds of both kinds.
             near = (depth[False] > 0) & (depth[False] <= 12.0)
@@ -202,7 +249,7 @@ def by_growing(case):
         if place is not None:
             adds = bool(case.truth[place])
             radius = min(max(float(depth[adds][place]) - 0.5, 0.6), 30.0 if adds else 10.0)
-            dab(editor, case, "lesion" if adds else "other", place, radius, True)
+            brush(editor, "lesion" if adds else "other", [case.ras(place)], radius, True)
             marked = grown(editor, case, node) if number else case.mask(node, "lesion")
         dice.append(case.dice(marked))
     inside.choose_effect(editor, "Grow from seeds").onCancel()
@@ -223,11 +270,12 @@ def correct(case):
     """One line of results."""
     began = time.monotonic()
     row = {"case": case.name, "ml": round(float(case.truth.sum()) * case.grid.voxel_volume_ml, 1)}
-    if "clicks" in TOOLS or "paint" in TOOLS:
-        dice, seconds, automatic = by_clicks(case)
-        row |= {"clicks": dice, "release_to_labelmap_s": seconds}
+    if "stroke" in TOOLS or "paint" in TOOLS:
+        robot = by_effect(case)
+        row |= {"stroke": robot.dice, "actions": robot.actions}
+        row["release_to_labelmap_s"] = robot.seconds
     if "paint" in TOOLS:
-        row["paint"] = by_paint(case, automatic)
+        row["paint"] = by_paint(case, robot.automatic)
     if "grow" in TOOLS:
         row["grow"] = by_growing(case)
     return row | {"seconds": round(time.monotonic() - began)}
@@ -252,16 +300,17 @@ def main():
 
 def summary(rows):
     """Medians over the cases."""
-    for tool in ("clicks", "paint", "grow"):
+    for tool in ("stroke", "paint", "grow"):
         known = [row[tool] for row in rows if tool in row]
         for after in (0, 5, 15):
             values = [dice[after] for dice in known if after < len(dice)]
             if values:
                 print(f"{tool}, after {after}: median Dice {statistics.median(values):.3f}")
-    times = [s for row in rows for s in row.get("release_to_labelmap_s", ())]
-    if times:
-        middle = 1000 * statistics.median(times)
-        print(f"release to labelmap: median {middle:.0f} ms of {len(times)}")
+    for how in ("click", "brush"):
+        times = [s for row in rows for s in row.get("release_to_labelmap_s", {}).get(how, ())]
+        if times:
+            middle = 1000 * statistics.median(times)
+            print(f"{how}, release to labelmap: median {middle:.0f} ms of {len(times)}")
 
 
 if __name__ == "__main__":

@@ -166,11 +166,11 @@ def test_what_is_needed_is_in_sight_on_a_small_screen(tmp_path: Path) -> None:
 
 def test_a_robot_corrects_the_sample_by_mouse(tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("correct_cases.py"))
-    wanted = {"TOOLS": "clicks paint", "ACTIONS": "2", "RESULTS": str(tmp_path / "results")}
+    wanted = {"TOOLS": "stroke paint", "ACTIONS": "2", "RESULTS": str(tmp_path / "results")}
     run_inside(["--python-script", script], tmp_path, wanted)
     found = json.loads((tmp_path / "results").read_text())
-    assert len(found["release_to_labelmap_s"]) == 2
-    for tool in ("clicks", "paint"):
+    assert len(found["actions"]) == 2
+    for tool in ("stroke", "paint"):
         assert found[tool][2] > found[tool][0] > 0.5, tool
 
 

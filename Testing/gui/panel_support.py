@@ -138,8 +138,9 @@ def ready(panel: Panel) -> Panel:
     return panel
 
 
-def result_of_a_script(panel: Panel) -> tuple[Any, Any]:
-    """The sample and a segmentation with two clean lesions, made without the panel."""
+def result_of_a_script(panel: Panel, made: Provenance | None = None) -> tuple[Any, Any]:
+    """The sample and a segmentation with two clean lesions, made without the panel; ``made`` by a
+    model of which nothing is known."""
     from scipy import ndimage
     from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE
     from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
@@ -152,7 +153,7 @@ def result_of_a_script(panel: Panel) -> tuple[Any, Any]:
     added = results.add_map(probability, node, "probability")
     segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, added.GetID())
     found = ProbabilityMap(probability).lesions(OperatingPoint(0.45, min_volume_ml=0.1))
-    made = Provenance(model="by a script", threshold=0.45, min_volume_ml=0.1)
+    made = made or Provenance(model="by a script", threshold=0.45, min_volume_ml=0.1)
     segment_id = results.add_segment(segmentation, found.patch, made)
     segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
     return node, segmentation

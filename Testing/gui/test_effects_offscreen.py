@@ -340,10 +340,10 @@ def test_an_effect_that_is_left_opens_nothing_later(
     monkeypatch.setattr(correction, "load_click_model", lambda name: None)
     one: Desk = desk("StrokeLesion")
     one.activate()
-    thread = one.effect.opening._thread
+    work = one.effect.opening._work
     one.effect.deactivate()
     go.set()
-    one.until(lambda: not thread.is_alive())
+    one.until(lambda: not work.wait(0))
     one.settle(0.05)
     assert one.effect.store._entries == []
 

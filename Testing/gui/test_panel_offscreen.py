@@ -16,9 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from panel_support import Panel, result_of_a_script, simulated_once
+from StrokeLesionSegLib.lesions import expected_dice
+from StrokeLesionSegLib.models import Manifest, find_model
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 def test_each_state_says_what_to_do_next(panel: Panel) -> None:
@@ -271,7 +274,7 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     assert panel.parameters.threshold == pytest.approx(0.3)
     np.testing.assert_array_equal(panel.mask(), mask)
     assert len(panel.controller.rows) == rows
-    panel.parameters.threshold = 0.6
+    panel.parameters.threshold = 0.3
     panel.applied()
     assert panel.mask().sum() < mask.sum()
     panel.click("segmentButton")
@@ -299,6 +302,55 @@ def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
     panel.parameters.threshold = 0.3
     panel.applied()
     np.testing.assert_array_equal(panel.mask(), (probability.array >= 0.3).astype(np.uint8))
+
+
+def test_the_expected_dice_follows_the_segment(panel: Panel) -> None:
+    """Of a model whose probabilities are calibrated, until a reader has changed the segment."""
+    manifest = Manifest.from_file(find_model())
+    made = Provenance(manifest.name, manifest.version, manifest.sha256, 0.45, min_volume_ml=0.1)
+    node, segmentation = result_of_a_script(panel, made)
+    probability = panel.slicer.util.arrayFromVolume(results.maps_of(segmentation)[0]).copy()
+
+    def told(mask: np.ndarray) -> str:
+        calibration = manifest.inference.calibration
+        value = expected_dice(probability, mask, calibration=calibration).value
+        assert 0.3 < value < 1
+        return f"; expected Dice {value:.2f}"
+
+    panel.parameters.inputVolume = node
+    panel.measured()
+    first = panel.text("totalLabel")
+    assert first.endswith(told(panel.mask()))
+    assert "rater" in panel.ui.totalLabel.toolTip
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    second = panel.text("totalLabel")
+    assert second.endswith(told(panel.mask()))
+    assert second != first
+    checked = panel.stand_in.QtCore.Qt.CheckState
+    panel.stand_in.raw(panel.ui.lesionTable).item(0, 0).setCheckState(checked.Unchecked)
+    panel.applied()
+    assert panel.text("totalLabel").endswith("1 dropped")
+    panel.stand_in.raw(panel.ui.lesionTable).item(0, 0).setCheckState(checked.Checked)
+    panel.applied()
+    assert panel.text("totalLabel") == second
+
+    segment_id = panel.widget.logic.segment_id(segmentation)
+    mask = panel.mask()
+    mask[:5] = 1
+    panel.slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segment_id, node)
+    panel.widget.exit()
+    panel.widget.enter()
+    panel.measured()
+    assert "mL in all" in panel.text("totalLabel")
+    assert "expected Dice" not in panel.text("totalLabel")
+
+
+def test_a_model_without_calibration_promises_no_dice(panel: Panel) -> None:
+    node, _ = result_of_a_script(panel)
+    panel.parameters.inputVolume = node
+    panel.measured()
+    assert panel.text("totalLabel").endswith("mL in all")
 
 
 def test_edit_opens_the_segment_editor_on_the_result(

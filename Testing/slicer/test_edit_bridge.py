@@ -278,6 +278,19 @@ def test_a_faint_first_touch_lowers_the_bound(slicer: Any) -> None:
         assert stroke.by_hand is not follow
 
 
+@pytest.mark.parametrize("follow", [False, True])
+def test_erasing_follows_the_place_where_it_began(slicer: Any, follow: bool) -> None:
+    """What the model calls lesion nowhere more surely than there goes, and the sure part stays."""
+    bench = Bench(slicer)
+    index, away = (9, 8, 10), bench.distance((9, 8, 10))
+    values = np.where(away <= 1.5, 0.6, 0.95).astype(np.float32)
+    brush = Brush(2.5, 0.5, erase=True, follow=follow)
+    stroke = Stroke(bench.grid, values, bench.target, brush)
+    stroke.touch(bench.grid.index_to_local(index), flat_plane(bench))
+    assert stroke.by_hand is not follow
+    np.testing.assert_array_equal(stroke.mask, away <= (1.5 if follow else 2.5))
+
+
 @pytest.mark.parametrize("erase", [False, True])
 def test_where_the_model_has_nothing_to_say_the_brush_paints(slicer: Any, erase: bool) -> None:
     bench = Bench(slicer)

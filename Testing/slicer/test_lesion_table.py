@@ -131,6 +131,7 @@ def test_a_report_of_the_segment_as_it_is(slicer: Any, tmp_path: Any) -> None:
     assert page.path.parent == folder
     assert f"{made.truth.array.sum() / 1000:.1f}" in text
     assert "corrected by hand" not in text
+    assert "Expected Dice" not in text
     assert str(tmp_path) not in text
     array = found.patch.full()
     array[:20, :20, :20] = 1
@@ -138,3 +139,26 @@ def test_a_report_of_the_segment_as_it_is(slicer: Any, tmp_path: Any) -> None:
     second = BridgeLogic().report(segmentation, folder)
     assert second.path != page.path
     assert "corrected by hand" in second.path.read_text(encoding="utf-8")
+
+
+def test_a_report_tells_the_expected_dice_of_a_calibrated_model(slicer: Any, tmp_path: Any) -> None:
+    from StrokeLesionSegLib.lesions import expected_dice
+    from StrokeLesionSegLib.models import Manifest, find_model
+    from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
+
+    manifest = Manifest.from_file(find_model())
+    made = Provenance(manifest.name, manifest.version, manifest.sha256)
+    node = head_node(slicer)
+    probability = blob_volume(node)
+    found = ProbabilityMap(probability).lesions(OperatingPoint(0.5))
+    segmentation = results.add_segmentation(node)
+    segment_id = results.add_segment(segmentation, found.patch, made)
+    added = results.add_map(probability, node, "probability")
+    results.set_maps(segmentation, segment_id, (added, None))
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    text = BridgeLogic().report(segmentation, tmp_path).path.read_text(encoding="utf-8")
+    value = expected_dice(
+        probability.array, found.patch.full(), calibration=manifest.inference.calibration
+    ).value
+    assert "Expected Dice" in text
+    assert f">{value:.2f}<" in text

@@ -19,10 +19,10 @@ __getattr__, __dir__ = lazy_names(
         "Piece": "pieces",
         "PieceList": "pieces",
         "footprint": "brush",
-        "floor_of": "brush",
         "load_click_model": "model",
         "merge": "merge_rule",
         "mirrored_scan": "mirror",
+        "taken": "brush",
     },
 )
 
@@ -33,15 +33,15 @@ __all__ = [
     "Known",
     "Piece",
     "PieceList",
-    "floor_of",
     "footprint",
     "load_click_model",
     "merge",
     "mirrored_scan",
+    "taken",
 ]
 
 if TYPE_CHECKING:
-    from .brush import floor_of, footprint
+    from .brush import footprint, taken
     from .change import Change, Click
     from .merge_rule import merge
     from .mirror import mirrored_scan

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from ..boxes import EMPTY, Box, intersect, is_empty, whole_box
 from ..images.volume import Grid
 
-#: A stroke that follows its first point takes what has at least this share of its probability.
+#: A stroke that follows its first point takes what has at least this share of its probability, of
+#: lesion when it paints and of no lesion when it erases.
 FLOOR_SHARE = 0.6
 #: ... but never voxels below this, however faint the place where it began.
 LOWEST_FLOOR = 0.02
@@ -87,24 +88,44 @@ def footprint(
     return box, inside & (squared - off**2 <= radius_mm**2 + 1e-9)
 
 
-def floor_of(threshold: float, floor_from: float | None) -> float:
-    """The bound of a touch: the threshold, or what a stroke that began at a probability follows.
+def taken(
+    probability: NDArray[np.floating],
+    threshold: float,
+    began: float | None,
+    *,
+    erase: bool = False,
+) -> NDArray[np.bool_]:
+    """Which voxels a touch takes: those that the threshold says, or what follows its beginning.
+
+    A stroke that paints and began where the probability is low goes on to what is nearly as likely
+    there; one that erases and began where it is high goes on to what is nearly as unlikely there.
+    So one stroke along a rim that the threshold takes or leaves wrongly moves it as a whole.
 
     Parameters
     ----------
-    threshold : probability from which a voxel counts.
-    floor_from : probability where the stroke began; None if it follows nothing.
+    probability : of lesion, any shape.
+    threshold : probability from which a voxel counts as lesion.
+    began : probability where the stroke began; None if it follows nothing.
+    erase : whether it erases.
 
     Returns
     -------
-    The lowest probability that a touch takes; never above the threshold.
+    A bool array of that shape.
 
     Examples
     --------
-    >>> from StrokeLesionSegLib.correction import floor_of
-    >>> floor_of(0.5, None), floor_of(0.5, 0.3)
-    (0.5, 0.18)
+    >>> from StrokeLesionSegLib.correction import taken
+    >>> p = np.array([0.1, 0.2, 0.4, 0.6, 0.9])
+    >>> taken(p, 0.5, None).tolist(), taken(p, 0.5, 0.3).tolist()
+    ([False, False, False, True, True], [False, True, True, True, True])
+    >>> taken(p, 0.5, 0.6, erase=True).tolist()
+    [True, True, True, True, False]
     """
-    if floor_from is None:
-        return threshold
-    return min(threshold, max(LOWEST_FLOOR, FLOOR_SHARE * floor_from))
+    if not erase:
+        if began is None:
+            return probability >= threshold
+        return probability >= min(threshold, max(LOWEST_FLOOR, FLOOR_SHARE * began))
+    unlikely = probability < threshold
+    if began is not None and began >= threshold:
+        unlikely |= probability <= 1 - FLOOR_SHARE * (1 - began)
+    return unlikely

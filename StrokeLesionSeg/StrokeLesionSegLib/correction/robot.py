@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..boxes import bounding_box
+
 if TYPE_CHECKING:
     from ..images import Grid
     from .session import CorrectionSession
@@ -78,6 +80,10 @@ def largest_error(
     """
     from scipy import ndimage
 
+    around = bounding_box(marked != wanted)
+    if around is None:
+        return None
+    marked, wanted = marked[around], wanted[around]
     best: tuple[int, tuple[slice, ...], NDArray[np.bool_]] | None = None
     for error in (wanted & ~marked, marked & ~wanted):
         labels, count = ndimage.label(error, structure=np.ones((3, 3, 3)))
@@ -89,13 +95,13 @@ def largest_error(
         if best is None or sizes[largest] > best[0]:
             box = ndimage.find_objects(labels)[largest - 1]
             best = int(sizes[largest]), box, labels[box] == largest
-    if best is None:
-        return None
+    assert best is not None
     _, box, piece = best
     depth = ndimage.distance_transform_edt(np.pad(piece, 1), sampling=spacing_kji)
     inner = depth[1:-1, 1:-1, 1:-1]
     k, j, i = np.unravel_index(int(np.argmax(inner)), inner.shape)
-    return int(k) + box[0].start, int(j) + box[1].start, int(i) + box[2].start
+    k0, j0, i0 = (a.start + b.start for a, b in zip(around, box, strict=True))
+    return int(k) + k0, int(j) + j0, int(i) + i0
 
 
 def axial_axis(affine: NDArray[np.float64]) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..engine.engine_run import STAGE_NAMES
-from ..engine.process import WORKERS_TURN_S
+from ..engine.polled_thread import PolledThread
 from ..engine.torch_setup import torch_state
 from ..i18n import tr as _
 from ..scene.provenance import TAG, Provenance, get_tag
@@ -126,12 +125,8 @@ class Opening:
     def __init__(self, store: SessionStore, effect: Any) -> None:
         self._store, self._plan = store, store.plan(effect)
         self._stage, self._cancelled = "", False
-        self._session: CorrectionSession | None = None
-        self._error: BaseException | None = None
-        # Leaving Slicer waits for it: Python stops a daemon in the middle of PyTorch's code, which
-        # ends the whole program with an error.
-        self._thread = threading.Thread(target=self._run, daemon=False)
-        self._thread.start()
+        plan = self._plan
+        self._work = PolledThread(lambda: plan.open(self._progress, lambda: self._cancelled))
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -150,25 +145,16 @@ class Opening:
 
     def poll(self) -> bool:
         """True while it works; then the store has the session. Raises what the work raised."""
-        self._thread.join(WORKERS_TURN_S)
-        if self._thread.is_alive():
+        if self._work.poll():
             return not self._cancelled
-        if self._error is not None:
-            raise self._error
+        session = self._work.result()
         if not self._cancelled and node_by_id(self._plan.source_id) is not None:
-            assert self._session is not None
-            self._store.add(self._plan, self._session)
+            self._store.add(self._plan, session)
         return False
 
     def cancel(self) -> None:
         """Give it up; the thread ends by itself."""
         self._cancelled = True
-
-    def _run(self) -> None:
-        try:
-            self._session = self._plan.open(self._progress, lambda: self._cancelled)
-        except BaseException as error:  # told to the thread that polls
-            self._error = error
 
     def _progress(self, stage: str, _done: int, _total: int) -> None:
         self._stage = stage

@@ -21,8 +21,8 @@ _STEP = 0.4
 @dataclass(frozen=True)
 class Brush:
     """How the brush paints. ``radius_mm``: in the scene. ``threshold``: probability from which a
-    voxel is painted (or below which it is erased). ``follow``: take the probability where the
-    stroke began as a lower bound."""
+    voxel is painted (or below which it is erased). ``follow``: take what is nearly as likely (or
+    unlikely) as the place where the stroke began, too."""
 
     radius_mm: float
     threshold: float
@@ -51,7 +51,7 @@ class Stroke:
         self._chosen = np.zeros(edit_grid.grid.shape, bool)
         self.box: Box | None = None
         self._last: NDArray[np.float64] | None = None
-        self._floor: float | None = None
+        self._began: float | None = None
 
     @property
     def by_hand(self) -> bool:
@@ -65,7 +65,7 @@ class Stroke:
 
     def touch(self, world: Sequence[float], plane: ViewPlane) -> Box | None:
         """Paint from the last touch to here (scene RAS mm); returns the box of what was touched."""
-        from ...correction import floor_of, footprint
+        from ...correction import footprint, taken
 
         edit_grid, brush = self.edit_grid, self.brush
         here = edit_grid.to_local(world)
@@ -74,12 +74,11 @@ class Stroke:
             points = [here]
             if brush.follow and edit_grid.inside(here):
                 k, j, i = np.rint(edit_grid.local_to_index(here)).astype(int)
-                self._floor = float(self._probability[k, j, i])
+                self._began = float(self._probability[k, j, i])
         else:
             count = int(np.ceil(np.linalg.norm(here - self._last) / (_STEP * radius)))
             points = [self._last + (here - self._last) * n / count for n in range(1, count + 1)]
         self._last = here
-        bound = floor_of(brush.threshold, self._floor)
         touched: Box | None = None
         for point in points:
             box, ball = footprint(
@@ -90,9 +89,10 @@ class Stroke:
             )
             if is_empty(box):
                 continue
-            likely = self._probability[box] >= bound
             self._touched[box] |= ball
-            self._chosen[box] |= ball & (~likely if brush.erase else likely)
+            self._chosen[box] |= ball & taken(
+                self._probability[box], brush.threshold, self._began, erase=brush.erase
+            )
             touched = join(touched, box)
         self.box = join(self.box, touched)
         return touched

@@ -330,7 +330,9 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
     sidecar = json.loads((scratch / "run.json").read_text(encoding="utf-8"))
     made = provenance_of(sidecar)
     probability = _read_map(scratch / "probability.nii", grid)
-    kept = ProbabilityMap(Volume(probability, grid.affine), made.to_mni)
+    manifest = made.manifest()
+    calibration = None if manifest is None else manifest.inference.calibration
+    kept = ProbabilityMap(Volume(probability, grid.affine), made.to_mni, calibration=calibration)
     found = kept.lesions(made.operating_point)
     # From now on the sliders make the mask: they have to make the one that the engine made.
     mask = _read_map(scratch / "mask.nii", grid)

@@ -52,6 +52,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
         self.parameters: Any = None
         self.run: SegmentationRun | None = None
         self.rows: list[LesionRow] = []
+        self.expected_dice: float | None = None
         self._input_check = InputCheck(False, "")
         self._problem = ""
         self._warnings: tuple[str, ...] = ()
@@ -357,7 +358,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
     def _judge(self) -> None:
         if self.parameters is not None:
             self._input_check = check_input(self.parameters.inputVolume)
-            self._fill_table(self.rows)  # the image may have moved
+            self._fill_table(self.rows, self.expected_dice)  # the image may have moved
             self.refresh()
 
     # -- what is shown ----------------------------------------------------------------------------
@@ -418,7 +419,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
             widget.toolTip = tip if shown.result_enabled else shown.result_tooltip
         if shown.result_enabled and self._report is not None:
             ui.reportButton.toolTip = _("A report is being written.")
-        ui.totalLabel.text = total_text(self.rows) if result else ""
+        ui.totalLabel.text = total_text(self.rows, self.expected_dice) if result else ""
         if result and self.parameters.overlay == "uncertainty" and not self._has_uncertainty():
             ui.totalLabel.text += _(
                 " One view has no uncertainty: choose 'Accurate' and press Segment again."
@@ -521,7 +522,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
         self._show_settings(results.provenance)
         show_background(self._volume)
         show_segmentation_of(self._volume, results.segmentation_node)
-        self._fill_table(rows_of(results.found))
+        self._fill_table(rows_of(results.found), results.found.expected_dice)
         self._show_overlay()
 
     def _show_error(self, failure: Failure) -> None:

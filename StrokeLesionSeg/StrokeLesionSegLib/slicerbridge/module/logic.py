@@ -236,7 +236,6 @@ class BridgeLogic:
             maps_of(segmentation_node, segment_id)[1],
             Path(folder),
         )
-        made.start()
         if wait:
             made.wait()
         return made
@@ -266,10 +265,11 @@ class BridgeLogic:
 
     def rows(self, segmentation_node: Any) -> list[LesionRow]:
         """The lesions of a result for a list: dropped ones, too, unless it was edited by hand."""
-        return self.rows_later(segmentation_node)()
+        return rows_of(self.found_later(segmentation_node)())
 
-    def rows_later(self, segmentation_node: Any) -> Callable[[], list[LesionRow]]:
-        """As ``rows``: what touches arrays only, for a thread; nodes are read here."""
+    def found_later(self, segmentation_node: Any) -> Callable[[], Found]:
+        """What ``rows`` lists: the work that touches arrays only, for a thread; nodes are read
+        here."""
         segment_id = self.segment_id(segmentation_node)
         volume_node = self.volume_of(segmentation_node)
         segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
@@ -278,12 +278,11 @@ class BridgeLogic:
         except ValueError:  # without its map there are no sliders, but a segment to measure
             sliders = None
         if sliders is not None and not edited(segmentation_node, segment_id, volume_node):
-            search = sliders.search()
-            return lambda: rows_of(search())
+            return sliders.search()
         patch = read_segment(segmentation_node, segment_id, volume_node)
         probability = None if sliders is None else sliders.probability
         to_mni = Provenance.from_segment(segment).to_mni
-        return lambda: rows_of(lesions_of_patch(patch, to_mni, probability))
+        return lambda: lesions_of_patch(patch, to_mni, probability)
 
     def tabulate(self, segmentation_node: Any, rows: list[LesionRow]) -> Any:
         """Put rows into the scene's table of a segmentation; returns the table node."""

@@ -187,8 +187,8 @@ def table_rows(node: Any) -> list[dict[str, Any]]:
     ]
 
 
-def total_text(rows: list[LesionRow]) -> str:
-    """One line for the panel."""
+def total_text(rows: list[LesionRow], expected_dice: float | None = None) -> str:
+    """One line for the panel. ``expected_dice``: of the kept lesions, if it is known."""
     kept = [row for row in rows if row.keep]
     if not rows:
         return _("No lesion at these settings. Lower the threshold to see what was doubtful.")
@@ -200,6 +200,8 @@ def total_text(rows: list[LesionRow]) -> str:
     ).format(count=len(kept), volume=volume)
     if len(kept) < len(rows):
         text += ", " + _("{count} dropped").format(count=len(rows) - len(kept))
+    if expected_dice is not None:
+        text += "; " + _("expected Dice {value:.2f}").format(value=expected_dice)
     return text
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ..engine.polled_thread import PolledThread
-from ..scene.probability_map import seeds_from_text, seeds_to_text
+from ..scene.probability_map import Found, seeds_from_text, seeds_to_text
 from ..scene.provenance import Provenance
 from ..scene.results import jump_to, maps_of, show_overlay
 from . import panel_texts
 from .logic import newest_segment
-from .measure import LesionRow
+from .measure import LesionRow, rows_of
 
 
 class PanelResults:
@@ -26,6 +26,7 @@ class PanelResults:
     qt: Any
     parameters: Any
     rows: list[LesionRow]
+    expected_dice: float | None
     _apply: Any
     _settle: Any
     _problem: str
@@ -66,7 +67,7 @@ class PanelResults:
         node = self._segmentation()
         self._searching = False
         try:
-            work = self.logic.rows_later(node) if node is not None else None
+            work = self.logic.found_later(node) if node is not None else None
         except ValueError as error:
             self._problem, work = str(error), None
         if work is None:
@@ -75,9 +76,10 @@ class PanelResults:
         else:
             self._in_thread(work, functools.partial(self._show_rows, node))
 
-    def _show_rows(self, node: Any, rows: list[LesionRow]) -> None:
+    def _show_rows(self, node: Any, found: Found) -> None:
         if node is self._segmentation():
-            self._fill_table(rows)
+            rows = rows_of(found)
+            self._fill_table(rows, found.expected_dice)
             self.logic.tabulate(node, rows)
 
     def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
@@ -100,9 +102,9 @@ class PanelResults:
         self.refresh()
         return self._work is not None
 
-    def _fill_table(self, rows: list[LesionRow]) -> None:
+    def _fill_table(self, rows: list[LesionRow], expected_dice: float | None = None) -> None:
         table, qt, chosen = self.ui.lesionTable, self.qt, self._chosen_seed()
-        self.rows = rows
+        self.rows, self.expected_dice = rows, expected_dice
         # Of the segment as it was.
         self.ui.regionTable.visible = False
         self._filling = True
@@ -176,13 +178,13 @@ class PanelResults:
         self._searching = True
         self._in_thread(work, functools.partial(self._write_found, node, settings, values))
 
-    def _write_found(self, node: Any, settings: Any, values: Any, found: Any) -> None:
+    def _write_found(self, node: Any, settings: Any, values: Any, found: Found) -> None:
         """The segment follows; if the sliders moved on meanwhile, so does the next search."""
         if node is not self._segmentation():
             return
         rows = self.logic.threshold(node, *values, step=False, measure=False, found=found)
         self._applied = settings
-        self._fill_table(rows)
+        self._fill_table(rows, found.expected_dice)
         self._settle.start()
         if settings != self._settings():
             self._apply_soon()

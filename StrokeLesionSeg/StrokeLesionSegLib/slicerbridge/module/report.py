@@ -5,15 +5,13 @@ Nodes are read in the main thread; the page is made in a worker thread that touc
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError
-from ..engine.process import WORKERS_TURN_S
+from ..engine.polled_thread import PolledThread
 from ..i18n import tr as _
 from ..scene.probability_map import ProbabilityMap
 from ..scene.provenance import Provenance
@@ -53,34 +51,21 @@ class Report:
             None if uncertainty_node is None else np.array(voxels_from_node(uncertainty_node))
         )
         self._name = name
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._work = PolledThread(self._write)
 
     def poll(self) -> bool:
         """True while the page is being made; lets the thread work for a moment."""
-        self._thread.join(WORKERS_TURN_S)
-        return self._thread.is_alive()
-
-    def start(self) -> None:
-        self._thread.start()
+        return self._work.poll()
 
     def wait(self) -> Path:
         """The path of the page once it is there; raises what went wrong."""
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self._work.result()
         return self.path
-
-    def _run(self) -> None:
-        try:
-            self._write()
-        except BaseException as error:
-            self._error = error
 
     def _write(self) -> None:
         from ...images import Alignment, checked_scan
         from ...images.volume import Volume
-        from ...models import Manifest, find_model
+        from ...lesions import expected_dice
         from ...pipeline import software_versions
         from ...report import RunFacts, report_content, write_scan_report
 
@@ -91,13 +76,7 @@ class Report:
         if made.to_mni is not None:
             overlap, similarity = (*map(float, made.alignment.split()), 0.0, 0.0)[:2]
             alignment = Alignment(made.to_mni, True, "", overlap, similarity, 0.0)
-        manifest = None
-        try:
-            kept = Manifest.from_file(find_model(made.model or None))
-            if kept.sha256 == made.checksum:
-                manifest = kept
-        except InputError:
-            pass  # the model was removed since: the page says its name below
+        manifest = made.manifest()
         warnings = []
         if self._by_hand:
             warnings.append(_("The segment was corrected by hand after the network had made it."))
@@ -107,6 +86,11 @@ class Report:
                     model=made.model, version=made.version
                 )
             )
+        calibration = None if manifest is None else manifest.inference.calibration
+        expected = None
+        if self._probability is not None and calibration is not None and not self._by_hand:
+            p, mask = self._probability.volume.array, found.lesion_map.mask
+            expected = expected_dice(p, mask, calibration=calibration).value
         # The settings that made the segment, not those of measuring it.
         lesion_map = replace(found.lesion_map, operating_point=made.operating_point)
         content = report_content(
@@ -122,6 +106,7 @@ class Report:
                 settings={"views": made.views} if made.views else {},
                 versions=software_versions(),
                 warnings=warnings,
+                expected_dice=expected,
             ),
         )
         self.path.parent.mkdir(parents=True, exist_ok=True)

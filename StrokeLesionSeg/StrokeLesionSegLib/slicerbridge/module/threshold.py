@@ -90,7 +90,10 @@ class ThresholdEditor:
         segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
         kept = Provenance.from_segment(segment)
         volume = volume_from_node(probability_node)
-        return cls(segmentation_node, segment_id, volume_node, ProbabilityMap(volume, kept.to_mni))
+        manifest = kept.manifest()
+        calibration = None if manifest is None else manifest.inference.calibration
+        probability = ProbabilityMap(volume, kept.to_mni, calibration=calibration)
+        return cls(segmentation_node, segment_id, volume_node, probability)
 
     @property
     def segment(self) -> Any | None:

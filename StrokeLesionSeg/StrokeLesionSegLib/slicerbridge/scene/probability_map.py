@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...boxes import bounding_box
+from ...calibration import Calibration
 from ...images.volume import Volume
 from ...operating_point import OperatingPoint
 from .patch import Patch
@@ -30,12 +31,14 @@ class Found:
     ``lesion_map``: of the box that was worked on. ``patch``: the mask, without dropped lesions.
     ``seeds``: for each lesion its voxel (k, j, i) of the highest probability on the whole grid.
     ``dropped``: the labels of the dropped lesions; they stay in the map and can be taken back.
+    ``expected_dice``: of the mask with a rater's; None if nobody can tell, as after dropping some.
     """
 
     lesion_map: Any
     patch: Patch
     seeds: tuple[Seed, ...]
     dropped: frozenset[int]
+    expected_dice: float | None = None
 
     def labels_with_start(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The label map of the box, and where the box starts (k, j, i) in the whole grid."""
@@ -47,6 +50,7 @@ class ProbabilityMap:
 
     ``volume``: float (K, J, I) on the scan's own grid. ``to_mni``: 4x4 from native RAS mm to MNI
     RAS mm, or None. Values below ``floor`` are never looked at unless a threshold is below it.
+    ``calibration``: of the model's probabilities; without it no Dice is expected.
     """
 
     def __init__(
@@ -54,10 +58,12 @@ class ProbabilityMap:
         volume: Volume,
         to_mni: NDArray[np.float64] | None = None,
         floor: float = SHOWN_FROM,
+        calibration: Calibration | None = None,
     ) -> None:
         self.volume = volume
         self.to_mni = to_mni
         self.floor = floor
+        self.calibration = calibration
         # One voxel where there is nothing.
         self._box = bounding_box(volume.array >= floor) or (slice(0, 1),) * 3
         self._cropped = np.ascontiguousarray(volume.array[self._box])
@@ -94,14 +100,29 @@ class ProbabilityMap:
         )
         mask = np.array(found.mask, dtype=np.uint8)
         out = {label_at(found.labels, np.array(seed) - start) for seed in dropped} - {0}
+        expected = None
         if out:
+            # By its probability the model still expects what a reader has dropped.
             mask[np.isin(found.labels, list(out))] = 0
+        else:
+            expected = self._expected_dice(cropped, mask)
         seeds = tuple(
             (int(peak[0] + start[0]), int(peak[1] + start[1]), int(peak[2] + start[2]))
             for peak in peaks(cropped, found.labels, [lesion.label for lesion in found.lesions])
         )
         first = (int(start[0]), int(start[1]), int(start[2]))
-        return Found(found, Patch(mask, first, self.volume.grid), seeds, frozenset(out))
+        patch = Patch(mask, first, self.volume.grid)
+        return Found(found, patch, seeds, frozenset(out), expected)
+
+    def _expected_dice(
+        self, probability: NDArray[np.floating], mask: NDArray[np.uint8]
+    ) -> float | None:
+        from ...lesions import expected_dice
+
+        if self.calibration is None:
+            return None
+        # Beyond the box the probability is so low that it counts as 0.
+        return expected_dice(probability, mask, calibration=self.calibration).value
 
 
 def seeds_to_text(seeds: Iterable[Seed]) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...errors import InputError
 from ...operating_point import OperatingPoint
+
+if TYPE_CHECKING:
+    from ...models import Manifest
 
 TAG = "StrokeLesionSeg."
 
@@ -55,6 +59,16 @@ class Provenance:
             "Date": self.date or datetime.now(timezone.utc).astimezone().isoformat("T", "seconds"),
             "ToMNI": "" if mni is None else " ".join(repr(float(v)) for v in np.ravel(mni)),
         }
+
+    def manifest(self) -> Manifest | None:
+        """Of the model that made the segment; None if it was removed or replaced since."""
+        from ...models import Manifest, find_model
+
+        try:
+            kept = Manifest.from_file(find_model(self.model or None))
+        except InputError:
+            return None
+        return kept if kept.sha256 == self.checksum else None
 
     @classmethod
     def from_segment(cls, segment: Any) -> Provenance:
