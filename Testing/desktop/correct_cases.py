@@ -61,6 +61,9 @@ class Case:
             truth = read_scan(folder / "truth.nii.gz", allow_constant=True).volume
         self.truth, self.grid = np.asarray(truth.array) > 0, scan.grid
         self.volume = add_volume_node(scan, self.name)
+        # Large enough that a pixel is smaller than a voxel: a stroke begins where it is meant to.
+        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
+        inside.settle(0.5)
         slicer.util.setSliceViewerLayers(background=self.volume, fit=True)
 
     def segmentation(self, *names):

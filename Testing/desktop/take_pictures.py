@@ -133,7 +133,7 @@ class Session:
         editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
         effect = correct_cases.ready(editor)
         inside.settle(0.5)
-        correct_cases.press(row.centroid_ras_mm)
+        correct_cases.drag([row.centroid_ras_mm])
         inside.until(lambda: bool(effect.said), 60, "the answer to a click")
         inside.settle(0.5)
         take(self.window, "editing-click")
