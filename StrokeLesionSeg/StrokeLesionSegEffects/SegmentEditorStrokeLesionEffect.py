@@ -180,6 +180,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         effect = self.scriptedEffect
         effect.setParameterDefault("Mode", "click")
         effect.setParameterDefault("Threshold", 0.0)  # the model's own, once it is known
+        # Not Paint's: that is off at first, and a lesion is no disk.
+        effect.setParameterDefault("Sphere", 1)
         effect.setParameterDefault("Follow", 1)
         effect.setParameterDefault("ShowFirst", 0)
         # Those of Paint, so that the brush keeps its size from one effect to the other.
@@ -188,14 +190,13 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         effect.setCommonParameterDefault("BrushAbsoluteDiameter", 10.0)
         effect.setCommonParameterDefault("BrushRelativeDiameter", 3.0)
         effect.setCommonParameterDefault("BrushDiameterIsRelative", 1)
-        effect.setCommonParameterDefault("BrushSphere", 1)
 
     def updateGUIFromMRML(self):
         effect = self.scriptedEffect
         brush = effect.parameter("Mode") == "brush"
         self.clickButton.setChecked(not brush)
         self.brushButton.setChecked(brush)
-        self.sphereCheck.setChecked(bool(effect.integerParameter("BrushSphere")))
+        self.sphereCheck.setChecked(bool(effect.integerParameter("Sphere")))
         self.followCheck.setChecked(bool(effect.integerParameter("Follow")))
         self.showCheck.setChecked(bool(effect.integerParameter("ShowFirst")))
         widgets.setQuietly(self.diameterSlider, self.diameterSlider.setValue, self.diameter())
@@ -208,7 +209,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         node = effect.parameterSetNode()
         wasModifying = node.StartModify()
         try:
-            effect.setCommonParameter("BrushSphere", 1 if self.sphereCheck.checked else 0)
+            effect.setParameter("Sphere", 1 if self.sphereCheck.checked else 0)
             effect.setParameter("Follow", 1 if self.followCheck.checked else 0)
             effect.setParameter("ShowFirst", 1 if self.showCheck.checked else 0)
         finally:
@@ -505,7 +506,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
                     self.sliceNode(viewWidget),
                     xy_to_world(node, self._mouse[1]),
                     self.diameter() / 2,
-                    bool(self.scriptedEffect.integerParameter("BrushSphere")),
+                    bool(self.scriptedEffect.integerParameter("Sphere")),
                     viewWidget == self._mouse[0],
                 )
             self.actors.circle(viewWidget, circle, LESION_COLOR if lesion else OTHER_COLOR)
@@ -594,7 +595,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         return Brush(
             self.diameter() / 2,
             self.threshold(),
-            bool(effect.integerParameter("BrushSphere")),
+            bool(effect.integerParameter("Sphere")),
             erase,
             bool(effect.integerParameter("Follow")),
         )

@@ -19,7 +19,6 @@ other tissue (within 12 mm of the lesion first); its preview is what is compared
 
 import json
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -30,6 +29,7 @@ import vtk
 from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parent))
+import correction_table
 import inside
 import robot_hand
 
@@ -297,23 +297,8 @@ def main():
         if os.environ.get("RESULTS"):
             with open(os.environ["RESULTS"], "a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-    summary(rows)
+    print("\n".join([*correction_table.table(rows), *correction_table.times(rows)]))
     print("all done", flush=True)
-
-
-def summary(rows):
-    """Medians over the cases."""
-    for tool in ("stroke", "paint", "grow"):
-        known = [row[tool] for row in rows if tool in row]
-        for after in (0, 5, 15):
-            values = [dice[after] for dice in known if after < len(dice)]
-            if values:
-                print(f"{tool}, after {after}: median Dice {statistics.median(values):.3f}")
-    for how in ("click", "brush"):
-        times = [s for row in rows for s in row.get("release_to_labelmap_s", {}).get(how, ())]
-        if times:
-            middle = 1000 * statistics.median(times)
-            print(f"{how}, release to labelmap: median {middle:.0f} ms of {len(times)}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import correction_table
 import numpy as np
 import pytest
 import robot_hand
@@ -69,3 +72,22 @@ def test_of_the_sliders_positions_the_best_is_taken() -> None:
     found = robot_hand.best_threshold(wanted, lambda at: probability >= at, (0.2, 0.4, 0.6))
     assert found[0] == 0.4
     assert 0.98 < found[1] < 1
+
+
+def test_the_table_joins_runs_and_tells_medians_by_kind() -> None:
+    far = list(np.linspace(0.5, 0.8, 16))
+    lines = [
+        {"case": "00-large", "stroke": far, "release_to_labelmap_s": {"click": [], "brush": [0.1]}},
+        {"case": "01-faint", "stroke": [0.0] * 16, "release_to_labelmap_s": {"click": [0.2]}},
+        {"case": "00-large", "grow": [0.0] * 16},
+    ]
+    rows = correction_table.joined(map(json.dumps, lines))
+    assert correction_table.table(rows) == [
+        "| all | 0.250 | 0.300, 0.400 | -, - | 0.000, 0.000 |",
+        "| faint | 0.000 | 0.000, 0.000 | -, - | -, - |",
+        "| large | 0.500 | 0.600, 0.800 | -, - | 0.000, 0.000 |",
+    ]
+    assert correction_table.times(rows) == [
+        "click: median 200 ms of 1",
+        "brush: median 100 ms of 1",
+    ]

@@ -491,6 +491,15 @@ def test_where_the_model_sees_nothing_the_brush_paints_and_says_so(desk: Any) ->
     assert "finds no lesion here" in one.text()
 
 
+def test_the_brush_is_a_sphere_whatever_paint_is(desk: Any) -> None:
+    one: Desk = desk("StrokeLesion")
+    one.scripted.setCommonParameter("BrushSphere", 0)  # as Slicer's Paint begins
+    one.effect.setMRMLDefaults()
+    one.effect.updateGUIFromMRML()
+    assert one.effect.brush(False).sphere
+    assert one.stand_in.raw(one.effect.sphereCheck).isChecked()
+
+
 def test_size_of_the_brush(desk: Any) -> None:
     one = brush(desk, 10.0)
     assert one.event("MouseWheelForwardEvent", shift=1)
