@@ -224,7 +224,10 @@ def by_paint(case, automatic):
 def brush(editor, segment, way, radius_mm, adds):
     """One stroke of Slicer's sphere brush."""
     editor.setCurrentSegmentID(segment)
-    editor.setActiveEffectByName("Paint" if adds else "Erase")
+    name = "Paint" if adds else "Erase"
+    if editor.activeEffect() is None or editor.activeEffect().name != name:
+        editor.setActiveEffectByName(name)
+        inside.settle(0.3)  # the brush of an effect that was just chosen is not there at once
     effect = editor.activeEffect()
     effect.setCommonParameter("BrushSphere", 1)
     effect.setCommonParameter("BrushDiameterIsRelative", 0)
