@@ -227,11 +227,11 @@ def brush(editor, segment, way, radius_mm, adds):
     name = "Paint" if adds else "Erase"
     if editor.activeEffect() is None or editor.activeEffect().name != name:
         editor.setActiveEffectByName(name)
-        inside.settle(0.3)  # the brush of an effect that was just chosen is not there at once
     effect = editor.activeEffect()
     effect.setCommonParameter("BrushSphere", 1)
     effect.setCommonParameter("BrushDiameterIsRelative", 0)
     effect.setCommonParameter("BrushAbsoluteDiameter", 2 * radius_mm)
+    inside.settle(0.3)  # an effect's brush follows what was chosen when Slicer gets its turn
     drag(way)
 
 
