@@ -99,6 +99,11 @@ class Session:
     def sections(self, folder):
         """The sections that are folded at the start, each opened by itself."""
         ui = self.ui
+        ui.regionsButton.click()
+        inside.settle(0.3)
+        inside.until(lambda: self.panel._mni is None, RUN_S, "the volumes by region")
+        inside.settle(0.5)
+        take(ui.resultCollapsibleButton, "panel-regions")
         ui.batchInputPathLineEdit.currentPath = str(folder / "scans")
         ui.batchOutputPathLineEdit.currentPath = str(folder / "results")
         for name in ("resultCollapsibleButton", "advancedCollapsibleButton"):
