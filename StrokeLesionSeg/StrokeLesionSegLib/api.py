@@ -292,7 +292,7 @@ def _scan_of(scan: Any, form: str, affine: ArrayLike | None, series: str | None)
     try:
         values, matrix = np.asarray(scan), np.asarray(affine, dtype=float)
     except (TypeError, ValueError) as error:
-        raise InputError("array", f"holds no numbers ({error})", "Give a numeric array") from None
+        raise InputError("array", f"is not numeric ({error})", "Give a numeric array") from None
     if matrix.shape != (4, 4):
         raise InputError("affine", f"has the shape {matrix.shape}, not (4, 4)", "Give a 4x4 matrix")
     return checked_scan("array", values.T, matrix)

@@ -77,7 +77,7 @@ _PAIR = (
 _ZSTD = ("files compressed with Zstandard are not supported", "Unpack it first, with zstd -d")
 _AFNI = ("AFNI images (.HEAD and .BRIK) are not supported", _CONVERT.format("3dAFNItoNIFTI"))
 _MINC = ("MINC images are not supported", _CONVERT.format("mnc2nii or 3D Slicer"))
-_SURFACE = ("surfaces and values on them are no image", "Give the T1-weighted scan itself")
+_SURFACE = ("this is a surface or values on one, not an image", "Give the T1-weighted scan itself")
 _MRTRIX = ("MRtrix images are not supported", _CONVERT.format("mrconvert"))
 
 #: Endings of images of others (in lower case): the cause and the remedy.

@@ -160,7 +160,7 @@ class OutputSet:
             if isinstance(error, FileExistsError):
                 raise InputError(
                     error.filename2 or error.filename,
-                    "appeared during the run (another run?) and was left unchanged",
+                    "appeared during the run (from another run?) and was left unchanged",
                     "Add --overwrite or name another output",
                 ) from error
             if isinstance(error, OSError):
@@ -177,8 +177,8 @@ class OutputSet:
             if suffix is None or len(path.name) == len(suffix):
                 raise InputError(
                     path,
-                    "the name does not tell a format that can be written",
-                    f"Let it end in {' or '.join(suffixes)}",
+                    "its ending is not that of a format that can be written",
+                    f"Let the name end in {' or '.join(suffixes)}",
                 )
             key = _folder(path) / path.name
             if key in seen:
@@ -212,7 +212,7 @@ class OutputSet:
             self._made.append(above)
             above = above.parent
         if not above.is_dir():
-            raise InputError(path, f"{above} is no folder", "Choose another folder")
+            raise InputError(path, f"{above} is not a folder", "Choose another folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

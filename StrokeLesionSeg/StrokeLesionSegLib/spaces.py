@@ -43,7 +43,7 @@ def check_spaces(spaces: Iterable[str], align: str) -> None:
     """
     if MNI_SPACE in spaces and align == "none":
         raise InputError(
-            f"--space {MNI_SPACE}", "needs the alignment to MNI152", "Leave out --align none"
+            f"--space {MNI_SPACE}", "needs alignment to MNI152", "Leave out --align none"
         )
 
 

@@ -262,7 +262,7 @@ def test_an_atlas_in_no_mni_space_is_refused(tmp_path: Path) -> None:
     away = MNI_GRID.affine.copy()
     away[:3, 3] += (0, 60, -40)
     image = write_image(tmp_path / "away.nii.gz", halves(), away)
-    with pytest.raises(InputError, match=r"lies in no MNI space: \d\d % of its regions"):
+    with pytest.raises(InputError, match=r"is not in MNI space: \d\d % of its regions"):
         read_atlas(image, tmp_path / "labels.csv")
 
 

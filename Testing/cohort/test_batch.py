@@ -208,7 +208,7 @@ def test_a_moved_input_is_recognised_and_a_foreign_one_refused(
     cli_support.write_head(foreign / "case1.nii.gz", cli_support.head_array(99))
     shutil.copytree(moved, source)
     assert support.batch(foreign, out) == 2
-    assert "holds sub-Case1 of another input" in capsys.readouterr().err
+    assert "already holds sub-Case1 from another input" in capsys.readouterr().err
     assert len(support.records(out)) == 2
     # Not even if the other input cannot be seen now; but of course if told so.
     moved.rename(tmp_path / "unmounted")

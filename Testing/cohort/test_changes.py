@@ -190,13 +190,16 @@ def test_a_scan_that_has_gone(study: Path, capsys: pytest.CaptureFixture[str]) -
     ("arguments", "says"),
     [
         (["nothing"], "nothing: there is no such file or folder"),
-        (["in"], "in: is one scan, or no folder that batch has written"),
-        (["in/dataset_description.json"], "is one scan, or no folder that batch has written"),
+        (["in"], "in: is a single scan, or a folder that batch has not written"),
+        (
+            ["in/dataset_description.json"],
+            "is a single scan, or a folder that batch has not written",
+        ),
         (["out", "-o", "in/dataset_description.json"], "in/dataset_description.json: cannot be"),
         (["out", "--mask-a", "x.nii"], "--mask-a: is for two scans"),
         (["out", "--threshold", "0.5"], "--threshold: is for two scans"),
-        (["out", "--input", "nowhere"], "the scans of the study are not there"),
-        (["out", "--session-label", "1"], "ses-1: is one session"),
+        (["out", "--input", "nowhere"], "does not exist, and the scans of the study were there"),
+        (["out", "--session-label", "1"], "ses-1: is only one session"),
         (["a.nii", "b.nii", "--session-label", "1"], "--session-label: is for a study"),
     ],
 )
@@ -216,7 +219,7 @@ def test_refused_in_one_line(
 
 def test_nobody_has_two_sessions(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(study, "--participant-label", "03") == 2
-    assert "nobody has scans of two sessions" in capsys.readouterr().err
+    assert "no subject has scans of two sessions" in capsys.readouterr().err
 
 
 def entry(subject: str, session: str, run: str = "", state: str = "done") -> dict[str, str]:
@@ -260,5 +263,5 @@ def test_one_scan_of_a_session_is_chosen() -> None:
     pairs, notes = session_pairs(several)
     assert pairs[0].first["stem"] == "sub-1_ses-1_run-3"
     assert "several scans take part with one of them: sub-1_ses-1_run-3" in notes[0]
-    with pytest.raises(InputError, match="nobody has scans of two sessions"):
+    with pytest.raises(InputError, match="no subject has scans of two sessions"):
         session_pairs(several[:3])

@@ -291,5 +291,5 @@ def test_nothing_to_do_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no T1-weighted scans"):
         find_scans(tmp_path)
     make(tmp_path, "x_FLAIR.nii")
-    with pytest.raises(InputError, match="1 image is something else"):
+    with pytest.raises(InputError, match="1 image is of another kind"):
         find_scans(tmp_path)

@@ -73,7 +73,7 @@ def test_one_batch_at_a_time(tmp_path: Path) -> None:
         assert owner is not None
         assert (owner["run"], owner["pid"]) == ("first", os.getpid())
         with (
-            pytest.raises(InputError, match=rf"process {os.getpid()} on .* is working there"),
+            pytest.raises(InputError, match=rf"process {os.getpid()} on .* is writing there"),
             FolderLock(tmp_path, "second"),
         ):
             pass

@@ -283,7 +283,7 @@ def test_folders_are_made_and_go_again_if_nothing_comes_into_them(tmp_path: Path
         ours.commit()
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a", "b", "m.nii", "m.tsv"]
     below = mask / "c" / "x.nii"
-    with pytest.raises(InputError, match="is no folder"), OutputSet([below]):
+    with pytest.raises(InputError, match="is not a folder"), OutputSet([below]):
         pass
     scan = cli_support.write_head(tmp_path / "t1.nii.gz")
     assert segment(scan, "-o", tmp_path / "new" / "m.nii") == 0

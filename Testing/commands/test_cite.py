@@ -59,4 +59,4 @@ def test_what_is_no_sidecar(tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     file = tmp_path / "other.json"
     file.write_text("{}")
     assert main(["cite", "--sidecar", str(file)]) == 2
-    assert "other.json: is no sidecar of a mask" in capsys.readouterr().err
+    assert "other.json: is not the sidecar of a mask" in capsys.readouterr().err

@@ -122,9 +122,9 @@ def test_atlas_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("more", "cause"),
     [
         (("--atlas", "a.nii.gz"), "has no list of labels"),
-        (("--report", "r", "--atlas-labels", "l.csv"), "there is no atlas to name"),
+        (("--report", "r", "--atlas-labels", "l.csv"), "no atlas is given for these names"),
         (("--report", "r", "--atlas", "missing.nii.gz"), "missing.nii.gz"),
-        (("--report", "a.nii.gz"), "is no folder"),
+        (("--report", "a.nii.gz"), "is not a folder"),
         (("--report", "r", "--report-convention", "mirror"), "invalid choice"),
     ],
 )

@@ -267,5 +267,5 @@ def test_input_that_is_no_dicom_is_told_before_the_run(
     assert main(["segment", str(scan), option, str(tmp_path / "x.dcm")]) == 2
     said = capsys.readouterr().err.strip()
     assert len(said.splitlines()) == 1
-    assert f"is not DICOM, which DICOM {option[8:].upper()} has to refer to" in said
+    assert f"is not DICOM, to which DICOM {option[8:].upper()} has to refer" in said
     assert [f.name for f in tmp_path.iterdir()] == ["t1.nii.gz"]

@@ -93,7 +93,7 @@ def test_phase_images_in_a_series(tmp_path: Path, letter: str, words: str) -> No
         data.ImageType = ["ORIGINAL", "PRIMARY", letter if n in (4, 7) else "M", "ND"]
 
     line = _refused(_series(tmp_path / "a", edit=some))
-    assert "2 slice(s) missing" in line
+    assert "2 slices are missing" in line
     assert f"2 {words}s of the same series are left out" in line
 
     # A whole set of them beside the magnitude images: those are taken, and the rest is told.
@@ -390,7 +390,7 @@ def test_a_folder_of_other_images_names_one(tmp_path: Path) -> None:
     for name in ("t1.nii.gz", "t2.nii.gz"):
         (folder / name).write_bytes(b"x" * 400)
     line = _refused(folder)
-    assert "holds no DICOM images, but the image t1.nii.gz and 1 more" in line
+    assert "contains no DICOM images, but the image t1.nii.gz and 1 more" in line
     assert "batch" in line
 
 

@@ -341,8 +341,8 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "only CT": (lambda f: _series(f, storage=CT), "12 x CT, CT Image Storage"),
     "few slices": (lambda f: _series(f, ks=tuple(range(5))), "8 or more slices"),
     "one file": (_one_file, "8 or more slices"),
-    "missing slice": (lambda f: _series(f, ks=(*ks[:5], *ks[6:])), "1 slice(s) missing between"),
-    "three missing": (lambda f: _series(f, ks=(*ks[:5], *ks[8:])), "3 slice(s) missing"),
+    "missing slice": (lambda f: _series(f, ks=(*ks[:5], *ks[6:])), "1 slice is missing between"),
+    "three missing": (lambda f: _series(f, ks=(*ks[:5], *ks[8:])), "3 slices are missing"),
     "uneven": (lambda f: _series(f, ks=tuple(1.02**k * k for k in ks)), "unevenly spaced"),
     "echoes": (_two_echoes, "12 images share 6 positions"),
     "orientation": (

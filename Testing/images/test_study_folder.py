@@ -92,7 +92,7 @@ def test_a_study_without_t1_says_what_there_is(tmp_path: Path) -> None:
     uid = series(tmp_path, 3, "FLAIR", EchoTime="120")
     with pytest.raises(InputError) as caught:
         read_scan(tmp_path)
-    assert "holds no T1-weighted series" in str(caught.value)
+    assert "contains no T1-weighted series" in str(caught.value)
     assert "echo time 120 ms" in str(caught.value)
     assert read_scan(tmp_path, series=uid).volume.array.shape == PIXELS.shape
 

@@ -110,5 +110,5 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     table.write_text("only-a-scan.nii\n")
     with pytest.raises(InputError, match="line 1 names no mask"):
         find_pairs(table)
-    with pytest.raises(InputError, match="holds no corrected masks"):
+    with pytest.raises(InputError, match="contains no corrected masks"):
         find_pairs(tmp_path / "raw")

@@ -111,7 +111,7 @@ def test_what_is_not_covered_is_said(study: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "says"),
     [
-        ("sub-02_ses-2_T1w", "is of sub-02, the first scan of sub-01"),
+        ("sub-02_ses-2_T1w", "is of sub-02, but the first scan is of sub-01"),
         ("scan", "does not look like a scan of the same person"),
         ("sub-01_ses-1_T1w", "is the first scan again"),
         ("missing", "there is no such file"),
@@ -154,4 +154,4 @@ def test_sessions_of_a_bids_subject(
 
 def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert compare(study, "cut", tmp_path / "out", mask="mask-2") == 2
-    assert "does not lie on the grid of cut.nii.gz" in capsys.readouterr().err
+    assert "is not on the grid of cut.nii.gz" in capsys.readouterr().err

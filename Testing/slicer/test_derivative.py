@@ -22,7 +22,7 @@ def test_of_a_dicom_folder_with_two_scans(tmp_path: Path) -> None:
         )
     out = tmp_path / "out"
     found = find_scans(tmp_path / "in").scans
-    with pytest.raises(InputError, match="holds no mask of sub-x"):
+    with pytest.raises(InputError, match="has no mask of sub-x"):
         read_result(tmp_path, "sub-x")
     out.mkdir()
     (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": "../in"}}))

@@ -237,7 +237,7 @@ def test_a_broken_table_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None
     touch(tmp_path, *r2_names("Training/R001", "sub-r001s001"))
     broken = tmp_path / "x_MetaData.xlsx"
     broken.write_bytes(b"PK not a zip")
-    with pytest.raises(InputError, match="unreadable table"):
+    with pytest.raises(InputError, match="the table cannot be read"):
         read_table(broken)
     rows, failed = attach_metadata(tmp_path, find_scans(tmp_path).scans)
     assert rows == {}
@@ -246,9 +246,9 @@ def test_a_broken_table_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None
         space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
         cell = f'<worksheet xmlns="{space}"><row><c r="A1" t="s"><v>7</v></c></row></worksheet>'
         book.writestr("xl/worksheets/sheet1.xml", cell)
-    with pytest.raises(InputError, match="unreadable table"):
+    with pytest.raises(InputError, match="the table cannot be read"):
         read_table(broken)
     long = tmp_path / "y_MetaData.csv"
     long.write_text("a\n" + "x" * 200_000)  # beyond what csv takes for one field
-    with pytest.raises(InputError, match="unreadable table"):
+    with pytest.raises(InputError, match="the table cannot be read"):
         read_table(long)

@@ -154,7 +154,7 @@ def test_residency_is_asked_for_or_decided(cache: Cache, monkeypatch: pytest.Mon
     kept = place(cache, cpu, "yes")
     assert kept is not None
     assert place(cache, cpu, "yes") is kept
-    with pytest.raises(InputError, match="fewer than one"):
+    with pytest.raises(InputError, match="less than one"):
         Devices(devices=0)
 
 

@@ -304,7 +304,12 @@ def test_a_network_learns_and_exports(
         assert cli.main(["export", str(out), str(model), "--name", "toy"]) == 2
     assert cli.main(["export", str(tmp_path / "none"), str(model), "--name", "toy"]) == 2
     said = capsys.readouterr().err
-    for text in ("averaged down by 2", "cannot run cs230", "cannot run cascade", "no finished run"):
+    for text in (
+        "averaged down by 2",
+        "cannot run cs230",
+        "cannot run cascade",
+        "is not a finished run",
+    ):
         assert text in said
 
 

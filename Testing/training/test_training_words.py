@@ -64,5 +64,5 @@ def test_a_simulation_without_people_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tree, "_usable", lambda *_: [])
-    with pytest.raises(InputError, match="no person of it can be used"):
+    with pytest.raises(InputError, match="none of its people can be used"):
         tree.simulate_tree(tmp_path, 1)

@@ -60,7 +60,7 @@ def test_a_release_is_a_model_that_runs(
 
 
 def test_a_folder_without_a_run_is_refused(folder: HeadFolder, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no saved run"):
+    with pytest.raises(InputError, match="has no saved run"):
         cut_release(
             folder, tmp_path, tmp_path / "m", ReleaseOptions("a", "1"), TrainOptions(steps=1)
         )

@@ -104,7 +104,7 @@ def test_the_command_trains_and_refuses_what_it_would_ignore(
     assert main([*words, "--steps", "1", "--seed", "1"]) == 0
     assert capsys.readouterr().out.startswith("1 steps in")
     assert main([*words, "--batch", "4"]) == 2
-    assert "--batch: the volumetric network does not take it" in capsys.readouterr().err
+    assert "--batch: does not apply to the volumetric network" in capsys.readouterr().err
     assert main(["fit", str(tmp_path), str(tmp_path / "x"), "--network", "volumetric"]) == 2
     assert "no folder of prepared heads" in capsys.readouterr().err
 
@@ -134,7 +134,7 @@ def test_a_damaged_state_and_another_network_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_run(tmp_path, VolumetricUNet(filters=(4, 8)), small())
     (tmp_path / "state-0000001.safetensors").write_bytes(b"12345678")
-    with pytest.raises(InputError, match="start in another folder"):
+    with pytest.raises(InputError, match="Start in another folder"):
         load_run(tmp_path, network, small())
 
 

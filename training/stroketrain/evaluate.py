@@ -46,9 +46,9 @@ def part_of_split(path: Path, part: str) -> set[str]:
     scan is on one side."""
     split = Split.read(path)
     if split.by == "slice":
-        raise InputError(path, "a split by slice has every scan in every part", "use another")
+        raise InputError(path, "a split by slice has every scan in every part", "Use another")
     if part not in split.parts:
-        raise InputError(path, f"it has no part {part}", "make a new one: stroketrain split")
+        raise InputError(path, f"has no part {part}", "Make a new one with stroketrain split")
     return set(split.parts[part])
 
 
@@ -66,7 +66,11 @@ def predict_tree(
     if names is not None:
         scans = [scan for scan in scans if scan.name in names]
         if not scans:
-            raise InputError(tree, "no scan of that part of the split", "use the split's own tree")
+            raise InputError(
+                tree,
+                "contains no scan of that part of the split",
+                "Use the tree of the split",
+            )
         if len(scans) < len(names):
             say(f"{len(names) - len(scans)} scans of that part are not in {tree}")
     for scan in scans:

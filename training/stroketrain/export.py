@@ -25,21 +25,23 @@ def _read_run(run: Path) -> dict[str, Any]:
     """The record of a finished run of a network that the engine can run; else ``InputError``."""
     for name in ("run.json", "weights.safetensors"):
         if not (run / name).is_file():
-            raise InputError(run, f"no finished run, {name} is missing", "let it run to its end")
+            raise InputError(
+                run, f"is not a finished run: {name} is missing", "Let it run to its end"
+            )
     record: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
     name = record["network"]["name"]
     if name not in NETWORKS:
         raise InputError(
             run,
             f"the engine cannot run {name}: it gives a network one slice of any size at a time",
-            f"export a run of {' or '.join(NETWORKS)}",
+            f"Export a run of {' or '.join(NETWORKS)}",
         )
     shrink = record.get("recipe", {}).get("frame", {}).get("shrink", 1)
     if shrink != 1:
         raise InputError(
             run,
-            f"trained on slices averaged down by {shrink}; the engine gives it whole ones",
-            "train with frame.shrink 1",
+            f"was trained on slices averaged down by {shrink}, but the engine uses whole ones",
+            "Train with frame.shrink 1",
         )
     return record
 
@@ -50,8 +52,8 @@ def _channels(record: dict[str, Any], asked: Sequence[str] | None) -> list[str]:
     if len(names) != count:
         raise InputError(
             "--channels",
-            f"the network takes {count} channels and {len(names)} are named",
-            "name them in the order of training",
+            f"the network takes {count} channels, but {len(names)} are named",
+            "Name them in the order of training",
         )
     return names
 

@@ -66,11 +66,11 @@ def read_labels(path: Path) -> dict[int, str]:
         found = _from_lines(content)
     else:
         raise InputError(
-            path, "is no list of labels that is known", f"Use one of {', '.join(_LABEL_ENDINGS)}"
+            path, "is not a known kind of label list", f"Use one of {', '.join(_LABEL_ENDINGS)}"
         )
     names = {value: _tidy(name) for value, name in found.items() if value > 0}
     if not names:
-        raise InputError(path, "names no region", "Give lines of value and name")
+        raise InputError(path, "names no region", "Give one value and name per line")
     return names
 
 
@@ -86,7 +86,7 @@ def _from_json(content: str, path: Path) -> dict[int, str]:
     if isinstance(data, Mapping):
         pairs = ((_whole(key), name) for key, name in data.items())
         return {v: name for v, name in pairs if v is not None and isinstance(name, str)}
-    raise InputError(path, "holds neither names nor a list of them", "Check the file")
+    raise InputError(path, "contains no names of regions", "Check the file")
 
 
 def _from_rows(rows: Any) -> dict[int, str]:

@@ -53,14 +53,18 @@ def read_atlas(image: Path, labels: Path | None = None) -> Atlas:
     inside = set(present_values(values))
     if len(inside) > MAX_REGIONS:
         raise InputError(
-            image, f"has {len(inside)} labels, at most {MAX_REGIONS} are read", "Give an atlas"
+            image,
+            f"has {len(inside)} labels, more than the {MAX_REGIONS} that are read",
+            "Give an atlas",
         )
     if not inside:
-        raise InputError(image, "is no atlas: it is empty", "Give a label image")
+        raise InputError(image, "is not an atlas: it is empty", "Give a label image")
     labels = labels or labels_beside(image)
     if labels is None:
         raise InputError(
-            image, "has no list of labels", "Name one with --atlas-labels: value and name a line"
+            image,
+            "has no list of labels",
+            "Name one with --atlas-labels: a value and a name on each line",
         )
     names = read_labels(labels)
     if not inside & set(names):
@@ -83,7 +87,7 @@ def _whole_numbers(image: Path, array: NDArray[np.floating]) -> NDArray[np.int32
     if not (np.abs(array - whole).max() <= 1e-3 and whole.min() >= 0 and whole.max() < 2**31):
         raise InputError(
             image,
-            "is no atlas: its voxels are not whole numbers of 0 and above",
+            "is not an atlas: not all its voxels are whole numbers of 0 or more",
             "Give a label image, not a probability map",
         )
     return whole.astype(np.int32)
@@ -105,8 +109,8 @@ def _check_in_mni(image: Path, values: NDArray[np.int32], affine: NDArray[np.flo
     if share < _IN_BRAIN:
         raise InputError(
             image,
-            f"lies in no MNI space: {100 * share:.0f} % of its regions lie in the MNI152 brain",
-            "Give an atlas that was drawn in, or brought to, MNI152 space",
+            f"is not in MNI space: {100 * share:.0f} % of its regions lie in the MNI152 brain",
+            "Give an atlas that was drawn in MNI152 space or transformed to it",
         )
 
 
@@ -122,8 +126,8 @@ def _side_notes(image: Path, atlas: Atlas) -> tuple[str, ...]:
     if len(wrong) > max(1, _SIDES_SWAPPED * sided):
         raise InputError(
             image,
-            f"has left and right swapped: {len(wrong)} of {sided} regions lie on the other side "
-            "than their names say",
+            f"has left and right swapped: {len(wrong)} of {sided} regions are not on the side "
+            "that their names say",
             "Repair the atlas's header",
         )
     if not wrong:

@@ -284,7 +284,11 @@ def _selected(
                 raise InputError(source, f"has no {prefix}{label}", f"There are: {known or 'none'}")
         scans = tuple(scan for scan in scans if whose(scan) in labels)
     if not scans:
-        raise InputError(source, "holds no scan of these participants and sessions", "Ask for less")
+        raise InputError(
+            source,
+            "has no scan of these participants and sessions",
+            "Check --participant-label and --session-label",
+        )
     return scans
 
 
@@ -457,7 +461,7 @@ def _refuse_foreign(
     if record["state"] == DONE and record_outputs(record, out):
         raise InputError(
             out,
-            f"holds {found.stem} of another input ({before})",
+            f"already holds {found.stem} from another input ({before})",
             "Give another output folder, or name the subjects in a list; if it is the same data, "
             "use --no-resume",
         )

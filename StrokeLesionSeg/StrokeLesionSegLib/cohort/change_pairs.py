@@ -95,7 +95,7 @@ def session_pairs(
     if not pairs:
         raise InputError(
             "sessions",
-            "nobody has scans of two sessions",
+            "no subject has scans of two sessions",
             "Segment them into one folder, as sub-01/ses-1 and sub-01/ses-2 or by a list with "
             "subjects and sessions",
         )
@@ -124,7 +124,7 @@ def _check_labels(
             if label not in there:
                 raise InputError(f"{prefix}{label}", "is not in the study", "Check the label")
     if len(sessions) == 1:
-        raise InputError(f"ses-{sessions[0]}", "is one session", "Name two or more")
+        raise InputError(f"ses-{sessions[0]}", "is only one session", "Name two or more")
 
 
 def _best(records: Sequence[_Record]) -> _Record:

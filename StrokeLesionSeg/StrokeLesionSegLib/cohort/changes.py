@@ -162,7 +162,7 @@ def compare_study(
     >>> compare_study(Path("empty"))
     Traceback (most recent call last):
     ...
-    StrokeLesionSegLib.errors.InputError: ...holds no results of batch...
+    StrokeLesionSegLib.errors.InputError: ...has no results of batch...
     """
     options = options or ChangeOptions()
     started = time.perf_counter()
@@ -170,7 +170,7 @@ def compare_study(
     out = study if out is None else Path(os.path.abspath(out))
     content = read_ledger(study)
     if not content.scans:
-        raise InputError(study, "holds no results of batch", "Run batch first, or name two scans")
+        raise InputError(study, "has no results of batch", "Run batch first, or name two scans")
     sources, root = _sources(study, options)
     kept = [record for record in content.scans.values()]
     records, notes, _ = with_corrections(study, sorted(kept, key=lambda r: r["stem"]))
@@ -182,7 +182,7 @@ def compare_study(
     try:
         (out / CHANGES).mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise InputError(out / CHANGES, "is no folder", "Move it away, or use -o") from None
+        raise InputError(out / CHANGES, "is not a folder", "Move it away, or use -o") from None
     except OSError as error:
         raise os_input_error(error, out) from error
     found: dict[str, _Pair] = {}
@@ -221,7 +221,11 @@ def _sources(study: Path, options: ChangeOptions) -> tuple[SourceScans, Path]:
     sources = SourceScans(study, given)
     if sources.root is None or not sources.root.is_dir():
         where = study if sources.root is None else sources.root
-        raise InputError(where, "the scans of the study are not there", "Name them by --input")
+        raise InputError(
+            where,
+            "does not exist, and the scans of the study were there",
+            "Name their folder with --input",
+        )
     return sources, sources.root
 
 
@@ -367,10 +371,14 @@ def _compare(
 def _time_point(record: Mapping[str, Any], study: Path, sources: SourceScans) -> TimePoint:
     stem = str(record["stem"])
     if record["state"] != DONE:
-        raise InputError(stem, "has no mask, since it has failed", "See group_scans.tsv")
+        raise InputError(
+            stem, "has no mask, because its segmentation failed", "See group_scans.tsv"
+        )
     path = sources.find(str(record["source"]))
     if path is None or not path.exists():
-        raise InputError(stem, "its scan is not in the input any more", "Name IN by --input")
+        raise InputError(
+            stem, "its scan is no longer in the input", "Name the input folder with --input"
+        )
     if not unchanged(path, record.get("input") or {}):
         raise InputError(stem, "its scan has changed since it was segmented", 'Run "batch" again')
     mask = mask_of(study, record)

@@ -172,7 +172,7 @@ def _killed(found: FoundScan) -> InputError:
     return InputError(
         found.path,
         "its worker processes died repeatedly",
-        "Give the workers more memory, or look at the scan",
+        "Give the workers more memory, or check the scan",
     )
 
 

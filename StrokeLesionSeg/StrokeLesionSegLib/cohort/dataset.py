@@ -89,9 +89,9 @@ def check_out(out: Path, source: Path) -> None:
         except (OSError, ValueError, AttributeError, TypeError):
             makers = []
         if "StrokeLesionSeg" not in makers:
-            raise InputError(out, "holds another data set", remedy)
+            raise InputError(out, "contains another data set", remedy)
     elif any(out.glob("sub-*")):
-        raise InputError(out, "holds subjects of another data set", remedy)
+        raise InputError(out, "contains subjects of another data set", remedy)
 
 
 def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) -> None:

@@ -120,7 +120,7 @@ def find_scans(
             return _cohort(source, found, {}, pseudonyms, source_names)
         if source.name.lower().endswith(WORKBOOKS):
             raise InputError(
-                source, "is a workbook, not a list in text", "Save it as CSV or as text with tabs"
+                source, "is a workbook, not a text file", "Save it as CSV or as tab-separated text"
             )
         return _cohort(source, [_Found(source, source.name)], {}, pseudonyms, source_names)
     try:
@@ -184,7 +184,7 @@ def _cohort(
 
 
 def _something_else(count: int) -> str:
-    return "1 image is something else" if count == 1 else f"{count} images are something else"
+    return "1 image is of another kind" if count == 1 else f"{count} images are of another kind"
 
 
 def is_image(path: Path) -> bool:
@@ -198,7 +198,7 @@ def require_dicom(source: Path, scans: Sequence[FoundScan], options: Sequence[st
     if options and all(is_image(scan.path) for scan in scans):
         raise InputError(
             source,
-            f"holds no DICOM, which the results of {options[0]} have to refer to",
+            f"contains no DICOM files, to which the results of {options[0]} have to refer",
             f"Leave out {' and '.join(options)}, or give the folders of DICOM files",
         )
 

@@ -47,13 +47,13 @@ _SCANS = _Kind(
     _COLUMNS,
     ("path", "subject", "session", "series"),
     "path",
-    "Give one path a line, optionally followed by subject, session and DICOM series after tabs",
+    "Give one path per line, optionally followed by subject, session and DICOM series, with tabs",
 )
 _PAIRS = _Kind(
     {**_COLUMNS, **dict.fromkeys(_OF_MASKS, "mask")},
     ("path", "mask", "subject", "series"),
     "scan",
-    "Give scan, mask and (if wanted) subject and DICOM series on each line, with tabs between",
+    "Give scan, mask and (if wanted) subject and DICOM series on each line, separated by tabs",
 )
 # What R, pandas and BIDS write for a value that is not there.
 _NOTHING = {"", "NA", "N/A", "n/a", "nan", "NaN", "NULL", "None", "<NA>"}
@@ -265,8 +265,8 @@ def _quoted(path: Path, lines: list[str], separator: str) -> Iterator[tuple[int,
         except csv.Error as error:
             raise InputError(
                 path,
-                f"line {reader.line_num}: the quotes do not fit ({error})",
-                "Quote whole cells, and write a quote within one twice",
+                f"line {reader.line_num}: the quotes do not match ({error})",
+                "Quote whole cells, and double a quote inside one",
             ) from error
 
 
@@ -282,7 +282,7 @@ def _heading(path: Path, cells: list[str], kind: _Kind) -> list[str] | None:
         return None
     if "path" not in known:
         if any(known) and not any(re.search(r"[/\\]|\.\w", cell) for cell in cells):
-            raise InputError(path, f"its heading names no column {kind.first}", kind.remedy)
+            raise InputError(path, f"its heading has no column {kind.first}", kind.remedy)
         return None
     for name in {**dict.fromkeys(kind.order), "session": None}:
         # "scan" or "image" may be numbers beside the paths.
@@ -293,7 +293,7 @@ def _heading(path: Path, cells: list[str], kind: _Kind) -> list[str] | None:
             known = [k if k != name or n in exact else "" for n, k in enumerate(known)]
         elif len(named) > 1:
             titles = ", ".join(cells[n] for n in named)
-            raise InputError(path, f"several columns may be the {called}: {titles}", kind.remedy)
+            raise InputError(path, f"several columns could be the {called}: {titles}", kind.remedy)
     return known
 
 
@@ -305,7 +305,9 @@ def _under(
         cells = cells[1:]  # row names of R's write.table have no heading
     elif len(cells) > len(columns):
         raise InputError(
-            path, f"line {line} has {len(cells)} columns, the heading {len(columns)}", kind.remedy
+            path,
+            f"line {line} has {len(cells)} columns, but the heading has {len(columns)}",
+            kind.remedy,
         )
     told = {name: cell for name, cell in zip(columns, cells, strict=False) if name}
     if not told.get("path"):

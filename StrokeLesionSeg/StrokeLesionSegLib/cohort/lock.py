@@ -130,7 +130,7 @@ class FolderLock:
             )
         return InputError(
             self.path.parent.parent,
-            f"{who} is working there{note}",
+            f"{who} is writing there{note}",
             "Wait until it has ended, stop it, or give another output folder",
         )
 
@@ -176,7 +176,7 @@ class Superseded:
 
 def taken_over(out: Path) -> InputError:
     """What a batch says that has lost its output folder."""
-    return InputError(out, "another batch has taken over the output folder", "Stop this one")
+    return InputError(out, "another batch has taken over the output folder", "Stop one of the two")
 
 
 def read_owner(path: Path) -> dict[str, Any] | None:

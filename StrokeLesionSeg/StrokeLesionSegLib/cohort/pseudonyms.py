@@ -44,7 +44,7 @@ class Pseudonyms:
             if known != subject:
                 raise InputError(path, f"line {line} gives a patient a second pseudonym", _REMEDY)
         if not self._subjects:
-            raise InputError(path, "holds no pseudonyms", _REMEDY)
+            raise InputError(path, "contains no pseudonyms", _REMEDY)
 
     def of(self, *names: str) -> str:
         """The pseudonym of the first of ``names`` that the table knows; "" if it knows none."""

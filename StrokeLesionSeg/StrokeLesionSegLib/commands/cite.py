@@ -147,7 +147,9 @@ def _of_sidecar(file: Path) -> dict[str, Any]:
         }
         _ = facts["operating_point"]["threshold"]
     except (KeyError, TypeError):
-        raise InputError(file, "is no sidecar of a mask", "Give the JSON beside a mask") from None
+        raise InputError(
+            file, "is not the sidecar of a mask", "Give the JSON file beside a mask"
+        ) from None
     try:
         manifest = Manifest.from_file(find_model(facts["model"]))
     except InputError:

@@ -115,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     _refuse(
         arguments,
         ("input", "participant_label", "session_label"),
-        "is for a study, and two scans are named",
+        "is for a study, but two scans are named",
         "Name one folder that batch has written",
     )
     _two_scans(arguments)
@@ -137,8 +137,8 @@ def _study(arguments: argparse.Namespace) -> int:
     if not is_study(arguments.first):
         raise InputError(
             arguments.first,
-            "is one scan, or no folder that batch has written",
-            "Name the later scan, too, or a study",
+            "is a single scan, or a folder that batch has not written",
+            "Name the later scan too, or a study",
         )
     _refuse(
         arguments,

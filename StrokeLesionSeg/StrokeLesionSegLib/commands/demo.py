@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     if missing:
         raise InputError(
             "demo",
-            f"needs {' and '.join(missing)}, not installed here",
+            f"needs {' and '.join(missing)}, which are not installed",
             'Install it with: python -m pip install "stroke-lesion-seg[demo]"',
         )
     prepare(arguments)

@@ -129,7 +129,7 @@ def _state(manifest: Manifest, problems: list[InputError]) -> str:
             problems.append(
                 InputError(
                     file,
-                    "is not the file that the manifest names (its SHA-256 is another one)",
+                    "is not the file that the manifest names (its SHA-256 differs)",
                     "Install the model again",
                 )
             )

@@ -73,7 +73,7 @@ def atlas_choice(arguments: argparse.Namespace) -> AtlasChoice:
 
     image, labels = arguments.atlas, arguments.atlas_labels
     if labels is not None and image is None:
-        raise InputError("--atlas-labels", "there is no atlas to name", "Add --atlas FILE")
+        raise InputError("--atlas-labels", "no atlas is given for these names", "Add --atlas FILE")
     return AtlasChoice(
         None if image is None else image.absolute(), None if labels is None else labels.absolute()
     )
@@ -84,7 +84,7 @@ def report_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise InputError(folder, "is no folder", "Give another folder for reports") from None
+        raise InputError(folder, "is not a folder", "Give another folder for reports") from None
     except OSError as error:
         raise os_input_error(error, folder) from error
     return folder

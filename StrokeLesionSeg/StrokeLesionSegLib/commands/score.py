@@ -128,7 +128,9 @@ def run(arguments: argparse.Namespace) -> int | None:
         (arguments.truth, arguments.prediction),
     ):
         if folder.is_dir():
-            raise InputError(folder, f"is a folder, but {file} a file", "Give two of one kind")
+            raise InputError(
+                folder, f"is a folder, but {file} is a file", "Give two files or two folders"
+            )
     if arguments.output is not None:
         raise InputError("--output", "is for two folders", "Give folders, or print with --json")
     _score_files(arguments)

@@ -321,7 +321,9 @@ class CorrectionSession:
 
     def _check(self, voxel: Voxel) -> None:
         if not self._inside(voxel):
-            raise InputError("click", f"voxel {voxel} is outside the scan", "Click into the image")
+            raise InputError(
+                "click", f"voxel {voxel} is outside the scan", "Click inside the image"
+            )
 
     def _take(self, mask: NDArray[Any] | None) -> None:
         if mask is not None:

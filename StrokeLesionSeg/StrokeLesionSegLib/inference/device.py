@@ -92,7 +92,7 @@ def choose_device(requested: str = "auto") -> Device:
     Device(name='cpu', reason='asked for')
     """
     if requested not in DEVICES:
-        raise InputError(f"device {requested!r}", "there is no such choice", "Use auto")
+        raise InputError(f"device {requested!r}", "there is no such device", "Use auto")
     if requested == "cpu":
         return Device("cpu", "asked for")
     if requested == "auto":

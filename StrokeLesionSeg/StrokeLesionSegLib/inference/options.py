@@ -71,7 +71,7 @@ class SegmentOptions:
         _positive("threads", self.threads, 4096)
         for name in ("tta", "crop", "exact", "mirror"):
             if not isinstance(getattr(self, name), bool):
-                raise InputError(name, "is neither true nor false", "Give True or False")
+                raise InputError(name, "is neither True nor False", "Give one of the two")
 
     def for_model(self, manifest: Manifest) -> SegmentOptions:
         """The same with the views that ``manifest`` recommends, if none were asked for."""
@@ -87,7 +87,7 @@ def _positive(name: str, value: Any, most: int) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise InputError(f"{name} {value!r}", "is not usable", f"Give a number from 1 to {most}")
+        raise InputError(f"{name} {value!r}", "is out of range", f"Give a number from 1 to {most}")
 
 
 def _either(words: Sequence[str]) -> str:

@@ -71,7 +71,7 @@ def choose_precision(requested: str, device: Device) -> tuple[str, str]:
     Raises ``InputError`` for a format that the device computes very slowly or not at all.
     """
     if requested not in PRECISIONS:
-        raise InputError(f"precision {requested!r}", "there is no such choice", "Use auto")
+        raise InputError(f"precision {requested!r}", "there is no such precision", "Use auto")
     if requested == "auto":
         if device.is_gpu:
             return "float16", "half precision on a GPU"

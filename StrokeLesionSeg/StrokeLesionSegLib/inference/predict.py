@@ -335,7 +335,9 @@ class _Runner:
             self._limit = None
             return
         raise InputError(
-            "memory", "does not suffice for a single slice", "Close other programs and try again"
+            "memory",
+            "there is not enough of it for a single slice",
+            "Close other programs and try again",
         ) from error
 
 

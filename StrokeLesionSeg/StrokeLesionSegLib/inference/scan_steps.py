@@ -23,7 +23,9 @@ def intensity_window(scan: PlacedScan, given: Preprocessing) -> tuple[float, flo
             scan.volume.array, *given.window_percentiles, low_of=given.window_low_of
         )
     except ValueError as error:
-        raise InputError("image", str(error), "Check that it is a T1 scan of a head") from error
+        raise InputError(
+            "image", str(error), "Check that it is a T1-weighted scan of a head"
+        ) from error
 
 
 def searched_brain(scan: PlacedScan, given: Preprocessing) -> NDArray[np.bool_] | None:

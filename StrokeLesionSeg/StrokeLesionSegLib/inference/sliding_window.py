@@ -70,7 +70,9 @@ class SlidingWindowPredictor:
         settings = model.manifest.windows
         if settings is None:
             raise InputError(
-                model.manifest.name, "does not define its windows", "Install the model again"
+                model.manifest.name,
+                "its manifest does not define its windows",
+                "Install the model again",
             )
         self.model, self.settings = model, settings
         self.options = options.for_model(model.manifest)
@@ -293,7 +295,7 @@ class SlidingWindowPredictor:
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise InputError(
                 self.model.manifest.name,
-                "there is too little memory for its windows",
+                "there is not enough memory for its windows",
                 "Close other programs, or use --device cpu",
             ) from error
 

@@ -114,7 +114,9 @@ def prepare_scan(placed: PlacedScan, settings: WindowSettings) -> WindowScan:
     if settings.crop_to_nonzero:
         crop = _nonzero_box(array)
     if not array[crop].any():
-        raise InputError("image", "holds nothing but zeros", "Check that it is a T1 of a head")
+        raise InputError(
+            "image", "is zero everywhere", "Check that it is a T1-weighted scan of a head"
+        )
     brain = _brain_points(placed)
     there = array[crop] != 0
     target = _target_spacing(spacing, settings)

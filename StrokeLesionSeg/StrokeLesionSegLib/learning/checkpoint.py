@@ -97,7 +97,7 @@ def load_run(
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, InputError) as error:
         cause = error.cause if isinstance(error, InputError) else error
         raise InputError(
-            folder, f"the saved run cannot be read ({cause})", "start in another folder"
+            folder, f"the saved run cannot be read ({cause})", "Start in another folder"
         ) from error
 
 
@@ -112,7 +112,7 @@ def mean_weights(folder: Path) -> dict[str, Tensor]:
     except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         cause = error.cause if isinstance(error, InputError) else error
         raise InputError(
-            folder, f"holds no saved run ({cause})", "train one with stroketrain fit"
+            folder, f"has no saved run ({cause})", "Train one with stroketrain fit"
         ) from error
     return {n[len("mean.") :]: t for n, t in tensors.items() if n.startswith("mean.")}
 

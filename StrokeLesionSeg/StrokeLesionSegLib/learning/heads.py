@@ -47,7 +47,7 @@ def load_head(path: Path) -> Head:
                 z["image"], _unpacked(z["ventricles"]), bool(z["coarse"]), path.stem, lesions, said
             )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(path, f"the head cannot be read ({error})", "prepare it again") from error
+        raise InputError(path, f"the head cannot be read ({error})", "Prepare it again") from error
 
 
 def save_bank(path: Path, bank: MaskBank) -> None:

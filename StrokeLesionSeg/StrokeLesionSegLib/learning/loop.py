@@ -57,7 +57,9 @@ class LoopOptions:
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.rise < 1 or not 0 <= self.fall <= 1:
-            raise InputError("--rate, --fall", "out of range", "a rate above 0, a share up to 1")
+            raise InputError(
+                "--rate, --fall", "are out of range", "Give a rate above 0 and a share up to 1"
+            )
 
 
 @dataclass(frozen=True, eq=False)

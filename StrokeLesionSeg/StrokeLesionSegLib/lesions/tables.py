@@ -207,7 +207,7 @@ def read_table(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
             raise InputError(
                 path,
                 f"line {number} has {len(cells)} cells, not {len(columns)}",
-                "Write the table again",
+                "Repair the table, or have it written again",
             )
         rows.append(dict(zip(columns, map(_value, cells), strict=True)))
     return rows
@@ -282,7 +282,11 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
             path, f"the sidecar cannot be read ({error})", "Name a readable JSON file"
         ) from error
     if not isinstance(content, dict):
-        raise InputError(path, "the sidecar is not a JSON object", "Name a sidecar of this program")
+        raise InputError(
+            path,
+            "the sidecar is not a JSON object",
+            "Name a sidecar that StrokeLesionSeg has written",
+        )
     return content
 
 

@@ -122,13 +122,13 @@ def _stage(source: Path, stage: Path, choices: ImportChoices, python: str | None
             packed = [] if whole else packed_inside(package)
             if packed:
                 raise InputError(
-                    source, f"holds no model but another zip ({packed[0]})",
-                    "Unpack it, and name the zip inside",
+                    source, f"contains another zip instead of a model ({packed[0]})",
+                    "Unpack it and name the zip inside",
                 )  # fmt: skip
     if choices != ImportChoices():
         raise InputError(
             source,
-            "is no model of nnU-Net or SynthStroke, and nothing about it can be chosen",
+            "is not a model of nnU-Net or SynthStroke, so these options do not apply",
             "Leave out the options",
         )
     if source.is_dir():
@@ -206,9 +206,7 @@ def remove_model(name: str) -> Path:
         )
     root = user_models_directory()
     if directory.resolve().parent != root.resolve():
-        raise InputError(
-            name, f"this model does not lie in {root}", "Delete its directory yourself"
-        )
+        raise InputError(name, f"this model is not in {root}", "Delete its folder yourself")
     # Renamed first: an interrupted deletion must not leave half a model under its name. The
     # prefix is that of a stage, which nobody restores.
     doomed = root / f"{STAGE_PREFIX}{directory.name}-{secrets.token_hex(4)}"
@@ -245,7 +243,7 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
         path,
         f"the model cache cannot be written ({error.strerror or error})",
-        "Free space, correct the permissions, or set STROKE_LESION_SEG_HOME to another directory",
+        "Free space, correct the permissions, or set STROKE_LESION_SEG_HOME to another folder",
     )
 
 
@@ -268,7 +266,9 @@ def _copy_directory(source: Path, stage: Path) -> None:
         if not weights.is_file():
             raise InputError(weights, "the weights are missing", _REMEDY)
         if weights.stat().st_size != promised["bytes"]:
-            raise InputError(weights, "the weights' size is not the manifest's", _REMEDY)
+            raise InputError(
+                weights, "the size of the weights is not what the manifest says", _REMEDY
+            )
         paths.append(weights)
     for path in paths:
         try:
@@ -296,7 +296,7 @@ def _extract(source: Path, stage: Path) -> None:
         manifests = [p for p in files if p.name == MANIFEST_NAME and len(p.parts) <= 2]
         if len(manifests) != 1:
             cause = "no manifest.json" if not manifests else "more than one manifest.json"
-            raise InputError(source, f"the archive holds {cause}", _REMEDY)
+            raise InputError(source, f"the archive contains {cause}", _REMEDY)
         folder = manifests[0].parent
         text = _bounded(archive, files[manifests[0]], MAX_MANIFEST_BYTES, source)
         where = f"{source}/{manifests[0]}"
@@ -311,7 +311,9 @@ def _extract(source: Path, stage: Path) -> None:
             if weights is None:
                 raise InputError(source, f"the archive lacks {promised['file']}", _REMEDY)
             if weights.file_size != promised["bytes"]:
-                raise InputError(source, "the weights' size is not the manifest's", _REMEDY)
+                raise InputError(
+                    source, "the size of the weights is not what the manifest says", _REMEDY
+                )
             with archive.open(weights) as stream:
                 _write(stage / promised["file"], _chunks(stream, promised["bytes"]))
 

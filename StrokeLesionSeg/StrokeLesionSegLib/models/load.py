@@ -72,7 +72,9 @@ def read_verified_weights(manifest: Manifest, number: int = 0) -> bytes:
     # The same bytes that are hashed here are parsed later: nobody can swap the file in between.
     if not hmac.compare_digest(hashlib.sha256(data).hexdigest(), promised["sha256"]):
         raise InputError(
-            path, "the weights' SHA-256 is not the manifest's: damaged or tampered with", remedy
+            path,
+            "the SHA-256 of the weights is not what the manifest says: damaged or tampered with",
+            remedy,
         )
     return data
 
@@ -94,7 +96,7 @@ def expected_shapes(spec: Mapping[str, Any], where: str | os.PathLike[str]) -> A
         raise InputError(
             where,
             f"the manifest's network cannot be built ({error})",
-            "Take the model from its publisher again, or update StrokeLesionSeg",
+            "Get the model from its publisher again, or update StrokeLesionSeg",
         ) from error
 
 
@@ -148,7 +150,7 @@ def load_network(manifest: Manifest, number: int = 0) -> torch.nn.Module:
         elif reference.is_floating_point():
             tensor = tensor.to(torch.float32)
             if not torch.isfinite(tensor).all():
-                raise InputError(path, f"tensor {name} holds values that are not finite", remedy)
+                raise InputError(path, f"tensor {name} has values that are not finite", remedy)
         state[name] = tensor.to(reference.dtype)
     network.load_state_dict(state, strict=True, assign=True)
     if any(t.is_meta for t in (*network.parameters(), *network.buffers())):

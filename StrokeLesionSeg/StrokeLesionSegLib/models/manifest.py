@@ -165,7 +165,7 @@ class Manifest:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise InputError(
-                path, "there is no model manifest here", "Name a directory that holds a model"
+                path, "there is no model manifest here", "Name a folder that contains a model"
             ) from None
         except UnicodeDecodeError:
             raise InputError(path, "the manifest is not UTF-8 text", _REMEDY) from None
@@ -213,7 +213,7 @@ def _validate(content: Any, where: str | os.PathLike[str]) -> None:
         raise refuse("the manifest has no schema version")
     if schema != SCHEMA_VERSION:
         raise refuse(
-            f"manifest schema {schema} is unknown, this version reads schema {SCHEMA_VERSION}",
+            f"manifest schema {schema} is unknown; this version reads schema {SCHEMA_VERSION}",
             "Update StrokeLesionSeg" if schema > SCHEMA_VERSION else _REMEDY,
         )
 
@@ -242,7 +242,7 @@ def _validate(content: Any, where: str | os.PathLike[str]) -> None:
         )
 
     if not _NAME.match(content["name"]):
-        raise refuse("the model's name may hold letters, digits, '.', '_' and '-' only")
+        raise refuse("the name of the model may contain only letters, digits, '.', '_' and '-'")
     if not _DATE.match(content["created"]):
         raise refuse("manifest field created must be a date, YYYY-MM-DD")
     channels = content["channels"]

@@ -145,7 +145,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAX_WEIGHT_BYTES) -> b
     try:
         size = path.stat().st_size
         if size > limit:
-            raise InputError(path, f"{size} bytes are more than any model here has", _REMEDY)
+            raise InputError(path, f"its {size} bytes are more than any model has", _REMEDY)
         with path.open("rb") as stream:
             return stream.read(limit + 1)
     except FileNotFoundError:
@@ -164,7 +164,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     try:
         return parse_safetensors(read_bytes(path))
     except ValueError as error:
-        raise InputError(path, f"not a sound safetensors file: {error}", _REMEDY) from None
+        raise InputError(path, f"is not a valid safetensors file: {error}", _REMEDY) from None
 
 
 def serialize_safetensors(

@@ -26,7 +26,9 @@ def check_entries(
     """
     entries = archive.infolist()
     if len(entries) > most:
-        raise InputError(source, f"the archive holds {len(entries)} entries", REMEDY)
+        raise InputError(
+            source, f"the archive has {len(entries)} entries, too many for a model", REMEDY
+        )
     files: dict[PurePosixPath, zipfile.ZipInfo] = {}
     total = 0
     for info in entries:
@@ -39,7 +41,7 @@ def check_entries(
             or not path.parts
             or any(c in name for c in "\\:\0")
         ):
-            raise InputError(source, f"the archive holds the unsafe name {name!r}", REMEDY)
+            raise InputError(source, f"the archive contains the unsafe name {name!r}", REMEDY)
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise InputError(source, f"{name!r} in the archive is a link or device", REMEDY)
@@ -68,7 +70,7 @@ def opened(source: Path) -> Iterator[zipfile.ZipFile]:
         # zipfile quotes whatever bytes it finds where a name should be.
         said = ascii(str(error))[1:-1]
         said = said if len(said) <= _LONGEST else f"{said[:_LONGEST]} ..."
-        raise InputError(source, f"not a usable zip archive ({said})", REMEDY) from error
+        raise InputError(source, f"is not a usable zip archive ({said})", REMEDY) from error
     except PermissionError as error:
         if error.filename is not None and Path(error.filename) == source:
             raise InputError(source, "the file cannot be read", "Check its permissions") from error

@@ -65,7 +65,7 @@ def compare_scans(
         raise InputError(
             b.name,
             f"does not look like a scan of the same person as {a.name} (similarity "
-            f"{alignment.similarity:.2f}, of one person at least {SAME_PERSON:g})",
+            f"{alignment.similarity:.2f}; {SAME_PERSON:g} or more for one person)",
             "Check the scans, or use --force",
         )
     back = inverse_of(alignment.matrix)
@@ -187,7 +187,7 @@ def check_pair(first: Path, second: Path) -> None:
     if all(subjects) and subjects[0] != subjects[1]:
         raise InputError(
             second,
-            f"is of sub-{subjects[1]}, the first scan of sub-{subjects[0]}",
+            f"is of sub-{subjects[1]}, but the first scan is of sub-{subjects[0]}",
             "Give two scans of one person, or use --force",
         )
     before, after = (_ordinal(session) for session in sessions)
@@ -208,7 +208,7 @@ def _scan_of(path: Path) -> Path:
     if len(found) == 1:
         return found[0]
     count = f"{len(found)} T1-weighted scans" if found else "no T1-weighted scan"
-    raise InputError(path, f"holds {count} (anat/*_T1w.nii.gz)", "Name the file")
+    raise InputError(path, f"has {count} (anat/*_T1w.nii.gz)", "Name the file")
 
 
 def _entity(path: Path, key: str) -> str:
@@ -265,7 +265,7 @@ def known_time_point(
     scan = read_scan(source, series=series).volume
     lesions = read_scan(mask, allow_constant=True).volume
     if not lesions.grid.same_as(scan.grid, 0.1):
-        raise InputError(mask, f"does not lie on the grid of {source.name}", "Give its own mask")
+        raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
     found = find_lesions(lesions.array > 0, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
     return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
 

@@ -26,7 +26,7 @@ def check_dicom(paths: OutputPaths, scan: Scan) -> None:
         if path is not None and scan.format != "dicom":
             raise InputError(
                 scan.path,
-                f"is not DICOM, which DICOM {kind.upper()} has to refer to",
+                f"is not DICOM, to which DICOM {kind.upper()} has to refer",
                 f"Leave out --dicom-{kind}",
             )
 

@@ -46,7 +46,7 @@ def check_source(source: Path) -> None:
             raise InputError(source, *NOWHERE) from None
         raise InputError(source, *not_there(source)) from None
     except PermissionError:
-        raise InputError(source, "may not be read", "Ask its owner for permission") from None
+        raise InputError(source, "you have no permission to read it", "Ask its owner") from None
     except OSError as error:
         raise InputError(
             source, f"cannot be read ({error.strerror or error})", "Check the path and the disk"

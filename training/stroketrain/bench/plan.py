@@ -66,7 +66,7 @@ def make_plan(people: list[str], *, seed: int = SEED) -> list[BenchCase]:
     others = [p for p in people if p not in sclerosis]
     real = [p for p in others if kind_of(p) != "labels"]
     if not real:
-        raise InputError("data", "it has none of the bench's people", "Name the data folder")
+        raise InputError("data", "has none of the people of the bench", "Name the data folder")
     rng = np.random.default_rng(seed)
     cases: list[BenchCase] = []
 

@@ -88,10 +88,10 @@ def write_report(
         plots.append(drawn)
     parts = [
         "# Test bench",
-        "Simulated strokes over real people; none of the people and lesion masks was used in "
-        "training. No figure here comes from real stroke patients. Cells: mean [95 % bootstrap "
-        "interval over scans] (number). The scans come from few people, so the intervals say "
-        "how much the lesions vary rather than how much people do.",
+        "Simulated strokes in scans of real people; none of these people and lesion masks was used "
+        "in training. No figure here comes from real stroke patients. Cells: mean [95 % bootstrap "
+        "interval over scans] (number). The scans come from few people, so the intervals show "
+        "how much lesions vary, rather than how much people vary.",
         table(("", ""), [(k, str(v)) for k, v in facts.items()]),
         *_targets(rows),
         *_dice(rows),
@@ -133,8 +133,8 @@ def _targets(rows: list[Row]) -> list[str]:
     head = ("", "target", "all scans", "reached", "the simulator", "independent simulator")
     return [
         "## Targets",
-        '"The simulator" drew the training data too, here with other people and other masks; '
-        "the independent one shares no code with it. Untouched scans of real people count "
+        '"The simulator" is the one that drew the training data, here with other people and masks; '
+        "the independent simulator shares no code with it. Unmodified scans of real people count "
         "in every column.",
         table(head, lines),
     ]
@@ -166,7 +166,7 @@ def _free(rows: list[Row]) -> list[str]:
     well = free(rows)
     chosen = {
         "all": well,
-        "untouched scans of real people": [r for r in well if r["procedure"] == "none"],
+        "unmodified scans of real people": [r for r in well if r["procedure"] == "none"],
         "the simulator (atrophy, hypointensities, ...)": [
             r for r in well if r["procedure"] == "first"
         ],
@@ -221,9 +221,9 @@ def _uncertainty(rows: list[Row]) -> list[str]:
             "mean absolute error, lesioned", "correlation of `agreement` with Dice")  # fmt: skip
     return [
         "## Uncertainty",
-        "The first ECE is small for any quiet model, since nearly all of a brain is near "
-        "probability 0; the second one leaves that bin out. The expected Dice is "
-        "`lesions.expected_dice` of map and mask, the soft Dice of the map with its own mask.",
+        "The first ECE is small for every model that marks little, because the probability of most "
+        "voxels is near 0; the second leaves those out. The expected Dice is "
+        "`lesions.expected_dice` of map and mask; `agreement` is the soft Dice between the two.",
         table(head, lines),
     ]
 
@@ -246,8 +246,8 @@ def _robot(rows: list[Row]) -> list[str]:
     head = ("lesions above 1 mL", "clicks miss by (SD)", *(f"{n} clicks" for n in _CLICKS))
     return [
         "## Robot user",
-        "Clicks on the thickest place of the largest error, by the session of the effects; Dice "
-        "after n clicks. 0 clicks is the automatic mask.",
+        "The robot clicks where the largest error is thickest, in the session that the effects "
+        "use. Dice after n clicks; 0 clicks is the automatic mask.",
         table(head, lines),
     ]
 
@@ -275,7 +275,7 @@ def _others(rows: list[Row], others: dict[str, list[Row]]) -> list[str]:
         return []
     head = ("instead", "Dice, lesioned: main", "Dice: instead", "difference", "Wilcoxon p",
             "difference of F1", "exactly empty: main", "exactly empty: instead")  # fmt: skip
-    return ["## Other views and models", "Paired, on the same scans.", table(head, lines)]
+    return ["## Other views and models", "Pairs of results on the same scans.", table(head, lines)]
 
 
 def _scorers(rows: list[Row]) -> list[str]:

@@ -56,7 +56,7 @@ def run(a: argparse.Namespace) -> None:
     from ..bench.summary import collect
 
     if not (a.data / "t1").is_dir():
-        raise InputError(a.data, "it has no folder t1", "name the folder with people and masks")
+        raise InputError(a.data, "has no folder t1", "Name the folder with people and masks")
     cases = plan_for(a.data)[: a.scans]
     settings = BenchSettings(
         out=a.out,
@@ -84,7 +84,11 @@ def run(a: argparse.Namespace) -> None:
     key, view = key_of(model), settings.views[0]
     rows = collect(cases, a.out, key, view)
     if not rows:
-        raise InputError(a.out, "no scan could be measured", "; ".join(problems[:2]) or "go on")
+        raise InputError(
+            a.out,
+            "no scan could be measured",
+            "; ".join(problems[:2]) or "Run it again to continue",
+        )
     point = operating_point(model, view, a.threshold, a.min_volume)
     others = {v: collect(cases, a.out, key, v) for v in settings.views[1:]}
     if other is not None:

@@ -103,5 +103,7 @@ def _cache(a: argparse.Namespace) -> Cache:
 def _shard(text: str) -> tuple[int, int]:
     first, _, second = text.partition("/")
     if not (first.isdigit() and second.isdigit() and int(first) < int(second)):
-        raise InputError("--shard", f"{text!r} is no I/N with I below N", "use 0/2 and 1/2, say")
+        raise InputError(
+            "--shard", f"{text!r} is not I/N with I below N", "Use 0/2 and 1/2, for instance"
+        )
     return int(first), int(second)

@@ -75,11 +75,11 @@ def run(a: argparse.Namespace) -> None:
     if a.preset:
         names = [n for n in FitOptions.arguments() if n != "seed"]
         _refuse(
-            a, ["network", *names, *_SIMULATION, *_FOR_HEADS], "a preset does not take it",
-            "use --override, see its README",
+            a, ["network", *names, *_SIMULATION, *_FOR_HEADS], "does not apply to a preset",
+            "Use --override, see training/README.md",
         )  # fmt: skip
     else:
-        _refuse(a, _FOR_PRESETS, "it changes a preset, and none is given", "add --preset")
+        _refuse(a, _FOR_PRESETS, "changes a preset, but none is given", "Add --preset")
     if a.threads:
         import torch
 
@@ -89,7 +89,7 @@ def run(a: argparse.Namespace) -> None:
     elif a.network == "volumetric":
         _fit_volumetric(a)
     else:
-        _refuse(a, _FOR_HEADS, "a network of slices takes no clicks", "leave it out")
+        _refuse(a, _FOR_HEADS, "a network of slices takes no clicks", "Leave it out")
         _fit(a)
 
 
@@ -120,12 +120,14 @@ def _fit(a: argparse.Namespace) -> None:
     try:
         network = network_of(a.network)
     except ValueError as error:
-        raise InputError("--network", f"not JSON ({error})", "see the default") from error
+        raise InputError(
+            "--network", f"is not JSON ({error})", "See its default in --help"
+        ) from error
     simulate = None
     if a.simulate:
         data = None if a.simulate == "none" else Path(a.simulate)
         if data is not None and not (data / "t1").is_dir():
-            raise InputError(data, "it has no folder t1", "--simulate none for a procedural run")
+            raise InputError(data, "has no folder t1", "Use --simulate none for a procedural run")
         simulate = Simulate(data, a.pool, a.turnover, max(1, a.workers), a.anatomies)
     cache = None if a.cache == "none" and simulate else Path(a.cache)
     options = FitOptions.from_arguments(a, network, simulate)
@@ -143,8 +145,8 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
     taken = {"minutes", "steps", "lr", "workers", "seed", "start", "soft"}
     others = [n for n in FitOptions.arguments() if n not in taken]
     _refuse(
-        a, [*others, *_SIMULATION, "precision"], "the volumetric network does not take it",
-        "leave it out",
+        a, [*others, *_SIMULATION, "precision"], "does not apply to the volumetric network",
+        "Leave it out",
     )  # fmt: skip
 
     def given(name: str, usual: Any) -> Any:
@@ -194,7 +196,7 @@ def _fit_preset(a: argparse.Namespace) -> None:
     try:
         over = json.loads(a.override)
     except json.JSONDecodeError as error:
-        raise InputError("--override", f"not JSON ({error})", "see papers/recipe.py") from error
+        raise InputError("--override", f"is not JSON ({error})", "See papers/recipe.py") from error
     if a.loss:
         over = merge(over, {"loss": {"name": a.loss}})
     if a.lr_schedule:

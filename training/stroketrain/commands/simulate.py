@@ -42,7 +42,7 @@ def run(a: argparse.Namespace) -> None:
     from ..simulate.tree import TreeOptions, simulate_tree
 
     if a.data is not None and not (a.data / "t1").is_dir():
-        raise InputError(a.data, "it has no folder t1", "leave --data out for a procedural run")
+        raise InputError(a.data, "has no folder t1", "Leave out --data for a procedural run")
     options = TreeOptions(
         data=a.data,
         part=a.part,
@@ -64,7 +64,7 @@ def _page(a: argparse.Namespace) -> None:
     from ..volumetric.page import draw_page
 
     if a.heads is None:
-        raise InputError("--page", "needs people to draw in", "add --heads FOLDER")
+        raise InputError("--page", "needs people to draw in", "Add --heads FOLDER")
     scans = 48 if a.scans == 24 else a.scans
     for n, name in enumerate(
         draw_page(HeadFolder(a.heads), a.out, scans=scans, seed=a.seed, real=a.real), 1

@@ -148,13 +148,13 @@ def _nothing_found(root: Path, files: list[Path]) -> InputError:
     if packed:
         return InputError(
             packed[0],
-            "an archive, and ATLAS is encrypted: nothing below the folder is readable yet",
-            "decrypt it with the key from your data agreement and unpack it",
+            "is an archive, and ATLAS is encrypted: nothing in the folder can be read yet",
+            "Decrypt it with the key from your data agreement and unpack it",
         )
     return InputError(
         root,
-        "no scan named as in ATLAS R1.1, R1.2, R2.0, R2.1 or R3.0 below it",
-        "name the folder of a release, unpacked and decrypted",
+        "contains no scan named as in ATLAS R1.1, R1.2, R2.0, R2.1 or R3.0",
+        "Name the folder of a release, unpacked and decrypted",
     )
 
 
@@ -169,10 +169,10 @@ def find_scans(root: Path, layout: str = "auto") -> Survey:
     packed or encrypted is named) or, with "auto", scans of several layouts.
     """
     if not root.is_dir():
-        raise InputError(root, "no such folder", "name the folder that holds the ATLAS release")
+        raise InputError(root, "there is no such folder", "Name the folder of the ATLAS release")
     if layout != "auto" and layout not in LAYOUTS:
         raise InputError(
-            "--layout", f"unknown layout {layout!r}", f"use auto, {', '.join(LAYOUTS)}"
+            "--layout", f"unknown layout {layout!r}", f"Use auto, {', '.join(LAYOUTS)}"
         )
     files = list(_files(root))
     t1s: dict[str, list[tuple[Path, re.Match[str]]]] = {name: [] for name in LAYOUTS}
@@ -187,7 +187,7 @@ def find_scans(root: Path, layout: str = "auto") -> Survey:
             raise InputError(
                 root,
                 f"holds scans of several layouts: {', '.join(present)}",
-                "name one of them with --layout",
+                "Name one of them with --layout",
             )
         layout = present[0] if present else LAYOUTS[0]
     if not t1s[layout]:

@@ -53,7 +53,7 @@ class Cache:
         """Map the cache in ``folder``; raises ``InputError`` if it is missing or unfinished."""
         index = folder / "index.json"
         if not index.is_file():
-            raise InputError(folder, "no finished cache in it", "run stroketrain prepare first")
+            raise InputError(folder, "contains no finished cache", "Run stroketrain prepare first")
         meta = json.loads(index.read_text(encoding="utf-8"))
         images = np.load(folder / "images.npy", mmap_mode="r")
         masks = np.load(folder / "masks.npy", mmap_mode="r")
@@ -225,7 +225,7 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
         say(line)
     scans = survey.labelled
     if not scans:
-        raise InputError(tree, "no scan with a lesion mask", "point to the Training folder")
+        raise InputError(tree, "contains no scan with a lesion mask", "Name the Training folder")
     records = simulation_records(tree)
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)
@@ -279,7 +279,7 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     }
     (out / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
     if not entries:
-        raise InputError(tree, "every scan was left out", "see the lines above")
+        raise InputError(tree, "every scan was left out", "See the lines above")
     meta = {
         "window": WINDOW,
         "window_low_of": WINDOW_LOW_OF,

@@ -35,7 +35,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
         zipfile.BadZipFile,
         ElementTree.ParseError,
     ) as error:
-        raise InputError(path, f"unreadable table ({error})", "open and save it again") from error
+        raise InputError(
+            path, f"the table cannot be read ({error})", "Open it and save it again"
+        ) from error
     if not rows:
         return []
     header = [name.strip() for name in rows[0]]

@@ -71,7 +71,7 @@ def unite_masks(scan: AtlasScan, t1: Volume) -> Volume:
                 path,
                 f"its grid of {volume.array.shape} voxels is not that of its T1, "
                 f"{t1.array.shape} voxels",
-                "leave the scan out or export the mask again",
+                "Leave the scan out, or export the mask again",
             )
         from StrokeLesionSegLib.images import from_canonical
 
@@ -96,7 +96,7 @@ def read_labelled(scan: AtlasScan) -> Labelled:
         alignment = align_to_mni(t1)
         if not alignment.ok:
             raise InputError(
-                scan.t1, f"alignment to MNI152 failed: {alignment.reason}", "look at the scan"
+                scan.t1, f"alignment to MNI152 failed: {alignment.reason}", "Check the scan"
             )
         to_mni = alignment.matrix
         array = to_canonical(t1, alignment).volume.array
@@ -109,7 +109,7 @@ def read_labelled(scan: AtlasScan) -> Labelled:
                 scan.t1,
                 f"its grid of {t1.array.shape} voxels is not the {MNI_GRID.shape} of ATLAS in MNI "
                 "space",
-                "use the files registered to MNI152NLin2009aSym",
+                "Use the files registered to MNI152NLin2009aSym",
             )
         array = canonical.volume.array
         soft = Volume(truth.array.astype(np.float32), truth.affine)

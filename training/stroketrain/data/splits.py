@@ -48,7 +48,9 @@ class Split:
         try:
             return Split(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, TypeError, ValueError) as error:
-            raise InputError(path, f"no split ({error})", "make one: stroketrain split") from error
+            raise InputError(
+                path, f"is not a split ({error})", "Make one with stroketrain split"
+            ) from error
 
     @staticmethod
     def load(path: Path, scans: Sequence[dict[str, Any]], fingerprint: str = "") -> Split:
@@ -60,7 +62,7 @@ class Split:
                 path,
                 f"it was made of other data ({split.fingerprint[:8]}) than these "
                 f"({fingerprint[:8]})",
-                "make a new one: stroketrain split",
+                "Make a new one with stroketrain split",
             )
         check_split(split, scans, path)
         return split
@@ -83,7 +85,7 @@ def make_split(
     Raises ``InputError`` for an unknown way and where there are fewer than three units to deal.
     """
     if by not in WAYS:
-        raise InputError("--by", f"unknown way to split {by!r}", f"use {', '.join(WAYS)}")
+        raise InputError("--by", f"unknown way to split {by!r}", f"Use {', '.join(WAYS)}")
     rng = np.random.default_rng((seed, WAYS.index(by)))
     if by == "slice":
         parts = _by_slice(scans, slices, rng, fold)
@@ -95,8 +97,8 @@ def make_split(
         if len(groups) < 3:
             raise InputError(
                 f"--by {by}",
-                f"only {len(groups)} {key}(s), three parts need at least three",
-                "split in another way or add data",
+                f"three parts need at least three, but there is only {len(groups)} {key}(s)",
+                "Split in another way, or add data",
             )
         weigh = (lambda names: 1.0) if by == "subject" else (lambda names: float(len(names)))
         if fold is None:
@@ -148,7 +150,7 @@ def _by_slice(
 ) -> dict[str, Any]:
     units = [(str(scan["name"]), z) for scan in scans for z in slices]
     if len(units) < 3:
-        raise InputError("--by slice", "fewer than three slices", "add data")
+        raise InputError("--by slice", "there are fewer than three slices", "Add data")
     order = rng.permutation(len(units))
     if fold is not None:  # rotate, so that the test part, the last fifth, is another one
         order = np.roll(order, (fold % FOLDS) * -(-len(units) // FOLDS))
@@ -168,12 +170,12 @@ def check_split(split: Split, scans: Sequence[dict[str, Any]], where: Path) -> N
     by site, a site) stands on two sides and the split is not by slice, or a slice does."""
     known = {str(scan["name"]): scan for scan in scans}
     if set(split.parts) != set(PARTS):
-        raise InputError(where, f"its parts are {sorted(split.parts)}", f"they must be {PARTS}")
+        raise InputError(where, f"its parts are {sorted(split.parts)}", f"They must be {PARTS}")
     side: dict[Any, str] = {}
     for part in PARTS:
         for name, chosen in split.parts[part].items():
             if name not in known:
-                raise InputError(where, f"{name} is not in the data", "make a new split")
+                raise InputError(where, f"{name} is not in the data", "Make a new split")
             keys: list[Any]
             if split.by == "slice":
                 keys = [(name, z) for z in chosen or ()]
@@ -186,5 +188,5 @@ def check_split(split: Split, scans: Sequence[dict[str, Any]], where: Path) -> N
                     raise InputError(
                         where,
                         f"{' '.join(map(str, key))} is both in {side[key]} and in {part}",
-                        "make a new split",
+                        "Make a new split",
                     )

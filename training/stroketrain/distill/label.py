@@ -100,7 +100,7 @@ def distill(
             say(f"left out: {error}")
             skipped.append({"path": str(scan.path), "reason": str(error)})
     if not entries:
-        raise InputError(source, "no scan could be labelled", "see the lines above")
+        raise InputError(source, "no scan could be labelled", "See the lines above")
     (out / "report.json").write_text(
         json.dumps({"teacher": manifest.name, "used": len(entries), "skipped": skipped}, indent=1),
         encoding="utf-8",
@@ -131,7 +131,7 @@ def _label(source: Path, series: str | None, target: Path, model: Any, options: 
     volume = scan.volume
     alignment = None if volume.grid.same_as(MNI_GRID) else align_to_mni(volume)
     if alignment is not None and not alignment.ok:
-        raise InputError(source, f"cannot be aligned ({alignment.reason})", "leave it out")
+        raise InputError(source, f"cannot be aligned ({alignment.reason})", "Leave it out")
     to_mni = np.eye(4) if alignment is None else alignment.matrix
     prediction = segment_volume(volume, model, options, alignment=alignment)
     probability = probability_in_mni(prediction.probability, to_mni).array
@@ -154,7 +154,7 @@ def read_labelled(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         with np.load(path, allow_pickle=False) as archive:
             return archive["image"], archive["probability"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(path, f"cannot be read ({error})", "delete it and label again") from error
+        raise InputError(path, f"cannot be read ({error})", "Delete it and label again") from error
 
 
 def _write_cache(
@@ -236,7 +236,9 @@ def _write_heads(out: Path, entries: Sequence[dict[str, Any]], cache: Cache, see
         usable = masks or shapes["train"] or shapes["validation"]
         if not usable:
             raise InputError(
-                out, "the teacher found no lesion in any scan", "Lower --threshold, or ask another"
+                out,
+                "the teacher found no lesion in any scan",
+                "Lower --threshold, or use another teacher",
             )
         save_bank(folder / f"masks-{part}.npz", MaskBank.of(usable))
     with atomic_file(folder / "split.json") as file:

@@ -29,7 +29,7 @@ def median_scan(cache: Cache) -> int:
     """The scan whose lesion volume is the median of those with lesion."""
     sick = [n for n, s in enumerate(cache.scans) if s["volume_ml"] > 0]
     if not sick:
-        raise InputError("figures", "no scan of the cache has a lesion", "use another cache")
+        raise InputError("figures", "no scan of the cache has a lesion", "Use another cache")
     return sorted(sick, key=lambda n: cache.scans[n]["volume_ml"])[len(sick) // 2]
 
 

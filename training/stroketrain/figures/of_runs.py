@@ -29,11 +29,15 @@ def read_runs(folders: list[Path]) -> list[tuple[str, dict[str, Any]]]:
     for folder in folders:
         path = folder / "result.json" if folder.is_dir() else folder
         if not path.is_file():
-            raise InputError(folder, "no finished run", "give a run's folder or its manifest")
+            raise InputError(
+                folder, "is not a finished run", "Give the folder of a run or its manifest"
+            )
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise InputError(path, "is not JSON", "give a run's folder or its manifest") from error
+            raise InputError(
+                path, "is not JSON", "Give the folder of a run or its manifest"
+            ) from error
         runs.append((folder.stem, run))
     return runs
 
@@ -47,7 +51,7 @@ def draw_curves(folders: list[Path], out: Path) -> list[Path]:
     if volumetric := [folder for folder in folders if (folder / STATE).is_file()]:
         if others := [folder for folder in folders if folder not in volumetric]:
             raise InputError(
-                others[0], "is no run of the volumetric network", "draw such runs by themselves"
+                others[0], "is not a run of the volumetric network", "Draw such runs separately"
             )
         return hour_curves(volumetric, out)
     logs = {folder: _log_of(folder) for folder in folders}
@@ -57,8 +61,8 @@ def draw_curves(folders: list[Path], out: Path) -> list[Path]:
     if others := [folder for folder in folders if folder not in by_step]:
         raise InputError(
             others[0],
-            "is a run of another kind than the others, or none",
-            "draw runs of the papers and runs without a preset each by themselves",
+            "is not a run of the same kind as the others",
+            "Draw runs of the papers and runs without a preset separately",
         )
     return step_curves([(folder.name, path) for folder, path in by_step.items()], out)
 
@@ -72,7 +76,7 @@ def _log_of(folder: Path) -> Path | None:
         raise InputError(
             folder,
             "the run has logged no step as CSV",
-            "train for 20 steps or more, without --logger tensorboard",
+            "Train for 20 steps or more, without --logger tensorboard",
         )
     return log
 
@@ -86,7 +90,7 @@ def step_curves(logs: list[tuple[str, Path]], out: Path) -> list[Path]:
         with open(path, newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
         if not rows:
-            raise InputError(path, "holds no step", "train for longer")
+            raise InputError(path, "contains no step", "Train for longer")
         steps = np.array([int(row["step"]) for row in rows])
         for axis, (key, title) in zip(axes, shown.items(), strict=True):
             values = np.array([float(row[key]) for row in rows])
@@ -109,7 +113,7 @@ def hour_curves(runs: list[Path], out: Path) -> list[Path]:
     for colour, run in zip(COLOURS, runs, strict=False):
         log = read_json_object(run / STATE).get("log")
         if not log:
-            raise InputError(run, "has logged no step", "train for longer")
+            raise InputError(run, "has logged no step", "Train for longer")
         for axis, (key, title) in zip(axes, shown.items(), strict=True):
             rows = [row for row in log if row.get(key) is not None]
             hours = np.array([row["minutes"] for row in rows]) / 60
@@ -153,7 +157,7 @@ def runs_of_row(
     rows = load_rows(ROWS)
     entry = read_index(manifests / budget)["rows"].get(row_name)
     if row_name not in rows or not entry or not entry["runs"]:
-        raise InputError(f"row {row_name}", f"not run at budget {budget}", "run it first")
+        raise InputError(f"row {row_name}", f"was not run at budget {budget}", "Run it first")
     row = rows[row_name]
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     for run in entry["runs"]:
@@ -260,7 +264,7 @@ def panel(
     chosen = list(dict.fromkeys(sick[n] for n in places)) if sick else []
     if not chosen:
         raise InputError(
-            folders[0], "no scan with lesion that every run has tested", "use runs of one split"
+            folders[0], "no scan with a lesion was tested by every run", "Use runs of one split"
         )
     columns = ["T1", "truth", *(name for name, _ in runs)]
     figure, axes = plt.subplots(

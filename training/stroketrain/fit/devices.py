@@ -40,7 +40,7 @@ class Devices:
     def __post_init__(self) -> None:
         for name in ("devices", "nodes"):
             if getattr(self, name) < 1:
-                raise InputError(f"--{name}", "fewer than one", "use 1 or more")
+                raise InputError(f"--{name}", "is less than one", "Use 1 or more")
 
     @property
     def shared(self) -> bool:
@@ -83,7 +83,7 @@ def place(cache: Cache, device: torch.device, wanted: str = "auto") -> ResidentC
     ``InputError`` if it was asked for and does not fit.
     """
     if wanted not in RESIDENCY:
-        raise InputError("--resident", f"unknown {wanted!r}", f"use {', '.join(RESIDENCY)}")
+        raise InputError("--resident", f"unknown value {wanted!r}", f"Use {', '.join(RESIDENCY)}")
     if wanted == "no" or (wanted == "auto" and device.type == "cpu"):
         return None
     key = (cache.fingerprint, cache.shrink, str(device))
@@ -94,7 +94,11 @@ def place(cache: Cache, device: torch.device, wanted: str = "auto") -> ResidentC
     if not ResidentCache.fits(cache, device):
         if wanted == "auto":
             return None
-        raise InputError("--resident yes", f"the cache does not fit on {device}", "use auto or no")
+        raise InputError(
+            "--resident yes",
+            f"the cache does not fit into the memory of {device}",
+            "Use auto or no",
+        )
     resident = ResidentCache(cache, device)
     _kept.append((key, resident))
     return resident

@@ -66,11 +66,11 @@ def build_loss(spec: Mapping[str, Any]) -> nn.Module:
     options = dict(spec)
     name = options.pop("name", None)
     if name not in LOSSES:
-        raise InputError("loss", f"unknown loss {name!r}", f"use {', '.join(LOSSES)}")
+        raise InputError("loss", f"unknown loss {name!r}", f"Use {', '.join(LOSSES)}")
     try:
         return _InFloat32(LOSSES[name](**options))
     except TypeError as error:
-        raise InputError("loss", f"{name}: {error}", "see papers/losses.py") from error
+        raise InputError("loss", f"{name}: {error}", "See papers/losses.py") from error
 
 
 def cascade_loss(

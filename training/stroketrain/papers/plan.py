@@ -132,14 +132,18 @@ def load_rows(folder: Path = ROWS) -> dict[str, Row]:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         unknown = sorted(set(content) - known)
         if unknown or not {"row", "title", "paper"} <= set(content):
-            raise InputError(path, f"unknown or missing fields ({unknown})", "see plan.Row")
+            raise InputError(
+                path, f"unknown or missing fields ({unknown})", "See Row in papers/plan.py"
+            )
         row = Row(**content)
         if not re.fullmatch(r"[AB]\d+", row.row) or row.row in rows:
-            raise InputError(path, f"row {row.row!r} is no row or stands twice", "rename it")
+            raise InputError(
+                path, f"row {row.row!r} has no proper name or stands twice", "Rename it"
+            )
         if set(row.splits) - set(WAYS):
-            raise InputError(path, f"unknown split in {row.splits}", f"use {', '.join(WAYS)}")
+            raise InputError(path, f"unknown split in {row.splits}", f"Use {', '.join(WAYS)}")
         if not row.preset and not row.facts:
-            raise InputError(path, "neither a preset to run nor facts to measure", "add one")
+            raise InputError(path, "has neither a preset to run nor facts to measure", "Add one")
         rows[row.row] = row
     return {name: rows[name] for name in sorted(rows, key=_order)}
 
@@ -157,7 +161,7 @@ def budgeted(row: Row, variant: Mapping[str, Any], budget: str) -> Recipe:
     window, every one of them is.
     """
     if budget not in BUDGETS:
-        raise InputError("--budget", f"unknown budget {budget!r}", f"use {', '.join(BUDGETS)}")
+        raise InputError("--budget", f"unknown budget {budget!r}", f"Use {', '.join(BUDGETS)}")
     limits = BUDGETS[budget]
     wanted = merge(row.override, variant)
     plain = load_recipe(row.preset, wanted)

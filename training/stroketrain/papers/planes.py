@@ -32,12 +32,14 @@ def slice_range(
     if window is None:
         return range(depth)
     if index_base not in ("absolute", "stack"):
-        raise InputError("index_base", f"unknown base {index_base!r}", "use absolute or stack")
+        raise InputError("index_base", f"unknown base {index_base!r}", "Use absolute or stack")
     shift = STACK[0] if index_base == "stack" else 0
     low, high = int(window[0]) + shift, int(window[1]) + shift
     limit = STACK[1] if index_base == "stack" else depth
     if not 0 <= low < high <= limit:
-        raise InputError("window", f"slices {low} to {high} are not in the volume", "shrink it")
+        raise InputError(
+            "window", f"slices {low} to {high} are not in the volume", "Make it smaller"
+        )
     return range(low, high)
 
 

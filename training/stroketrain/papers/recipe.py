@@ -68,7 +68,9 @@ class Recipe:
             ("batching", self.batching, BATCHINGS),
         ):
             if value not in known:
-                raise InputError(f"recipe.{name}", f"unknown {value!r}", f"use {', '.join(known)}")
+                raise InputError(
+                    f"recipe.{name}", f"unknown value {value!r}", f"Use {', '.join(known)}"
+                )
         _ = self.slices  # raises for a window that is none
 
     @property
@@ -130,12 +132,14 @@ def load_recipe(preset: str, over: Mapping[str, Any] | None = None) -> Recipe:
     """The preset with ``over`` laid onto it; raises ``InputError`` for unknown names."""
     path = PRESETS / f"{preset}.yaml"
     if not path.is_file():
-        raise InputError("--preset", f"unknown {preset!r}", f"use {', '.join(preset_names())}")
+        raise InputError(
+            "--preset", f"unknown preset {preset!r}", f"Use {', '.join(preset_names())}"
+        )
     content = merge(yaml.safe_load(path.read_text(encoding="utf-8")), over or {})
     known = {f.name for f in fields(Recipe)}
     unknown = sorted(set(content) - known)
     if unknown:
         raise InputError(
-            f"recipe {preset}", f"unknown {', '.join(unknown)}", "see papers/recipe.py"
+            f"recipe {preset}", f"unknown fields {', '.join(unknown)}", "See papers/recipe.py"
         )
     return Recipe(**content)

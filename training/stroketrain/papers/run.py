@@ -64,7 +64,7 @@ def chosen_rows(names: Sequence[str], folder: Path = ROWS) -> list[str]:
     unknown = [n for n in names if n not in rows]
     if unknown:
         raise InputError(
-            "experiments run", f"unknown row {', '.join(unknown)}", f"use all or {', '.join(rows)}"
+            "experiments run", f"unknown row {', '.join(unknown)}", f"Use all or {', '.join(rows)}"
         )
     return list(dict.fromkeys(names))
 
@@ -109,7 +109,7 @@ def run_rows(
         entry: dict[str, Any] = {"data": data, "facts": [], "runs": []}
         for fact in row.facts:
             if fact not in FACTS:
-                raise InputError(f"row {name}", f"unknown fact {fact!r}", f"use {', '.join(FACTS)}")
+                raise InputError(f"row {name}", f"unknown fact {fact!r}", f"Use {', '.join(FACTS)}")
             entry["facts"] += FACTS[fact](cache)
         for run in runs_of(row, budget, cache.fingerprint):
             target = folder / f"{run.key}.json"

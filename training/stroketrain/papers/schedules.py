@@ -39,11 +39,11 @@ def rate_factor(schedule: dict[str, Any], progress: float) -> float:
     options = dict(schedule)
     name = options.pop("name", None)
     if name not in SCHEDULES:
-        raise InputError("schedule", f"unknown schedule {name!r}", f"use {', '.join(SCHEDULES)}")
+        raise InputError("schedule", f"unknown schedule {name!r}", f"Use {', '.join(SCHEDULES)}")
     try:
         return SCHEDULES[name](min(1.0, max(0.0, progress)), **options)
     except TypeError as error:
-        raise InputError("schedule", f"{name}: {error}", "see schedules.py") from error
+        raise InputError("schedule", f"{name}: {error}", "See papers/schedules.py") from error
 
 
 def relative_swing(values: Sequence[float], last: int = 5) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
 
+from ..data.atlas import counted
 from .plan import BUDGETS, ROWS, Row, load_rows
 from .run import MANIFESTS, read_index
 from .schedules import relative_swing
@@ -19,15 +20,15 @@ from .schedules import relative_swing
 BUDGET_WORDS = {
     "smoke": "**Smoke budget**: a few steps of tiny networks on slices at a quarter of the "
     "resolution. It shows that every row runs; the numbers say nothing about the systems.",
-    "small": "**Small budget**: of each subject the three sessions with the largest lesions; "
-    "slices averaged down by 8 (29 x 24 pixels of 8 mm, a pixel being lesion if any part of it "
-    "is); where a recipe has no window of its own the 100 central ones, of which every fourth is "
-    "scored; U-Nets with a quarter of the channels; 10 epochs of 1,200 slices; of "
-    "the CS230 network 12 epochs of 2,500 slices, 24 in the rows that are about w = 1 (B3, B8 to "
-    "B10), 48 of its best configuration (B11, B12). Three seeds, each with "
-    "its own fold of five: other subjects are held out. Differences between systems can be seen; "
-    "the level says nothing about full training. `lesion_f1` is that of the slices scored, laid on "
-    "one another as if they were neighbours.",
+    "small": "**Small budget**: the three sessions with the largest lesions of each subject; "
+    "slices averaged down by 8 (29 x 24 pixels of 8 mm; a pixel counts as lesion if any part of it "
+    "does); the 100 central slices, of which every fourth is scored, unless a recipe names others; "
+    "U-Nets with a quarter of the channels, trained for 10 epochs of 1,200 slices; the CS230 "
+    "network trained for 12 epochs of 2,500 slices, for 24 in the rows about w = 1 (B3, B8 to "
+    "B10), and for 48 in its best configuration (B11, B12). Three seeds, each with "
+    "its own fold of five, so that each holds out other subjects. Systems can be compared; "
+    "the level says nothing about full training. `lesion_f1` is computed on the scored slices, "
+    "stacked as if they were neighbours.",
     "full": "**Full budget**: networks, resolution and length as in the papers.",
 }
 
@@ -199,7 +200,8 @@ def _ran(row: Row, entry: dict[str, Any], folder: Path) -> str:
     epochs = sorted({r["epochs"] for g in groups.values() for r in g})
     span = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]}-{epochs[-1]}"
     seeds = len(first)
-    return f"{sum(map(len, groups.values()))} runs, {span} epochs, {seeds} seed(s)"
+    runs = sum(map(len, groups.values()))
+    return ", ".join([counted(runs, "run"), f"{span} epochs", counted(seeds, "seed")])
 
 
 def _cell(lines: list[str]) -> str:
@@ -216,8 +218,8 @@ def build_table(manifests: Path = MANIFESTS, rows_folder: Path = ROWS) -> str:
         "`training/experiments/manifests`; not edited by hand. The rows are those of the two "
         "papers (A: residual U-Net on ATLAS R2.0, B: CS230 network on ATLAS R1.1). Numbers are "
         "means over test subjects with bootstrap 95 % intervals. `volume_dice` counts scans with "
-        "lesion, `slice_dice` slices whose prediction or truth is non-empty. The column `data` has "
-        "the release's layout, and the paper's where that was another.",
+        "lesions, `slice_dice` slices whose prediction or truth is non-empty. The column `data` "
+        "has the layout of the release, and that of the paper where it differs.",
     ]
     budgets = [b for b in reversed(BUDGETS) if read_index(manifests / b)["rows"]]
     if not budgets:

@@ -64,7 +64,9 @@ class _Source(Callback):
         assert isinstance(self.stream, PoolStream)
         pool = self.simulate.pool
         if not ResidentCache.fits(self.cache, device, pool):
-            raise InputError("--pool", f"{pool} scans do not fit on {device}", "use a smaller one")
+            raise InputError(
+                "--pool", f"{pool} scans do not fit into the memory of {device}", "Use fewer"
+            )
         module.resident = ResidentCache(self.cache, device, room=pool)
         # Each process draws scans of its own.
         seed = self.stream.seed + 7919 * trainer.global_rank
@@ -101,7 +103,7 @@ def fit(cache: Path | None, out: Path, options: FitOptions, runtime: Runtime | N
     simulate = options.simulate
     caches = [Cache.open(c) for c in ([cache] if cache else []) + list(options.also)]
     if not caches and simulate is None:
-        raise InputError("fit", "neither a cache nor --simulate", "give one of them")
+        raise InputError("fit", "neither a cache nor --simulate is given", "Give one of them")
     data = join_caches(caches) if caches else Cache.empty()
     out.mkdir(parents=True, exist_ok=True)
     L.seed_everything(options.seed, workers=True, verbose=False)

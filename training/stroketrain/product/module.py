@@ -53,16 +53,16 @@ def named_channels(spec: dict[str, Any], asked: Sequence[str] | None) -> tuple[s
     if len(names) != count or len(set(names)) != count or names[0] != "t1":
         raise InputError(
             "--channels",
-            f"the network takes {count} channels and {len(set(names))} are named",
-            "name each of them once, t1 first",
+            f"the network takes {count} channels, but {len(set(names))} are named",
+            "Name each of them once, t1 first",
         )
     for name in names:
         if name in GUIDANCE:
             raise InputError(
-                "--channels", f"{name}: a network of slices takes no clicks", "leave it out"
+                "--channels", f"{name}: a network of slices takes no clicks", "Leave it out"
             )
         if not known(name):
-            raise InputError("--channels", f"no channel is called {name}", "see training/README.md")
+            raise InputError("--channels", f"no channel is called {name}", "See training/README.md")
     return names
 
 
@@ -148,7 +148,11 @@ class LesionModule(L.LightningModule):
                 more = wanted.shape[1] - old.shape[1]
                 if more > 0 and wanted.shape[1] == len(self.channels):
                     state[name] = F.pad(old, (0, 0, 0, 0, 0, more))
-        refusal = InputError(weights, "its tensors do not fit the network", "name the same network")
+        refusal = InputError(
+            weights,
+            "its tensors do not fit the network",
+            "Name the network that it was trained with",
+        )
         try:
             missing, unexpected = self.network.load_state_dict(state, strict=False)
         except RuntimeError as error:  # tensors of other shapes

@@ -78,7 +78,7 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.soft <= 1:
-            raise InputError("--soft", "out of range", "a share from 0 to 1")
+            raise InputError("--soft", "is out of range", "Give a share from 0 to 1")
 
     @classmethod
     def arguments(cls) -> tuple[str, ...]:

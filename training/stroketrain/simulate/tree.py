@@ -209,7 +209,7 @@ def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list
     options = options or TreeOptions()
     data, layout = options.data, options.layout
     if options.unlabelled and layout != "r2.0":
-        raise InputError("--unlabelled", f"{layout} has no Testing folder here", "use r2.0")
+        raise InputError("--unlabelled", f"the layout {layout} has no Testing folder", "Use r2.0")
     if data is not None and (data / "t1").is_dir():
         split = load_subject_split()
         people = [f for f in split["people"][options.part] if (data / f).exists()]
@@ -219,7 +219,7 @@ def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list
     cache = options.cache or out / ".anatomies"
     people = _usable(people, n + options.unlabelled, data, cache)
     if not people:
-        raise InputError(data or "simulate", "no person of it can be used", "give other people")
+        raise InputError(data or "simulate", "none of its people can be used", "Give other people")
     subjects = options.subjects if data is None else None
     options = replace(options, data=data, cache=cache, subjects=subjects)
     jobs = plan_jobs(out, people, n, options)

@@ -41,7 +41,7 @@ class HeadFolder:
     def __post_init__(self) -> None:
         if not (self.path / "split.json").is_file():
             raise InputError(
-                self.path, "is no folder of prepared heads", "make one with stroketrain heads"
+                self.path, "is not a folder of prepared heads", "Make one with stroketrain heads"
             )
 
     def names(self, part: str) -> list[str]:
@@ -74,7 +74,7 @@ def windowed_on_box(path: Path) -> NDArray[np.uint8]:
     volume = read_scan(path).volume
     alignment = align_to_mni(volume)
     if not alignment.ok:
-        raise InputError(path, f"cannot be aligned ({alignment.reason})", "leave it out")
+        raise InputError(path, f"cannot be aligned ({alignment.reason})", "Leave it out")
     array = to_canonical(volume, alignment).volume.array
     array = apply_window(array, window_range(array, 0.5, 99.5, low_of="volume"))
     return np.round(array[HEAD_BOX] * 255).astype(np.uint8)
@@ -108,7 +108,7 @@ def prepare_heads(data: Path, out: Path, workers: int = 2) -> dict[str, int]:
         there = [_stem(Path(p)) for p in split["people"][part]]
         there = [n for n in there if (out / "heads" / f"{n}.npz").is_file()]
         if not there:
-            raise InputError(data, f"holds nobody of the part {part}", "see its PROVENANCE.md")
+            raise InputError(data, f"contains nobody of the part {part}", "See its PROVENANCE.md")
         bank = MaskBank.of(list(_masks(data / m for m in split["masks"][part])))
         save_bank(out / f"masks-{part}.npz", bank)
         counts[f"{part} people"], counts[f"{part} masks"] = len(there), len(bank)

@@ -39,7 +39,9 @@ def write_pack(heads: HeadFolder, weights: Path, out: Path) -> int:
             head = heads.head(name)
             if head.lesions is not None:
                 raise InputError(
-                    heads.path, f"{name} has strokes, which a pack cannot hold", "carry the folder"
+                    heads.path,
+                    f"{name} has strokes, which a pack cannot hold",
+                    "Copy the folder instead",
                 )
             small = _halved(head.image)
             pack.writestr(f"heads/{name}.npy", _bytes_of(small))
@@ -68,7 +70,7 @@ def unpack(pack: Path, folder: Path) -> tuple[HeadFolder, Path]:
             with zipfile.ZipFile(pack) as z:
                 _unpack(z, folder)
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(pack, f"is no pack of heads ({error})", "make one with stroketrain "
+            raise InputError(pack, f"is not a pack of heads ({error})", "Make one with stroketrain "
                              "pack") from error  # fmt: skip
     return HeadFolder(folder), start
 

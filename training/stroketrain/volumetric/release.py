@@ -74,7 +74,7 @@ def cut_release(
     network = VolumetricUNet()
     mean = VolumetricUNet()
     if load_run(run, network, mean) is None:
-        raise InputError(run, "holds no saved run", "train one with stroketrain fit")
+        raise InputError(run, "has no saved run", "Train one with stroketrain fit")
     work = out.with_name(out.name + ".tail")
     if options.minutes > 0:
         if not work.exists():

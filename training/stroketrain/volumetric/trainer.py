@@ -34,7 +34,7 @@ class TrainOptions(LoopOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.soft <= 1:
-            raise InputError("--soft", "out of range", "a share from 0 to 1")
+            raise InputError("--soft", "is out of range", "Give a share from 0 to 1")
 
 
 def train(
@@ -84,4 +84,4 @@ def load_weights(network: nn.Module, path: Path) -> None:
         network.load_state_dict({n: t.float() for n, t in load_file(path).items()})
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(path, f"does not fit the network ({first})", "see --network") from error
+        raise InputError(path, f"does not fit the network ({first})", "See --network") from error

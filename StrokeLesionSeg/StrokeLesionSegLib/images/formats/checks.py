@@ -41,14 +41,14 @@ def check_shape(where: str | os.PathLike[str], shape_ijk: tuple[int, ...]) -> tu
     if frames > 1:
         raise InputError(
             where,
-            f"the image has {frames} frames ({text}), one is needed",
+            f"the image has {frames} frames ({text}), but only one is wanted",
             "Extract the T1-weighted frame into a 3D file of its own",
         )
     shape = tuple(int(n) for n in shape_ijk[:3])
     if len(shape) < 3 or min(shape) == 1:
         raise InputError(
             where,
-            f"the image is 2D ({text}), a 3D volume is needed",
+            f"the image is 2D ({text}), but a 3D volume is needed",
             "Give the whole T1-weighted volume instead of one slice",
         )
     if shape[0] * shape[1] * shape[2] > MAX_VOXELS:
@@ -111,7 +111,7 @@ def nonfinite_warning(
         raise InputError(
             where,
             f"{bad} of {voxels} voxels are NaN or infinite",
-            "Find the step that made them so, or export the scan again",
+            "Find the step that made them, or export the scan again",
         )
     return [f"{bad} of {voxels} voxels were NaN or infinite and were set to 0"]
 

@@ -232,5 +232,7 @@ def _decoder(where: Path, name: str) -> tuple[Any, tuple[type[Exception], ...]]:
         return lzma.LZMADecompressor, (lzma.LZMAError, EOFError)
     except ImportError as error:
         raise InputError(
-            where, f"it is compressed with {name}, which this Python lacks", "Unpack it first"
+            where,
+            f"it is compressed with {name}, which this Python does not support",
+            "Unpack it first",
         ) from error

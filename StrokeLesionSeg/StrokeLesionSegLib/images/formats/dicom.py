@@ -189,7 +189,7 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
     if not found:
         if path.is_file() and path.name.upper() == "DICOMDIR":
             raise InputError(
-                path, "is the table of contents of DICOM files", "Give the folder that it lies in"
+                path, "is a table of contents (DICOMDIR), not an image", "Give its folder"
             )
         if short and len(short) == len(files):
             which = "the file is" if path.is_file() else f"all its {len(short)} files are"
@@ -204,12 +204,12 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
             more = f" and {len(images) - 1} more" if len(images) > 1 else ""
             raise InputError(
                 path,
-                f"holds no DICOM images, but the image {images[0]}{more}",
+                f"contains no DICOM images, but the image {images[0]}{more}",
                 "Give the image itself, or use the command batch for a folder of scans",
             )
         raise InputError(
             path,
-            "holds no DICOM images",
+            "contains no DICOM images",
             "Give a folder with the DICOM files of one T1-weighted series, or an image file",
         )
     for entry in found.values():
@@ -414,7 +414,7 @@ def _stack(
     if len(slices) < 2:
         raise InputError(
             path,
-            "is one slice, a 3D volume is needed",
+            "is one slice, but a 3D volume is needed",
             "Give the folder of the whole T1-weighted series",
         )
     steps = np.diff(along)
@@ -433,9 +433,10 @@ def _stack(
         where = ", ".join(f"between {slices[g].file.name} and {slices[g + 1].file.name}"
                           for g in gaps[:3])  # fmt: skip
         also = f" ({'; '.join(left_out)})" if left_out else ""
+        what = "1 slice is" if missing == 1 else f"{missing} slices are"
         raise InputError(
             path,
-            f"series {name}: {missing} slice(s) missing {where}{also}",
+            f"series {name}: {what} missing {where}{also}",
             "Export all its slices",
         )
     notes = missing_slices([s.number for s in slices], [s.pitch for s in slices], usual)
@@ -454,7 +455,9 @@ def _stack(
             f"{even[1] - even[0]:.3f} mm is used"
         )
     if first.rows * first.columns * len(slices) > MAX_VOXELS:
-        raise InputError(path, "its header claims more voxels than any T1 has", _EXPORT)
+        raise InputError(
+            path, "its header claims more voxels than any T1-weighted scan has", _EXPORT
+        )
     affine = np.eye(4)
     affine[:3, 0] = row * first.spacing[1]
     affine[:3, 1] = column * first.spacing[0]

@@ -179,12 +179,12 @@ def choose(path: Path, found: Mapping[str, Series], series: str | None) -> tuple
     if not usable:
         long = [s for s in everything if len(s.slices) >= MIN_SLICES]
         reasons = "; ".join(f"{s.describe()}: {problem_of(s)}" for s in long[:_LISTED])
-        raise InputError(path, f"holds no usable series: {reasons}", _EXPORT)
+        raise InputError(path, f"contains no usable series: {reasons}", _EXPORT)
     people = {s.patient[:1] for s in usable if s.patient[:1] != ("",)}
     if len(people) > 1:
         raise InputError(
             path,
-            f"holds series of {len(people)} patients",
+            f"contains series of {len(people)} patients",
             "Give the folder of one of them, or use the command batch",
         )
     if len(usable) == 1:
@@ -193,13 +193,13 @@ def choose(path: Path, found: Mapping[str, Series], series: str | None) -> tuple
     if len(left) > 1:
         raise InputError(
             path,
-            f"holds {len(left)} series that may be the T1-weighted scan: {_listing(left)}",
-            "Pass --series UID with the one to take",
+            f"contains {len(left)} series that may be the T1-weighted scan: {_listing(left)}",
+            "Choose one with --series UID",
         )
     if not left:
         told = "; ".join(f"{s.describe()}: {others[s.uid]}" for s in usable[:_LISTED])
         raise InputError(
-            path, f"holds no T1-weighted series: {told}", "Pass --series UID to take one of them"
+            path, f"contains no T1-weighted series: {told}", "Choose one with --series UID"
         )
     more = {**why, **others}
     named = [f"{s.describe()}: {more[s.uid]}" for s in everything if s.uid in more]

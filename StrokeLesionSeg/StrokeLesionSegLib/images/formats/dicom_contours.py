@@ -62,7 +62,7 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
     series = scan.header.get("series")
     if scan.format != "dicom" or not series:
         raise InputError(
-            scan.path, "is not DICOM, which DICOM objects have to refer to", "Leave out --dicom-*"
+            scan.path, "is not DICOM, to which DICOM objects have to refer", "Leave out --dicom-*"
         )
     notes: dict[str, None] = {}
     headers: list[pydicom.Dataset] = []
@@ -120,7 +120,7 @@ def made_of_headers(scan: Scan, what: str, option: str) -> Iterator[None]:
         except Exception as error:
             raise InputError(
                 scan.path,
-                f"its headers do not suffice for {what} ({error})",
+                f"its headers lack what {what} needs ({error})",
                 f"Leave out {option}, or export the series again with complete headers",
             ) from error
 
@@ -129,7 +129,7 @@ def no_contours(scan: Scan) -> str:
     """Why contours cannot be put on the images of ``scan``; empty if they can."""
     series = scan.header.get("series")
     if scan.format != "dicom" or not series:
-        return "The input is not DICOM, which contours have to refer to."
+        return "The input is not DICOM, to which contours have to refer."
     if not str(series.get("FrameOfReferenceUID") or "").strip():
         return "The series has no frame of reference, without which contours have no place."
     if not str(series.get("StudyInstanceUID") or "").strip():

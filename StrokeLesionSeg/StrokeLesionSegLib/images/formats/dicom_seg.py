@@ -79,7 +79,7 @@ def _made(
     series = scan.header.get("series")
     if scan.format != "dicom" or not series:
         raise InputError(
-            scan.path, "is not DICOM, which DICOM SEG has to refer to", "Leave out --dicom-seg"
+            scan.path, "is not DICOM, to which DICOM SEG has to refer", "Leave out --dicom-seg"
         )
     with made_of_headers(scan, "DICOM SEG", "--dicom-seg"):
         sources, notes = source_headers(scan)

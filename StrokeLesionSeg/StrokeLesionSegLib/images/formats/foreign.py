@@ -22,9 +22,9 @@ _STARTS = (
     (b"CDF\x01", *_MINC),
     (b"mrtrix image", *_MRTRIX),
     (b"version https://git-lfs", "this is a placeholder of Git LFS, not the file itself",
-     "Get the file, with git lfs pull"),
+     "Fetch the file with git lfs pull"),
     (b"/annex/objects/", "this is a placeholder of git-annex, not the file itself",
-     "Get the file, with datalad get"),
+     "Fetch the file with datalad get"),
     (b"\x89PNG", "this is a picture (PNG)", "Give the scan itself"),
     (b"\xff\xd8\xff", "this is a picture (JPEG)", "Give the scan itself"),
     (b"\xff\xff\xfe", *_SURFACE),
@@ -39,7 +39,7 @@ def refuse_foreign(where: Path, start: bytes) -> None:
             raise InputError(where, cause, remedy)
     if start[257:262] == b"ustar":
         raise InputError(
-            where, "this is a tar archive, not an image", "Unpack it (tar -xf), and give the image"
+            where, "this is a tar archive, not an image", "Unpack it (tar -xf) and give the image"
         )
     if start[128:132] == b"DICM":
         raise InputError(
@@ -49,12 +49,12 @@ def refuse_foreign(where: Path, start: bytes) -> None:
     if text.startswith((b'{"', b"{\n", b"{ ", b"{\r")):
         raise InputError(
             where,
-            "this is a text (JSON), not an image",
-            "Give the image beside it; if it was downloaded, look at what the text says",
+            "this is JSON text, not an image",
+            "Give the image beside it; if it was downloaded, read what it says",
         )
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise InputError(
             where,
-            "this is a text from a web server, not an image",
+            "this is a web page, not an image",
             "Download the file again; you may have to log in first",
         )

@@ -120,9 +120,9 @@ def _read_image(path: Path, readable: Path) -> tuple[SimpleITK.Image, str]:
         if components > 1 and "complex" not in kind:
             raise InputError(
                 path,
-                f"the image has {components} components a voxel "
+                f"the image has {components} components per voxel "
                 "(colour, complex, vector or frames), "
-                "one is needed",
+                "but one is needed",
                 "Extract the T1-weighted scan into a 3D scalar file of its own",
             )
         if "complex" in kind:
@@ -182,7 +182,7 @@ def _look_at_nrrd(path: Path, start: bytes) -> _Looked:
     if encoding not in READABLE_NRRD | BZIP2:
         raise InputError(
             path,
-            f"NRRD data encoded as {encoding[:40]} are not supported",
+            f"the NRRD encoding {encoding[:40]} is not supported",
             "Save it with gzip, for instance with 3D Slicer",
         )
     sizes = [int(n) for n in re.findall(r"\d+", fields.get("sizes", ""))]
@@ -201,7 +201,7 @@ def _look_at_nrrd(path: Path, start: bytes) -> _Looked:
     if other := next((u for u in units if u.strip().lower() not in _MILLIMETRES), None):
         raise InputError(
             path,
-            f"the header's unit of length is {other[:20]}, not mm",
+            f"the header gives lengths in {other[:20]}, not mm",
             "Save it with a voxel spacing in mm, for instance with 3D Slicer",
         )
     needed = math.prod(sizes) * _NRRD_BYTES.get(fields.get("type", "").lower(), 1)

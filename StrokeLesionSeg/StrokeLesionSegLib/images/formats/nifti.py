@@ -56,7 +56,7 @@ def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
         if int(header["intent_code"]) in _CIFTI:
             raise InputError(
                 path,
-                "this is a CIFTI file, values along surfaces and no image",
+                "this is a CIFTI file: values on surfaces, not an image",
                 "Give the T1-weighted scan itself",
             )
         shape = check_shape(path, header_shape(header))
@@ -67,7 +67,9 @@ def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
             # Some writers leave vox_offset at 0 and mean the end of the header.
             if raw_offset != 0:
                 raise InputError(
-                    path, f"the header puts the voxels at byte {raw_offset:g}", COPY_AGAIN
+                    path,
+                    f"the header says that the voxels begin at byte {raw_offset:g}",
+                    COPY_AGAIN,
                 )
             raw_offset = least
         offset = int(raw_offset)

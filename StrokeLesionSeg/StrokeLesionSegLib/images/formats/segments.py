@@ -79,7 +79,11 @@ def _flattened(
         reader.ReadImageInformation()
         count, size = reader.GetNumberOfComponents(), reader.GetSize()
         if count > _MOST_LAYERS or np.prod(size, dtype=float) > MAX_VOXELS:
-            raise InputError(path, "its header claims more than any segmentation has", "Check it")
+            raise InputError(
+                path,
+                "its header claims more voxels than any segmentation has",
+                "Save it again in 3D Slicer",
+            )
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(
@@ -87,7 +91,7 @@ def _flattened(
         ) from error
     layers = np.atleast_3d(sitk.GetArrayViewFromImage(image))
     if layers.ndim != 4 or any(s.layer >= layers.shape[-1] for s in segments):
-        raise InputError(path, "its layers do not fit its segments", "Save it again in 3D Slicer")
+        raise InputError(path, "its layers do not match its segments", "Save it again in 3D Slicer")
     labels = np.zeros(layers.shape[:3], np.float32)
     numbered = {s.name: number for number, s in enumerate(segments, start=1)}
     for segment in sorted(segments, key=lambda s: s.name.casefold() in last):

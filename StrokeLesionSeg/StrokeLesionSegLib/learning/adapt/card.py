@@ -55,7 +55,7 @@ def ancestry_of(manifest: Manifest, no_shared_subjects: bool = False) -> Ancestr
             return Ancestry((), (), generation)
         raise InputError(
             manifest.name,
-            "was adapted elsewhere, and the list of its training subjects is not on this machine",
+            "was adapted elsewhere, and the list of its training subjects is not on this computer",
             "Start from the model that ships, or add --no-shared-subjects if none of these "
             "subjects is among them",
         ) from error

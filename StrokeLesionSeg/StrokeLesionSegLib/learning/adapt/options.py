@@ -72,4 +72,8 @@ class AdaptOptions:
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes <= 100_000:
-            raise InputError("--minutes", f"{self.minutes:g} is no time limit", "Give minutes")
+            raise InputError(
+                "--minutes",
+                f"{self.minutes:g} is not a time limit",
+                "Give a number of minutes above 0",
+            )

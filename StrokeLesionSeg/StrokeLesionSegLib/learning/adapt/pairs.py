@@ -90,7 +90,7 @@ def find_pairs(source: Path) -> FoundPairs:
     >>> find_pairs(Path("masks.tsv"))
     Traceback (most recent call last):
     ...
-    StrokeLesionSegLib.errors.InputError: ...masks.tsv: holds no corrected masks...
+    StrokeLesionSegLib.errors.InputError: ...masks.tsv: contains no corrected masks...
     """
     source = Path(os.path.abspath(source))
     if source.is_dir():
@@ -105,12 +105,14 @@ def find_pairs(source: Path) -> FoundPairs:
         raise InputError(source, *not_there(source))
     else:
         raise InputError(
-            source, "is neither a folder nor a list", "Give a derivative, or a .tsv of pairs"
+            source,
+            "is neither a folder nor a list",
+            "Give a folder that batch has written, or a list of pairs",
         )
     if not candidates:
         raise InputError(
             source,
-            "holds no corrected masks",
+            "contains no corrected masks",
             "Save corrections as *_desc-corrected_mask.nii.gz beside the automatic masks",
         )
     pairs: dict[tuple[str, str | None], tuple[Pair, str]] = {}

@@ -70,7 +70,9 @@ def _mask(pair: Pair, volume: Volume) -> NDArray[np.bool_]:
 
     mask = read_scan(pair.mask, allow_constant=True).volume
     if mask.array.shape != volume.array.shape or not volume.grid.same_as(mask.grid, _TOLERANCE_MM):
-        raise InputError(pair.mask, "lies on another grid than its T1", "Correct it on the T1")
+        raise InputError(
+            pair.mask, "is not on the grid of its T1-weighted scan", "Correct it on that scan"
+        )
     there = mask.array > 0
     if not there.any():
         raise InputError(pair.mask, "is empty: there is no lesion to learn", "Leave it out")

@@ -231,7 +231,7 @@ class _Run:
         if len(subjects) < LEAST_SUBJECTS and left_out:
             raise InputError(
                 left_out[0].path,
-                f"{left_out[0].reason}, and so are {len(left_out) - 1} more; {len(subjects)} "
+                f"{left_out[0].reason} (left out, like {len(left_out) - 1} more); {len(subjects)} "
                 f"subjects are left of the {LEAST_SUBJECTS} that are needed",
                 "Repair them, or correct the masks of others",
             )
@@ -467,7 +467,9 @@ def _free_name(parent: str, wanted: str | None) -> str:
     if wanted is not None:
         if taken(wanted):
             raise InputError(
-                wanted, "a model of this name is installed", "Give another --name, or remove it"
+                wanted,
+                "a model of this name is installed",
+                "Give another --name, or remove that model",
             )
         return wanted
     base = parent.split("-adapted")[0][:48]

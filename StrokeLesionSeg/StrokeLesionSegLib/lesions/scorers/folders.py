@@ -270,12 +270,14 @@ def _same_grid(path: Path, image: Image, truth: Path, reference: Image) -> None:
     remedy = f"Resample it to the grid of {truth.name} and check its orientation"
     a, b = image.array.shape, reference.array.shape
     if a != b:
-        raise InputError(path, f"its shape (k, j, i) is {a}, the reference's {b}", remedy)
+        raise InputError(path, f"its shape (k, j, i) is {a}, that of the reference {b}", remedy)
     k, j, i = a
     corners = np.array([[x, y, z, 1.0] for x in (0, i - 1) for y in (0, j - 1) for z in (0, k - 1)])
     shift = np.linalg.norm((corners @ (image.affine - reference.affine).T)[:, :3], axis=1).max()
     if not shift <= GRID_TOLERANCE_MM:
-        raise InputError(path, f"its grid lies {shift:.3g} mm off the reference's", remedy)
+        raise InputError(
+            path, f"its grid is {shift:.3g} mm away from that of the reference", remedy
+        )
 
 
 # -------------------------------------------------------------------- which file belongs to which
@@ -382,7 +384,7 @@ def _pair_up(
     pred_files = _collect(pred_dir, "prediction")
     truth_files = [f for f in _collect(truth_dir, "reference") if f.role == "mask"]
     if not truth_files:
-        raise InputError(truth_dir, "there is no reference mask in it", "Check the folder")
+        raise InputError(truth_dir, "contains no reference mask", "Check the folder")
     if pred_dir.is_file() and truth_dir.is_file():
         return [(_stem(truth_dir.name) or truth_dir.name, pred_dir, truth_dir, (), None)]
     ambiguous = len(problems)
@@ -418,7 +420,9 @@ def _pair_up(
     for key, pred in sorted(preds.items()):
         if key not in used:
             problems.append(
-                InputError(pred.path, f"no reference of {key} found", "Add it, or take this away")
+                InputError(
+                    pred.path, f"no reference of {key} found", "Add one, or take this file away"
+                )
             )
     return pairs
 

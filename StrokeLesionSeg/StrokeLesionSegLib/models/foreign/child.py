@@ -39,12 +39,12 @@ def ask(where: str, python: str | None, *arguments: str) -> dict[str, Any]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise InputError(where, "takes too long to read", again) from None
+        raise InputError(where, "reading it takes too long", again) from None
     except OSError as error:
         raise InputError(
             where,
             f"cannot be read: no Python can be started ({error.strerror})",
-            "Install it with the command line",
+            "Install the model from the command line",
         ) from error
     lines = run.stdout.strip().splitlines()
     try:
@@ -56,6 +56,6 @@ def ask(where: str, python: str | None, *arguments: str) -> dict[str, Any]:
     if run.returncode or not isinstance(answer, dict) or not answer:
         last = (run.stderr.strip().splitlines() or ["no message"])[-1][:200]
         if "No module named 'torch'" in run.stderr:
-            raise InputError(where, "needs PyTorch to be read", "Install PyTorch first")
+            raise InputError(where, "cannot be read without PyTorch", "Install PyTorch first")
         raise InputError(where, f"reading it failed ({last})", again)
     return answer

@@ -78,7 +78,9 @@ def stage_foreign(
             originals[str(source)], known = _convert(package, source, stage / name, python)
             axes = known["mirror_axes"]
             if mirror is not None and axes != mirror:
-                raise InputError(package.source, "the folds differ in what they mirror", _AGAIN)
+                raise InputError(
+                    package.source, "its folds were trained with different mirroring", _AGAIN
+                )
             mirror = axes
             content["training"]["trainer"] = known["trainer"]
         else:
@@ -117,7 +119,7 @@ def _check_room(package: Package, stage: Path, sources: list[PurePosixPath]) -> 
     if needed > free:
         raise InputError(
             stage.parent,
-            f"installing takes up to {_in_words(needed)}, and {_in_words(free)} are free",
+            f"installing needs up to {_in_words(needed)}, but only {_in_words(free)} are free",
             "Free space, or set STROKE_LESION_SEG_HOME to another disk",
         )
 
@@ -151,7 +153,7 @@ def _rename(package: Package, source: PurePosixPath, target: Path) -> str:
         tensors = parse_safetensors(read_bytes(original))
     except ValueError as error:
         raise InputError(
-            package.where(source), f"not a sound safetensors file: {error}", _AGAIN
+            package.where(source), f"is not a valid safetensors file: {error}", _AGAIN
         ) from None
     finally:
         original.unlink()

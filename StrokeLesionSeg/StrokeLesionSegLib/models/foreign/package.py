@@ -79,7 +79,7 @@ class Package:
             while data := stream.read(_CHUNK):
                 left -= len(data)
                 if left < 0:
-                    raise InputError(self.where(path), "is longer than promised", REMEDY)
+                    raise InputError(self.where(path), "is longer than its archive says", REMEDY)
                 digest.update(data)
                 out.write(data)
         if left:
@@ -123,7 +123,7 @@ def _files_below(folder: Path, depth: int = 0) -> Iterator[tuple[PurePosixPath, 
         cause = f"cannot be read ({error.strerror or error})"
         raise InputError(folder, cause, "Check its permissions") from error
     if len(entries) > _MOST_ENTRIES:
-        raise InputError(folder, "holds too many files for a model", "Name the model's folder")
+        raise InputError(folder, "contains too many files for a model", "Name the model's folder")
     for path in entries:
         if path.is_file():
             yield PurePosixPath(path.name), path

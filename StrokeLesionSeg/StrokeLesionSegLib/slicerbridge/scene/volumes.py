@@ -97,7 +97,7 @@ def voxels_from_node(node: Any) -> NDArray[Any]:
         raise InputError(
             name,
             f"each voxel has {image.GetNumberOfScalarComponents()} values",
-            "Choose a volume with one value a voxel, such as a T1-weighted scan",
+            "Choose a volume with one value per voxel, such as a T1-weighted scan",
         )
     array = slicer.util.arrayFromVolume(node)
     return array.reshape(array.shape[-3:]) if array.ndim == 4 else array
