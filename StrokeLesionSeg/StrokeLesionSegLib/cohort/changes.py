@@ -207,7 +207,7 @@ def compare_study(
                 found[pair.name] = known
         shown = [found[pair.name] for pair in everybody if pair.name in found]
         _write_tables(out, shown)
-        _write_pages(study, out, root, [one.row for one in shown], report.notes)
+        _write_pages(study, out, root, [one.shown for one in shown], report.notes)
     report.seconds = time.perf_counter() - started
     return report
 
@@ -229,22 +229,49 @@ def _sources(study: Path, options: ChangeOptions) -> tuple[SourceScans, Path]:
     return sources, sources.root
 
 
+def _labels(pair: SessionPair) -> tuple[str, str, str]:
+    first, second = pair.first["session"], pair.second["session"]
+    return f"sub-{pair.subject}", f"ses-{first}", f"ses-{second}"
+
+
 def _leading(pair: SessionPair) -> dict[str, str]:
-    return {
-        "participant_id": f"sub-{pair.subject}",
-        "session_a": f"ses-{pair.first['session']}",
-        "session_b": f"ses-{pair.second['session']}",
-    }
+    return dict(zip(_LEADING, _labels(pair), strict=True))
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """A pair's row, the rows of its groups of lesions, and whether it was compared just now."""
+    """A pair as the page shows it, the rows of its groups of lesions, and whether it was compared
+    just now."""
 
     pair: SessionPair
-    row: dict[str, Any]
+    shown: ChangePair
     groups: list[dict[str, Any]]
     fresh: bool
+    similarity: float | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """As in group_change_pairs.tsv."""
+        shown = self.shown
+        row = {
+            **_leading(self.pair),
+            "scan_a": self.pair.first["stem"],
+            "scan_b": self.pair.second["stem"],
+            "state": shown.state,
+        }
+        if shown.state != DONE:
+            return row | {"error": shown.reason}
+        return row | {
+            "volume_a_ml": shown.first_ml,
+            "volume_b_ml": shown.second_ml,
+            "change_ml": shown.change_ml,
+            "groups": len(self.groups),
+            "beyond_noise": shown.beyond_noise,
+            "classes": ", ".join(f"{n} {kind}" for kind, n in shown.groups.items()) or None,
+            "corrected": " ".join(shown.corrected) or None,
+            "similarity": self.similarity,
+            "warnings": shown.note or None,
+        }
 
 
 def _paths(pair: SessionPair, out: Path) -> ChangePaths:
@@ -275,38 +302,31 @@ def _compared(
         # What an earlier comparison wrote would pass for one of today.
         for path, _ in _paths(pair, out).documents:
             path.unlink(missing_ok=True)
-    return _Pair(pair, {**_row(pair), "state": FAILED, "error": " ".join(told.split())}, [], True)
-
-
-def _row(pair: SessionPair) -> dict[str, Any]:
-    scans = {"scan_a": pair.first["stem"], "scan_b": pair.second["stem"]}
-    return {**_leading(pair), **scans, "state": DONE}
+    failed = ChangePair(pair.name, *_labels(pair), FAILED, " ".join(told.split()))
+    return _Pair(pair, failed, [], True)
 
 
 def _read(pair: SessionPair, out: Path, *, fresh: bool) -> _Pair:
     """A pair by its files."""
     paths = _paths(pair, out)
     facts, groups = read_sidecar(paths.sidecar), read_table(paths.table)
-    row = _row(pair) | {
-        "volume_a_ml": facts["first"]["volume_ml"],
-        "volume_b_ml": facts["second"]["volume_ml"],
-        "change_ml": facts["change_ml"],
-        "groups": len(groups),
-        "beyond_noise": sum(group["beyond_noise"] is True for group in groups),
-        "classes": ", ".join(f"{n} {kind}" for kind, n in facts["groups"].items()) or None,
-        "corrected": _corrected(pair),
-        "similarity": facts["alignment"]["similarity"],
-        "warnings": None
-        if facts["alignment"]["same_person"]
-        else "They do not look like scans of one person.",
-    }
-    return _Pair(pair, row, groups, fresh)
-
-
-def _corrected(pair: SessionPair) -> str | None:
-    """The sessions with a corrected mask, as a cell."""
-    found = [f"ses-{x['session']}" for x in (pair.first, pair.second) if x.get("corrected")]
-    return " ".join(found) or None
+    alignment = facts["alignment"]
+    shown = ChangePair(
+        pair.name,
+        *_labels(pair),
+        DONE,
+        page=f"{CHANGES}/{paths.page.name}",
+        first_ml=facts["first"]["volume_ml"],
+        second_ml=facts["second"]["volume_ml"],
+        change_ml=facts["change_ml"],
+        groups=dict(facts["groups"]),
+        beyond_noise=sum(group["beyond_noise"] is True for group in groups),
+        corrected=tuple(
+            f"ses-{x['session']}" for x in (pair.first, pair.second) if x.get("corrected")
+        ),
+        note="" if alignment["same_person"] else "They do not look like scans of one person.",
+    )
+    return _Pair(pair, shown, groups, fresh, alignment["similarity"])
 
 
 def _told(error: BaseException, pair: SessionPair, sources: SourceScans) -> str:
@@ -405,13 +425,13 @@ def _write_tables(out: Path, found: list[_Pair]) -> None:
 
 
 def _write_pages(
-    study: Path, out: Path, root: Path, rows: list[dict[str, Any]], notes: tuple[str, ...]
+    study: Path, out: Path, root: Path, pairs: list[ChangePair], notes: tuple[str, ...]
 ) -> None:
     """The page of all pairs, and a link to it on the group's page."""
     home = INDEX_NAME if out == study and (out / INDEX_NAME).is_file() else None
     write_change_group(
         out / PAGE_NAME,
-        [_shown(row) for row in rows],
+        pairs,
         title=described(root, "Name") or "Stroke lesions",
         notes=notes,
         files=_TABLES,
@@ -424,24 +444,3 @@ def _write_pages(
         except (OSError, UnicodeDecodeError):
             return
         write_text(index, with_files(page, group_files(out)))
-
-
-def _shown(row: Mapping[str, Any]) -> ChangePair:
-    counts = (part.partition(" ") for part in str(row.get("classes") or "").split(", ") if part)
-    name = f"{row['participant_id']}_{row['session_a']}_{row['session_b']}"
-    return ChangePair(
-        name,
-        row["participant_id"],
-        row["session_a"],
-        row["session_b"],
-        row["state"],
-        row.get("error") or "",
-        f"{CHANGES}/{name}_change.html" if row["state"] == DONE else None,
-        row.get("volume_a_ml") or 0.0,
-        row.get("volume_b_ml") or 0.0,
-        row.get("change_ml") or 0.0,
-        {kind: int(number) for number, _, kind in counts},
-        row.get("beyond_noise") or 0,
-        tuple(str(row.get("corrected") or "").split()),
-        row.get("warnings") or "",
-    )
