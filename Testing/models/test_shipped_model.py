@@ -5,7 +5,9 @@ nibabel turns the scans and puts the masks back, so that our own geometry has a 
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,19 @@ def run(
     return nib.Nifti1Image(found.mask.transpose(2, 1, 0), image.affine)
 
 
+@pytest.fixture(scope="module")
+def found(
+    stroke: tuple[nib.Nifti1Image, np.ndarray], model: LoadedModel
+) -> Callable[[str], np.ndarray]:
+    """The demo's stroke as the model finds it, (I, J, K), by ``align``; asked for once."""
+
+    @functools.cache
+    def mask(align: str) -> np.ndarray:
+        return np.asarray(run(stroke[0], model, SegmentOptions(align=align)).dataobj) > 0
+
+    return mask
+
+
 def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
@@ -123,18 +138,17 @@ def back_on(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> np.ndarray:
     return moved.get_fdata() >= 0.5
 
 
-def test_finds_the_stroke_of_the_demo(stroke, model: LoadedModel) -> None:
-    image, truth = stroke
-    found = np.asarray(run(image, model, SegmentOptions()).dataobj) > 0
-    assert dice(found, truth) > 0.75  # .82 in bfloat16; other number formats differ a little
+def test_finds_the_stroke_of_the_demo(stroke, found: Callable[[str], np.ndarray]) -> None:
+    # .82 in bfloat16; other number formats differ a little.
+    assert dice(found(SegmentOptions().align), stroke[1]) > 0.75
 
 
 def test_any_of_48_orientations_gives_the_same_lesion(stroke, model: LoadedModel) -> None:
-    # The whole head: a model of whole heads knows nothing of a piece.
-    image, _ = stroke
+    # The whole head, since the model knows nothing of a piece; at 2 mm, as the model sees it.
+    image = stroke[0].slicer[::2, ::2, ::2]
     once = AskedOnce(make_predictor(model, AS_IT_LIES))
     expected = np.asarray(run(image, model, AS_IT_LIES).dataobj) > 0
-    assert expected.sum() > 1000
+    assert expected.sum() > 500
     for axes in permutations(range(3)):
         for flips in product((1, -1), repeat=3):
             turned = image.as_reoriented(np.column_stack([axes, flips]).astype(float))
@@ -146,9 +160,11 @@ def test_any_of_48_orientations_gives_the_same_lesion(stroke, model: LoadedModel
             assert dice(np.asarray(there.dataobj) > 0, expected) >= 0.99, (axes, flips)
 
 
-def test_thick_slices_keep_the_lesion(stroke, model: LoadedModel) -> None:
+def test_thick_slices_keep_the_lesion(
+    stroke, model: LoadedModel, found: Callable[[str], np.ndarray]
+) -> None:
     image, _ = stroke
-    whole = np.asarray(run(image, model, AS_IT_LIES).dataobj) > 0
+    whole = found("none")
     thick = np.asarray(image.dataobj, np.float32)
     depth = thick.shape[2] // 3 * 3
     averaged = thick[:, :, :depth].reshape(*thick.shape[:2], depth // 3, 3).mean(axis=3)
@@ -160,11 +176,13 @@ def test_thick_slices_keep_the_lesion(stroke, model: LoadedModel) -> None:
 
 
 @pytest.mark.parametrize("align", ["none", "auto"])
-def test_an_oblique_copy_keeps_the_lesion(stroke, model: LoadedModel, align: str) -> None:
+def test_an_oblique_copy_keeps_the_lesion(
+    stroke, model: LoadedModel, found: Callable[[str], np.ndarray], align: str
+) -> None:
     from nilearn.image import resample_img
 
     image, _ = stroke
-    whole = np.asarray(run(image, model, SegmentOptions(align=align)).dataobj) > 0
+    whole = found(align)
     angles = np.deg2rad([12.0, -9.0, 15.0])
     turn = np.eye(4)
     for axis, angle in enumerate(angles):
@@ -207,10 +225,11 @@ def test_every_real_t1_gets_a_mask_on_its_own_grid(
         assert set(np.unique(np.asarray(written.dataobj))) <= {0, 1}
 
 
-def test_the_same_scan_gives_the_same_mask_twice(stroke, model: LoadedModel) -> None:
-    image, _ = stroke
-    masks = [np.asarray(run(image, model, AS_IT_LIES).dataobj) for _ in range(2)]
-    np.testing.assert_array_equal(masks[0], masks[1])
+def test_the_same_scan_gives_the_same_mask_twice(
+    stroke, model: LoadedModel, found: Callable[[str], np.ndarray]
+) -> None:
+    again = np.asarray(run(stroke[0], model, AS_IT_LIES).dataobj) > 0
+    np.testing.assert_array_equal(again, found("none"))
 
 
 def test_reading_from_a_file_changes_nothing(stroke, model: LoadedModel, tmp_path: Path) -> None:
