@@ -25,11 +25,12 @@ export PYTHONUTF8 := 1
 # in the order of Testing/conftest.py, the slow ones first.
 PYTEST = "$(VENV_PYTHON)" -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list command-reference test-slicer-t1 test-slicer-versions
+.PHONY: help demo test test-desktop check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list command-reference test-slicer-t1 test-slicer-versions
 
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
 	@echo 'make test    run the test suite on all cores (ARGS="-k name" runs a part of it)'
+	@echo 'make test-desktop  the tests in the application that SLICER names'
 	@echo 'make check   style, types and the quick tests, in about three minutes'
 	@echo 'make coverage  make test, with the lines that no test runs (half as long again)'
 	@echo 'make bench   measure us beside nnU-Net and MONAI, 45 minutes (ARGS="--parts stages")'
@@ -49,10 +50,14 @@ demo: $(STAMP_DEMO)
 	@"$(VENV_PYTHON)" -m StrokeLesionSegLib demo --out demo --overwrite $(ARGS)
 
 test: $(STAMP_TEST)
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) --ignore Testing/desktop $(ARGS)
+
+# One application at a time.
+test-desktop: $(STAMP_TEST)
+	@"$(VENV_PYTHON)" -m pytest Testing/desktop $(ARGS)
 
 check: lint
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) --ignore Testing/desktop -m "not slow" $(ARGS)
 
 # The peers live in an environment of their own.
 bench: $(STAMP_TEST) $(STAMP_PEERS)
@@ -68,7 +73,7 @@ bench-nnunet: $(STAMP_TEST) $(STAMP_PEERS)
 	@"$(VENV_PYTHON)" Testing/nnunet/bench.py $(ARGS)
 
 coverage: $(STAMP_TEST)
-	@$(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
+	@$(PYTEST) --ignore Testing/desktop --cov --cov-report=term:skip-covered $(ARGS)
 
 # mypy reads the types of all that the code uses, so that it needs the tests' environment.
 lint: $(STAMP_TEST)

@@ -23,7 +23,7 @@ class Calibration:
 
     Attributes
     ----------
-    slope: above 0, at most 10; below 1 for a model that is too sure of itself.
+    slope: above 0, at most 10; below 1 for a model that is overconfident.
     shift: -10 to 10; below 0 for a model that marks too much.
 
     Raises ``ValueError`` for values out of range.

@@ -82,10 +82,10 @@ def test_masks_come_to_the_head_box_as_nibabel_brings_them(name, alignment) -> N
         order=1,
         cval=-1,
     )
-    sure = np.asarray(away.dataobj).T[box] > 0.999
-    assert sure.sum() > 20_000
-    differ = (found != wanted[box]) & sure
-    assert differ.sum() < 0.002 * sure.sum()
+    certain = np.asarray(away.dataobj).T[box] > 0.999
+    assert certain.sum() > 20_000
+    differ = (found != wanted[box]) & certain
+    assert differ.sum() < 0.002 * certain.sum()
     far = np.asarray(away.dataobj).T[box] == -1
     assert found[far].mean() < 0.2  # only the outer half of the outermost voxels
 

@@ -124,6 +124,7 @@ def panel(
     for selector in (made.ui.inputSelector, made.ui.earlierSelector):
         stand_in.raw(selector).forget()
     made.window.close()
+    stand_in.destroy(made.window)
     assert not swallowed, repr(swallowed)
 
 

@@ -14,6 +14,7 @@ import inspect
 import os
 import sys
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from typing import Any
 os.environ.setdefault("PYSIDE6_OPTION_PYTHON_ENUM", "0x03")
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
+import shiboken6
 from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 if sys.version_info < (3, 12):
@@ -79,6 +81,17 @@ class Signal:
 
 
 _connected: dict[Any, Any] = {}
+_made: weakref.WeakSet[QtCore.QObject] = weakref.WeakSet()
+
+
+def destroy(window: QtWidgets.QWidget) -> None:
+    """End a window and all objects that were made for it. A connection keeps its slot, hence the
+    panel with its volumes, for as long as there is the object that signals."""
+    _connected.clear()
+    for each in (window, *_made):
+        if shiboken6.isValid(each):
+            shiboken6.delete(each)
+    _made.clear()
 
 
 class Proxy(metaclass=ProxyClass):
@@ -86,7 +99,10 @@ class Proxy(metaclass=ProxyClass):
 
     def __init__(self, *arguments: Any) -> None:
         native = native_class(type(self).__name__)
-        object.__setattr__(self, "_widget", native(*(raw(a) for a in arguments)))
+        made = native(*(raw(a) for a in arguments))
+        object.__setattr__(self, "_widget", made)
+        if isinstance(made, QtCore.QObject):
+            _made.add(made)
 
     def __getattr__(self, name: str) -> Any:
         widget = raw(self)

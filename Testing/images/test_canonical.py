@@ -154,9 +154,9 @@ def test_interpolation_is_scipys(kind: str) -> None:
         output_shape=expected.shape,
         order=1,
     )
-    sure = inside > 0.999
-    assert sure.sum() > 20000
-    np.testing.assert_allclose(canonical.volume.array[sure], expected[sure], atol=2e-3)
+    certain = inside > 0.999
+    assert certain.sum() > 20000
+    np.testing.assert_allclose(canonical.volume.array[certain], expected[certain], atol=2e-3)
 
 
 def test_canonical_box_holds_the_whole_volume() -> None:

@@ -165,7 +165,7 @@ def test_the_sequence_is_known(tmp_path: Path) -> None:
     assert facts.image_type == ("ORIGINAL", "PRIMARY", "M")
     other = other_kind(facts)
     assert other is not None
-    assert (other.kind, other.sure) == ("FLAIR", True)
+    assert (other.kind, other.certain) == ("FLAIR", True)
 
 
 def test_components() -> None:

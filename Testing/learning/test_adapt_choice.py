@@ -116,7 +116,7 @@ def test_no_scan_of_the_training_part_pays_for_the_others() -> None:
 
 
 def test_nothing_that_marks_healthy_ones_is_taken(tmp_path: Path) -> None:
-    """As sure of the spot as of the lesion: the parent stays as it is."""
+    """As certain of the spot as of the lesion: the parent stays as it is."""
     found = chosen(tmp_path, child=0.95, healthy=1.0)
     assert (found.share, found.point, found.dice) == (0.0, POINT, 0.0)
 

@@ -66,7 +66,7 @@ def fits_read_what_the_teacher_said(
     capsys.readouterr()
     for command in (flat, whole):
         assert main([*command, "--soft", "2"]) == 2
-        assert "--soft: out of range" in capsys.readouterr().err
+        assert "--soft: is out of range" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -181,9 +181,9 @@ def test_presets_are_what_the_papers_say() -> None:
     residual = load_recipe("residual_unet_paper")
     assert (residual.batch, residual.batching, residual.repeats) == (20, "scan", 3)
     assert residual.slices == residual.scored == range(70, 90)
-    with pytest.raises(InputError, match="unknown colour"):
+    with pytest.raises(InputError, match="unknown fields colour"):
         load_recipe("cs230_paper", {"colour": 1})
-    with pytest.raises(InputError, match="unknown 'best'"):
+    with pytest.raises(InputError, match="unknown preset 'best'"):
         load_recipe("best")
     with pytest.raises(InputError, match=r"recipe\.augment"):
         load_recipe("cs230_paper", {"augment": "much"})

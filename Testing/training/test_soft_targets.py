@@ -27,15 +27,15 @@ from volumetric_support import head_folder
 
 SPEC = {"name": "residual_unet", "in_channels": 1, "filters": [4, 8], "skip": "stem"}
 BALL = slice(60, 110)
-# Sure inside, half sure in a shell around it.
-SURE, DOUBT = 250, 102
+# Certain inside, half certain in a shell around it.
+CERTAIN, DOUBT = 250, 102
 
 
 def shell() -> np.ndarray:
     """(K, J, I) uint8: what the teacher says."""
     said = np.zeros(MNI_GRID.shape, np.uint8)
     said[50:120, 70:160, 70:140] = DOUBT
-    said[BALL, 80:150, 80:130] = SURE
+    said[BALL, 80:150, 80:130] = CERTAIN
     return said
 
 
@@ -43,7 +43,7 @@ def shell() -> np.ndarray:
 def taught() -> Cache:
     said = shell()
     images = np.full((1, *MNI_GRID.shape), 120, np.uint8)
-    masks = (said == SURE).astype(np.uint8)[None]
+    masks = (said == CERTAIN).astype(np.uint8)[None]
     return Cache(images, masks, [{"subject": "a"}], "1", probabilities=said[None])
 
 
@@ -83,7 +83,7 @@ def test_caches_of_people_and_of_a_teacher_are_joined(taught: Cache) -> None:
     said = np.asarray(joined.probabilities[places])
     assert set(np.unique(said)) == {0, 255}
     assert np.array_equal(said > 0, taught.masks[places] > 0)
-    assert set(np.unique(joined.probabilities[(1, *places[1:])])) == {0, DOUBT, SURE}
+    assert set(np.unique(joined.probabilities[(1, *places[1:])])) == {0, DOUBT, CERTAIN}
     assert join_caches([people, people]).probabilities is None
     resident = ResidentCache(joined, "cpu", room=1)
     resident.put(2, taught.images[0], taught.masks[0])
@@ -105,8 +105,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> HeadFolder:
     folder = head_folder(tmp_path_factory.mktemp("taught"))
     said = np.zeros((160, 192, 160), np.uint8)
     said[60:100, 70:120, 20:60] = DOUBT
-    said[66:94, 76:114, 26:54] = SURE
-    marked = replace(folder.head("one"), lesions=said == SURE, said=said)
+    said[66:94, 76:114, 26:54] = CERTAIN
+    marked = replace(folder.head("one"), lesions=said == CERTAIN, said=said)
     save_head(folder.path / "heads" / "one.npz", marked)
     return folder
 
@@ -114,7 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> HeadFolder:
 def test_a_head_keeps_what_was_said(folder: HeadFolder, tmp_path: Path) -> None:
     head = load_head(folder.path / "heads" / "one.npz")
     assert head.said is not None
-    assert set(np.unique(head.said)) == {0, DOUBT, SURE}
+    assert set(np.unique(head.said)) == {0, DOUBT, CERTAIN}
     with pytest.raises(InputError, match="one has strokes, which a pack cannot hold"):
         write_pack(folder, tmp_path / "w.safetensors", tmp_path / "pack.zip")
 
@@ -129,8 +129,8 @@ def test_the_probability_moves_with_the_head(folder: HeadFolder) -> None:
         assert scan.soft is not None
         assert scan.own is not None
         own, new = scan.own, scan.lesions.bool() & ~scan.own
-        # Linear where it moved: sure in the middle of the mask, as sure as a mask where drawn.
-        assert float(scan.soft[own].median()) == pytest.approx(SURE / 255, abs=0.02)
+        # Linear where it moved: certain in the middle of the mask, as a mask is where drawn.
+        assert float(scan.soft[own].median()) == pytest.approx(CERTAIN / 255, abs=0.02)
         if new.any():
             assert float(scan.soft[new].min()) == 1
         doubt = (scan.soft > 0.35) & (scan.soft < 0.45)

@@ -65,9 +65,9 @@ def check_metadata(scan: Scan) -> list[Finding]:
         return found
     other = other_kind(facts)
     if other is not None and not any(f.level == "refuse" for f in found):
-        level: Level = "refuse" if other.sure else "warn"
+        level: Level = "refuse" if other.certain else "warn"
         text = f"is {other.kind}, not T1-weighted"
-        if not other.sure:
+        if not other.certain:
             text = f"may be {other.kind}, not T1-weighted"
         found.append(Finding(level, "contrast", f"{text} ({other.reason})"))
     if has_agent(facts):

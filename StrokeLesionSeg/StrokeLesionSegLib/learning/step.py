@@ -53,7 +53,7 @@ class StepOptions:
 class Batch:
     """One head, ready for the network, at 2 mm. ``scan``: (1, 17, K, J, I): scan, mirrored scan,
     template. ``lesions``, ``ventricles``: (1, 8, K, J, I) float, in [0, 1] between where a teacher
-    is not sure. ``weight``: (1, 8, K, J, I)."""
+    is not certain. ``weight``: (1, 8, K, J, I)."""
 
     scan: Tensor
     lesions: Tensor

@@ -183,7 +183,7 @@ class LesionModule(L.LightningModule):
 
     def training_inputs(self, batch: dict[str, Tensor], g: Generator) -> tuple[Tensor, Tensor]:
         """Augmented image planes (B, P, H, W) in [0, 1], the slice itself first, and its target
-        (B, 1, H, W) on the device: 0 and 1, in between where a teacher was not sure."""
+        (B, 1, H, W) on the device: 0 and 1, in between where a teacher was not certain."""
         image, mask, soft = self._cut(batch)
         mirror = bool(batch["mirror"])
         image, mask = image.float() / 255.0, mask.float()

@@ -82,7 +82,8 @@ def scans(
 ) -> Iterator[tuple[torch.Tensor, ...]]:
     """Scans from ``workers`` processes, each a few ahead; without a seed others each time.
 
-    Each is image (float16), lesions (bool, or float16 where a teacher was not sure) and ventricles.
+    Each is image (float16), lesions (bool, or float16 where a teacher was uncertain) and
+    ventricles.
     """
     seed = time.time_ns() % 2**31 if seed is None else seed
     loader = DataLoader(

@@ -78,7 +78,7 @@ def candidates(usable: Sequence[Series]) -> tuple[list[Series], dict[str, str]]:
             plain.append(series)
             continue
         reasons[series.uid] = f"{other.kind} ({other.reason})"
-        if not other.sure:
+        if not other.certain:
             unsure.append(series)
     if not plain:
         plain = unsure

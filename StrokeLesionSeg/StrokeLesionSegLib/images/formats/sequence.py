@@ -87,11 +87,11 @@ class SequenceFacts:
 
 @dataclass(frozen=True)
 class OtherKind:
-    """Why a scan is no T1-weighted one: what it is, by what; ``sure`` if nothing speaks for T1."""
+    """Why a scan is not T1-weighted: what it is, by what; ``certain`` if nothing speaks for T1."""
 
     kind: str
     reason: str
-    sure: bool
+    certain: bool
 
 
 def facts_from(given: Mapping[str, Any], *, seconds: bool) -> SequenceFacts:
@@ -214,8 +214,8 @@ def _not_magnitude(facts: SequenceFacts) -> OtherKind | None:
     for value in values:
         if value in _COMPLEX and "M" not in values:
             # Inversion recovery is reconstructed so for T1 weighting, too.
-            sure = _COMPLEX[value] != "real part" or not says_t1(facts)
-            return OtherKind(f"the {_COMPLEX[value]} of an image", f"image type {listed}", sure)
+            certain = _COMPLEX[value] != "real part" or not says_t1(facts)
+            return OtherKind(f"the {_COMPLEX[value]} of an image", f"image type {listed}", certain)
         if value in _DERIVED_MAPS:
             return OtherKind(_DERIVED_MAPS[value], f"image type {listed}", True)
     return None

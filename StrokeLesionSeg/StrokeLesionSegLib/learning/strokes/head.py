@@ -77,7 +77,7 @@ class StrokeFrequencies:
 class Sample:
     """What the network is shown: one scan.
 
-    ``image``: (160, 192, 160) float32. ``lesions``: bool, or float in [0, 1] where it is not sure
+    ``image``: (160, 192, 160) float32. ``lesions``: bool, or float in [0, 1] where it is uncertain
     what is lesion. ``ventricles``: bool. ``own``, ``soft``: of ``SimulatedHead``. ``taught``:
     whether a teacher has a say.
     """
