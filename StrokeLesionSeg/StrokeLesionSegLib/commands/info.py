@@ -136,7 +136,6 @@ def _models() -> tuple[list[dict[str, str]], str]:
 
 def _expected_seconds(model: LoadedModel) -> float:
     """Time of the network for one head, measured on the template after a first run."""
-
     from ..images import MNI_GRID, Volume
     from ..images.space.template import template_head, upsample_linear
     from ..inference import CANONICAL, make_predictor

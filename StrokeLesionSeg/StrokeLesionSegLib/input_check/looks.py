@@ -28,7 +28,7 @@ _UNITS = "Correct the voxel spacing in the header (mm)"
 
 
 def contrast_of(measures: GreyValues | None) -> str:
-    """ "T1", "T2", "CT" or "unclear": a guess from grey values alone.
+    """A guess from grey values alone: "T1", "T2", "CT" or "unclear".
 
     Examples
     --------

@@ -6,6 +6,8 @@ import slicer
 
 
 class StrokeLesionSegSelfTest(unittest.TestCase):
+    """The module is there, and passes its own test."""
+
     def setUp(self):
         slicer.mrmlScene.Clear(0)
 

@@ -87,7 +87,7 @@ class Series:
 
 
 def other_component(image_type: Iterable[str] | str) -> str:
-    """ "phase image", "real part" or "imaginary part" by DICOM's ImageType; "" for magnitude.
+    """By DICOM's ImageType: "phase image", "real part" or "imaginary part"; "" for magnitude.
 
     The first two values say original or derived, primary or secondary, and never the component.
 

@@ -63,7 +63,7 @@ def write_only(target: str) -> Callable[[str, tuple[Any, ...]], None]:
 
 
 def torch_version(text: str) -> tuple[int, ...]:
-    """ "2.10.1" to (2, 10)."""
+    """Major and minor of a version: "2.10.1" to (2, 10)."""
     return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in text.split(".")[:2])
 
 
