@@ -178,9 +178,9 @@ def test_label_files(tmp_path: Path, name: str, content: str, expected: dict[int
     [
         ("a.json", "{", "not valid JSON"),
         ("a.json", "[" * 100_000, "not valid JSON"),
-        ("a.json", "3", "neither names"),
+        ("a.json", "3", "no names of regions"),
         ("a.csv", "name\n", "names no region"),
-        ("a.xml", "<a/>", "no list of labels that is known"),
+        ("a.xml", "<a/>", "not a known kind of label list"),
         ("a.txt", "x" * (5 << 20), "too large"),
     ],
 )

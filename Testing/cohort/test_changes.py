@@ -181,7 +181,7 @@ def test_a_scan_that_has_gone(study: Path, capsys: pytest.CaptureFixture[str]) -
     (study / "in" / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_T1w.nii.gz").unlink()
     assert compare(study, "--participant-label", "01") == 3
     said = capsys.readouterr().err
-    assert "failed: sub-01 ses-1 ses-2: sub-01_ses-1: its scan is not in the input" in said
+    assert "failed: sub-01 ses-1 ses-2: sub-01_ses-1: its scan is no longer in the input" in said
     # The other pair of this person is there all the same.
     assert (study / "out" / "group_change" / "sub-01_ses-2_ses-10_change.html").is_file()
 

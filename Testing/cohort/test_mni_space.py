@@ -275,7 +275,7 @@ def test_segment_names_its_files(
     assert "Nothing is written in MNI152NLin2009aSym" in capsys.readouterr().err
     assert not [p for p in tmp_path.iterdir() if "MNI152" in p.name]
     assert main(["segment", str(scan), *QUICK, "--space", SPACE, "--align", "none"]) == 2
-    assert "needs the alignment" in capsys.readouterr().err
+    assert "needs alignment to MNI152" in capsys.readouterr().err
     assert main(["segment", str(scan), *QUICK, "--space", "talairach"]) == 2
     assert "there is no such space" in capsys.readouterr().err
 

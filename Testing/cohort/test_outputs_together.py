@@ -220,7 +220,7 @@ def test_dicom_results_of_a_cohort_without_dicom_are_refused_at_once(
     options = ("--dicom-sr", "--dicom-rtstruct")
     assert batch(tmp_path / "t1.nii.gz", tmp_path / "out", *options) == 2
     said = capsys.readouterr().err
-    assert "holds no DICOM" in said
+    assert "contains no DICOM files" in said
     assert "--dicom-sr and --dicom-rtstruct" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -358,7 +358,7 @@ def test_the_table_of_contents_of_a_disc_is_no_image(tmp_path: Path) -> None:
     contents.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
     line = _refused(tmp_path / "DICOMDIR")
     assert "table of contents" in line
-    assert "Give the folder" in line
+    assert "Give its folder" in line
     # Given the folder, it is passed over.
     np.testing.assert_array_equal(read_scan(tmp_path).volume.array, PIXELS)
 

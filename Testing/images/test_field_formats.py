@@ -114,7 +114,7 @@ def _zip(data: bytes) -> bytes:
         ("a.nii.gz", _zip, "zip archive"),
         ("a.nii", lambda b: b"\x28\xb5\x2f\xfd" + b, "Zstandard"),
         ("a.nii.zst", lambda b: b"\x28\xb5\x2f\xfd" + b, "Zstandard"),
-        ("a.nii.gz", lambda b: b"<!DOCTYPE html><html>Log in" + b, "web server"),
+        ("a.nii.gz", lambda b: b"<!DOCTYPE html><html>Log in" + b, "web page"),
         ("a.nii", lambda b: b'{"EchoTime": 3}' + b, "JSON"),
         ("a.nii.gz", lambda b: b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("a.nii.gz", lambda b: b"/annex/objects/MD5E-s12--a.nii.gz\n", "datalad get"),
@@ -347,7 +347,7 @@ def test_units_of_nrrd(tmp_path: Path, unit: str, good: bool) -> None:
     if good:
         read_scan(tmp_path / "x.nrrd")
     else:
-        assert f"unit of length is {unit}, not mm" in _refused(tmp_path / "x.nrrd")
+        assert f"gives lengths in {unit}, not mm" in _refused(tmp_path / "x.nrrd")
 
 
 def test_a_quaternion_that_is_none_is_told(tmp_path: Path) -> None:

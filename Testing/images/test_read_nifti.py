@@ -261,7 +261,7 @@ def _flipped(data: bytes) -> bytes:
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda f: f / "none.nii.gz", "no such file"),
     "zero size": (lambda f: _file(f, b""), "empty"),
-    "text": (lambda f: _file(f, b"<html>404 not found</html>\n" * 40), "text from a web server"),
+    "text": (lambda f: _file(f, b"<html>404 not found</html>\n" * 40), "web page"),
     "short text": (lambda f: _file(f, b"hi"), "not a NIfTI file"),
     "gzipped text": (lambda f: _file(f, gzip.compress(b"hello " * 200)), "not a NIfTI file"),
     "truncated gzip": (lambda f: _file(f, _gz(f)[:-200]), "truncated"),

@@ -226,7 +226,7 @@ def test_apple_gpu(monkeypatch):
 
 
 def test_unknown_device():
-    with pytest.raises(InputError, match="no such choice"):
+    with pytest.raises(InputError, match="no such device"):
         choose_device("tpu")
 
 

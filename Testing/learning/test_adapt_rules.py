@@ -155,7 +155,7 @@ def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:
     def pair(name: str) -> Pair:
         return Pair("a", tmp_path / "t1.nii", tmp_path / f"{name}.nii", "", "")
 
-    with pytest.raises(InputError, match="another grid"):
+    with pytest.raises(InputError, match="not on the grid"):
         read_pair(pair("other"))
     with pytest.raises(InputError, match="is empty"):
         read_pair(pair("empty"))

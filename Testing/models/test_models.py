@@ -186,8 +186,8 @@ def put(key, value):
         (remove("weights"), "lacks weights"),
         (put("network", []), "network has the wrong type"),
         (put("default", "yes"), "default"),
-        (put("name", "../evil"), "name may hold"),
-        (put("name", ".hidden"), "name may hold"),
+        (put("name", "../evil"), "may contain only letters"),
+        (put("name", ".hidden"), "may contain only letters"),
         (put("created", "yesterday"), "date"),
         (put("channels", []), "channels"),
         (put("channels", ["t1"]), "takes 4 channels but 1"),
@@ -573,7 +573,7 @@ def test_shipped_models_are_neither_replaced_nor_removed(home, shipped, tmp_path
     with pytest.raises(InputError, match="ships with"):
         models.remove_model("tiny")
     write(tmp_path / "outside")
-    with pytest.raises(InputError, match="does not lie in"):
+    with pytest.raises(InputError, match="is not in"):
         models.remove_model(str(tmp_path / "outside"))
     assert (tmp_path / "outside" / "manifest.json").is_file()
     assert contents(shipped) == before

@@ -436,7 +436,7 @@ def test_a_panel_shows_what_every_run_has_tested(cache: Cache, tmp_path: Path) -
     split = make_split(cache.scans, "subject", seed=0, fold=0)
     turned = {"train": split.parts["test"], "val": split.parts["val"], "test": split.parts["train"]}
     replace(split, parts=turned).save(other / "split.json")
-    with pytest.raises(InputError, match="every run has tested"):
+    with pytest.raises(InputError, match="tested by every run"):
         panel(cache, [one, other], tmp_path / "figures")
 
 

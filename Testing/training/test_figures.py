@@ -102,7 +102,7 @@ def test_curves_of_a_fit_without_a_preset(
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "result.json").write_text("{}")
     assert cli.main(["figures", "curves", str(run), str(tmp_path / "other"), "--out", out]) == 2
-    assert "another kind" in capsys.readouterr().err
+    assert "not a run of the same kind" in capsys.readouterr().err
     (run / "broken.json").write_text("{")
     assert cli.main(["figures", "curves", str(run / "broken.json"), "--out", out]) == 2
     assert "is not JSON" in capsys.readouterr().err
@@ -124,4 +124,4 @@ def test_curves_of_the_volumetric_network(
     assert cli.main(["figures", "curves", str(run), "--out", out]) == 0
     check(tmp_path / "out", "curves")
     assert cli.main(["figures", "curves", str(run), str(tmp_path), "--out", out]) == 2
-    assert "no run of the volumetric network" in capsys.readouterr().err
+    assert "not a run of the volumetric network" in capsys.readouterr().err

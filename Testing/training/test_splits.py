@@ -114,5 +114,5 @@ def test_round_trip_and_checks(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not in the data"):
         check_split(split, SCANS[5:], file)
     file.write_text("{}")
-    with pytest.raises(InputError, match="no split"):
+    with pytest.raises(InputError, match="not a split"):
         Split.load(file, SCANS)

@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> HeadFolder:
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no folder of prepared heads"):
+    with pytest.raises(InputError, match="not a folder of prepared heads"):
         HeadFolder(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_the_command_trains_and_refuses_what_it_would_ignore(
     assert main([*words, "--batch", "4"]) == 2
     assert "--batch: does not apply to the volumetric network" in capsys.readouterr().err
     assert main(["fit", str(tmp_path), str(tmp_path / "x"), "--network", "volumetric"]) == 2
-    assert "no folder of prepared heads" in capsys.readouterr().err
+    assert "not a folder of prepared heads" in capsys.readouterr().err
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:
@@ -265,6 +265,6 @@ def test_a_pack_is_a_folder_of_heads_again(folder: HeadFolder, tmp_path: Path) -
 @pytest.mark.parametrize("content", [b"no zip", b""])
 def test_a_file_that_is_no_pack_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "pack.zip").write_bytes(content)
-    with pytest.raises(InputError, match=r"pack\.zip.*no pack of heads"):
+    with pytest.raises(InputError, match=r"pack\.zip.*not a pack of heads"):
         unpack(tmp_path / "pack.zip", tmp_path / "heads")
     assert not (tmp_path / "heads" / "split.json").exists()

@@ -502,7 +502,7 @@ class PanelController(PanelScan, PanelResults, PanelTasks, PanelBatch, PanelChan
         elif run.results is not None:
             try:
                 results = self.logic.accept(run)
-            except (RunError, ValueError) as error:
+            except RunError as error:
                 self._problem = str(error)
             else:
                 if self.parameters is not None:
