@@ -82,7 +82,7 @@ def test_what_is_doubtful_is_listed(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_scan(tmp_path)
     line = str(caught.value)
-    assert "holds 2 series that may be the T1-weighted scan" in line
+    assert "contains 2 series that may be the T1-weighted scan" in line
     assert "--series" in line
     assert "FLAIR" not in line
 

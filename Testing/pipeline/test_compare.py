@@ -149,7 +149,7 @@ def test_sessions_of_a_bids_subject(
     assert (tmp_path / "out" / "change.tsv").is_file()
     (tmp_path / "sub-01" / "ses-2" / "anat" / "sub-01_ses-2_T1w.nii.gz").unlink()
     assert main(["compare", *sessions, *masks, "-o", str(tmp_path / "out2")]) == 2
-    assert "holds no T1-weighted scan" in capsys.readouterr().err
+    assert "has no T1-weighted scan" in capsys.readouterr().err
 
 
 def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
