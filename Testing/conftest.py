@@ -20,11 +20,17 @@ for folder in (REPOSITORY / "StrokeLesionSeg", REPOSITORY / "training"):
 # Before anything imports torch: OpenMP's threads must not wait busily, or a suite on a machine
 # that does something else too takes several times as long.
 from StrokeLesionSegLib.inference.device import (  # noqa: E402
+    available_threads,
     prepare_environment,
     release_freed_memory,
 )
 from StrokeLesionSegLib.models.store import HOME_VARIABLE  # noqa: E402
 
+# Processes that each use all cores wait for one another's threads, and take up to twice as long:
+# each has its share. Tests that are about threads name their number.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _PROCESSES > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, available_threads() // _PROCESSES)))
 prepare_environment()
 
 
