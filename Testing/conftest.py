@@ -53,6 +53,9 @@ SLOW_FILES = {
     *("test_resume.py", "test_shipped_model.py", "test_simulated_scan.py", "test_strokes.py"),
     *("test_volumetric_release.py", "test_volumetric_training.py", "test_whole_head.py"),
     *("test_changes.py", "test_compare.py", "test_whole_study.py"),
+    *("test_engine_process.py", "test_installing.py", "test_kills.py", "test_same_answer.py"),
+    *("test_pages_for_everyone.py", "test_pages_in_use.py", "test_report_browser.py"),
+    *("test_panel_bad_input.py", "test_panel_scans.py", "test_public_docstrings.py"),
 }
 
 
