@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from model_manifest import model_manifest
-from StrokeLesionSegLib.images import Volume, write_volume
-from StrokeLesionSegLib.images.space.template import template_head
+from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
+from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from StrokeLesionSegLib.models import write_model
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from StrokeLesionSegLib.pipeline import sha256_of
@@ -32,25 +32,25 @@ def tiny_model(folder: Path) -> Path:
 
 
 def cohort(folder: Path, subjects: int) -> Path:
-    """The template at 2 mm with a dark ball at another place for each subject, and a derivative
-    that has its outline as corrected mask; returns the derivative."""
-    head = template_head()
-    k, j, i = np.ogrid[tuple(slice(0, n) for n in head.array.shape)]
+    """The template with a dark ball at another place for each subject, and a derivative that has
+    its outline as corrected mask; returns the derivative."""
+    head = upsample_linear(template_head().array)
+    k, j, i = np.ogrid[tuple(slice(0, n) for n in MNI_GRID.shape)]
     out = folder / "masks"
     (folder / "raw").mkdir(parents=True)
     out.mkdir()
     (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": "../raw"}}))
     for n in range(subjects):
-        centre = (47 + n % 5, 55 + 1.5 * (n % 7), 30 if n % 2 else 68)
-        ball = sum((a - c) ** 2 for a, c in zip((k, j, i), centre, strict=True)) < 6**2
-        image = np.where(ball, 0.25 * head.array, head.array).round().astype(np.uint8)
+        centre = (95 + 2 * (n % 5), 110 + 3 * (n % 7), 60 if n % 2 else 136)
+        ball = sum((a - c) ** 2 for a, c in zip((k, j, i), centre, strict=True)) < 12**2
+        image = np.where(ball, 0.25 * head, head).round().astype(np.uint8)
         name = f"sub-{n + 1:02d}"
         scan = folder / "raw" / f"{name}_T1w.nii"
-        write_volume(scan, Volume(image, head.affine))
+        write_volume(scan, Volume(image, MNI_GRID.affine))
         place = out / name / "anat"
         place.mkdir(parents=True)
         write_volume(place / f"{name}_desc-corrected_mask.nii.gz",
-                     Volume(ball.astype(np.uint8), head.affine))  # fmt: skip
+                     Volume(ball.astype(np.uint8), MNI_GRID.affine))  # fmt: skip
         facts = {"Sources": [f"bids:input:{scan.name}"], "source": {"sha256": sha256_of(scan)}}
         (place / f"{name}_desc-corrected_mask.json").write_text(json.dumps(facts))
     return out
