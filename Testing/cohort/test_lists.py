@@ -70,8 +70,8 @@ def test_what_programs_write_is_read(tmp_path: Path, who: str) -> None:
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("q.csv", b'path,subject\n"a.nii.gz,P1\n', "quotes do not fit"),
-        ("h.csv", b"subject,session\nP1,2\n", "names no column path"),
+        ("q.csv", b'path,subject\n"a.nii.gz,P1\n', "quotes do not match"),
+        ("h.csv", b"subject,session\nP1,2\n", "has no column path"),
         ("d.csv", b"file,image\na.nii.gz,e.nii.gz\n", "several columns could be the path"),
         ("t.csv", b"path,subject\na.nii.gz,P1\na.nii.gz,P2\n", "again"),
         ("n.csv", b"path,subject\n,P1\n", "has no path"),
