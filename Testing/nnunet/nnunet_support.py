@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import functools
-import hashlib
 import json
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +30,9 @@ SYNTHSTROKE = {
 }
 
 
-@functools.cache
-def _converted() -> Path:
-    """Where this process keeps the models that it has converted."""
-    folder = Path(tempfile.mkdtemp(prefix="nnunet-converted-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
 def installed(name: str, choices: ImportChoices = NATIVE) -> Manifest:
-    """A tiny nnU-Net by its zip's name, in the user cache of this test. Converted once in this
-    process, by one of its own that imports torch; from then on the result is installed."""
-    kept = _converted() / hashlib.sha256(repr((name, choices)).encode()).hexdigest()[:16]
-    if kept.is_dir():
-        return install_model(kept)
-    manifest = install_model(MODELS / f"{name}.zip", choices)
-    assert manifest.directory is not None
-    shutil.copytree(manifest.directory, kept)
-    return manifest
+    """A tiny nnU-Net by its zip's name, in the user cache of this test."""
+    return install_model(MODELS / f"{name}.zip", choices)
 
 
 def fixture(name: str) -> tuple[Volume, dict[str, np.ndarray]]:

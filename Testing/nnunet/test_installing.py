@@ -56,7 +56,7 @@ def refused(source: Path, home: Path, choices: ImportChoices = NATIVE) -> str:
 
 
 def test_a_zip_a_folder_and_the_one_above_are_one_model(tmp_path: Path) -> None:
-    from_zip = install_model(MODELS / "plain3d.zip", NATIVE)
+    from_zip = installed("plain3d")
     above = unpacked(tmp_path)
     for source in (above, above / RESULTS):
         manifest = install_model(source, NATIVE)
@@ -339,7 +339,7 @@ def test_too_little_room_on_the_disk(home: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(InputError, match=r"MB, but only 0\.0 MB are free"):
-        install_model(MODELS / "plain3d.zip", NATIVE)
+        installed("plain3d")
     assert not list((home / "models").iterdir())
 
 

@@ -141,9 +141,7 @@ def test_the_answer_is_synthstrokes(classes: int, tmp_path: Path) -> None:
     pytest.importorskip("monai")
     network = write_synthstroke(tmp_path / "theirs", classes)
     rng = np.random.default_rng(classes)
-    # Two windows that overlap; one, where what the classes are made into is asked.
-    shape = (44, 110, 132 if classes == 2 else 116)
-    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    k, j, i = np.meshgrid(*(np.linspace(-1, 1, n) for n in (44, 110, 132)), indexing="ij")
     head = (k**2 + j**2 + i**2 < 0.9) * (400 + 200 * np.sin(6 * i) * np.cos(5 * j))
     array = (head + rng.normal(scale=12, size=head.shape) * (head != 0)).astype(np.float32)
     affine = np.array([[-1.1, 0, 0, 70], [0, 1.0, 0, -60], [0, 0, 2.0, -40], [0, 0, 0, 1.0]])
