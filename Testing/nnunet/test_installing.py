@@ -6,10 +6,12 @@ import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,27 @@ def test_folds_lesion_space_and_name_are_chosen() -> None:
     assert other.windows is not None
     assert other.windows.lesion == 1
     assert other.windows.space.orientation == "RAS"  # this one's plans say so
+
+
+def test_one_of_several_configurations_is_chosen(tmp_path: Path, home: Path) -> None:
+    """A model that was trained in two resolutions; the coarse one is no cascade by itself."""
+    above = unpacked(tmp_path)
+    low = above / RESULTS.replace("3d_fullres", "3d_lowres")
+    shutil.copytree(above / RESULTS, low)
+
+    def coarse(plans: dict[str, Any]) -> None:
+        plans["configurations"]["3d_lowres"] = {**_first(plans), "spacing": [2.0] * 3}
+
+    for folder in (above / RESULTS, low):
+        change(folder / "plans.json", coarse)
+    text = refused(above, home)
+    assert "3d_lowres" in text
+    assert "--configuration" in text
+    assert "3d_odd" in refused(above / RESULTS, home, replace(NATIVE, configuration="3d_odd"))
+    manifest = install_model(above, replace(NATIVE, configuration="3d_lowres", folds=("0",)))
+    assert manifest.windows is not None
+    assert manifest.windows.spacing == (2.0, 2.0, 2.0)
+    assert manifest.name.endswith("3d_lowres")
 
 
 def test_what_the_plans_do_not_say_is_asked(home: Path) -> None:
@@ -332,8 +355,6 @@ def test_the_child_writes_nothing_but_its_output(tmp_path: Path) -> None:
 
 
 def test_too_little_room_on_the_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
-
     class Usage:
         free = 1000
 

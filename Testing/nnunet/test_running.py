@@ -25,6 +25,7 @@ from StrokeLesionSegLib.inference import (
 from StrokeLesionSegLib.inference.placing import place
 from StrokeLesionSegLib.inference.sliding_window import SlidingWindowPredictor
 from StrokeLesionSegLib.inference.window_grid import fewest
+from StrokeLesionSegLib.inference.window_scan import normalise
 from StrokeLesionSegLib.models import ImportChoices, load_model
 
 ONE_FOLD = replace(NATIVE, folds=("0",))
@@ -96,6 +97,19 @@ def test_windows_between_others_are_asked_where_these_see_something(
         assert [done for done, _ in told] == sorted(done for done, _ in told)
     # They start at 0, 9, 17 and 26; the second one waits for what is seen in its middle.
     assert asked == {None: 3, 45: 3, 21: 4}
+
+
+def test_intensities_that_the_plans_name() -> None:
+    """Those that no tiny model was trained with, by nnU-Net's formulas."""
+    settings = load_model(installed("plain3d", ONE_FOLD).name).manifest.windows
+    assert settings is not None
+    image = np.random.default_rng(0).normal(100, 60, (6, 7, 8)).astype(np.float32)
+    plain = replace(settings, normalization="none")
+    assert np.array_equal(normalise(image.copy(), plain, None), image)
+    numbers = {"mean": 90.0, "std": 40.0, "percentile_00_5": 20.0, "percentile_99_5": 180.0}
+    ct = replace(settings, normalization="ct", intensity=numbers)
+    expected = (np.clip(image, 20, 180) - 90) / 40
+    assert np.allclose(normalise(image.copy(), ct, None), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ the probability comes last.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,8 @@ _PROBE = 64
 _SURE = 20.0
 # A difference of probability this small moves a border by less than rounding the scan does.
 _HARMLESS = 0.02
+# Voxels of a window from which on its memory counts.
+_LARGE = 64**3
 # Below any weight in a window.
 _LEAST_WEIGHT = 1e-12
 
@@ -193,8 +196,11 @@ class SlidingWindowPredictor:
         while now:
             for number in range(folds):
                 network = self._network(number)
-                release_gaps()
                 for window in now:
+                    # What one window leaves has gaps that the next one's large blocks do not fit:
+                    # a fourth of the memory.
+                    if math.prod(self.settings.patch) >= _LARGE:
+                        release_gaps()
                     logits = self._window(network, image[window], precision, cancel)
                     logits *= gaussian
                     total[(slice(None), *window)] += logits[:, None] if flat else logits
