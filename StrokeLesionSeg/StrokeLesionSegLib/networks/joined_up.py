@@ -18,6 +18,9 @@ from torch.nn import functional
 _CONVOLVE: dict[int, Any] = {2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSE: dict[int, Any] = {2: functional.conv_transpose2d, 3: functional.conv_transpose3d}
 
+# Numbers of a layer from which on its memory counts.
+_LARGE = 1 << 25
+
 
 def ready_to_ask(network: nn.Module, dimensions: int, device: str = "cpu") -> nn.Module:
     """A finished network of ``dimensions`` on ``device``, in the memory layout that is fastest; on
@@ -70,9 +73,16 @@ class JoinedUp(nn.Module):
         """(1, C, [D,] H, W) and the last of ``skips``, ``stride`` times as long along each axis, to
         (1, O, ...) of that length. It is taken from ``skips``, so that its memory can be used."""
         y = _CONVOLVE[self._dimensions](skips.pop(), self.beside, self.bias, padding=self.padding)
-        y += _TRANSPOSE[self._dimensions](
-            low, self.kernel, stride=self.stride, padding=self.padding
-        )
+        # In two halves where it is large, or the sum would be the most memory that a window takes;
+        # bfloat16, where that is half as much, would lose time.
+        halves = 2 if y.numel() >= _LARGE and y.dtype == torch.float32 else 1
+        done = 0
+        for kernel in self.kernel.chunk(halves, 1):
+            part = y.narrow(1, done, kernel.shape[1])
+            part += _TRANSPOSE[self._dimensions](
+                low, kernel, stride=self.stride, padding=self.padding
+            )
+            done += kernel.shape[1]
         if self.through is not None:
             width = [2 * n + 1 for n in self.padding]
             self._add_bias(y, self.through.unflatten(1, width))
