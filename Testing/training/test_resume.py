@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -31,37 +32,42 @@ RECIPE = {
     "frame": {"shrink": 4},
 }
 
-# Every run is a fork of one process that has imported what takes long. A run is killed once its
-# checkpoint has been written the given number of times.
+# Every run is a fork of one process that has imported what takes long. It reads a line for each:
+# the run's folder, the kills and the arguments of ``stroketrain``. A run is killed once its
+# checkpoint has been written the given number of times, and answered by the steps at the kills.
 DRIVER = """
 import json, os, signal, sys, time
 from pathlib import Path
+import torch
 from stroketrain import cli
 import stroketrain.papers.fit, stroketrain.product.fit
-arguments, folder, kills = sys.argv[3:], Path(sys.argv[1]), json.loads(sys.argv[2])
-checkpoint = folder / "checkpoints" / "last.ckpt"
-def start():
+def start(arguments):
     child = os.fork()
     if not child:
         code = 1
         try:
+            os.dup2(2, 1)
             code = cli.main(arguments)
         finally:
             os._exit(code)
     return child
-for count in kills:
-    child, seen = start(), set()
-    while len(seen) < count:
-        assert os.waitpid(child, os.WNOHANG) == (0, 0), "over before it was killed"
-        if checkpoint.exists():
-            seen.add(checkpoint.stat().st_mtime_ns)
-        time.sleep(0.001)
-    os.kill(child, signal.SIGKILL)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    assert not (folder / "weights.safetensors").exists()
-    import torch
-    print("killed at", torch.load(checkpoint, weights_only=True)["global_step"], flush=True)
-assert os.waitpid(start(), 0)[1] == 0
+for line in sys.stdin:
+    folder, kills, arguments = json.loads(line)
+    folder, steps = Path(folder), []
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    for count in kills:
+        child, seen = start(arguments), set()
+        while len(seen) < count:
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "over before it was killed"
+            if checkpoint.exists():
+                seen.add(checkpoint.stat().st_mtime_ns)
+            time.sleep(0.001)
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        assert not (folder / "weights.safetensors").exists()
+        steps.append(torch.load(checkpoint, weights_only=True)["global_step"])
+    assert os.waitpid(start(arguments), 0)[1] == 0
+    print(json.dumps(steps), flush=True)
 """
 
 
@@ -85,26 +91,48 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def drive(folder: Path, kills: list[int], arguments: list[str]) -> list[int]:
-    """Run ``stroketrain`` with those kills; returns the steps at which it was killed."""
+Drive = Callable[[Path, list[int], list[str]], list[int]]
+
+
+@pytest.fixture(scope="module")
+def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
+    """Runs ``stroketrain`` with those kills; returns the steps at which it was killed."""
     path = os.pathsep.join(str(REPOSITORY / part) for part in ("StrokeLesionSeg", "training"))
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(folder), json.dumps(kills), *arguments],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [int(line.split()[-1]) for line in done.stdout.splitlines() if "killed at" in line]
+    said = tmp_path_factory.mktemp("driver") / "said.txt"
+    with (
+        said.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-c", DRIVER],
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def run(folder: Path, kills: list[int], arguments: list[str]) -> list[int]:
+            print(json.dumps([str(folder), kills, arguments]), file=process.stdin, flush=True)
+            answer = process.stdout.readline()
+            assert answer, said.read_text(encoding="utf-8")[-3000:]
+            return json.loads(answer)
+
+        try:
+            yield run
+        finally:
+            process.stdin.close()
+            process.wait(timeout=60)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("kind", ["fit", "preset"])
-def test_killed_runs_end_with_the_same_weights(cache: Path, tmp_path: Path, kind: str) -> None:
+def test_killed_runs_end_with_the_same_weights(
+    cache: Path, tmp_path: Path, drive: Drive, kind: str
+) -> None:
     options = ["--accelerator", "cpu", "--save-seconds", "0", "--seed", "5", "--threads", "1"]
     if kind == "fit":
         options += ["--network", json.dumps(SPEC), "--steps", "24", "--batch", "2"]
