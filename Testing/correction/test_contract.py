@@ -1,6 +1,6 @@
 """The contract of a click, in random sessions: with answers at random, and with the network.
 
-200 sessions at random and 2 with the network that ships; as many as STROKE_LESION_SEG_SESSIONS and
+100 sessions at random and 2 with the network that ships; as many as STROKE_LESION_SEG_SESSIONS and
 STROKE_LESION_SEG_NETWORK_SESSIONS say, if they are set (2,000 and 40 before a release).
 """
 
@@ -31,7 +31,7 @@ from StrokeLesionSegLib.inference import SegmentOptions, before_network
 from StrokeLesionSegLib.inference.whole_head import WholeHeadPredictor
 from StrokeLesionSegLib.models import load_model
 
-SESSIONS = int(os.environ.get("STROKE_LESION_SEG_SESSIONS", "200"))
+SESSIONS = int(os.environ.get("STROKE_LESION_SEG_SESSIONS", "100"))
 NETWORK_SESSIONS = int(os.environ.get("STROKE_LESION_SEG_NETWORK_SESSIONS", "2"))
 SHAPE = (14, 20, 18)
 

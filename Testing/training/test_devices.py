@@ -197,11 +197,24 @@ def test_each_process_gets_its_own_batches(cache: Cache) -> None:
     assert len({str(stream.places(1)) for stream in streams}) == 3
 
 
-def torchrun(arguments: list[str], processes: int = 2) -> None:
+# Both commands in one pair of processes, which take longer to import Lightning than to fit.
+BOTH = """
+import json, sys
+from stroketrain import cli
+for arguments in json.loads(sys.argv[1]):
+    assert cli.main(arguments) == 0, arguments
+"""
+
+
+def torchrun(folder: Path, commands: list[list[str]]) -> None:
+    """Run ``stroketrain`` with several arguments, one after the other, in two processes."""
     path = os.pathsep.join(str(REPOSITORY / part) for part in ("StrokeLesionSeg", "training"))
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    script = folder / "both.py"
+    script.write_text(BOTH, encoding="utf-8")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    several = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
     done = subprocess.run(
-        [sys.executable, *launch, "-m", "stroketrain.cli", *arguments],
+        [sys.executable, *launch, json.dumps([[*words, *several] for words in commands])],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -213,18 +226,25 @@ def torchrun(arguments: list[str], processes: int = 2) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_processes_share_a_recipe(cache: Cache, tmp_path: Path) -> None:
+def test_two_processes_share_a_recipe_and_fit_one_network(cache: Cache, tmp_path: Path) -> None:
     """Without a learning rate nothing moves: what two processes measured must be what one does."""
     folder = Path(cache.images.filename).parent
     over = {"network": {"hidden": [16, 8]}, "frame": {"shrink": 4}, "epochs": 1, "batch": 8,
             "window": [80, 86], "evaluate_window": "same", "optimizer": {"lr": 0.0}}  # fmt: skip
     make_split(cache.scans, "slice", seed=0, slices=range(80, 86)).save(tmp_path / "split.json")
     options = ["--preset", "cs230_paper", "--override", json.dumps(over)]
-    options += ["--split", str(tmp_path / "split.json"), "--accelerator", "cpu"]
-    alone, shared = tmp_path / "alone", tmp_path / "shared"
-    assert cli.main(["fit", str(folder), str(alone), *options]) == 0
-    several = ["--devices", "2", "--strategy", "ddp"]
-    torchrun(["fit", str(folder), str(shared), *options, *several])
+    options += ["--split", str(tmp_path / "split.json")]
+    network = ["--network", json.dumps(SPEC), "--steps", "2", "--batch", "2"]
+    network += ["--precision", "32-true", "--resident", "yes"]
+    alone, shared, run = (tmp_path / name for name in ("alone", "shared", "run"))
+    assert cli.main(["fit", str(folder), str(alone), *options, "--accelerator", "cpu"]) == 0
+    torchrun(
+        tmp_path,
+        [
+            ["fit", str(folder), str(shared), *options],
+            ["fit", str(folder), str(run), *network],
+        ],
+    )
     one, two = (json.loads((f / "result.json").read_text()) for f in (alone, shared))
     assert (one["processes"], two["processes"]) == (1, 2)
     assert two["steps"] == one["steps"] // 2
@@ -233,16 +253,6 @@ def test_two_processes_share_a_recipe(cache: Cache, tmp_path: Path) -> None:
         assert one["history"][0][key] == pytest.approx(two["history"][0][key], abs=2e-4), key
     assert one["scores"]["test"] == two["scores"]["test"]
     assert 0 < one["history"][0]["pooled_dice"] < 1
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_two_processes_fit_one_network(cache: Cache, tmp_path: Path) -> None:
-    folder = Path(cache.images.filename).parent
-    run = tmp_path / "run"
-    options = ["--network", json.dumps(SPEC), "--steps", "2", "--batch", "2"]
-    options += ["--precision", "32-true", "--accelerator", "cpu", "--resident", "yes"]
-    torchrun(["fit", str(folder), str(run), *options, "--devices", "2", "--strategy", "ddp"])
     record = json.loads((run / "run.json").read_text())
     assert (record["processes"], record["steps"], record["resident"]) == (2, 2, True)
     assert (run / "weights.safetensors").stat().st_size > 1000
