@@ -228,7 +228,7 @@ def test_what_is_no_model_says_what_it_is(tmp_path: Path, home: Path) -> None:
     assert "plans.json is missing" in refused(source, home)
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
         outer.write(MODELS / "plain3d.zip", "inner.zip")
-    assert "another zip (inner.zip)" in refused(tmp_path / "outer.zip", home)
+    assert "another zip instead of a model (inner.zip)" in refused(tmp_path / "outer.zip", home)
     whole = bytearray((MODELS / "plain3d.zip").read_bytes())
     for n in range(2000, 2400):
         whole[n] ^= 255
