@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from cli_support import write_tiny_model
 from StrokeLesionSegLib.cli import EXIT_DEFECT, EXIT_INPUT, EXIT_OK, EXIT_STOPPED, main
-from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
-from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
+from StrokeLesionSegLib.images import Volume, write_volume
+from StrokeLesionSegLib.images.space.template import template_head
 from StrokeLesionSegLib.models import store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -85,8 +85,7 @@ def python_examples() -> list[tuple[str, str]]:
 def folder_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a T1."""
     folder = tmp_path_factory.mktemp("user")
-    head = upsample_linear(template_head().array)
-    write_volume(folder / "t1.nii.gz", Volume(head, MNI_GRID.affine), dtype=np.uint8)
+    write_volume(folder / "t1.nii.gz", template_head(), dtype=np.uint8)
     return folder
 
 
@@ -125,16 +124,16 @@ def test_there_are_shell_examples() -> None:
 @pytest.fixture
 def folder_of_a_lab(tmp_path: Path) -> Path:
     """A BIDS data set with the head that ships, twice, and a reference mask of each session."""
-    head = upsample_linear(template_head().array)
-    truth = np.zeros(head.shape, np.uint8)
-    truth[90:100, 110:120, 60:70] = 1
+    head = template_head()
+    truth = np.zeros(head.array.shape, np.uint8)
+    truth[45:50, 55:60, 30:35] = 1
     for session in ("ses-1", "ses-2"):
         name = f"sub-01_{session}"
         anat = tmp_path / "bids" / "sub-01" / session / "anat"
         anat.mkdir(parents=True)
         (tmp_path / "truth").mkdir(exist_ok=True)
-        write_volume(anat / f"{name}_T1w.nii.gz", Volume(head, MNI_GRID.affine), dtype=np.uint8)
-        write_volume(tmp_path / "truth" / f"{name}_mask.nii.gz", Volume(truth, MNI_GRID.affine))
+        write_volume(anat / f"{name}_T1w.nii.gz", head, dtype=np.uint8)
+        write_volume(tmp_path / "truth" / f"{name}_mask.nii.gz", Volume(truth, head.affine))
     (tmp_path / "bids" / "dataset_description.json").write_text(
         '{"Name": "Heads", "BIDSVersion": "1.10.0"}', encoding="utf-8"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from StrokeLesionSegLib.images import align_to_mni, read_scan
+from StrokeLesionSegLib.images import Alignment, align_to_mni, read_scan
 from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.input_check import Finding, check_aligned, check_looks, check_scan
 
@@ -15,8 +15,9 @@ from StrokeLesionSegLib.input_check import Finding, check_aligned, check_looks, 
 _EVERY = 12
 
 
-def findings(volume: Volume) -> list[Finding]:
-    return check_looks(volume) + check_aligned(volume, align_to_mni(volume))
+def findings(volume: Volume, alignment: Alignment | None = None) -> list[Finding]:
+    alignment = alignment or align_to_mni(volume)
+    return check_looks(volume) + check_aligned(volume, alignment)
 
 
 def variants(volume: Volume) -> Iterator[tuple[str, Volume]]:
@@ -42,9 +43,16 @@ def test_no_t1_is_refused(shared_data: Path) -> None:
     for file in files:
         scan = read_scan(file)
         said += [f"{file.name}: {f.text}" for f in check_scan(scan)]
+        alignment = align_to_mni(scan.volume)
         for name, volume in variants(scan.volume):
-            found = [f for f in findings(volume) if f.level == "refuse" or name == "as it is"]
-            said += [f"{file.name}, {name}: {f.text}" for f in found]
+            # Fewer grey values do not move a head; thick slices are aligned anew.
+            known = None if name == "thick slices" else alignment
+            found = findings(volume, known)
+            said += [
+                f"{file.name}, {name}: {f.text}"
+                for f in found
+                if f.level == "refuse" or name == "as it is"
+            ]
     assert len(files) >= 30
     assert not said
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import subprocess
 import sys
 import time
 import types
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
@@ -313,9 +313,8 @@ def compare_with_command_line(
         segmentation = logic.segment(node, parameters, timeout_s=600)
         ours = results.read_segment(segmentation, logic.segment_id(segmentation), node).full()
         mask = folder / "mask.nii"
-        command = [sys.executable, "-m", "StrokeLesionSegLib", "segment", str(local), "-o"]
-        command += [str(mask), "--overwrite", *parameters.arguments()]
-        subprocess.run(command, check=True, env=environment(), capture_output=True)
+        words = ["segment", str(local), "-o", str(mask), "--overwrite", "--progress", "none"]
+        assert main([*words, *parameters.arguments()]) == 0
         image = nibabel.load(mask)
         theirs = np.asarray(image.dataobj)  # i, j, k
         assert theirs.sum() > 0
@@ -339,12 +338,6 @@ def on_grid(
     out = np.zeros(shape, mask.dtype)
     out[tuple(index)] = 1
     return out
-
-
-def environment() -> dict[str, str]:
-    from StrokeLesionSegLib.slicerbridge.engine.process import engine_environment
-
-    return engine_environment()
 
 
 def sample_like(slicer: Any) -> Any:
