@@ -133,9 +133,10 @@ def _targets(rows: list[Row]) -> list[str]:
     head = ("", "target", "all scans", "reached", "the simulator", "independent simulator")
     return [
         "## Targets",
-        '"The simulator" is the one that drew the training data, here with other people and masks; '
-        "the independent simulator shares no code with it. Unmodified scans of real people count "
-        "in every column.",
+        '"The simulator" is `stroketrain simulate`, which draws the training data of 2D networks, '
+        "here with other people and masks; the independent simulator shares no code with it. The "
+        "volumetric network was trained on strokes of neither. Unmodified scans of real people "
+        "count in every column.",
         table(head, lines),
     ]
 
