@@ -274,7 +274,7 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     assert panel.parameters.threshold == pytest.approx(0.3)
     np.testing.assert_array_equal(panel.mask(), mask)
     assert len(panel.controller.rows) == rows
-    panel.parameters.threshold = 0.3
+    panel.parameters.threshold = 0.6
     panel.applied()
     assert panel.mask().sum() < mask.sum()
     panel.click("segmentButton")

@@ -274,7 +274,9 @@ def _same_grid(path: Path, image: Image, truth: Path, reference: Image) -> None:
     k, j, i = a
     corners = np.array([[x, y, z, 1.0] for x in (0, i - 1) for y in (0, j - 1) for z in (0, k - 1)])
     shift = np.linalg.norm((corners @ (image.affine - reference.affine).T)[:, :3], axis=1).max()
-    if not shift <= GRID_TOLERANCE_MM:
+    if not np.isfinite(shift):
+        raise InputError(path, "its affine or that of the reference is not finite", remedy)
+    if shift > GRID_TOLERANCE_MM:
         raise InputError(
             path, f"its grid is {shift:.3g} mm away from that of the reference", remedy
         )
