@@ -15,8 +15,8 @@ from ...images.volume import Volume
 from ..i18n import tr as _
 from ..scene.probability_map import ProbabilityMap
 from ..scene.provenance import Provenance
-from ..scene.results import place_beside, read_segment
-from .measure import fill_columns
+from ..scene.results import read_segment
+from .measure import fill_columns, own_table
 from .report import safe_name
 
 if TYPE_CHECKING:
@@ -106,14 +106,7 @@ class SegmentInMni:
 
 def add_region_table(table: RegionTable, volume_node: Any, segmentation_node: Any) -> Any:
     """The table node with a segmentation's volumes by region, made at first use."""
-    import slicer
-
-    node = segmentation_node.GetNodeReference(REGIONS_ROLE)
-    if node is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{volume_node.GetName()} regions")
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
-        place_beside(node, volume_node)
-        segmentation_node.SetNodeReferenceID(REGIONS_ROLE, node.GetID())
+    node = own_table(REGIONS_ROLE, "regions", volume_node, segmentation_node)
     fill_columns(node, _COLUMNS, table.table_rows())
     return node
 

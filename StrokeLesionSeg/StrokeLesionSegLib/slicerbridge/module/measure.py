@@ -133,15 +133,22 @@ def lesions_of_patch(
 
 def add_table(rows: list[LesionRow], volume_node: Any, segmentation_node: Any) -> Any:
     """The table node of a segmentation, made at first use, with these rows."""
+    node = own_table(TABLE_ROLE, "lesion table", volume_node, segmentation_node)
+    fill_table(node, rows)
+    return node
+
+
+def own_table(role: str, title: str, volume_node: Any, segmentation_node: Any) -> Any:
+    """The table node that a segmentation refers to by ``role``, made at first use, beside its
+    image and with its name."""
     import slicer
 
-    node = segmentation_node.GetNodeReference(TABLE_ROLE)
+    node = segmentation_node.GetNodeReference(role)
     if node is None:
-        name = slicer.mrmlScene.GenerateUniqueName(f"{volume_node.GetName()} lesion table")
+        name = slicer.mrmlScene.GenerateUniqueName(f"{volume_node.GetName()} {title}")
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
         place_beside(node, volume_node)
-        segmentation_node.SetNodeReferenceID(TABLE_ROLE, node.GetID())
-    fill_table(node, rows)
+        segmentation_node.SetNodeReferenceID(role, node.GetID())
     return node
 
 
