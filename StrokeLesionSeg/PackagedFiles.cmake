@@ -287,12 +287,22 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/module/in_mni.py
   StrokeLesionSegLib/slicerbridge/module/logic.py
   StrokeLesionSegLib/slicerbridge/module/measure.py
-  StrokeLesionSegLib/slicerbridge/module/panel_batch.py
-  StrokeLesionSegLib/slicerbridge/module/panel_change.py
-  StrokeLesionSegLib/slicerbridge/module/panel_results.py
-  StrokeLesionSegLib/slicerbridge/module/panel_scan.py
-  StrokeLesionSegLib/slicerbridge/module/panel_tasks.py
-  StrokeLesionSegLib/slicerbridge/module/panel_texts.py
+  StrokeLesionSegLib/slicerbridge/module/panel/__init__.py
+  StrokeLesionSegLib/slicerbridge/module/panel/batch.py
+  StrokeLesionSegLib/slicerbridge/module/panel/change.py
+  StrokeLesionSegLib/slicerbridge/module/panel/choices.py
+  StrokeLesionSegLib/slicerbridge/module/panel/context.py
+  StrokeLesionSegLib/slicerbridge/module/panel/engine.py
+  StrokeLesionSegLib/slicerbridge/module/panel/learn.py
+  StrokeLesionSegLib/slicerbridge/module/panel/look.py
+  StrokeLesionSegLib/slicerbridge/module/panel/models.py
+  StrokeLesionSegLib/slicerbridge/module/panel/report.py
+  StrokeLesionSegLib/slicerbridge/module/panel/result.py
+  StrokeLesionSegLib/slicerbridge/module/panel/results.py
+  StrokeLesionSegLib/slicerbridge/module/panel/run.py
+  StrokeLesionSegLib/slicerbridge/module/panel/scan.py
+  StrokeLesionSegLib/slicerbridge/module/panel/table.py
+  StrokeLesionSegLib/slicerbridge/module/panel/texts.py
   StrokeLesionSegLib/slicerbridge/module/report.py
   StrokeLesionSegLib/slicerbridge/module/sample.py
   StrokeLesionSegLib/slicerbridge/module/selftest.py

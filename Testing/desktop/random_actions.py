@@ -104,22 +104,22 @@ class User:
             from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 
             add_volume_node(self.volume, f"scan {len(self.scans()) + 1}")
-        elif self.panel.run is None:
+        elif self.panel.run.current is None:
             self.ui.inputSelector.setCurrentNode(rng.choice([None, *self.scans()]))
 
     def segment(self):
         self.home()
-        if self.panel.run is None:
+        if self.panel.run.current is None:
             self.press(self.ui.segmentButton)
-            settle(RUN_S, lambda: self.panel.run is None)
+            settle(RUN_S, lambda: self.panel.run.current is None)
             settle(0.5)
 
     def segmentAndCancel(self):
         self.home()
-        if self.panel.run is None:
+        if self.panel.run.current is None:
             self.press(self.ui.segmentButton)
             settle(rng.uniform(0.6, 4.0))
-            if self.panel.run is not None:
+            if self.panel.run.current is not None:
                 self.press(self.ui.segmentButton)
 
     def slide(self):

@@ -62,8 +62,8 @@ class Session:
         inside.settle(1.0)
         take(self.window, "panel-2-ready")
         self.ui.segmentButton.click()
-        inside.until(lambda: self.panel.run is None, RUN_S, "the run")
-        inside.until(lambda: bool(self.panel.rows), 20, "the table")
+        inside.until(lambda: self.panel.run.current is None, RUN_S, "the run")
+        inside.until(lambda: bool(self.panel.result.table.rows), 20, "the table")
         self.ui.lesionTable.setCurrentCell(0, 1)
         inside.settle(1.0)
         take(self.window, "panel-4-result")
@@ -101,7 +101,7 @@ class Session:
         ui = self.ui
         ui.regionsButton.click()
         inside.settle(0.3)
-        inside.until(lambda: self.panel._mni is None, RUN_S, "the volumes by region")
+        inside.until(lambda: not self.panel.report.busy, RUN_S, "the volumes by region")
         inside.settle(0.5)
         take(ui.resultCollapsibleButton, "panel-regions")
         ui.batchInputPathLineEdit.currentPath = str(folder / "scans")
@@ -111,7 +111,7 @@ class Session:
         ui.batchCollapsibleButton.collapsed = False
         ui.previewButton.click()
         inside.settle(0.3)
-        inside.until(lambda: self.panel._batch is None, RUN_S, "the preview of a batch")
+        inside.until(lambda: not self.panel.batch.running, RUN_S, "the preview of a batch")
         inside.settle(0.5)
         take(ui.batchCollapsibleButton, "panel-batch")
         ui.batchCollapsibleButton.collapsed = True
@@ -130,7 +130,7 @@ class Session:
     def correct(self):
         """A lesion that is missing is clicked, then the pieces are gone through."""
         table, last = self.ui.lesionTable, self.ui.lesionTable.rowCount - 1
-        row = self.panel.rows[last]
+        row = self.panel.result.table.rows[last]
         table.item(last, 0).setCheckState(qt.Qt.Unchecked)
         inside.settle(1.5)
         self.ui.editButton.click()

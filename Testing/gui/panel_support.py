@@ -45,6 +45,17 @@ class Panel:
     def parameters(self) -> Any:
         return self.widget._parameterNode
 
+    @property
+    def qt(self) -> Any:
+        """The module ``qt`` that the panel was given."""
+        return self.controller.panel.qt
+
+    @property
+    def rows(self) -> list[Any]:
+        """The lesions in the table."""
+        rows: list[Any] = self.controller.result.table.rows
+        return rows
+
     def text(self, name: str) -> str:
         """What a label or button shows, without markup."""
         return re.sub("<[^>]+>", " ", str(getattr(self.ui, name).text)).strip()
@@ -55,8 +66,8 @@ class Panel:
         button.click()
 
     def choose(self, name: str, value: str) -> None:
-        combo, entries = self.controller._choices[name]
-        combo.currentIndex = [v for _, v in entries].index(value)
+        choice = self.controller.choices[name]
+        choice.combo.currentIndex = [v for _, v in choice.entries].index(value)
 
     def until(self, done: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -71,16 +82,13 @@ class Panel:
 
     def applied(self) -> None:
         """Wait until the segment has followed the sliders and ticks."""
-        controller = self.controller
         self.settle(0.02)
-        self.until(
-            lambda: not controller._apply_due and controller._applied == controller._settings(), 30
-        )
+        self.until(lambda: self.controller.result.follows, 30)
         self.measured()
 
     def measured(self) -> None:
         """Wait until what a thread measures is shown."""
-        self.until(lambda: self.controller._work is None, 90)
+        self.until(lambda: not self.controller.result.busy, 90)
 
     def picture(self, name: str) -> None:
         self.settle(0.05)
@@ -88,7 +96,7 @@ class Panel:
 
     def segment(self) -> None:
         self.click("segmentButton")
-        self.until(lambda: self.controller.run is None, 240)
+        self.until(lambda: self.controller.run.current is None, 240)
 
     def mask(self) -> np.ndarray:
         node = self.parameters.segmentation

@@ -89,12 +89,12 @@ def then_it_works(panel: Panel) -> None:
     panel.segment()
     assert panel.parameters.segmentation is not None
     panel.measured()
-    assert panel.controller.rows
+    assert panel.rows
 
 
 def failed(panel: Panel, *words: str) -> None:
     """The last run has left nothing, and one line says why."""
-    assert panel.controller.run is None
+    assert panel.controller.run.current is None
     assert panel.parameters.segmentation is None
     said = panel.text("nextStepLabel")
     assert "<br>" not in panel.ui.nextStepLabel.text
@@ -120,10 +120,10 @@ def test_a_disk_that_is_full(ready: Panel, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_an_engine_that_is_killed(ready: Panel) -> None:
     ready.click("segmentButton")
-    run = ready.controller.run
+    run = ready.controller.run.current
     ready.until(lambda: run._process.pid is not None, 60)
     os.kill(run._process.pid, signal.SIGKILL)
-    ready.until(lambda: ready.controller.run is None, 60)
+    ready.until(lambda: ready.controller.run.current is None, 60)
     failed(ready, "The system killed the engine", "try again")
     then_it_works(ready)
 
@@ -149,16 +149,16 @@ def test_a_folder_that_cannot_be_written_to(panel: Panel, tmp_path: Path, monkey
     panel.measured()
     blocked = tmp_path / "a file"
     blocked.write_text("")
-    qt, folders = panel.controller.qt, iter([str(blocked), str(tmp_path)])
+    qt, folders = panel.qt, iter([str(blocked), str(tmp_path)])
     dialog = types.SimpleNamespace(getExistingDirectory=lambda *_: next(folders))
     monkeypatch.setattr(qt, "QFileDialog", dialog)
     monkeypatch.setattr(qt, "QDesktopServices", types.SimpleNamespace(openUrl=lambda url: None))
     panel.click("reportButton")
-    panel.until(lambda: panel.controller._report is None, 120)
+    panel.until(lambda: not panel.controller.report.busy, 120)
     assert "a file" in panel.text("nextStepLabel")
     assert "<br>" not in panel.ui.nextStepLabel.text
     panel.click("reportButton")
-    panel.until(lambda: panel.controller._report is None, 120)
+    panel.until(lambda: not panel.controller.report.busy, 120)
     assert "a file" not in panel.text("nextStepLabel")
     assert list(tmp_path.glob("*.html"))
     assert ".html" in panel.text("reportLabel")

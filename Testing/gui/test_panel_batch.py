@@ -19,7 +19,7 @@ from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
 def run_batch(panel: Panel) -> None:
     panel.stand_in.raw(panel.ui.batchButton).click()
     assert panel.text("batchButton") == "Cancel batch"
-    panel.until(lambda: panel.controller._batch is None, 240)
+    panel.until(lambda: not panel.controller.batch.running, 240)
 
 
 def cell(panel: Panel, row: int, column: int) -> str:
@@ -38,7 +38,7 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     panel.ui.batchOutputPathLineEdit.currentPath = str(out)
     write_volume(scans / "sub-01_FLAIR.nii", volume, dtype=np.int16)
     panel.click("previewButton")
-    panel.until(lambda: panel.controller._batch is None, 120)
+    panel.until(lambda: not panel.controller.batch.running, 120)
     assert panel.text("batchLabel") == "1 scans would be done, 1 images are left out."
     assert [cell(panel, 0, n) for n in (0, 1)] == ["sub-01", "to do"]
     assert cell(panel, 1, 1).startswith("left out: ")
@@ -53,12 +53,12 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     save = panel.stand_in.raw(panel.ui.saveCorrectionButton)
     assert not save.isEnabled()
     panel.stand_in.raw(panel.ui.batchTable).cellDoubleClicked.emit(0, 0)
-    panel.until(lambda: panel.controller._opening is None, 60)
+    panel.until(lambda: not panel.controller.results.busy, 60)
     panel.measured()
     assert panel.parameters.inputVolume.GetName() == "sub-01"
     found = read_scan(automatic, allow_constant=True).volume.array != 0
     np.testing.assert_array_equal(panel.mask() != 0, found)
-    assert panel.controller.rows
+    assert panel.rows
 
     node = panel.parameters.segmentation
     segment_id = panel.widget.logic.segment_id(node)
@@ -91,7 +91,7 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
 
     # Opened again, it is the corrected one.
     panel.stand_in.raw(panel.ui.batchTable).cellDoubleClicked.emit(0, 0)
-    panel.until(lambda: panel.controller._opening is None, 60)
+    panel.until(lambda: not panel.controller.results.busy, 60)
     panel.measured()
     np.testing.assert_array_equal(panel.mask() != 0, wanted != 0)
 
@@ -99,14 +99,14 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     panel.choose("model", "")
     panel.click("learnButton")
     assert panel.text("learnButton") == "Stop learning"
-    panel.until(lambda: panel.controller._learning is None, 120)
+    panel.until(lambda: not panel.controller.learn.learning, 120)
     assert "12" in panel.text("learnLabel")
     assert panel.text("learnButton") == "Learn from my corrections"
 
     # A scan that is gone is told, and the table stays.
     (scans / "sub-01_T1w.nii").unlink()
     panel.stand_in.raw(panel.ui.batchTable).cellDoubleClicked.emit(0, 0)
-    panel.until(lambda: panel.controller._opening is None, 60)
+    panel.until(lambda: not panel.controller.results.busy, 60)
     assert "is not there" in panel.text("batchLabel")
 
 

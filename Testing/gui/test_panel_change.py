@@ -39,7 +39,7 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     panel.ui.earlierSelector.setCurrentNode(earlier)
     panel.click("compareButton")
     assert panel.text("compareButton") == "Cancel"
-    panel.until(lambda: panel.controller._comparison is None, 280)
+    panel.until(lambda: not panel.controller.change.running, 280)
     assert panel.text("compareButton") == "Compare"
     assert "Groups of lesions: 1 grown." in panel.text("changeLabel")
     assert [cell(panel, 0, n) for n in (0, 1)] == ["1", "grown"]
@@ -51,4 +51,4 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     assert side_by_side.alignment_of(later) is None
     # The scene goes: the panel holds on to nothing of it.
     panel.slicer.mrmlScene.Clear()
-    assert panel.controller._earlier is None
+    assert panel.controller.change.earlier is None

@@ -49,7 +49,7 @@ def test_regions_and_files_of_a_segment(
     table = panel.stand_in.raw(panel.ui.regionTable)
     assert not table.isVisible()
     panel.click("regionsButton")
-    panel.until(lambda: panel.controller._mni is None, 120)
+    panel.until(lambda: not panel.controller.report.busy, 120)
     assert panel.text("nextStepLabel").count("not aligned") == 0
     rows = shown(panel)
     assert [row[0] for row in rows] == [row["region"] for row in expected]
@@ -61,9 +61,9 @@ def test_regions_and_files_of_a_segment(
     assert kept[0]["Volume (mL)"] == pytest.approx(expected[0]["volume_ml"])
 
     dialog = types.SimpleNamespace(getExistingDirectory=lambda *_: str(tmp_path))
-    monkeypatch.setattr(panel.controller.qt, "QFileDialog", dialog)
+    monkeypatch.setattr(panel.qt, "QFileDialog", dialog)
     panel.click("mniButton")
-    panel.until(lambda: panel.controller._mni is None, 120)
+    panel.until(lambda: not panel.controller.report.busy, 120)
     assert str(tmp_path) in panel.text("reportLabel")
     files = {file.name.split("_", 1)[1]: file for file in tmp_path.iterdir()}
     space = "MNI152NLin2009aSym"
@@ -78,7 +78,7 @@ def test_regions_and_files_of_a_segment(
     # Nothing is written over, and that is said.
     before = {file: file.read_bytes() for file in files.values()}
     panel.click("mniButton")
-    panel.until(lambda: panel.controller._mni is None, 120)
+    panel.until(lambda: not panel.controller.report.busy, 120)
     assert "exists" in panel.text("nextStepLabel")
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
     # What the sliders change is no longer what the table tells.
@@ -94,7 +94,7 @@ def test_an_image_that_was_not_aligned_is_told(panel: Panel) -> None:
     panel.measured()
     panel.click("regionsButton")
     assert "was not aligned to MNI152" in panel.text("nextStepLabel")
-    assert panel.controller._mni is None
+    assert not panel.controller.report.busy
 
 
 def test_the_batch_is_asked_for_results_in_mni_space(panel: Panel) -> None:

@@ -52,13 +52,13 @@ def test_the_whole_panel_by_hand(ready: Panel) -> None:
     panel = ready
     panel.click("segmentButton")
     assert panel.text("segmentButton") == "Cancel"
-    panel.until(lambda: panel.controller.run.stage == "network", 120)
+    panel.until(lambda: panel.controller.run.current.stage == "network", 120)
     panel.picture("3-running")
-    panel.until(lambda: panel.controller.run is None, 240)
+    panel.until(lambda: panel.controller.run.current is None, 240)
     assert panel.text("segmentButton") == "Segment"
     assert "Click a lesion" in panel.text("nextStepLabel")
     table = panel.stand_in.raw(panel.ui.lesionTable)
-    assert table.rowCount() == len(panel.controller.rows) > 0
+    assert table.rowCount() == len(panel.rows) > 0
     panel.choose("overlay", "probability")
     composites = panel.slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
     probability, _ = results.maps_of(panel.parameters.segmentation)
@@ -67,19 +67,19 @@ def test_the_whole_panel_by_hand(ready: Panel) -> None:
 
     first = panel.mask()
     slider = panel.stand_in.raw(panel.ui.thresholdSlider)
-    panel.controller._settle.setInterval(60_000)  # however slow this machine: one drag
+    panel.controller.result._settle.setInterval(60_000)  # however slow this machine: one drag
     for position in (400, 350, 300):
         slider.slider.setValue(position)
         panel.applied()
     low = panel.mask()
     assert low.sum() > first.sum()
-    panel.controller._settle.setInterval(50)
-    panel.controller._settle.start()
-    panel.until(lambda: not panel.controller._step_open, 10)
+    panel.controller.result._settle.setInterval(50)
+    panel.controller.result._settle.start()
+    panel.until(lambda: not panel.controller.result.step_open, 10)
     panel.click("undoButton")
     panel.measured()
     np.testing.assert_array_equal(panel.mask(), first)
-    assert sum(row.volume_ml for row in panel.controller.rows) == pytest.approx(first.sum() / 1000)
+    assert sum(row.volume_ml for row in panel.rows) == pytest.approx(first.sum() / 1000)
     assert panel.parameters.threshold == pytest.approx(0.5)
     assert slider.spin.value() == pytest.approx(0.5)
     panel.click("redoButton")
@@ -88,15 +88,15 @@ def test_the_whole_panel_by_hand(ready: Panel) -> None:
     spin = panel.stand_in.raw(panel.ui.minimumVolumeSpinBox)
     spin.setValue(10.0)
     panel.applied()
-    assert panel.controller.rows
-    assert min(row.volume_ml for row in panel.controller.rows) >= 10.0
+    assert panel.rows
+    assert min(row.volume_ml for row in panel.rows) >= 10.0
 
-    before, rows = panel.mask(), list(panel.controller.rows)
+    before, rows = panel.mask(), list(panel.rows)
     checked = panel.stand_in.QtCore.Qt.CheckState
     table.item(0, 0).setCheckState(checked.Unchecked)
     panel.applied()
     assert (before.sum() - panel.mask().sum()) / 1000 == pytest.approx(rows[0].volume_ml)
-    assert not panel.controller.rows[0].keep
+    assert not panel.rows[0].keep
     assert "1 dropped" in panel.text("totalLabel")
     panel.picture("5-dropped")
     table.item(0, 0).setCheckState(checked.Checked)
@@ -113,19 +113,18 @@ def test_a_drag_is_followed_while_it_lasts(panel: Panel) -> None:
     """Events that come faster than the timer must not put it off until the hand rests."""
     panel.click("sampleButton")
     applied: list[float] = []
-    panel.controller._apply_sliders = lambda: applied.append(panel.parameters.threshold)
-    timer = panel.controller._timer(20, lambda: setattr_due(panel.controller, applied))
-    panel.controller._apply = timer
+    section = panel.controller.result
+
+    def apply() -> None:
+        section._apply_due = False
+        applied.append(panel.parameters.threshold)
+
+    section._apply = panel.controller.panel.timer(20, apply)
     end = time.monotonic() + 0.6
     while time.monotonic() < end:
-        panel.controller._apply_soon()
+        section._apply_soon()
         panel.app.processEvents()
     assert len(applied) > 3
-
-
-def setattr_due(controller: Any, applied: list[float]) -> None:
-    controller._apply_due = False
-    controller._apply_sliders()
 
 
 def test_a_scan_that_came_meanwhile_is_chosen(panel: Panel) -> None:
@@ -158,7 +157,7 @@ def test_the_user_comes_back_after_editing_by_hand(panel: Panel) -> None:
     node, segmentation = result_of_a_script(panel)
     panel.parameters.inputVolume = node
     panel.measured()
-    assert len(panel.controller.rows) == 2
+    assert len(panel.rows) == 2
     segment_id = panel.widget.logic.segment_id(segmentation)
     mask = panel.mask()
     left = mask.copy()
@@ -169,7 +168,7 @@ def test_the_user_comes_back_after_editing_by_hand(panel: Panel) -> None:
     panel.widget.enter()
     panel.measured()
     assert 0 < left.sum() < mask.sum()
-    total = sum(row.volume_ml for row in panel.controller.rows)
+    total = sum(row.volume_ml for row in panel.rows)
     assert total == pytest.approx(left.sum() / 1000)
 
 
@@ -196,7 +195,7 @@ def test_the_gui_is_never_held_for_200_ms(
     timer.start(5)
     panel.settle(0.2)
     panel.click("segmentButton")
-    panel.until(lambda: panel.controller.run is None, 240)
+    panel.until(lambda: panel.controller.run.current is None, 240)
     panel.settle(0.2)
     held = {"a run": longest()}
     slider = panel.stand_in.raw(panel.ui.thresholdSlider)
@@ -230,11 +229,11 @@ def test_the_gui_is_never_held_for_200_ms(
     panel.settle(0.1)
     held["coming back after editing"] = longest()
     dialog = types.SimpleNamespace(getExistingDirectory=lambda *a: str(tmp_path))
-    monkeypatch.setattr(panel.controller.qt, "QFileDialog", dialog)
+    monkeypatch.setattr(panel.qt, "QFileDialog", dialog)
     services = types.SimpleNamespace(openUrl=lambda url: None)
-    monkeypatch.setattr(panel.controller.qt, "QDesktopServices", services)
+    monkeypatch.setattr(panel.qt, "QDesktopServices", services)
     panel.click("reportButton")
-    panel.until(lambda: panel.controller._report is None, 120)
+    panel.until(lambda: not panel.controller.report.busy, 120)
     held["a report"] = longest()
     print({what: f"{seconds * 1000:.0f} ms" for what, seconds in held.items()})
     assert max(held.values()) < 0.2, held
@@ -244,7 +243,7 @@ def test_cancel_leaves_the_scene_as_it_was(ready: Panel) -> None:
     panel = ready
     nodes = panel.slicer.mrmlScene.GetNumberOfNodes()
     panel.click("segmentButton")
-    run = panel.controller.run
+    run = panel.controller.run.current
     panel.until(lambda: run.state == "running", 60)
     panel.settle(0.6)  # longer than a double-click
     began = time.monotonic()
@@ -261,8 +260,8 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     panel.segment()
     panel.parameters.threshold = 0.3
     panel.applied()
-    panel.until(lambda: not panel.controller._step_open, 10)  # the hand rests
-    mask, rows = panel.mask(), len(panel.controller.rows)
+    panel.until(lambda: not panel.controller.result.step_open, 10)  # the hand rests
+    mask, rows = panel.mask(), len(panel.rows)
     file = str(tmp_path / "scene.mrb")
     assert panel.slicer.mrmlScene.WriteToMRB(file)
     panel.slicer.mrmlScene.Clear(0)
@@ -273,15 +272,15 @@ def test_closing_and_loading_a_scene(ready: Panel, tmp_path: Path) -> None:
     panel.measured()
     assert panel.parameters.threshold == pytest.approx(0.3)
     np.testing.assert_array_equal(panel.mask(), mask)
-    assert len(panel.controller.rows) == rows
+    assert len(panel.rows) == rows
     panel.parameters.threshold = 0.6
     panel.applied()
     assert panel.mask().sum() < mask.sum()
     panel.click("segmentButton")
-    panel.until(lambda: panel.controller.run.state == "running", 60)
+    panel.until(lambda: panel.controller.run.current.state == "running", 60)
     panel.slicer.mrmlScene.Clear(0)  # during a run
     panel.settle(0.3)
-    assert panel.controller.run is None
+    assert panel.controller.run.current is None
 
 
 def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
@@ -295,7 +294,7 @@ def test_a_result_that_a_script_made_is_taken_over(panel: Panel) -> None:
     assert panel.parameters.threshold == pytest.approx(0.45)
     assert panel.parameters.minimumVolumeMl == pytest.approx(0.1)
     panel.measured()
-    rows = panel.controller.rows
+    rows = panel.rows
     assert [row.side for row in rows] == ["left", "right"]
     panel.choose("overlay", "probability")
     panel.picture("7-two-lesions")
@@ -389,14 +388,14 @@ def test_report_is_written_and_opened(
     panel = ready
     panel.segment()
     opened: list[str] = []
-    qt = panel.controller.qt
+    qt = panel.qt
     dialog = types.SimpleNamespace(getExistingDirectory=lambda *a: str(tmp_path / "out"))
     monkeypatch.setattr(qt, "QFileDialog", dialog)
     monkeypatch.setattr(
         qt, "QDesktopServices", types.SimpleNamespace(openUrl=lambda u: opened.append(u))
     )
     panel.click("reportButton")
-    panel.until(lambda: panel.controller._report is None, 60)
+    panel.until(lambda: not panel.controller.report.busy, 60)
     assert [p.suffix for p in (tmp_path / "out").iterdir()] == [".html"]
     assert len(opened) == 1
 
@@ -405,7 +404,7 @@ def test_a_failing_engine_is_told_in_the_panel(ready: Panel) -> None:
     panel = ready
     panel.parameters.model = "no-such-model"
     panel.click("segmentButton")
-    panel.until(lambda: panel.controller.run is None, 60)
+    panel.until(lambda: panel.controller.run.current is None, 60)
     assert "no-such-model" in panel.text("nextStepLabel")
     assert panel.stand_in.raw(panel.ui.segmentButton).isEnabled()
     panel.picture("6-failed")
@@ -413,7 +412,7 @@ def test_a_failing_engine_is_told_in_the_panel(ready: Panel) -> None:
 
 def test_the_system_check_can_be_copied(panel: Panel) -> None:
     panel.stand_in.raw(panel.ui.checkButton).click()
-    panel.until(lambda: panel.controller._check is None, 120)
+    panel.until(lambda: not panel.controller.engine.checking, 120)
     panel.stand_in.raw(panel.ui.copyCheckButton).click()
     text = panel.slicer.app.clipboard().text()
     assert "Engine in its own process: works" in text
@@ -426,12 +425,12 @@ def test_the_system_check_can_be_copied(panel: Panel) -> None:
 def no_torch(panel: Panel, monkeypatch: pytest.MonkeyPatch, extension: Any) -> list[Any]:
     """PyTorch is absent, and can be installed by ``extension``; the first entry says so."""
     from StrokeLesionSegLib.slicerbridge.engine import torch_setup
-    from StrokeLesionSegLib.slicerbridge.module import controller, panel_scan
+    from StrokeLesionSegLib.slicerbridge.module.panel import engine
 
     states = [torch_setup.TorchState(False)]
     monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
     monkeypatch.setattr(torch_setup.shutil, "which", lambda name: f"/Slicer/bin/{name}")
-    for place in (controller, panel_scan, torch_setup):
+    for place in (engine, torch_setup):
         monkeypatch.setattr(place, "torch_state", lambda: states[0])
     monkeypatch.setattr(panel.slicer.app, "testingEnabled", lambda: False)
     return states
@@ -449,9 +448,9 @@ def test_slicer_is_used_while_pytorch_is_installed(
         began.append(panel.text("nextStepLabel"))
         for name in ("segmentButton", "installTorchButton"):
             assert not panel.stand_in.raw(getattr(panel.ui, name)).isEnabled(), name
-        panel.controller._on_segment()
-        panel.controller._on_install_torch()
-        assert panel.controller.run is None
+        panel.controller.run.press()
+        panel.controller.engine.press_install()
+        assert panel.controller.run.current is None
         if closes_the_scene:
             panel.slicer.mrmlScene.Clear(0)
         states[0] = type(states[0])(True, "2.9")
@@ -466,10 +465,10 @@ def test_slicer_is_used_while_pytorch_is_installed(
     panel.click("segmentButton")
     assert began == ["Installing PyTorch, this takes minutes..."]
     if closes_the_scene:
-        assert panel.controller.run is None
+        assert panel.controller.run.current is None
         assert "Choose a T1-weighted" in panel.text("nextStepLabel")
     else:
-        assert panel.controller.run is not None
+        assert panel.controller.run.current is not None
         panel.controller.cancel()
         assert panel.text("nextStepLabel") == "Press Segment."
 
@@ -485,13 +484,13 @@ def test_a_run_that_ends_during_an_import_is_shown(ready: Panel) -> None:
         scene.InvokeEvent(scene.StartImportEvent)
         scene.InvokeEvent(scene.EndImportEvent)
         assert panel.parameters is None
-        panel.until(lambda: panel.controller.run is None, 240)
+        panel.until(lambda: panel.controller.run.current is None, 240)
         panel.window.entered = True
         panel.widget.enter()
         panel.measured()
         assert panel.parameters.segmentation is not None
         assert panel.parameters.threshold == pytest.approx(0.5)
-        assert panel.controller.rows
+        assert panel.rows
         if not earlier:  # the next run's sliders are those of its own segment
             first = panel.mask()
             panel.parameters.threshold = 0.3
@@ -513,7 +512,8 @@ def test_the_panel_is_narrow(panel: Panel) -> None:
 
 
 def test_models_that_are_no_longer_asked_for_leave_the_list(panel: Panel) -> None:
-    combo, entries = panel.controller._choices["model"]
+    choice = panel.controller.choices["model"]
+    combo, entries = choice.combo, choice.entries
     there = list(entries)
     for name in ("gone", "lost"):
         panel.parameters.model = name
@@ -559,21 +559,21 @@ def test_a_no_installs_nothing(panel: Panel, monkeypatch: pytest.MonkeyPatch) ->
     panel.click("segmentButton")
     assert len(asked) == 1
     assert not calls
-    assert panel.controller.run is None
+    assert panel.controller.run.current is None
     assert "Nothing was changed" in panel.text("nextStepLabel")
 
 
 def test_a_batch_takes_the_sliders_of_the_models_own_result(ready: Panel) -> None:
     panel = ready
-    assert panel.controller._sliders() == (None, None), "no result: the model's own"
+    assert panel.controller.batch.operating_point() == (None, None), "no result: the model's own"
     _node, segmentation = result_of_a_script(panel)
     panel.parameters.inputVolume = _node
     panel.measured()
-    assert panel.controller._sliders() == (None, None), "made by another model"
+    assert panel.controller.batch.operating_point() == (None, None), "made by another model"
     logic = panel.widget.logic
     segment = segmentation.GetSegmentation().GetSegment(logic.segment_id(segmentation))
     segment.SetTag("StrokeLesionSeg.Model", "fluid")
-    assert panel.controller._sliders() == pytest.approx((0.45, 0.1))
+    assert panel.controller.batch.operating_point() == pytest.approx((0.45, 0.1))
 
 
 def test_hand_work_after_a_drag_is_not_undone(panel: Panel) -> None:
@@ -597,11 +597,11 @@ def test_hand_work_after_a_drag_is_not_undone(panel: Panel) -> None:
 
 def test_the_device_is_told_without_a_button(panel: Panel) -> None:
     panel.widget.enter()
-    assert panel.controller._check is not None
-    panel.until(lambda: panel.controller._check is None, 120)
+    assert panel.controller.engine.checking
+    panel.until(lambda: not panel.controller.engine.checking, 120)
     assert "Device: cpu" in panel.text("deviceReasonLabel")
     panel.widget.enter()
-    assert panel.controller._check is None, "once in a session"
+    assert not panel.controller.engine.checking, "once in a session"
 
 
 def test_disabled_widgets_say_why(panel: Panel) -> None:
@@ -625,7 +625,7 @@ def test_a_model_of_others_is_installed_and_shown_with_its_space_and_time(
         asked.append((text, tuple(items)))
         return items[0]
 
-    qt = panel.controller.qt
+    qt = panel.qt
     for name, value in (
         ("QFileDialog", types.SimpleNamespace(getOpenFileName=lambda *_: str(file))),
         ("QInputDialog", types.SimpleNamespace(getItem=choose)),
@@ -633,11 +633,11 @@ def test_a_model_of_others_is_installed_and_shown_with_its_space_and_time(
     ):
         monkeypatch.setattr(qt, name, value, raising=False)
     panel.click("installModelButton")
-    panel.until(lambda: panel.controller._install is None, 240)
-    assert panel.controller._problem == ""
+    panel.until(lambda: not panel.controller.models.busy, 240)
+    assert panel.controller.panel.notes.problem == ""
     assert [items[0] for _, items in asked] == ["native", "RAS"]
     name = "Dataset001_TinyPlain3d-3d_fullres"
     assert panel.parameters.model == name
-    text = next(t for t, value in panel.controller._choices["model"][1] if value == name)
+    text = next(t for t, value in panel.controller.choices["model"].entries if value == name)
     assert "native, RAS; about" in text
     assert text.endswith("GB")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from panel_support import Panel, result_of_a_script, simulated_once
-from StrokeLesionSegLib.slicerbridge.module import panel_texts, sample
+from StrokeLesionSegLib.slicerbridge.module import sample
+from StrokeLesionSegLib.slicerbridge.module.panel import texts as panel_texts
 from StrokeLesionSegLib.slicerbridge.scene import look, results, scan_views, volumes
 
 
@@ -42,9 +43,9 @@ def test_each_scan_brings_its_own_back(panel: Panel) -> None:
     choose(panel, first)
     panel.parameters.threshold = 0.3
     panel.applied()
-    panel.until(lambda: not panel.controller._step_open, 10)
-    rows = [row.volume_ml for row in panel.controller.rows]
-    results.jump_to(panel.controller.rows[0].centroid_ras_mm, first)
+    panel.until(lambda: not panel.controller.result.step_open, 10)
+    rows = [row.volume_ml for row in panel.rows]
+    results.jump_to(panel.rows[0].centroid_ras_mm, first)
     slices = panel.slicer.util.getNodesByClass("vtkMRMLSliceNode")
     places = [node.GetSliceOffset() for node in slices]
     assert backgrounds(panel) == {first.GetID()}
@@ -57,7 +58,7 @@ def test_each_scan_brings_its_own_back(panel: Panel) -> None:
     choose(panel, first)
     assert panel.parameters.segmentation is of_first
     assert panel.parameters.threshold == pytest.approx(0.3)
-    assert [row.volume_ml for row in panel.controller.rows] == rows
+    assert [row.volume_ml for row in panel.rows] == rows
     assert (shown(of_first), shown(of_second)) == (True, False)
     assert backgrounds(panel) == {first.GetID()}
     assert [node.GetSliceOffset() for node in slices] == pytest.approx(places)
@@ -81,7 +82,7 @@ def test_a_new_run_hides_the_older_result_and_the_panel_says_whose_the_sliders_a
     node = panel.parameters.segmentation
     panel.parameters.threshold = 0.3
     panel.applied()
-    panel.until(lambda: not panel.controller._step_open, 10)
+    panel.until(lambda: not panel.controller.result.step_open, 10)
     panel.segment()
     panel.measured()
     (old, _), (new, _) = scan_views.results_of(node)
@@ -142,7 +143,7 @@ def test_what_a_script_segments_appears(panel: Panel) -> None:
     panel.until(lambda: panel.parameters.segmentation is node, 10)
     panel.measured()
     assert panel.parameters.inputVolume is scan
-    assert panel.controller.rows
+    assert panel.rows
     assert logic.segment(scan, fast, timeout_s=240) is node
     panel.until(lambda: panel.ui.resultComboBox.currentText == "Stroke lesion 2", 10)
 
@@ -166,9 +167,9 @@ def test_a_double_click_on_segment_starts_one_run(ready: Panel) -> None:
     panel = ready
     panel.click("segmentButton")
     panel.click("segmentButton")
-    assert panel.controller.run is not None
-    assert panel.controller.run.active
-    panel.until(lambda: panel.controller.run is None, 240)
+    assert panel.controller.run.current is not None
+    assert panel.controller.run.current.active
+    panel.until(lambda: panel.controller.run.current is None, 240)
     assert panel.parameters.segmentation is not None
 
 
@@ -181,7 +182,7 @@ def test_places_in_the_table_are_those_of_the_views(panel: Panel) -> None:
     transform.SetMatrixTransformToParent(volumes.matrix_from_affine(matrix))
     first.SetAndObserveTransformNodeID(transform.GetID())
     panel.settle(0.4)
-    row = panel.controller.rows[0]
+    row = panel.rows[0]
     expected = np.add(row.centroid_ras_mm, (100, -20, 7))
     said = panel.stand_in.raw(panel.ui.lesionTable).item(0, 3).text()
     assert said == ", ".join(f"{v:.0f}" for v in expected)
@@ -196,14 +197,14 @@ def test_rows_are_gone_through_by_arrow_keys_and_keep_their_mark(panel: Panel) -
     table.setCurrentCell(0, 1)
     QtTest.QTest.keyClick(table, QtCore.Qt.Key.Key_Down)
     assert table.currentRow() == 1
-    place = panel.controller.rows[1].centroid_ras_mm
+    place = panel.rows[1].centroid_ras_mm
     axial = panel.slicer.util.getNodesByClass("vtkMRMLSliceNode")[0]
     offsets = {round(axial.GetSliceOffset(), 1)}
     assert any(abs(v - o) < 1.0 for v in place for o in offsets)
-    seed = panel.controller.rows[1].seed
+    seed = panel.rows[1].seed
     table.item(1, 0).setCheckState(QtCore.Qt.CheckState.Unchecked)
     panel.applied()
-    assert panel.controller.rows[table.currentRow()].seed == seed
+    assert panel.rows[table.currentRow()].seed == seed
 
 
 def test_undo_and_redo_are_enabled_when_they_have_a_step(panel: Panel) -> None:
@@ -213,7 +214,7 @@ def test_undo_and_redo_are_enabled_when_they_have_a_step(panel: Panel) -> None:
     assert [b.isEnabled() for b in buttons] == [False, False]
     panel.parameters.threshold = 0.3
     panel.applied()
-    panel.until(lambda: not panel.controller._step_open, 10)
+    panel.until(lambda: not panel.controller.result.step_open, 10)
     assert [b.isEnabled() for b in buttons] == [True, False]
     panel.click("undoButton")
     panel.measured()
@@ -225,7 +226,7 @@ def test_without_a_lesion_nobody_is_sent_to_one(panel: Panel) -> None:
     choose(panel, first)
     panel.parameters.minimumVolumeMl = 90.0
     panel.applied()
-    assert not [row for row in panel.controller.rows if row.keep]
+    assert not [row for row in panel.rows if row.keep]
     assert "Click a lesion" not in panel.text("nextStepLabel")
     assert "No lesion at these settings" in panel.text("nextStepLabel")
 
@@ -305,13 +306,15 @@ def test_nothing_moves_below_the_text_and_the_bar(ready: Panel) -> None:
     panel.click("segmentButton")
     panel.settle(0.3)
     assert table.y() == before
-    panel.until(lambda: panel.controller.run is None, 240)
+    panel.until(lambda: panel.controller.run.current is None, 240)
     panel.settle(0.1)
     assert table.y() == before
     assert (
         "It takes about"
         in panel_texts.view(
-            panel_texts.PanelState(panel.controller._input_check, seconds=panel.controller._seconds)
+            panel_texts.PanelState(
+                panel.controller.scan.check, seconds=panel.controller.run.seconds
+            )
         ).next_step
     )
 

@@ -191,7 +191,8 @@ def test_the_form_is_what_the_code_expects(repository: Path) -> None:
     assert top.get("class") == "qMRMLWidget"
     names = {w.get("name") for w in tree.iter("widget")}
     bridge = repository / "StrokeLesionSeg" / "StrokeLesionSegLib" / "slicerbridge" / "module"
-    code = "".join((bridge / f"{n}.py").read_text("utf-8") for n in ("controller", "panel_tasks"))
+    files = [bridge / "controller.py", *(bridge / "panel").glob("*.py")]
+    code = "".join(file.read_text("utf-8") for file in files)
     used = re.findall(r"\bui\.(\w+)", code)
     assert used
     assert not set(used) - names

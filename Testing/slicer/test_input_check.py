@@ -17,7 +17,8 @@ from StrokeLesionSegLib.input_check import contrast_of, measure
 from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
 from StrokeLesionSegLib.slicerbridge.engine import batch, system_check, torch_setup
 from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
-from StrokeLesionSegLib.slicerbridge.module import panel_texts, sample
+from StrokeLesionSegLib.slicerbridge.module import sample
+from StrokeLesionSegLib.slicerbridge.module.panel import texts as panel_texts
 from StrokeLesionSegLib.slicerbridge.scene import terminology
 from StrokeLesionSegLib.slicerbridge.scene.input_check import (
     CHOOSE,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from StrokeLesionSegLib.slicerbridge.engine import process, torch_setup
 from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
-from StrokeLesionSegLib.slicerbridge.module import panel_texts
 from StrokeLesionSegLib.slicerbridge.module.logic import BridgeLogic
+from StrokeLesionSegLib.slicerbridge.module.panel import texts as panel_texts
 from StrokeLesionSegLib.slicerbridge.scene import input_check
 
 PAGES = (

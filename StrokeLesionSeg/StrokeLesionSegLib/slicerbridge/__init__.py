@@ -26,10 +26,8 @@ Four rooms; each knows those above it in this list, ``module`` and ``editor`` no
     ``measure``         the lesion table
     ``report``          one HTML page of a segment as it is now
     ``sample``          a simulated stroke T1, made on this computer
-    ``controller``      between the form and the logic: one method a user action, and timers
-    ``panel_results``   its part for table, overlay, sliders, ticks, undo
-    ``panel_tasks``     its part for installations, system check, report and batch
-    ``panel_texts``     what the panel says and allows in each state; no Qt
+    ``panel``           one section a part of the form: the scan, the run, its result, the batch...
+    ``controller``      joins the sections: who is shown, polled and stopped when
     ``selftest``        the scenario that runs in Slicer and, without its desktop, in the tests
 
 ``editor``: the Segment Editor effects below their widgets
@@ -44,6 +42,6 @@ Four rooms; each knows those above it in this list, ``module`` and ``editor`` no
 
 ``i18n`` (texts in the language of Slicer) is known to all of them.
 
-Only ``controller``, ``panel_results`` and ``panel_tasks`` use Qt, by the module ``qt`` that they
-are given. All is called from Slicer's main thread; threads touch neither Qt nor MRML.
+Only ``controller`` and the sections use Qt, by the module ``qt`` that they are given. All is called
+from Slicer's main thread; threads touch neither Qt nor MRML.
 """

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..i18n import tr as _
-from ..scene.input_check import InputCheck
+from ...i18n import tr as _
+from ...scene.input_check import InputCheck
 
 if TYPE_CHECKING:
-    from ...models import Manifest
-    from .measure import LesionRow
+    from ....models import Manifest
+    from ..measure import LesionRow
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class PanelView:
 
 def model_text(manifest: Manifest) -> str:
     """A model in the chooser: of one of others its space and what a scan takes here, too."""
-    from ...inference import expected_run
+    from ....inference import expected_run
 
     text = f"{manifest.title} ({manifest.name} {manifest.version})"
     if manifest.windows is None:

@@ -1,0 +1,197 @@
+"""What the sections of the panel share. The form's widgets are used as PythonQt offers them.
+
+That is: properties are attributes, signals are named by their signature, calls take no keywords.
+``qt`` is handed in, so that the offscreen tests can drive the same code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ...engine.run import RunParameters
+from ..logic import newest_segment
+from .texts import PanelView
+
+_POLL_MS = 50
+# While a thread of ours works, which gets its turns by polling (see ``process``).
+_BUSY_POLL_MS = 5
+# Within this time after a start, the same button does not mean the reverse: a double-click.
+_DOUBLE_S = 0.5
+
+
+@dataclass
+class Notes:
+    """What is told of the last action until the next one."""
+
+    problem: str = ""
+    warnings: tuple[str, ...] = ()
+    #: The segment was corrected by hand: the sliders go on with a new one.
+    kept_apart: bool = False
+    cancelled: bool = False
+
+
+class Panel:
+    """The form ``ui`` (its widgets by name), the logic, Qt, and the parameters of the scene.
+
+    ``refresh`` brings the texts and the state of all widgets up to date; ``poll`` is called again
+    and again from ``keep_polling`` until ``stop_polling``.
+    """
+
+    def __init__(
+        self,
+        ui: Any,
+        logic: Any,
+        qt: Any,
+        *,
+        refresh: Callable[[], None],
+        poll: Callable[[], None],
+    ) -> None:
+        self.ui, self.logic, self.qt = ui, logic, qt
+        self.refresh = refresh
+        self.parameters: Any = None
+        self.notes = Notes()
+        #: Parameters are being set by the panel itself, which does not act on each of them.
+        self.syncing = False
+        self._polls_often = False
+        self._poll = self.timer(_POLL_MS, poll, single=False)
+
+    # -- slots and timers -----------------------------------------------------------------------
+
+    def guarded(self, action: Callable[..., None]) -> Callable[..., None]:
+        """``action`` as a slot whose defects are told: Qt would print and swallow them."""
+
+        def slot(*arguments: Any) -> None:
+            try:
+                action(*arguments)
+            except Exception as error:
+                logging.exception("StrokeLesionSeg: %s failed", action)
+                self.notes.problem = f"{type(error).__name__}: {error}"
+                self.refresh()
+
+        return slot
+
+    def connect(self, widget: Any, signal: str, action: Callable[..., None]) -> None:
+        """Call ``action`` with the values of ``signal``."""
+        widget.connect(signal, self.guarded(action))
+
+    def on_click(self, button: Any, action: Callable[[], None]) -> None:
+        """Call ``action`` when the button is pressed."""
+        button.connect("clicked(bool)", self.guarded(lambda *_: action()))
+
+    def timer(self, milliseconds: int, call: Callable[[], None], single: bool = True) -> Any:
+        """A ``QTimer`` that is not started yet."""
+        timer = self.qt.QTimer()
+        timer.setInterval(milliseconds)
+        timer.setSingleShot(single)
+        timer.connect("timeout()", self.guarded(call))
+        return timer
+
+    def keep_polling(self) -> None:
+        """Something was started that has to be looked after."""
+        self._poll.start()
+
+    def stop_polling(self) -> None:
+        """Nothing has to be looked after any more."""
+        self._poll.stop()
+
+    def poll_often(self, often: bool) -> None:
+        """Whether a thread works that gets its turns by being polled."""
+        if often != self._polls_often:  # setting it starts the timer's interval again
+            self._polls_often = often
+            self._poll.setInterval(_BUSY_POLL_MS if often else _POLL_MS)
+
+    # -- widgets --------------------------------------------------------------------------------
+
+    def fill_table(
+        self,
+        table: Any,
+        headers: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        tips: Sequence[str] = (),
+    ) -> None:
+        """Fill a table with texts, ``tips`` one for each row; without rows it is not shown."""
+        table.setColumnCount(len(headers))
+        table.setHorizontalHeaderLabels(list(headers))
+        table.setRowCount(len(rows))
+        for number, row in enumerate(rows):
+            for column, text in enumerate(row):
+                item = self.qt.QTableWidgetItem(text)
+                if tips:
+                    item.setToolTip(tips[number])
+                table.setItem(number, column, item)
+        table.resizeColumnsToContents()
+        table.visible = bool(rows)
+
+    # -- parameters -----------------------------------------------------------------------------
+
+    def set(self, **values: Any) -> None:
+        """Set parameters in one go, without acting on each."""
+        with self.quiet():
+            for name, value in values.items():
+                setattr(self.parameters, name, value)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Changes of parameters and choices made here are not those of the user."""
+        self.syncing = True
+        try:
+            yield
+        finally:
+            self.syncing = False
+
+    def segmentation(self) -> Any | None:
+        """The segmentation that holds the result shown now."""
+        node = self.parameters.segmentation if self.parameters is not None else None
+        return node if node is not None and newest_segment(node) else None
+
+    def result(self) -> tuple[Any, str] | None:
+        """What the sliders change now: segmentation and id of the segment."""
+        node = self.segmentation()
+        return None if node is None else (node, newest_segment(node))
+
+    def run_parameters(
+        self, threshold: float | None = None, min_volume_ml: float | None = None
+    ) -> RunParameters:
+        """The choices for a run; threshold and smallest lesion (mL) are the model's by default."""
+        p = self.parameters
+        return RunParameters(
+            p.views, p.align, p.device, p.precision, p.model, threshold, min_volume_ml
+        )
+
+
+class ForResult:
+    """A widget that works on a result. Without one, its tip says why it cannot be used."""
+
+    def __init__(self, widget: Any) -> None:
+        self._widget, self._tip = widget, widget.toolTip
+
+    def show(self, view: PanelView, usable: bool = True, tip: str = "") -> None:
+        """``usable``: what it needs besides; ``tip``: instead of its own."""
+        self._widget.enabled = view.result_enabled and usable
+        self._widget.toolTip = (tip or self._tip) if view.result_enabled else view.result_tooltip
+
+
+class Started:
+    """When something was started; tells the second press of a double-click from a Cancel."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def now(self) -> None:
+        """It starts."""
+        self._at = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long ago that was; infinite if it never was."""
+        return float("inf") if self._at is None else time.monotonic() - self._at
+
+    @property
+    def just_now(self) -> bool:
+        """Whether a press now belongs to the same double-click."""
+        return self.seconds < _DOUBLE_S

@@ -1,0 +1,82 @@
+"""Learning from corrected masks, in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...engine import batch
+from ...engine.process import EngineProcess
+from ...i18n import tr as _
+from . import texts
+from .context import Panel, Started
+from .models import ModelSection
+
+
+class LearnSection:
+    """Trains a model further on the corrected masks of the folder for results."""
+
+    def __init__(self, panel: Panel, models: ModelSection) -> None:
+        self._panel, self._models = panel, models
+        self._process: EngineProcess | None = None
+        self._started = Started()
+        panel.ui.learnButton.enabled = False
+        panel.on_click(panel.ui.learnButton, self._on_learn)
+
+    def offer(self, results: bool) -> None:
+        """Whether there are results whose masks may have been corrected."""
+        self._panel.ui.learnButton.enabled = results
+
+    def poll(self) -> bool:
+        """Look after the process; True while it runs."""
+        if self._process is not None:
+            self._follow(self._process)
+        return self.learning
+
+    @property
+    def learning(self) -> bool:
+        """Whether a model learns."""
+        return self._process is not None
+
+    def shut_down(self) -> None:
+        """End the process; what it has learnt is kept in its folder."""
+        if self._process is not None:
+            self._process.cancel()
+
+    def _on_learn(self) -> None:
+        ui, model = self._panel.ui, self._panel.parameters.model
+        if self._process is not None:
+            if not self._started.just_now:
+                self._process.cancel()
+                self._end(_("Stopped. Press again to resume."))
+            return
+        arguments = ["adapt", str(Path(ui.batchOutputPathLineEdit.currentPath).resolve())]
+        if model:
+            arguments += ["--model", model]
+        self._process = EngineProcess([*arguments, "--progress", "json"])
+        try:
+            self._process.start()
+        except OSError as error:
+            self._end(str(error))
+            return
+        self._started.now()
+        ui.learnButton.text = _("Stop learning")
+        ui.learnLabel.text = _("Learning takes up to an hour. Keep working meanwhile.")
+        self._panel.keep_polling()
+
+    def _follow(self, process: EngineProcess) -> None:
+        for event in process.poll():
+            self._panel.ui.learnLabel.text = texts.as_html(batch.learning_text(event))
+        if process.running:
+            return
+        result = process.result
+        failure = process.failure() if result is None else None
+        self._end(batch.learnt_text(result) if failure is None else str(failure))
+        if result and result.get("installed"):
+            self._models.list_models(str(result["installed"]))
+
+    def _end(self, text: str) -> None:
+        if self._process is not None:
+            self._process.close()
+        self._process = None
+        self._panel.ui.learnButton.text = _("Learn from my corrections")
+        self._panel.ui.learnLabel.text = texts.as_html(text)

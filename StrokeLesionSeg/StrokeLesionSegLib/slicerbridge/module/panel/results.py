@@ -1,0 +1,125 @@
+"""What a batch wrote: its results in a table, one of them shown, its correction saved."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ....errors import InputError
+from ...engine.polled_thread import PolledThread
+from ...engine.run import provenance_of
+from ...i18n import tr as _
+from ...scene import derivative
+from . import texts
+from .context import Panel
+
+RESULT_HEADERS = (_("Scan"), _("State"), _("Lesions"), _("mL"), _("Corrected"))
+
+
+class BatchResults:
+    """The folder for results; ``listed(any)`` is told whether it holds any."""
+
+    def __init__(self, panel: Panel, listed: Callable[[bool], None]) -> None:
+        self._panel, self._listed, ui = panel, listed, panel.ui
+        self._rows: list[dict[str, Any]] = []
+        self._opening: PolledThread[Any] | None = None
+        ui.batchTable.visible = False
+        panel.connect(ui.batchTable, "cellDoubleClicked(int,int)", self._on_row)
+        changed = "currentPathChanged(QString)"
+        panel.connect(ui.batchOutputPathLineEdit, changed, lambda *_: self.list_folder())
+        panel.on_click(ui.saveCorrectionButton, self._on_save_correction)
+
+    @property
+    def folder(self) -> str:
+        """The folder as it stands in the form; empty if none does."""
+        return str(self._panel.ui.batchOutputPathLineEdit.currentPath).strip()
+
+    def tell(self, text: str, strong: bool = False) -> None:
+        """Say something of the batch or its results; nothing in it is taken as markup."""
+        self._panel.ui.batchLabel.text = texts.as_html(text, strong=strong)
+
+    def list_folder(self) -> None:
+        """Show what the folder for results holds by now."""
+        rows = derivative.results_in(Path(self.folder)) if self.folder else []
+        self.list_rows(rows)
+        self._listed(bool(rows))
+
+    def list_rows(self, rows: list[dict[str, Any]]) -> None:
+        """Show these results, or those that a batch would make."""
+        self._rows = rows
+        self._panel.fill_table(
+            self._panel.ui.batchTable,
+            RESULT_HEADERS,
+            [_cells(row) for row in rows],
+            [str(row.get("error") or row.get("warnings") or "") for row in rows],
+        )
+
+    def poll(self) -> bool:
+        """Look after a result that is being read; True while it is."""
+        if self._opening is not None and not self._opening.poll():
+            self._finish_opening()
+        return self.busy
+
+    @property
+    def busy(self) -> bool:
+        """Whether a result is being read."""
+        return self._opening is not None
+
+    def show(self, _view: texts.PanelView) -> None:
+        """Whether the segment that is shown is of a derivative."""
+        node = self._panel.segmentation()
+        self._panel.ui.saveCorrectionButton.enabled = node is not None and derivative.belongs_to(
+            node
+        )
+
+    def _on_row(self, row: int, _column: int) -> None:
+        """A double-click: scan and mask are read in a thread, and shown."""
+        if self._opening is not None or not 0 <= row < len(self._rows):
+            return
+        stem = self._rows[row]["scan"]
+        self.tell(_("Reading {scan}...").format(scan=stem))
+        read = functools.partial(derivative.read_result, Path(self.folder), stem)
+        self._opening = PolledThread(read)
+        self._panel.keep_polling()
+
+    def _finish_opening(self) -> None:
+        opening, self._opening = self._opening, None
+        assert opening is not None
+        try:
+            read = opening.result()
+        except (InputError, OSError, ValueError) as error:
+            self.tell(str(error), strong=True)
+            return
+        volume, segmentation, segment_id = derivative.add_result(read, provenance_of(read.sidecar))
+        self._panel.logic.choose(segmentation, segment_id)
+        if self._panel.parameters is not None:
+            self._panel.parameters.inputVolume = volume
+        said = _("{scan} is shown above. Press Edit to correct it, then Save correction.")
+        self.tell(said.format(scan=read.stem))
+        self._panel.refresh()
+
+    def _on_save_correction(self) -> None:
+        """The segment as it is now goes into the derivative, beside the automatic mask."""
+        node, panel = self._panel.segmentation(), self._panel
+        if node is None or not derivative.belongs_to(node):
+            return
+        try:
+            who = panel.ui.whoLineEdit.text.strip()
+            path = derivative.save_correction(node, panel.logic.segment_id(node), who)
+        except (InputError, OSError, ValueError) as error:
+            self.tell(str(error), strong=True)
+            return
+        panel.ui.batchLabel.text = texts.links_html(_("Saved:"), path)
+        self.list_folder()
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["scan"],
+        row["state"],
+        "" if row["lesions"] is None else str(row["lesions"]),
+        "" if row["volume_ml"] is None else f"{row['volume_ml']:.1f}",
+        _("yes") if row["corrected"] else "",
+    )
