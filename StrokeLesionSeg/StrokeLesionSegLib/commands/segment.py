@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..outputs import beside_mask, default_mask_path
-from ..pipeline import REGIONS_ENDING, OutputPaths, SegmentResult, segment_file
+from ..pipeline import REGIONS_ENDING, AlignBeside, OutputPaths, SegmentResult, segment_file
 from ..spaces import MNI_SPACE
 from .options import (
     EXIT_SOME_FAILED,
@@ -134,7 +134,10 @@ def run(arguments: argparse.Namespace) -> int:
     options = segment_options(arguments)
     if arguments.progress != "json" and not is_quiet():
         announce(arguments.model, options)
-    with make_reporter(arguments.progress) as reporter:
+    with (
+        AlignBeside(arguments.input, arguments.series, options) as beside,
+        make_reporter(arguments.progress) as reporter,
+    ):
         result = segment_file(
             arguments.input,
             paths,
@@ -146,6 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
             label=arguments.label or "",
             atlas=atlas,
             deformable=arguments.deformable,
+            alignment=beside.result,
             overwrite=arguments.overwrite,
             force=arguments.force,
             progress=reporter,

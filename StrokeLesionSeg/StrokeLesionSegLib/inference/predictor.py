@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InputError
 from ..images.volume import Volume
+from .ahead import make_ahead
 from .options import SegmentOptions
 from .placing import PlacedScan, TargetGrid
 from .progress import Cancel, Progress
@@ -137,6 +138,7 @@ def make_predictor(model: LoadedModel, options: SegmentOptions | None = None) ->
             f"this version cannot run a model of kind {manifest.kind}",
             "Update StrokeLesionSeg or choose another model",
         )
+    make_ahead(manifest)
     module, name = _KINDS[manifest.kind]
     kind = getattr(importlib.import_module(f".{module}", __package__), name)
     return kind(model, (options or SegmentOptions()).for_model(manifest))

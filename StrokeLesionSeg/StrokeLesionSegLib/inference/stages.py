@@ -7,7 +7,7 @@ Three steps: ``before_network`` (align, place on the predictor's grid, scale int
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -136,11 +136,13 @@ def before_network(
     volume: Volume,
     predictor: Predictor,
     *,
-    alignment: Alignment | None = None,
+    alignment: Alignment | Callable[[], Alignment | None] | None = None,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> ReadyScan:
     """The stages align, canonical (the predictor's grid) and window (its intensity step).
+
+    ``alignment`` is one that was found before, or gives it when it is needed.
 
     Raises as ``segment_volume`` does.
 
@@ -270,7 +272,7 @@ class _StageLog:
 def _align(
     volume: Volume,
     choice: str,
-    known: Alignment | None,
+    known: Alignment | Callable[[], Alignment | None] | None,
     cancel: Cancel | None,
     run: _StageLog,
 ) -> Alignment | None:
@@ -279,10 +281,11 @@ def _align(
 
     if choice == "none":
         return None
-    if known is None:
+    if known is None or callable(known):
         if choice == "auto" and volume.grid.same_as(MNI_GRID):
             return None
-        known = align_to_mni(volume, cancel=cancel)
+        known = known() if known is not None else None
+        known = known or align_to_mni(volume, cancel=cancel)
     if not known.ok:
         run.warnings.append(
             f"The scan could not be aligned to MNI152 ({known.reason.rstrip('.')}). "

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..brief import brief_repr
+from ..once import once
 from .click_stamp import stamp
 from .head_box import HEAD_BOX, INNER_SHAPE
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@lru_cache(maxsize=1)
+@once
 def template_channel() -> NDArray[np.float32]:
     """The template's head at 2 mm on the head box: (80, 96, 80) in [0, 1]; read-only.
 
@@ -27,7 +27,10 @@ def template_channel() -> NDArray[np.float32]:
     """
     from ..images.space.template import template_head, upsample_linear
 
-    fine = upsample_linear(template_head().array)[HEAD_BOX] / np.float32(255)
+    # Voxel n at 2 mm is voxel 2 n at 1 mm, and the box begins and ends with even ones.
+    inner = tuple(slice(part.start // 2, part.stop // 2 + 1) for part in HEAD_BOX)
+    within = tuple(slice(part.stop - part.start) for part in HEAD_BOX)
+    fine = upsample_linear(template_head().array[inner])[within] / np.float32(255)
     k, j, i = INNER_SHAPE
     out = fine.reshape(k, 2, j, 2, i, 2).mean(axis=(1, 3, 5))
     out.setflags(write=False)

@@ -92,7 +92,7 @@ def expected_dice(
     >>> round(expected_dice(probability, probability >= 0.5).value, 3)
     0.889
     """
-    p = np.nan_to_num(np.asarray(probability_kji, dtype=np.float32))
+    p = np.asarray(probability_kji, dtype=np.float32)
     mask = np.asarray(mask_kji) != 0
     if p.shape != mask.shape:
         raise ValueError(f"a map of shape {p.shape} for a mask of {mask.shape}")
@@ -101,9 +101,9 @@ def expected_dice(
     # Most of a scan is neither: everything below needs the few voxels that are left.
     chosen = mask | (p >= floor)
     inside = mask[chosen]
-    q = np.clip(p[chosen].astype(np.float64), 0.0, 1.0)
+    q = np.clip(np.nan_to_num(p[chosen].astype(np.float64)), 0.0, 1.0)
     places = _places(p, chosen) if not inside.any() else np.zeros(0, np.int64)
-    highest = np.clip(p.reshape(-1)[places].astype(np.float64), 0.0, 1.0)
+    highest = np.clip(np.nan_to_num(p.reshape(-1)[places].astype(np.float64)), 0.0, 1.0)
     worth = (calibration or Calibration()).of
     weighed = worth(q)
     value = _dice(weighed, weighed, inside, worth(highest))
@@ -127,7 +127,7 @@ def _places(p: NDArray[np.float32], candidates: NDArray[np.bool_]) -> NDArray[np
     if there are none. Empty for an empty map."""
     box = bounding_box(candidates)
     if box is None:
-        return np.array([int(p.argmax())], np.int64) if p.size else np.zeros(0, np.int64)
+        return np.array([int(np.nan_to_num(p).argmax())] if p.size else [], np.int64)
     labels = label_components(candidates[box], connectivity=26)
     offset = [part.start for part in box]
     found = np.array(peaks(p[box], labels, list(range(1, int(labels.max()) + 1)))) + offset

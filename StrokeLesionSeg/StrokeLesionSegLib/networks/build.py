@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -85,11 +86,8 @@ def count_macs(network: nn.Module, shape: tuple[int, ...]) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False)
-    training = network.training
-    network.eval()
-    try:
-        with torch.inference_mode(False), torch.no_grad(), counter:
-            network(torch.zeros(shape))
-    finally:
-        network.train(training)
+    # Shapes without numbers cost no time and no memory.
+    outline = copy.deepcopy(network).to("meta").eval()
+    with torch.inference_mode(False), torch.no_grad(), counter:
+        outline(torch.empty(shape, device="meta"))
     return counter.get_total_flops() // 2

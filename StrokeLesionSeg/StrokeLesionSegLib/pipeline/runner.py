@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..images import Deformation, Scan
+    from ..images import Alignment, Deformation, Scan
     from ..inference import Prediction, ReadyScan, SegmentOptions
     from ..input_check import Finding
     from ..lesions import LesionMap, RegionTable
@@ -168,12 +168,14 @@ class ScanRunner:
         scan: Scan,
         timings: dict[str, float],
         *,
+        alignment: Callable[[], Alignment | None] | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
     ) -> ScanRun:
         """Put values right, check, align, place on the predictor's grid and scale intensities.
 
-        Needs no network.
+        Needs no network. ``alignment`` gives the one that was found before, when it is needed;
+        without it, or if it gives None, the scan is aligned here.
 
         Raises ``InputError`` for a scan that cannot be used or that the input check refuses,
         ``Cancelled``.
@@ -186,7 +188,9 @@ class ScanRunner:
         findings = check_scan(scan)
         refuse_or_warn(source, findings, force=self.force)
         timings["check"] = time.perf_counter() - step
-        ready = before_network(scan.volume, self.predictor, progress=progress, cancel=cancel)
+        ready = before_network(
+            scan.volume, self.predictor, alignment=alignment, progress=progress, cancel=cancel
+        )
         step = time.perf_counter()
         findings += check_aligned(scan.volume, ready.found)
         refuse_or_warn(source, findings, force=self.force)

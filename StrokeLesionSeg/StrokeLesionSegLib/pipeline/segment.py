@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..atlases import AtlasChoice
 from ..errors import Cancelled
 from ..file_formats import split_name
+from ..inference.ahead import make_ahead
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
 from ..outputs import OutputSet, default_label
@@ -21,9 +22,9 @@ from .runner import ScanRunner, Wanted, not_written
 from .source import check_source
 
 if TYPE_CHECKING:
-    from ..images import Scan
+    from ..images import Alignment, Scan
     from ..inference import SegmentOptions
-    from ..models import LoadedModel
+    from ..models import LoadedModel, Manifest
     from ..report import ReportOptions
 
 
@@ -39,6 +40,7 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
     label: str = "",
     atlas: AtlasChoice | None = None,
     deformable: bool = False,
+    alignment: Callable[[], Alignment | None] | None = None,
     overwrite: bool = False,
     force: bool = False,
     progress: Progress | None = None,
@@ -55,7 +57,8 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
     call the scan (default: its file's name; of DICOM, which is often called as the patient is, a
     checksum). ``force`` goes on with a scan that the input check refuses, and the sidecar says so.
     ``deformable`` deforms the scan to MNI space, its lesions left out; ``paths`` need files there.
-    ``progress`` is told the stages of ``STAGES``; ``cancel`` is asked between steps.
+    ``alignment`` gives one that is found elsewhere meanwhile (:class:`AlignBeside`), when it is
+    needed. ``progress`` is told the stages of ``STAGES``; ``cancel`` is asked between steps.
 
     An optional output (DICOM, report) that proves impossible is left out: ``not_written`` of
     the result and a warning say so, and ``notice`` is told before the network runs, where that can
@@ -101,7 +104,8 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
     with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
         # Cheap checks come first: an unknown model or a senseless operating point is said before
         # a large file is read.
-        options, used = _resolved(model, options, point)
+        manifest, options, used = _resolved(model, options, point)
+        make_ahead(manifest)
         scan = _read(source, series, paths, timings, progress)
         impossible = impossible_outputs(paths, scan)
         for path, why in impossible.items():
@@ -109,7 +113,9 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
                 notice(not_written(path, why))
         _stop_if(cancel)
         runner = ScanRunner(_loaded(model, timings), options, used, force=force)
-        run = runner.prepare(source, scan, timings, progress=progress, cancel=cancel)
+        run = runner.prepare(
+            source, scan, timings, alignment=alignment, progress=progress, cancel=cancel
+        )
         run.impossible.update(impossible)
         runner.network(run, progress=progress, cancel=cancel)
         result = runner.finish(
@@ -148,8 +154,8 @@ def _resolved(
     model: LoadedModel | str | None,
     options: SegmentOptions | None,
     point: OperatingPointChoice | None,
-) -> tuple[SegmentOptions, OperatingPoint]:
-    """Options and operating point, completed by what the model recommends."""
+) -> tuple[Manifest, SegmentOptions, OperatingPoint]:
+    """Manifest, options and operating point, completed by what the model recommends."""
     from ..inference import SegmentOptions
     from ..models import Manifest, find_model
 
@@ -159,7 +165,7 @@ def _resolved(
         manifest = model.manifest
     options = (options or SegmentOptions()).for_model(manifest)
     recommended = manifest.operating_point(options.views)
-    return options, (point or OperatingPointChoice()).resolve(recommended)
+    return manifest, options, (point or OperatingPointChoice()).resolve(recommended)
 
 
 def _read(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ...boxes import Box, bounding_box, whole_box, widen
+from ...once import once
 from ..window import foreground_threshold
 from .canonical import Canonical
 from .template import MNI_GRID, mni_brain_mask, template_brain, upsample_linear
@@ -77,7 +76,7 @@ def brain_mask_for(canonical: Canonical, margin_mm: float = 0.0) -> NDArray[np.b
         raise ValueError("a brain mask is known in MNI space only; this volume is not aligned")
     if not margin_mm >= 0:
         raise ValueError(f"a margin is not negative: {margin_mm} mm")
-    return _grown_mask(float(margin_mm))
+    return grown_brain_mask(float(margin_mm))
 
 
 def _tissue_level(array: NDArray[np.float32]) -> float:
@@ -89,8 +88,9 @@ def _tissue_level(array: NDArray[np.float32]) -> float:
     return max(threshold, float(sample.min()) + _TISSUE_SHARE * (bright - float(sample.min())))
 
 
-@lru_cache(maxsize=2)
-def _grown_mask(margin_mm: float) -> NDArray[np.bool_]:
+@once
+def grown_brain_mask(margin_mm: float) -> NDArray[np.bool_]:
+    """The MNI brain grown by ``margin_mm``: bool on ``MNI_GRID``, read-only and shared."""
     brain = mni_brain_mask().array != 0
     if margin_mm > 0:
         from scipy.ndimage import distance_transform_edt

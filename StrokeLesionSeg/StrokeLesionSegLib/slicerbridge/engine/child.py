@@ -72,4 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from StrokeLesionSegLib.cli import end_process
+
+    end_process(main())

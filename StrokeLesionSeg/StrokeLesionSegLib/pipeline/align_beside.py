@@ -1,0 +1,130 @@
+"""The alignment of a scan in a second process, while this one imports torch and loads the model.
+
+Threads would not do: imports hold Python's global lock, and so does much of an alignment. Only for
+a process that runs one scan and has two cores: elsewhere torch is there already, and a batch has
+other scans to work on meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..images import Alignment
+    from ..inference import SegmentOptions
+
+
+class AlignBeside:
+    """The alignment of the scan ``source``, found in a second process; a context.
+
+    ``source``, ``series``: as ``read_scan`` takes them. ``options``: nothing is started where they
+    want no alignment or leave one thread.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from StrokeLesionSegLib.inference import SegmentOptions
+    >>> from StrokeLesionSegLib.pipeline import AlignBeside
+    >>> with AlignBeside(Path("t1.nii"), None, SegmentOptions(align="none")) as beside:
+    ...     beside.result() is None
+    True
+    """
+
+    def __init__(self, source: Path, series: str | None, options: SegmentOptions) -> None:
+        from ..inference.device import available_threads
+
+        self._process: subprocess.Popen[str] | None = None
+        if options.align == "none" or available_threads(options.threads) < 2:
+            return
+        library = Path(__file__).resolve().parents[2]
+        path = os.pathsep.join(filter(None, (str(library), os.environ.get("PYTHONPATH"))))
+        command = [sys.executable, "-m", __name__, str(source), options.align, series or ""]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                encoding="utf-8",
+            )
+        except OSError:  # no memory, no processes left: it is found here, as ever
+            self._process = None
+
+    def __enter__(self) -> AlignBeside:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def result(self) -> Alignment | None:
+        """Wait for it; None if it is to be found here, or none is needed."""
+        if self._process is None:
+            return None
+        text, _ = self._process.communicate()
+        process, self._process = self._process, None
+        if process.returncode != 0:
+            return None
+        return _from_text(text)
+
+
+def _from_text(text: str) -> Alignment | None:
+    """What ``main`` printed; None if that is no alignment."""
+    import numpy as np
+
+    from ..images import Alignment
+
+    try:
+        told = json.loads(text)
+        matrix = np.array(told.pop("matrix"), np.float64)
+        return Alignment(matrix, **told) if matrix.shape == (4, 4) else None
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return None
+
+
+def main(source: str, align: str, series: str) -> int:
+    """Print the alignment of a scan as JSON, exact to the last bit; exit code 1 if there is none.
+
+    What is wrong with a scan is told by the process that asked, which reads it too.
+    """
+    from ..errors import InputError
+    from ..images import MNI_GRID, align_to_mni, read_scan
+    from ..inference.device import prepare_environment
+    from ..input_check import repair
+
+    prepare_environment()
+    try:
+        volume = repair(read_scan(Path(source), series=series or None)).volume
+    except InputError:
+        return 1
+    if align == "auto" and volume.grid.same_as(MNI_GRID):
+        return 1
+    found = align_to_mni(volume)
+    told = {
+        "matrix": found.matrix.tolist(),
+        "ok": bool(found.ok),
+        "reason": found.reason,
+        "overlap": float(found.overlap),
+        "similarity": float(found.similarity),
+        "seconds": found.seconds,
+    }
+    print(json.dumps(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
