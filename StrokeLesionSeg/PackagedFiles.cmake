@@ -117,6 +117,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/volume.py
   StrokeLesionSegLib/images/window.py
   StrokeLesionSegLib/inference/__init__.py
+  StrokeLesionSegLib/inference/ahead.py
   StrokeLesionSegLib/inference/click_stamp.py
   StrokeLesionSegLib/inference/device.py
   StrokeLesionSegLib/inference/expectation.py
@@ -228,9 +229,11 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/networks/unet.py
   StrokeLesionSegLib/networks/volumetric.py
   StrokeLesionSegLib/networks/window_unets.py
+  StrokeLesionSegLib/once.py
   StrokeLesionSegLib/operating_point.py
   StrokeLesionSegLib/outputs.py
   StrokeLesionSegLib/pipeline/__init__.py
+  StrokeLesionSegLib/pipeline/align_beside.py
   StrokeLesionSegLib/pipeline/change_files.py
   StrokeLesionSegLib/pipeline/compare.py
   StrokeLesionSegLib/pipeline/dicom_objects.py

@@ -35,6 +35,8 @@ COMMANDS = (
     *("segment", "batch", "compare", "adapt", "models", "info", "demo", "score", "cite"),
     "completion",
 )
+# These know nothing of the others; "completion" prints them all.
+_ALONE = frozenset(COMMANDS) - {"completion"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,8 +49,8 @@ class _Parser(argparse.ArgumentParser):
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command line; each subcommand sets ``run`` to its function.
 
-    ``only``: with this subcommand alone, if there is one of that name: the others' modules need
-    not be read to run it.
+    ``only``: with this subcommand alone, if it knows nothing of the others, whose modules then need
+    not be read.
     """
     parser = _Parser(
         prog=PROGRAM,
@@ -59,7 +61,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     add_verbosity_arguments(parser, default=True)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
-    for name in (only,) if only in COMMANDS else COMMANDS:
+    for name in (only,) if only in _ALONE else COMMANDS:
         importlib.import_module(f".commands.{name}", __package__).add_parser(commands)
     _add_verbosity(parser)
     return parser

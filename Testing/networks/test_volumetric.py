@@ -7,6 +7,7 @@ import torch
 from StrokeLesionSegLib.networks import build_network, count_macs, count_parameters
 from StrokeLesionSegLib.networks.volumetric import (
     CHANNELS,
+    Conv3d,
     HeadNorm,
     VolumetricUNet,
     shuffle,
@@ -60,3 +61,34 @@ def test_training_and_evaluation_give_the_same_answer() -> None:
 def test_impossible_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="two levels"):
         build_network({"name": "volumetric_unet", "filters": [4]})
+
+
+@pytest.mark.parametrize("side", [2, 9])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_convolution_of_few_voxels_is_that_of_torch(
+    side: int, kernel: int, stride: int, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(1)
+    ours = Conv3d(6, 5, kernel, stride, kernel // 2, bias=kernel == 1)
+    x = torch.randn(1, 6, side, side, side).contiguous(memory_format=layout).requires_grad_()
+    found = ours(x)
+    wanted = torch.nn.functional.conv3d(x.double(), *_doubled(ours), stride, kernel // 2)
+    assert torch.allclose(found.double(), wanted, atol=1e-5)
+    slopes = torch.autograd.grad(found.square().sum(), [x, ours.weight])
+    expected = torch.autograd.grad(wanted.square().sum(), [x, ours.weight])
+    for one, other in zip(slopes, expected, strict=True):
+        assert torch.allclose(one, other.to(one.dtype), rtol=1e-3, atol=1e-3)
+
+
+def _doubled(layer: torch.nn.Conv3d) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return layer.weight.double(), None if layer.bias is None else layer.bias.double()
+
+
+def test_other_number_formats_go_torchs_way() -> None:
+    layer = Conv3d(4, 4, 3, padding=1)
+    x = torch.randn(1, 4, 6, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+    assert layer.double()(x.double()).dtype == torch.float64
+    assert layer.to("meta")(x.double().to("meta")).shape == x.shape

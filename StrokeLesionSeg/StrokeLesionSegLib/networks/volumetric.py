@@ -57,7 +57,7 @@ class HeadNorm(nn.Module):
         return heads[0] if len(heads) == 1 else torch.cat(heads)
 
 
-class _Conv3d(nn.Conv3d):
+class Conv3d(nn.Conv3d):
     """A convolution that oneDNN computes at every level.
 
     In float32 torch leaves convolutions of few voxels to slower code of its own, whatever the
@@ -67,7 +67,8 @@ class _Conv3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         if (
-            x.device.type != "cpu"
+            isinstance(self.padding, str)
+            or x.device.type != "cpu"
             or x.dtype != torch.float32
             or torch.is_autocast_enabled("cpu")
             or not torch.backends.mkldnn.is_available()
@@ -81,12 +82,12 @@ class _Conv3d(nn.Conv3d):
 class _Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = _Conv3d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv1 = Conv3d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm1 = HeadNorm(outputs)
-        self.conv2 = _Conv3d(outputs, outputs, 3, 1, 1, bias=False)
+        self.conv2 = Conv3d(outputs, outputs, 3, 1, 1, bias=False)
         self.norm2 = HeadNorm(outputs)
         self.skip = (
-            _Conv3d(inputs, outputs, 1, stride, bias=False)
+            Conv3d(inputs, outputs, 1, stride, bias=False)
             if inputs != outputs or stride != 1
             else None
         )
@@ -131,7 +132,7 @@ class VolumetricUNet(nn.Module):
         pairs = list(pairwise(filters))
         self.up = nn.ModuleList(nn.ConvTranspose3d(deep, fine, 2, 2) for fine, deep in pairs)
         self.decoder = nn.ModuleList(_Residual(2 * fine, fine) for fine, _ in pairs)
-        self.head = _Conv3d(filters[0], 16, 1)
+        self.head = Conv3d(filters[0], 16, 1)
         if not self.head.weight.is_meta:  # a mere outline, made to look at the shapes
             self._initialise()
 

@@ -1,0 +1,94 @@
+"""A scan that is aligned in a second process: the same answer, or none."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_support import write_head
+from StrokeLesionSegLib.images import MNI_GRID, Volume, align_to_mni, read_scan, write_volume
+from StrokeLesionSegLib.inference import SegmentOptions
+from StrokeLesionSegLib.input_check import repair
+from StrokeLesionSegLib.once import once
+from StrokeLesionSegLib.pipeline import AlignBeside
+from StrokeLesionSegLib.pipeline.align_beside import _from_text
+
+TWO = SegmentOptions(threads=2)
+
+
+def test_the_alignment_is_that_of_this_process_bit_for_bit(tmp_path):
+    source = write_head(tmp_path / "kopf ä 1.nii.gz")
+    with AlignBeside(source, None, TWO) as beside:
+        found = beside.result()
+    expected = align_to_mni(repair(read_scan(source)).volume)
+    assert found is not None
+    assert found.matrix.tobytes() == expected.matrix.tobytes()
+    assert (found.ok, found.reason) == (expected.ok, expected.reason)
+    assert (found.overlap, found.similarity) == (expected.overlap, expected.similarity)
+
+
+@pytest.mark.parametrize(
+    "options", [SegmentOptions(threads=1), SegmentOptions(align="none", threads=2)]
+)
+def test_nothing_is_started_without_a_second_core_or_a_need(tmp_path, options):
+    with AlignBeside(write_head(tmp_path / "t1.nii"), None, options) as beside:
+        assert beside._process is None
+        assert beside.result() is None
+
+
+def test_a_scan_that_lies_in_mni_space_or_cannot_be_read_has_none(tmp_path):
+    there = tmp_path / "there.nii.gz"
+    array = np.zeros(MNI_GRID.shape, np.float32)
+    array[60:120, 60:160, 60:140] = np.arange(60, dtype=np.float32)[:, None, None] + 50
+    write_volume(there, Volume(array, MNI_GRID.affine))
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"no scan at all")
+    for source in (there, broken, tmp_path / "missing.nii"):
+        with AlignBeside(source, None, TWO) as beside:
+            assert beside._process is not None
+            assert beside.result() is None, source
+
+
+def test_it_ends_with_the_run_that_wanted_it(tmp_path):
+    with AlignBeside(write_head(tmp_path / "t1.nii"), None, TWO) as beside:
+        process = beside._process
+    assert process is not None
+    assert process.poll() is not None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"matrix": [[1]]}', '{"matrix": [1, 2], "ok": true}', "null"]
+)
+def test_half_an_answer_is_none(text):
+    assert _from_text(text) is None
+
+
+def test_a_system_that_starts_no_process_aligns_here(tmp_path, monkeypatch):
+    def refused(*_args, **_kwargs):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr("StrokeLesionSegLib.pipeline.align_beside.subprocess.Popen", refused)
+    with AlignBeside(Path("t1.nii"), None, TWO) as beside:
+        assert beside.result() is None
+
+
+def test_what_two_threads_want_is_made_once():
+    made = []
+
+    @once
+    def slow(n: int) -> int:
+        time.sleep(0.05)
+        made.append(n)
+        return n + 1
+
+    found: list[int] = []
+    threads = [threading.Thread(target=lambda: found.append(slow(3))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (made, found) == ([3], [4] * 4)
+    assert (slow(5), made) == (6, [3, 5])
