@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import quick_child
 import torch
 from nnunet_support import MODELS, NATIVE, installed, write_synthstroke
 from StrokeLesionSegLib.cli import main
@@ -57,8 +58,12 @@ def refused(source: Path, home: Path, choices: ImportChoices = NATIVE) -> str:
     return text
 
 
-def test_a_zip_a_folder_and_the_one_above_are_one_model(tmp_path: Path) -> None:
-    from_zip = installed("plain3d")
+def test_a_zip_a_folder_and_the_one_above_are_one_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as as_a_user:
+        quick_child.leave(as_a_user)
+        from_zip = install_model(MODELS / "plain3d.zip", NATIVE)
     above = unpacked(tmp_path)
     for source in (above, above / RESULTS):
         manifest = install_model(source, NATIVE)
@@ -360,7 +365,7 @@ def test_too_little_room_on_the_disk(home: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage)
     with pytest.raises(InputError, match=r"MB, but only 0\.0 MB are free"):
-        installed("plain3d")
+        install_model(MODELS / "plain3d.zip", NATIVE)
     assert not list((home / "models").iterdir())
 
 
