@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from pathlib import Path
@@ -73,6 +74,13 @@ def test_a_system_that_starts_no_process_aligns_here(tmp_path, monkeypatch):
     monkeypatch.setattr("StrokeLesionSegLib.pipeline.align_beside.subprocess.Popen", refused)
     with AlignBeside(Path("t1.nii"), None, TWO) as beside:
         assert beside.result() is None
+
+
+@pytest.mark.parametrize("executable", [None, "", "/opt/Slicer/bin/SlicerApp-real"])
+def test_no_application_is_started_a_second_time(monkeypatch, executable):
+    monkeypatch.setattr(sys, "executable", executable)
+    with AlignBeside(Path("t1.nii"), None, TWO) as beside:
+        assert beside._process is None
 
 
 def test_what_two_threads_want_is_made_once():

@@ -42,6 +42,9 @@ class AlignBeside:
         self._process: subprocess.Popen[str] | None = None
         if options.align == "none" or available_threads(options.threads) < 2:
             return
+        # Within an application it is that, which would open once more.
+        if "python" not in os.path.basename(sys.executable or "").lower():
+            return
         library = Path(__file__).resolve().parents[2]
         path = os.pathsep.join(filter(None, (str(library), os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", __name__, str(source), options.align, series or ""]
