@@ -327,9 +327,12 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegEffects/SegmentEditorStrokeLesionEffect.py
   StrokeLesionSegEffects/__init__.py
   StrokeLesionSegEffects/base.py
+  StrokeLesionSegEffects/brushtool.py
   StrokeLesionSegEffects/registration.py
   StrokeLesionSegEffects/room.py
   StrokeLesionSegEffects/sliceactors.py
+  StrokeLesionSegEffects/strokedrawing.py
+  StrokeLesionSegEffects/strokeoptions.py
   StrokeLesionSegEffects/widgets.py
   stroke_lesion_seg/__init__.py
   )

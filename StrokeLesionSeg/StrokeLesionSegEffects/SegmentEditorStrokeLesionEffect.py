@@ -5,20 +5,13 @@ import time
 import numpy as np
 import slicer
 from slicer.i18n import tr as _
-from StrokeLesionSegLib.boxes import is_empty
 from StrokeLesionSegLib.slicerbridge.editor import correct
 from StrokeLesionSegLib.slicerbridge.editor.mirror import MirrorView
 from StrokeLesionSegLib.slicerbridge.editor.store import STATE_TAG, Opening
-from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
-from StrokeLesionSegLib.slicerbridge.editor.views import (
-    brush_circle,
-    pixel_size,
-    view_plane,
-    xy_to_world,
-)
+from StrokeLesionSegLib.slicerbridge.editor.stroke import Stroke
+from StrokeLesionSegLib.slicerbridge.editor.views import view_plane, xy_to_world
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance, get_tag
 
-from . import widgets
 from .base import (
     DOUBLE,
     KEY,
@@ -32,17 +25,16 @@ from .base import (
     WHEEL_UP,
     LesionEffect,
 )
+from .brushtool import BrushTool
+from .sliceactors import sliceNode
+from .strokedrawing import LESION_COLOR, OTHER_COLOR, StrokeDrawing
+from .strokeoptions import StrokeOptions, setDefaults
 
 OPEN_MS = 15
 # Views take the size of a new layout after it was chosen.
 FIT_MS = 100
 # A press that moves less than this, in pixels, is a click.
 STILL = 4
-ZOOM = 0.2
-LARGER, SMALLER = ("plus", "equal"), ("minus", "underscore")
-LESION_COLOR, OTHER_COLOR = (1.0, 0.6, 0.1), (0.25, 0.7, 1.0)
-MIRRORS = ("none", "overlay", "beside")
-PREVIEW, LESION, OTHER = 1, 2, 3  # labels of the overlay
 
 _mirror = MirrorView()
 
@@ -73,11 +65,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.said = ""
         self.seconds = 0.0  # of the last correction, from mouse release to the labelmap
         self._failed = None  # key of a session that could not be opened
-        self._grid = None  # EditGrid of the overlay
-        self._shown = None  # mask of the threshold's preview
-        self._mouse = None  # (slice widget, xy) where the brush is
-        self._pulses = 0
-        self._marked = None
+        self.drawing = StrokeDrawing(self.actors)
+        self.brushTool = BrushTool(scriptedEffect, self.actors)
         self.openTimer = self._timer(OPEN_MS, False, self._onOpen)
         self.previewTimer = self._timer(0, True, self.updatePreview)
         self.fitTimer = self._timer(FIT_MS, True, _mirror.fit)
@@ -99,7 +88,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         )
 
     def inSight(self):
-        return self.applyButton if self._built else None
+        return self.options.applyButton if self._built else None
 
     def shortcuts(self):
         return [("m", self.onOtherMode)]
@@ -108,112 +97,16 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def setupOptionsFrame(self):
         self.addStatusRow()
-        self.readyButton = widgets.button("", _("Get what is missing."))
-        self.readyButton.setVisible(False)
-        self.scriptedEffect.addOptionsWidget(self.readyButton)
-        self.clickButton = widgets.radio(
-            _("Click"), _("Left: lesion. Right or Ctrl: not lesion. Drag: many clicks.")
-        )
-        self.brushButton = widgets.radio(
-            _("Brush"), _("Paint by the probability; right or Ctrl erases (m).")
-        )
-        self.scriptedEffect.addOptionsWidget(widgets.row([self.clickButton, self.brushButton]))
-        self.thresholdSlider = widgets.slider(
-            0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel is lesion.")
-        )
-        self.scriptedEffect.addLabeledOptionsWidget(_("Threshold:"), self.thresholdSlider)
-        self.cancelButton = widgets.button(_("Cancel"), _("Leave the segment as it is."))
-        self.applyButton = widgets.button(
-            _("Apply"), _("Make the segment what the model finds at this threshold.")
-        )
-        self.scriptedEffect.addOptionsWidget(widgets.row([self.cancelButton, self.applyButton]))
-        self._addBrush()
-        self._addMirror()
-        self.readyButton.connect("clicked()", self.onReadyButton)
-        self.clickButton.connect("clicked(bool)", lambda *_: self.setMode("click"))
-        self.brushButton.connect("clicked(bool)", lambda *_: self.setMode("brush"))
-        self.thresholdSlider.connect("valueChanged(double)", self.onThreshold)
-        self.applyButton.connect("clicked()", self.onApply)
-        self.cancelButton.connect("clicked()", self.onCancel)
+        self.options = StrokeOptions(self)
         self._built = True
 
-    def _addBrush(self):
-        self.brushSection, rows = widgets.section(_("Brush and preview"))
-        self.diameterSlider = widgets.slider(
-            1, 100, 1, 1, _("Diameter of the brush; also Shift + mouse wheel."), " mm"
-        )
-        self.sphereCheck = widgets.check(
-            _("Sphere"), _("Paint in all directions, not in the slice only.")
-        )
-        self.followCheck = widgets.check(
-            _("Follow the first touch"),
-            _(
-                "Paint what is as likely lesion as where the stroke begins; erase what is as "
-                "unlikely."
-            ),
-        )
-        self.showCheck = widgets.check(
-            _("Show a click first"),
-            _("While the button is down, show what a click changes; take it on release."),
-        )
-        rows.addRow(_("Diameter:"), self.diameterSlider)
-        rows.addRow(widgets.row([self.sphereCheck, self.followCheck]))
-        rows.addRow(self.showCheck)
-        self.scriptedEffect.addOptionsWidget(self.brushSection)
-        self.diameterSlider.connect("valueChanged(double)", self.onDiameter)
-        for item in (self.sphereCheck, self.followCheck, self.showCheck):
-            item.connect("clicked(bool)", self.onCheck)
-
-    def _addMirror(self):
-        self.mirrorSection, rows = widgets.section(_("Mirrored view"))
-        self.mirrorButtons = [
-            widgets.radio(_("Off"), _("Show the image alone.")),
-            widgets.radio(_("Over"), _("The image flipped from left to right, over the image.")),
-            widgets.radio(_("Beside"), _("The flipped image beside the image.")),
-        ]
-        rows.addRow(widgets.row(self.mirrorButtons))
-        self.scriptedEffect.addOptionsWidget(self.mirrorSection)
-        for button, how in zip(self.mirrorButtons, MIRRORS, strict=True):
-            button.connect("clicked(bool)", lambda _on, how=how: self.onMirror(how))
-
     def setMRMLDefaults(self):
-        effect = self.scriptedEffect
-        effect.setParameterDefault("Mode", "click")
-        effect.setParameterDefault("Threshold", 0.0)  # the model's own, once it is known
-        # Not Paint's: that is off at first, and a lesion is no disk.
-        effect.setParameterDefault("Sphere", 1)
-        effect.setParameterDefault("Follow", 1)
-        effect.setParameterDefault("ShowFirst", 0)
-        # Those of Paint, so that the brush keeps its size from one effect to the other.
-        effect.setCommonParameterDefault("BrushMinimumAbsoluteDiameter", 0.01)
-        effect.setCommonParameterDefault("BrushMaximumAbsoluteDiameter", 100.0)
-        effect.setCommonParameterDefault("BrushAbsoluteDiameter", 10.0)
-        effect.setCommonParameterDefault("BrushRelativeDiameter", 3.0)
-        effect.setCommonParameterDefault("BrushDiameterIsRelative", 1)
+        setDefaults(self.scriptedEffect)
 
     def updateGUIFromMRML(self):
-        effect = self.scriptedEffect
-        brush = effect.parameter("Mode") == "brush"
-        self.clickButton.setChecked(not brush)
-        self.brushButton.setChecked(brush)
-        self.sphereCheck.setChecked(bool(effect.integerParameter("Sphere")))
-        self.followCheck.setChecked(bool(effect.integerParameter("Follow")))
-        self.showCheck.setChecked(bool(effect.integerParameter("ShowFirst")))
-        widgets.setQuietly(self.diameterSlider, self.diameterSlider.setValue, self.diameter())
-        self.showThreshold()
+        self.options.showParameters(self.brushTool.diameter(), self.threshold())
         self.updateCircles()
         self.refresh()
-
-    def onCheck(self, *_args):
-        effect = self.scriptedEffect
-        node = effect.parameterSetNode()
-        wasModifying = node.StartModify()
-        try:
-            effect.setParameter("Sphere", 1 if self.sphereCheck.checked else 0)
-            effect.setParameter("Follow", 1 if self.followCheck.checked else 0)
-            effect.setParameter("ShowFirst", 1 if self.showCheck.checked else 0)
-        finally:
-            node.EndModify(wasModifying)
 
     def setMode(self, mode):
         self.scriptedEffect.setParameter("Mode", mode)
@@ -234,18 +127,13 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     # -- session --------------------------------------------------------------------------------
 
     def activate(self):
-        self.said, self._failed, self._shown = "", None, None
+        self.said, self._failed = "", None
         LesionEffect.activate(self)
 
     def deactivate(self):
         self._giveUpOpening()
-        self.gesture, self.entry, self._mouse, self._shown, self._grid = (
-            None,
-            None,
-            None,
-            None,
-            None,
-        )
+        self.gesture, self.entry, self.brushTool.mouse = None, None, None
+        self.drawing.clear()
         LesionEffect.deactivate(self)
 
     def refresh(self):
@@ -263,7 +151,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if self.entry is not None and self.queue:
             self._answerQueue()
         self.showTexts(readiness)
-        self.showThreshold()
+        self.options.showThreshold(self.threshold())
         self.drawMarks()
 
     def _followUndo(self):
@@ -337,17 +225,14 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         else:
             text = readiness.text
         self.showStatus(text)
-        button = _("Try again") if failed else readiness.button
-        self.readyButton.setText(button)
-        self.readyButton.setVisible(bool(button))
-        moved = self._shown is not None
-        self.thresholdSlider.setEnabled(ready)
-        self.applyButton.setEnabled(ready and (moved or self.hasOwnThreshold()))
-        self.cancelButton.setEnabled(moved)
-        how = _mirror.look()
-        for button, own in zip(self.mirrorButtons, MIRRORS, strict=True):
-            button.setChecked(own == how)
-            button.setEnabled(ready)
+        moved = self.drawing.preview is not None
+        self.options.showState(
+            ready,
+            canApply=ready and (moved or self.hasOwnThreshold()),
+            canCancel=moved,
+            remedy=_("Try again") if failed else readiness.button,
+            mirror=_mirror.look(),
+        )
 
     # -- threshold ------------------------------------------------------------------------------
 
@@ -358,9 +243,6 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         """As the user has set it, else the model's own."""
         own = self.entry.session.point.threshold if self.entry is not None else 0.5
         return self.scriptedEffect.doubleParameter("Threshold") or own
-
-    def showThreshold(self):
-        widgets.setQuietly(self.thresholdSlider, self.thresholdSlider.setValue, self.threshold())
 
     def onThreshold(self, value):
         self.scriptedEffect.setParameter("Threshold", float(value))
@@ -374,10 +256,10 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             return
         with self.action():
             work = self.store.work(self.entry, target)
-            self._shown = correct.found(work.session, self.threshold())
-            volume = np.count_nonzero(self._shown) * work.session.grid.voxel_volume_ml
+            found = correct.found(work.session, self.threshold())
+            self.drawing.showPreview(found)
+            volume = np.count_nonzero(found) * work.session.grid.voxel_volume_ml
             self.said = _("{ml:.1f} mL at this threshold: Apply or Cancel.").format(ml=volume)
-        self._marked = None
         self.refresh()
 
     def onApply(self):
@@ -388,19 +270,15 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             return
         with self.action(True):
             correct.fill(effect, self.store, self.entry, target, self.threshold())
-            self._endPreview()
+            self.drawing.endPreview()
             self.said = self.volumeText()
         self.refresh()
 
     def onCancel(self):
         self.scriptedEffect.setParameter("Threshold", 0.0)
-        self._endPreview()
+        self.drawing.endPreview()
         self.said = ""
         self.refresh()
-
-    def _endPreview(self):
-        self._shown, self._marked = None, None
-        self.actors.showSegment()
 
     def volumeText(self):
         target = self.target()
@@ -417,110 +295,48 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             grid = self.entry.edit_grid
         elif self.opening is not None:
             grid = self.opening.edit_grid
-        if grid is self._grid:
-            return
-        self._grid = grid
-        self.actors.clearOverlay()
-        self._shown, self._marked = None, None
-        if grid is not None:
-            overlay = self.actors.newOverlay(grid)
-            overlay.set_color(LESION, LESION_COLOR, 0.9)
-            overlay.set_color(OTHER, OTHER_COLOR, 0.9)
+        if self.drawing.prepare(grid) and grid is not None:
             self.followTransform(grid.node)
 
     def drawMarks(self):
         """Clicks, those that wait too, and the preview of the threshold."""
-        overlay, target = self.actors.overlay, self.target()
-        if overlay is None or self.gesture is not None:
+        target = self.target()
+        if self.gesture is not None:
             return
         clicks = [(v, lesion) for of, vs, lesion in self.queue if of == target for v in vs]
         if self.entry is not None and target is not None and target in self.entry.works:
             clicks += [(c.voxel, c.lesion) for c in self.entry.works[target].session.clicks]
-        state = (target, tuple(clicks), self._shown is not None)
-        if state == self._marked:
-            return
-        self._marked = state
-        overlay.labels[:] = 0 if self._shown is None else self._shown
-        for voxel, lesion in clicks:
-            overlay.labels[mark(voxel)] = LESION if lesion else OTHER
-        overlay.changed()
-        self.actors.layoutChanged()
-        self.actors.render()
+        self.drawing.drawClicks(target, clicks)
 
     def pulse(self):
         self.refresh()
-        overlay, target = self.actors.overlay, self.target()
-        if overlay is None:
-            return
-        self.actors.layoutChanged()
-        if self._shown is None or target is None:
-            return
-        display = target.node.GetDisplayNode()
-        if display is not None:
-            color = display.GetSegmentColor(target.segment_id)
-            self.actors.hideSegment(display, target.segment_id)
-            self._pulses = (self._pulses + 1) % 10
-            opacity = 0.4 + 0.08 * min(self._pulses, 10 - self._pulses)
-            overlay.set_color(PREVIEW, tuple(color[n] for n in range(3)), opacity)
-            self.actors.render()
+        self.drawing.pulse(self.target())
 
     def viewMoved(self, viewWidget):
         self.updateCircles()
 
     # -- brush ----------------------------------------------------------------------------------
 
-    def diameter(self):
-        """Of the brush in mm, in the view where it is."""
-        effect = self.scriptedEffect
-        node = self.sliceNode(self._mouse[0]) if self._mouse else None
-        if not effect.integerParameter("BrushDiameterIsRelative") or node is None:
-            return effect.doubleParameter("BrushAbsoluteDiameter")
-        window = effect.renderWindow(self._mouse[0])
-        height = window.GetScreenSize()[1] if window is not None else 1000
-        share = effect.doubleParameter("BrushRelativeDiameter") / 100.0
-        return share * height * pixel_size(node)
-
     def onDiameter(self, value):
-        self.scriptedEffect.setCommonParameter("BrushDiameterIsRelative", 0)
-        self.scriptedEffect.setCommonParameter("BrushAbsoluteDiameter", float(value))
-        self.updateCircles()
-
-    def scale(self, factor):
-        relative = self.scriptedEffect.integerParameter("BrushDiameterIsRelative")
-        name = "BrushRelativeDiameter" if relative else "BrushAbsoluteDiameter"
-        size = self.scriptedEffect.doubleParameter(name) * factor
-        low, high = (0.2, 25.0) if relative else (0.5, 100.0)
-        self.scriptedEffect.setCommonParameter(name, min(max(size, low), high))
+        self.brushTool.setDiameter(value)
         self.updateCircles()
 
     def updateCircles(self):
         """Draw the brush's outline where it is."""
-        if not self._isActive:
-            return
-        node = self.sliceNode(self._mouse[0]) if self._mouse and self.isBrush() else None
-        lesion = self.gesture is None or self.gesture.lesion
-        for viewWidget in self.actors.visibleWidgets():
-            circle = None
-            if node is not None:
-                circle = brush_circle(
-                    self.sliceNode(viewWidget),
-                    xy_to_world(node, self._mouse[1]),
-                    self.diameter() / 2,
-                    bool(self.scriptedEffect.integerParameter("Sphere")),
-                    viewWidget == self._mouse[0],
-                )
-            self.actors.circle(viewWidget, circle, LESION_COLOR if lesion else OTHER_COLOR)
+        if self._isActive:
+            lesion = self.gesture is None or self.gesture.lesion
+            self.brushTool.draw(self.isBrush(), LESION_COLOR if lesion else OTHER_COLOR)
 
     # -- views ----------------------------------------------------------------------------------
 
     def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
-        node = self.sliceNode(viewWidget)
+        node = sliceNode(viewWidget)
         if node is None or not self._isActive:
             return False
         if eventId == KEY or eventId in WHEEL_UP or eventId in WHEEL_DOWN:
             return self.onSize(callerInteractor, eventId)
         if eventId == LEAVE:
-            self._mouse = None
+            self.brushTool.mouse = None
             self.updateCircles()
             return False
         xy = callerInteractor.GetEventPosition()
@@ -532,11 +348,11 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             if self.gesture is not None:
                 return True
             lesion = eventId != RIGHT_PRESS and not callerInteractor.GetControlKey()
-            self._mouse = (viewWidget, xy)
+            self.brushTool.mouse = (viewWidget, xy)
             self.begin(viewWidget, xy, lesion)
             return True
         if eventId == MOVE:
-            self._mouse = (viewWidget, xy)
+            self.brushTool.mouse = (viewWidget, xy)
             if self.gesture is not None:
                 self.move(viewWidget, xy)
             if self.isBrush():
@@ -550,21 +366,15 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def onSize(self, callerInteractor, eventId):
         """Keys and wheel that change the brush; whether they do."""
-        if not self.isBrush():
-            return False
-        if eventId == KEY:
-            key = callerInteractor.GetKeySym()
-            larger, mine = key in LARGER, key in LARGER + SMALLER
-        else:
-            larger, mine = eventId in WHEEL_UP, bool(callerInteractor.GetShiftKey())
+        mine = self.isBrush() and self.brushTool.changeSize(callerInteractor, eventId)
         if mine:
-            self.scale(1 + ZOOM if larger else 1 - ZOOM)
+            self.updateCircles()
         return mine
 
     def begin(self, viewWidget, xy, lesion):
         """A button went down."""
         target = self.target()
-        if target is None or self._grid is None:
+        if target is None or self.drawing.grid is None:
             self.refresh()
             return
         if not self.confirmed():
@@ -575,34 +385,23 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             self.refresh()
             return
         self.problem = ""
-        if self._shown is not None:
-            self._endPreview()
+        if self.drawing.preview is not None:
+            self.drawing.endPreview()
         self.gesture = gesture = Gesture(viewWidget, xy, lesion, target)
         if self.isBrush():
             if self.entry is None:
                 self.gesture = None
                 return
             work = self.store.work(self.entry, target)
-            gesture.stroke = Stroke(
-                self._grid, work.session.probability, target, self.brush(not lesion)
-            )
+            brush = self.brushTool.brush(self.threshold(), erase=not lesion)
+            gesture.stroke = Stroke(self.drawing.grid, work.session.probability, target, brush)
         self.move(viewWidget, xy)
         if self.scriptedEffect.integerParameter("ShowFirst") and not self.isBrush():
             self.showFirst()
 
-    def brush(self, erase):
-        effect = self.scriptedEffect
-        return Brush(
-            self.diameter() / 2,
-            self.threshold(),
-            bool(effect.integerParameter("Sphere")),
-            erase,
-            bool(effect.integerParameter("Follow")),
-        )
-
     def move(self, viewWidget, xy):
         """The mouse moved with the button down."""
-        gesture, node, overlay = self.gesture, self.sliceNode(viewWidget), self.actors.overlay
+        gesture, node, grid = self.gesture, sliceNode(viewWidget), self.drawing.grid
         if viewWidget is not gesture.viewWidget and viewWidget != gesture.viewWidget:
             return
         far = max(abs(xy[0] - gesture.start[0]), abs(xy[1] - gesture.start[1])) > STILL
@@ -611,47 +410,36 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         gesture.moved = gesture.moved or far
         with self.action():
             world = xy_to_world(node, xy)
-            gesture.path.append(self._grid.to_local(world))
-            label = LESION if gesture.lesion else OTHER
+            gesture.path.append(grid.to_local(world))
             if gesture.stroke is not None:
-                box = gesture.stroke.touch(world, view_plane(node, self._grid))
-                if overlay is not None and not is_empty(box):
-                    overlay.labels[box] = gesture.stroke.mask[box] * np.uint8(label)
-            elif overlay is not None:
-                inside = [p for p in gesture.path[-2:] if self._grid.inside(p)]
-                for voxel in correct.voxels_along(self._grid, inside) if inside else ():
-                    overlay.labels[mark(voxel)] = label
-            if overlay is not None:
-                overlay.changed()
-                self.actors.render()
+                box = gesture.stroke.touch(world, view_plane(node, grid))
+                self.drawing.drawBrushed(box, gesture.stroke.mask, gesture.lesion)
+            else:
+                self.drawing.drawPath(gesture.path[-2:], gesture.lesion)
 
     def showFirst(self):
         """What a click here would change, before it is taken."""
-        gesture, overlay = self.gesture, self.actors.overlay
+        gesture = self.gesture
         if self.entry is None:
             return
         with self.action():
-            voxels = correct.voxels_along(self._grid, gesture.path[:1])
+            voxels = correct.voxels_along(self.drawing.grid, gesture.path[:1])
             work = self.store.work(self.entry, gesture.target)
             change = work.session.stroke(voxels, gesture.lesion, work.mask)
             work.session.undo(work.mask)
-            label = LESION if gesture.lesion else OTHER
-            if overlay is not None and change.voxels:
-                overlay.labels[change.box][outline(change.changed)] = label
-                overlay.changed()
-                self.actors.render()
+            self.drawing.drawChange(change, gesture.lesion)
 
     def end(self):
         """The button went up: the segment changes."""
         released = time.perf_counter()
         gesture, self.gesture = self.gesture, None
-        self._marked = None
+        self.drawing.drawAgain()
         with self.action():
             if gesture.stroke is not None:
                 self.endStroke(gesture.stroke)
             else:
                 path = gesture.path if gesture.moved else gesture.path[:1]
-                voxels = correct.voxels_along(self._grid, path)
+                voxels = correct.voxels_along(self.drawing.grid, path)
                 if self.entry is None:
                     self.queue.append((gesture.target, voxels, gesture.lesion))
                 else:
@@ -684,16 +472,3 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             self.said = said.format(volume=self.volumeText())
         else:
             self.said = self.volumeText()
-
-
-def mark(voxel):
-    """The voxels that show a click: its own and the six around it, cut to indices from 0."""
-    k, j, i = voxel
-    return (slice(max(0, k), k + 1), slice(max(0, j - 1), j + 2), slice(max(0, i - 1), i + 2))
-
-
-def outline(mask):
-    """The voxels of a mask that have a neighbour outside of it."""
-    from scipy import ndimage
-
-    return mask & ~ndimage.binary_erosion(mask)

@@ -208,12 +208,6 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         answer = self.scriptedEffect.confirmCurrentSegmentVisible()
         return answer == self.scriptedEffect.ConfirmedWithoutDialog
 
-    def sliceNode(self, viewWidget):
-        """The slice node of a slice view; None for a 3D view."""
-        if viewWidget is None or viewWidget.className() != "qMRMLSliceWidget":
-            return None
-        return viewWidget.sliceLogic().GetSliceNode()
-
     # -- timers ----------------------------------------------------------------------------------
 
     def _onPulse(self):

@@ -128,3 +128,10 @@ class SliceActors:
         # On leaving Slicer the views may be gone before the effect is.
         if slicer.app.layoutManager():
             self.scriptedEffect.removeActor2D(widget, actor)
+
+
+def sliceNode(viewWidget):
+    """The slice node of a slice view; None for a 3D view."""
+    if viewWidget is None or viewWidget.className() != "qMRMLSliceWidget":
+        return None
+    return viewWidget.sliceLogic().GetSliceNode()

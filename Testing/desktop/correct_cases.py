@@ -180,7 +180,7 @@ class Corrector:
                 case.truth, lambda at: correct.found(session, at), SLIDER
             )
             if dice > touch.dice:
-                effect.thresholdSlider.value = best
+                effect.options.thresholdSlider.value = best
                 inside.settle(0.1)
                 effect.onApply()
                 return f"threshold {best:g}"

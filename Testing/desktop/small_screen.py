@@ -55,7 +55,7 @@ def main():
         widths[name] = editor.sizeHint.width()
         if name == "StrokeLesion":
             assert in_sight(effect.statusLabel)
-            assert in_sight(effect.applyButton)
+            assert in_sight(effect.options.applyButton)
         elif name == "LesionReview":
             assert in_sight(effect.keepButton)
             assert in_sight(effect.table, 88)

@@ -265,7 +265,7 @@ def test_a_drag_is_one_stroke_of_many_clicks(desk: Any) -> None:
 
 def test_a_click_can_be_shown_before_it_is_taken(desk: Any) -> None:
     one = ready(desk)
-    one.click(one.effect.showCheck)
+    one.click(one.effect.options.showCheck)
     xy = one.xy_of("Red", (12, 16, 21))
     one.event(PRESS, "Red", xy)
     shown = one.effect.actors.overlay.labels == 2
@@ -367,8 +367,8 @@ def test_a_failing_model_is_told_once_and_can_be_tried_again(
     one.settle(0.5)
     assert len(asked) == 1
     assert "damaged" in one.text()
-    assert one.stand_in.raw(one.effect.readyButton).text() == "Try again"
-    one.click(one.effect.readyButton)
+    assert one.stand_in.raw(one.effect.options.readyButton).text() == "Try again"
+    one.click(one.effect.options.readyButton)
     one.until(lambda: len(asked) == 2)
     one.until(lambda: "damaged" in one.text())
 
@@ -410,7 +410,7 @@ def test_the_overlay_follows_a_moved_segmentation(desk: Any) -> None:
 
 def test_the_preview_shows_what_apply_does(desk: Any) -> None:
     one = ready(desk)
-    one.stand_in.raw(one.effect.thresholdSlider).setValue(0.4)
+    one.stand_in.raw(one.effect.options.thresholdSlider).setValue(0.4)
     wanted = probability(one) >= 0.4
     one.until(lambda: (one.effect.actors.overlay.labels == 1).any())
     np.testing.assert_array_equal(one.effect.actors.overlay.labels == 1, wanted)
@@ -419,7 +419,7 @@ def test_the_preview_shows_what_apply_does(desk: Any) -> None:
     managers = [w.manager for w in one.layout.widgets.values()]
     display = one.editor.segmentation.GetDisplayNode().GetID()
     one.until(lambda: all([*m.hidden.values()] == [(display, "one")] for m in managers))
-    one.click(one.effect.applyButton)
+    one.click(one.effect.options.applyButton)
     np.testing.assert_array_equal(one.editor.voxels("one"), wanted)
     assert not any(m.hidden for m in managers)
     assert not one.effect.actors.overlay.labels.any()
@@ -429,11 +429,11 @@ def test_the_preview_shows_what_apply_does(desk: Any) -> None:
 
 def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:
     one = ready(desk)
-    slider = one.stand_in.raw(one.effect.thresholdSlider)
+    slider = one.stand_in.raw(one.effect.options.thresholdSlider)
     assert slider.value == pytest.approx(0.5)
     slider.setValue(0.3)
-    one.until(lambda: one.stand_in.raw(one.effect.cancelButton).isEnabled())
-    one.click(one.effect.cancelButton)
+    one.until(lambda: one.stand_in.raw(one.effect.options.cancelButton).isEnabled())
+    one.click(one.effect.options.cancelButton)
     assert slider.value == pytest.approx(0.5)
     assert not one.effect.actors.overlay.labels.any()
     assert not one.editor.voxels("one").any()
@@ -496,8 +496,8 @@ def test_the_brush_is_a_sphere_whatever_paint_is(desk: Any) -> None:
     one.scripted.setCommonParameter("BrushSphere", 0)  # as Slicer's Paint begins
     one.effect.setMRMLDefaults()
     one.effect.updateGUIFromMRML()
-    assert one.effect.brush(False).sphere
-    assert one.stand_in.raw(one.effect.sphereCheck).isChecked()
+    assert one.effect.brushTool.brush(0.5, erase=False).sphere
+    assert one.stand_in.raw(one.effect.options.sphereCheck).isChecked()
 
 
 def test_size_of_the_brush(desk: Any) -> None:
@@ -515,7 +515,7 @@ def test_size_of_the_brush(desk: Any) -> None:
     one.scripted.setCommonParameter("BrushDiameterIsRelative", 1)
     one.scripted.setCommonParameter("BrushRelativeDiameter", 3.0)
     one.event(MOVE, "Red", (100, 100))
-    assert one.effect.diameter() == pytest.approx(0.03 * 1000 * 60 / 200)
+    assert one.effect.brushTool.diameter() == pytest.approx(0.03 * 1000 * 60 / 200)
 
 
 # -- review -------------------------------------------------------------------------------------
@@ -606,7 +606,7 @@ def test_missing_torch_leads_to_the_module(desk: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(one.slicer.util, "selectModule", chosen.append, raising=False)
     one.activate()
     assert "PyTorch" in one.text()
-    one.click(one.effect.readyButton)
+    one.click(one.effect.options.readyButton)
     assert chosen == ["StrokeLesionSeg"]
 
 
