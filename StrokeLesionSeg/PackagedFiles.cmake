@@ -34,15 +34,19 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/index_page.py
   StrokeLesionSegLib/cohort/inputs.py
   StrokeLesionSegLib/cohort/ledger.py
+  StrokeLesionSegLib/cohort/leftovers.py
   StrokeLesionSegLib/cohort/lists.py
   StrokeLesionSegLib/cohort/local.py
   StrokeLesionSegLib/cohort/lock.py
   StrokeLesionSegLib/cohort/naming.py
   StrokeLesionSegLib/cohort/overlap.py
   StrokeLesionSegLib/cohort/participants.py
+  StrokeLesionSegLib/cohort/plan.py
   StrokeLesionSegLib/cohort/pseudonyms.py
   StrokeLesionSegLib/cohort/ratings.py
+  StrokeLesionSegLib/cohort/scan_files.py
   StrokeLesionSegLib/cohort/scan_job.py
+  StrokeLesionSegLib/cohort/settings.py
   StrokeLesionSegLib/commands/__init__.py
   StrokeLesionSegLib/commands/adapt.py
   StrokeLesionSegLib/commands/batch.py
@@ -63,6 +67,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/correction/brush.py
   StrokeLesionSegLib/correction/change.py
   StrokeLesionSegLib/correction/head_map.py
+  StrokeLesionSegLib/correction/head_probability.py
   StrokeLesionSegLib/correction/merge_rule.py
   StrokeLesionSegLib/correction/mirror.py
   StrokeLesionSegLib/correction/model.py

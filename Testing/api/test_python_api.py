@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import stroke_lesion_seg
-from cli_support import AFFINE, head_array, write_dicom_series, write_head, write_tiny_model
+from cli_support import AFFINE, head_array, write_dicom_series, write_head
 from StrokeLesionSegLib import cli
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import load_model
@@ -23,16 +23,7 @@ TURNED[:3, 3] = [30.0, -20.0, -24.0]
 FORCED = {"model": "tiny", "align": "none", "force": True, "threshold": 0.3}
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
-    write_tiny_model(home)
-    return home
-
-
-@pytest.fixture(autouse=True)
-def _at_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(home))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.mark.parametrize("affine", [AFFINE, TURNED], ids=["straight", "turned"])

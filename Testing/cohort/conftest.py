@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cohort_fixtures import home, model_home
+from model_fixtures import home, model_home
 
 __all__ = ["home", "model_home"]
 

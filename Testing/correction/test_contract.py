@@ -239,5 +239,8 @@ def test_the_contract_of_a_click_holds_with_the_network() -> None:
         def answers_for(self, seed: int, share: float) -> NetworkAnswers:
             return answers
 
-    run_sessions(OnTheNetwork, NETWORK_SESSIONS)
-    assert answers.calls
+    for _ in range(5):  # so few sessions may do without a click that asks the network
+        run_sessions(OnTheNetwork, NETWORK_SESSIONS)
+        if answers.calls:
+            return
+    raise AssertionError("no click of these sessions asked the network")

@@ -1,4 +1,4 @@
-"""The fixtures and helpers of the cohort tests."""
+"""The fixtures of a tiny model, and the helpers of the cohort tests."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "cohort"))
 
-from cohort_fixtures import home, model_home
+from model_fixtures import home, model_home
 
 __all__ = ["home", "model_home"]

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import cli_support
 import nibabel
 import numpy as np
 import pytest
@@ -255,23 +254,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
-    cli_support.write_tiny_model(folder)
-    return folder
-
-
+@pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("case", RIGHT)
 def test_the_case_ends_right(
-    case: str,
-    tmp_path: Path,
-    head: Path,
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    case: str, tmp_path: Path, head: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(home))
     for name in ("_common", case):
         shutil.copytree(CASES / name, tmp_path / name)
         for file in (tmp_path / name, *(tmp_path / name).rglob("*")):

@@ -25,7 +25,7 @@ __getattr__, __dir__ = lazy_names(
         "Ledger": "ledger",
         "read_ledger": "ledger",
         "FolderLock": "lock",
-        "ReportChoice": "scan_job",
+        "ReportChoice": "settings",
     },
 )
 
@@ -51,4 +51,4 @@ if TYPE_CHECKING:
     from .inputs import FoundScan, find_scans
     from .ledger import Ledger, read_ledger
     from .lock import FolderLock
-    from .scan_job import ReportChoice
+    from .settings import ReportChoice

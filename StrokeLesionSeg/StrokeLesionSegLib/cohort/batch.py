@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
-import re
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,39 +13,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atlases import AtlasChoice
-from ..errors import Cancelled, InputError
+from ..errors import Cancelled
 from ..operating_point import OperatingPointChoice
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
-from ..report import SHARED_FOLDER
 from ..spaces import MNI_SPACE, NATIVE, check_deformable, check_spaces
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
 from .corrected_pages import PagesOfScans
 from .corrections import with_corrections
 from .dataset import check_out, write_description, write_group_tables, write_left_out
-from .fingerprint import unchanged
 from .index_page import INDEX_NAME, write_index, write_viewer
 from .inputs import Cohort, FoundScan, find_scans, require_dicom
-from .ledger import DONE, FAILED, Ledger, LedgerContent, read_ledger
+from .ledger import DONE, Ledger, read_ledger, record_outputs
+from .leftovers import clear_staging, sweep
 from .local import run_here
-from .lock import LOCK_NAME, STALE_S, FolderLock, taken_over
+from .lock import FolderLock, taken_over
 from .overlap import write_overlap
+from .plan import WorkPlan, selected
 from .pseudonyms import Pseudonyms
 from .ratings import with_ratings
-from .scan_job import ReportChoice, Settings, record_outputs
+from .settings import ReportChoice, Settings
 
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
     from ..models import Manifest
 
-# As ``outputs.atomic_file`` calls them.
-_TEMPORARY = re.compile(
-    r"\.[0-9a-f]{8}\.tmp\.(group_\w+\.\w+|index\.html|dataset_description\.json|README\.md"
-    r"|\.bidsignore|desc-lesions_(stats|regions)\.json|study\.js|niivue\S+)"
-)
-
-# Participants and sessions in a message.
-_NAMED = 12
 
 #: Called after every scan with its record, how many are through, and how many there are.
 Progress = Callable[[Mapping[str, Any] | None, int, int], None]
@@ -194,7 +183,7 @@ def run_batch(
     )
     run = secrets.token_hex(8)
     settings, manifest = _settings(options, out, run)
-    scans = _selected(cohort.scans, options, source)
+    scans = selected(cohort.scans, options, source)
     asked = [kind for kind in ("seg", "sr", "rtstruct") if getattr(options, f"dicom_{kind}")]
     require_dicom(source, scans, [f"--dicom-{kind}" for kind in asked])
     if options.dry_run:
@@ -205,7 +194,7 @@ def run_batch(
         raise os_input_error(error, out) from error
     with FolderLock(out, run) as lock, Ledger(out) as ledger:
         settings = replace(settings, study=_study(ledger.runs))
-        plan = _Plan(scans, settings, ledger, source, options)
+        plan = WorkPlan(scans, settings, ledger, source, options)
         report = BatchReport(
             len(scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
         )
@@ -215,8 +204,8 @@ def run_batch(
         if settings.report is not None and settings.report.viewer:
             write_viewer(out)
         ledger.append(_run_record(settings, source, report, len(plan.to_do)))
-        _clear_staging(out, plan.to_do)
-        _sweep(out)
+        clear_staging(out, plan.to_do)
+        sweep(out)
 
         def keep(record: dict[str, Any]) -> None:
             lock.check()
@@ -236,7 +225,7 @@ def run_batch(
             if plan.to_do:
                 report.network_share = _run(plan.to_do, settings, options, keep)
                 # Workers that died have left theirs.
-                _clear_staging(out, plan.to_do)
+                clear_staging(out, plan.to_do)
             lock.check()
         except Cancelled:
             raise taken_over(out) from None
@@ -266,32 +255,6 @@ def run_batch(
     return report
 
 
-def _selected(
-    scans: tuple[FoundScan, ...], options: BatchOptions, source: Path
-) -> tuple[FoundScan, ...]:
-    """The scans of the wanted participants and sessions; ``InputError`` if one is not there."""
-    for wanted, prefix, whose in (
-        (options.participants, "sub-", lambda scan: scan.entities.subject),
-        (options.sessions, "ses-", lambda scan: scan.entities.session),
-    ):
-        if not wanted:
-            continue
-        labels = [name.removeprefix(prefix) for name in wanted]
-        there = sorted({whose(scan) for scan in scans} - {""})
-        for label in labels:
-            if label not in there:
-                known = ", ".join(there[:_NAMED]) + (", ..." if len(there) > _NAMED else "")
-                raise InputError(source, f"has no {prefix}{label}", f"There are: {known or 'none'}")
-        scans = tuple(scan for scan in scans if whose(scan) in labels)
-    if not scans:
-        raise InputError(
-            source,
-            "has no scan of these participants and sessions",
-            "Check --participant-label and --session-label",
-        )
-    return scans
-
-
 def _dry(
     scans: tuple[FoundScan, ...],
     settings: Settings,
@@ -300,7 +263,7 @@ def _dry(
     cohort: Cohort,
 ) -> BatchReport:
     """What a batch would do; nothing is written."""
-    plan = _Plan(scans, settings, read_ledger(settings.out), source, options)
+    plan = WorkPlan(scans, settings, read_ledger(settings.out), source, options)
     return BatchReport(
         len(scans),
         0,
@@ -392,107 +355,6 @@ def _run(
 
         return run_here(scans, settings, load_model(settings.model), keep)
     return None
-
-
-class _Plan:
-    """What of a cohort is left ``to_do``, how much is ``skipped``, what has ``failed`` before."""
-
-    def __init__(
-        self,
-        scans: tuple[FoundScan, ...],
-        settings: Settings,
-        ledger: Ledger | LedgerContent,
-        source: Path,
-        options: BatchOptions,
-    ) -> None:
-        self.to_do: list[FoundScan] = []
-        self.failed: list[dict[str, Any]] = []
-        self.incomplete: list[dict[str, Any]] = []
-        self.skipped = 0
-        here = {(found.relative, str(source)) for found in scans}
-        for found in scans:
-            record = ledger.scans.get(found.stem)
-            if record is None:
-                self.to_do.append(found)
-                continue
-            same = unchanged(found.path, record.get("input") or {})
-            if not same and options.resume and not _came_from(record, ledger.runs, here):
-                _refuse_foreign(found, record, ledger.runs, source, settings.out)
-            same = same and record.get("series") == found.series
-            if not options.resume or not same or record["settings"] != settings.digest:
-                self.to_do.append(found)
-            elif record["state"] == FAILED:
-                if options.retry_failed or options.force:
-                    self.to_do.append(found)
-                else:
-                    self.failed.append(record)
-            elif record_outputs(record, settings.out):
-                self.skipped += 1
-                if record.get("not_written"):
-                    self.incomplete.append(record)
-            else:
-                self.to_do.append(found)
-        if options.group_only:
-            self.to_do = []
-
-
-def _came_from(
-    record: Mapping[str, Any], runs: Mapping[str, Any], here: set[tuple[str, str]]
-) -> bool:
-    """Whether a record is of a scan of this cohort, which may go by another name now."""
-    return (record["source"], str(runs.get(record["run"], {}).get("input"))) in here
-
-
-def _refuse_foreign(
-    found: FoundScan, record: dict[str, Any], runs: Mapping[str, Any], source: Path, out: Path
-) -> None:
-    """Raise ``InputError`` if the results of another scan would be overwritten.
-
-    ``record`` is of a scan of the same name with other contents. It is the same scan, changed, if
-    it lay at the same place; or lay in the same input, and is there no longer.
-    """
-    before = Path(runs.get(record["run"], {}).get("input", source))
-    root = before if before.is_dir() else before.parent
-    old = root / record["source"]
-    if record["source"] == before.name and not os.path.lexists(old):
-        old = before  # the input was the scan itself
-    if old == found.path or (before == source and not os.path.lexists(old)):
-        return
-    if record["state"] == DONE and record_outputs(record, out):
-        raise InputError(
-            out,
-            f"already holds {found.stem} from another input ({before})",
-            "Give another output folder, or name the subjects in a list; if it is the same data, "
-            "use --no-resume",
-        )
-
-
-def _clear_staging(out: Path, scans: list[FoundScan]) -> None:
-    """Remove the hidden folders that a killed batch has left where we are about to write."""
-    for folder in {out.joinpath(found.entities.folder) for found in scans}:
-        if folder.is_dir() and Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(out)):
-            for staging in folder.glob(".stroke-lesion-seg-*"):
-                if not staging.is_symlink():
-                    shutil.rmtree(staging, ignore_errors=True)
-
-
-def _sweep(out: Path) -> None:
-    """Remove what a killed batch was writing for the group. Call with the folder's lock held."""
-    for file in (*out.glob(".*.tmp.*"), *out.glob(f"{SHARED_FOLDER}/.*.tmp.*")):
-        if _TEMPORARY.fullmatch(file.name):
-            _remove_file(file)
-    # Probes of batches on other machines that wait for the lock are younger.
-    with contextlib.suppress(OSError):
-        now = (out / LOCK_NAME).stat().st_mtime
-        for file in (out / LOCK_NAME).parent.glob(".*.clock"):
-            if now - file.lstat().st_mtime > STALE_S:
-                _remove_file(file)
-
-
-def _remove_file(file: Path) -> None:
-    with contextlib.suppress(OSError):
-        if file.is_file() and not file.is_symlink():
-            file.unlink()
 
 
 def _run_record(

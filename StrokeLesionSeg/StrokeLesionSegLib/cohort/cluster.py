@@ -19,7 +19,8 @@ from .. import __version__
 from ..errors import Cancelled, InputError
 from .inputs import FoundScan
 from .lock import Superseded, taken_over
-from .scan_job import Settings, failure, finish, predict, prepare
+from .scan_job import failure, finish, predict, prepare
+from .settings import Settings
 
 if TYPE_CHECKING:
     import distributed

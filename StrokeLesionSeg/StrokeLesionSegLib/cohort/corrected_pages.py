@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..images import Alignment
 from ..lesions import read_sidecar
 from ..outputs import atomic_file, os_input_error
-from ..pipeline import software_versions
+from ..pipeline import alignment_of, software_versions
 from ..pipeline.source import read_repaired
 from .corrections import drawn_lesions
 from .fingerprint import unchanged
 from .index_page import deformation_of, mask_of
 from .inputs import FoundScan
 from .ledger import DONE, Ledger
-from .scan_job import AUTOMATIC_PAGE, ReportChoice, Settings, page_options
+from .scan_files import AUTOMATIC_PAGE, page_options
+from .settings import ReportChoice, Settings
 
 if TYPE_CHECKING:
     from ..images import Deformation, Scan, Volume
@@ -109,10 +109,14 @@ class PagesOfScans:
             sha256=(sidecar.get("source") or {}).get("sha256"),
             correction=CorrectionFacts(before[0], correction.who, when, automatic.name),
         )
+        try:
+            alignment = alignment_of(sidecar)
+        except ValueError:
+            raise _Impossible("its sidecar cannot be read") from None
         content = report_content(
             scan,
             drawn_lesions(mask, to_mni),
-            alignment=_alignment(sidecar),
+            alignment=alignment,
             run=facts,
             regions=self._regions(mask, to_mni, sidecar, deformation_of(out, record)),
             options=page_options(
@@ -176,21 +180,3 @@ def _restore(page: Path, record: _Record) -> None:
 
 def _model(sidecar: _Record) -> str | None:
     return (sidecar.get("model") or {}).get("sha256")
-
-
-def _alignment(sidecar: _Record) -> Alignment | None:
-    """As it was found when the scan was segmented."""
-    known = sidecar.get("alignment")
-    if known is None:
-        return None
-    try:
-        return Alignment(
-            np.array(known["matrix_ras_mm_to_mni_mm"], dtype=np.float64),
-            bool(known["ok"]),
-            str(known["reason"]),
-            float(known["overlap"]),
-            float(known["similarity"]),
-            0.0,
-        )
-    except (KeyError, TypeError, ValueError):
-        raise _Impossible("its sidecar cannot be read") from None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..lesions.tables import read_sidecar, read_table, write_text
 from ..outputs import os_input_error
-from ..pipeline import TRANSFORM_ENDING
+from ..pipeline import TRANSFORM_ENDING, alignment_of
 from ..report import (
     LICENSES,
     NIIVUE,
@@ -34,7 +34,7 @@ from .participants import read_participants
 if TYPE_CHECKING:
     from ..images import Deformation, Volume
     from ..models import Manifest
-    from .scan_job import Settings
+    from .settings import Settings
 
 _Record = Mapping[str, Any]
 
@@ -208,13 +208,12 @@ def mask_of(
     start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
     try:
         mask = read_scan(mask_file(out, record), allow_constant=True).volume
-        alignment = read_sidecar(f"{start}.json").get("alignment")
-        to_mni = None if alignment is None else _matrix(alignment)
-    except (InputError, KeyError, TypeError, ValueError):
+        alignment = alignment_of(read_sidecar(f"{start}.json"))
+    except (InputError, ValueError):
         return None
-    if alignment is None and mask.grid.same_as(MNI_GRID):
-        to_mni = np.eye(4)
-    return mask, to_mni
+    if alignment is None:
+        return mask, np.eye(4) if mask.grid.same_as(MNI_GRID) else None
+    return mask, alignment.matrix if alignment.ok else None
 
 
 def deformation_of(out: Path, record: Mapping[str, Any]) -> Deformation | None:
@@ -231,16 +230,6 @@ def deformation_of(out: Path, record: Mapping[str, Any]) -> Deformation | None:
         return read_deformation(f"{start}{TRANSFORM_ENDING}")
     except (InputError, KeyError, TypeError, ValueError):
         return None
-
-
-def _matrix(alignment: Mapping[str, Any]) -> NDArray[np.float64] | None:
-    """The matrix of a sidecar's alignment, None if it failed; ``ValueError`` if it is none."""
-    if not alignment["ok"]:
-        return None
-    matrix = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.linalg.det(matrix):
-        raise ValueError("no matrix")
-    return matrix
 
 
 def _facts(settings: Settings) -> dict[str, str]:

@@ -159,3 +159,11 @@ class Ledger:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def record_outputs(record: Mapping[str, Any], out: Path) -> bool:
+    """Whether all files that a record names are there with the sizes it gives."""
+    try:
+        return all((out / name).stat().st_size == size for name, size in record["outputs"].items())
+    except (OSError, KeyError, AttributeError, TypeError):
+        return False

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import Cancelled
 from .inputs import FoundScan
 from .lock import Superseded
-from .scan_job import Prepared, Settings, failure, finish, predict, prepare
+from .scan_job import Prepared, failure, finish, predict, prepare
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..models import LoadedModel

@@ -43,10 +43,10 @@ def add_parser(commands: Any) -> None:
         description="Compare the lesions of two T1-weighted scans of one person: new, grown, "
         "merged, split, unchanged, shrunken, gone. The scans are aligned rigidly through the space "
         "halfway between them. Writes change.tsv, change.json and a page, change.html. With one "
-        "folder that batch has written, each session of each person is compared with the next; "
-        "started again, it goes on where it ended. Writes group_change.tsv, group_change_pairs.tsv "
-        "and a page, group_change.html. Exit codes: 0 all is done; 3 some pairs of a study could "
-        "not be compared; 2 wrong arguments or unusable input; 130 stopped; 1 a defect of ours.",
+        "folder that batch has written, each session of each person is compared with the next. "
+        "Writes group_change.tsv, group_change_pairs.tsv and a page, group_change.html. Run it "
+        "again to resume. Exit codes: 0 all is done; 3 some pairs of a study could not be "
+        "compared; 2 wrong arguments or unusable input; 130 stopped; 1 a defect of ours.",
         allow_abbrev=False,
     )
     parser.add_argument(

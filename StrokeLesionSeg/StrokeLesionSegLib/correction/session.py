@@ -14,11 +14,12 @@ from ..boxes import EMPTY, Box, extents, intersect, is_empty, whole_box, within
 from ..brief import brief_repr
 from ..errors import InputError
 from ..images.volume import Grid, Volume
-from ..inference.head_box import HEAD_SHAPE, INNER_SHAPE
+from ..inference.head_box import HEAD_SHAPE
 from ..operating_point import OperatingPoint
 from .change import Change, Click, Voxel
+from .head_probability import HeadProbability, Patch, cube_about, reaches_face, stamps
 from .merge_rule import merge_around
-from .network import Answers, Place, at_1_mm, cube_around, is_whole, whole_head
+from .network import Answers, Place, at_1_mm, is_whole, whole_head
 
 if TYPE_CHECKING:
     from ..images import Alignment
@@ -27,14 +28,8 @@ if TYPE_CHECKING:
     from ..models import LoadedModel
     from .head_map import HeadMap
 
-# Side of the cube around a click in voxels of 2 mm: 96 mm.
-_SIDE = 48
 # What is painted where the model has nothing to say, in mm around the click.
 _BALL_MM = 2.0
-# Where the mask contradicts the probability the network is told of one just beyond the threshold,
-# by this share of the way to 1 or 0. It was trained on its own answers: corrected to near 1 and 0
-# it holds on to them, and clicks bring less.
-_BEYOND = 0.1
 # Old steps are forgotten beyond so many bytes of probability that they keep.
 _HISTORY_BYTES = 200_000_000
 
@@ -46,7 +41,7 @@ class _Step:
     change: Change
     made: NDArray[np.bool_]
     clicks: dict[Voxel, bool]
-    patch: tuple[Box, NDArray[np.float32]] | None
+    patch: Patch | None
 
     __repr__ = brief_repr
 
@@ -119,13 +114,12 @@ class CorrectionSession:
         self._clicks: dict[Voxel, bool] = {}
         self._steps: deque[_Step] = deque()
         self._uncertainty: NDArray[np.float32] | None = None
-        # The native probability, while it is that of the head array.
-        self._native: NDArray[np.float32] | None = None
         if known.probability is None:
-            self._probability, self._uncertainty = answers.head((), None)
+            values, self._uncertainty = answers.head((), None)
+            self._probability = HeadProbability(head, values)
         else:
-            self._native = _shaped(known.probability, grid.shape, "probability").astype(np.float32)
-            self._probability = np.clip(head.from_native(self._native), 0, 1)
+            before = _shaped(known.probability, grid.shape, "probability")
+            self._probability = HeadProbability.from_native(head, before)
         mask = known.mask
         first = self.automatic_mask() if mask is None else _shaped(mask, grid.shape, "mask") != 0
         self._mask = np.array(first, bool, order="C")
@@ -186,9 +180,7 @@ class CorrectionSession:
     @property
     def probability(self) -> NDArray[np.float32]:
         """What the model says by now, knowing the clicks: float32, read-only."""
-        if self._native is None:
-            self._native = np.clip(self._head.all_to_native(self._probability), 0, 1)
-        return _read_only(self._native)
+        return _read_only(self._probability.native)
 
     @property
     def uncertainty(self) -> NDArray[np.float32] | None:
@@ -260,17 +252,16 @@ class CorrectionSession:
         self._made[change.box][change.changed] = step.made
         self._clicks = dict(step.clicks)
         if step.patch is not None:
-            self._probability[at_1_mm(step.patch[0])] = step.patch[1]
-            self._native = None
+            self._probability.put_back(step.patch)
         return self._as_change(change.box, back, not lesion, 0, False)
 
     def renew(self, mask: NDArray[Any] | None = None) -> None:
         """Ask about the whole head anew: probability and uncertainty change, the mask does not."""
         self._take(mask)
-        stamps = self._stamps()
-        previous = self._agreed(whole_box(HEAD_SHAPE)) if stamps else None
-        self._probability, self._uncertainty = self._answers.head(stamps, previous)
-        self._native = None
+        clicks = self._stamps()
+        previous = self._agreed(whole_box(HEAD_SHAPE)) if clicks else None
+        values, self._uncertainty = self._answers.head(clicks, previous)
+        self._probability = HeadProbability(self._head, values)
         # What earlier steps kept belongs to another answer.
         self._steps = deque(_Step(s.change, s.made, s.clicks, None) for s in self._steps)
 
@@ -335,55 +326,33 @@ class CorrectionSession:
 
     def _answered(
         self, wrong: list[Voxel], lesion: bool, before: dict[Voxel, bool]
-    ) -> tuple[Change, tuple[Box, NDArray[np.float32]] | None]:
+    ) -> tuple[Change, Patch | None]:
         """What clicks on voxels that the mask has otherwise change; and the probability before,
         which the answer has replaced."""
-        box = self._box_of(wrong)
+        box = cube_about(self._head, wrong)
         if box is None:  # beyond what the network sees: only what is painted
             found = self._merged(wrong, lesion, before, None, None)
             return self._as_change(*found[:2], lesion, found[2], False), None
         answer = self._ask(box, wrong)
         found = self._merged(wrong, lesion, before, box, answer)
-        if not is_whole(box) and self._at_face(found, box):
+        if not is_whole(box) and reaches_face(self._head, *found[:2], box):
             box = whole_head()
             answer = self._ask(box, wrong)
             found = self._merged(wrong, lesion, before, box, answer)
-        part = at_1_mm(box)
-        patch = (box, self._probability[part].copy())
-        self._probability[part] = answer
-        self._native = None
+        patch = self._probability.replace(box, answer)
         return self._as_change(*found[:2], lesion, found[2], is_whole(box)), patch
-
-    def _box_of(self, voxels: list[Voxel]) -> Box | None:
-        """What of the head to ask about, in voxels of 2 mm; None if all lie outside of it."""
-        places = np.floor((self._head.place_of(np.array(voxels)) + 0.5) / 2).astype(int)
-        there = places[((places >= 0) & (places < INNER_SHAPE)).all(axis=1)]
-        if not len(there):
-            return None
-        low, high = (tuple(int(n) for n in ends) for ends in (there.min(axis=0), there.max(axis=0)))
-        return cube_around(low, high, _SIDE) or whole_head()  # type: ignore[arg-type]
 
     def _stamps(self, new: Sequence[Voxel] = ()) -> list[tuple[Place, bool]]:
         """The clicks at 2 mm: the new ones, and those that the mask still bears out."""
-        voxels = [v for v, y in self._clicks.items() if self._mask[v] == y or v in new]
-        if not voxels:
-            return []
-        places = np.floor((self._head.place_of(np.array(voxels)) + 0.5) / 2).astype(int)
-        stamps = {}
-        for voxel, place in zip(voxels, places.tolist(), strict=True):
-            if all(0 <= n < size for n, size in zip(place, INNER_SHAPE, strict=True)):
-                stamps[tuple(place)] = self._clicks[voxel]
-        return list(stamps.items())
+        clicks = {v: y for v, y in self._clicks.items() if self._mask[v] == y or v in new}
+        return stamps(self._head, clicks)
 
     def _ask(self, box: Box, new: Sequence[Voxel]) -> NDArray[np.float32]:
         return self._answers.cube(box, self._stamps(new), self._agreed(at_1_mm(box)))
 
     def _agreed(self, box: Box) -> NDArray[np.float32]:
         """The probability in a box of the head (1 mm), made to agree with the mask."""
-        p, marked = self._probability[box], self._head.mask_in(self._mask, box)
-        high = np.float32(self.point.threshold + _BEYOND * (1 - self.point.threshold))
-        low = np.float32(self.point.threshold * (1 - _BEYOND))
-        return np.where(marked, np.maximum(p, high), np.minimum(p, low))
+        return self._probability.agreed(box, self._mask, self.point.threshold)
 
     def _merged(
         self,
@@ -405,7 +374,9 @@ class CorrectionSession:
         def propose(window: Box) -> NDArray[np.bool_]:
             if box is None or answer is None:
                 return self._mask[window].copy()
-            return self._native_answer(window, at_1_mm(box), answer) >= threshold
+            part = at_1_mm(box)
+            found = self._probability.with_answer(window, part, answer, self._mask, threshold)
+            return found >= threshold
 
         def near(window: Box) -> NDArray[np.bool_]:
             found = np.zeros(extents(window), bool)
@@ -416,23 +387,6 @@ class CorrectionSession:
         limit = EMPTY if box is None else self._head.native_box(at_1_mm(box))
         limit = limit if not is_empty(limit) else EMPTY
         return merge_around(self._mask, held, propose, near, voxels, lesion, limit)
-
-    def _native_answer(
-        self, window: Box, box: Box, answer: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """The answer in ``box`` of the head on a native window. Around the box stands the
-        probability that agrees with the mask: there nothing is proposed."""
-        needs = self._head.native_needs(window)
-        shared = intersect(needs, box)
-        if shared == needs:
-            return self._head.to_native(answer[within(needs, box)], window)
-        part = np.zeros(extents(needs), np.float32)
-        there = intersect(needs, whole_box(HEAD_SHAPE))
-        if not is_empty(there):
-            part[within(there, needs)] = self._agreed(there)
-        if not is_empty(shared):
-            part[within(shared, needs)] = answer[within(shared, box)]
-        return self._head.to_native(part, window)
 
     def _paint_ball(self, found: NDArray[np.bool_], window: Box, voxel: Voxel) -> None:
         columns = self.grid.affine[:3, :3]
@@ -447,20 +401,6 @@ class CorrectionSession:
             for row in columns
         ]
         found[within(part, window)] |= off[0] ** 2 + off[1] ** 2 + off[2] ** 2 <= _BALL_MM**2 + 1e-6
-
-    def _at_face(self, found: tuple[Box, NDArray[np.bool_], int], box: Box) -> bool:
-        """Whether a change reaches a face of the cube that is not one of the head box."""
-        bounds, changed, _ = found
-        if is_empty(bounds):
-            return False
-        voxels = np.argwhere(changed) + [part.start for part in bounds]
-        places = self._head.place_of(voxels)
-        margin = np.maximum(1.0, self._head.step)
-        low, high = places.min(axis=0) - margin, places.max(axis=0) + margin
-        return any(
-            (a < p.start > 0) or (b > p.stop - 1 and p.stop < n)
-            for a, b, p, n in zip(low, high, at_1_mm(box), HEAD_SHAPE, strict=True)
-        )
 
     def _as_change(
         self, box: Box, changed: NDArray[np.bool_], lesion: bool, by_model: int, whole: bool

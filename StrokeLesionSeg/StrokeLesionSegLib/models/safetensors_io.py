@@ -152,7 +152,7 @@ def read_bytes(path: str | os.PathLike[str], limit: int = MAX_WEIGHT_BYTES) -> b
         raise InputError(path, "the weights are missing", _REMEDY) from None
     except OSError as error:
         raise InputError(
-            path, f"the weights cannot be read ({error.strerror})", "Check its permissions"
+            path, f"the weights cannot be read ({error.strerror})", "Check their permissions"
         ) from error
 
 

@@ -18,6 +18,7 @@ __getattr__, __dir__ = lazy_names(
         "compare_files": "compare",
         "compare_scans": "compare",
         "known_time_point": "compare",
+        "alignment_of": "documents",
         "describe": "documents",
         "sha256_of": "documents",
         "software_versions": "documents",
@@ -55,6 +56,7 @@ __all__ = [
     "SegmentResult",
     "TimePoint",
     "Wanted",
+    "alignment_of",
     "check_source",
     "compare_files",
     "compare_scans",
@@ -76,7 +78,7 @@ if TYPE_CHECKING:
     from .align_beside import AlignBeside
     from .change_files import ChangePaths, write_change
     from .compare import compare_files, compare_scans, known_time_point
-    from .documents import describe, sha256_of, software_versions, write_report
+    from .documents import alignment_of, describe, sha256_of, software_versions, write_report
     from .images import write_volumes
     from .result import REGIONS_ENDING, TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
     from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in, mni_matrix

@@ -6,17 +6,20 @@ import hashlib
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import __version__
 from .result import SegmentResult
 
 if TYPE_CHECKING:
-    from ..images import DeformableAlignment, Scan
+    from ..images import Alignment, DeformableAlignment, Scan
     from ..inference import SegmentOptions
     from ..models import LoadedModel
     from ..report import ReportOptions
@@ -147,15 +150,7 @@ def describe(
         },
         "options": asdict(options),
         "inference": {k: v for k, v in result.prediction.details.items() if k != "options"},
-        "alignment": None
-        if alignment is None
-        else {
-            "ok": alignment.ok,
-            "reason": alignment.reason,
-            "overlap": alignment.overlap,
-            "similarity": alignment.similarity,
-            "matrix_ras_mm_to_mni_mm": alignment.matrix.tolist(),
-        },
+        "alignment": None if alignment is None else _alignment(alignment),
         "deformation": None if result.deformed is None else _deformation(result.deformed),
         **summary_dict(result.lesion_map),
         "mean_probability": result.mean_probability,
@@ -165,6 +160,50 @@ def describe(
         "input_check": result.input_check,
         "warnings": list(result.warnings),
         "timings_s": {k: round(v, 3) for k, v in result.timings.items()},
+    }
+
+
+def alignment_of(sidecar: Mapping[str, Any]) -> Alignment | None:
+    """The alignment that a run's sidecar states, None for a scan that was not aligned.
+
+    Raises ``ValueError`` if it states none that could be.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.pipeline import alignment_of
+    >>> alignment_of({"alignment": None}) is None
+    True
+    """
+    from ..images import Alignment
+
+    known = sidecar.get("alignment")
+    if known is None:
+        return None
+    try:
+        found = Alignment(
+            np.array(known["matrix_ras_mm_to_mni_mm"], dtype=np.float64),
+            bool(known["ok"]),
+            str(known["reason"]),
+            float(known["overlap"]),
+            float(known["similarity"]),
+            0.0,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the sidecar's alignment is incomplete: {error}") from error
+    matrix = found.matrix
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.linalg.det(matrix):
+        raise ValueError("the sidecar's alignment has no usable matrix")
+    return found
+
+
+def _alignment(alignment: Alignment) -> dict[str, Any]:
+    """As ``alignment_of`` reads it."""
+    return {
+        "ok": alignment.ok,
+        "reason": alignment.reason,
+        "overlap": alignment.overlap,
+        "similarity": alignment.similarity,
+        "matrix_ras_mm_to_mni_mm": alignment.matrix.tolist(),
     }
 
 

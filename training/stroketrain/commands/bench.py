@@ -16,12 +16,12 @@ def add_parser(commands: Any) -> None:
     p = commands.add_parser(
         "bench", help="measure a model on people, masks and a procedure it was not trained on"
     )
-    p.add_argument("out", type=Path, help="folder for scans and results; goes on where it was")
+    p.add_argument("out", type=Path, help="folder for scans and results; run it again to resume")
     p.add_argument("--data", type=Path, required=True, help="folder with t1, lesions, labels")
     p.add_argument("--model", help="name or folder of a model; default the one that ships")
     p.add_argument("--other", help="a second model, compared on the same scans")
     p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
-    p.add_argument("--scans", type=int, help="only the first so many; always a mixture")
+    p.add_argument("--scans", type=int, help="only the first N; always a mixture")
     p.add_argument(
         "--views",
         nargs="+",
@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--threshold", type=float, help="instead of the manifest's")
     p.add_argument("--min-volume", type=float, help="in mL, instead of the manifest's")
     p.add_argument("--workers", type=int, default=1, help="processes, one CPU thread each")
-    p.add_argument("--minutes", type=float, help="begin nothing new after so long")
+    p.add_argument("--minutes", type=float, help="start no scan after this time")
     p.add_argument("--only-scans", action="store_true", help="draw the scans and stop")
     p.add_argument("--report", type=Path, help="the page to write; default OUT/BENCH.md")
     p.add_argument("--pictures", type=Path, help="the plots' folder; default beside the page")

@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
     p = commands.add_parser("experiments", help="the papers' rows: run them, make the table")
     actions = p.add_subparsers(dest="action", required=True)
 
-    q = actions.add_parser("run", help="run rows at a budget; goes on where it was")
+    q = actions.add_parser("run", help="run rows at a budget; run it again to resume")
     q.add_argument("rows", nargs="+", metavar="ROW", help="A1 to A15, B1 to B13, or all")
     q.add_argument("--budget", default="smoke", choices=("smoke", "small", "full"))
     q.add_argument("--cache", type=Path, help="a prepared cache; default: one is made of --tree")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...errors import InputError
 from ...images import Grid, NiftiFields, Volume, read_scan, write_volume
 from ...operating_point import OperatingPoint
+from ...pipeline import alignment_of
 from ..i18n import tr as _
 from ..scene.input_check import check_input
 from ..scene.probability_map import SHOWN_FROM, Found, ProbabilityMap
@@ -304,10 +305,8 @@ class SegmentationRun(EngineRun):
 def provenance_of(sidecar: dict[str, Any]) -> Provenance:
     """What the engine's sidecar says, for the segment's tags."""
     model, used = sidecar.get("model") or {}, sidecar.get("operating_point") or {}
-    alignment = sidecar.get("alignment") or {}
-    to_mni = None
-    if alignment.get("ok") and alignment.get("matrix_ras_mm_to_mni_mm"):
-        to_mni = np.array(alignment["matrix_ras_mm_to_mni_mm"], dtype=np.float64)
+    alignment = alignment_of(sidecar)
+    aligned = alignment if alignment is not None and alignment.ok else None
     point = OperatingPoint.from_dict({"threshold": 0.5, **used})
     return Provenance(
         model=str(model.get("name", "")),
@@ -318,10 +317,8 @@ def provenance_of(sidecar: dict[str, Any]) -> Provenance:
         min_volume_ml=point.min_volume_ml,
         min_mean_probability=point.min_mean_probability,
         views=str((sidecar.get("options") or {}).get("views", "")),
-        to_mni=to_mni,
-        alignment=f"{alignment['overlap']:.4f} {alignment['similarity']:.4f}"
-        if to_mni is not None
-        else "",
+        to_mni=None if aligned is None else aligned.matrix,
+        alignment="" if aligned is None else f"{aligned.overlap:.4f} {aligned.similarity:.4f}",
     )
 
 

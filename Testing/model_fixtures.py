@@ -1,4 +1,4 @@
-"""A user's data folder with a tiny model; for the conftest of every area that runs batches."""
+"""A user's data folder with a tiny model, for the conftest of every area that runs the engine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cli_support
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def model_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's data folder with the model ``tiny``."""
     folder = tmp_path_factory.mktemp("home")
