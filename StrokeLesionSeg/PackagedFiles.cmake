@@ -39,6 +39,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/cohort/local.py
   StrokeLesionSegLib/cohort/lock.py
   StrokeLesionSegLib/cohort/naming.py
+  StrokeLesionSegLib/cohort/options.py
   StrokeLesionSegLib/cohort/overlap.py
   StrokeLesionSegLib/cohort/participants.py
   StrokeLesionSegLib/cohort/plan.py

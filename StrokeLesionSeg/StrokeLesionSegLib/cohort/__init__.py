@@ -13,8 +13,8 @@ from ..lazy import lazy_names
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "BatchOptions": "batch",
-        "BatchReport": "batch",
+        "BatchOptions": "options",
+        "BatchReport": "options",
         "run_batch": "batch",
         "ChangeOptions": "changes",
         "ChangeReport": "changes",
@@ -46,9 +46,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .batch import BatchOptions, BatchReport, run_batch
+    from .batch import run_batch
     from .changes import ChangeOptions, ChangeReport, compare_study, is_study
     from .inputs import FoundScan, find_scans
     from .ledger import Ledger, read_ledger
     from .lock import FolderLock
+    from .options import BatchOptions, BatchReport
     from .settings import ReportChoice

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
 from .fingerprint import unchanged
 from .inputs import FoundScan
 from .ledger import DONE, FAILED, Ledger, LedgerContent, record_outputs
+from .options import BatchOptions
 from .settings import Settings
-
-if TYPE_CHECKING:
-    from .batch import BatchOptions
 
 # Participants and sessions in a message.
 _NAMED = 12

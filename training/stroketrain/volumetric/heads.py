@@ -108,7 +108,7 @@ def prepare_heads(data: Path, out: Path, workers: int = 2) -> dict[str, int]:
         there = [_stem(Path(p)) for p in split["people"][part]]
         there = [n for n in there if (out / "heads" / f"{n}.npz").is_file()]
         if not there:
-            raise InputError(data, f"contains no subject of the part {part}", "See its PROVENANCE.md")
+            raise InputError(data, f"contains no subject of part {part}", "See its PROVENANCE.md")
         bank = MaskBank.of(list(_masks(data / m for m in split["masks"][part])))
         save_bank(out / f"masks-{part}.npz", bank)
         counts[f"{part} people"], counts[f"{part} masks"] = len(there), len(bank)
