@@ -31,6 +31,12 @@ class _Head:
     def native_box(self, _box: Any) -> Any:
         return self._box
 
+    def native_needs(self, window: Any) -> Any:
+        return window
+
+    def to_native(self, values: Any, _window: Any) -> Any:
+        return values
+
 
 class MapSession(CorrectionSession):
     """A real session over ``probability`` (a ``Volume``) in place of a network."""
@@ -58,6 +64,3 @@ class MapSession(CorrectionSession):
         self.calls += 1
         box, changed, by_model = self._merged(wrong, lesion, before, whole_head(), self.map.array)
         return self._as_change(box, changed, lesion, by_model, False), None
-
-    def _native_answer(self, window: Any, _box: Any, answer: Any) -> Any:
-        return answer[window]
