@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from StrokeLesionSegLib.cohort.image_names import is_t1_name
+from StrokeLesionSegLib.cohort.image_names import why_not
 from StrokeLesionSegLib.cohort.inputs import find_scans
 from StrokeLesionSegLib.cohort.naming import Entities, entities_of, tell_apart
 from StrokeLesionSegLib.errors import InputError
@@ -179,7 +179,7 @@ def test_names_of_dicom_folders_stay_out_of_the_labels(tmp_path: Path) -> None:
     ],
 )
 def test_names_of_masks_and_other_contrasts(name: str, expected: bool) -> None:
-    assert is_t1_name(Path(name), split_name(Path(name))[1]) is expected
+    assert (not why_not(Path(name), split_name(Path(name))[1])) is expected
 
 
 def test_same_names_are_told_apart_and_stay_so(tmp_path: Path) -> None:

@@ -136,11 +136,6 @@ def unread(name: str, beside: Collection[str]) -> str:
     return ""
 
 
-def is_t1_name(path: Path, suffix: str) -> bool:
-    """Whether an image's name lets it be a T1-weighted scan, and not a mask or another contrast."""
-    return not why_not(path, suffix)
-
-
 def derived(paths: Iterable[Path]) -> Mapping[Path, str]:
     """Which of ``paths`` are made from another of them, and what from; all may be scans by name.
 

@@ -19,10 +19,8 @@ __getattr__, __dir__ = lazy_names(
         "compare_scans": "compare",
         "known_time_point": "compare",
         "alignment_of": "documents",
-        "describe": "documents",
         "sha256_of": "documents",
         "software_versions": "documents",
-        "write_report": "documents",
         "write_volumes": "images",
         "REGIONS_ENDING": "result",
         "TRANSFORM_ENDING": "result",
@@ -60,7 +58,6 @@ __all__ = [
     "check_source",
     "compare_files",
     "compare_scans",
-    "describe",
     "find_in",
     "impossible_outputs",
     "known_time_point",
@@ -70,7 +67,6 @@ __all__ = [
     "sha256_of",
     "software_versions",
     "write_change",
-    "write_report",
     "write_volumes",
 ]
 
@@ -78,7 +74,7 @@ if TYPE_CHECKING:
     from .align_beside import AlignBeside
     from .change_files import ChangePaths, write_change
     from .compare import compare_files, compare_scans, known_time_point
-    from .documents import alignment_of, describe, sha256_of, software_versions, write_report
+    from .documents import alignment_of, sha256_of, software_versions
     from .images import write_volumes
     from .result import REGIONS_ENDING, TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
     from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in, mni_matrix

@@ -54,23 +54,6 @@ def write_report(
     """Write the HTML page of a finished run to ``path``; adds its seconds to ``result.timings``.
 
     Raises ``InputError`` if it cannot be written.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from StrokeLesionSegLib.images import Volume, read_scan, write_volume
-    >>> from StrokeLesionSegLib.inference import SegmentOptions
-    >>> from StrokeLesionSegLib.models import load_model
-    >>> from StrokeLesionSegLib.pipeline import OutputPaths, segment_file, write_report
-    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
-    >>> write_volume("t1.nii.gz", volume)
-    >>> model, options = load_model(), SegmentOptions(align="none")
-    >>> paths = OutputPaths(Path("mask.nii.gz"))
-    >>> result = segment_file(Path("t1.nii.gz"), paths, model=model, options=options,
-    ...                       force=True)
-    >>> write_report(Path("t1.html"), result, read_scan("t1.nii.gz"), model, options)
-    >>> Path("t1.html").read_text(encoding="utf-8")[:15]
-    '<!DOCTYPE html>'
     """
     from ..report import RunFacts, report_content, write_scan_report
 
@@ -104,24 +87,7 @@ def describe(
     model: LoadedModel,
     options: SegmentOptions,
 ) -> dict[str, Any]:
-    """Everything about a run that its sidecar states; nothing that names a patient.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from StrokeLesionSegLib.images import Volume, read_scan, write_volume
-    >>> from StrokeLesionSegLib.inference import SegmentOptions
-    >>> from StrokeLesionSegLib.models import load_model
-    >>> from StrokeLesionSegLib.pipeline import OutputPaths, describe, segment_file
-    >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
-    >>> write_volume("t1.nii.gz", volume)
-    >>> model, options = load_model(), SegmentOptions(align="none")
-    >>> paths = OutputPaths(Path("mask.nii.gz"))
-    >>> result = segment_file(Path("t1.nii.gz"), paths, model=model, options=options,
-    ...                       force=True)
-    >>> describe(result, read_scan("t1.nii.gz"), model, options)["source"]["shape_ijk"]
-    [32, 32, 16]
-    """
+    """Everything about a run that its sidecar states; nothing that names a patient."""
     from ..lesions import summary_dict
 
     manifest = model.manifest

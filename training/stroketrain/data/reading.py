@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from StrokeLesionSegLib.brief import brief_repr
@@ -39,14 +38,6 @@ class Labelled:
     volume_ml: float = 0.0
 
     __repr__ = brief_repr
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """A lesion mask as uint8 0/1 (K, J, I); an empty mask is a lesion-free scan, not an error.
-
-    Values above 0 are lesion: masks of 0/255 and of 0.9999 exist. Raises ``InputError``.
-    """
-    return (read_scan(path, allow_constant=True).volume.array > 0).astype(np.uint8)
 
 
 def unite_masks(scan: AtlasScan, t1: Volume) -> Volume:

@@ -361,6 +361,7 @@ def search_starts(
 
 def _pose(p: NDArray) -> NDArray[np.float64]:
     """MNI mm to native mm: the brain's centre goes to p[:3]; rotation p[3:6] in degrees; scale."""
+    # Not scipy's Rotation: it differs in the last bits, and with them in what a mask contains.
     x, y, z = np.deg2rad(p[3:6])
     rx = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])
     ry = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])

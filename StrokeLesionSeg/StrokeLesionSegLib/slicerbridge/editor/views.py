@@ -97,15 +97,6 @@ def _native_slice(
     return None, 0
 
 
-def axis_of_view(plane: ViewPlane, edit_grid: EditGrid) -> int:
-    """The array axis (0 k, 1 j, 2 i) whose slices are closest to the view's plane."""
-    if plane.axis is not None:
-        return plane.axis
-    to_index = np.linalg.inv(edit_grid.grid.affine)[:3, :3]
-    rows = to_index / np.linalg.norm(to_index, axis=1, keepdims=True)
-    return 2 - int(np.argmax(np.abs(rows @ plane.normal)))
-
-
 def brush_circle(
     slice_node: Any,
     centre_world: Sequence[float],
