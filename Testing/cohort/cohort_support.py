@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import cli_support
+import forked_python
 import nibabel
 import numpy as np
 import pytest
@@ -58,25 +57,21 @@ def outputs(out: Path, stem: str) -> list[Path]:
     return sorted(p for p in out.rglob(f"{stem}_*") if p.is_file())
 
 
-def start(source: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(source: Path, out: Path, *arguments: str) -> forked_python.Popen:
     command = [sys.executable, "-m", "StrokeLesionSegLib", "batch", str(source), str(out)]
-    return subprocess.Popen(
+    return forked_python.Popen(
         [*command, *QUICK, "--progress", "json", *arguments],
         env={**os.environ, "PYTHONPATH": str(LIB_ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
-        # A suite started in the background of a shell ignores SIGINT, and its children with it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
-def finished(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+def finished(process: forked_python.Popen, timeout: float = 120) -> tuple[int, str]:
     _, error = process.communicate(timeout=timeout)
     return process.returncode, error
 
 
-def wait_for_scans(process: subprocess.Popen[str], count: int) -> None:
+def wait_for_scans(process: forked_python.Popen, count: int) -> None:
     """Return when the batch has said that ``count`` scans were worked on."""
     assert process.stdout is not None
     for line in process.stdout:

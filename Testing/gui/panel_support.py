@@ -13,16 +13,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import numpy as np
 import pytest
 from StrokeLesionSegLib.operating_point import OperatingPoint
-from StrokeLesionSegLib.sample_scan import stroke_in_head
+from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
+from StrokeLesionSegLib.slicerbridge.engine import process
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
-# The sample is the same every time, and making it takes seconds.
-simulated_once = functools.lru_cache(maxsize=1)(stroke_in_head)
+
+def simulated_once(seed: int = 0) -> SimulatedStroke:
+    """The sample, which takes seconds to make: once, asked for with its seed or without."""
+    return _simulated(seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _simulated(seed: int) -> SimulatedStroke:
+    return stroke_in_head(seed)
 
 
 class Panel:
@@ -118,6 +127,7 @@ def panel(
     clipboard = stand_in.application().clipboard()
     monkeypatch.setattr(slicer.app, "clipboard", lambda: clipboard, raising=False)
     monkeypatch.setattr(sample, "stroke_in_head", simulated_once)
+    monkeypatch.setattr(process, "subprocess", forked_python.Subprocess)
     # Exceptions in slots are printed and swallowed by Qt: collect them.
     swallowed: list[BaseException] = []
     monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: swallowed.append(error))
