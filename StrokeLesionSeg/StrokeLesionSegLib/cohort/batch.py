@@ -108,17 +108,12 @@ def run_batch(
         def keep(record: dict[str, Any]) -> None:
             lock.check()
             ledger.append(record)
-            if record["state"] == DONE:
-                report.done += 1
-                if record.get("not_written"):
-                    report.incomplete.append(record)
-            else:
-                report.failed.append(record)
+            report.add(record)
             if progress is not None:
-                progress(record, report.done + report.skipped + len(report.failed), report.total)
+                progress(record, report.through, report.total)
 
         if progress is not None:
-            progress(None, report.skipped + len(report.failed), report.total)
+            progress(None, report.through, report.total)
         try:
             if plan.to_do:
                 report.network_share = _run(plan.to_do, settings, options, keep)
@@ -142,15 +137,24 @@ def run_batch(
         # Stale after a kill between the last scan and here.
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
         if options.group_only or stale or not (out / INDEX_NAME).is_file():
-            if MNI_SPACE in settings.spaces:
-                report.notes += write_overlap(out, group, source)
-            told = write_index(settings, manifest, group, source)
+            told = _write_group_pages(settings, manifest, group, source)
             report.notes = tuple(dict.fromkeys((*report.notes, *told)))
-            sync_folder(out)
             ledger.append(
                 {"record": "page", "run": settings.run, "time": _now(), "corrections": by_hand}
             )
     return report
+
+
+def _write_group_pages(
+    settings: Settings, manifest: Manifest, group: list[dict[str, Any]], source: Path
+) -> tuple[str, ...]:
+    """The group's maps and its page; what was odd, a line each."""
+    notes: tuple[str, ...] = ()
+    if MNI_SPACE in settings.spaces:
+        notes += write_overlap(settings.out, group, source)
+    notes += tuple(write_index(settings, manifest, group, source))
+    sync_folder(settings.out)
+    return notes
 
 
 def _dry(

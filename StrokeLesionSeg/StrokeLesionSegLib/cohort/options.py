@@ -11,6 +11,7 @@ from ..atlases import AtlasChoice
 from ..operating_point import OperatingPointChoice
 from ..spaces import NATIVE
 from .inputs import FoundScan
+from .ledger import DONE
 from .settings import ReportChoice
 
 if TYPE_CHECKING:
@@ -115,3 +116,17 @@ class BatchReport:
     seconds: float = 0.0
     network_share: float | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def through(self) -> int:
+        """How many scans need nothing more in this batch."""
+        return self.done + self.skipped + len(self.failed)
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Count the record of a scan that has ended now."""
+        if record["state"] != DONE:
+            self.failed.append(record)
+            return
+        self.done += 1
+        if record.get("not_written"):
+            self.incomplete.append(record)

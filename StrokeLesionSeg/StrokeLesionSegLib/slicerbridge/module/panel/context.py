@@ -81,7 +81,8 @@ class Panel:
 
     def on_click(self, button: Any, action: Callable[[], None]) -> None:
         """Call ``action`` when the button is pressed."""
-        button.connect("clicked(bool)", self.guarded(lambda *_: action()))
+        slot = self.guarded(action)
+        button.connect("clicked(bool)", lambda *_: slot())
 
     def timer(self, milliseconds: int, call: Callable[[], None], single: bool = True) -> Any:
         """A ``QTimer`` that is not started yet."""

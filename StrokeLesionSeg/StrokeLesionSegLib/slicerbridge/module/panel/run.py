@@ -61,7 +61,8 @@ class RunSection:
         self._engine.look_again()
         if not self._engine.torch.installed:
             ready = self._engine.install_torch()
-            self._scan.judge()  # it took minutes, in which everything but this button could be used
+            # It took minutes, in which everything but this button could be used.
+            self._scan.look_again()
             if not ready or panel.parameters is None or not self._scan.check.usable:
                 panel.refresh()
                 return

@@ -43,7 +43,7 @@ class ScanSection:
         self._observed: list[tuple[Any, int]] = []
         self._filling = False
         self._chooser = ForResult(panel.ui.resultComboBox)
-        self._look_soon = panel.timer(_LOOK_MS, self.judge)
+        self._look_soon = panel.timer(_LOOK_MS, self.look_again)
         self._arrive = panel.timer(_ARRIVE_MS, self.look_for_results)
         ui = panel.ui
         for text, value in WINDOWS:
@@ -118,7 +118,7 @@ class ScanSection:
         self._arrive.stop()
         self._observe(None)
 
-    def judge(self) -> None:
+    def look_again(self) -> None:
         """The image may have moved or changed: check it again, and where its lesions lie."""
         if self._panel.parameters is not None:
             self.check_again()
