@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from adapt_support import cohort, tiny_model
 from StrokeLesionSegLib.errors import Cancelled, InputError
+from StrokeLesionSegLib.images import read_scan, write_volume
+from StrokeLesionSegLib.inference.head_box import HEAD_BOX
 from StrokeLesionSegLib.learning.adapt import AdaptOptions, adapt, find_pairs
 from StrokeLesionSegLib.learning.adapt import run as running
 from StrokeLesionSegLib.learning.adapt.card import CARD, ancestry_of
 from StrokeLesionSegLib.learning.adapt.options import Sizes
+from StrokeLesionSegLib.learning.adapt.pairs import Pair
+from StrokeLesionSegLib.learning.adapt.prepare import ReadyPair, _same, read_pair
+from StrokeLesionSegLib.learning.heads import save_head
+from StrokeLesionSegLib.learning.strokes.anatomy import Head
 from StrokeLesionSegLib.models import load_model, pack_model, remove_model
 
 
@@ -112,3 +121,49 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         find_pairs(table)
     with pytest.raises(InputError, match="contains no corrected masks"):
         find_pairs(tmp_path / "raw")
+
+
+def unaligned(
+    pairs: Sequence[Pair], predictor: object, folder: Path, tell: object, cancel: object
+) -> tuple[list[ReadyPair], list[object]]:
+    """In the place of ``prepare_pairs``, for scans that lie on the MNI grid."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ready = []
+    for n, pair in enumerate(pairs):
+        volume, mask = read_pair(pair)
+        image, lesions = np.asarray(volume.array)[HEAD_BOX].astype(np.uint8), mask[HEAD_BOX]
+        head = folder / f"{n:04d}.npz"
+        save_head(head, Head(image, lesions & False, False, pair.subject, lesions))
+        ready.append(ReadyPair(pair, head, None, float(mask.sum()) / 1000, _same(pair, mask)))
+    return ready, []
+
+
+def test_masks_that_nobody_has_corrected_teach_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(running, "prepare_pairs", unaligned)
+    source, parent = cohort(tmp_path, 12), tiny_model(tmp_path / "tiny")
+    automatic = []
+    for corrected in sorted(source.rglob("*_desc-corrected_mask.nii.gz")):
+        name = corrected.name.replace("_desc-corrected_mask", "_label-lesion_mask")
+        automatic.append(corrected.with_name(name))
+        shutil.copy(corrected, automatic[-1])
+    options = AdaptOptions(model=parent, threads=1)
+    with pytest.raises(InputError) as refused:
+        adapt(source, options)
+    assert "all 12 corrected masks equal the automatic ones" in str(refused.value)
+    assert "there is nothing to learn" in str(refused.value)
+    assert not (tmp_path / "home" / "models").exists()
+    # One that was missed, and the run goes on to its next stage.
+    before = read_scan(automatic[0]).volume
+    write_volume(automatic[0], before.with_array(np.zeros_like(before.array)), overwrite=True)
+    stages: list[str] = []
+    with pytest.raises(Cancelled):
+        adapt(
+            source,
+            replace(options, seed=1),
+            progress=lambda stage, done, total: stages.append(stage),
+            cancel=lambda: stages[-1:] == ["simulate"],
+        )
+    assert stages[-1] == "simulate"
