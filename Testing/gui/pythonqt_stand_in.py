@@ -128,7 +128,7 @@ class Proxy(metaclass=ProxyClass):
         widget = raw(self)
         if not _is_property(widget, name):
             raise AttributeError(f"{type(widget).__name__} has no property {name!r}")
-        if name == "nodeTypes":
+        if name in ("nodeTypes", "hiddenNodeIDs"):
             value = list(value)  # of a tuple, as Slicer's connector gives it
         elif not isinstance(value, (str, int, float, bool)) and value is not None:
             raise TypeError(f"{name} = {value!r}")
@@ -210,6 +210,21 @@ class ModuleParent(QtWidgets.QWidget):
         QtWidgets.QVBoxLayout(self)
 
 
+class ProxyModel(QtCore.QObject):
+    """qMRMLSortFilterProxyModel: what of a scene a selector offers."""
+
+    def __init__(self, selector: NodeComboBox) -> None:
+        super().__init__(selector)
+        self._selector = selector
+        self._hidden: list[str] = []
+
+    def _hide(self, ids: list[str]) -> None:
+        self._hidden = ids
+        self._selector._refill()
+
+    hiddenNodeIDs = QtCore.Property("QStringList", lambda self: self._hidden, _hide)
+
+
 class NodeComboBox(QtWidgets.QComboBox):
     """qMRMLNodeComboBox: the nodes of a class in a scene, kept up to date."""
 
@@ -225,6 +240,7 @@ class NodeComboBox(QtWidgets.QComboBox):
         self._scene: Any = None
         self._types: list[str] = []
         self._ids: list[str | None] = [None]
+        self._offered = ProxyModel(self)
         self.addItem("Choose a T1-weighted scan")
         self.currentIndexChanged.connect(lambda *_: self.currentNodeChanged.emit(None))
 
@@ -249,6 +265,8 @@ class NodeComboBox(QtWidgets.QComboBox):
         self._ids = [None]
         self.addItem("Choose a T1-weighted scan")
         for node in found:
+            if node.GetID() in self._offered._hidden:
+                continue
             self.addItem(node.GetName())
             self._ids.append(node.GetID())
         kept = current.GetID() if current is not None else None
@@ -256,6 +274,9 @@ class NodeComboBox(QtWidgets.QComboBox):
         self.blockSignals(blocked)
         if self.currentNode() is not current:
             self.currentNodeChanged.emit(None)
+
+    def sortFilterProxyModel(self) -> ProxyModel:
+        return self._offered
 
     def currentNode(self) -> Any:
         index = self.currentIndex()

@@ -39,12 +39,12 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     write_volume(scans / "sub-01_FLAIR.nii", volume, dtype=np.int16)
     panel.click("previewButton")
     panel.until(lambda: not panel.controller.batch.running, 120)
-    assert panel.text("batchLabel") == "1 scans would be done, 1 images are left out."
+    assert panel.text("batchLabel") == "1 scan would be done, 1 image is left out."
     assert [cell(panel, 0, n) for n in (0, 1)] == ["sub-01", "to do"]
     assert cell(panel, 1, 1).startswith("left out: ")
     assert not out.exists()
     run_batch(panel)
-    assert panel.text("batchLabel").startswith("1 scans: 1 done.")
+    assert panel.text("batchLabel").startswith("1 scan: 1 done. Double-click")
     assert out.as_uri() in panel.ui.batchLabel.text
     automatic = next(out.rglob("*_label-lesion_mask.nii.gz"))
     kept = automatic.read_bytes()
@@ -110,10 +110,70 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     assert "is not there" in panel.text("batchLabel")
 
 
+def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path) -> None:
+    """What was done until a stop can be opened, and why a scan failed is told, also by a
+    double-click on it; the next start does the rest."""
+    panel = ready
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    volume = volume_from_node(panel.parameters.inputVolume)
+    write_volume(scans / "sub-01_T1w.nii", volume, dtype=np.int16)
+    write_volume(scans / "sub-02_T1w.nii", volume, dtype=np.int16)
+    (scans / "sub-03_T1w.nii").write_bytes((scans / "sub-01_T1w.nii").read_bytes()[:5000])
+    panel.ui.batchInputPathLineEdit.currentPath = str(scans)
+    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
+    table = panel.stand_in.raw(panel.ui.batchTable)
+    panel.click("previewButton")
+    panel.until(lambda: not panel.controller.batch.running, 120)
+    table.cellDoubleClicked.emit(0, 0)
+    assert panel.text("batchLabel") == "sub-01: to do"
+    panel.click("batchButton")
+    panel.until(lambda: panel.text("batchLabel").startswith("1 of 3"), 240)
+    panel.settle(0.6)  # the second press of a double-click is none
+    panel.click("batchButton")
+    assert panel.text("batchLabel") == "Stopped. Start again to resume."
+    assert not (out / "group_scans.tsv").exists()
+    assert [cell(panel, 0, n) for n in (0, 1)] == ["sub-01", "done"]
+    table.cellDoubleClicked.emit(0, 0)
+    panel.until(lambda: not panel.controller.results.busy, 60)
+    assert panel.parameters.inputVolume.GetName() == "sub-01"
+    run_batch(panel)
+    said = panel.text("batchLabel")
+    assert said.startswith("3 scans: 1 done, 1 was done before, 1 could not be used.")
+    assert "sub-03_T1w.nii: " in said
+    assert [cell(panel, n, 1) for n in range(3)] == ["done", "done", "failed"]
+    table.cellDoubleClicked.emit(2, 0)
+    assert panel.text("batchLabel").startswith("sub-03: the file is")
+    assert panel.parameters.inputVolume.GetName() == "sub-01"
+
+
+def test_a_long_text_pushes_down_what_is_below_it(panel: Panel) -> None:
+    ui, raw = panel.ui, panel.stand_in.raw
+    ui.batchCollapsibleButton.collapsed = False
+    panel.window.resize(360, 2000)  # nothing scrolls here
+    panel.controller.results.list_rows(
+        [{"scan": "a", "state": "done", "lesions": 1, "volume_ml": 2.0, "corrected": False}] * 4
+    )
+    for text in ("Done.", "A sentence that is much too long for the width of the panel. " * 6):
+        panel.controller.results.tell(text)
+        panel.settle(0.3)
+        label, table, below = (raw(w) for w in (ui.batchLabel, ui.batchTable, ui.whoLineEdit))
+        assert label.height() >= label.heightForWidth(label.width())
+        assert label.geometry().bottom() < table.geometry().top()
+        assert table.height() >= 120
+        assert table.geometry().bottom() < below.geometry().top()
+
+
 def test_what_is_done_and_left_is_told() -> None:
     assert batch.progress_text(Progress("scans", 0, 9), 5.0) == "0 of 9 scans done"
     said = batch.progress_text(Progress("scans", 3, 9), 180.0)
     assert said == "3 of 9 scans done, about 6 minutes left"
+    said = batch.progress_text(Progress("scans", 8, 9), 180.0)
+    assert said == "8 of 9 scans done, about a minute left"
+    many = {"planned": [{}, {}], "skipped": 1, "left_out": {"a": "?", "b": "?"}}
+    said = batch.plan_text(many)
+    assert said == "2 scans would be done, 1 was done before, 2 images are left out."
+    assert batch.result_text({"scans": 2, "failed": 2}) == "2 scans: 0 done, 2 could not be used."
     assert batch.learning_text(Progress("learn", 1, 4)) == "Learning: learn, 25 %"
 
 

@@ -362,6 +362,7 @@ def test_edit_opens_the_segment_editor_on_the_result(
         setSegmentationNode=lambda n: calls.append(("segmentation", n)),
         setSourceVolumeNode=lambda n: calls.append(("source", n)),
         setCurrentSegmentID=lambda s: calls.append(("segment", s)),
+        setActiveEffectByName=lambda e: calls.append(("effect", e)),
     )
     module = types.SimpleNamespace(editor=editor)
     representation = types.SimpleNamespace(self=lambda: module)
@@ -379,6 +380,7 @@ def test_edit_opens_the_segment_editor_on_the_result(
         ("segmentation", node),
         ("source", panel.parameters.inputVolume),
         ("segment", panel.widget.logic.segment_id(node)),
+        ("effect", "StrokeLesion"),
     ]
 
 
@@ -509,6 +511,13 @@ def test_the_panel_is_narrow(panel: Panel) -> None:
     panel.settle()
     panel.picture("8-advanced")
     assert panel.window.minimumSizeHint().width() <= 400
+    sections = ("result", "advanced", "change", "batch", "check", "keys")
+    for name in sections:
+        getattr(panel.ui, f"{name}CollapsibleButton").collapsed = False
+    panel.settle()
+    for name in sections:
+        section = panel.stand_in.raw(getattr(panel.ui, f"{name}CollapsibleButton"))
+        assert section.minimumSizeHint().width() <= 400, name
 
 
 def test_models_that_are_no_longer_asked_for_leave_the_list(panel: Panel) -> None:

@@ -127,13 +127,73 @@ def test_a_new_run_hides_the_older_result_and_the_panel_says_whose_the_sliders_a
     assert panel.mask().sum() < before
 
 
+def test_what_was_corrected_by_hand_is_told_and_hidden_when_the_sliders_begin_anew(
+    panel: Panel,
+) -> None:
+    first, node = result_of_a_script(panel)
+    choose(panel, first)
+    old, display = panel.widget.logic.segment_id(node), node.GetDisplayNode()
+    assert "You have corrected" not in panel.text("nextStepLabel")
+    patch = results.read_segment(node, old, first)
+    wanted = patch.full()
+    wanted[40:50, 40:50, 40:50] = 1
+    results.set_segment_voxels(node, old, type(patch)(wanted, (0, 0, 0), patch.grid))
+    panel.controller.lookAgain()
+    panel.measured()
+    assert panel.text("nextStepLabel").startswith("You have corrected this segment. Press Report")
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    panel.until(lambda: not panel.controller.result.step_open, 10)
+    new = panel.widget.logic.segment_id(node)
+    assert new != old
+    assert "is kept, hidden" in panel.text("nextStepLabel")
+    assert [display.GetSegmentVisibility(s) for s in (old, new)] == [0, 1]
+    panel.click("undoButton")
+    panel.measured()
+    assert panel.widget.logic.segment_id(node) == old
+    assert display.GetSegmentVisibility(old)
+    assert panel.text("nextStepLabel").startswith("You have corrected this segment.")
+
+
 def test_a_scan_that_arrives_is_chosen_when_none_is(panel: Panel) -> None:
     assert panel.parameters.inputVolume is None
     first = sample.add_sample()
     panel.until(lambda: panel.parameters.inputVolume is first, 5)
-    second_scan(panel)
+    second = second_scan(panel)
     panel.settle(0.5)
     assert panel.parameters.inputVolume is first
+    assert "The views show" not in panel.text("nextStepLabel")
+    # Slicer shows what it loads: the panel says whose the views are, and how to work on it.
+    results.show_background(second)
+    panel.controller.somethingArrived()
+    panel.settle(0.5)
+    assert "The views show second: choose it as Image" in panel.text("nextStepLabel")
+    choose(panel, second)
+    assert "The views show" not in panel.text("nextStepLabel")
+
+
+def test_our_own_maps_are_not_among_the_images_to_choose_from(panel: Panel, tmp_path: Path) -> None:
+    """Nor is a scan of the next scene missing that has the ID of a map of this one."""
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    scene, selectors = panel.slicer.mrmlScene, (panel.ui.inputSelector, panel.ui.earlierSelector)
+    own = [node.GetID() for node in volumes.own_maps()]
+    assert own
+    for selector in selectors:
+        offered = panel.stand_in.raw(selector)
+        names = [offered.itemText(n) for n in range(1, offered.count())]
+        assert names == [first.GetName()]
+    ids = {node.GetID() for node in panel.slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")}
+    scene.Clear(0)
+    while True:
+        scan = second_scan(panel)
+        if scan.GetID() in own:
+            break
+        assert scan.GetID() in ids
+    choose(panel, scan)
+    panel.settle(0.3)
+    assert panel.ui.inputSelector.currentNode() is scan
+    assert panel.parameters.inputVolume is scan
 
 
 def test_a_scene_that_is_loaded_chooses_what_it_says_itself(panel: Panel, tmp_path: Path) -> None:

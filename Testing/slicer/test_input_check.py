@@ -274,6 +274,9 @@ def test_every_state_of_the_panel_says_what_to_do() -> None:
         {"problem": "The disk is full. Free some space."},
         {"has_result": True},
         {"has_result": True, "kept_apart": True},
+        {"has_result": True, "corrected": True},
+        {"has_result": True, "corrected": True, "of_batch": True},
+        {"shown_instead": "another scan"},
     ):
         shown = panel_texts.view(panel_texts.PanelState(**{"input_check": usable, **changes}))
         assert shown.next_step

@@ -76,8 +76,10 @@ def progress_text(event: Progress, seconds: float = 0.0) -> str:
     if event.total:
         text = _("{done} of {total} scans done").format(done=event.done, total=event.total)
         if 0 < event.done < event.total and seconds > 0:
-            left = seconds / event.done * (event.total - event.done) / 60
-            text += ", " + _("about {minutes:.0f} minutes left").format(minutes=max(1, left))
+            minutes = round(seconds / event.done * (event.total - event.done) / 60)
+            text += ", " + _of(
+                max(1, minutes), _("about a minute left"), _("about {count} minutes left")
+            )
         return text
     return event.stage
 
@@ -86,12 +88,21 @@ def plan_text(result: dict[str, Any] | None) -> str:
     """One line about what a batch would do, from what the engine said."""
     found = result or {}
     planned, left = found.get("planned") or [], found.get("left_out") or {}
-    text = _("{count} scans would be done").format(count=len(planned))
+    text = _of(len(planned), _("1 scan would be done"), _("{count} scans would be done"))
     if found.get("skipped"):
-        text += ", " + _("{count} were done before").format(count=found["skipped"])
+        text += ", " + _before(found["skipped"])
     if left:
-        text += ", " + _("{count} images are left out").format(count=len(left))
+        text += ", " + _of(len(left), _("1 image is left out"), _("{count} images are left out"))
     return text + "."
+
+
+def _of(count: Any, one: str, many: str) -> str:
+    """A text for one, or for another number."""
+    return one if count == 1 else many.format(count=count)
+
+
+def _before(count: Any) -> str:
+    return _of(count, _("1 was done before"), _("{count} were done before"))
 
 
 def plan_rows(result: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -115,10 +126,13 @@ def result_text(result: dict[str, object] | None) -> str:
         return _("Done.")
     parts = [_("{count} done").format(count=result.get("done", 0))]
     if result.get("skipped"):
-        parts.append(_("{count} were done before").format(count=result["skipped"]))
+        parts.append(_before(result["skipped"]))
     if result.get("failed"):
         parts.append(_("{count} could not be used").format(count=result["failed"]))
-    text = _("{count} scans:").format(count=result.get("scans", 0)) + " " + ", ".join(parts) + "."
+    text = _of(result.get("scans", 0), _("1 scan:"), _("{count} scans:"))
+    text += " " + ", ".join(parts) + "."
+    if result.get("done") or result.get("skipped"):
+        text += " " + _("Double-click one to see and correct its mask.")
     failures = result.get("failures")
     if isinstance(failures, list) and failures:
         first = failures[0]

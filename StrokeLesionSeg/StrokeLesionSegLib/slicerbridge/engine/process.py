@@ -317,16 +317,13 @@ class EngineProcess:
             self.close()
 
     def close(self) -> None:
-        """Remove the scratch folder; the process has to have ended."""
-        if self._closed:
+        """Remove the scratch folder, once the process has ended; after a cancel that is looked
+        after anyway."""
+        if self._closed or (self._process is not None and self._process.poll() is None):
             return
         self._closed = True
-        if self._process is not None and self._process.poll() is not None:
-            for thread in self._threads:
-                thread.join(0.2)
-            for stream in (self._process.stdout, self._process.stderr):
-                if stream is not None and not any(t.is_alive() for t in self._threads):
-                    stream.close()
+        for thread in self._threads:
+            thread.join(0.2)
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     # -- state ----------------------------------------------------------------------------
@@ -389,7 +386,7 @@ class EngineProcess:
     # -- inner ----------------------------------------------------------------------------
 
     def _read(self, stream: IO[bytes], structured: bool) -> None:
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError), stream:
             for raw in iter(lambda: stream.readline(_LINE_BYTES), b""):
                 line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
                 if not (structured and self._take(line)):

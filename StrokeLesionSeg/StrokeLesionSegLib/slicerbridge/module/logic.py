@@ -175,6 +175,7 @@ class BridgeLogic:
         segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
         if sliders.kept_apart:
             color_result(segmentation_node, sliders.segment_id)
+            show_result(segmentation_node, sliders.segment_id)
         return sliders.kept_apart
 
     def undo(self, segmentation_node: Any, redo: bool = False) -> Provenance | None:
@@ -184,9 +185,12 @@ class BridgeLogic:
         by hand or finished since, or is gone.
         """
         sliders = self.thresholder(segmentation_node)
+        before = sliders.segment_id
         if not (sliders.redo() if redo else sliders.undo()):
             return None
         segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, sliders.segment_id)
+        if sliders.segment_id != before:
+            show_result(segmentation_node, sliders.segment_id)
         return Provenance.from_segment(sliders.segment)
 
     def steps(self, segmentation_node: Any) -> tuple[bool, bool]:
@@ -283,6 +287,14 @@ class BridgeLogic:
         probability = None if sliders is None else sliders.probability
         to_mni = Provenance.from_segment(segment).to_mni
         return lambda: lesions_of_patch(patch, to_mni, probability)
+
+    def corrected(self, segmentation_node: Any) -> bool:
+        """Whether the segment of the sliders was edited by hand since they, or a run, wrote it."""
+        try:
+            segment_id = self.segment_id(segmentation_node)
+            return edited(segmentation_node, segment_id, self.volume_of(segmentation_node))
+        except ValueError:
+            return False
 
     def tabulate(self, segmentation_node: Any, rows: list[LesionRow]) -> Any:
         """Put rows into the scene's table of a segmentation; returns the table node."""

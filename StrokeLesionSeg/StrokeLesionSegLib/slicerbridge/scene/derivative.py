@@ -39,16 +39,24 @@ class ReadResult:
 
 
 def results_in(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a derivative's table of scans; none if there is no such table. ``corrected`` is
-    true where somebody has saved a corrected mask."""
+    """The rows of a derivative's table of scans, and of those that a batch has done since: it
+    writes the table at its end. ``corrected`` is true where somebody has saved a corrected mask."""
+    from ...cohort import read_ledger
     from ...cohort.corrected import corrected_masks
     from ...lesions import read_table
 
+    table = folder / "group_scans.tsv"
     try:
-        rows = read_table(folder / "group_scans.tsv")
+        rows = read_table(table) if table.is_file() else []
+        records = read_ledger(folder).scans
         corrected = {mask.stem for mask in corrected_masks(folder)}
     except InputError:
         return []
+    known = {str(row["scan"]) for row in rows}
+    for stem in sorted(set(records) - known):
+        record = records[stem]
+        row = {name: record.get(name) for name in ("state", "lesions", "volume_ml", "error")}
+        rows.append({"scan": stem, **row})
     return [{**row, "corrected": str(row["scan"]) in corrected} for row in rows]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .provenance import get_tag
 from .results import show_background
+from .volumes import is_scan, node_by_id
 
 # Of the first, second, ... result of a scan, so that two that are shown are told apart; the first
 # keeps the colour of its term.
@@ -66,6 +67,16 @@ class ScanViews:
         self._kept = [
             kept for kept in self._kept if kept[0] is not volume_node and present(kept[0])
         ]
+
+
+def scan_in_all_views() -> Any | None:
+    """The scan that all slice views show that show any image; None if they show different ones."""
+    import slicer.util
+
+    views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    shown = {view.GetBackgroundVolumeID() for view in views} - {None}
+    node = node_by_id(shown.pop()) if len(shown) == 1 else None
+    return node if node is not None and is_scan(node) else None
 
 
 def _slice_views() -> list[tuple[Any, Any | None]]:

@@ -156,11 +156,22 @@ def if_present(node: Any | None) -> Any | None:
 
 
 def first_scan() -> Any | None:
-    """The first image of the scene that a run could start with: no label map, none of our maps."""
+    """The first image of the scene that a run could start with, see ``is_scan``."""
     import slicer.util
 
-    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        plain = node.GetClassName() == "vtkMRMLScalarVolumeNode"
-        if plain and not node.GetAttribute("StrokeLesionSeg") and node.GetImageData():
-            return node
-    return None
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return next((node for node in volumes if is_scan(node)), None)
+
+
+def is_scan(node: Any) -> bool:
+    """Whether a volume node holds an image that is no label map and none of our maps."""
+    plain = node.GetClassName() == "vtkMRMLScalarVolumeNode"
+    return bool(plain and not node.GetAttribute("StrokeLesionSeg") and node.GetImageData())
+
+
+def own_maps() -> list[Any]:
+    """Our probabilities, uncertainties and mirrored scans: volumes that nobody would segment."""
+    import slicer.util
+
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in volumes if node.GetAttribute("StrokeLesionSeg")]

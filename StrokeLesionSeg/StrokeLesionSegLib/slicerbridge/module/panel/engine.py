@@ -146,6 +146,7 @@ class EngineSection:
             line or ("" if failure is None else failure.cause)
         )
         process.close()
+        self._panel.refresh()  # it is known now how long a run takes
 
     def _on_copy(self) -> None:
         import slicer

@@ -33,6 +33,8 @@ class ResultSection:
         self.shown: tuple[Any, str] | None = None
         #: Changes belong to the step that is open, until the hand rests.
         self.step_open = False
+        #: The segment was corrected by hand since a run or the sliders wrote it.
+        self.corrected = False
         self._applied: tuple[float, float, str] | None = None
         self._apply_due = self._searching = False
         self._work: PolledThread[Any] | None = None
@@ -91,6 +93,7 @@ class ResultSection:
         """Fill the table with what is in the segment now, once that is measured in a thread."""
         node = self._panel.segmentation()
         self._searching = False
+        self.corrected = node is not None and self._panel.logic.corrected(node)
         try:
             work = self._panel.logic.found_later(node) if node is not None else None
         except ValueError as error:
@@ -156,7 +159,7 @@ class ResultSection:
 
     def stop(self) -> None:
         """Leave what is under way: it was for another result."""
-        self._apply_due = self._searching = False
+        self._apply_due = self._searching = self.corrected = False
         self._work, self._then = None, None
         self._apply.stop()
 
@@ -207,7 +210,7 @@ class ResultSection:
         if node is not self._panel.segmentation():
             return
         rows = self._panel.logic.threshold(node, *values, step=False, measure=False, found=found)
-        self._applied = settings
+        self._applied, self.corrected = settings, False
         self.table.fill(rows, found.expected_dice)
         self._settle.start()
         if settings != self._settings():
@@ -274,3 +277,5 @@ class ResultSection:
         editor.setSegmentationNode(node)
         editor.setSourceVolumeNode(self._panel.parameters.inputVolume)
         editor.setCurrentSegmentID(segment_id)
+        # Its first line says what to do next; Slicer's other tools are beside it.
+        editor.setActiveEffectByName("StrokeLesion")

@@ -67,18 +67,25 @@ class BatchResults:
         """Whether a result is being read."""
         return self._opening is not None
 
-    def show(self, _view: texts.PanelView) -> None:
+    @property
+    def can_save(self) -> bool:
         """Whether the segment that is shown is of a derivative."""
         node = self._panel.segmentation()
-        self._panel.ui.saveCorrectionButton.enabled = node is not None and derivative.belongs_to(
-            node
-        )
+        return node is not None and derivative.belongs_to(node)
+
+    def show(self, _view: texts.PanelView) -> None:
+        """Whether there is a correction to be saved."""
+        self._panel.ui.saveCorrectionButton.enabled = self.can_save
 
     def _on_row(self, row: int, _column: int) -> None:
         """A double-click: scan and mask are read in a thread, and shown."""
         if self._opening is not None or not 0 <= row < len(self._rows):
             return
-        stem = self._rows[row]["scan"]
+        stem, state = self._rows[row]["scan"], self._rows[row]["state"]
+        if state != "done":  # there is no mask: why not is what counts
+            why = self._rows[row].get("error") or state
+            self.tell(f"{stem}: {why}", strong=True)
+            return
         self.tell(_("Reading {scan}...").format(scan=stem))
         read = functools.partial(derivative.read_result, Path(self.folder), stem)
         self._opening = PolledThread(read)
@@ -96,6 +103,7 @@ class BatchResults:
         self._panel.logic.choose(segmentation, segment_id)
         if self._panel.parameters is not None:
             self._panel.parameters.inputVolume = volume
+        self._panel.ui.resultCollapsibleButton.collapsed = False  # the button Edit is in there
         said = _("{scan} is shown above. Press Edit to correct it, then Save correction.")
         self.tell(said.format(scan=read.stem))
         self._panel.refresh()

@@ -9,8 +9,13 @@ from ...scene.input_check import InputCheck, check_input
 from ...scene.look import WINDOWS, set_window, window_of
 from ...scene.provenance import Provenance
 from ...scene.results import find_segmentation, show_background
-from ...scene.scan_views import ScanViews, results_of, show_segmentation_of
-from ...scene.volumes import first_scan
+from ...scene.scan_views import (
+    ScanViews,
+    results_of,
+    scan_in_all_views,
+    show_segmentation_of,
+)
+from ...scene.volumes import first_scan, own_maps
 from ..logic import newest_segment
 from ..measure import rows_of
 from . import texts
@@ -194,9 +199,16 @@ class ScanSection:
 
     # -- what is shown ----------------------------------------------------------------------------
 
+    @property
+    def shown_instead(self) -> str:
+        """The name of another scan that the views show, such as one that has just been loaded."""
+        shown = scan_in_all_views() if self.volume is not None else None
+        return "" if shown is None or shown is self.volume else str(shown.GetName())
+
     def show(self, view: texts.PanelView) -> None:
         """Input check, window, and the results there are."""
         ui = self._panel.ui
+        self._offer_scans()
         said = self.check.text if self.volume is not None else ""
         ui.inputCheckLabel.text = texts.as_html(said)
         ui.sampleButton.visible = self.volume is None
@@ -205,6 +217,18 @@ class ScanSection:
         self._fill(lambda: _point_to(ui.windowComboBox, names.index(window_of(self.volume))))
         self._list_results()
         self._chooser.show(view)
+
+    def _offer_scans(self) -> None:
+        """Our own maps are not among the images to choose from; of a scene that is gone none is
+        left out, since the next one may have a scan with the same ID."""
+        parameters, ui = self._panel.parameters, self._panel.ui
+        maps = [] if parameters is None else own_maps()
+        for selector in (ui.inputSelector, ui.earlierSelector):
+            chosen = selector.currentNode()
+            hidden = [node.GetID() for node in maps if node is not chosen]
+            offered = selector.sortFilterProxyModel()
+            if list(offered.hiddenNodeIDs) != hidden:
+                offered.hiddenNodeIDs = hidden
 
     def _list_results(self) -> None:
         """List the results of the scan; cheap if nothing changed."""

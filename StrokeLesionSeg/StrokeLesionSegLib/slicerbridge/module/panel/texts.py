@@ -27,8 +27,11 @@ class PanelState:
     installing: bool = False
     has_result: bool = False
     kept_apart: bool = False
+    corrected: bool = False
+    of_batch: bool = False
     lesions: int | None = None
     cancelled: bool = False
+    shown_instead: str = ""
     seconds: float | None = None
     problem: str = ""
     warnings: tuple[str, ...] = ()
@@ -93,9 +96,16 @@ def view(state: PanelState) -> PanelView:
             )
     elif state.kept_apart:
         step = _(
-            "The segment you worked on stays as it is; the sliders now change a new segment. "
-            "Delete the one you do not need in the Segment Editor."
+            "The segment you worked on is kept, hidden; the sliders now change a new one. "
+            "'Sliders change' brings it back."
         )
+    elif state.corrected:
+        step = (
+            _("You have corrected this segment. Press Save correction under Batch.")
+            if state.of_batch
+            else _("You have corrected this segment. Press Report... or save the scene.")
+        )
+        step += " " + _("Sliders and ticks would begin a new one.")
     elif state.lesions == 0:
         step = _(
             "No lesion at these settings. Move the threshold to the left to see what was doubtful, "
@@ -106,6 +116,9 @@ def view(state: PanelState) -> PanelView:
             "Click a lesion to go there. Move the threshold until the outline fits, untick what "
             "is no lesion, then press Edit to correct by hand."
         )
+    if state.shown_instead and enabled and not state.running and not state.problem:
+        said = _("The views show {name}: choose it as Image to work on it.")
+        step = said.format(name=state.shown_instead) + " " + step
     if state.warnings and state.has_result and not state.running:
         step += " " + _("Note:") + " " + as_sentences(state.warnings)
     return PanelView(
