@@ -5,7 +5,7 @@ import time
 import numpy as np
 import slicer
 from slicer.i18n import tr as _
-from StrokeLesionSegLib.slicerbridge.editor import correct
+from StrokeLesionSegLib.slicerbridge.editor import correct, write
 from StrokeLesionSegLib.slicerbridge.editor.mirror import MirrorView
 from StrokeLesionSegLib.slicerbridge.editor.store import STATE_TAG, Opening
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Stroke
@@ -62,7 +62,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.opening = None  # a session on its way
         self.gesture = None
         self.queue = []  # (target, voxels, lesion) that wait for the session
-        self.said = ""
+        self._said, self._saidOf = "", None
         self.seconds = 0.0  # of the last correction, from mouse release to the labelmap
         self._failed = None  # key of a session that could not be opened
         self.drawing = StrokeDrawing(self.actors)
@@ -154,11 +154,23 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.options.showThreshold(self.threshold())
         self.drawMarks()
 
+    @property
+    def said(self):
+        """What is told of the last correction, as long as the segment is as it left it."""
+        return self._said
+
+    @said.setter
+    def said(self, text):
+        self._said, self._saidOf = text, write.voxels_stamp(self.target())
+
     def _followUndo(self):
-        """Undo, redo or another segment: what was said of the last click holds no more."""
+        """Undo, redo, another effect or segment: what was said of the last click holds no more."""
         target = self.target()
         work = None if self.entry is None else self.entry.works.get(target)
-        if work is not None and get_tag(target.segment, STATE_TAG) != work.texts[-1]:
+        if work is None:
+            return
+        undone = get_tag(target.segment, STATE_TAG) != work.texts[-1]
+        if undone or (self.said and write.voxels_stamp(target) != self._saidOf):
             self.said = ""
             with self.action():
                 self.store.work(self.entry, target)
@@ -451,7 +463,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         change = correct.correct(
             self.scriptedEffect, self.store, self.entry, target, voxels, lesion, self.threshold()
         )
-        self.said = f"{change.sentence} {self.volumeText()}"
+        self.said = f"{correct.change_text(change)} {self.volumeText()}"
 
     def _answerQueue(self):
         waiting, self.queue = self.queue, []
@@ -465,9 +477,9 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             self.said = _("Already so in the segment; nothing changed.")
         elif stroke.by_hand:
             said = (
-                _("The model finds lesion here: erased as brushed. {volume}")
+                _("Erased; the model finds lesion here. {volume}")
                 if stroke.brush.erase
-                else _("The model finds no lesion here: painted as brushed. {volume}")
+                else _("Painted; the model finds no lesion here. {volume}")
             )
             self.said = said.format(volume=self.volumeText())
         else:

@@ -89,7 +89,7 @@ def test_where_the_model_has_nothing_to_say_it_paints_and_says_so(head) -> None:
     session = session_on(GRID, answers, head=head)
     change = session.click((80, 96, 80), True)
     assert change.painted_only
-    assert change.sentence.startswith("The model finds no lesion here: painted 0.03 mL")
+    assert change.sentence == "The model finds no lesion here: painted 0.03 mL."
     k, j, i = np.nonzero(session.mask)
     assert ((k - 80) ** 2 + (j - 96) ** 2 + (i - 80) ** 2).max() == 4
     assert session.mask.sum() == 33

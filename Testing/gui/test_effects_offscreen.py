@@ -488,7 +488,16 @@ def test_where_the_model_sees_nothing_the_brush_paints_and_says_so(desk: Any) ->
     one.event(PRESS, "Red", xy)
     one.event(RELEASE, "Red", xy)
     assert one.editor.voxels("one").any()
-    assert "finds no lesion here" in one.text()
+    assert "Painted; the model finds no lesion here. 0.1 mL" in one.text()
+    # What was undone, or what another effect changed, is no longer told.
+    one.editor.undo()
+    one.until(lambda: ">0.0 mL<" in one.text())
+    one.event(PRESS, "Red", xy)
+    one.event(RELEASE, "Red", xy)
+    one.settle(0.5)
+    assert "Painted" in one.text(), "it stays as long as nothing changes"
+    one.editor.put("one", np.ones(one.editor.voxels("one").shape, bool))
+    one.until(lambda: "Painted" not in one.text())
 
 
 def test_the_brush_is_a_sphere_whatever_paint_is(desk: Any) -> None:

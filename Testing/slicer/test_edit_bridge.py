@@ -14,6 +14,7 @@ from bridge_scenes import AFFINES, blob_volume, head_node
 from editor_stand_in import Editor, LayoutManager
 from map_session import MapSession
 from StrokeLesionSegLib.boxes import whole_box
+from StrokeLesionSegLib.correction import Change
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.slicerbridge.editor import correct
@@ -356,6 +357,33 @@ def test_a_click_that_changes_nothing_is_no_step(slicer: Any) -> None:
     assert bench.effect.saves == 0
     assert clicks_of(bench) == [((9, 8, 10), True)], "it is remembered all the same"
     assert "nothing changed" in change.sentence
+
+
+@pytest.mark.parametrize(
+    ("lesion", "model_voxels", "said", "shown"),
+    [
+        (True, 20, "0.03 mL added.", "0.03 mL added."),
+        (False, 20, "0.03 mL removed.", "0.03 mL removed."),
+        (
+            True,
+            0,
+            "The model finds no lesion here: painted 0.03 mL.",
+            "0.03 mL painted; the model finds no lesion here.",
+        ),
+        (
+            False,
+            0,
+            "The model finds lesion here: erased 0.03 mL.",
+            "0.03 mL erased; the model finds lesion here.",
+        ),
+    ],
+)
+def test_what_a_click_did_is_told(lesion: bool, model_voxels: int, said: str, shown: str) -> None:
+    box = (slice(0, 3), slice(0, 3), slice(0, 3))
+    change = Change(box, np.ones((3, 3, 3), bool), lesion, 27, 0.027, model_voxels)
+    assert change.sentence == said
+    assert correct.change_text(change) == shown
+    assert correct.change_text(Change.none(lesion)).endswith("nothing changed.")
 
 
 def test_what_was_drawn_by_hand_changes_only_where_it_is_clicked(slicer: Any) -> None:

@@ -74,7 +74,9 @@ class Change:
         """What happened, for the user."""
         if not self.voxels:
             return "Already so in the mask; nothing changed."
-        done = "added" if self.lesion else "removed"
+        ml = f"{self.volume_ml:.2f} mL"
+        if self.painted_only and self.lesion:
+            return f"The model finds no lesion here: painted {ml}."
         if self.painted_only:
-            return f"The model finds no lesion here: painted {self.volume_ml:.2f} mL {done}."
-        return f"{self.volume_ml:.2f} mL {done}."
+            return f"The model finds lesion here: erased {ml}."
+        return f"{ml} added." if self.lesion else f"{ml} removed."

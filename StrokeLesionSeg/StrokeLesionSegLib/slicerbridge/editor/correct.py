@@ -108,6 +108,19 @@ def voxels_along(edit_grid: EditGrid, path: Sequence[Any]) -> list[Voxel]:
     return list(found)
 
 
+def change_text(change: Change) -> str:
+    """What a click or a stroke of clicks did, short enough for a line of the effect's panel."""
+    if not change.voxels:
+        return _("Already so in the segment; nothing changed.")
+    if change.lesion:
+        text = _("{ml:.2f} mL added.")
+        by_hand = _("{ml:.2f} mL painted; the model finds no lesion here.")
+    else:
+        text = _("{ml:.2f} mL removed.")
+        by_hand = _("{ml:.2f} mL erased; the model finds lesion here.")
+    return (by_hand if change.painted_only else text).format(ml=change.volume_ml)
+
+
 def volume_text(work: Work, made_by_model: bool) -> str:
     """The segment's volume while it is corrected: "12.4 mL, +1.1 since the automatic mask"."""
     text = _("{ml:.1f} mL").format(ml=work.volume_ml)

@@ -22,6 +22,18 @@ from .target import CannotEdit as CannotEdit
 from .target import EditGrid, EditTarget, empty_image, voxels_of_image
 
 
+def voxels_stamp(target: EditTarget | None) -> tuple[EditTarget, int] | None:
+    """Another one whenever the voxels of the segment may be others, by whomever; cheap."""
+    import slicer
+
+    segment = None if target is None else target.segment
+    if target is None or segment is None:
+        return None
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    image = segment.GetRepresentation(name)
+    return target, 0 if image is None else int(image.GetMTime())
+
+
 def segment_voxels(
     target: EditTarget, edit_grid: EditGrid, box: Box | None = None
 ) -> NDArray[np.uint8]:
