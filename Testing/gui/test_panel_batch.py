@@ -98,6 +98,7 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     # One corrected scan is too few to learn from, and the panel says so.
     panel.choose("model", "")
     panel.click("learnButton")
+    panel.click("learnButton")  # of a double-click
     assert panel.text("learnButton") == "Stop learning"
     panel.until(lambda: not panel.controller.learn.learning, 120)
     assert "12" in panel.text("learnLabel")
@@ -128,6 +129,7 @@ def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path
     table.cellDoubleClicked.emit(0, 0)
     assert panel.text("batchLabel") == "sub-01: to do"
     panel.click("batchButton")
+    panel.click("batchButton")  # of a double-click
     panel.until(lambda: panel.text("batchLabel").startswith("1 of 3"), 240)
     panel.settle(0.6)  # the second press of a double-click is none
     panel.click("batchButton")

@@ -38,6 +38,7 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     assert "is both the earlier and the later scan" in panel.text("changeLabel")
     panel.ui.earlierSelector.setCurrentNode(earlier)
     panel.click("compareButton")
+    panel.click("compareButton")  # of a double-click
     assert panel.text("compareButton") == "Cancel"
     panel.until(lambda: not panel.controller.change.running, 280)
     assert panel.text("compareButton") == "Compare"
@@ -47,8 +48,15 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     assert side_by_side.alignment_of(later) is not None
     panel.stand_in.raw(panel.ui.changeTable).cellClicked.emit(0, 0)
     panel.picture("change")
+    panel.parameters.inputVolume = earlier
+    assert not panel.stand_in.raw(panel.ui.turnBackButton).isEnabled()
+    panel.parameters.inputVolume = later
     panel.click("turnBackButton")
     assert side_by_side.alignment_of(later) is None
+    assert not panel.stand_in.raw(panel.ui.turnBackButton).isEnabled()
+    assert not panel.stand_in.raw(panel.ui.changeTable).isHidden()
     # The scene goes: the panel holds on to nothing of it.
     panel.slicer.mrmlScene.Clear()
     assert panel.controller.change.earlier is None
+    assert panel.stand_in.raw(panel.ui.changeTable).isHidden()
+    assert panel.text("changeLabel") == ""

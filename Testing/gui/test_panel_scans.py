@@ -215,6 +215,36 @@ def test_a_scene_that_is_loaded_chooses_what_it_says_itself(panel: Panel, tmp_pa
             assert (node.GetName() if node else None) == (None if name == "True" else "second")
 
 
+def test_a_scene_that_is_added_twice_keeps_every_result_with_its_scan(
+    panel: Panel, tmp_path: Path
+) -> None:
+    """Slicer gives other IDs to what is there already: only references follow."""
+    scene, file = panel.slicer.mrmlScene, str(tmp_path / "one.mrb")
+    first, node = result_of_a_script(panel)
+    choose(panel, first)
+    volume_ml = panel.rows[0].volume_ml
+    assert scene.WriteToMRB(file)
+    assert scene.ReadFromMRB(file, False)
+    panel.settle(0.5)
+    (second,) = [
+        scan
+        for scan in panel.slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        if scan is not first and not scan.GetAttribute("StrokeLesionSeg")
+    ]
+    for scan, threshold in ((first, 0.3), (second, 0.6)):
+        choose(panel, scan)
+        own = panel.parameters.segmentation
+        assert (own is node) == (scan is first)
+        probability = results.maps_of(own, panel.widget.logic.segment_id(own))[0]
+        assert (probability in results.maps_of(node)) == (scan is first)
+        assert panel.rows[0].volume_ml == pytest.approx(volume_ml)
+        panel.parameters.threshold = threshold
+        panel.applied()
+        panel.until(lambda: not panel.controller.result.step_open, 10)
+    choose(panel, first)
+    assert panel.parameters.threshold == pytest.approx(0.3)
+
+
 def test_what_a_script_segments_appears(panel: Panel) -> None:
     """By another logic, as in the Python console; then a second run into the same segmentation."""
     from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
@@ -287,6 +317,18 @@ def test_rows_are_gone_through_by_arrow_keys_and_keep_their_mark(panel: Panel) -
     seed = panel.rows[1].seed
     table.item(1, 0).setCheckState(QtCore.Qt.CheckState.Unchecked)
     panel.applied()
+    assert panel.rows[table.currentRow()].seed == seed
+    # The tick of another row, by mouse: that one is gone to, and marked.
+    table.setCurrentCell(1, 1)
+    seed, box = panel.rows[0].seed, table.visualItemRect(table.item(0, 0))
+    QtTest.QTest.mouseClick(
+        table.viewport(),
+        QtCore.Qt.MouseButton.LeftButton,
+        QtCore.Qt.KeyboardModifier.NoModifier,
+        QtCore.QPoint(box.left() + 9, box.center().y()),
+    )
+    panel.applied()
+    assert [row.keep for row in panel.rows if row.seed == seed] == [False]
     assert panel.rows[table.currentRow()].seed == seed
 
 

@@ -8,7 +8,8 @@ from ...images.volume import Volume
 from ..scene.volumes import add_volume_node, node_by_id
 from .store import Entry
 
-ROLE = "StrokeLesionSeg.mirrored"
+# Of a segmentation, and of the mirrored scan: whose mirror image it is.
+ROLE, _OF = "StrokeLesionSeg.mirrored", "StrokeLesionSeg.mirrorOf"
 _MARK = "StrokeLesionSeg"
 
 
@@ -16,13 +17,13 @@ def mirrored_node(entry: Entry) -> Any:
     """The mirrored scan as a volume node of the scene; made once for a segmentation."""
     segmentation = entry.edit_grid.node
     node = node_by_id(segmentation.GetNodeReferenceID(ROLE))
-    if node is not None and node.GetAttribute("StrokeLesionSeg.mirrorOf") == entry.source_id:
+    if node is not None and node.GetNodeReferenceID(_OF) == entry.source_id:
         return node
     source = node_by_id(entry.source_id)
     volume = Volume(entry.mirrored(), entry.edit_grid.grid.affine)
     node = add_volume_node(volume, f"{source.GetName()} mirrored", like=segmentation)
     node.SetAttribute(_MARK, "mirrored")
-    node.SetAttribute("StrokeLesionSeg.mirrorOf", entry.source_id)
+    node.SetNodeReferenceID(_OF, entry.source_id)
     node.CreateDefaultDisplayNodes()
     shown, display = source.GetDisplayNode(), node.GetDisplayNode()
     if shown is not None and display is not None and shown.IsA("vtkMRMLScalarVolumeDisplayNode"):

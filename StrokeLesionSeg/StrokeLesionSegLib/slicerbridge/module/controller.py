@@ -52,7 +52,7 @@ class PanelController:
         self._with_threads = threads
         self._shown = (
             *(self.scan, self.run, self.result, self.look, self.report),
-            *(self.engine, self.results),
+            *(self.engine, self.results, self.change),
         )
         self._keep_still()
 

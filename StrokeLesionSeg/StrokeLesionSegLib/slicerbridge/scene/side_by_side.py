@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .volumes import matrix_from_affine, node_by_id
+from .volumes import matrix_from_affine
 
-# Of the transform: the node's parent before, by its id; and whose transform it is.
+# Of the transform: a reference to the node's parent before, and whose transform it is.
 _BEFORE, _KIND = "StrokeLesionSeg.before", "StrokeLesionSeg"
 _ALIGNMENT = "alignment"
 #: Views of Slicer's layout "three over three": the earlier scan above, the later one below.
@@ -31,7 +31,7 @@ def align_later(
         name = slicer.mrmlScene.GenerateUniqueName(f"{later.GetName()} to {earlier.GetName()}")
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name)
         node.SetAttribute(_KIND, _ALIGNMENT)
-        node.SetAttribute(_BEFORE, later.GetTransformNodeID() or "")
+        node.SetNodeReferenceID(_BEFORE, later.GetTransformNodeID())
     node.SetMatrixTransformToParent(matrix_from_affine(np.linalg.inv(matrix)))
     node.SetAndObserveTransformNodeID(earlier.GetTransformNodeID())
     for moved in (later, *segmentations):
@@ -53,7 +53,7 @@ def turn_back(later: Any) -> None:
     node = alignment_of(later)
     if node is None:
         return
-    before = node_by_id(node.GetAttribute(_BEFORE) or "")
+    before = node.GetNodeReference(_BEFORE)
     for moved in slicer.util.getNodesByClass("vtkMRMLTransformableNode"):
         if moved.GetTransformNodeID() == node.GetID():
             moved.SetAndObserveTransformNodeID(before.GetID() if before is not None else None)

@@ -27,7 +27,7 @@ class ChangeSection:
         self._started = Started()
         self._rows: list[dict[str, Any]] = []
         self._earlier: Any = None
-        ui.changeTable.visible = ui.turnBackButton.enabled = False
+        ui.changeTable.visible = False
         panel.on_click(ui.compareButton, self._on_compare)
         panel.on_click(ui.turnBackButton, self._on_turn_back)
         panel.connect(ui.changeTable, "cellClicked(int,int)", lambda row, *_: self._go_to(row))
@@ -53,6 +53,14 @@ class ChangeSection:
             self._run.cancel()
             self._end("")
         self._earlier = None
+
+    def show(self, _view: texts.PanelView) -> None:
+        """Whether the chosen scan is aligned; nothing of a comparison whose scans are gone."""
+        ui, parameters = self._panel.ui, self._panel.parameters
+        later = None if parameters is None else parameters.inputVolume
+        ui.turnBackButton.enabled = side_by_side.alignment_of(later) is not None
+        if self._rows and self.earlier is None:
+            self._rows, ui.changeTable.visible, ui.changeLabel.text = [], False, ""
 
     def poll(self) -> bool:
         """Look after a comparison; True while it runs."""
@@ -125,7 +133,6 @@ class ChangeSection:
             [_cells(row) for row in change.rows],
             [_tip(row) for row in change.rows],
         )
-        self._panel.ui.turnBackButton.enabled = True
         self._go_to(0)
         self._panel.refresh()
 
@@ -141,7 +148,7 @@ class ChangeSection:
         """The later scan goes back to where it was."""
         if self._panel.parameters is not None:
             side_by_side.turn_back(self._panel.parameters.inputVolume)
-        self._panel.ui.turnBackButton.enabled = False
+        self._panel.refresh()
 
 
 def _to_compare(volume_node: Any) -> ScanToCompare:
