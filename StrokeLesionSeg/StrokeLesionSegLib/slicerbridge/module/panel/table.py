@@ -101,6 +101,9 @@ class LesionTable:
         """A row was clicked, or is the current one by the arrow keys: the views go there."""
         if self._filling or not 0 <= row < len(self.rows):
             return
+        if self._widget.currentRow() != row:  # a click on its tick does not do that
+            self._widget.setCurrentCell(row, 1)  # and so comes here again
+            return
         node = self._panel.parameters.inputVolume
         if node is not None:
             jump_to(self.rows[row].centroid_ras_mm, node)
