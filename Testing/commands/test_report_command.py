@@ -28,6 +28,16 @@ def segment(scan: Path, *more: str | Path) -> int:
     return main(["segment", str(scan), *ARGUMENTS, "--progress", "none", *map(str, more)])
 
 
+def test_no_folder_is_left_where_nothing_was_written(tmp_path: Path) -> None:
+    broken, kept = tmp_path / "broken.nii.gz", tmp_path / "kept"
+    broken.write_bytes(b"no scan")
+    kept.mkdir()
+    for folder in (tmp_path / "new", kept):
+        assert segment(broken, "--report", folder) == 2
+    assert kept.is_dir()
+    assert not (tmp_path / "new").exists()
+
+
 def test_report_is_written_with_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = tmp_path / "patients" / "Doe"
     folder.mkdir(parents=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,12 +81,24 @@ def atlas_choice(arguments: argparse.Namespace) -> AtlasChoice:
     )
 
 
-def report_folder(folder: Path) -> Path:
-    """The folder for reports, made if need be. Raises ``InputError`` if it cannot be made."""
+@contextlib.contextmanager
+def report_folder(folder: Path | None) -> Iterator[None]:
+    """The folder for reports, made if need be; an empty one is not left behind by an error.
+
+    Raises ``InputError`` if it cannot be made.
+    """
+    if folder is None or folder.is_dir():
+        yield
+        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True)
     except FileExistsError:
         raise InputError(folder, "is not a folder", "Give another folder for reports") from None
     except OSError as error:
         raise os_input_error(error, folder) from error
-    return folder
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # something is in it
+            folder.rmdir()
+        raise

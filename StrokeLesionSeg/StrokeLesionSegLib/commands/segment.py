@@ -123,7 +123,6 @@ def run(arguments: argparse.Namespace) -> int:
     prepare(arguments)
     report, atlas = None, atlas_choice(arguments)
     if arguments.report is not None:
-        report_folder(arguments.report)
         report = report_options(arguments)
     told: list[str] = []
 
@@ -135,6 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.progress != "json" and not is_quiet():
         announce(arguments.model, options)
     with (
+        report_folder(arguments.report),
         AlignBeside(arguments.input, arguments.series, options) as beside,
         make_reporter(arguments.progress) as reporter,
     ):
