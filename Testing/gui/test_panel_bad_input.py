@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from panel_support import Panel, result_of_a_script
+from StrokeLesionSegLib.images import write_volume
 from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.slicerbridge.engine import run as engine_run
 from StrokeLesionSegLib.slicerbridge.module import sample
@@ -143,7 +144,7 @@ def test_a_model_that_was_removed_meanwhile(ready: Panel, model_home: Path) -> N
 
 
 def test_a_folder_that_cannot_be_written_to(panel: Panel, tmp_path: Path, monkeypatch: Any) -> None:
-    """Report and batch: the text says which folder, and another one works."""
+    """The report: the text says which folder, and another one works."""
     first, _segmentation = result_of_a_script(panel)
     panel.parameters.inputVolume = first
     panel.measured()
@@ -162,3 +163,47 @@ def test_a_folder_that_cannot_be_written_to(panel: Panel, tmp_path: Path, monkey
     assert "a file" not in panel.text("nextStepLabel")
     assert list(tmp_path.glob("*.html"))
     assert ".html" in panel.text("reportLabel")
+
+
+def test_a_batch_whose_folder_cannot_be_written_to_or_whose_engine_is_killed(
+    ready: Panel, tmp_path: Path
+) -> None:
+    """Each is told in one line below the button, and the next start works. So with a correction."""
+    panel, ui = ready, ready.ui
+    scans, blocked, out = tmp_path / "scans", tmp_path / "a file", tmp_path / "out"
+    scans.mkdir()
+    blocked.write_text("")
+    volume = volumes.volume_from_node(panel.parameters.inputVolume)
+    write_volume(scans / "sub-01_T1w.nii", volume, dtype=np.int16)
+    ui.batchInputPathLineEdit.currentPath = str(scans)
+
+    def ended() -> str:
+        panel.until(lambda: not panel.controller.batch.running, 240)
+        assert panel.text("batchButton") == "Start batch"
+        return panel.text("batchLabel")
+
+    ui.batchOutputPathLineEdit.currentPath = str(blocked)
+    panel.click("batchButton")
+    assert "a file" in ended()
+    assert "<br>" not in ui.batchLabel.text
+    ui.batchOutputPathLineEdit.currentPath = str(out)
+    panel.click("batchButton")
+    process = panel.controller.batch._process
+    panel.until(lambda: process.pid is not None, 60)
+    os.kill(process.pid, signal.SIGKILL)
+    assert "The system killed the engine" in ended()
+    panel.click("batchButton")
+    assert ended().startswith("1 scan: 1 done.")
+
+    panel.stand_in.raw(ui.batchTable).cellDoubleClicked.emit(0, 0)
+    panel.until(lambda: not panel.controller.results.busy, 60)
+    mask = next(out.rglob("*_label-lesion_mask.nii.gz"))
+    corrected = mask.with_name("sub-01_desc-corrected_mask.nii.gz")
+    corrected.mkdir()  # where a folder of that name is, no file can be written
+    panel.click("saveCorrectionButton")
+    assert corrected.name in panel.text("batchLabel")
+    assert "<b>" in ui.batchLabel.text
+    corrected.rmdir()
+    panel.click("saveCorrectionButton")
+    assert panel.text("batchLabel").startswith("Saved:")
+    assert corrected.is_file()

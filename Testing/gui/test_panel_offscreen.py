@@ -7,6 +7,7 @@ Slicer's real MRML. Pictures of each state go to ``STROKE_LESION_SEG_PICTURES`` 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 import types
@@ -605,12 +606,30 @@ def test_hand_work_after_a_drag_is_not_undone(panel: Panel) -> None:
 
 
 def test_the_device_is_told_without_a_button(panel: Panel) -> None:
+    """And how long a run takes; the check itself is folded to one line."""
+    panel.click("sampleButton")
+    assert panel.text("nextStepLabel") == "Press Segment."
     panel.widget.enter()
     assert panel.controller.engine.checking
     panel.until(lambda: not panel.controller.engine.checking, 120)
     assert "Device: cpu" in panel.text("deviceReasonLabel")
+    assert re.fullmatch(r"Press Segment. It takes about \d+ s here.", panel.text("nextStepLabel"))
+    section = panel.ui.checkCollapsibleButton
+    assert (section.collapsed, section.text) == (True, "System check: all is well")
     panel.widget.enter()
     assert not panel.controller.engine.checking, "once in a session"
+
+
+def test_a_check_that_fails_unfolds_itself(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    from StrokeLesionSegLib.slicerbridge.module.panel import engine
+
+    monkeypatch.setattr(engine, "verify_arguments", lambda: ["no-such-command"])
+    panel.widget.enter()
+    panel.until(lambda: not panel.controller.engine.checking, 120)
+    section = panel.ui.checkCollapsibleButton
+    assert not section.collapsed
+    assert section.text == "System check: the engine does not work"
+    assert "no-such-command" in panel.text("deviceReasonLabel")
 
 
 def test_disabled_widgets_say_why(panel: Panel) -> None:

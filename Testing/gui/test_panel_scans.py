@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import types
 from pathlib import Path
 from typing import Any
 
@@ -390,14 +391,17 @@ def test_the_surface_comes_and_goes_with_its_button(panel: Panel) -> None:
 
 
 def test_an_overlay_has_its_legend(panel: Panel) -> None:
-    first, _segmentation = result_of_a_script(panel)
+    first, segmentation = result_of_a_script(panel)
+    probability = results.maps_of(segmentation)[0]
+    uncertainty = results.add_map(volumes.volume_from_node(probability), first, "uncertainty")
+    segmentation.SetNodeReferenceID(results.UNCERTAINTY_ROLE, uncertainty.GetID())
     choose(panel, first)
-    for value in ("probability", "none"):
+    for value in ("probability", "uncertainty", "none"):
         panel.choose("overlay", value)
         nodes = panel.slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode")
-        assert [n.GetVisibility() for n in nodes] == [value == "probability"]
-        assert nodes[0].GetTitleText() == "Probability"
-        assert nodes[0].GetColorNode().GetName() == "Lesion probability"
+        shown = [(n.GetTitleText(), n.GetColorNode().GetName()) for n in nodes if n.GetVisibility()]
+        wanted = (value.capitalize(), f"Lesion {value}")
+        assert shown == ([] if value == "none" else [wanted])
 
 
 def test_the_term_and_the_model_of_a_segment_are_told(panel: Panel) -> None:
@@ -406,6 +410,20 @@ def test_the_term_and_the_model_of_a_segment_are_told(panel: Panel) -> None:
     assert panel.ui.colorButton.toolTip == (
         "Colour of the segment: Infarct (SCT 55641003), by a script."
     )
+
+
+def test_the_colour_of_a_segment_is_chosen(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, node = result_of_a_script(panel)
+    choose(panel, first)
+    segment = node.GetSegmentation().GetSegment(panel.widget.logic.segment_id(node))
+    answers = iter([panel.qt.QColor(), panel.qt.QColor.fromRgbF(0.2, 0.4, 0.6)])
+    dialog = types.SimpleNamespace(getColor=lambda _now: next(answers))
+    monkeypatch.setattr(panel.qt, "QColorDialog", dialog)
+    before = segment.GetColor()
+    panel.click("colorButton")  # given up
+    assert segment.GetColor() == before
+    panel.click("colorButton")
+    assert segment.GetColor() == pytest.approx((0.2, 0.4, 0.6), abs=0.01)
 
 
 def test_every_key_of_the_effects_is_listed(panel: Panel, repository: Path) -> None:

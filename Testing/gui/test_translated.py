@@ -27,7 +27,9 @@ SHOWING = {
         "confirmYesNoDisplay",
         "confirmOkCancelDisplay",
     ),
-    *("showStatusMessage", "showStatus", "CannotEdit", "Readiness"),
+    *("showStatusMessage", "showStatus", "CannotEdit", "Readiness", "tell", "links_html"),
+    # What is raised is shown as a sentence.
+    *("InputError", "RunError", "ValueError", "RuntimeError", "TorchDeclined"),
 }
 PROPERTIES = {
     "text",

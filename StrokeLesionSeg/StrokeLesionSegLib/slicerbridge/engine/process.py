@@ -59,6 +59,11 @@ class Failure:
     remedy: str
     lines: tuple[str, ...]
 
+    @property
+    def sentence(self) -> str:
+        """Cause and remedy in one line."""
+        return f"{self.cause} {self.remedy}".strip()
+
     def __str__(self) -> str:
         text = f"{self.cause}\n{self.remedy}"
         if self.lines:

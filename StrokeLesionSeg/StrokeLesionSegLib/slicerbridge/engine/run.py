@@ -334,7 +334,7 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
     # From now on the sliders make the mask: they have to make the one that the engine made.
     mask = _read_map(scratch / "mask.nii", grid)
     if not np.array_equal(found.patch.full(), mask):
-        raise ValueError("the engine's mask does not follow from its probability")
+        raise ValueError(_("the engine's mask does not follow from its probability"))
     out = {
         "sidecar": sidecar,
         "provenance": made,
@@ -355,5 +355,5 @@ def _read_map(path: Path, grid: Grid) -> NDArray[np.float32]:
     """(K, J, I) voxels that the engine has written; ``ValueError`` if they lie on another grid."""
     array = read_scan(path, allow_constant=True).volume.array
     if array.shape != grid.shape:
-        raise ValueError(f"{path.name} has another grid than the image")
+        raise ValueError(_("{file} has another grid than the image").format(file=path.name))
     return array

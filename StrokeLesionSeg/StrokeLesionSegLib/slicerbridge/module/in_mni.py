@@ -50,7 +50,7 @@ class SegmentInMni:
     ) -> None:
         segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
         if segment is None:
-            raise ValueError(f"there is no segment {segment_id}")
+            raise ValueError(_("there is no segment {name}").format(name=segment_id))
         to_mni = Provenance.from_segment(segment).to_mni
         if to_mni is None:
             raise ValueError(

@@ -94,7 +94,7 @@ class BridgeLogic:
         Raises ``ValueError`` if there is no such segment.
         """
         if segmentation_node.GetSegmentation().GetSegment(segment_id) is None:
-            raise ValueError(f"there is no segment {segment_id}")
+            raise ValueError(_("there is no segment {name}").format(name=segment_id))
         segmentation_node.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
         show_result(segmentation_node, segment_id)
 
@@ -105,7 +105,8 @@ class BridgeLogic:
         segmentation = segmentation_node.GetSegmentation()
         segment_id = segmentation_node.GetAttribute(SEGMENT_ATTRIBUTE) or ""
         if not segment_id or segmentation.GetSegment(segment_id) is None:
-            raise ValueError(f"{segmentation_node.GetName()} holds no result of a run any more")
+            said = _("{name} holds no result of a run any more")
+            raise ValueError(said.format(name=segmentation_node.GetName()))
         return str(segment_id)
 
     def volume_of(self, segmentation_node: Any) -> Any:
@@ -115,7 +116,8 @@ class BridgeLogic:
         role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
         node = segmentation_node.GetNodeReference(role)
         if node is None:
-            raise ValueError(f"the image of {segmentation_node.GetName()} is not in the scene")
+            said = _("the image of {name} is not in the scene")
+            raise ValueError(said.format(name=segmentation_node.GetName()))
         return node
 
     def thresholder(self, segmentation_node: Any) -> ThresholdEditor:
@@ -131,7 +133,7 @@ class BridgeLogic:
             return kept
         probability_node = maps_of(segmentation_node, segment_id)[0]
         if probability_node is None:
-            raise ValueError("the probability map was removed: segment the image again")
+            raise ValueError(_("the probability map was removed: segment the image again"))
         self._let_go()
         made = ThresholdEditor.from_nodes(
             segmentation_node, segment_id, self.volume_of(segmentation_node), probability_node

@@ -96,7 +96,7 @@ def lesions_of_segment(
     """
     segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
     if segment is None:
-        raise ValueError(f"there is no segment {segment_id}")
+        raise ValueError(_("there is no segment {name}").format(name=segment_id))
     to_mni = Provenance.from_segment(segment).to_mni
     patch = read_segment(segmentation_node, segment_id, volume_node)
     return lesions_of_patch(patch, to_mni, probability)

@@ -166,7 +166,7 @@ class ThresholdEditor:
 
     def _with(self, threshold: float, min_volume_ml: float, dropped: Iterable[Seed]) -> Provenance:
         if self.segment is None:
-            raise ValueError("the segment was removed from the segmentation")
+            raise ValueError(_("the segment was removed from the segmentation"))
         return replace(
             Provenance.from_segment(self.segment),
             # As the tags keep them, so that the segment finds the same by its tags.

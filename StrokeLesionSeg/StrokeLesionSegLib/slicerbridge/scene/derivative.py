@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...images import Volume, read_scan
+from ..i18n import tr as _
 from .patch import Patch
 from .provenance import Provenance
 from .results import (
@@ -68,16 +69,17 @@ def read_result(folder: Path, stem: str) -> ReadResult:
     record = _record(folder, stem)
     source = SourceScans(folder).find(str(record["source"]))
     if source is None:
-        raise InputError(folder, "does not say where its scans are", "Run the batch again")
+        raise InputError(folder, _("does not say where its scans are"), _("Run the batch again"))
     if not source.exists():
-        raise InputError(source, "is not there", "Move the input folder back to where it was")
+        remedy = _("Move the input folder back to where it was")
+        raise InputError(source, _("is not there"), remedy)
     begin = folder / str(record["folder"]) / stem
     automatic = Path(f"{begin}_label-lesion_mask.nii.gz")
     corrected = next((m.mask for m in corrected_masks(folder) if m.stem == stem), None)
     scan = read_scan(source, series=record.get("series")).volume
     mask = read_scan(corrected or automatic, allow_constant=True).volume
     if not mask.grid.same_as(scan.grid):
-        raise InputError(automatic, "is not on the grid of its scan", "Run the batch again")
+        raise InputError(automatic, _("is not on the grid of its scan"), _("Run the batch again"))
     file = Path(f"{begin}_label-lesion_probseg.nii.gz")
     probability = read_scan(file, allow_constant=True).volume if file.is_file() else None
     sidecar = read_sidecar(Path(f"{begin}_label-lesion_mask.json"))
@@ -89,7 +91,8 @@ def _record(folder: Path, stem: str) -> dict[str, Any]:
 
     record = read_ledger(folder).scans.get(stem)
     if record is None or record.get("state") != "done":
-        raise InputError(folder, f"has no mask of {stem}", "Run the batch again")
+        cause = _("has no mask of {scan}").format(scan=stem)
+        raise InputError(folder, cause, _("Run the batch again"))
     return dict(record)
 
 

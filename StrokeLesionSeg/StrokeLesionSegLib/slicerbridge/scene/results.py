@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...images.volume import Grid, Volume
+from ..i18n import tr as _
 from .look import show_legend
 from .patch import Patch
 from .probability_map import SHOWN_FROM
@@ -162,7 +163,7 @@ def set_segment_voxels(segmentation_node: Any, segment_id: str, patch: Patch) ->
     if not logic.SetBinaryLabelmapToSegment(
         image, segmentation_node, segment_id, logic.MODE_REPLACE
     ):
-        raise RuntimeError("Slicer did not accept the mask")
+        raise RuntimeError(_("Slicer did not accept the mask"))
 
 
 def _lies_on(image: Any, grid: Grid) -> bool:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...images.volume import Volume
+from ..i18n import tr as _
 
 
 def affine_from_node(node: Any) -> NDArray[np.float64]:
@@ -92,12 +93,12 @@ def voxels_from_node(node: Any) -> NDArray[Any]:
     name = node.GetName() or node.GetID()
     image = node.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
-        raise InputError(name, "the volume is empty", "Load the image again")
+        raise InputError(name, _("the volume is empty"), _("Load the image again"))
     if image.GetNumberOfScalarComponents() != 1:
         raise InputError(
             name,
-            f"each voxel has {image.GetNumberOfScalarComponents()} values",
-            "Choose a volume with one value per voxel, such as a T1-weighted scan",
+            _("each voxel has {count} values").format(count=image.GetNumberOfScalarComponents()),
+            _("Choose a volume with one value per voxel, such as a T1-weighted scan"),
         )
     array = slicer.util.arrayFromVolume(node)
     return array.reshape(array.shape[-3:]) if array.ndim == 4 else array

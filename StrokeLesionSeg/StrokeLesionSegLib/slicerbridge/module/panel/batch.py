@@ -10,7 +10,7 @@ from ...engine.process import EngineProcess
 from ...i18n import tr as _
 from ...scene.provenance import Provenance
 from . import texts
-from .context import Panel, Started
+from .context import Panel, Started, show_crash
 from .results import BatchResults
 
 
@@ -106,20 +106,21 @@ class BatchSection:
         result = process.result
         failure = process.failure() if result is None else None
         if failure is not None:
-            self._end(str(failure))
+            self._end(failure.sentence, strong=True)
+            show_crash(failure)
         elif self._previewing:
             self._end(batch.plan_text(result))
             self._results.list_rows(batch.plan_rows(result))
         else:
             self._end(batch.result_text(result), result)
 
-    def _end(self, text: str, result: dict[str, Any] | None = None) -> None:
+    def _end(self, text: str, result: dict[str, Any] | None = None, strong: bool = False) -> None:
         if self._process is not None:
             self._process.close()
         self._process, ui = None, self._panel.ui
         ui.batchButton.text = _("Start batch")
         ui.batchProgressBar.visible = False
-        self._results.tell(text)
+        self._results.tell(text, strong=strong)
         if result and result.get("output"):
             links = texts.links_html(_("Results:"), str(result["output"]))
             ui.batchLabel.text += "<br>" + links

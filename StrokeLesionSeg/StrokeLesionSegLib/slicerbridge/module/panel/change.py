@@ -74,7 +74,7 @@ class ChangeSection:
             self._end(_change_text(run.change))
             self._take(run, run.change)
         elif run.failure is not None:
-            self._end(f"{run.failure.cause} {run.failure.remedy}".strip(), strong=True)
+            self._end(run.failure.sentence, strong=True)
         else:
             self._end("")
         return False

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...engine.process import Failure
 from ...engine.run import RunParameters
 from ..logic import newest_segment
 from .texts import PanelView
@@ -162,6 +163,16 @@ class Panel:
         p = self.parameters
         return RunParameters(
             p.views, p.align, p.device, p.precision, p.model, threshold, min_volume_ml
+        )
+
+
+def show_crash(failure: Failure) -> None:
+    """The last lines of a crash in a dialog; what has no lines is told by the panel alone."""
+    import slicer
+
+    if failure.lines and not slicer.app.testingEnabled():
+        slicer.util.errorDisplay(
+            f"{failure.cause}\n\n{failure.remedy}", detailedText="\n".join(failure.lines)
         )
 
 

@@ -8,7 +8,7 @@ from ...engine import batch
 from ...engine.process import EngineProcess
 from ...i18n import tr as _
 from . import texts
-from .context import Panel, Started
+from .context import Panel, Started, show_crash
 from .models import ModelSection
 
 
@@ -70,7 +70,9 @@ class LearnSection:
             return
         result = process.result
         failure = process.failure() if result is None else None
-        self._end(batch.learnt_text(result) if failure is None else str(failure))
+        self._end(batch.learnt_text(result) if failure is None else failure.sentence)
+        if failure is not None:
+            show_crash(failure)
         if result and result.get("installed"):
             self._models.list_models(str(result["installed"]))
 

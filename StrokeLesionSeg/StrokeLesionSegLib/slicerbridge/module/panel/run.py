@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ....errors import InputError
-from ...engine.process import Failure, failure_of
+from ...engine.process import failure_of
 from ...engine.run import RunError, SegmentationRun
-from .context import Notes, Panel, Started
+from .context import Notes, Panel, Started, show_crash
 from .engine import EngineSection
 from .result import ResultSection
 from .scan import ScanSection
@@ -71,7 +71,7 @@ class RunSection:
             self.current = panel.logic.start(panel.parameters.inputVolume, panel.run_parameters())
         except OSError as error:
             self.current, failure = None, failure_of(error)
-            panel.notes.problem = f"{failure.cause} {failure.remedy}"
+            panel.notes.problem = failure.sentence
         except InputError as error:
             self.current = None
             panel.notes.problem = str(error)
@@ -117,7 +117,7 @@ class RunSection:
             return
         panel = self._panel
         if run.failure is not None:
-            panel.notes.problem = f"{run.failure.cause} {run.failure.remedy}".strip()
+            panel.notes.problem = run.failure.sentence
             self._engine.last_log = run.failure.lines
         elif run.results is not None:
             try:
@@ -128,7 +128,7 @@ class RunSection:
                 self._take(results)
         panel.refresh()
         if run.failure is not None:
-            _show_error(run.failure)
+            show_crash(run.failure)
 
     def _take(self, results: Any) -> None:
         panel = self._panel
@@ -138,13 +138,3 @@ class RunSection:
             self._seconds = results.seconds
             panel.notes.warnings, panel.notes.kept_apart = results.warnings, False
             self._scan.take_results(results)
-
-
-def _show_error(failure: Failure) -> None:
-    """The last lines of a crash in a dialog; what has no lines is told by the panel alone."""
-    import slicer
-
-    if failure.lines and not slicer.app.testingEnabled():
-        slicer.util.errorDisplay(
-            f"{failure.cause}\n\n{failure.remedy}", detailedText="\n".join(failure.lines)
-        )
