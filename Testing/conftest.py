@@ -56,6 +56,8 @@ SLOW_FILES = {
     *("test_engine_process.py", "test_installing.py", "test_kills.py", "test_same_answer.py"),
     *("test_pages_for_everyone.py", "test_pages_in_use.py", "test_report_browser.py"),
     *("test_panel_bad_input.py", "test_panel_scans.py", "test_public_docstrings.py"),
+    *("test_canonical.py", "test_deformable.py", "test_looks.py", "test_mni_space.py"),
+    *("test_panel_batch.py", "test_readme.py"),
 }
 
 
@@ -65,6 +67,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     # The slow ones first: the quick ones then fill what is left of every core at the end.
     items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays to the end: it need not be gone through at every collection of
+    garbage, which takes longer than many a test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

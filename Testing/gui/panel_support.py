@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import logging
 import os
@@ -16,8 +15,9 @@ from typing import Any
 import forked_python
 import numpy as np
 import pytest
+from simulated import simulated_head
 from StrokeLesionSegLib.operating_point import OperatingPoint
-from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
+from StrokeLesionSegLib.sample_scan import SimulatedStroke
 from StrokeLesionSegLib.slicerbridge.engine import process
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
@@ -25,13 +25,9 @@ from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 def simulated_once(seed: int = 0) -> SimulatedStroke:
-    """The sample, which takes seconds to make: once, asked for with its seed or without."""
-    return _simulated(seed)
-
-
-@functools.lru_cache(maxsize=1)
-def _simulated(seed: int) -> SimulatedStroke:
-    return stroke_in_head(seed)
+    """The sample, as ``stroke_in_head`` is asked for it."""
+    assert seed == 0
+    return simulated_head()
 
 
 class Panel:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+from simulated import simulated_head
 from StrokeLesionSegLib.images.volume import Volume
-from StrokeLesionSegLib.sample_scan import stroke_in_head
 
 # Grey values by those of a T1, in parts of white matter: air, fluid, grey, white, fat.
 _FROM = [0, 0.05, 0.12, 0.3, 0.6, 0.85, 1.3, 2]
@@ -20,7 +20,7 @@ KINDS = {
 @lru_cache(maxsize=1)
 def head() -> Volume:
     """The simulated head, moved off MNI space at 2 mm, float32; read-only."""
-    t1 = stroke_in_head().t1
+    t1 = simulated_head().t1
     k, j, i = (n // 2 * 2 for n in t1.array.shape)
     array = t1.array[:k, :j, :i].astype(np.float32)
     array = array.reshape(k // 2, 2, j // 2, 2, i // 2, 2).mean((1, 3, 5))

@@ -19,9 +19,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from simulated import simulated_head
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.lesions import read_table
-from StrokeLesionSegLib.sample_scan import stroke_in_head
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "field-cases"
 pytestmark = [
@@ -248,7 +248,7 @@ def test_no_case_is_left_out() -> None:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The simulated person, as the demo writes it."""
-    t1 = stroke_in_head().t1
+    t1 = simulated_head().t1
     path = tmp_path_factory.mktemp("head") / "t1.nii.gz"
     nibabel.save(nibabel.Nifti1Image(t1.array.transpose(2, 1, 0), t1.affine), path)
     return path

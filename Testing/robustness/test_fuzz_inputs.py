@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from scipy import ndimage
+from simulated import simulated_head
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Scan, Volume, checked_scan, read_scan
 from StrokeLesionSegLib.input_check import check_scan, refuse_or_warn, repair, sentence
-from StrokeLesionSegLib.sample_scan import stroke_in_head
 
 # Three tests: 200 cases in all where the others have 50 each, 2,000 in the long run.
 FUZZ = settings(
@@ -35,7 +35,7 @@ FUZZ = settings(
 @lru_cache(maxsize=1)
 def head() -> Volume:
     """The simulated head at 4 mm, read-only."""
-    t1 = stroke_in_head().t1
+    t1 = simulated_head().t1
     k, j, i = (n // 4 * 4 for n in t1.array.shape)
     array = t1.array[:k, :j, :i].astype(np.float32)
     array = array.reshape(k // 4, 4, j // 4, 4, i // 4, 4).mean((1, 3, 5))

@@ -12,7 +12,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from StrokeLesionSegLib.sample_scan import stroke_in_head
+from simulated import simulated_head
 from StrokeLesionSegLib.slicerbridge.engine import run
 
 FAST = {"model": "fluid", "align": "none", "precision": "float32", "device": "cpu"}
@@ -27,7 +27,7 @@ def scripts(repository: Path) -> list[str]:
 @pytest.fixture
 def scan() -> nibabel.Nifti1Image:
     """The sample at 3 mm: a few seconds less for each run."""
-    t1 = stroke_in_head().t1
+    t1 = simulated_head().t1
     affine = t1.affine @ np.diag([3.0, 3, 3, 1])
     return nibabel.Nifti1Image(np.ascontiguousarray(t1.array[::3, ::3, ::3].T), affine)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bridge_scenes import AFFINES, head_node
+from simulated import simulated_head
 from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.input_check import contrast_of, measure
 from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
@@ -30,7 +31,7 @@ from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 
 @pytest.fixture(scope="module")
 def simulated() -> SimulatedStroke:
-    return stroke_in_head()
+    return simulated_head()
 
 
 def test_nothing_chosen_says_what_to_choose(slicer: Any) -> None:

@@ -114,11 +114,11 @@ def test_jump_goes_where_the_lesion_is_seen(slicer: Any) -> None:
 
 
 def test_a_report_of_the_segment_as_it_is(slicer: Any, tmp_path: Any) -> None:
-    from StrokeLesionSegLib.sample_scan import stroke_in_head
+    from simulated import simulated_head
     from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
     from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 
-    made = stroke_in_head()
+    made = simulated_head()
     node = add_volume_node(made.t1, "Scan: <1>")
     truth = made.truth.with_array(made.truth.array.astype(np.float32))
     found = ProbabilityMap(truth).lesions(OperatingPoint(0.5))

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from simulated import simulated_head
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.operating_point import OperatingPoint
-from StrokeLesionSegLib.sample_scan import SimulatedStroke, stroke_in_head
+from StrokeLesionSegLib.sample_scan import SimulatedStroke
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess
 from StrokeLesionSegLib.slicerbridge.engine.run import RunError, RunParameters, SegmentationRun
 from StrokeLesionSegLib.slicerbridge.module import sample, selftest
@@ -43,7 +44,7 @@ def module(slicer: Any, model_home: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def simulated() -> SimulatedStroke:
-    return stroke_in_head()
+    return simulated_head()
 
 
 def test_the_whole_way_of_a_user(module: Any, slicer: Any) -> None:
