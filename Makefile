@@ -20,6 +20,9 @@ STAMP_PEERS := $(PEERS)/.stamp
 .DEFAULT_GOAL := help
 # Text is UTF-8 whatever the locale: the drawing libraries reset it.
 export PYTHONUTF8 := 1
+# Bytecode is kept, whatever the environment says: the tests start hundreds of processes, and each
+# would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 # A file's tests go to one process, which keeps what they share; as many processes as cores. Files
 # in the order of Testing/conftest.py, the slow ones first.
