@@ -34,7 +34,7 @@ help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
 	@echo 'make test    run the test suite on all cores (ARGS="-k name" runs a part of it)'
 	@echo 'make test-desktop  the tests in the application that SLICER names'
-	@echo 'make check   style, types and the quick tests, in about four minutes'
+	@echo 'make check   style, types and the quick tests: four minutes of processor time, on all cores'
 	@echo 'make coverage  make test, with the lines that no test runs (half as long again)'
 	@echo 'make bench   measure us beside nnU-Net and MONAI, 45 minutes (ARGS="--parts stages")'
 	@echo 'make bench-cohort  time a batch over real scans (ARGS="--scans 200 --bad")'

@@ -13,8 +13,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .. import __version__
 from .result import SegmentResult
 
@@ -140,6 +138,8 @@ def alignment_of(sidecar: Mapping[str, Any]) -> Alignment | None:
     >>> alignment_of({"alignment": None}) is None
     True
     """
+    import numpy as np
+
     from ..images import Alignment
 
     known = sidecar.get("alignment")
