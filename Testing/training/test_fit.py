@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +196,31 @@ def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Pa
     assert cli.main([*only, "--part", "val"]) == 2
     Split("slice", 0, "", parts).save(file)
     assert cli.main(only) == 2
+
+
+def test_a_run_that_is_told_to_end_is_kept_and_says_so(cache: Path, tmp_path: Path) -> None:
+    fit = ["fit", str(cache), "RUN", "--network", json.dumps(SPEC), "--batch", "2"]
+    fit += ["--steps", "120", "--precision", "32-true", "--threads", "1", "--accelerator", "cpu"]
+    stopped, whole = (
+        [str(tmp_path / name) if part == "RUN" else part for part in fit]
+        for name in ("stopped", "whole")
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "stroketrain.cli", *stopped],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "step 50" in process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=120)[1].splitlines()
+    assert (process.returncode, told[-1]) == (130, "stroketrain: stopped")
+    assert not (tmp_path / "stopped" / "weights.safetensors").exists()
+    assert list((tmp_path / "stopped").glob("**/*.ckpt"))
+    for arguments in (stopped, whole):
+        assert cli.main(arguments) == 0
+    one, other = (tmp_path / name / "weights.safetensors" for name in ("stopped", "whole"))
+    assert one.read_bytes() == other.read_bytes()
 
 
 def test_options_that_would_be_ignored_are_refused(

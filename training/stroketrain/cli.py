@@ -64,13 +64,17 @@ def _show_defaults(parser: argparse.ArgumentParser) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``stroketrain``; returns the exit code (2 for unusable input, one line on stderr)."""
+    """Run ``stroketrain``; returns the exit code (2 for unusable input, 130 where it was stopped,
+    with one line on stderr)."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
     except InputError as error:
         print(f"stroketrain: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stroketrain: stopped", file=sys.stderr)
+        return 130
     return 0
 
 

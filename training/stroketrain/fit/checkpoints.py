@@ -29,7 +29,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class Snapshot(Callback):
-    """Saves the whole state every so many seconds between two batches.
+    """Saves the whole state every so many seconds between two batches, and on SIGTERM.
 
     Not after the last batch of an epoch: validation and the checkpoint at its end follow at once,
     and Lightning would repeat the epoch after a resumption from there. ``at_end`` saves once more
@@ -45,7 +45,13 @@ class Snapshot(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch or trainer.global_step % self.look_every:
+        if trainer.is_last_batch:
+            return
+        # Of several processes not all have heard of it yet.
+        if trainer.received_sigterm and trainer.world_size == 1:
+            trainer.save_checkpoint(self.path)
+            return
+        if trainer.global_step % self.look_every:
             return
         due = time.monotonic() - self.saved >= self.seconds
         # All processes save or none: they write parts of one checkpoint.

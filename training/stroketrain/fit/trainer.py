@@ -81,12 +81,19 @@ def train(
     *,
     resume: Path,
 ) -> None:
-    """Fit ``module``, from the checkpoint ``resume`` where there is one."""
+    """Fit ``module``, from the checkpoint ``resume`` where there is one.
+
+    Raises ``KeyboardInterrupt`` after Ctrl-C or SIGTERM.
+    """
     with warnings.catch_warnings():
         for message in _MEANT:
             warnings.filterwarnings("ignore", message=message)
         checkpoint = str(resume) if resume.exists() else None
-        trainer.fit(module, training, validation, ckpt_path=checkpoint)
+        try:
+            trainer.fit(module, training, validation, ckpt_path=checkpoint)
+        except SystemExit as stop:
+            # Lightning would end the process without a word, after SIGTERM as if all were done.
+            raise KeyboardInterrupt from stop
 
 
 def origin(trainer: L.Trainer, runtime: Runtime) -> dict[str, Any]:
