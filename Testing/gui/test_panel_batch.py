@@ -42,6 +42,9 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     assert panel.text("batchLabel") == "1 scan would be done, 1 image is left out."
     assert [cell(panel, 0, n) for n in (0, 1)] == ["sub-01", "to do"]
     assert cell(panel, 1, 1).startswith("left out: ")
+    tip = panel.stand_in.raw(panel.ui.batchTable).item(1, 1).toolTip()
+    assert tip
+    assert cell(panel, 1, 1).endswith(tip), "what does not fit into the column"
     assert not out.exists()
     run_batch(panel)
     assert panel.text("batchLabel").startswith("1 scan: 1 done. Double-click")

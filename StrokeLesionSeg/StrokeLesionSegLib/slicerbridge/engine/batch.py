@@ -114,7 +114,7 @@ def plan_rows(result: dict[str, Any] | None) -> list[dict[str, Any]]:
         for item in found.get("planned") or []
     ]
     left = [
-        {"scan": name, "state": _("left out: {why}").format(why=why), **empty}
+        {"scan": name, "state": _("left out: {why}").format(why=why), **empty, "error": why}
         for name, why in (found.get("left_out") or {}).items()
     ]
     return planned + left

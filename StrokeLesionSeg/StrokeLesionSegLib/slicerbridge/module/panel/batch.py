@@ -75,7 +75,7 @@ class BatchSection:
         self._started.now()
         ui.batchButton.text = _("Cancel batch")
         ui.batchProgressBar.visible = True
-        ui.batchLabel.text = _("Looking for scans...")
+        self._panel.show_text(ui.batchLabel, _("Looking for scans..."))
         self._panel.keep_polling()
 
     def operating_point(self) -> tuple[float | None, float | None]:
@@ -123,5 +123,5 @@ class BatchSection:
         self._results.tell(text, strong=strong)
         if result and result.get("output"):
             links = texts.links_html(_("Results:"), str(result["output"]))
-            ui.batchLabel.text += "<br>" + links
+            self._panel.show_text(ui.batchLabel, ui.batchLabel.text + "<br>" + links)
         self._results.list_folder()

@@ -60,7 +60,8 @@ class ChangeSection:
         later = None if parameters is None else parameters.inputVolume
         ui.turnBackButton.enabled = side_by_side.alignment_of(later) is not None
         if self._rows and self.earlier is None:
-            self._rows, ui.changeTable.visible, ui.changeLabel.text = [], False, ""
+            self._rows, ui.changeTable.visible = [], False
+            self._panel.show_text(ui.changeLabel, "")
 
     def poll(self) -> bool:
         """Look after a comparison; True while it runs."""
@@ -68,7 +69,7 @@ class ChangeSection:
         if run is None:
             return False
         if run.poll():
-            self._panel.ui.changeLabel.text = texts.as_html(run.stage_text + "...")
+            self._panel.show_text(self._panel.ui.changeLabel, texts.as_html(run.stage_text + "..."))
             return True
         if run.change is not None:
             self._end(_change_text(run.change))
@@ -89,7 +90,7 @@ class ChangeSection:
         earlier, later = ui.earlierSelector.currentNode(), self._panel.parameters.inputVolume
         if earlier is None or later is None:
             said = _("Choose the later scan at the top and the earlier one here.")
-            ui.changeLabel.text = texts.as_html(said, strong=True)
+            self._panel.show_text(ui.changeLabel, texts.as_html(said, strong=True))
             return
         settings = self._panel.run_parameters()
         run = ComparisonRun(_to_compare(earlier), _to_compare(later), settings)
@@ -97,18 +98,18 @@ class ChangeSection:
             run.start()
         except (InputError, OSError) as error:
             said = str(error) if isinstance(error, InputError) else failure_of(error).cause
-            ui.changeLabel.text = texts.as_html(said, strong=True)
+            self._panel.show_text(ui.changeLabel, texts.as_html(said, strong=True))
             return
         self._run = run
         self._started.now()
         ui.compareButton.text = _("Cancel")
-        ui.changeLabel.text = texts.as_html(run.stage_text + "...")
+        self._panel.show_text(ui.changeLabel, texts.as_html(run.stage_text + "..."))
         self._panel.keep_polling()
 
     def _end(self, text: str, strong: bool = False) -> None:
         self._run, ui = None, self._panel.ui
         ui.compareButton.text = _("Compare")
-        ui.changeLabel.text = texts.as_html(text, strong=strong)
+        self._panel.show_text(ui.changeLabel, texts.as_html(text, strong=strong))
 
     def _take(self, run: ComparisonRun, change: ScanChange) -> None:
         earlier, later = (scan.volume_node for scan in run.scans)

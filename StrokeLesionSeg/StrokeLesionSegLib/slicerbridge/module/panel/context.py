@@ -109,6 +109,14 @@ class Panel:
 
     # -- widgets --------------------------------------------------------------------------------
 
+    def show_text(self, label: Any, html: str) -> None:
+        """Show a text of any length in a label; what is below it makes room, and stays there.
+
+        A ctkCollapsibleButton does not ask how high its labels become at their width.
+        """
+        label.text = html
+        label.setMinimumHeight(max(label.minimumHeight, label.heightForWidth(label.width)))
+
     def fill_table(
         self,
         table: Any,

@@ -60,12 +60,15 @@ class LearnSection:
             return
         self._started.now()
         ui.learnButton.text = _("Stop learning")
-        ui.learnLabel.text = _("Learning takes up to an hour. Keep working meanwhile.")
+        self._panel.show_text(
+            ui.learnLabel, _("Learning takes up to an hour. Keep working meanwhile.")
+        )
         self._panel.keep_polling()
 
     def _follow(self, process: EngineProcess) -> None:
         for event in process.poll():
-            self._panel.ui.learnLabel.text = texts.as_html(batch.learning_text(event))
+            said = texts.as_html(batch.learning_text(event))
+            self._panel.show_text(self._panel.ui.learnLabel, said)
         if process.running:
             return
         result = process.result
@@ -81,4 +84,4 @@ class LearnSection:
             self._process.close()
         self._process = None
         self._panel.ui.learnButton.text = _("Learn from my corrections")
-        self._panel.ui.learnLabel.text = texts.as_html(text)
+        self._panel.show_text(self._panel.ui.learnLabel, texts.as_html(text))

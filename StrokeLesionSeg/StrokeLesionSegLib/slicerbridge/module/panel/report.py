@@ -83,7 +83,7 @@ class ReportSection:
         else:
             qt = self._panel.qt
             self._panel.notes.problem = ""
-            self._panel.ui.reportLabel.text = texts.links_html(_("Report:"), path)
+            self._panel.show_text(self._panel.ui.reportLabel, texts.links_html(_("Report:"), path))
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))
         self._panel.refresh()
 
@@ -134,8 +134,8 @@ class ReportSection:
         self._panel.fill_table(widget, texts.REGION_HEADERS, [texts.region_cells(r) for r in rows])
         if not rows:
             said = _("There is no lesion to share out among regions.")
-            self._panel.ui.reportLabel.text = said
+            self._panel.show_text(self._panel.ui.reportLabel, said)
 
     def _show_written(self, _node: Any, paths: list[Path]) -> None:
         said = texts.links_html(_("In MNI space:"), paths[0].parent)
-        self._panel.ui.reportLabel.text = said
+        self._panel.show_text(self._panel.ui.reportLabel, said)

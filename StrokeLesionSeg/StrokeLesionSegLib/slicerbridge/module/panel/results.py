@@ -38,7 +38,7 @@ class BatchResults:
 
     def tell(self, text: str, strong: bool = False) -> None:
         """Say something of the batch or its results; nothing in it is taken as markup."""
-        self._panel.ui.batchLabel.text = texts.as_html(text, strong=strong)
+        self._panel.show_text(self._panel.ui.batchLabel, texts.as_html(text, strong=strong))
 
     def list_folder(self) -> None:
         """Show what the folder for results holds by now."""
@@ -119,7 +119,7 @@ class BatchResults:
         except (InputError, OSError, ValueError) as error:
             self.tell(str(error), strong=True)
             return
-        panel.ui.batchLabel.text = texts.links_html(_("Saved:"), path)
+        panel.show_text(panel.ui.batchLabel, texts.links_html(_("Saved:"), path))
         self.list_folder()
 
 
