@@ -20,6 +20,7 @@ from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.slicerbridge.engine import run as engine_run
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import volumes
+from StrokeLesionSegLib.slicerbridge.scene.results import show_background
 
 
 def empty(slicer: Any) -> Any:
@@ -80,7 +81,13 @@ def test_what_cannot_be_segmented_is_told_and_another_scan_can(panel: Panel, cas
     button = panel.stand_in.raw(panel.ui.segmentButton)
     assert not button.isEnabled()
     assert button.toolTip().startswith(said)
-    panel.parameters.inputVolume = sample.add_sample()
+    # A scan that is opened now is shown: the panel says how to go on with it.
+    scan = sample.add_sample()
+    show_background(scan)
+    panel.settle(0.5)
+    assert panel.parameters.inputVolume is not scan
+    assert panel.text("nextStepLabel").startswith(f"The views show {scan.GetName()}: choose it")
+    panel.parameters.inputVolume = scan
     panel.settle(0.3)
     assert panel.text("nextStepLabel") == "Press Segment."
     assert button.isEnabled()

@@ -158,6 +158,10 @@ def test_what_was_corrected_by_hand_is_told_and_hidden_when_the_sliders_begin_an
 
 def test_a_scan_that_arrives_is_chosen_when_none_is(panel: Panel) -> None:
     assert panel.parameters.inputVolume is None
+    picture = np.random.default_rng(0).random((1, 64, 64)).astype(np.float32)
+    volumes.add_volume_node(type(simulated_once().t1)(picture, np.eye(4)), "a picture")
+    panel.settle(0.5)
+    assert panel.parameters.inputVolume is None, "no scan"
     first = sample.add_sample()
     panel.until(lambda: panel.parameters.inputVolume is first, 5)
     second = second_scan(panel)

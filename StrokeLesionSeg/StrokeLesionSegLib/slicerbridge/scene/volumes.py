@@ -165,9 +165,11 @@ def first_scan() -> Any | None:
 
 
 def is_scan(node: Any) -> bool:
-    """Whether a volume node holds an image that is no label map and none of our maps."""
-    plain = node.GetClassName() == "vtkMRMLScalarVolumeNode"
-    return bool(plain and not node.GetAttribute("StrokeLesionSeg") and node.GetImageData())
+    """Whether a volume node holds an image in 3D that is no label map and none of our maps."""
+    image = node.GetImageData()
+    if node.GetClassName() != "vtkMRMLScalarVolumeNode" or image is None:
+        return False
+    return not node.GetAttribute("StrokeLesionSeg") and min(image.GetDimensions()) > 1
 
 
 def own_maps() -> list[Any]:

@@ -116,7 +116,7 @@ def view(state: PanelState) -> PanelView:
             "Click a lesion to go there. Move the threshold until the outline fits, untick what "
             "is no lesion, then press Edit to correct by hand."
         )
-    if state.shown_instead and enabled and not state.running and not state.problem:
+    if state.shown_instead and not (state.running or state.installing or state.problem):
         said = _("The views show {name}: choose it as Image to work on it.")
         step = said.format(name=state.shown_instead) + " " + step
     if state.warnings and state.has_result and not state.running:
