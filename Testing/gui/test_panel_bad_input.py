@@ -16,11 +16,10 @@ import numpy as np
 import pytest
 from panel_support import Panel, result_of_a_script
 from StrokeLesionSegLib.images import write_volume
-from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.images.volume import Grid, Volume
 from StrokeLesionSegLib.slicerbridge.engine import run as engine_run
 from StrokeLesionSegLib.slicerbridge.module import sample
-from StrokeLesionSegLib.slicerbridge.scene import volumes
-from StrokeLesionSegLib.slicerbridge.scene.results import show_background
+from StrokeLesionSegLib.slicerbridge.scene import results, volumes
 
 
 def empty(slicer: Any) -> Any:
@@ -83,7 +82,7 @@ def test_what_cannot_be_segmented_is_told_and_another_scan_can(panel: Panel, cas
     assert button.toolTip().startswith(said)
     # A scan that is opened now is shown: the panel says how to go on with it.
     scan = sample.add_sample()
-    show_background(scan)
+    results.show_background(scan)
     panel.settle(0.5)
     assert panel.parameters.inputVolume is not scan
     assert panel.text("nextStepLabel").startswith(f"The views show {scan.GetName()}: choose it")
@@ -214,3 +213,61 @@ def test_a_batch_whose_folder_cannot_be_written_to_or_whose_engine_is_killed(
     panel.click("saveCorrectionButton")
     assert panel.text("batchLabel").startswith("Saved:")
     assert corrected.is_file()
+
+
+def test_a_scan_under_a_warp(ready: Panel) -> None:
+    """It is said, and the segment lies under the same transform, on the same voxels."""
+    import vtk
+
+    panel, slicer = ready, ready.slicer
+    scan = panel.parameters.inputVolume
+    panel.segment()
+    panel.measured()
+    straight = panel.mask().sum()
+    points = vtk.vtkPoints()
+    moved = vtk.vtkPoints()
+    for corner in np.ndindex(2, 2, 2):
+        place = 160.0 * np.array(corner) - 80.0
+        points.InsertNextPoint(*place)
+        moved.InsertNextPoint(*(place * 1.1 + (0, 0, 5.0 * corner[0])))
+    spline = vtk.vtkThinPlateSplineTransform()
+    spline.SetBasisToR()
+    spline.SetSourceLandmarks(points)
+    spline.SetTargetLandmarks(moved)
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "warp")
+    warp.SetAndObserveTransformToParent(spline)
+    scan.SetAndObserveTransformNodeID(warp.GetID())
+    panel.settle(0.4)
+    assert "under the non-linear transform 'warp'" in panel.text("inputCheckLabel")
+    panel.segment()
+    panel.measured()
+    node = panel.parameters.segmentation
+    assert node.GetTransformNodeID() == warp.GetID()
+    assert panel.mask().sum() == straight
+    place = panel.rows[0].centroid_ras_mm
+    said = panel.stand_in.raw(panel.ui.lesionTable).item(0, 3).text()
+    assert said == ", ".join(f"{v:.0f}" for v in spline.TransformPoint(place))
+
+
+def test_a_segment_that_somebody_resampled_to_another_grid(panel: Panel) -> None:
+    """It is measured on the scan's grid; the sliders leave it alone and begin a new one."""
+    first, node = result_of_a_script(panel)
+    panel.parameters.inputVolume = first
+    panel.measured()
+    volume_ml = sum(row.volume_ml for row in panel.rows)
+    old = panel.widget.logic.segment_id(node)
+    patch = results.read_segment(node, old, first)
+    coarse = Grid(
+        tuple(n // 2 for n in patch.grid.shape), patch.grid.affine @ np.diag([2, 2, 2, 1])
+    )
+    mask = np.ascontiguousarray(patch.full()[::2, ::2, ::2][tuple(slice(n) for n in coarse.shape)])
+    results.set_segment_voxels(node, old, type(patch)(mask, (0, 0, 0), coarse))
+    panel.controller.lookAgain()
+    panel.measured()
+    assert sum(row.volume_ml for row in panel.rows) == pytest.approx(volume_ml, rel=0.2)
+    assert panel.text("nextStepLabel").startswith("You have corrected this segment.")
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    panel.until(lambda: not panel.controller.result.step_open, 10)
+    assert panel.widget.logic.segment_id(node) != old
+    assert panel.mask().any()
