@@ -65,29 +65,6 @@ def test_each_scan_brings_its_own_back(panel: Panel) -> None:
     assert [node.GetSliceOffset() for node in slices] == pytest.approx(places)
 
 
-def test_a_scene_of_an_earlier_version_opens(panel: Panel) -> None:
-    """Tags and parameters that are gone are ignored, values that are no longer offered, too."""
-    node, segmentation = result_of_a_script(panel)
-    segment_id = panel.widget.logic.segment_id(segmentation)
-    segment = segmentation.GetSegmentation().GetSegment(segment_id)
-    for name in ("SecondThreshold", "MinimumMeanProbability", "Alignment", "Dropped", "ToMNI"):
-        segment.RemoveTag(f"StrokeLesionSeg.{name}")
-    segment.SetTag("StrokeLesionSeg.Hysteresis", "0.9")
-    kept = panel.widget.logic.parameterNodeOfScene()
-    kept.SetParameter("hysteresis", "0.9")
-    kept.SetParameter("views", "spread")
-    panel.parameters.inputVolume = node
-    panel.widget.exit()
-    panel.widget.enter()
-    panel.measured()
-    assert len(panel.rows) == 2
-    assert panel.ui.viewsComboBox.currentText == "As the model recommends"
-    assert panel.controller.panel.notes.problem == ""
-    panel.parameters.threshold = 0.6
-    panel.applied()
-    assert panel.mask().any()
-
-
 def test_a_segmentation_that_somebody_drew_stays_shown(panel: Panel) -> None:
     first, _of_first = result_of_a_script(panel)
     drawn = panel.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by hand")

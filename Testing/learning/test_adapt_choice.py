@@ -10,9 +10,9 @@ import torch
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
 from StrokeLesionSegLib.learning.adapt import choose as choosing
 from StrokeLesionSegLib.learning.adapt.choose import choose
-from StrokeLesionSegLib.learning.adapt.measure import Watch, find
+from StrokeLesionSegLib.learning.adapt.measure import find
 from StrokeLesionSegLib.learning.adapt.mixing import RegressionScan, carried
-from StrokeLesionSegLib.learning.adapt.tuning import points_about, scores_at
+from StrokeLesionSegLib.learning.adapt.tuning import bolder, points_about, scores_at
 from StrokeLesionSegLib.learning.heads import save_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Head
 from StrokeLesionSegLib.lesions.scorers.common import dice
@@ -79,9 +79,8 @@ def chosen(tmp_path: Path, child: float, healthy: float) -> choosing.Chosen:
         RegressionScan("healthy", np.where(spot, 100, 0).astype(np.uint8), spot & False, ~spot),
         RegressionScan("healthy", np.where(spot, 100, 0).astype(np.uint8), spot & False, spot),
     ]
-    watch = Watch(lambda done: None, lambda: False)
     parent, heads = Answers(0.5), [tmp_path / "a.npz"]
-    return choose(parent, Answers(child), heads, simulated, POINT, ask, watch)
+    return choose(parent, Answers(child), heads, simulated, POINT, ask)
 
 
 def test_a_parent_that_was_too_shy_takes_another_point(tmp_path: Path) -> None:
@@ -97,7 +96,7 @@ def test_a_child_is_taken_where_no_point_of_the_parent_will_do(
     assert chosen(tmp_path, child=1.1, healthy=0.2).share == 0
     monkeypatch.setattr(choosing, "points_about", lambda point: [point])
     found = chosen(tmp_path, child=1.1, healthy=0.2)
-    assert (found.share, found.point) == (0.65, POINT)
+    assert (found.share, found.point) == (0.7, POINT)
 
 
 def tried(*own: tuple[float, float]) -> choosing._Tried:
@@ -113,6 +112,28 @@ def test_no_scan_of_the_training_part_pays_for_the_others() -> None:
     assert not fallen.keeps(before)
     assert not tried((0.9, 5.0), (0.0, 0.5)).keeps(before)
     assert tried((0.9, 5.0), (0.2, 0.5)).keeps(before)
+
+
+def test_what_falls_counts_twice() -> None:
+    before = tried((0.5, 5.0), (0.5, 5.0))
+    assert tried((0.52, 5.0), (0.49, 5.0)).worth(before) == pytest.approx(0.0)
+    assert tried((0.52, 5.0), (0.5, 5.0)).worth(before) == pytest.approx(0.005)
+    assert tried((0.52, 5.0), (0.48, 5.0)).worth(before) < 0
+
+
+def test_what_was_nearly_marked_in_a_healthy_scan_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert bolder(OperatingPoint(0.3, 0.6)) == OperatingPoint(0.3, 0.5)
+    assert bolder(OperatingPoint(0.55, 0.6)) == OperatingPoint(0.55)
+    assert bolder(OperatingPoint(0.3)) == OperatingPoint(0.3)
+    other = OperatingPoint(0.3, 0.6)
+    monkeypatch.setattr(choosing, "points_about", lambda point: [point, other])
+    # Less than half of the way to .8 the lesion is at .62. A spot at .50 is far enough from the
+    # second threshold; at .56 it is not marked either, and will be in the next scan.
+    found = chosen(tmp_path, child=0.8, healthy=0.8)
+    assert (found.share, found.point) == (0.4, other)
+    assert chosen(tmp_path, child=0.8, healthy=0.9).share == 0
 
 
 def test_nothing_that_marks_healthy_ones_is_taken(tmp_path: Path) -> None:

@@ -76,12 +76,13 @@ class Trained:
 class Material:
     """What a network learns from: ``samples`` shows scans from a step on, ``rng`` is what a step
     draws from. ``teacher``: see ``make_step``; asked for samples that are ``taught``.
-    ``for_the_first_time``: a network without experience is followed closely by its mean."""
+    ``closely``: for a network without experience and for few steps: at first the running mean
+    follows it more closely, over a twentieth of the steps that were taken."""
 
     samples: Callable[[int], Iterator[Sample]]
     rng: Callable[[int], np.random.Generator]
     teacher: nn.Module | None = None
-    for_the_first_time: bool = False
+    closely: bool = False
 
 
 def train_network(
@@ -147,9 +148,7 @@ def train_network(
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            young = (
-                (progress.step + 1) / (progress.step + 20) if material.for_the_first_time else 1.0
-            )
+            young = (progress.step + 1) / (progress.step + 20) if material.closely else 1.0
             _follow(mean, network, min(options.decay, young))
             progress.step += 1
             recent = [*recent[-4 * options.report + 1 :], result]

@@ -70,7 +70,7 @@ def train(
     young = start is None
     return train_network(
         network, run, options,
-        Material(samples, lambda step: rng, for_the_first_time=young), tell=tell,
+        Material(samples, lambda step: rng, closely=young), tell=tell,
         autocast=partial(torch.autocast, options.device, torch.bfloat16),
     ).progress  # fmt: skip
 

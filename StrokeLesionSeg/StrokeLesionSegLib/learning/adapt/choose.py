@@ -2,8 +2,8 @@
 decides, together with simulated scans of another seed than those that judge.
 
 Between the parent's weights and the child's most of the new is there and most of the old, too
-(Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). All the way is not offered: what
-it gains more, it loses on lesions that the parent finds, and on clicks.
+(Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). All the way is offered only where
+scans decide that the training was not shown: it looks best on those that it was.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 
 from ...operating_point import OperatingPoint
 from ..heads import load_head
-from .measure import Watch
 from .mixing import RegressionScan
-from .tuning import points_about, scores_at
+from .tuning import bolder, points_about, scores_at
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 #: How a network is asked for the probability of an image on the head box.
 Ask = Callable[["nn.Module", NDArray[np.uint8]], NDArray[np.float32]]
 #: Shares of the child in what is tried; at 0 the parent takes another operating point, no more.
-SHARES = (0.0, 0.35, 0.65)
+SHARES = (0.0, 0.4, 0.7, 1.0)
 # Of choices that differ by less the one nearest to the parent is taken.
 _WORTH = 0.003
 # The simulated scans may be worse by this much, in mean Dice, and healthy ones fuller, in mL.
@@ -53,17 +52,22 @@ class Chosen:
 @dataclass(frozen=True)
 class _Tried:
     """``own``: Dice and mL of each of the user's scans. ``simulated``: mean Dice. ``empty``:
-    healthy scans; ``fullest``: of them, in mL."""
+    healthy scans; ``fullest``: of them, in mL; both at a slightly bolder point where weights are
+    new, so that what is chosen keeps its distance."""
 
     own: tuple[tuple[float, float], ...]
     simulated: float
     empty: int
     fullest: float
 
-    @property
-    def worth(self) -> float:
-        """What was learnt from is found by heart; strokes that were never shown count as much."""
-        return (self.dice + self.simulated) / 2
+    def worth(self, before: _Tried) -> float:
+        """What was learnt from is found by heart; strokes that were never shown count as much.
+
+        What falls counts twice: one who falls by much has the new model refused."""
+        pairs = zip(self.own, before.own, strict=True)
+        changes = np.array([dice - dice_before for (dice, _), (dice_before, _) in pairs])
+        change = float(np.where(changes < 0, 2 * changes, changes).mean())
+        return (change + self.simulated - before.simulated) / 2
 
     @property
     def dice(self) -> float:
@@ -90,36 +94,32 @@ def choose(
     simulated: Sequence[RegressionScan],
     point: OperatingPoint,
     ask: Ask,
-    watch: Watch,
+    shares: Sequence[float] = SHARES,
 ) -> Chosen:
     """The best network and point on ``heads`` and ``simulated`` among those that forget nothing.
 
-    ``point``: the parent's. ``ask``: the probability that a network gives an image. Raises
-    ``Cancelled`` if told so.
+    ``point``: the parent's. ``ask``: the probability that a network gives an image. ``shares``: of
+    the child in what is tried, the first 0.
     """
-    done = 0
     points = points_about(point)
+    bold = [bolder(p) for p in points]
 
-    def asked(network: nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        nonlocal done
-        watch.check("the operating point was chosen")
-        p = ask(network, image)
-        done += 1
-        watch.tell(done)
-        return p
-
-    def tried(network: nn.Module) -> list[_Tried]:
-        # By scan, then by point.
+    def tried(share: float) -> list[_Tried]:
+        # By scan, then by point. Of the parent's own weights it is known what they do.
+        network = between(parent, child, share)
+        nearly = bold if share else points
         own: list[list[tuple[float, float]]] = []
         drawn: list[list[tuple[float, float]]] = []
         healthy: list[list[tuple[float, float]]] = []
         for file in heads:
             head = load_head(file)
             assert head.lesions is not None
-            own.append(scores_at(points, asked(network, head.image), head.lesions))
+            own.append(scores_at(points, ask(network, head.image), head.lesions))
         for scan in simulated:
-            scores = scores_at(points, asked(network, scan.image), scan.lesions, scan.counts)
-            (healthy if scan.kind == "healthy" else drawn).append(scores)
+            well = scan.kind == "healthy"
+            p = ask(network, scan.image)
+            scores = scores_at(nearly if well else points, p, scan.lesions, scan.counts)
+            (healthy if well else drawn).append(scores)
         return [
             _Tried(
                 tuple(scan[n] for scan in own),
@@ -131,13 +131,13 @@ def choose(
         ]
 
     candidates: list[tuple[float, int, _Tried]] = []
-    for share in SHARES:
-        found = tried(between(parent, child, share))
+    for share in shares:
+        found = tried(share)
         candidates += [(share, n, one) for n, one in enumerate(found)]
     before = candidates[0][2]  # the parent as it is, which keeps all of itself
     kept = [one for one in candidates if one[2].keeps(before)]
-    best = max(one[2].worth for one in kept)
-    share, n, one = next(c for c in kept if c[2].worth >= best - _WORTH)
+    best = max(one.worth(before) for _, _, one in kept)
+    share, n, one = next(c for c in kept if c[2].worth(before) >= best - _WORTH)
     return Chosen(between(parent, child, share), share, points[n], one.dice)
 
 

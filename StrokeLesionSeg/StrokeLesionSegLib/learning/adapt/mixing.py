@@ -22,22 +22,30 @@ from ...lesions.scorers.common import dice
 from ..heads import load_head
 from ..strokes.anatomy import Anatomy, Head, mirrored
 from ..strokes.fields import chance, choose, dilate, gaussian
-from ..strokes.head import Sample, StrokeFrequencies, scan_of, simulate_head
+from ..strokes.head import Sample, SimulatedHead, StrokeFrequencies, scan_of, simulate_head
 from ..strokes.shapes import MaskBank
 
-# Shares of what is shown; the rest is the template.
-_CORRECTED, _OWN = 0.65, 0.2
+# Share of the corrected scans in what is shown; in the rest strokes are drawn.
+_CORRECTED = 0.65
 # A corrected scan gets the lesions of up to so many others, too: more to learn from in one step.
 _CARRIED = 3
-_AS_IT_IS = StrokeFrequencies(lesion=0.0, mimics=0.0)
 _DRAWN = StrokeFrequencies(lesion=1.0, mimics=0.7)
-_TEMPLATE = StrokeFrequencies(lesion=0.65, mimics=1.0)
+# Half of them healthy: nothing else says what is not to be marked.
+_TEMPLATE = StrokeFrequencies(lesion=0.5, mimics=1.0)
 # A corrected scan keeps its scanner's look this often.
 _SITE = 0.6
+# Drawing strokes into a head takes half as long as learning from it. So each one is shown a few
+# times, mirrored, moved and with the look of other scanners: of so many that are at hand the oldest
+# makes room after so many steps.
+_AT_HAND, _STAYS = 6, 10
+# Of seven drawn heads so many are the user's own, the others the template.
+_OWN_OF_SEVEN = 4
 # Strokes of a regression scan together; drawn again where there is less, in mL.
 _LEAST_ML = 1.0
 # A lesion is not carried nearer than this to another or to a ventricle, in mm.
 _APART = 4
+# What a carried lesion changes, and what keeps it away, lies within this of it, in mm.
+_AROUND = 8
 # Within this of a user's own lesion a regression scan is not scored, in mm.
 _MARGIN = 3
 
@@ -54,21 +62,43 @@ class Mixture:
     ) -> None:
         self.heads, self.template, self.bank = tuple(heads), template, bank
         self.anatomy, self.seed = anatomy, seed
+        self._at_hand: dict[int, _Packed] = {}
 
     def sample(self, step: int) -> Sample:
         """What step ``step`` is shown."""
         g = Generator().manual_seed(self.seed * 1_000_003 + step)
-        r = float(torch.rand((), generator=g))
-        if r >= _CORRECTED + _OWN:
-            drawn = simulate_head(g, self.template, self.anatomy, self.bank, _TEMPLATE)
-            return replace(scan_of(g, drawn, self.anatomy), taught=True)
-        head = load_head(self.heads[choose(g, len(self.heads))])
-        recipe = _AS_IT_IS if r < _CORRECTED else _DRAWN
-        for _ in range(choose(g, _CARRIED + 1) if recipe is _AS_IT_IS else 0):
-            head = carried(g, load_head(self.heads[choose(g, len(self.heads))]), head)
-        drawn = simulate_head(g, head, self.anatomy, self.bank, recipe)
-        scanner = not chance(g, _SITE)
-        return replace(scan_of(g, drawn, self.anatomy, scanner), taught=recipe is _DRAWN)
+        if chance(g, 1 - _CORRECTED):
+            number = step // _STAYS + choose(g, _AT_HAND)
+            own = number % 7 < _OWN_OF_SEVEN
+            scanner = not own or not chance(g, _SITE)
+            return replace(scan_of(g, self._drawn(number), self.anatomy, scanner), taught=True)
+        head = self._any(g)
+        for _ in range(choose(g, _CARRIED + 1)):
+            head = carried(g, self._any(g), head)
+        assert head.lesions is not None
+        shown = SimulatedHead(
+            torch.from_numpy(head.image).float() / 255,
+            torch.from_numpy(head.lesions),
+            torch.from_numpy(head.ventricles),
+            head.coarse,
+        )
+        return scan_of(g, shown, self.anatomy, not chance(g, _SITE))
+
+    def _any(self, g: Generator) -> Head:
+        return load_head(self.heads[choose(g, len(self.heads))])
+
+    def _drawn(self, number: int) -> SimulatedHead:
+        """Strokes in one of the user's heads or in the template, the same for the same number."""
+        packed = self._at_hand.get(number)
+        if packed is None:
+            g = Generator().manual_seed(self.seed * 7_368_787 + number)
+            own = number % 7 < _OWN_OF_SEVEN
+            head, often = (self._any(g), _DRAWN) if own else (self.template, _TEMPLATE)
+            packed = _Packed(simulate_head(g, head, self.anatomy, self.bank, often))
+            while len(self._at_hand) > _AT_HAND:
+                self._at_hand.pop(min(self._at_hand))
+            self._at_hand[number] = packed
+        return packed.head()
 
     def samples(self, first: int) -> Iterator[Sample]:
         """Endless samples from step ``first`` on, the next one drawn while one is learnt from."""
@@ -82,6 +112,23 @@ class Mixture:
                 yield sample
 
 
+class _Packed:
+    """A head with strokes in a fifth of its memory."""
+
+    def __init__(self, head: SimulatedHead) -> None:
+        self._image = (head.image.clamp(0, 1) * 255).round().to(torch.uint8)
+        self._masks = [np.packbits(m.numpy()) for m in (head.lesions, head.ventricles)]
+        self._coarse = head.coarse
+
+    def head(self) -> SimulatedHead:
+        shape = tuple(self._image.shape)
+        lesions, ventricles = (
+            torch.from_numpy(np.unpackbits(bits).reshape(shape).astype(bool))
+            for bits in self._masks
+        )
+        return SimulatedHead(self._image.float() / 255, lesions, ventricles, self._coarse)
+
+
 def carried(g: Generator, source: Head, target: Head) -> Head:
     """``target`` with the lesions of ``source`` in their places, or in the mirrored ones.
 
@@ -91,21 +138,37 @@ def carried(g: Generator, source: Head, target: Head) -> Head:
     """
     if source.lesions is None or target.lesions is None:
         raise ValueError("lesions are carried between heads that have some")
-    lesions, image = (
-        torch.from_numpy(np.ascontiguousarray(a)) for a in (source.lesions, source.image)
-    )
+    lesions, image = torch.from_numpy(source.lesions), torch.from_numpy(source.image)
     if chance(g, 0.5):
         lesions, image = mirrored(lesions), mirrored(image)
-    there = torch.from_numpy(target.lesions)
-    fluid = torch.from_numpy(target.ventricles)
+    box = _around(lesions.numpy())
+    if box is None:
+        return target
+    lesions, image = lesions[box], image[box].float()
+    there, fluid, own = (
+        torch.from_numpy(np.ascontiguousarray(a[box]))
+        for a in (target.lesions, target.ventricles, target.image)
+    )
     taken = dilate((there | fluid).float(), _APART) > 0
     new = lesions & ~taken
     if not new.any():
         return target
     weight = gaussian(dilate(new.float(), 1), 1.0) * ~dilate(there.float(), 1).bool()
-    own = torch.from_numpy(target.image).float()
-    mixed = torch.lerp(own, image.float(), weight.clamp(0, 1)).round().clamp(0, 255)
-    return replace(target, image=mixed.to(torch.uint8).numpy(), lesions=(there | new).numpy())
+    mixed = torch.lerp(own.float(), image, weight.clamp(0, 1)).round().clamp(0, 255)
+    both, there_too = target.image.copy(), target.lesions.copy()
+    both[box], there_too[box] = mixed.to(torch.uint8).numpy(), (there | new).numpy()
+    return replace(target, image=both, lesions=there_too)
+
+
+def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
+    """The box of a mask with what a carried lesion can change or touch; None for an empty one."""
+    sides = []
+    for axis, size in enumerate(mask.shape):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not len(there):
+            return None
+        sides.append(slice(max(0, there[0] - _AROUND), min(size, there[-1] + 1 + _AROUND)))
+    return sides[0], sides[1], sides[2]
 
 
 def bank_of(heads: Sequence[Path]) -> MaskBank:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -199,7 +199,7 @@ class _Run:
         sitting = time.monotonic()
         child, progress = self._learn(mixture, minutes)
         earlier = max(0.0, (progress.seconds - (time.monotonic() - sitting)) / 60)
-        chosen = self._choose(child, chooses, mixture)
+        chosen = self._choose(child, chooses, mixture, SHARES if trained else SHARES[:-1])
         model = with_point(self.parent, chosen.network, chosen.point)
         after = self._figures(model, kept, regression, "judge")
         verdict = judge(before, after)
@@ -272,7 +272,7 @@ class _Run:
         counts = {"own": sizes.own, "template": sizes.template, "healthy": sizes.healthy}
         if seed == _TUNING:
             # A threshold that is too low shows on healthy ones first.
-            counts = {k: 2 * n if k == "healthy" else (n + 1) // 2 for k, n in counts.items()}
+            counts = {k: 3 * n // 2 if k == "healthy" else (n + 1) // 2 for k, n in counts.items()}
         out: list[RegressionScan] = []
         for kind, count in counts.items():
             for n in range(count):
@@ -352,6 +352,7 @@ class _Run:
                 mixture.samples,
                 lambda step: np.random.default_rng((self.options.seed, step)),
                 teacher=self.parent.network,
+                closely=True,
             ),
             autocast=autocast, tell=tell, cancel=self.cancel,
         )  # fmt: skip
@@ -359,13 +360,26 @@ class _Run:
             raise Cancelled("stopped while learning; the same call goes on")
         return trained.mean, trained.progress
 
-    def _choose(self, child: torch.nn.Module, heads: list[Path], mixture: Mixture) -> Chosen:
+    def _choose(
+        self,
+        child: torch.nn.Module,
+        heads: list[Path],
+        mixture: Mixture,
+        shares: Sequence[float],
+    ) -> Chosen:
         simulated = self._simulated(mixture, _TUNING)
         some = heads[: self.options.sizes.tuning]
-        total = (len(some) + len(simulated)) * len(SHARES)
+        total, done = (len(some) + len(simulated)) * len(shares), 0
 
-        watch = Watch(lambda done: self.tell("choose", done, total), self.cancel)
-        return choose(self.parent.network, child, some, simulated, self.point, self._ask, watch)
+        def ask(network: torch.nn.Module, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+            nonlocal done
+            self._check()
+            p = self._ask(network, image)
+            done += 1
+            self.tell("choose", done, total)
+            return p
+
+        return choose(self.parent.network, child, some, simulated, self.point, ask, shares)
 
     def _finish(
         self,

@@ -19,9 +19,12 @@ from ...operating_point import OperatingPoint
 # Voxels of the head box are of 1 mm.
 _VOXEL_ML = 0.001
 # What is tried beside the parent's own: thresholds, what a lesion must reach, its least volume.
-_FIRST = (0.1, 0.2, 0.35, 0.5)
+# A first threshold further away suits the few scans that choose and shrinks those that judge.
+_FIRST = (0.2, 0.35)
 _SECOND = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _LEAST_ML = (0.1, 0.3, 1.0)
+# What comes this near to the second threshold was nearly marked.
+_NEARLY = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +52,18 @@ class Components:
         counts: NDArray[np.bool_] | None = None,
     ) -> Components:
         """``probability``, ``lesions``, ``counts``: (160, 192, 160); without ``counts`` all do."""
-        labels = label_components(probability >= threshold, connectivity=26)
+        above = probability >= threshold
+        box = _box_of(above)
+        labels = label_components(above[box], connectivity=26)
+        probability, lesions_there = probability[box], lesions[box]
         inside = np.flatnonzero(labels)
         owner, values = labels.reshape(-1)[inside], probability.reshape(-1)[inside]
         sizes = np.bincount(owner, minlength=1)
         count = len(sizes)
         highest = np.zeros(count, np.float32)
         np.maximum.at(highest, owner, values)
-        counted = np.ones(len(inside), bool) if counts is None else counts.reshape(-1)[inside]
-        hit = lesions.reshape(-1)[inside] & counted
+        counted = np.ones(len(inside), bool) if counts is None else counts[box].reshape(-1)[inside]
+        hit = lesions_there.reshape(-1)[inside] & counted
         return Components(
             sizes,
             np.bincount(owner[counted], minlength=count),
@@ -78,6 +84,26 @@ class Components:
         both = found + self.truth
         dice = 2 * int(self.hits[keep].sum()) / both if both else 1.0
         return dice, found * _VOXEL_ML
+
+
+def _box_of(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Around what is true; of one voxel where nothing is."""
+    sides = []
+    for axis in range(mask.ndim):
+        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        sides.append(slice(there[0], there[-1] + 1) if len(there) else slice(0, 1))
+    return tuple(sides)
+
+
+def bolder(point: OperatingPoint) -> OperatingPoint:
+    """The point that asks a little less of a lesion: what it adds was nearly marked."""
+    second = point.second_threshold
+    if second is None:
+        return point
+    return OperatingPoint.at(
+        point.threshold, max(point.threshold, second - _NEARLY), point.min_volume_ml,
+        point.min_mean_probability,
+    )  # fmt: skip
 
 
 def scores_at(
@@ -102,6 +128,8 @@ def points_about(point: OperatingPoint) -> list[OperatingPoint]:
         for second in seconds:
             for least in sorted({point.min_volume_ml, *_LEAST_ML}):
                 other = OperatingPoint.at(first, second, least, point.min_mean_probability)
-                if other not in out:
+                # Without a second threshold nobody sees what was nearly marked.
+                shorn = other.second_threshold is None and point.second_threshold is not None
+                if other not in out and not shorn:
                     out.append(other)
     return out
