@@ -16,6 +16,7 @@ from StrokeLesionSegLib.cohort.fingerprint import fingerprint
 from StrokeLesionSegLib.cohort.ledger import Ledger
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+from StrokeLesionSegLib.learning import loop
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
 from StrokeLesionSegLib.learning.adapt.pairs import Pair, find_pairs
 from StrokeLesionSegLib.learning.adapt.prepare import prepare_pairs, read_pair
@@ -181,3 +182,15 @@ def test_a_scan_that_the_input_check_refuses_is_told(tmp_path: Path) -> None:
     assert left_out.path == pair.mask
     assert left_out.reason.startswith("its T1 ")
     assert "noise" in left_out.reason
+
+
+def test_a_machine_that_was_asleep_has_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now)
+    clock = loop._Clock(60.0)
+    now += 5
+    assert clock.tick() == 65
+    now += 8 * 3600
+    assert clock.tick() == 65 + loop._LONGEST_STEP_S
+    now += 5
+    assert clock.tick() == 70 + loop._LONGEST_STEP_S
