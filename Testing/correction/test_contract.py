@@ -103,6 +103,8 @@ class Sessions(RuleBasedStateMachine):
         for voxel in changes:
             self.clicked.pop(voxel, None)
             self.clicked[voxel] = lesion
+            # As it was already, by hand say, or not: from now on that is what a click has said.
+            self.made[voxel] = lesion
         if changes:
             self.history.append((changed, lesion, made, clicked))
         return changed
