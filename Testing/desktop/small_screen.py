@@ -1,5 +1,6 @@
 """Runs inside Slicer: what has to be seen without scrolling in a window for 1020 x 768 pixels, with
-Data Probe open, and that our effects ask for no more width than Slicer's Threshold."""
+Data Probe open, that sections do not change the panel's width, and that our effects ask for no
+more width than Slicer's Threshold."""
 
 import sys
 from pathlib import Path
@@ -42,6 +43,14 @@ def main():
     assert in_sight(ui.segmentButton)
     # The header and three lesions.
     assert in_sight(ui.lesionTable, 96)
+    panels = []
+    for name in ("result", "advanced", "change", "batch", "check", "keys"):
+        for other in ("result", "advanced", "change", "batch", "check", "keys"):
+            getattr(ui, f"{other}CollapsibleButton").collapsed = other != name
+        inside.settle(0.3)
+        panels.append(panel().width)
+    assert max(panels) - min(panels) <= 20, f"the views move by {panels}"
+    ui.resultCollapsibleButton.collapsed = False
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     node.CreateDefaultDisplayNodes()

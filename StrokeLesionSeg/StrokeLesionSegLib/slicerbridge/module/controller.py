@@ -57,8 +57,10 @@ class PanelController:
         self._keep_still()
 
     def _keep_still(self) -> None:
-        """Texts of a line more or less and the bar of a run do not move what is below them."""
+        """Texts of a line more or less and the bar of a run do not move what is below them, and
+        sections do not change the panel's width when they are folded."""
         ui = self.panel.ui
+        ui.segmentButton.setMinimumWidth(ui.resultCollapsibleButton.minimumSizeHint.width())
         line = ui.segmentButton.sizeHint.height() * 2 // 3
         ui.nextStepLabel.setMinimumHeight(3 * line + 16)
         ui.inputCheckLabel.setMinimumHeight(2 * line)
