@@ -120,6 +120,8 @@ class Proxy(metaclass=ProxyClass):
             given = [raw(a) for a in arguments]
             if name == "setCheckState":
                 given = [QtCore.Qt.CheckState(given[0])]
+            elif name == "setSectionResizeMode":
+                given[-1] = QtWidgets.QHeaderView.ResizeMode(given[-1])
             return plain(value(*given))
 
         return call

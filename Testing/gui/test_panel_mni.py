@@ -56,6 +56,10 @@ def test_regions_and_files_of_a_segment(
     assert [row[2] for row in rows] == [f"{row['volume_ml']:.2f}" for row in expected]
     assert rows[0][1] == "left"
     assert not table.isHidden()
+    # All columns are in sight, however long the names of regions are.
+    panel.settle(0.1)
+    assert table.horizontalHeader().length() <= table.viewport().width()
+    assert table.item(0, 0).toolTip() == rows[0][0]
     kept = table_rows(segmentation.GetNodeReference(REGIONS_ROLE))
     assert [row["Region"] for row in kept] == [row["region"] for row in expected]
     assert kept[0]["Volume (mL)"] == pytest.approx(expected[0]["volume_ml"])

@@ -15,7 +15,7 @@ from ..logic import newest_segment
 from . import texts
 from .context import Panel, Started
 
-CHANGE_HEADERS = (_("Group"), _("Class"), _("Side"), _("Before, mL"), _("After, mL"), _("Change"))
+CHANGE_HEADERS = (_("Group"), _("Class"), _("Side"), _("Before,\nmL"), _("After,\nmL"), _("Change"))
 
 
 class ChangeSection:

@@ -131,7 +131,11 @@ class ReportSection:
             return
         rows, widget = table.table_rows(), self._panel.ui.regionTable
         add_region_table(table, self._panel.logic.volume_of(node), node)
-        self._panel.fill_table(widget, texts.REGION_HEADERS, [texts.region_cells(r) for r in rows])
+        cells = [texts.region_cells(row) for row in rows]
+        self._panel.fill_table(widget, texts.REGION_HEADERS, cells, [row[0] for row in cells])
+        # The numbers are seen without scrolling; a long name is in its tip.
+        stretch = self._panel.qt.QHeaderView.Stretch
+        widget.horizontalHeader().setSectionResizeMode(0, stretch)
         if not rows:
             said = _("There is no lesion to share out among regions.")
             self._panel.show_text(self._panel.ui.reportLabel, said)

@@ -220,7 +220,7 @@ def table_cells(row: LesionRow, world: Sequence[float] | None = None) -> tuple[s
 
 
 #: Columns of the table of regions in the panel.
-REGION_HEADERS = (_("Region"), _("Side"), _("mL"), _("% of region"), _("% of lesions"))
+REGION_HEADERS = (_("Region"), _("Side"), _("mL"), _("% of\nregion"), _("% of\nlesions"))
 
 
 def region_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
