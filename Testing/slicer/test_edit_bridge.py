@@ -427,6 +427,11 @@ def test_filling_keeps_the_clicks(slicer: Any) -> None:
     np.testing.assert_array_equal(bench.now()["one"], wanted)
     assert len(clicks_of(bench)) == 2
     assert bench.effect.saves == 3
+    # Again: nothing changes, and it is no step.
+    assert correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.4) == wanted.sum()
+    assert bench.effect.saves == 3
+    bench.editor.undo()
+    assert bench.now()["one"].sum() != wanted.sum()
 
 
 def test_each_segment_has_its_own_clicks(slicer: Any) -> None:

@@ -57,12 +57,15 @@ def fill(
 ) -> int:
     """Make the segment what the model finds at a threshold, knowing the clicks; returns its voxels.
 
-    What a hand painted goes; voxels that were clicked are as clicked. Raises ``CannotEdit``.
+    What a hand painted goes; voxels that were clicked are as clicked. What changes nothing is no
+    step for undo. Raises ``CannotEdit``.
     """
+    write.check(target)
     work = store.work(entry, target)
     mask = found(work.session, threshold)
-    write.begin(effect, target)
-    write.replace(effect, target, entry.edit_grid, None, whole_box(mask.shape), mask)
+    if not np.array_equal(mask, work.mask):
+        write.begin(effect, target)
+        write.replace(effect, target, entry.edit_grid, None, whole_box(mask.shape), mask)
     work.session.start_from(write.segment_voxels(target, entry.edit_grid))
     store.keep_state(entry, target, work)
     work.texts = work.texts[-1:]
