@@ -26,21 +26,20 @@ from ..strokes.head import Sample, SimulatedHead, StrokeFrequencies, scan_of, si
 from ..strokes.shapes import MaskBank
 
 # Share of the corrected scans in what is shown; in the rest strokes are drawn.
-_CORRECTED = 0.5
+_CORRECTED = 0.65
 # A corrected scan gets the lesions of up to so many others, too: more to learn from in one step.
 _CARRIED = 3
 _DRAWN = StrokeFrequencies(lesion=1.0, mimics=0.7)
-# Two thirds of them healthy, with much that only looks like a stroke: nothing else says what is not
-# to be marked, and a network that looks for what it missed marks that first.
-_TEMPLATE = StrokeFrequencies(lesion=0.35, mimics=1.5)
+# Half of them healthy: nothing else says what is not to be marked.
+_TEMPLATE = StrokeFrequencies(lesion=0.5, mimics=1.0)
 # A corrected scan keeps its scanner's look this often.
 _SITE = 0.6
 # Drawing strokes into a head takes half as long as learning from it. So each one is shown a few
 # times, mirrored, moved and with the look of other scanners: of so many that are at hand the oldest
 # makes room after so many steps.
 _AT_HAND, _STAYS = 6, 10
-# Every so many of the drawn heads is one of the user's own, the others are the template.
-_OWN_EVERY = 3
+# Of seven drawn heads so many are the user's own, the others the template.
+_OWN_OF_SEVEN = 4
 # Strokes of a regression scan together; drawn again where there is less, in mL.
 _LEAST_ML = 1.0
 # A lesion is not carried nearer than this to another or to a ventricle, in mm.
@@ -70,7 +69,7 @@ class Mixture:
         g = Generator().manual_seed(self.seed * 1_000_003 + step)
         if chance(g, 1 - _CORRECTED):
             number = step // _STAYS + choose(g, _AT_HAND)
-            own = number % _OWN_EVERY == 0
+            own = number % 7 < _OWN_OF_SEVEN
             scanner = not own or not chance(g, _SITE)
             return replace(scan_of(g, self._drawn(number), self.anatomy, scanner), taught=True)
         head = self._any(g)
@@ -93,7 +92,7 @@ class Mixture:
         packed = self._at_hand.get(number)
         if packed is None:
             g = Generator().manual_seed(self.seed * 7_368_787 + number)
-            own = number % _OWN_EVERY == 0
+            own = number % 7 < _OWN_OF_SEVEN
             head, often = (self._any(g), _DRAWN) if own else (self.template, _TEMPLATE)
             packed = _Packed(simulate_head(g, head, self.anatomy, self.bank, often))
             while len(self._at_hand) > _AT_HAND:

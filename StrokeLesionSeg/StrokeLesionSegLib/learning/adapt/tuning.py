@@ -18,11 +18,11 @@ from ...operating_point import OperatingPoint
 
 # Voxels of the head box are of 1 mm.
 _VOXEL_ML = 0.001
-# What is tried beside the parent's own: thresholds, what a lesion must reach, its least volume.
+# What is tried beside the parent's own: thresholds, and what a lesion must reach. Its least volume
+# stays: a larger one suits scans whose small lesions are missed, and loses those of others.
 # A first threshold further away suits the few scans that choose and shrinks those that judge.
 _FIRST = (0.2, 0.35)
 _SECOND = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-_LEAST_ML = (0.1, 0.3, 1.0)
 # What comes this near to the second threshold was nearly marked.
 _NEARLY = 0.1
 
@@ -126,10 +126,11 @@ def points_about(point: OperatingPoint) -> list[OperatingPoint]:
     out = [point]
     for first in sorted({point.threshold, *_FIRST}):
         for second in seconds:
-            for least in sorted({point.min_volume_ml, *_LEAST_ML}):
-                other = OperatingPoint.at(first, second, least, point.min_mean_probability)
-                # Without a second threshold nobody sees what was nearly marked.
-                shorn = other.second_threshold is None and point.second_threshold is not None
-                if other not in out and not shorn:
-                    out.append(other)
+            other = OperatingPoint.at(
+                first, second, point.min_volume_ml, point.min_mean_probability
+            )
+            # Without a second threshold nobody sees what was nearly marked.
+            shorn = other.second_threshold is None and point.second_threshold is not None
+            if other not in out and not shorn:
+                out.append(other)
     return out
