@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from StrokeLesionSegLib.outputs import atomic_file
 
 
@@ -47,10 +48,6 @@ class Snapshot(Callback):
     ) -> None:
         if trainer.is_last_batch:
             return
-        # Of several processes not all have heard of it yet.
-        if trainer.received_sigterm and trainer.world_size == 1:
-            trainer.save_checkpoint(self.path)
-            return
         if trainer.global_step % self.look_every:
             return
         due = time.monotonic() - self.saved >= self.seconds
@@ -58,6 +55,13 @@ class Snapshot(Callback):
         if trainer.strategy.reduce_boolean_decision(due, all=False):
             trainer.save_checkpoint(self.path)
             self.saved = time.monotonic()
+
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
+        # Lightning looks for the signal between two batches, after what stands above.
+        told = isinstance(exception, SIGTERMException) and not trainer.is_last_batch
+        # Several processes write parts of one checkpoint, and may have heard at different steps.
+        if told and trainer.world_size == 1:
+            trainer.save_checkpoint(self.path)
 
     def on_train_end(self, trainer: Any, module: Any) -> None:
         if self.at_end:
