@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..lesions.tables import read_sidecar, read_table, write_text
 from ..outputs import os_input_error
 from ..pipeline import TRANSFORM_ENDING, alignment_of
+from ..pipeline.runner import matrix_to_mni
 from ..report import (
     LICENSES,
     NIIVUE,
@@ -203,7 +204,7 @@ def mask_of(
 
     None instead of both if somebody has removed or broken the mask.
     """
-    from ..images import MNI_GRID, read_scan
+    from ..images import read_scan
 
     start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
     try:
@@ -211,9 +212,7 @@ def mask_of(
         alignment = alignment_of(read_sidecar(f"{start}.json"))
     except (InputError, ValueError):
         return None
-    if alignment is None:
-        return mask, np.eye(4) if mask.grid.same_as(MNI_GRID) else None
-    return mask, alignment.matrix if alignment.ok else None
+    return mask, matrix_to_mni(alignment, mask.grid)
 
 
 def deformation_of(out: Path, record: Mapping[str, Any]) -> Deformation | None:

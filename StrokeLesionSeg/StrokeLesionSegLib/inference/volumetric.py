@@ -27,10 +27,7 @@ def template_channel() -> NDArray[np.float32]:
     """
     from ..images.space.template import template_head, upsample_linear
 
-    # Voxel n at 2 mm is voxel 2 n at 1 mm, and the box begins and ends with even ones.
-    inner = tuple(slice(part.start // 2, part.stop // 2 + 1) for part in HEAD_BOX)
-    within = tuple(slice(part.stop - part.start) for part in HEAD_BOX)
-    fine = upsample_linear(template_head().array[inner])[within] / np.float32(255)
+    fine = upsample_linear(template_head().array)[HEAD_BOX] / np.float32(255)
     k, j, i = INNER_SHAPE
     out = fine.reshape(k, 2, j, 2, i, 2).mean(axis=(1, 3, 5))
     out.setflags(write=False)

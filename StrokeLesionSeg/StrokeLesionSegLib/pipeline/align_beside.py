@@ -12,8 +12,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from .documents import alignment_facts, alignment_of
+from .source import read_repaired
 
 if TYPE_CHECKING:
     from ..images import Alignment
@@ -63,12 +66,7 @@ class AlignBeside:
     def __enter__(self) -> AlignBeside:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -87,15 +85,9 @@ class AlignBeside:
 
 def _from_text(text: str) -> Alignment | None:
     """What ``main`` printed; None if that is no alignment."""
-    import numpy as np
-
-    from ..images import Alignment
-
     try:
-        told = json.loads(text)
-        matrix = np.array(told.pop("matrix"), np.float64)
-        return Alignment(matrix, **told) if matrix.shape == (4, 4) else None
-    except (ValueError, TypeError, AttributeError, KeyError):
+        return alignment_of({"alignment": json.loads(text)})
+    except ValueError:
         return None
 
 
@@ -104,28 +96,17 @@ def main(source: str, align: str, series: str) -> int:
 
     What is wrong with a scan is told by the process that asked, which reads it too.
     """
-    from ..errors import InputError
-    from ..images import MNI_GRID, align_to_mni, read_scan
+    from ..images import MNI_GRID, align_to_mni
     from ..inference.device import prepare_environment
-    from ..input_check import repair
 
     prepare_environment()
     try:
-        volume = repair(read_scan(Path(source), series=series or None)).volume
+        volume = read_repaired(Path(source), series or None).volume
     except InputError:
         return 1
     if align == "auto" and volume.grid.same_as(MNI_GRID):
         return 1
-    found = align_to_mni(volume)
-    told = {
-        "matrix": found.matrix.tolist(),
-        "ok": bool(found.ok),
-        "reason": found.reason,
-        "overlap": float(found.overlap),
-        "similarity": float(found.similarity),
-        "seconds": found.seconds,
-    }
-    print(json.dumps(told))
+    print(json.dumps(alignment_facts(align_to_mni(volume))))
     return 0
 
 

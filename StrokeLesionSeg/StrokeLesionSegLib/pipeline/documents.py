@@ -114,7 +114,7 @@ def describe(
         },
         "options": asdict(options),
         "inference": {k: v for k, v in result.prediction.details.items() if k != "options"},
-        "alignment": None if alignment is None else _alignment(alignment),
+        "alignment": None if alignment is None else alignment_facts(alignment),
         "deformation": None if result.deformed is None else _deformation(result.deformed),
         **summary_dict(result.lesion_map),
         "mean_probability": result.mean_probability,
@@ -162,7 +162,7 @@ def alignment_of(sidecar: Mapping[str, Any]) -> Alignment | None:
     return found
 
 
-def _alignment(alignment: Alignment) -> dict[str, Any]:
+def alignment_facts(alignment: Alignment) -> dict[str, Any]:
     """As ``alignment_of`` reads it."""
     return {
         "ok": alignment.ok,

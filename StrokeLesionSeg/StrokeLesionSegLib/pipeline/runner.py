@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..images import Alignment, Deformation, Scan
+    from ..images import Alignment, Deformation, Grid, Scan
     from ..inference import Prediction, ReadyScan, SegmentOptions
     from ..input_check import Finding
     from ..lesions import LesionMap, RegionTable
@@ -471,12 +471,16 @@ def mni_matrix(prediction: Prediction) -> NDArray[np.float64] | None:
     >>> mni_matrix(Prediction(probability, probability, None, (), {})) is None
     True
     """
+    return matrix_to_mni(prediction.alignment, prediction.probability.grid)
+
+
+def matrix_to_mni(alignment: Alignment | None, grid: Grid) -> NDArray[np.float64] | None:
+    """4x4, RAS mm of a scan on ``grid`` to MNI RAS mm; None if that is not known."""
     import numpy as np
 
     from ..images import MNI_GRID
 
-    alignment = prediction.alignment
     if alignment is not None:
         return alignment.matrix if alignment.ok else None
     # Where nothing was to be aligned the scan may lie there already.
-    return np.eye(4) if prediction.probability.grid.same_as(MNI_GRID) else None
+    return np.eye(4) if grid.same_as(MNI_GRID) else None

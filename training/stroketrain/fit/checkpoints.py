@@ -46,9 +46,7 @@ class Snapshot(Callback):
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.is_last_batch:
-            return
-        if trainer.global_step % self.look_every:
+        if trainer.is_last_batch or trainer.global_step % self.look_every:
             return
         due = time.monotonic() - self.saved >= self.seconds
         # All processes save or none: they write parts of one checkpoint.

@@ -97,14 +97,9 @@ def grown_brain_mask(margin_mm: float) -> NDArray[np.bool_]:
 
         # At 2 mm, an eighth of the voxels, since a distance is smooth. The edge of the mask lies
         # half a voxel beyond its outermost centres: 1 mm here, half of that on the fine grid.
-        outside = template_brain().array < 127.5
-        # Nothing lies farther from the brain than the margin and the voxel that it ends in.
-        near = bounding_box(~outside) or whole_box(outside.shape)
-        near = widen(near, int(np.ceil((margin_mm + 0.5) / 2.0)) + 1, outside.shape)
-        distance = distance_transform_edt(outside[near], sampling=2.0)
+        distance = distance_transform_edt(template_brain().array < 127.5, sampling=2.0)
         distance = np.maximum(distance - 0.5, 0).astype(np.float32)
-        fine = tuple(slice(2 * part.start, 2 * part.stop - 1) for part in near)
-        brain[fine] |= upsample_linear(distance) <= margin_mm
+        brain = brain | (upsample_linear(distance) <= margin_mm)
     brain.setflags(write=False)
     return brain
 
