@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator
 
+from ...boxes import bounding_box, widen
 from ...lesions.scorers.common import dice
 from ..heads import load_head
 from ..strokes.anatomy import Anatomy, Head, mirrored
@@ -69,8 +70,7 @@ class Mixture:
         g = Generator().manual_seed(self.seed * 1_000_003 + step)
         if chance(g, 1 - _CORRECTED):
             number = step // _STAYS + choose(g, _AT_HAND)
-            own = number % 7 < _OWN_OF_SEVEN
-            scanner = not own or not chance(g, _SITE)
+            scanner = not _is_own(number) or not chance(g, _SITE)
             return replace(scan_of(g, self._drawn(number), self.anatomy, scanner), taught=True)
         head = self._any(g)
         for _ in range(choose(g, _CARRIED + 1)):
@@ -92,7 +92,7 @@ class Mixture:
         packed = self._at_hand.get(number)
         if packed is None:
             g = Generator().manual_seed(self.seed * 7_368_787 + number)
-            own = number % 7 < _OWN_OF_SEVEN
+            own = _is_own(number)
             head, often = (self._any(g), _DRAWN) if own else (self.template, _TEMPLATE)
             packed = _Packed(simulate_head(g, head, self.anatomy, self.bank, often))
             while len(self._at_hand) > _AT_HAND:
@@ -110,6 +110,11 @@ class Mixture:
                 sample = waiting.result()
                 waiting = pool.submit(self.sample, step)
                 yield sample
+
+
+def _is_own(number: int) -> bool:
+    """Whether this drawn head is one of the user's, and not the template."""
+    return number % 7 < _OWN_OF_SEVEN
 
 
 class _Packed:
@@ -141,9 +146,10 @@ def carried(g: Generator, source: Head, target: Head) -> Head:
     lesions, image = torch.from_numpy(source.lesions), torch.from_numpy(source.image)
     if chance(g, 0.5):
         lesions, image = mirrored(lesions), mirrored(image)
-    box = _around(lesions.numpy())
+    box = bounding_box(lesions.numpy())
     if box is None:
         return target
+    box = widen(box, _AROUND, lesions.shape)
     lesions, image = lesions[box], image[box].float()
     there, fluid, own = (
         torch.from_numpy(np.ascontiguousarray(a[box]))
@@ -158,17 +164,6 @@ def carried(g: Generator, source: Head, target: Head) -> Head:
     both, there_too = target.image.copy(), target.lesions.copy()
     both[box], there_too[box] = mixed.to(torch.uint8).numpy(), (there | new).numpy()
     return replace(target, image=both, lesions=there_too)
-
-
-def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    """The box of a mask with what a carried lesion can change or touch; None for an empty one."""
-    sides = []
-    for axis, size in enumerate(mask.shape):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if not len(there):
-            return None
-        sides.append(slice(max(0, there[0] - _AROUND), min(size, there[-1] + 1 + _AROUND)))
-    return sides[0], sides[1], sides[2]
 
 
 def bank_of(heads: Sequence[Path]) -> MaskBank:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ...boxes import bounding_box, whole_box
 from ...brief import brief_repr
 from ...lesions.find import kept_components, label_components
 from ...operating_point import OperatingPoint
@@ -53,7 +54,7 @@ class Components:
     ) -> Components:
         """``probability``, ``lesions``, ``counts``: (160, 192, 160); without ``counts`` all do."""
         above = probability >= threshold
-        box = _box_of(above)
+        box = bounding_box(above) or whole_box((1, 1, 1))
         labels = label_components(above[box], connectivity=26)
         probability, lesions_there = probability[box], lesions[box]
         inside = np.flatnonzero(labels)
@@ -84,15 +85,6 @@ class Components:
         both = found + self.truth
         dice = 2 * int(self.hits[keep].sum()) / both if both else 1.0
         return dice, found * _VOXEL_ML
-
-
-def _box_of(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Around what is true; of one voxel where nothing is."""
-    sides = []
-    for axis in range(mask.ndim):
-        there = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        sides.append(slice(there[0], there[-1] + 1) if len(there) else slice(0, 1))
-    return tuple(sides)
 
 
 def bolder(point: OperatingPoint) -> OperatingPoint:
