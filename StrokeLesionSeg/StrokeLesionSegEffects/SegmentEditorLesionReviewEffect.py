@@ -28,6 +28,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         self._key = None  # what the reviewer was made for
         self._shownBox = None
         self._phase = 0
+        self._told = ""  # why a key did nothing, until the next one
 
     def helpText(self):
         return "<html>" + _(
@@ -92,6 +93,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
     def deactivate(self):
         LesionEffect.deactivate(self)
         self.reviewer, self.current, self._key, self._shownBox = None, None, None, None
+        self._told = ""
 
     # -- list ---------------------------------------------------------------------------------
 
@@ -113,6 +115,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
 
     def newReviewer(self, target, key):
         self._key, self.reviewer, self.current = (target, key), None, None
+        self._told = ""
         editor = self.scriptedEffect.parameterSetNode()
         with self.action(True):
             image = self.scriptedEffect.sourceVolumeImageData()
@@ -130,6 +133,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
 
     def look(self):
         before = self.piece()
+        self._told = ""
         with self.action():
             self.reviewer.look()
         if before is not None and self.piece() is None:  # an undo named the pieces anew
@@ -160,11 +164,14 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
     def showButtons(self):
         piece, target = self.piece(), self.target()
         refusal = "" if target is None else target.refusal()
-        held = piece is not None and not refusal and piece.state != "dropped"
-        self.keepButton.setEnabled(held and piece.state != "kept")
-        self.dropButton.setEnabled(held)
-        self.splitButton.setEnabled(held and piece.voxels > 1)
-        self.backButton.setEnabled(piece is not None and not refusal and piece.state != "open")
+        buttons = {
+            "keep": self.keepButton,
+            "drop": self.dropButton,
+            "split": self.splitButton,
+            "back": self.backButton,
+        }
+        for action, button in buttons.items():
+            button.setEnabled(not (refusal or self.whyNot(action, piece)))
         pieces = () if self.reviewer is None else self.reviewer.pieces
         self.nextButton.setEnabled(bool(pieces))
         self.previousButton.setEnabled(bool(pieces))
@@ -178,7 +185,23 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
             text = _("{count} pieces, {ml:.1f} mL; {still} to decide (keys k, x, s).")
         else:
             text = _("{count} pieces, {ml:.1f} mL; all are decided.")
-        self.showStatus(refusal or text.format(count=len(pieces), ml=volume, still=still))
+        text = text.format(count=len(pieces), ml=volume, still=still)
+        self.showStatus(refusal or self._told or text)
+
+    @staticmethod
+    def whyNot(action, piece):
+        """Why an action would change nothing of a piece, and what would; empty if it does."""
+        if piece is None:
+            return _("No piece is chosen: n goes to the next.")
+        if piece.state == "dropped" and action != "back":
+            return _("This piece is dropped: u brings it back, n goes on.")
+        if piece.state == "kept" and action == "keep":
+            return _("This piece is kept already: u takes that back, n goes on.")
+        if piece.state == "open" and action == "back":
+            return _("Nothing is decided about this piece: k keeps it, x drops it.")
+        if piece.voxels < 2 and action == "split":
+            return _("A single voxel cannot be split: k keeps it, x drops it.")
+        return ""
 
     def piece(self):
         """The piece that is looked at, or None."""
@@ -213,7 +236,7 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
     def goTo(self, piece):
         if piece is None:
             return
-        self.current = piece.id
+        self.current, self._told = piece.id, ""
         grid = self.reviewer.edit_grid
         jump(grid, grid.index_to_local(piece.voxel))
         # While an effect is being activated, Slicer does not tell it yet that the views moved.
@@ -232,9 +255,13 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
         if self.reviewer is not None:
             self.goTo(self.reviewer.previous(self.current))
 
-    def decide(self, call, goOn):
+    def decide(self, action, call, goOn):
         """Do something with the piece that is looked at; then go on to the next undecided one."""
-        if self.reviewer is None or self.piece() is None:
+        if self.reviewer is None or not self.reviewer.pieces:
+            return
+        self._told = self.whyNot(action, self.piece())
+        if self._told:
+            self.showButtons()
             return
         effect = self.scriptedEffect
         if effect.confirmCurrentSegmentVisible() == effect.NotConfirmed:
@@ -246,13 +273,13 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
             self.onNext()
 
     def onKeep(self):
-        self.decide(lambda n: self.reviewer.keep(n), True)
+        self.decide("keep", lambda n: self.reviewer.keep(n), True)
 
     def onDrop(self):
-        self.decide(lambda n: self.reviewer.drop(n), True)
+        self.decide("drop", lambda n: self.reviewer.drop(n), True)
 
     def onTakeBack(self):
-        self.decide(lambda n: self.reviewer.take_back(n), False)
+        self.decide("back", lambda n: self.reviewer.take_back(n), False)
 
     def onSplit(self):
-        self.decide(lambda n: self.reviewer.split(n), False)
+        self.decide("split", lambda n: self.reviewer.split(n), False)

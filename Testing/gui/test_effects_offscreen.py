@@ -579,6 +579,53 @@ def test_review_from_the_keyboard(desk: Any) -> None:
     one.until(lambda: len(effect.reviewer.pieces) == 1)
 
 
+def test_a_key_that_changes_nothing_says_what_stands(desk: Any) -> None:
+    """What is decided stays, and one line tells how to take it back, until the next key."""
+    one: Desk = desk("LesionReview")
+    single = np.zeros_like(probability(one), dtype=bool)
+    single[2, 2, 2] = True
+    one.editor.put("one", (probability(one) >= 0.5) | single)
+    one.activate()
+    effect = one.effect
+    keys = {one.stand_in.raw(s).key().toString().lower(): s for s, _call in effect._shortcuts}
+
+    def press(key: str) -> None:
+        one.stand_in.raw(keys[key]).activated.emit()
+        one.settle(0.3)  # the line outlives the pulse of the effect
+
+    def looked_at() -> tuple[int | None, list[str], int]:
+        states = [p.state for p in effect.reviewer.pieces]
+        return effect.current, states, int(one.editor.voxels("one").sum())
+
+    press("u")
+    assert "Nothing is decided about this piece" in one.text()
+    press("k")
+    assert "to decide" in one.text()
+    press("p")
+    before = looked_at()
+    press("k")
+    assert "This piece is kept already: u takes that back, n goes on." in one.text()
+    assert looked_at() == before
+    press("n")
+    press("x")
+    press("p")
+    before = looked_at()
+    for key in "ksx":
+        press(key)
+        assert "This piece is dropped: u brings it back, n goes on." in one.text()
+        assert looked_at() == before
+    press("u")
+    assert effect.piece().state == "open"
+    assert "to decide" in one.text()
+    one.stand_in.raw(effect.table).setCurrentCell(2, 0)
+    assert effect.piece().voxels == 1
+    press("s")
+    assert "A single voxel cannot be split" in one.text()
+    effect.current = None
+    press("k")
+    assert "No piece is chosen" in one.text()
+
+
 # -- both ---------------------------------------------------------------------------------------
 
 
