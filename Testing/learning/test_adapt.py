@@ -26,7 +26,7 @@ from StrokeLesionSegLib.learning.strokes.anatomy import Head
 from StrokeLesionSegLib.models import load_model, pack_model, remove_model
 
 
-@pytest.mark.timeout(1200)  # twelve heads are aligned and judged, on a machine that may be busy
+@pytest.mark.timeout(1200)  # twelve heads are prepared and judged, on a machine that may be busy
 def test_a_cohort_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
     source, parent = cohort(tmp_path, 12), tiny_model(tmp_path / "tiny")
@@ -39,8 +39,11 @@ def test_a_cohort_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         sizes=Sizes(own=1, template=1, healthy=1, tuning=2, clicks=1, robots=1),
     )
     stages: list[str] = []
+    work, learnt = tmp_path / "home" / "adapting", tmp_path / "learnt"
 
     def tell(stage: str, done: int, total: int) -> None:
+        if stage == "choose" and not learnt.exists():
+            shutil.copytree(work, learnt, ignore=shutil.ignore_patterns("logs"))
         stages.append(stage)
 
     with pytest.raises(Cancelled, match="goes on"):
@@ -63,7 +66,13 @@ def test_a_cohort_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     judge = running.judge
     monkeypatch.setattr(running, "judge", generous)
-    better = adapt(source, options)
+    # What lay there when the network had learnt: as if the run had been stopped then.
+    assert not any(path for path in work.glob("*/*") if path.name != "logs")
+    shutil.copytree(learnt, work, dirs_exist_ok=True)
+    stages[:] = []
+    better = adapt(source, options, progress=lambda stage, done, total: stages.append(stage))
+    assert "before" not in stages
+    assert better.facts["steps"] == 2
     assert better.installed is not None
     assert better.installed.name == "tiny-adapted"
     assert better.installed.directory is not None

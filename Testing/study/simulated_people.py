@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -98,9 +100,9 @@ def _scan(
     where = SPACING_MM * np.indices(_SHAPE, np.float32).reshape(3, -1) - middle[:, None]
     aside = (middle + random.uniform(-5, 5, 3)).astype(np.float32)
     moved = turn.astype(np.float32) @ where + aside[:, None]
-    moved += np.stack([_at(part, moved) for part in warp])
-    image = _at(image, moved).reshape(_SHAPE)
-    truth = _at(loss, moved).reshape(_SHAPE) >= 0.5
+    moved += _at(warp, moved)
+    image, lost = _at(np.stack([image, loss]), moved).reshape(2, *_SHAPE)
+    truth = lost >= 0.5
     image *= np.exp(0.08 * _noise(random, 40.0)[tuple(slice(n) for n in _SHAPE)])
     image = np.abs(image + 0.015 * random.standard_normal(image.shape, dtype=np.float32))
     affine = MNI_GRID.affine.copy()
@@ -113,9 +115,13 @@ def _scan(
     )
 
 
-def _at(array: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Values at points (3, N; k, j, i), 0 outside."""
-    return ndimage.map_coordinates(array, points, order=1)
+def _at(maps: NDArray[np.float32], points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Values of maps (M, K, J, I) at points (3, N; k, j, i): (M, N), 0 outside."""
+    sides = torch.tensor(maps.shape[1:], dtype=torch.float32) - 1
+    where = 2 * torch.from_numpy(points).T / sides - 1
+    grid = where.flip(1).reshape(1, 1, 1, -1, 3)
+    values = F.grid_sample(torch.from_numpy(maps)[None], grid, align_corners=True)
+    return values.reshape(len(maps), -1).numpy()
 
 
 @functools.lru_cache(maxsize=1)
@@ -143,7 +149,11 @@ def _noise(random: np.random.Generator, sigma: float) -> NDArray[np.float32]:
     coarse = [-(-n // step) + 2 for n in MNI_GRID.shape]
     noise = random.standard_normal(coarse, dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, sigma / step, mode="wrap")
-    noise = ndimage.zoom(noise, step, order=1)[tuple(slice(n) for n in MNI_GRID.shape)]
+    for axis, n in enumerate(MNI_GRID.shape):
+        last = noise.shape[axis] - 1
+        low, part = np.divmod(np.arange(n, dtype=np.float32) * last / ((last + 1) * step - 1), 1)
+        low, part = low.astype(int), part.reshape([-1 if d == axis else 1 for d in range(3)])
+        noise = (1 - part) * noise.take(low, axis) + part * noise.take(low + 1, axis)
     return (noise / noise.std()).astype(np.float32)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
@@ -30,8 +30,10 @@ class Anatomy:
     __repr__ = brief_repr
 
     @staticmethod
+    @cache
     def of_template() -> Anatomy:
-        """From the brain mask that ships. Raises ``FileNotFoundError`` without it."""
+        """From the brain mask that ships, the same one every time. Raises ``FileNotFoundError``
+        without it."""
         from ...images import mni_brain_mask
 
         return Anatomy.of_brain(mni_brain_mask().array[HEAD_BOX] != 0)
