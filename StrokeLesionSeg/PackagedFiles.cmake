@@ -290,6 +290,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/engine/run.py
   StrokeLesionSegLib/slicerbridge/engine/system_check.py
   StrokeLesionSegLib/slicerbridge/engine/torch_setup.py
+  StrokeLesionSegLib/slicerbridge/engine_words.py
   StrokeLesionSegLib/slicerbridge/i18n.py
   StrokeLesionSegLib/slicerbridge/module/__init__.py
   StrokeLesionSegLib/slicerbridge/module/controller.py
@@ -302,6 +303,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/module/panel/choices.py
   StrokeLesionSegLib/slicerbridge/module/panel/context.py
   StrokeLesionSegLib/slicerbridge/module/panel/engine.py
+  StrokeLesionSegLib/slicerbridge/module/panel/followed.py
   StrokeLesionSegLib/slicerbridge/module/panel/learn.py
   StrokeLesionSegLib/slicerbridge/module/panel/look.py
   StrokeLesionSegLib/slicerbridge/module/panel/models.py

@@ -100,6 +100,21 @@ def test_bad_scans_are_listed_and_the_rest_goes_on_twice_in_a_row(
             assert "defect" not in failure["error"], failure
             assert str(tmp_path) not in failure["error"]
         assert said[-2]["done"] == said[-2]["total"] == 23
+        # What waits is told first, then each scan that is taken up, and what became of it.
+        told = [line for line in said[:-1] if "state" in line or "scan" in line]
+        waiting, *rest = told
+        assert waiting["state"] == "waiting"
+        # The second time, those that cannot be compared with what they were.
+        assert (len(waiting["stems"]) == 23) == bool(done_now)
+        begun = [line["stems"] for line in rest if line.get("state") == "running"]
+        taken_up = [stem for stems in begun for stem in stems]
+        through = [line["scan"]["stem"] for line in rest if "scan" in line]
+        assert taken_up == waiting["stems"]
+        assert sorted(through) == sorted(taken_up)
+        for stem in through:
+            first, last = (n for n, line in enumerate(rest) if stem in json.dumps(line).split('"'))
+            assert "stems" in rest[first]
+            assert "scan" in rest[last]
     assert support.batch(source, out) == 3
     shown = capsys.readouterr()
     assert len(shown.err.splitlines()) == 21

@@ -194,7 +194,7 @@ def test_a_batch_whose_folder_cannot_be_written_to_or_whose_engine_is_killed(
     assert "<br>" not in ui.batchLabel.text
     ui.batchOutputPathLineEdit.currentPath = str(out)
     panel.click("batchButton")
-    process = panel.controller.batch._process
+    process = panel.controller.batch._process._process
     panel.until(lambda: process.pid is not None, 60)
     os.kill(process.pid, signal.SIGKILL)
     assert "The system killed the engine" in ended()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from panel_support import Panel
 from StrokeLesionSegLib.cohort.corrected import corrected_masks
 from StrokeLesionSegLib.images import read_scan, write_volume
 from StrokeLesionSegLib.slicerbridge.engine import batch
-from StrokeLesionSegLib.slicerbridge.engine.process import Progress
+from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess, Progress
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
 
@@ -153,10 +154,77 @@ def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path
     assert int(counts[1]) + int(counts[2]) == 8
     assert int(counts[2]) > 0
     assert "sub-09_T1w.nii: " in said
-    assert [cell(panel, n, 1) for n in range(9)] == [*["done"] * 8, "failed"]
+    assert [cell(panel, n, 1) for n in range(8)] == ["done"] * 8
+    assert cell(panel, 8, 1).startswith("failed: ")
+    assert cell(panel, 8, 1).endswith(table.item(8, 1).toolTip())
     table.cellDoubleClicked.emit(8, 0)
     assert panel.text("batchLabel").startswith("sub-09: the file is")
     assert panel.parameters.inputVolume.GetName() == "sub-01"
+
+
+def test_each_scan_is_shown_while_the_batch_runs(ready: Panel, tmp_path: Path) -> None:
+    """Waiting, running, done and failed, each in its row; a scan that is done is opened before the
+    batch ends. What an earlier batch has done stays in the table."""
+    panel = ready
+    scans, out = tmp_path / "scans", tmp_path / "out"
+    scans.mkdir()
+    volume = volume_from_node(panel.parameters.inputVolume)
+    write_volume(scans / "sub-02_T1w.nii", volume, dtype=np.int16)
+    contents = (scans / "sub-02_T1w.nii").read_bytes()
+    panel.ui.batchInputPathLineEdit.currentPath = str(scans)
+    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
+    table = panel.stand_in.raw(panel.ui.batchTable)
+    run_batch(panel)
+    (scans / "sub-01_T1w.nii").write_bytes(contents[:5000])
+    for n in range(3, 9):
+        (scans / f"sub-{n:02}_T1w.nii").write_bytes(contents)
+    panel.click("batchButton")
+    panel.until(lambda: table.rowCount() == 8, 60)
+    names = [f"sub-{n:02}" for n in range(1, 9)]
+
+    def states() -> list[str]:
+        assert [cell(panel, row, 0) for row in range(table.rowCount())] == names
+        return [cell(panel, row, 1) for row in range(8)]
+
+    seen = states()
+    assert seen[1] == "done", "of the batch before"
+    assert "waiting" in seen[2:]
+    table.cellDoubleClicked.emit(7, 0)
+    assert panel.text("batchLabel") == "sub-08: waiting"
+    panel.until(lambda: states()[0].startswith("failed: "), 60)
+    table.cellDoubleClicked.emit(0, 0)
+    assert panel.text("batchLabel").startswith("sub-01: the file is")
+    panel.until(lambda: "running" in states(), 60)
+    panel.until(lambda: states()[2] == "done", 120)
+    assert cell(panel, 2, 2) == cell(panel, 1, 2) != ""
+    assert cell(panel, 2, 3) == cell(panel, 1, 3) != ""
+    table.cellDoubleClicked.emit(2, 0)
+    panel.until(lambda: not panel.controller.results.busy, 60)
+    assert panel.controller.batch.running
+    assert panel.parameters.inputVolume.GetName() == "sub-03"
+    # Another folder's results are not mixed with what the batch tells.
+    panel.ui.batchOutputPathLineEdit.currentPath = str(tmp_path)
+    panel.settle(0.5)
+    assert table.rowCount() == 0
+    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
+    assert "waiting" in states() or "running" in states()
+    panel.until(lambda: not panel.controller.batch.running, 240)
+    assert states()[1:] == ["done"] * 7
+    assert states()[0].startswith("failed: ")
+
+
+def test_a_preview_of_a_large_cohort_is_read() -> None:
+    """The engine tells it in one line, however long."""
+    code = """
+import json
+planned = [{"stem": f"sub-{n:05}_ses-01", "place": "x" * 80} for n in range(5000)]
+print(json.dumps({"stage": "result", "planned": planned}))
+"""
+    process = EngineProcess([sys.executable, "-c", code], whole=True)
+    process.start()
+    process.wait(60)
+    process.close()
+    assert batch.plan_text(process.result) == "5000 scans would be done."
 
 
 def test_a_long_text_pushes_down_what_is_below_it(panel: Panel) -> None:
@@ -182,6 +250,10 @@ def test_what_is_done_and_left_is_told() -> None:
     assert said == "3 of 9 scans done, about 6 minutes left"
     said = batch.progress_text(Progress("scans", 8, 9), 180.0)
     assert said == "8 of 9 scans done, about a minute left"
+    said = batch.progress_text(Progress("scans", 90, 100), 120.0, before=88)
+    assert said == "90 of 100 scans done, about 10 minutes left", "80 were done before"
+    said = batch.progress_text(Progress("scans", 88, 100), 120.0, before=88)
+    assert said == "88 of 100 scans done"
     many = {"planned": [{}, {}], "skipped": 1, "left_out": {"a": "?", "b": "?"}}
     said = batch.plan_text(many)
     assert said == "2 scans would be done, 1 was done before, 2 images are left out."

@@ -6,7 +6,7 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 #: Called after every scan with its record, how many are through, and how many there are.
 Progress = Callable[[Mapping[str, Any] | None, int, int], None]
+#: Called with what scans are from now on, by their stems: once with all that are "waiting", then
+#: with each that is "running", where they run in this process.
+Follow = Callable[[str, Sequence[str]], None]
 
 
 def run_batch(
@@ -47,8 +50,11 @@ def run_batch(
     options: BatchOptions | None = None,
     *,
     progress: Progress | None = None,
+    follow: Follow | None = None,
 ) -> BatchReport:
     """Segment all scans of ``source`` (see ``find_scans``) into the BIDS derivative ``out``.
+
+    ``progress`` is called after each scan, ``follow`` before; both by one thread at a time.
 
     Raises ``InputError`` if arguments, model or ``out`` cannot be used, if another batch works in
     ``out``, or if the disk is full. A scan that cannot be used is no error: it is in ``failed``.
@@ -114,9 +120,13 @@ def run_batch(
 
         if progress is not None:
             progress(None, report.through, report.total)
+        tell = follow or (lambda state, stems: None)
+        tell("waiting", [found.stem for found in plan.to_do])
         try:
             if plan.to_do:
-                report.network_share = _run(plan.to_do, settings, options, keep)
+                report.network_share = _run(
+                    plan.to_do, settings, options, keep, lambda found: tell("running", [found.stem])
+                )
                 # Workers that died have left theirs.
                 clear_staging(out, plan.to_do)
             lock.check()
@@ -240,6 +250,7 @@ def _run(
     settings: Settings,
     options: BatchOptions,
     keep: Callable[[dict[str, Any]], None],
+    begin: Callable[[FoundScan], None],
 ) -> float | None:
     """Do ``scans`` where the options say; the network's share of the time as in ``BatchReport``."""
     if options.scheduler is not None:
@@ -255,7 +266,7 @@ def _run(
         prepare_environment()
         from ..models import load_model
 
-        return run_here(scans, settings, load_model(settings.model), keep)
+        return run_here(scans, settings, load_model(settings.model), keep, begin)
     return None
 
 

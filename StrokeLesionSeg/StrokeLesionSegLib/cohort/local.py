@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Takes a finished record and has it on the disk when it returns; called by one thread at a time.
 Keep = Callable[[dict[str, Any]], None]
+#: Told of a scan that is taken up; called by one thread at a time, never together with ``Keep``.
+Begin = Callable[[FoundScan], None]
 
 _Item = TypeVar("_Item")
 
@@ -48,9 +50,14 @@ _MOST_READERS, _MOST_WRITERS = 4, 2
 
 
 def run_here(
-    scans: Sequence[FoundScan], settings: Settings, model: LoadedModel, keep: Keep
+    scans: Sequence[FoundScan],
+    settings: Settings,
+    model: LoadedModel,
+    keep: Keep,
+    begin: Begin = lambda found: None,
 ) -> float | None:
-    """Work on ``scans``; ``keep`` is called with the record of each, in another thread.
+    """Work on ``scans``; ``keep`` is called with the record of each, in another thread, ``begin``
+    when a scan is taken up.
 
     A scan that fails is a record too. Returns the share of the time between the first and the last
     end of the network in which it ran; None if it ran less than twice. Raises ``InputError`` if
@@ -63,7 +70,7 @@ def run_here(
     readers, writers = helpers(available_threads(settings.options.threads))
     on_cpu = not choose_device(settings.options.device).is_gpu
     runner = ScanRunner(model, settings.options, settings.point, force=settings.force)
-    line = _Line(settings, runner, keep, readers, writers, step_back=on_cpu)
+    line = _Line(settings, runner, keep, begin, readers, writers, step_back=on_cpu)
     line.run(scans)
     return line.network_share
 
@@ -84,12 +91,13 @@ class _Line:
         settings: Settings,
         runner: ScanRunner,
         keep: Keep,
+        begin: Begin,
         readers: int,
         writers: int,
         *,
         step_back: bool,
     ) -> None:
-        self._settings, self._runner, self._keep = settings, runner, keep
+        self._settings, self._runner, self._keep, self._begin = settings, runner, keep, begin
         self._readers, self._writers, self._step_back = readers, writers, step_back
         self._turn = threading.Lock()
         # No new work; what has been through the network is still written.
@@ -152,8 +160,9 @@ class _Line:
         while not self._stop.is_set():
             with self._turn:
                 found = next(source, None)
-            if found is None:
-                return
+                if found is None:
+                    return
+                self._begin(found)
             item: Prepared | BaseException
             try:
                 item = prepare(found, self._settings, self._runner, self._stop.is_set)

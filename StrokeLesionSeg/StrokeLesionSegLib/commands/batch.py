@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +194,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with make_reporter(arguments.progress) as reporter:
         teller = _Teller(reporter, json=arguments.progress == "json")
-        report = run_batch(arguments.input, arguments.output, options, progress=teller)
+        report = run_batch(
+            arguments.input,
+            arguments.output,
+            options,
+            progress=teller.through,
+            follow=teller.follow,
+        )
     out = Path(os.path.abspath(arguments.output))
     if arguments.progress == "json":
         print_json({"stage": "result", **_as_dict(report, out)})
@@ -208,12 +214,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Teller:
-    """Says how many scans are through; for programs, what became of each too."""
+    """Says how many scans are through; for programs, what becomes of each too."""
 
     def __init__(self, reporter: Reporter, *, json: bool) -> None:
         self._reporter, self._json = reporter, json
+        self._done = self._total = 0
 
-    def __call__(self, record: Mapping[str, Any] | None, done: int, total: int) -> None:
+    def follow(self, state: str, stems: Sequence[str]) -> None:
+        """For programs: scans that wait, or one that is taken up."""
+        if self._json:
+            told = {"stage": "scans", "done": self._done, "total": self._total}
+            print_json({**told, "state": state, "stems": list(stems)})
+
+    def through(self, record: Mapping[str, Any] | None, done: int, total: int) -> None:
+        """After a scan, with its record; at the beginning, without one."""
+        self._done, self._total = done, total
         if record is not None:
             note(one_line(_of_scan(record)))
         if self._json and record is not None:

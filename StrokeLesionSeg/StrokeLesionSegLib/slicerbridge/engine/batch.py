@@ -9,7 +9,7 @@ from typing import Any
 
 from ...spaces import SPACES
 from ..i18n import tr as _
-from .process import EngineProcess, Progress
+from .process import Progress
 from .run import RunParameters
 
 
@@ -61,24 +61,15 @@ class BatchParameters:
         ]
 
 
-def start_batch(parameters: BatchParameters) -> EngineProcess:
-    """Start it in a process of its own; raises ``ValueError`` with the problem, ``OSError``."""
-    problem = parameters.problem()
-    if problem:
-        raise ValueError(problem)
-    process = EngineProcess(parameters.arguments())
-    process.start()
-    return process
-
-
-def progress_text(event: Progress, seconds: float = 0.0) -> str:
-    """One line for the panel; ``seconds`` since the start."""
+def progress_text(event: Progress, seconds: float = 0.0, before: int = 0) -> str:
+    """One line for the panel; ``seconds`` since the start, ``before``: scans that were done by
+    then, which took none of them."""
     if event.total:
         text = _("{done} of {total} scans done").format(done=event.done, total=event.total)
-        if 0 < event.done < event.total and seconds > 0:
-            minutes = round(seconds / event.done * (event.total - event.done) / 60)
+        if before < event.done < event.total and seconds > 0:
+            left = seconds / (event.done - before) * (event.total - event.done)
             text += ", " + _of(
-                max(1, minutes), _("about a minute left"), _("about {count} minutes left")
+                max(1, round(left / 60)), _("about a minute left"), _("about {count} minutes left")
             )
         return text
     return event.stage
@@ -108,16 +99,29 @@ def _before(count: Any) -> str:
 def plan_rows(result: dict[str, Any] | None) -> list[dict[str, Any]]:
     """What would be done and what is left out, as rows of the table of results."""
     found = result or {}
-    empty = {"lesions": None, "volume_ml": None, "corrected": False}
-    planned = [
-        {"scan": item.get("stem", ""), "state": _("to do"), **empty}
-        for item in found.get("planned") or []
-    ]
+    planned = [row_of(item.get("stem", ""), "planned") for item in found.get("planned") or []]
     left = [
-        {"scan": name, "state": _("left out: {why}").format(why=why), **empty, "error": why}
-        for name, why in (found.get("left_out") or {}).items()
+        row_of(name, "left out", error=why) for name, why in (found.get("left_out") or {}).items()
     ]
     return planned + left
+
+
+def row_of(stem: str, state: str, **facts: Any) -> dict[str, Any]:
+    """A row of the table of results, of a scan of which no more is known than ``facts``."""
+    unknown = {"lesions": None, "volume_ml": None, "corrected": False}
+    return {"scan": stem, "state": state, **unknown, **facts}
+
+
+def rows_told(event: Progress) -> dict[str, dict[str, Any]]:
+    """By stem, the rows of the scans that an event of a batch tells of."""
+    facts = event.facts
+    if facts.get("state") in ("waiting", "running"):
+        return {stem: row_of(stem, facts["state"]) for stem in facts.get("stems") or ()}
+    ended = facts.get("scan") or {}
+    if not ended.get("stem"):
+        return {}
+    told = {name: ended.get(name) for name in ("lesions", "volume_ml", "error")}
+    return {ended["stem"]: row_of(ended["stem"], str(ended.get("state")), **told)}
 
 
 def result_text(result: dict[str, object] | None) -> str:

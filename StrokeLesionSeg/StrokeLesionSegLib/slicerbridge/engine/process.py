@@ -24,7 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,8 @@ CHILD_MODULE = "StrokeLesionSegLib.slicerbridge.engine.child"
 _PREFIX = "StrokeLesionSeg-"
 _LOG_LINES = 200
 _LINE_BYTES = 1 << 16
+# A cohort of many thousand scans is told in one object.
+_OBJECT_BYTES = 1 << 28
 _KEPT_LINE = 500
 # Slicer's event loop keeps Python's lock (GIL): a thread runs only when the main thread waits in
 # Python. So whoever polls gives the threads a turn, too short to be noticed in the GUI.
@@ -44,11 +46,13 @@ WORKERS_TURN_S = 0.02
 
 @dataclass(frozen=True)
 class Progress:
-    """One step: ``stage`` is the engine's word, ``done`` of ``total`` its count (0 if unknown)."""
+    """One step: ``stage`` is the engine's word, ``done`` of ``total`` its count (0 if unknown).
+    ``facts``: all that the engine says of it."""
 
     stage: str
     done: int
     total: int
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -392,7 +396,8 @@ class EngineProcess:
 
     def _read(self, stream: IO[bytes], structured: bool) -> None:
         with contextlib.suppress(ValueError, OSError), stream:
-            for raw in iter(lambda: stream.readline(_LINE_BYTES), b""):
+            longest = _OBJECT_BYTES if structured else _LINE_BYTES
+            for raw in iter(lambda: stream.readline(longest), b""):
                 line = raw.decode("utf-8", errors="replace").rstrip("\r\n")
                 if not (structured and self._take(line)):
                     self._log.append(line[:_KEPT_LINE])
@@ -412,7 +417,7 @@ class EngineProcess:
         else:
             with contextlib.suppress(ValueError, TypeError):
                 done, total = int(message.get("done") or 0), int(message.get("total") or 0)
-                self._events.append(Progress(str(stage), done, total))
+                self._events.append(Progress(str(stage), done, total, message))
         return True
 
     def _kill_tree(self) -> None:

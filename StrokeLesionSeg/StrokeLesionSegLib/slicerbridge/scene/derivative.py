@@ -40,7 +40,7 @@ class ReadResult:
 
 
 def results_in(folder: Path) -> list[dict[str, Any]]:
-    """The rows of a derivative's table of scans, and of those that a batch has done since: it
+    """The rows of a derivative's table of scans, with those that a batch has changed since: it
     writes the table at its end. ``corrected`` is true where somebody has saved a corrected mask."""
     from ...cohort import read_ledger
     from ...cohort.corrected import corrected_masks
@@ -53,12 +53,13 @@ def results_in(folder: Path) -> list[dict[str, Any]]:
         corrected = {mask.stem for mask in corrected_masks(folder)}
     except InputError:
         return []
-    known = {str(row["scan"]) for row in rows}
-    for stem in sorted(set(records) - known):
-        record = records[stem]
-        row = {name: record.get(name) for name in ("state", "lesions", "volume_ml", "error")}
-        rows.append({"scan": stem, **row})
-    return [{**row, "corrected": str(row["scan"]) in corrected} for row in rows]
+    known = {str(row["scan"]): row for row in rows}
+    for stem in sorted(records):
+        record, state = records[stem], known.get(stem, {}).get("state")
+        if record["state"] != state:
+            names = ("state", "lesions", "volume_ml", "error")
+            known[stem] = {"scan": stem, **{name: record.get(name) for name in names}}
+    return [{**row, "corrected": stem in corrected} for stem, row in known.items()]
 
 
 def read_result(folder: Path, stem: str) -> ReadResult:

@@ -6,22 +6,24 @@ from typing import Any
 
 from ....errors import InputError
 from ...engine import batch
-from ...engine.process import EngineProcess
+from ...engine.process import EngineProcess, Failure, Progress
 from ...i18n import tr as _
 from ...scene.provenance import Provenance
 from . import texts
-from .context import Panel, Started, show_crash
+from .context import Panel, show_crash
+from .followed import FollowedProcess
 from .results import BatchResults
 
 
 class BatchSection:
-    """Runs a batch in a process of its own; ``results`` shows what it wrote."""
+    """Runs a batch in a process of its own; ``results`` shows what becomes of each scan."""
 
     def __init__(self, panel: Panel, results: BatchResults) -> None:
         self._panel, self._results, ui = panel, results, panel.ui
-        self._process: EngineProcess | None = None
+        self._process = FollowedProcess(panel, self._tell, self._take)
         self._previewing = False
-        self._started = Started()
+        #: How many scans needed nothing more when the batch began.
+        self._before: int | None = None
         ui.batchProgressBar.visible = False
         # No dead buttons: what the installed engine cannot do is not offered.
         ui.batchCollapsibleButton.visible = batch.batch_available()
@@ -30,30 +32,26 @@ class BatchSection:
 
     def poll(self) -> bool:
         """Look after a batch; True while it runs."""
-        if self._process is not None:
-            self._follow(self._process)
-        return self.running
+        return self._process.poll()
 
     @property
     def running(self) -> bool:
         """Whether a batch or its preview runs."""
-        return self._process is not None
+        return self._process.running
 
     def shut_down(self) -> None:
         """End the batch; it can be resumed."""
-        if self._process is not None:
-            self._process.cancel()
+        self._process.shut_down()
 
     def _on_preview(self) -> None:
         """What would be done and what is left out, and why; writes nothing."""
-        if self._process is None:
+        if not self._process.running:
             self._start(preview=True)
 
     def _on_batch(self) -> None:
-        if self._process is None:
+        if not self._process.running:
             self._start(preview=False)
-        elif not self._started.just_now:
-            self._process.cancel()
+        elif self._process.stop():
             self._end(_("Stopped. Start again to resume."))
 
     def _start(self, preview: bool) -> None:
@@ -66,17 +64,20 @@ class BatchSection:
             preview,
             bool(ui.batchMniCheckBox.checked),
         )
+        problem = wanted.problem()
         try:
-            self._process = batch.start_batch(wanted)
-        except (ValueError, OSError) as error:
-            self._results.tell(str(error), strong=True)
+            if not problem:
+                self._process.start(wanted.arguments())
+        except OSError as error:
+            problem = str(error)
+        if problem:
+            self._results.tell(problem, strong=True)
             return
-        self._previewing = preview
-        self._started.now()
+        self._previewing, self._before = preview, None
+        self._results.begin()
         ui.batchButton.text = _("Cancel batch")
         ui.batchProgressBar.visible = True
         self._panel.show_text(ui.batchLabel, _("Looking for scans..."))
-        self._panel.keep_polling()
 
     def operating_point(self) -> tuple[float | None, float | None]:
         """Threshold and smallest lesion (mL) for a batch: those of the result that is shown, if it
@@ -93,18 +94,18 @@ class BatchSection:
             same = False  # the batch itself says what is wrong
         return (p.threshold, p.minimumVolumeMl) if same else (None, None)
 
-    def _follow(self, process: EngineProcess) -> None:
-        bar = self._panel.ui.batchProgressBar
-        for event in process.poll():
-            if event.total:
-                bar.maximum = event.total
-                bar.value = event.done
-            self._results.tell(batch.progress_text(event, self._started.seconds))
-        if process.running:
-            return
-        # With a result, some scans may have failed (exit code 3), but the batch went through.
+    def _tell(self, event: Progress) -> None:
+        if event.total:
+            bar = self._panel.ui.batchProgressBar
+            bar.maximum, bar.value = event.total, event.done
+            self._before = event.done if self._before is None else self._before
+        self._results.follow(event)
+        before = self._before or 0
+        self._results.tell(batch.progress_text(event, self._process.seconds, before))
+
+    def _take(self, process: EngineProcess, failure: Failure | None) -> None:
+        """It has ended by itself; some scans may have failed."""
         result = process.result
-        failure = process.failure() if result is None else None
         if failure is not None:
             self._end(failure.sentence, strong=True)
             show_crash(failure)
@@ -115,13 +116,11 @@ class BatchSection:
             self._end(batch.result_text(result), result)
 
     def _end(self, text: str, result: dict[str, Any] | None = None, strong: bool = False) -> None:
-        if self._process is not None:
-            self._process.close()
-        self._process, ui = None, self._panel.ui
+        ui = self._panel.ui
         ui.batchButton.text = _("Start batch")
         ui.batchProgressBar.visible = False
         self._results.tell(text, strong=strong)
         if result and result.get("output"):
             links = texts.links_html(_("Results:"), str(result["output"]))
             self._panel.show_text(ui.batchLabel, ui.batchLabel.text + "<br>" + links)
-        self._results.list_folder()
+        self._results.end()

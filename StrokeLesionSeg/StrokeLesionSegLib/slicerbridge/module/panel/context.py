@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ _POLL_MS = 50
 _BUSY_POLL_MS = 5
 # Within this time after a start, the same button does not mean the reverse: a double-click.
 _DOUBLE_S = 0.5
+# A column of a table may always be this wide (pixels): one that was never shown has no width yet.
+_NARROW = 120
 
 
 @dataclass
@@ -121,21 +123,33 @@ class Panel:
         self,
         table: Any,
         headers: Sequence[str],
-        rows: Sequence[Sequence[str]],
-        tips: Sequence[str] = (),
+        rows: Iterable[Sequence[str]],
+        tips: Iterable[str] = (),
+        widest: float = 1.0,
     ) -> None:
-        """Fill a table with texts, ``tips`` one for each row; without rows it is not shown."""
+        """Fill a table with texts, ``tips`` one for each row; without rows it is not shown.
+
+        ``widest``: the part of the table's width that one column may take.
+        """
+        rows, tips = list(rows), list(tips)
         table.setColumnCount(len(headers))
         table.setHorizontalHeaderLabels(list(headers))
         table.setRowCount(len(rows))
         for number, row in enumerate(rows):
-            for column, text in enumerate(row):
-                item = self.qt.QTableWidgetItem(text)
-                if tips:
-                    item.setToolTip(tips[number])
-                table.setItem(number, column, item)
+            self.fill_row(table, number, row, tips[number] if tips else "")
         table.resizeColumnsToContents()
+        for column in range(len(headers)):
+            table.setColumnWidth(
+                column, min(table.columnWidth(column), max(_NARROW, int(widest * table.width)))
+            )
         table.visible = bool(rows)
+
+    def fill_row(self, table: Any, number: int, row: Sequence[str], tip: str = "") -> None:
+        """Fill one row of a table; its columns stay as wide as they are."""
+        for column, text in enumerate(row):
+            item = self.qt.QTableWidgetItem(text)
+            item.setToolTip(tip)
+            table.setItem(number, column, item)
 
     # -- parameters -----------------------------------------------------------------------------
 

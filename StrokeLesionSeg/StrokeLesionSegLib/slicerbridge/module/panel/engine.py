@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ...engine import system_check
-from ...engine.process import EngineProcess
+from ...engine.process import EngineProcess, Failure
 from ...engine.torch_setup import TorchDeclined, install_torch, torch_state, verify_arguments
 from ...i18n import tr as _
 from . import texts
 from .context import Panel
+from .followed import FollowedProcess
 
 # A run starts Python and torch, hands the image over, aligns it and shows the result.
 _AROUND_NETWORK_S = 6.0
@@ -26,7 +27,7 @@ class EngineSection:
         #: The last lines of a run that failed, for the check's text.
         self.last_log: tuple[str, ...] = ()
         self._asked = False
-        self._check: EngineProcess | None = None
+        self._check = FollowedProcess(panel, lambda _event: None, self._finish_check)
         panel.on_click(ui.installTorchButton, self.press_install)
         panel.on_click(ui.checkDeviceButton, self._start_check)
         panel.on_click(ui.checkButton, self._start_check)
@@ -43,19 +44,16 @@ class EngineSection:
 
     def poll(self) -> bool:
         """Look after a check; True while it runs."""
-        if self._check is not None and not self._check.running:
-            self._finish_check(self._check)
-        return self.checking
+        return self._check.poll()
 
     @property
     def checking(self) -> bool:
         """Whether a check runs."""
-        return self._check is not None
+        return self._check.running
 
     def shut_down(self) -> None:
         """End a check."""
-        if self._check is not None:
-            self._check.cancel()
+        self._check.shut_down()
 
     def show(self, _view: texts.PanelView) -> None:
         """Which PyTorch there is."""
@@ -106,24 +104,20 @@ class EngineSection:
     # -- system check -----------------------------------------------------------------------------
 
     def _start_check(self) -> None:
-        if self._check is not None:
+        if self._check.running:
             return
         self._asked, ui = True, self._panel.ui
-        self._check = EngineProcess(verify_arguments())
         try:
-            self._check.start()
+            self._check.start(verify_arguments())
         except OSError as error:
-            self._check = None
             text = system_check.report_text(system_check.local_report(), None, str(error))
             ui.checkText.setPlainText(text)
             return
         ui.checkText.setPlainText(_("Checking the engine in its own process..."))
         ui.deviceReasonLabel.text = _("Asking...")
-        self._panel.keep_polling()
 
-    def _finish_check(self, process: EngineProcess) -> None:
-        self._check, ui = None, self._panel.ui
-        failure = process.failure()
+    def _finish_check(self, process: EngineProcess, failure: Failure | None) -> None:
+        ui = self._panel.ui
         facts = process.document if failure is None else None
         ui.checkText.setPlainText(
             system_check.report_text(
@@ -145,7 +139,6 @@ class EngineSection:
         ui.deviceReasonLabel.text = texts.as_html(
             line or ("" if failure is None else failure.cause)
         )
-        process.close()
         self._panel.refresh()  # it is known now how long a run takes
 
     def _on_copy(self) -> None:

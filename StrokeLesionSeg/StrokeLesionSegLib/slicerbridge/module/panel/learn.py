@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...engine import batch
-from ...engine.process import EngineProcess
+from ...engine.process import EngineProcess, Failure, Progress
 from ...i18n import tr as _
 from . import texts
-from .context import Panel, Started, show_crash
+from .context import Panel, show_crash
+from .followed import FollowedProcess
 from .models import ModelSection
 
 
@@ -17,8 +18,7 @@ class LearnSection:
 
     def __init__(self, panel: Panel, models: ModelSection) -> None:
         self._panel, self._models = panel, models
-        self._process: EngineProcess | None = None
-        self._started = Started()
+        self._process = FollowedProcess(panel, self._tell, self._take)
         panel.ui.learnButton.enabled = False
         panel.on_click(panel.ui.learnButton, self._on_learn)
 
@@ -28,51 +28,42 @@ class LearnSection:
 
     def poll(self) -> bool:
         """Look after the process; True while it runs."""
-        if self._process is not None:
-            self._follow(self._process)
-        return self.learning
+        return self._process.poll()
 
     @property
     def learning(self) -> bool:
         """Whether a model learns."""
-        return self._process is not None
+        return self._process.running
 
     def shut_down(self) -> None:
         """End the process; what it has learnt is kept in its folder."""
-        if self._process is not None:
-            self._process.cancel()
+        self._process.shut_down()
 
     def _on_learn(self) -> None:
         ui, model = self._panel.ui, self._panel.parameters.model
-        if self._process is not None:
-            if not self._started.just_now:
-                self._process.cancel()
+        if self._process.running:
+            if self._process.stop():
                 self._end(_("Stopped. Press again to resume."))
             return
         arguments = ["adapt", str(Path(ui.batchOutputPathLineEdit.currentPath).resolve())]
         if model:
             arguments += ["--model", model]
-        self._process = EngineProcess([*arguments, "--progress", "json"])
         try:
-            self._process.start()
+            self._process.start([*arguments, "--progress", "json"])
         except OSError as error:
             self._end(str(error))
             return
-        self._started.now()
         ui.learnButton.text = _("Stop learning")
         self._panel.show_text(
             ui.learnLabel, _("Learning takes up to an hour. Keep working meanwhile.")
         )
-        self._panel.keep_polling()
 
-    def _follow(self, process: EngineProcess) -> None:
-        for event in process.poll():
-            said = texts.as_html(batch.learning_text(event))
-            self._panel.show_text(self._panel.ui.learnLabel, said)
-        if process.running:
-            return
+    def _tell(self, event: Progress) -> None:
+        said = texts.as_html(batch.learning_text(event))
+        self._panel.show_text(self._panel.ui.learnLabel, said)
+
+    def _take(self, process: EngineProcess, failure: Failure | None) -> None:
         result = process.result
-        failure = process.failure() if result is None else None
         self._end(batch.learnt_text(result) if failure is None else failure.sentence)
         if failure is not None:
             show_crash(failure)
@@ -80,8 +71,5 @@ class LearnSection:
             self._models.list_models(str(result["installed"]))
 
     def _end(self, text: str) -> None:
-        if self._process is not None:
-            self._process.close()
-        self._process = None
         self._panel.ui.learnButton.text = _("Learn from my corrections")
         self._panel.show_text(self._panel.ui.learnLabel, texts.as_html(text))

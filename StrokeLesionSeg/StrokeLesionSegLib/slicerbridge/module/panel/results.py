@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import InputError
+from ...engine import batch
 from ...engine.polled_thread import PolledThread
+from ...engine.process import Progress
 from ...engine.run import provenance_of
+from ...engine_words import state_name
 from ...i18n import tr as _
 from ...scene import derivative
 from . import texts
 from .context import Panel
 
+# Names of scans and reasons are long; the numbers stay in sight.
+_WIDEST = 0.4
 RESULT_HEADERS = (_("Scan"), _("State"), _("Lesions"), _("mL"), _("Corrected"))
 
 
@@ -24,6 +29,8 @@ class BatchResults:
     def __init__(self, panel: Panel, listed: Callable[[bool], None]) -> None:
         self._panel, self._listed, ui = panel, listed, panel.ui
         self._rows: list[dict[str, Any]] = []
+        #: The folder of the batch that runs, and by stem the rows that it has told of.
+        self._running_in, self._told = "", dict[str, dict[str, Any]]()
         self._opening: PolledThread[Any] | None = None
         ui.batchTable.visible = False
         panel.connect(ui.batchTable, "cellDoubleClicked(int,int)", self._on_row)
@@ -41,10 +48,15 @@ class BatchResults:
         self._panel.show_text(self._panel.ui.batchLabel, texts.as_html(text, strong=strong))
 
     def list_folder(self) -> None:
-        """Show what the folder for results holds by now."""
+        """Show what the folder for results holds by now, and what a batch does there."""
         rows = derivative.results_in(Path(self.folder)) if self.folder else []
-        self.list_rows(rows)
         self._listed(bool(rows))
+        if self._told and self.folder == self._running_in:
+            by_stem = {str(row["scan"]): row for row in rows}
+            for stem, row in self._told.items():
+                by_stem[stem] = {**row, "corrected": by_stem.get(stem, row)["corrected"]}
+            rows = [by_stem[stem] for stem in sorted(by_stem)]
+        self.list_rows(rows)
 
     def list_rows(self, rows: list[dict[str, Any]]) -> None:
         """Show these results, or those that a batch would make."""
@@ -52,9 +64,39 @@ class BatchResults:
         self._panel.fill_table(
             self._panel.ui.batchTable,
             RESULT_HEADERS,
-            [_cells(row) for row in rows],
-            [str(row.get("error") or row.get("warnings") or "") for row in rows],
+            map(_cells, rows),
+            map(_tip, rows),
+            widest=_WIDEST,
         )
+
+    # -- while a batch runs -----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A batch into the folder is being started."""
+        self._running_in, self._told = self.folder, {}
+
+    def follow(self, event: Progress) -> None:
+        """A batch tells of scans: each in its row, the others stay as they are."""
+        told = batch.rows_told(event)
+        self._told.update(told)
+        if not told or self.folder != self._running_in:
+            return
+        places = {row["scan"]: number for number, row in enumerate(self._rows)}
+        if len(told) > 1 or not told.keys() <= places.keys():
+            self.list_folder()
+            return
+        for stem, row in told.items():
+            number = places[stem]
+            row = self._rows[number] = {**row, "corrected": self._rows[number]["corrected"]}
+            self._panel.fill_row(self._panel.ui.batchTable, number, _cells(row), _tip(row))
+            self._listed(row["state"] == "done" or any(r["state"] == "done" for r in self._rows))
+
+    def end(self) -> None:
+        """The batch has ended: what counts now is what lies in the folder."""
+        self._running_in, self._told = "", {}
+        self.list_folder()
+
+    # -- one of them ------------------------------------------------------------------------------
 
     def poll(self) -> bool:
         """Look after a result that is being read; True while it is."""
@@ -83,7 +125,7 @@ class BatchResults:
             return
         stem, state = self._rows[row]["scan"], self._rows[row]["state"]
         if state != "done":  # there is no mask: why not is what counts
-            why = self._rows[row].get("error") or state
+            why = self._rows[row].get("error") or state_name(state)
             self.tell(f"{stem}: {why}", strong=True)
             return
         self.tell(_("Reading {scan}...").format(scan=stem))
@@ -123,10 +165,16 @@ class BatchResults:
         self.list_folder()
 
 
+def _tip(row: dict[str, Any]) -> str:
+    """What is odd of a scan, in full."""
+    return str(row.get("error") or row.get("warnings") or "")
+
+
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    state, why = state_name(row["state"]), row.get("error")
     return (
         row["scan"],
-        row["state"],
+        f"{state}: {why}" if why else state,
         "" if row["lesions"] is None else str(row["lesions"]),
         "" if row["volume_ml"] is None else f"{row['volume_ml']:.1f}",
         _("yes") if row["corrected"] else "",
