@@ -161,6 +161,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/learning/adapt/choose.py
   StrokeLesionSegLib/learning/adapt/measure.py
   StrokeLesionSegLib/learning/adapt/mixing.py
+  StrokeLesionSegLib/learning/adapt/naming.py
   StrokeLesionSegLib/learning/adapt/options.py
   StrokeLesionSegLib/learning/adapt/pairs.py
   StrokeLesionSegLib/learning/adapt/prepare.py

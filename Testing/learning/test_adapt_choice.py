@@ -62,8 +62,8 @@ class Answers(nn.Module):
         self.value = nn.Parameter(torch.tensor(value))
 
 
-def chosen(tmp_path: Path, child: float, healthy: float) -> choosing.Chosen:
-    """The choice where the parent gives the lesion .5, a child ``child``, and ``healthy`` to a
+def choices(tmp_path: Path, child: float, healthy: float) -> list[choosing.Chosen]:
+    """The choices where the parent gives the lesion .5, a child ``child``, and ``healthy`` to a
     spot of a healthy head, times what it gives to lesions."""
     lesion, spot = box(*[slice(60, 70)] * 3), box(*[slice(90, 104)] * 3)
 
@@ -83,6 +83,11 @@ def chosen(tmp_path: Path, child: float, healthy: float) -> choosing.Chosen:
     return choose(parent, Answers(child), heads, simulated, POINT, ask)
 
 
+def chosen(tmp_path: Path, child: float, healthy: float) -> choosing.Chosen:
+    """The first of them."""
+    return choices(tmp_path, child, healthy)[0]
+
+
 def test_a_parent_that_was_too_shy_takes_another_point(tmp_path: Path) -> None:
     found = chosen(tmp_path, child=0.5, healthy=0.2)
     assert found.share == 0
@@ -97,6 +102,18 @@ def test_a_child_is_taken_where_no_point_of_the_parent_will_do(
     monkeypatch.setattr(choosing, "points_about", lambda point: [point])
     found = chosen(tmp_path, child=1.1, healthy=0.2)
     assert (found.share, found.point) == (0.7, POINT)
+
+
+def test_each_share_that_is_better_has_its_choice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """For those who judge to refuse one of them and take the next."""
+    monkeypatch.setattr(choosing, "points_about", lambda point: [point])
+    # At .4 of the way the lesion is still missed, which is no better than the parent.
+    found = choices(tmp_path, child=1.1, healthy=0.2)
+    assert [c.share for c in found] == [0.7, 1.0]
+    assert [c.worth for c in found] == pytest.approx([1.0, 1.0])
+    assert [round(float(c.network.value), 2) for c in found] == [0.92, 1.1]  # type: ignore[arg-type]
 
 
 def tried(*own: tuple[float, float]) -> choosing._Tried:

@@ -1,6 +1,9 @@
 """Which of the networks from parent to child, and which operating point; the training part
 decides, together with simulated scans of another seed than those that judge.
 
+A network that is refused by those who judge may have gone too far: the next one is of another
+share, so each share has its choice.
+
 Between the parent's weights and the child's most of the new is there and most of the old, too
 (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"). All the way is offered only where
 scans decide that the training was not shown: it looks best on those that it was.
@@ -41,11 +44,13 @@ _FALL, _MISSED = 0.03, 0.05
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """``network``; ``share`` of the child in it; ``point``; ``dice`` on the training part."""
+    """``network``; ``share`` of the child in it; ``point``; ``worth``: change in Dice, of what was
+    corrected and of what was drawn; ``dice`` on the training part."""
 
     network: nn.Module
     share: float
     point: OperatingPoint
+    worth: float
     dice: float
 
 
@@ -95,8 +100,10 @@ def choose(
     point: OperatingPoint,
     ask: Ask,
     shares: Sequence[float] = SHARES,
-) -> Chosen:
-    """The best network and point on ``heads`` and ``simulated`` among those that forget nothing.
+) -> list[Chosen]:
+    """Of each share the best operating point on ``heads`` and ``simulated`` among those that forget
+    nothing, the best share first. Shares that bring nothing are left out; where all are, the parent
+    is chosen as it is.
 
     ``point``: the parent's. ``ask``: the probability that a network gives an image. ``shares``: of
     the child in what is tried, the first 0.
@@ -130,15 +137,24 @@ def choose(
             for n in range(len(points))
         ]
 
-    candidates: list[tuple[float, int, _Tried]] = []
+    before: _Tried | None = None
+    chosen: list[Chosen] = []
     for share in shares:
         found = tried(share)
-        candidates += [(share, n, one) for n, one in enumerate(found)]
-    before = candidates[0][2]  # the parent as it is, which keeps all of itself
-    kept = [one for one in candidates if one[2].keeps(before)]
-    best = max(one.worth(before) for _, _, one in kept)
-    share, n, one = next(c for c in kept if c[2].worth(before) >= best - _WORTH)
-    return Chosen(between(parent, child, share), share, points[n], one.dice)
+        before = before or found[0]  # the parent as it is, which keeps all of itself
+        kept = [(one.worth(before), n) for n, one in enumerate(found) if one.keeps(before)]
+        if not kept:
+            continue
+        best = max(worth for worth, _ in kept)
+        worth, n = next(c for c in kept if c[0] >= best - _WORTH)
+        if worth > 0:
+            network = between(parent, child, share)
+            chosen.append(Chosen(network, share, points[n], worth, found[n].dice))
+    if not chosen:
+        assert before is not None
+        return [Chosen(between(parent, child, 0.0), 0.0, points[0], 0.0, before.dice)]
+    # Of shares that differ by less than ``_WORTH`` the one nearest to the parent comes first.
+    return sorted(chosen, key=lambda c: -round(c.worth / _WORTH))
 
 
 def between(parent: nn.Module, child: nn.Module, share: float) -> nn.Module:

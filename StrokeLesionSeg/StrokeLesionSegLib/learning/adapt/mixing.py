@@ -27,12 +27,13 @@ from ..strokes.head import Sample, SimulatedHead, StrokeFrequencies, scan_of, si
 from ..strokes.shapes import MaskBank
 
 # Share of the corrected scans in what is shown; in the rest strokes are drawn.
-_CORRECTED = 0.65
+_CORRECTED = 0.5
 # A corrected scan gets the lesions of up to so many others, too: more to learn from in one step.
 _CARRIED = 3
 _DRAWN = StrokeFrequencies(lesion=1.0, mimics=0.7)
-# Half of them healthy: nothing else says what is not to be marked.
-_TEMPLATE = StrokeFrequencies(lesion=0.5, mimics=1.0)
+# Two thirds of them healthy, with much that only looks like a stroke: nothing else says what is not
+# to be marked, and a network that looks for what it missed marks that first.
+_TEMPLATE = StrokeFrequencies(lesion=0.35, mimics=1.5)
 # A corrected scan keeps its scanner's look this often.
 _SITE = 0.6
 # Drawing strokes into a head takes half as long as learning from it. So each one is shown a few

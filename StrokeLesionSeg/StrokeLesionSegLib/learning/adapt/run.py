@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 from ...correction.session import check_model
 from ...errors import Cancelled, InputError
 from ...inference.device import available_threads, peak_memory_bytes, torch_threads
-from ...models import find_model, install_model, load_model, user_home, user_models_directory
+from ...models import install_model, load_model, user_home
 from ...models.export import write_model
 from ...models.store import no_home
 from ...outputs import read_json_object, write_json_object
@@ -33,6 +31,7 @@ from .card import ADAPTED, CARD, Ancestry, LocalCard, Table, ancestry_of
 from .choose import SHARES, Chosen, choose
 from .measure import Figures, Watch, answer, figures_of, find, searched_box, with_point
 from .mixing import Mixture, RegressionScan, bank_of, regression_scan
+from .naming import about, free_name, run_identity
 from .options import LEAST_SUBJECTS, AdaptOptions
 from .pairs import FoundPairs, LeftOut, find_pairs
 from .prepare import ReadyPair, Tell, add_ventricles, prepare_pairs
@@ -44,10 +43,12 @@ if TYPE_CHECKING:
     from ...models import LoadedModel, Manifest
 
 Cancel = Callable[[], bool]
-# Of the time limit at least this share is learnt.
-_LEAST_SHARE = 0.3
-# Seeds of simulated scans: those that judge, and those that the operating point is chosen on.
+# Of the time limit at least this share is learnt; time is put by for so many judgements.
+_LEAST_SHARE, _JUDGEMENTS = 0.3, 2
+# Seeds of simulated scans: those that judge, and those that the operating point is chosen on, which
+# are so many times as many: whoever is chosen on a few of them fails on others.
 _JUDGING, _TUNING = 1, 2
+_TUNED = 2
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def adapt(
     parent = load_model(options.model)
     check_model(parent)
     ancestry = ancestry_of(parent.manifest, options.no_shared_subjects)
-    name = _free_name(parent.manifest.name, options.name)
+    name = free_name(parent.manifest.name, options.name)
     found = find_pairs(source)
     # Refused before any work is done where the counts alone say so.
     split_subjects(found.subjects, options.seed, ancestry.learnt, ancestry.kept)
@@ -153,7 +154,7 @@ class _Run:
 
         self.parent, self.ancestry, self.name = parent, ancestry, name
         self.found, self.options, self.tell, self.cancel = found, options, tell, cancel
-        self.id = _identity(parent.manifest, found, options)
+        self.id = run_identity(parent.manifest, found, options)
         if options.work is None and no_home():
             raise InputError(
                 "HOME", "is not set, and this user has no home folder to work in",
@@ -193,16 +194,16 @@ class _Run:
         regression = self._simulated(mixture, _JUDGING)
         before, judging, asking = self._before(kept, regression)
         # Of what is asked for the choice the network is most.
-        looked_at = min(len(chooses), self.options.sizes.tuning) + len(regression)
-        later = judging + 1.2 * len(SHARES) * looked_at * asking
+        looked_at = min(len(chooses), self.options.sizes.tuning) + _TUNED * len(regression)
+        later = _JUDGEMENTS * judging + 1.2 * len(SHARES) * looked_at * asking
         minutes = self._minutes((time.monotonic() - began) / 60, later / 60)
         sitting = time.monotonic()
         child, progress = self._learn(mixture, minutes)
         earlier = max(0.0, (progress.seconds - (time.monotonic() - sitting)) / 60)
-        chosen = self._choose(child, chooses, mixture, SHARES if trained else SHARES[:-1])
-        model = with_point(self.parent, chosen.network, chosen.point)
-        after = self._figures(model, kept, regression, "judge")
-        verdict = judge(before, after)
+        candidates = self._choose(child, chooses, mixture, SHARES if trained else SHARES[:-1])
+        judged = self._judged(candidates, kept, regression, before)
+        # The first that is better; where none is, the one that promised most says why.
+        share, model, after, verdict = next((j for j in judged if j[3].better), judged[0])
         facts = {
             "scans learnt from": len(learn),
             "subjects learnt from": len(split.learn),
@@ -211,7 +212,8 @@ class _Run:
             "minutes of learning": round(progress.seconds / 60, 2),
             # Of this sitting, and of what was learnt in earlier ones.
             "minutes in all": round((time.monotonic() - began) / 60 + earlier, 2),
-            "share of the new weights": chosen.share,
+            "share of the new weights": share,
+            "shares judged": [share for share, *_ in judged],
             "seed": self.options.seed,
             "peak_memory_mb": round((peak_memory_bytes() or 0) / 1e6),
         }
@@ -267,12 +269,11 @@ class _Run:
             )
 
     def _simulated(self, mixture: Mixture, seed: int) -> list[RegressionScan]:
-        """Simulated scans by a fixed seed: those that judge, or fewer that tune."""
+        """Simulated scans by a fixed seed: those that judge, or more that tune."""
         sizes = self.options.sizes
         counts = {"own": sizes.own, "template": sizes.template, "healthy": sizes.healthy}
         if seed == _TUNING:
-            # A threshold that is too low shows on healthy ones first.
-            counts = {k: 3 * n // 2 if k == "healthy" else (n + 1) // 2 for k, n in counts.items()}
+            counts = {kind: _TUNED * count for kind, count in counts.items()}
         out: list[RegressionScan] = []
         for kind, count in counts.items():
             for n in range(count):
@@ -366,7 +367,7 @@ class _Run:
         heads: list[Path],
         mixture: Mixture,
         shares: Sequence[float],
-    ) -> Chosen:
+    ) -> list[Chosen]:
         simulated = self._simulated(mixture, _TUNING)
         some = heads[: self.options.sizes.tuning]
         total, done = (len(some) + len(simulated)) * len(shares), 0
@@ -380,6 +381,24 @@ class _Run:
             return p
 
         return choose(self.parent.network, child, some, simulated, self.point, ask, shares)
+
+    def _judged(
+        self,
+        candidates: list[Chosen],
+        kept: list[ReadyPair],
+        regression: list[RegressionScan],
+        before: Figures,
+    ) -> list[tuple[float, LoadedModel, Figures, Verdict]]:
+        """Share, model, figures and verdict of one candidate after the other, up to the first that
+        is better."""
+        judged: list[tuple[float, LoadedModel, Figures, Verdict]] = []
+        for chosen in candidates:
+            model = with_point(self.parent, chosen.network, chosen.point)
+            after = self._figures(model, kept, regression, "judge")
+            judged.append((chosen.share, model, after, judge(before, after)))
+            if judged[-1][3].better:
+                break
+        return judged
 
     def _finish(
         self,
@@ -396,7 +415,7 @@ class _Run:
             {
                 "name": self.name,
                 "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                "parent": _about(parent),
+                "parent": about(parent),
                 "operating point": model.manifest.operating_point().as_dict(),
                 "split": {"learn": split.learn, "kept": split.kept},
                 "data": [
@@ -440,7 +459,7 @@ class _Run:
             "inference": model.manifest.inference.to_dict(),
             # Counts and figures only: this travels with the model.
             "training": {
-                ADAPTED: {"generation": generation, "parent": _about(parent), **facts},
+                ADAPTED: {"generation": generation, "parent": about(parent), **facts},
                 "parent": parent.training,
             },
             "metrics": {"before and after": verdict.figures, "parent": parent.metrics},
@@ -458,45 +477,3 @@ class _Run:
     def _check(self) -> None:
         if self.cancel():
             raise Cancelled("cancelled; the same call goes on")
-
-
-def _identity(parent: Manifest, found: FoundPairs, options: AdaptOptions) -> str:
-    """The same parent, seed and files are the same run."""
-    pairs = [[p.subject, p.scan_sha256, p.mask_sha256] for p in found.pairs]
-    facts = [parent.weights["sha256"], options.seed, options.name, pairs]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _free_name(parent: str, wanted: str | None) -> str:
-    """The name of the new model; raises ``InputError`` for one that is taken."""
-
-    def taken(name: str) -> bool:
-        if (user_models_directory() / name).exists():
-            return True
-        try:
-            return find_model(name).name == name
-        except InputError:
-            return False
-
-    if wanted is not None:
-        if taken(wanted):
-            raise InputError(
-                wanted,
-                "a model of this name is installed",
-                "Give another --name, or remove that model",
-            )
-        return wanted
-    base = parent.split("-adapted")[0][:48]
-    name, n = f"{base}-adapted", 1
-    while taken(name):
-        n += 1
-        name = f"{base}-adapted{n}"
-    return name
-
-
-def _about(manifest: Manifest) -> dict[str, str]:
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "sha256": manifest.weights["sha256"],
-    }

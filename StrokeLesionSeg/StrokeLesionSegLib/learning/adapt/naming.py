@@ -1,0 +1,58 @@
+"""How a run of ``adapt`` and its model are called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from ...errors import InputError
+from ...models import find_model, user_models_directory
+
+if TYPE_CHECKING:
+    from ...models import Manifest
+    from .options import AdaptOptions
+    from .pairs import FoundPairs
+
+
+def run_identity(parent: Manifest, found: FoundPairs, options: AdaptOptions) -> str:
+    """The same parent, seed and files are the same run."""
+    pairs = [[p.subject, p.scan_sha256, p.mask_sha256] for p in found.pairs]
+    facts = [parent.weights["sha256"], options.seed, options.name, pairs]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def free_name(parent: str, wanted: str | None) -> str:
+    """The name of the new model; raises ``InputError`` for one that is taken."""
+
+    def taken(name: str) -> bool:
+        if (user_models_directory() / name).exists():
+            return True
+        try:
+            return find_model(name).name == name
+        except InputError:
+            return False
+
+    if wanted is not None:
+        if taken(wanted):
+            raise InputError(
+                wanted,
+                "a model of this name is installed",
+                "Give another --name, or remove that model",
+            )
+        return wanted
+    base = parent.split("-adapted")[0][:48]
+    name, n = f"{base}-adapted", 1
+    while taken(name):
+        n += 1
+        name = f"{base}-adapted{n}"
+    return name
+
+
+def about(manifest: Manifest) -> dict[str, str]:
+    """What a card says of a model that another came from."""
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "sha256": manifest.weights["sha256"],
+    }
