@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,28 @@ def shared_data() -> Path:
     if not (folder / "t1").is_dir():
         pytest.skip(f"no openly licensed test data in {folder}")
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
+    """A disk of a few hundred kB, and a function that mounts it again with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> subprocess.CompletedProcess[str]:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    if shutil.which("mount") is None or os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    if (tried := mount("size=600k")).returncode:
+        pytest.skip(f"no disk may be mounted here ({tried.stderr.strip()})")
+
+    def again(options: str) -> None:
+        result = mount(f"remount,{options}")
+        assert result.returncode == 0, result.stderr
+
+    try:
+        yield place, again
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=False)

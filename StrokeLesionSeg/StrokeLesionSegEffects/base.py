@@ -12,6 +12,7 @@ from slicer.i18n import tr as _
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.slicerbridge.editor.store import shared_store
 from StrokeLesionSegLib.slicerbridge.editor.target import CannotEdit, EditTarget
+from StrokeLesionSegLib.slicerbridge.engine.process import failure_of
 
 from . import widgets
 from .registration import newEffect
@@ -174,6 +175,8 @@ class LesionEffect(AbstractScriptedSegmentEditorEffect):
         """The sentence about an error; any but those with a remedy is our defect, and logged."""
         if isinstance(error, (CannotEdit, InputError)):
             return str(error)
+        if isinstance(error, OSError):  # the disk is full, a file cannot be read
+            return failure_of(error).sentence
         logging.error("%s: defect of StrokeLesionSeg", self.effectName, exc_info=error)
         return _("A defect of StrokeLesionSeg; the log has the details: {error}").format(
             error=f"{type(error).__name__}: {error}"

@@ -6,9 +6,11 @@ real editor logic and MRML. Pictures go to ``STROKE_LESION_SEG_PICTURES`` if it 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
+import tempfile
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from full_disk import fill
 
 PRESS, RELEASE, MOVE = "LeftButtonPressEvent", "LeftButtonReleaseEvent", "MouseMoveEvent"
 DOUBLE = "LeftButtonDoubleClickEvent"
@@ -389,6 +392,71 @@ def test_a_defect_is_logged_and_told(
     assert "A defect of StrokeLesionSeg" in one.text()
     assert "Traceback" in caplog.text
     assert one.scripted.saves == 0
+
+
+def test_a_disk_that_is_full_takes_no_click(
+    desk: Any,
+    small_disk: tuple[Path, Callable[[str], None]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Clicks, Apply and undo lie in memory: they need no disk."""
+    disk, _mount_again = small_disk
+    fill(disk)
+    with pytest.raises(OSError, match="No space left"):
+        (disk / "more").write_bytes(bytes(8192))
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    monkeypatch.setattr("slicer.app.temporaryPath", str(disk), raising=False)
+    monkeypatch.chdir(disk)
+    one = ready(desk)
+    xy = one.xy_of("Red", (9, 9, 8))
+    one.event(PRESS, "Red", xy)
+    one.event(RELEASE, "Red", xy)
+    clicked = one.editor.voxels("one")
+    assert clicked.any()
+    one.editor.undo()
+    assert not one.editor.voxels("one").any()
+    one.editor.redo()
+    np.testing.assert_array_equal(one.editor.voxels("one"), clicked)
+    painting = brush(desk)
+    painting.event(PRESS, "Red", painting.xy_of("Red", (9, 9, 8)))
+    painting.event(RELEASE, "Red", painting.xy_of("Red", (9, 9, 8)))
+    assert painting.editor.voxels("one").any()
+    assert "<b>" not in one.text()
+    assert "<b>" not in painting.text()
+
+
+def test_a_disk_that_is_full_while_the_model_is_read_is_told(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, as no defect of ours; what the segment holds stays, and the next try works."""
+    import StrokeLesionSegLib.correction as correction
+
+    full = [True]
+    one: Desk = desk("StrokeLesion")
+    session = blobs(one)
+
+    def opened(*_known: Any, **_more: Any) -> Any:
+        if full[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/cache")
+        return session
+
+    monkeypatch.setattr(correction.CorrectionSession, "open", opened)
+    monkeypatch.setattr(correction, "load_click_model", lambda name: None)
+    one.editor.put("one", ball(one, (5, 5, 5)))
+    before = one.editor.voxels("one")
+    one.activate()
+    one.until(lambda: "is full" in one.text())
+    assert "Free some space" in one.text()
+    assert "<br>" not in one.text()
+    assert "defect" not in one.text()
+    np.testing.assert_array_equal(one.editor.voxels("one"), before)
+    full[0] = False
+    one.click(one.effect.options.readyButton)
+    one.until(lambda: one.effect.entry is not None)
+    xy = one.xy_of("Red", (9, 9, 8))
+    one.event(PRESS, "Red", xy)
+    one.event(RELEASE, "Red", xy)
+    assert one.editor.voxels("one").sum() > before.sum()
 
 
 def test_the_overlay_follows_a_moved_segmentation(desk: Any) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cli_support
@@ -17,31 +15,6 @@ import pytest
 from StrokeLesionSegLib.cli import main
 
 pytestmark = pytest.mark.usefixtures("home")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[tuple[Path, Callable[[str], None]]]:
-    """A disk of a few hundred kB, and a function that mounts it again with other options."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(options: str) -> subprocess.CompletedProcess[str]:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    if shutil.which("mount") is None or os.name != "posix" or os.geteuid() != 0:
-        pytest.skip("only root may mount a small disk")
-    if (tried := mount("size=600k")).returncode:
-        pytest.skip(f"no disk may be mounted here ({tried.stderr.strip()})")
-
-    def again(options: str) -> None:
-        result = mount(f"remount,{options}")
-        assert result.returncode == 0, result.stderr
-
-    try:
-        yield place, again
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=False)
 
 
 def whole_images(out: Path) -> int:

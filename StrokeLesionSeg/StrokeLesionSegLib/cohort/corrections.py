@@ -19,6 +19,7 @@ from ..atlases import AtlasChoice, region_table
 from ..errors import InputError
 from ..lesions import find_lesions, lesion_row, read_sidecar, write_sidecar
 from ..operating_point import OperatingPoint
+from ..outputs import OutputSet
 from .corrected import ENDING, Corrected, corrected_masks
 from .index_page import deformation_of, mask_of
 from .ledger import DONE
@@ -38,15 +39,16 @@ def save_correction(out: Path, record: Mapping[str, Any], mask: Volume, who: str
 
     ``mask``: on the scan's grid, not 0 is lesion. ``who``: the reader's pseudonym.
 
-    Raises ``InputError`` if they cannot be written. Returns the mask's path.
+    Raises ``InputError`` if they cannot be written; those of an earlier correction are left as they
+    were then. Returns the mask's path.
     """
     from ..images import write_volume
 
     folder = out / record["folder"]
     path = folder / f"{record['stem']}{ENDING}.nii.gz"
+    sidecar = path.with_name(f"{record['stem']}{ENDING}.json")
     automatic = folder / f"{record['stem']}_label-lesion_mask"
     known = read_sidecar(automatic.with_name(f"{automatic.name}.json"))
-    write_volume(path, mask.with_array((mask.array != 0).astype(np.uint8)), overwrite=True)
     facts = {
         "Description": "Chronic stroke lesions, corrected by a reader",
         "Type": "Lesion",
@@ -56,7 +58,10 @@ def save_correction(out: Path, record: Mapping[str, Any], mask: Volume, who: str
         "corrected": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "corrected_by": who,
     }
-    write_sidecar(folder / f"{record['stem']}{ENDING}.json", facts)
+    with OutputSet([path], [(sidecar, ".json")], overwrite=True) as outputs:
+        write_volume(outputs.staged(path), mask.with_array((mask.array != 0).astype(np.uint8)))
+        write_sidecar(outputs.staged(sidecar), facts)
+        outputs.commit()
     return path
 
 

@@ -66,6 +66,7 @@ class Report:
         from ...images import Alignment, checked_scan
         from ...images.volume import Volume
         from ...lesions import expected_dice
+        from ...outputs import os_input_error
         from ...pipeline import software_versions
         from ...report import RunFacts, report_content, write_scan_report
 
@@ -109,7 +110,10 @@ class Report:
                 expected_dice=expected,
             ),
         )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise os_input_error(error, self.path.parent) from error
         write_scan_report(self.path, content, overwrite=False)
 
 
