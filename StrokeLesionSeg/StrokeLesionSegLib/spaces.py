@@ -11,6 +11,8 @@ NATIVE = "native"
 #: The template's space; its grid is ``images.MNI_GRID``.
 MNI_SPACE = "MNI152NLin2009aSym"
 SPACES = (NATIVE, MNI_SPACE)
+#: Voxels of that grid along i, j, k.
+MNI_SHAPE_IJK = (197, 233, 189)
 
 
 def read_spaces(text: str) -> tuple[str, ...]:

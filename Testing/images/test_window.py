@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from StrokeLesionSegLib.images import apply_window, window_range
-from StrokeLesionSegLib.images.window import foreground_threshold
+from StrokeLesionSegLib.images.window import _low_percentile, foreground_threshold
 
 
 def head(shape: tuple[int, int, int] = (48, 56, 52), air: float = 3.0) -> np.ndarray:
@@ -115,6 +115,18 @@ def test_the_low_end_can_be_of_the_whole_volume() -> None:
     assert low == pytest.approx(np.percentile(array, 2))
     assert high == window_range(array, 2, 98)[1]
     assert low < window_range(array, 2, 98)[0]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 9), min_size=2, max_size=300),
+    st.sampled_from([0.0, 0.5, 1.0, 5.0, 50.0]),
+    st.sampled_from([np.float32, np.int16, np.float64]),
+)
+def test_the_low_percentile_is_numpys_to_the_bit(voxels, percent, dtype) -> None:
+    values = np.array(voxels, dtype)
+    expected = float(np.percentile(values, percent))
+    assert _low_percentile(values, float(values.min()), percent) == expected
 
 
 def test_a_blurred_edge_moves_the_foregrounds_low_end_and_not_the_volumes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.input_check import repair
 from StrokeLesionSegLib.once import once
 from StrokeLesionSegLib.pipeline import AlignBeside
-from StrokeLesionSegLib.pipeline.align_beside import _from_text
+from StrokeLesionSegLib.pipeline.align_beside import _from_text, _shaped_as_mni
 
 TWO = SegmentOptions(threads=2)
 
@@ -36,21 +37,49 @@ def test_the_alignment_is_that_of_this_process_bit_for_bit(tmp_path):
 )
 def test_nothing_is_started_without_a_second_core_or_a_need(tmp_path, options):
     with AlignBeside(write_head(tmp_path / "t1.nii"), None, options) as beside:
-        assert beside._process is None
+        assert not beside.started
         assert beside.result() is None
 
 
-def test_a_scan_that_lies_in_mni_space_or_cannot_be_read_has_none(tmp_path):
-    there = tmp_path / "there.nii.gz"
+def test_a_scan_that_cannot_be_read_has_none(tmp_path):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"no scan at all")
+    for source in (broken, tmp_path / "missing.nii"):
+        with AlignBeside(source, None, TWO) as beside:
+            assert beside.started
+            assert beside.result() is None, source
+
+
+@pytest.mark.parametrize("name", ["there.nii.gz", "there.nii"])
+def test_none_is_looked_for_where_the_voxels_are_those_of_the_mni_grid(tmp_path, name):
+    there = tmp_path / name
+    volume = Volume(np.arange(np.prod(MNI_GRID.shape)).reshape(MNI_GRID.shape), MNI_GRID.affine)
+    write_volume(there, volume)
+    with AlignBeside(there, None, TWO) as beside:
+        assert not beside.started
+    with AlignBeside(there, None, SegmentOptions(threads=2, align="mni")) as beside:
+        assert beside.started
+
+
+def test_the_shape_is_read_in_both_byte_orders_and_half_of_it_not(tmp_path):
+    file = tmp_path / "t1.nii"
+    for order in "<>":
+        file.write_bytes(bytes(40) + struct.pack(f"{order}4h", 3, *MNI_GRID.shape[::-1]))
+        assert _shaped_as_mni(file)
+    file.write_bytes(file.read_bytes()[:45])
+    assert not _shaped_as_mni(file)
+    assert not _shaped_as_mni(tmp_path)
+
+
+def test_a_scan_in_mni_space_is_not_aligned(tmp_path):
+    """Not even by the second process, if another kind of file began one."""
+    there = tmp_path / "there.mha"
     array = np.zeros(MNI_GRID.shape, np.float32)
     array[60:120, 60:160, 60:140] = np.arange(60, dtype=np.float32)[:, None, None] + 50
     write_volume(there, Volume(array, MNI_GRID.affine))
-    broken = tmp_path / "broken.nii.gz"
-    broken.write_bytes(b"no scan at all")
-    for source in (there, broken, tmp_path / "missing.nii"):
-        with AlignBeside(source, None, TWO) as beside:
-            assert beside._process is not None
-            assert beside.result() is None, source
+    with AlignBeside(there, None, TWO) as beside:
+        assert beside.started
+        assert beside.result() is None
 
 
 def test_it_ends_with_the_run_that_wanted_it(tmp_path):
@@ -80,7 +109,7 @@ def test_a_system_that_starts_no_process_aligns_here(tmp_path, monkeypatch):
 def test_no_application_is_started_a_second_time(monkeypatch, executable):
     monkeypatch.setattr(sys, "executable", executable)
     with AlignBeside(Path("t1.nii"), None, TWO) as beside:
-        assert beside._process is None
+        assert not beside.started
 
 
 def test_what_two_threads_want_is_made_once():

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..inference.ahead import import_ahead
 from ..outputs import beside_mask, default_mask_path
 from ..pipeline import REGIONS_ENDING, AlignBeside, OutputPaths, SegmentResult, segment_file
 from ..spaces import MNI_SPACE
@@ -138,6 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
         AlignBeside(arguments.input, arguments.series, options) as beside,
         make_reporter(arguments.progress) as reporter,
     ):
+        if not beside.started:
+            import_ahead()
         result = segment_file(
             arguments.input,
             paths,

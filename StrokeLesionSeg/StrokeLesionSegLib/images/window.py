@@ -63,11 +63,20 @@ def window_range(
     inside = values[values > threshold]
     bottom, top = (float(v) for v in np.percentile(inside, [low, high]))
     if low_of == "volume":
-        bottom = float(np.percentile(values, low))
+        bottom = _low_percentile(values, minimum, low)
     if not bottom < top:
         # A single tissue value: the window spans from the background to it.
         bottom, top = minimum, float(inside.max())
     return bottom, top
+
+
+def _low_percentile(values: NDArray[Any], minimum: float, percent: float) -> float:
+    """The percentile; air and padding, most often more voxels than that of one value, are counted
+    in a fifth of the time that it takes to put them in order."""
+    lowest = np.count_nonzero(values == values.dtype.type(minimum))
+    if lowest > percent / 100 * (values.size - 1) + 1:
+        return minimum
+    return float(np.percentile(values, percent))
 
 
 def apply_window(

@@ -1,12 +1,28 @@
-"""What the volumetric network needs besides the scan, made while other things are done."""
+"""What a network needs besides the scan, made while other things are done."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..models import Manifest
+
+
+def import_ahead() -> None:
+    """Begin to import torch in a thread, while a scan is read, which decompresses without Python's
+    global lock for the most part. For a process that leaves a core free, after
+    ``prepare_environment``."""
+    if "torch" not in sys.modules:
+        threading.Thread(target=_import_torch, daemon=True).start()
+
+
+def _import_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError, MemoryError):  # told where it is needed
+        return
 
 
 def make_ahead(manifest: Manifest) -> threading.Thread | None:

@@ -7,14 +7,18 @@ other scans to work on meanwhile.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..spaces import MNI_SHAPE_IJK
 from .documents import alignment_facts, alignment_of
 from .source import read_repaired
 
@@ -23,11 +27,16 @@ if TYPE_CHECKING:
     from ..inference import SegmentOptions
 
 
+# Where a NIfTI-1 header holds the lengths of the first three axes, 16 bits each.
+_SHAPE, _SHAPE_END = 42, 48
+
+
 class AlignBeside:
     """The alignment of the scan ``source``, found in a second process; a context.
 
     ``source``, ``series``: as ``read_scan`` takes them. ``options``: nothing is started where they
-    want no alignment or leave one thread.
+    want no alignment or leave one thread. Nor is it for an image with as many voxels as the MNI
+    grid, which most likely lies there already.
 
     Examples
     --------
@@ -47,6 +56,8 @@ class AlignBeside:
             return
         # Within an application it is that, which would open once more.
         if "python" not in os.path.basename(sys.executable or "").lower():
+            return
+        if options.align == "auto" and _shaped_as_mni(source):
             return
         library = Path(__file__).resolve().parents[2]
         path = os.pathsep.join(filter(None, (str(library), os.environ.get("PYTHONPATH"))))
@@ -72,6 +83,11 @@ class AlignBeside:
             self._process.communicate()
             self._process = None
 
+    @property
+    def started(self) -> bool:
+        """Whether there is a second process."""
+        return self._process is not None
+
     def result(self) -> Alignment | None:
         """Wait for it; None if it is to be found here, or none is needed."""
         if self._process is None:
@@ -81,6 +97,18 @@ class AlignBeside:
         if process.returncode != 0:
             return None
         return _from_text(text)
+
+
+def _shaped_as_mni(source: Path) -> bool:
+    """Whether a NIfTI file says so. Read without numpy, whose import would hold up the start."""
+    try:
+        with gzip.open(source) if source.name.endswith(".gz") else source.open("rb") as file:
+            start = file.read(_SHAPE_END)
+    except (OSError, EOFError, zlib.error):  # told by who reads it
+        return False
+    if len(start) < _SHAPE_END:
+        return False
+    return MNI_SHAPE_IJK in (struct.unpack_from(f"{order}3h", start, _SHAPE) for order in "<>")
 
 
 def _from_text(text: str) -> Alignment | None:
