@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in _PACKAGES:
-            return _defect()
+            return _defect(error)
         text = f"{package}: this Python package is not installed. Install it with: "
         return _say(f"{text}{sys.executable} -m pip install {_PACKAGES[package]}.", EXIT_INPUT)
     except MemoryError:
@@ -139,11 +139,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno == errno.ENOSPC:
             text = f"{error.filename or 'output'}: the disk is full. Free some space."
             return _say(text, EXIT_INPUT)
-        return _defect()
+        return _defect(error)
     except Exception as error:
         if _is_allocation_failure(error):
             return _say(_OUT_OF_MEMORY, EXIT_INPUT)
-        return _defect()
+        return _defect(error)
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
@@ -180,13 +180,34 @@ def _say(text: str, code: int) -> int:
     return code
 
 
-def _defect() -> int:
-    traceback.print_exc()
+def _defect(error: Exception) -> int:
+    """Say that it is ours, unless a package that we need ended its own import with ``error``: one
+    that is half installed, or without a library of the system."""
+    package = _half_installed(error)
+    if package is None or is_verbose():
+        traceback.print_exc()
+    if package is not None:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return _say(
+            f"{package}: this Python package cannot be imported ({reason}). Install it anew with: "
+            f"{sys.executable} -m pip install --force-reinstall {_PACKAGES[package]}.",
+            EXIT_INPUT,
+        )
     return _say(
         "this is a defect of StrokeLesionSeg. Please report it on its issue tracker with the "
         f"lines above and the output of '{PROGRAM} info'.",
         EXIT_DEFECT,
     )
+
+
+def _half_installed(error: Exception) -> str | None:
+    if not isinstance(error, (ImportError, OSError)):
+        return None
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        package = str(frame.f_globals.get("__name__", "")).split(".")[0]
+        if package in _PACKAGES and frame.f_code.co_name == "<module>":
+            return package
+    return None
 
 
 def _stop_on_sigterm() -> signal._HANDLER:

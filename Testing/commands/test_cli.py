@@ -308,6 +308,25 @@ def test_a_defect_is_told_apart_from_bad_input(
     assert files_in(tmp_path) == {"scan.nii.gz"}
 
 
+@pytest.mark.parametrize("failure", ["ImportError", "OSError"])
+def test_a_torch_that_is_half_installed_is_told_in_one_line(
+    scan: Path, tmp_path: Path, failure: str
+) -> None:
+    (tmp_path / "torch.py").write_text(f"raise {failure}('libtorch_cpu.so: cannot open it')\n")
+    library = str(Path(pipeline.__file__).parents[2])
+    run = subprocess.run(
+        [sys.executable, "-m", "StrokeLesionSegLib", "segment", scan, "--force"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), library))},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2
+    line = run.stderr.splitlines()[-1]
+    assert line.startswith("stroke-lesion-seg: torch: this Python package cannot be imported (libt")
+    assert "--force-reinstall torch" in line
+    assert "Traceback" not in run.stderr
+    assert files_in(tmp_path) == {"scan.nii.gz", "torch.py"}
+
+
 @pytest.mark.parametrize(
     "failure", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
