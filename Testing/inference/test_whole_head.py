@@ -14,6 +14,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from StrokeLesionSegLib.inference import SegmentOptions, make_predictor, segment_volume
+from StrokeLesionSegLib.inference.volumetric import head_channels
 from StrokeLesionSegLib.models import LoadedModel, Manifest
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 
@@ -226,3 +227,14 @@ def test_cancelling_stops_between_passes() -> None:
             cancel=lambda: len(network.seen) > 0,
         )
     assert len(network.seen) == 1
+
+
+def test_channels_of_a_box_are_those_of_the_whole_head() -> None:
+    g = torch.Generator().manual_seed(3)
+    image = torch.rand((160, 192, 160), generator=g)
+    box = (slice(24, 56), slice(10, 58), slice(0, 44))
+    for mirror, flipped in ((True, False), (True, True), (False, False)):
+        for dtype in (torch.float32, torch.bfloat16):
+            whole = head_channels(image, mirror, flipped, empty=2, dtype=dtype)
+            part = head_channels(image, mirror, flipped, empty=2, dtype=dtype, within=box)
+            assert torch.equal(part, whole[(slice(None), slice(None), *box)])

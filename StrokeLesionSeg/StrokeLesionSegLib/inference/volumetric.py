@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..boxes import Box, extents, whole_box
 from ..brief import brief_repr
 from ..once import once
 from .click_stamp import stamp
@@ -51,33 +52,36 @@ def head_channels(
     *,
     empty: int = 0,
     dtype: torch.dtype | None = None,
+    within: Box | None = None,
 ) -> Tensor:
     """(1, 17 + ``empty``, 80, 96, 80): scan, mirrored scan, template, of a (160, 192, 160) image in
     [0, 1], and so many channels of 0; channels last.
 
     ``mirror``: False leaves the mirrored scan 0. ``flipped``: the mirrored scan takes the scan's
     place and the reverse, for a second pass whose answer is flipped back. ``dtype``: float32 unless
-    given.
+    given. ``within``: (k, j, i) slices of that array, if no more of it is wanted.
     """
     import torch
 
     from ..networks.volumetric import unshuffle
 
+    within = within or whole_box(INNER_SHAPE)
+    k, j, i = (slice(2 * s.start, 2 * s.stop) for s in within)
     out = torch.empty(
-        (1, 17 + empty, *INNER_SHAPE),
+        (1, 17 + empty, *extents(within)),
         dtype=dtype or torch.float32,
         memory_format=torch.channels_last_3d,
     )
     # One after the other and in the number format that is wanted, so that little is held beside.
-    image = image.to(out.dtype)
+    image = image[k, j].to(out.dtype)
     for n, other in enumerate((flipped, not flipped)):
         part = out[:, 8 * n : 8 * n + 8]
         if n == 1 and not mirror:
             part.zero_()
             continue
         shown = torch.roll(image.flip(-1), 1, -1) if other else image
-        part.copy_(unshuffle(shown[None, None]))
-    out[:, 16] = torch.from_numpy(template_channel().copy())
+        part.copy_(unshuffle(shown[None, None, ..., i]))
+    out[:, 16] = torch.from_numpy(template_channel()[within].copy())
     out[:, 17:].zero_()
     return out
 

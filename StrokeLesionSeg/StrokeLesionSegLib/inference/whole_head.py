@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 # Where the middle of the brain lies in the head box, for scans that could not be aligned.
 _MIDDLE = (80, 98, 80)
-# A number format is tried on a cube of this many voxels of 2 mm.
-_PROBE = 48
+# A number format is tried on the middle of the head, on so many voxels of 2 mm along k, j, i.
+_PROBE = (32, 48, 48)
 # A difference of probability this small moves a border by less than rounding the scan does, however
 # few voxels there are to compare.
 _HARMLESS = 0.02
@@ -285,11 +285,12 @@ class WholeHeadPredictor:
         import torch
 
         started = time.perf_counter()
-        half = _PROBE // 2
-        box = tuple(slice(n // 2 - half, n // 2 + half) for n in INNER_SHAPE)
-        mirror = scan.placed.in_mni
-        channels = head_channels(torch.from_numpy(scan.image), mirror, empty=10)
-        cube = channels[(slice(None), slice(None), *box)]
+        k, j, i = (
+            slice((n - size) // 2, (n + size) // 2)
+            for n, size in zip(INNER_SHAPE, _PROBE, strict=True)
+        )
+        image, mirror = torch.from_numpy(scan.image), scan.placed.in_mni
+        cube = head_channels(image, mirror, empty=10, within=(k, j, i))
         low = self._function(format_.name)(cube)[0].numpy()
         high = self._function("float32")(cube)[0].numpy()
         thresholds = self.model.manifest.operating_point().thresholds
