@@ -258,7 +258,8 @@ def test_what_is_done_and_left_is_told() -> None:
     said = batch.plan_text(many)
     assert said == "2 scans would be done, 1 was done before, 2 images are left out."
     assert batch.result_text({"scans": 2, "failed": 2}) == "2 scans: 0 done, 2 could not be used."
-    assert batch.learning_text(Progress("learn", 1, 4)) == "Learning: learn, 25 %"
+    assert batch.learning_text(Progress("learn", 1, 4)) == "Learning: 25 %"
+    assert batch.learning_text(Progress("judge", 0, 0)) == "Judging the new model..."
 
 
 @pytest.mark.parametrize(

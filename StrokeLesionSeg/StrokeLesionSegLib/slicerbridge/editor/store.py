@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ..engine.engine_run import STAGE_NAMES
 from ..engine.polled_thread import PolledThread
 from ..engine.torch_setup import torch_state
+from ..engine_words import stage_name
 from ..i18n import tr as _
 from ..scene.provenance import TAG, Provenance, get_tag
 from ..scene.results import PROBABILITY_ROLE, add_map, find_segmentation, maps_of, same_parent
@@ -141,7 +141,8 @@ class Opening:
     @property
     def text(self) -> str:
         """What it is doing, for the panel."""
-        return STAGE_NAMES.get(self._stage, _("Loading the model")) + " ..."
+        stage = stage_name(self._stage) if self._stage else _("Loading the model")
+        return stage + " ..."
 
     def poll(self) -> bool:
         """True while it works; then the store has the session. Raises what the work raised."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...spaces import SPACES
+from ..engine_words import said, stage_name
 from ..i18n import tr as _
 from .process import Progress
 from .run import RunParameters
@@ -72,7 +73,7 @@ def progress_text(event: Progress, seconds: float = 0.0, before: int = 0) -> str
                 max(1, round(left / 60)), _("about a minute left"), _("about {count} minutes left")
             )
         return text
-    return event.stage
+    return stage_name(event.stage)
 
 
 def plan_text(result: dict[str, Any] | None) -> str:
@@ -100,10 +101,8 @@ def plan_rows(result: dict[str, Any] | None) -> list[dict[str, Any]]:
     """What would be done and what is left out, as rows of the table of results."""
     found = result or {}
     planned = [row_of(item.get("stem", ""), "planned") for item in found.get("planned") or []]
-    left = [
-        row_of(name, "left out", error=why) for name, why in (found.get("left_out") or {}).items()
-    ]
-    return planned + left
+    left = found.get("left_out") or {}
+    return planned + [row_of(name, "left out", error=said(why)) for name, why in left.items()]
 
 
 def row_of(stem: str, state: str, **facts: Any) -> dict[str, Any]:
@@ -148,10 +147,11 @@ def result_text(result: dict[str, object] | None) -> str:
 
 def learning_text(event: Progress) -> str:
     """One line about a model that learns."""
+    stage = stage_name(event.stage)
     if event.total:
         share = _("{percent} %").format(percent=round(100 * event.done / event.total))
-        return _("Learning: {stage}, {share}").format(stage=event.stage, share=share)
-    return _("Learning: {stage}").format(stage=event.stage)
+        return _("{stage}: {share}").format(stage=stage, share=share)
+    return stage + "..."
 
 
 def learnt_text(result: dict[str, object] | None) -> str:
@@ -165,5 +165,6 @@ def learnt_text(result: dict[str, object] | None) -> str:
         )
         return text.format(name=result["installed"])
     reasons = result.get("reasons")
-    listed = [str(reason) for reason in reasons] if isinstance(reasons, list) else []
-    return _("The model stays as it was:") + " " + " ".join(listed)
+    listed = map(str, reasons) if isinstance(reasons, list) else ()
+    told = "; ".join(said(reason.rstrip(". ")) for reason in listed)
+    return _("The model stays as it was: {reasons}.").format(reasons=told)

@@ -23,7 +23,7 @@ from ..scene.results import read_segment
 from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
 from .engine_run import EngineRun
 from .polled_thread import PolledThread
-from .process import EngineProcess, Failure
+from .process import EngineProcess
 from .run import RunParameters
 
 # How the engine's files call the scans, and what the panel calls them.
@@ -149,9 +149,7 @@ class ComparisonRun(EngineRun):
             {str(process.scratch / f"{name}.nii"): shown for name, shown in names.items()}
         )
         if failure is not None:
-            # What the command line calls an option is none of the panel's.
-            cause = failure.cause.replace(", or use --force", "")
-            self._fail(Failure(cause, failure.remedy, failure.lines))
+            self._fail(failure)
             return
         out, grids = process.scratch / "out", list(self._grids)
         self._thread = PolledThread(lambda: _read(out, grids))

@@ -8,23 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
+from ..engine_words import stage_name
 from ..i18n import tr as _
 from .polled_thread import PolledThread
 from .process import EngineProcess, Failure, failure_of
-
-STAGE_NAMES = {
-    "export": _("Handing over the image"),
-    "start": _("Starting the engine"),
-    "read": _("Reading"),
-    "align": _("Aligning to the MNI brain"),
-    "canonical": _("Resampling"),
-    "window": _("Scaling intensities"),
-    "network": _("Looking for lesions"),
-    "back": _("Back to the grid of the image"),
-    "clean": _("Finding lesions"),
-    "write": _("Writing"),
-    "results": _("Showing the results"),
-}
 
 
 class EngineRun:
@@ -58,7 +45,7 @@ class EngineRun:
 
     @property
     def stage_text(self) -> str:
-        return STAGE_NAMES.get(self.stage, self.stage)
+        return stage_name(self.stage)
 
     @property
     def scratch(self) -> Path | None:

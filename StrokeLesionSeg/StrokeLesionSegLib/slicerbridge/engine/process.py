@@ -105,6 +105,21 @@ _KNOWN_FAILURES = (
 )
 
 
+# What a refusal says of options of the command line, and how it is done in the panel.
+_OPTIONS = (
+    (", or segment it all the same with --force", ""),
+    (", or use --force", ""),
+    ("--align none takes it as it lies", _("Alignment 'None' under Advanced takes it as it lies")),
+)
+
+
+def in_the_panel(sentence: str) -> str:
+    """A refusal of the engine without the options that only the command line has."""
+    for option, here in _OPTIONS:
+        sentence = sentence.replace(option, here)
+    return sentence
+
+
 def failure_of(error: OSError) -> Failure:
     """What the system said when a file could not be made, read or written, for the user."""
     said = error.strerror or str(error)
@@ -371,7 +386,7 @@ class EngineProcess:
             lines = [line.replace(path, name) for line in lines]
         if self.returncode == 2 and lines:
             # The engine's own sentence: file, cause, remedy.
-            return Failure(lines[-1].removeprefix("stroke-lesion-seg: "), "", ())
+            return Failure(in_the_panel(lines[-1].removeprefix("stroke-lesion-seg: ")), "", ())
         tail = tuple(lines[-12:])
         text = "\n".join(lines)
         for words, cause, remedy in _KNOWN_FAILURES:

@@ -21,6 +21,7 @@ from ...errors import InputError
 from ...images import Grid, NiftiFields, Volume, read_scan, write_volume
 from ...operating_point import OperatingPoint
 from ...pipeline import alignment_of
+from ..engine_words import said
 from ..i18n import tr as _
 from ..scene.input_check import check_input
 from ..scene.probability_map import SHOWN_FROM, Found, ProbabilityMap
@@ -279,7 +280,7 @@ class SegmentationRun(EngineRun):
             self._loaded["map"],
             self._loaded["found"],
             self._loaded["provenance"],
-            tuple(map(str, sidecar.get("warnings") or ())),
+            tuple(said(str(warning)) for warning in sidecar.get("warnings") or ()),
             sidecar,
             time.monotonic() - self._began,
         )

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ... import __version__
+from ..engine_words import said
+from ..i18n import tr as _
 from .process import temporary_folder
 from .torch_setup import package_versions, torch_state
 
@@ -55,12 +57,18 @@ def report_text(
 def device_line(engine: dict[str, Any] | None) -> str:
     """Device, precision and expected time, each with the engine's reason, for the panel."""
     inference = (engine or {}).get("inference") or {}
+
+    def with_reason(text: str) -> str:
+        """``cpu (asked for)``: the name stays, the reason is translated."""
+        name, _bracket, reason = text.removesuffix(")").partition(" (")
+        return f"{name} ({said(reason)})" if reason else said(text)
+
     parts = [
-        f"{title}: {inference[key]}"
+        f"{title}: {with_reason(str(inference[key]))}"
         for key, title in (
-            ("device", "Device"),
-            ("precision", "Precision"),
-            ("expected", "Expected time"),
+            ("device", _("Device")),
+            ("precision", _("Precision")),
+            ("expected", _("Expected time")),
         )
         if inference.get(key)
     ]

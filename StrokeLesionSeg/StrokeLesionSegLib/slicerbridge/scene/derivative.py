@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...images import Volume, read_scan
+from ..engine_words import said
 from ..i18n import tr as _
 from .patch import Patch
 from .provenance import Provenance
@@ -59,6 +60,9 @@ def results_in(folder: Path) -> list[dict[str, Any]]:
         if record["state"] != state:
             names = ("state", "lesions", "volume_ml", "error")
             known[stem] = {"scan": stem, **{name: record.get(name) for name in names}}
+    for stem in known.keys() & records.keys():
+        warnings = records[stem].get("warnings") or ()
+        known[stem]["warnings"] = " ".join(said(str(warning)) for warning in warnings)
     return [{**row, "corrected": stem in corrected} for stem, row in known.items()]
 
 

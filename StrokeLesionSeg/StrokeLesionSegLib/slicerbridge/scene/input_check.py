@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...images.volume import Volume
 from ...input_check import Finding, check_looks, check_name, contrast_of, measure
+from ..engine_words import said
 from ..i18n import tr as _
 from .volumes import affine_from_node, voxels_from_node
 
@@ -148,7 +149,7 @@ def _said(finding: Finding) -> str:
         "contrast": _("looks like another contrast, the model was trained on T1 only"),
         "contrast-unclear": _("contrast unclear: please check that this is a T1-weighted scan"),
         "ct": _("looks like CT, the model was trained on T1-weighted MRI only"),
-    }.get(finding.code, finding.text)
+    }.get(finding.code) or said(finding.text)
 
 
 def oblique_degrees(affine: NDArray[np.float64]) -> float:

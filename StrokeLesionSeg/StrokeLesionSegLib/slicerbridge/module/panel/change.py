@@ -8,6 +8,7 @@ from ....errors import InputError
 from ...engine.compare import ComparisonRun, ScanChange, ScanToCompare, patch_of
 from ...engine.process import failure_of
 from ...engine.run import provenance_of
+from ...engine_words import class_name, side_name
 from ...i18n import tr as _
 from ...scene import results, side_by_side
 from ...scene.volumes import if_present
@@ -164,7 +165,7 @@ def _change_text(change: ScanChange) -> str:
     text = _("{before:.1f} mL before, {after:.1f} mL after.").format(
         before=facts["first"]["volume_ml"], after=facts["second"]["volume_ml"]
     )
-    kinds = ", ".join(f"{count} {kind}" for kind, count in facts["groups"].items())
+    kinds = ", ".join(f"{count} {class_name(kind)}" for kind, count in facts["groups"].items())
     if not kinds:
         return text + " " + _("No lesion in either scan.")
     return text + " " + _("Groups of lesions: {kinds}.").format(kinds=kinds)
@@ -174,8 +175,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     change = row["change_ml"]
     return (
         str(row["group"]),
-        str(row["class"]),
-        str(row["side"] or ""),
+        class_name(str(row["class"])),
+        side_name(str(row["side"] or "")),
         f"{row['volume_a_ml']:.2f}",
         f"{row['volume_b_ml']:.2f}",
         "" if change is None else f"{change:+.2f}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...engine_words import said, side_name
 from ...i18n import tr as _
 from ...scene.input_check import InputCheck
 
@@ -58,6 +59,7 @@ def model_text(manifest: Manifest) -> str:
         return text
     expected = expected_run(manifest)
     facts = [manifest.windows.space.in_words, *([expected.in_words] if expected else [])]
+    facts = [said(fact) for fact in facts]
     return f"{text}: {'; '.join(facts)}"
 
 
@@ -213,7 +215,7 @@ def table_cells(row: LesionRow, world: Sequence[float] | None = None) -> tuple[s
     return (
         f"{row.number}",
         f"{row.volume_ml:.2f}",
-        {"left": _("left"), "right": _("right"), "both": _("both")}.get(row.side, row.side),
+        side_name(row.side),
         f"{r:.0f}, {a:.0f}, {s:.0f}",
         f"{row.mean_probability:.2f}",
     )
@@ -225,10 +227,9 @@ REGION_HEADERS = (_("Region"), _("Side"), _("mL"), _("% of\nregion"), _("% of\nl
 
 def region_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """The texts of one line of it; ``row`` as ``RegionTable.table_rows`` gives it."""
-    sides = {"left": _("left"), "right": _("right")}
     return (
-        str(row["region"]),
-        sides.get(str(row["side"]), ""),
+        said(str(row["region"])),
+        side_name(str(row["side"] or "")),
         f"{row['volume_ml']:.2f}",
         _percent(row["share_of_region"]),
         _percent(row["share_of_lesion"]),
