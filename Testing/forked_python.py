@@ -1,4 +1,5 @@
-"""``python -m MODULE`` in a process that is forked from one with torch imported.
+"""``python -m MODULE`` and ``python -c CODE`` in a process that is forked from one with torch
+imported.
 
 To import torch and what goes with it is most of what a small run of the command line costs. Here a
 run is a process of its own all the same, with its environment, signals, streams and exit code, and
@@ -24,10 +25,13 @@ from typing import IO, Any
 
 _context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
 _PRELOADED = ["numpy", "scipy.ndimage", "scipy.spatial", "SimpleITK", "torch", "nibabel"]
+# For trainings, where the tests here have some.
+_OF_TRAININGS = ["lightning.pytorch", "torch._dynamo"]
 
 
 def _become(
-    module: str,
+    what: str,
+    source: str,
     arguments: list[str],
     environment: dict[str, str],
     folder: str | None,
@@ -52,12 +56,15 @@ def _become(
         os.chdir(folder)
     paths = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:0] = [os.getcwd(), *filter(None, paths)]
-    sys.argv = [module, *arguments]
+    sys.argv = [source if what == "-m" else what, *arguments]
     ready.send(True)
     ready.close()
     code = 0
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if what == "-m":
+            runpy.run_module(source, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(source, "<string>", "exec"), {"__name__": "__main__"})
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
@@ -75,7 +82,8 @@ def _become(
 
 
 class Popen:
-    """As ``subprocess.Popen`` of ``[sys.executable, "-m", MODULE, ...]`` with piped streams."""
+    """As ``subprocess.Popen`` of ``[sys.executable, "-m", MODULE, ...]``, or ``"-c", CODE``, with
+    piped streams and nothing to read."""
 
     def __init__(
         self,
@@ -89,15 +97,17 @@ class Popen:
         stdout: int | None = subprocess.PIPE,
         stderr: int | None = subprocess.PIPE,
     ) -> None:
-        assert list(command[:2]) == [sys.executable, "-m"], command
+        assert _can_be_forked(command), command
         assert stdout == stderr == subprocess.PIPE
         self.args = list(command)
-        _context.set_forkserver_preload(_PRELOADED)
+        trainings = _OF_TRAININGS if "lightning" in sys.modules else []
+        _context.set_forkserver_preload([*_PRELOADED, *trainings])
         pipes = [_context.Pipe(duplex=False) for _ in range(3)]
         given = dict(os.environ if env is None else env)
         self._process = _context.Process(
             target=_become,
             args=(
+                command[1],
                 command[2],
                 list(command[3:]),
                 given,
@@ -171,8 +181,12 @@ class Subprocess:
 
     @staticmethod
     def Popen(command: Sequence[str], **options: Any) -> Any:
-        python = list(command[:2]) == [sys.executable, "-m"] and hasattr(os, "fork")
-        return (Popen if python else subprocess.Popen)(command, **options)
+        forked = _can_be_forked(command) and hasattr(os, "fork")
+        return (Popen if forked else subprocess.Popen)(command, **options)
+
+
+def _can_be_forked(command: Sequence[str]) -> bool:
+    return command[0] == sys.executable and command[1] in ("-m", "-c")
 
 
 def _reading(connection: Connection, text: bool) -> IO[Any]:

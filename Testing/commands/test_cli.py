@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import cli_support
+import forked_python
 import nibabel
 import numpy as np
 import pytest
@@ -373,16 +374,9 @@ def test_a_stopped_run_cleans_up(tmp_path: Path, home: Path, number: int) -> Non
     scan = cli_support.write_head(tmp_path / "big.nii", big, affine)
     command = [sys.executable, "-m", "StrokeLesionSegLib", "segment", str(scan)]
     command += ["--progress", "json", "--views", "triplanar", "--tta", *QUICK]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": str(LIB_ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A suite started in the background of a shell ignores SIGINT, and its children with it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    process = forked_python.Popen(
+        command, env={**os.environ, "PYTHONPATH": str(LIB_ROOT)}, text=True
     )
-    assert process.stdout is not None
     for line in process.stdout:
         if json.loads(line)["stage"] in ("canonical", "network"):
             break

@@ -11,7 +11,7 @@ for folder in (Path(__file__).resolve().parent, Path(__file__).resolve().parents
     sys.path.insert(0, str(folder))
 
 # The path has to be set first; the fixtures are those of the tests on slicer-core.
-from panel_support import panel, ready  # noqa: E402
+from panel_support import panel, ready, whole_sample  # noqa: E402
 from slicer_fixtures import (  # noqa: E402
     home_with_fluid,
     model_home,
@@ -20,7 +20,15 @@ from slicer_fixtures import (  # noqa: E402
     slicer_core,
 )
 
-__all__ = ["home_with_fluid", "model_home", "panel", "ready", "slicer", "slicer_core"]
+__all__ = [
+    "home_with_fluid",
+    "model_home",
+    "panel",
+    "ready",
+    "slicer",
+    "slicer_core",
+    "whole_sample",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,9 +25,20 @@ from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 def simulated_once(seed: int = 0) -> SimulatedStroke:
-    """The sample, as ``stroke_in_head`` is asked for it."""
+    """The sample at 2 mm, as ``stroke_in_head`` is asked for it."""
+    assert seed == 0
+    return simulated_head(2)
+
+
+def simulated_as_it_is(seed: int = 0) -> SimulatedStroke:
+    """The sample as users get it, at 1 mm."""
     assert seed == 0
     return simulated_head()
+
+
+@pytest.fixture
+def whole_sample() -> None:
+    """For tests that need the sample as it is: of a user's size, or with a run that lasts."""
 
 
 class Panel:
@@ -111,7 +122,11 @@ class Panel:
 
 @pytest.fixture
 def panel(
-    slicer: Any, model_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    slicer: Any,
+    model_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Panel]:
     import pythonqt_stand_in as stand_in
     import slicer_python
@@ -122,7 +137,9 @@ def panel(
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_in.child_widgets)
     clipboard = stand_in.application().clipboard()
     monkeypatch.setattr(slicer.app, "clipboard", lambda: clipboard, raising=False)
-    monkeypatch.setattr(sample, "stroke_in_head", simulated_once)
+    whole = "whole_sample" in request.fixturenames
+    drawn = simulated_as_it_is if whole else simulated_once
+    monkeypatch.setattr(sample, "stroke_in_head", drawn)
     monkeypatch.setattr(process, "subprocess", forked_python.Subprocess)
     # Exceptions in slots are printed and swallowed by Qt: collect them.
     swallowed: list[BaseException] = []
@@ -161,8 +178,9 @@ def result_of_a_script(panel: Panel, made: Provenance | None = None) -> tuple[An
     from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 
     node = sample.add_sample()
-    truth = simulated_once().truth
-    soft = ndimage.gaussian_filter(truth.array.astype(np.float32), 2.0)
+    truth = sample.stroke_in_head().truth
+    sigmas = [2.0 / mm for mm in truth.spacing[::-1]]
+    soft = ndimage.gaussian_filter(truth.array.astype(np.float32), sigmas)
     probability = truth.with_array(np.clip(soft, 0, 1))
     segmentation = results.add_segmentation(node)
     added = results.add_map(probability, node, "probability")

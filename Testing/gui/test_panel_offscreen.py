@@ -25,6 +25,7 @@ from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
+@pytest.mark.usefixtures("whole_sample")
 def test_each_state_says_what_to_do_next(panel: Panel) -> None:
     assert "Choose a T1-weighted" in panel.text("nextStepLabel")
     assert not panel.stand_in.raw(panel.ui.segmentButton).isEnabled()
@@ -49,6 +50,7 @@ def test_each_state_says_what_to_do_next(panel: Panel) -> None:
     assert "colour or vector" in panel.ui.segmentButton.toolTip
 
 
+@pytest.mark.usefixtures("whole_sample")
 def test_the_whole_panel_by_hand(ready: Panel) -> None:
     panel = ready
     panel.click("segmentButton")
@@ -170,9 +172,10 @@ def test_the_user_comes_back_after_editing_by_hand(panel: Panel) -> None:
     panel.measured()
     assert 0 < left.sum() < mask.sum()
     total = sum(row.volume_ml for row in panel.rows)
-    assert total == pytest.approx(left.sum() / 1000)
+    assert total == pytest.approx(left.sum() * grid.voxel_volume_ml)
 
 
+@pytest.mark.usefixtures("whole_sample")
 def test_the_gui_is_never_held_for_200_ms(
     ready: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +243,7 @@ def test_the_gui_is_never_held_for_200_ms(
     assert max(held.values()) < 0.2, held
 
 
+@pytest.mark.usefixtures("whole_sample")
 def test_cancel_leaves_the_scene_as_it_was(ready: Panel) -> None:
     panel = ready
     nodes = panel.slicer.mrmlScene.GetNumberOfNodes()

@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import nibabel
 import numpy as np
 import pytest
 from simulated import simulated_head
-from StrokeLesionSegLib.slicerbridge.engine import run
+from StrokeLesionSegLib.slicerbridge.engine import process, run
 
 FAST = {"model": "fluid", "align": "none", "precision": "float32", "device": "cpu"}
 
@@ -27,9 +28,8 @@ def scripts(repository: Path) -> list[str]:
 @pytest.fixture
 def scan() -> nibabel.Nifti1Image:
     """The sample at 3 mm: a few seconds less for each run."""
-    t1 = simulated_head().t1
-    affine = t1.affine @ np.diag([3.0, 3, 3, 1])
-    return nibabel.Nifti1Image(np.ascontiguousarray(t1.array[::3, ::3, ::3].T), affine)
+    t1 = simulated_head(3).t1
+    return nibabel.Nifti1Image(t1.array.T, t1.affine)
 
 
 @pytest.fixture
@@ -67,6 +67,7 @@ def headless(
     monkeypatch.setattr(slicer.util, "exit", lambda status=0: codes.append(status), raising=False)
     fast = functools.partial(run.RunParameters, **FAST)
     monkeypatch.setattr(run, "RunParameters", fast)
+    monkeypatch.setattr(process, "subprocess", forked_python.Subprocess)
     return codes
 
 

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import numpy as np
 import pytest
 from simulated import simulated_head
@@ -17,6 +18,7 @@ from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.sample_scan import SimulatedStroke
+from StrokeLesionSegLib.slicerbridge.engine import process
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess
 from StrokeLesionSegLib.slicerbridge.engine.run import RunError, RunParameters, SegmentationRun
 from StrokeLesionSegLib.slicerbridge.module import sample, selftest
@@ -42,12 +44,20 @@ def module(slicer: Any, model_home: Path) -> Any:
     return importlib.import_module("StrokeLesionSeg")
 
 
+@pytest.fixture(autouse=True)
+def the_engine_is_forked(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Where a test is not about the whole way, which starts a new interpreter as a user's does."""
+    if "module" not in request.fixturenames:
+        monkeypatch.setattr(process, "subprocess", forked_python.Subprocess)
+
+
 @pytest.fixture(scope="module")
 def simulated() -> SimulatedStroke:
-    return simulated_head()
+    return simulated_head(2)
 
 
-def test_the_whole_way_of_a_user(module: Any, slicer: Any) -> None:
+def test_the_whole_way_of_a_user(module: Any, slicer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "stroke_in_head", lambda seed: simulated_head())
     logic = module.StrokeLesionSegLogic()
     said: list[str] = []
     node = logic.getParameterNode()
@@ -263,7 +273,7 @@ def test_the_shipped_model_from_run_to_report(
     page = logic.report(segmentation, tmp_path)
     text = page.path.read_text(encoding="utf-8")
     assert name in text
-    assert f"{masks[1].sum() / 1000:.1f}" in text
+    assert f"{masks[1].sum() * simulated.t1.grid.voxel_volume_ml:.1f}" in text
     assert "corrected by hand" not in text
 
 

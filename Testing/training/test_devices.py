@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forked_python
 import numpy as np
 import pytest
 import torch
@@ -199,33 +201,49 @@ def test_each_process_gets_its_own_batches(cache: Cache) -> None:
 
 # Both commands in one pair of processes, which take longer to import Lightning than to fit.
 BOTH = """
-import json, sys
+import json, os, sys
 from stroketrain import cli
-for arguments in json.loads(sys.argv[1]):
+for port, arguments in json.loads(sys.argv[1]):
+    os.environ["MASTER_PORT"] = port
     assert cli.main(arguments) == 0, arguments
 """
 
 
-def torchrun(folder: Path, commands: list[list[str]]) -> None:
-    """Run ``stroketrain`` with several arguments, one after the other, in two processes."""
+def free_port() -> str:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return str(one.getsockname()[1])
+
+
+def in_two_processes(commands: list[list[str]]) -> None:
+    """Run ``stroketrain`` with several arguments, one after the other, in two processes that find
+    in their environment what torchrun says there."""
     path = os.pathsep.join(str(REPOSITORY / part) for part in ("StrokeLesionSeg", "training"))
-    script = folder / "both.py"
-    script.write_text(BOTH, encoding="utf-8")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
     several = ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
-    done = subprocess.run(
-        [sys.executable, *launch, json.dumps([[*words, *several] for words in commands])],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    asked = json.dumps([(free_port(), [*words, *several]) for words in commands])
+    of_both = {
+        **os.environ,
+        **{"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "TORCHELASTIC_RUN_ID": "none"},
+        **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "GROUP_RANK": "0"},
+        **{"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+    }
+    processes = [
+        forked_python.Popen(
+            [sys.executable, "-c", BOTH, asked],
+            env={**of_both, "RANK": rank, "LOCAL_RANK": rank},
+            text=True,
+        )
+        for rank in "01"
+    ]
+    with ThreadPoolExecutor() as pool:
+        said = list(pool.map(lambda process: process.communicate(timeout=900), processes))
+    for process, (_, error) in zip(processes, said, strict=True):
+        assert process.returncode == 0, error[-3000:]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_two_processes_share_a_recipe_and_fit_one_network(cache: Cache, tmp_path: Path) -> None:
     """Without a learning rate nothing moves: what two processes measured must be what one does."""
     folder = Path(cache.images.filename).parent
@@ -238,12 +256,11 @@ def test_two_processes_share_a_recipe_and_fit_one_network(cache: Cache, tmp_path
     network += ["--precision", "32-true", "--resident", "yes"]
     alone, shared, run = (tmp_path / name for name in ("alone", "shared", "run"))
     assert cli.main(["fit", str(folder), str(alone), *options, "--accelerator", "cpu"]) == 0
-    torchrun(
-        tmp_path,
+    in_two_processes(
         [
             ["fit", str(folder), str(shared), *options],
             ["fit", str(folder), str(run), *network],
-        ],
+        ]
     )
     one, two = (json.loads((f / "result.json").read_text()) for f in (alone, shared))
     assert (one["processes"], two["processes"]) == (1, 2)

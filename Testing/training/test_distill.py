@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from stroketrain.cli import main
 from stroketrain.data.cache import Cache
+from stroketrain.volumetric import trainer
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.stream import SimulatedScans
 
@@ -47,7 +49,7 @@ def scans(tmp_path: Path) -> Path:
     for name in ("sub-01_ses-1", "sub-01_ses-2", "sub-02"):
         array = head + np.abs(rng.normal(scale=2, size=head.shape))
         volume = Volume(array.astype(np.float32), MNI_GRID.affine)
-        write_volume(folder / f"{name}_T1w.nii.gz", volume)
+        write_volume(folder / f"{name}_T1w.nii", volume)
     noise = np.abs(rng.normal(size=(40, 40, 40))).astype(np.float32)
     write_volume(folder / "sub-03_T1w.nii.gz", Volume(noise, np.eye(4)))
     return folder
@@ -56,7 +58,7 @@ def scans(tmp_path: Path) -> Path:
 def fits_read_what_the_teacher_said(
     out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both commands end, and refuse a share that is none."""
+    """Both commands end, with small networks, and refuse a share that is none."""
     tiny = {"name": "residual_unet", "in_channels": 1, "filters": [4, 8], "skip": "stem"}
     flat = ["fit", str(out), str(tmp_path / "flat"), "--network", json.dumps(tiny)]
     assert main([*flat, "--steps", "2", "--batch", "2", "--soft", "1"]) == 0
@@ -74,6 +76,8 @@ def test_a_teacher_labels_scans_for_both_networks(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(inference, "segment_volume", Teacher(), raising=False)
+    small = functools.partial(trainer.VolumetricUNet, filters=(4, 6))
+    monkeypatch.setattr(trainer, "VolumetricUNet", small)
     Teacher.asked = 0
     out = tmp_path / "cache"
     command = ["distill", str(TRAINED), str(scans), str(out)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
+import forked_python
 import numpy as np
 import pytest
 import torch
@@ -200,17 +200,12 @@ def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Pa
 
 def test_a_run_that_is_told_to_end_is_kept_and_says_so(cache: Path, tmp_path: Path) -> None:
     fit = ["fit", str(cache), "RUN", "--network", json.dumps(SPEC), "--batch", "2"]
-    fit += ["--steps", "200", "--precision", "32-true", "--threads", "1", "--accelerator", "cpu"]
+    fit += ["--steps", "120", "--precision", "32-true", "--threads", "1", "--accelerator", "cpu"]
     stopped, whole = (
         [str(tmp_path / name) if part == "RUN" else part for part in fit]
         for name in ("stopped", "whole")
     )
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "stroketrain.cli", *stopped],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = forked_python.Popen([sys.executable, "-m", "stroketrain.cli", *stopped], text=True)
     assert "step 50" in process.stdout.readline()
     process.send_signal(signal.SIGTERM)
     told = process.communicate(timeout=120)[1].splitlines()

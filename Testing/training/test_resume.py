@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forked_python
 import numpy as np
 import pytest
 
@@ -32,9 +32,10 @@ RECIPE = {
     "frame": {"shrink": 4},
 }
 
-# Every run is a fork of one process that has imported what takes long. It reads a line for each:
-# the run's folder, the kills and the arguments of ``stroketrain``. A run is killed once its
-# checkpoint has been written the given number of times, and answered by the steps at the kills.
+# Every run is a fork of one process that has imported what takes long. It reads a line for each,
+# from the file that it is given: the run's folder, the kills and the arguments of ``stroketrain``.
+# A run is killed once its checkpoint has been written the given number of times, and answered by
+# the steps at the kills.
 DRIVER = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -51,7 +52,8 @@ def start(arguments):
         finally:
             os._exit(code)
     return child
-for line in sys.stdin:
+os.dup2(os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT), 2)
+for line in open(sys.argv[1]):
     folder, kills, arguments = json.loads(line)
     folder, steps = Path(folder), []
     checkpoint = folder / "checkpoints" / "last.ckpt"
@@ -98,23 +100,18 @@ Drive = Callable[[Path, list[int], list[str]], list[int]]
 def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
     """Runs ``stroketrain`` with those kills; returns the steps at which it was killed."""
     path = os.pathsep.join(str(REPOSITORY / part) for part in ("StrokeLesionSeg", "training"))
-    said = tmp_path_factory.mktemp("driver") / "said.txt"
-    with (
-        said.open("w") as errors,
-        subprocess.Popen(
-            [sys.executable, "-c", DRIVER],
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            encoding="utf-8",
-        ) as process,
-    ):
-        assert process.stdin is not None
-        assert process.stdout is not None
+    place = tmp_path_factory.mktemp("driver")
+    asked, said = place / "asked", place / "said.txt"
+    os.mkfifo(asked)
+    process = forked_python.Popen(
+        [sys.executable, "-c", DRIVER, str(asked), str(said)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        text=True,
+    )
+    with asked.open("w", encoding="utf-8") as asks, process.stdout, process.stderr:
 
         def run(folder: Path, kills: list[int], arguments: list[str]) -> list[int]:
-            print(json.dumps([str(folder), kills, arguments]), file=process.stdin, flush=True)
+            print(json.dumps([str(folder), kills, arguments]), file=asks, flush=True)
             answer = process.stdout.readline()
             assert answer, said.read_text(encoding="utf-8")[-3000:]
             return json.loads(answer)
@@ -122,7 +119,7 @@ def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drive]:
         try:
             yield run
         finally:
-            process.stdin.close()
+            asks.close()
             process.wait(timeout=60)
 
 

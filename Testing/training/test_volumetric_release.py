@@ -37,7 +37,7 @@ def test_a_release_is_a_model_that_runs(
     options = TrainOptions(steps=1, workers=0, threads=2, seed=1)
     train(folder, run, options)
     before = (run / "state.json").read_text()
-    made = cut_release(folder, run, out, ReleaseOptions("fresh", "0.1", minutes=0.05), options)
+    made = cut_release(folder, run, out, ReleaseOptions("fresh", "0.1", minutes=0.001), options)
     assert (run / "state.json").read_text() == before
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["kind"] == "volumetric"
