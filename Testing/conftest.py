@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from StrokeLesionSegLib.images import Alignment
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -118,6 +124,32 @@ def without_models_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Ite
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Alignment]:
+    """The alignment of a scan's file, found once for all tests and processes of a session."""
+    from StrokeLesionSegLib.images import align_to_mni, read_scan
+    from StrokeLesionSegLib.pipeline.documents import alignment_facts, alignment_of
+
+    folder = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has a folder in that of the session.
+    folder = (folder.parent if _PROCESSES > 1 else folder) / "alignments"
+    folder.mkdir(exist_ok=True)
+
+    def found(file: Path) -> Alignment:
+        kept = folder / f"{hashlib.sha256(bytes(file)).hexdigest()}.json"
+        if not kept.exists():
+            facts = alignment_facts(align_to_mni(read_scan(file).volume))
+            # Two processes may come at once: each writes what is whole, and the same.
+            own = kept.with_suffix(f".{os.getpid()}")
+            own.write_text(json.dumps({"alignment": facts}))
+            own.replace(kept)
+        alignment = alignment_of(json.loads(kept.read_text()))
+        assert alignment is not None
+        return alignment
+
+    return found
 
 
 @pytest.fixture(scope="session")

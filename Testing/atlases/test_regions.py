@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -22,11 +23,10 @@ from StrokeLesionSegLib.atlases.template_shift import NLIN6_TO_OURS, template_of
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import (
     MNI_GRID,
+    Alignment,
     Grid,
     Volume,
-    align_to_mni,
     mni_brain_mask,
-    read_scan,
 )
 from StrokeLesionSegLib.lesions import RegionTable, RegionVolume, read_table, write_regions
 from StrokeLesionSegLib.lesions.regions import UNION
@@ -421,9 +421,11 @@ def test_the_shipped_atlas_is_made_of_allens(shared_data: Path, repository: Path
 
 
 @pytest.mark.shared
-def test_the_shift_of_fsls_template_is_what_we_measure(shared_data: Path) -> None:
+def test_the_shift_of_fsls_template_is_what_we_measure(
+    shared_data: Path, aligned: Callable[[Path], Alignment]
+) -> None:
     (file,) = (shared_data / "t1" / "templates").glob("MNI152_T1_1mm*")
-    found = align_to_mni(read_scan(file).volume)
+    found = aligned(file)
     assert found.ok
     assert np.abs(found.matrix - NLIN6_TO_OURS).max() < 0.02
     k, j, i = np.nonzero(mni_brain_mask().array[::8, ::8, ::8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -309,11 +310,13 @@ REAL = [
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", REAL)
-def test_real_scans_are_aligned(shared_data: Path, name: str) -> None:
+def test_real_scans_are_aligned(
+    shared_data: Path, name: str, aligned: Callable[[Path], Alignment]
+) -> None:
     nibabel = pytest.importorskip("nibabel")
     image = nibabel.load(shared_data / "t1" / name)
     volume = Volume(np.asarray(image.dataobj, dtype=np.float32).T, image.affine)
-    found = align_to_mni(volume)
+    found = aligned(shared_data / "t1" / name)
     assert found.ok, found.reason
     assert found.similarity > 0.8
     if "brain" in name:  # stripped: the outline is known
@@ -331,13 +334,15 @@ def test_real_scans_are_aligned(shared_data: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["heads/uih1_T1w.nii.gz", "brains/ds002748_sub-02_T1w_brain.nii.gz"]
 )
-def test_a_third_of_the_left_hemisphere_may_be_gone(shared_data: Path, name: str) -> None:
+def test_a_third_of_the_left_hemisphere_may_be_gone(
+    shared_data: Path, name: str, aligned: Callable[[Path], Alignment]
+) -> None:
     """300 mL in a real scan: the alignment is that of the whole brain, and is accepted. With axes
     that are labelled wrongly it is refused, as without the cavity."""
     from StrokeLesionSegLib.images import read_scan
 
     volume = read_scan(shared_data / "t1" / name).volume
-    whole = align_to_mni(volume)
+    whole = aligned(shared_data / "t1" / name)
     hollow = with_cavity(volume, whole.matrix, 300)
     found = align_to_mni(hollow)
     assert found.ok, found.reason

@@ -10,7 +10,6 @@ from StrokeLesionSegLib.images import (
     Alignment,
     Canonical,
     Volume,
-    align_to_mni,
     brain_box,
     brain_mask_for,
     mni_brain_mask,
@@ -94,10 +93,10 @@ def test_mask_needs_mni_space():
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["heads/uih1_T1w", "brains/ds002748_sub-02_T1w_brain"])
-def test_box_of_real_scans_holds_the_brain(shared_data, name):
+def test_box_of_real_scans_holds_the_brain(shared_data, aligned, name):
     """The witness: the template's brain, brought to the scan by the affine alignment."""
-    volume = read_scan(shared_data / "t1" / f"{name}.nii.gz").volume
-    alignment = align_to_mni(volume)
+    file = shared_data / "t1" / f"{name}.nii.gz"
+    volume, alignment = read_scan(file).volume, aligned(file)
     assert alignment.ok
     where = to_canonical(volume)
     brain = mni_brain_mask()

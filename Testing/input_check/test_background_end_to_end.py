@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -30,12 +31,19 @@ def runner() -> ScanRunner:
     return ScanRunner(model, options, model.manifest.operating_point())
 
 
+# Masks by what the network was shown: for the same it is asked once.
+MASKS: dict[bytes, np.ndarray] = {}
+
+
 def mask_of(background: float) -> np.ndarray:
     array = np.where(OUTSIDE, np.float32(background), HEAD.array)
     scan = checked_scan("head", array, HEAD.affine)
     run = runner().prepare(Path("head"), scan, {})
-    runner().network(run)
-    return find_in(after_network(run.ready), runner().point).mask > 0
+    shown = hashlib.sha256(np.ascontiguousarray(run.ready.prepared.image)).digest()
+    if shown not in MASKS:
+        runner().network(run)
+        MASKS[shown] = find_in(after_network(run.ready), runner().point).mask > 0
+    return MASKS[shown]
 
 
 @lru_cache(maxsize=1)

@@ -8,11 +8,12 @@ found.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from StrokeLesionSegLib.images import read_scan
+from StrokeLesionSegLib.images import Alignment, read_scan
 from StrokeLesionSegLib.inference import segment_volume
 from StrokeLesionSegLib.models import load_model
 from StrokeLesionSegLib.pipeline.runner import find_in
@@ -26,7 +27,9 @@ LEAST_DICE = 0.85
 
 
 @pytest.fixture(scope="module")
-def masks(shared_data: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def masks(
+    shared_data: Path, aligned: Callable[[Path], Alignment]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mask (K, J, I) and affine of every patient, as ``segment`` makes them."""
     if not (shared_data / "real").is_dir():
         pytest.skip("the real patients are not beside the checkout")
@@ -34,8 +37,9 @@ def masks(shared_data: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     point = model.manifest.operating_point()
     found = {}
     for name in PLACES:
-        volume = read_scan(shared_data / "real" / f"{name}.nii.gz").volume
-        mask = find_in(segment_volume(volume, model), point).mask
+        file = shared_data / "real" / f"{name}.nii.gz"
+        volume = read_scan(file).volume
+        mask = find_in(segment_volume(volume, model, alignment=aligned(file)), point).mask
         found[name] = (mask != 0, volume.affine)
     return found
 
