@@ -44,7 +44,7 @@ def simulate(folder: Path, people: int, dicom: int) -> Path:
             stem = f"sub-{label}_ses-{session}"
             anat = source / f"sub-{label}" / f"ses-{session}" / "anat"
             anat.mkdir(parents=True)
-            write_volume(anat / f"{stem}_T1w.nii.gz", scan.t1)
+            write_volume(anat / f"{stem}_T1w.nii", scan.t1)
             (folder / "truth").mkdir(exist_ok=True)
             write_volume(folder / "truth" / f"{stem}_mask.nii.gz", scan.truth)
             if person < dicom:

@@ -15,7 +15,7 @@ from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from stroketrain.cli import main
 from stroketrain.data.cache import Cache
-from stroketrain.volumetric import trainer
+from stroketrain.volumetric import stream, trainer
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.stream import SimulatedScans
 
@@ -107,6 +107,7 @@ def test_a_teacher_labels_scans_for_both_networks(
     image, lesions, _ = next(iter(SimulatedScans(folder, 0)))
     assert image.shape == lesions.shape == head.lesions.shape
     assert lesions.any()
+    monkeypatch.setattr(stream, "_APART", 2)  # one head before the first scan, and not three
     fits_read_what_the_teacher_said(out, tmp_path, capsys)
 
     # Another threshold, and nobody is asked again.

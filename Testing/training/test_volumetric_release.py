@@ -21,6 +21,7 @@ from stroketrain.volumetric.trainer import TrainOptions, train
 from stroketrain.volumetric.validation import ScanScore, summary
 from volumetric_support import head_folder
 
+pytestmark = pytest.mark.usefixtures("first_scan_soon")
 POINTS = (OperatingPoint(0.3, 0.7, 0.1), OperatingPoint(0.5, 0.9, 0.1))
 
 

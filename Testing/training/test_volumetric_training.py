@@ -29,6 +29,8 @@ from stroketrain.volumetric.page import draw_page
 from stroketrain.volumetric.trainer import TrainOptions, train
 from volumetric_support import head_folder
 
+pytestmark = pytest.mark.usefixtures("first_scan_soon")
+
 
 def small() -> VolumetricUNet:
     torch.manual_seed(1)
@@ -90,8 +92,10 @@ _TRAINER = """
 import sys
 from pathlib import Path
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
+from stroketrain.volumetric import stream
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.trainer import TrainOptions, train
+stream._APART = 2
 options = TrainOptions(steps=500, workers=1, threads=1, seed=1, report=1)
 network = VolumetricUNet(filters=(4, 6))
 train(HeadFolder(Path(sys.argv[1])), Path(sys.argv[2]), options, network=network)
