@@ -170,11 +170,13 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.initializeParameterNode()
             self.controller.chooseScan()
         self.controller.checkDevice()
+        self.controller.keepWidth(self.parent, True)
 
     def exit(self):
         """Nothing is disconnected: a run goes on meanwhile, and its result has to arrive."""
         if self.controller:
             self.controller.leave()
+            self.controller.keepWidth(self.parent, False)
 
     def cleanup(self):
         if self.controller:

@@ -49,7 +49,14 @@ def main():
             getattr(ui, f"{other}CollapsibleButton").collapsed = other != name
         inside.settle(0.3)
         panels.append(panel().width)
-    assert max(panels) - min(panels) <= 20, f"the views move by {panels}"
+    assert max(panels) == min(panels), f"the views move by {panels}"
+    area = slicer.util.findChildren(panel(), name="ScrollArea")[0]
+    slicer.util.selectModule("Data")
+    inside.settle(0.3)
+    assert area.verticalScrollBarPolicy == qt.Qt.ScrollBarAsNeeded, "as Slicer has it elsewhere"
+    slicer.util.selectModule("StrokeLesionSeg")
+    inside.settle(0.3)
+    assert panel().width == panels[0]
     ui.resultCollapsibleButton.collapsed = False
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)

@@ -120,6 +120,8 @@ class Proxy(metaclass=ProxyClass):
             given = [raw(a) for a in arguments]
             if name == "setCheckState":
                 given = [QtCore.Qt.CheckState(given[0])]
+            elif name == "setVerticalScrollBarPolicy":
+                given = [QtCore.Qt.ScrollBarPolicy(given[0])]
             elif name == "setSectionResizeMode":
                 given[-1] = QtWidgets.QHeaderView.ResizeMode(given[-1])
             return plain(value(*given))
@@ -417,7 +419,8 @@ def make_qt() -> types.ModuleType:
     """The module ``qt``: every class of Qt by its name."""
     qt = types.ModuleType("qt")
     vars(qt)["__getattr__"] = _class_of_module
-    states = {state.name: state.value for state in QtCore.Qt.CheckState}
+    kinds = (QtCore.Qt.CheckState, QtCore.Qt.ScrollBarPolicy)
+    states = {value.name: value.value for kind in kinds for value in kind}
     # plain numbers, as in PythonQt
     qt.Qt = types.SimpleNamespace(**states, WaitCursor=QtCore.Qt.CursorShape.WaitCursor.value)
     return qt

@@ -506,6 +506,34 @@ def test_a_run_that_ends_during_an_import_is_shown(ready: Panel) -> None:
     np.testing.assert_array_equal(panel.mask(), first)
 
 
+def test_folding_a_section_keeps_the_width(panel: Panel) -> None:
+    """The scroll bar stays while the module is shown, and is as Slicer has it in others."""
+    from PySide6 import QtCore, QtWidgets
+
+    area = QtWidgets.QScrollArea()
+    area.setWidgetResizable(True)
+    area.setWidget(panel.window)
+    area.resize(440, 700)
+    area.show()
+    try:
+        panel.widget.enter()
+        widths = []
+        for collapsed in (False, True):
+            for section in ("result", "advanced", "batch", "change", "check", "keys"):
+                getattr(panel.ui, f"{section}CollapsibleButton").collapsed = collapsed
+            panel.settle(0.1)
+            widths.append(area.viewport().width())
+        assert widths[0] == widths[1]
+        panel.widget.exit()
+        policy = area.verticalScrollBarPolicy()
+        assert policy == QtCore.Qt.ScrollBarPolicy.ScrollBarAsNeeded
+        panel.settle(0.1)
+        assert area.viewport().width() > widths[1], "without it there would be none now"
+    finally:
+        area.takeWidget()
+        area.close()
+
+
 def test_the_panel_is_narrow(panel: Panel) -> None:
     """With Advanced open, long names of models and scans, at the width that Slicer gives it."""
     panel.ui.advancedCollapsibleButton.collapsed = False

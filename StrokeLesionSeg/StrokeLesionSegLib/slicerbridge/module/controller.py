@@ -60,6 +60,8 @@ class PanelController:
         """Texts of a line more or less and the bar of a run do not move what is below them, and
         sections do not change the panel's width when they are folded."""
         ui = self.panel.ui
+        # The section that is widest, and asks for no more than its least: Slicer gives a panel the
+        # width that suits it best.
         ui.segmentButton.setMinimumWidth(ui.resultCollapsibleButton.minimumSizeHint.width())
         line = ui.segmentButton.sizeHint.height() * 2 // 3
         ui.nextStepLabel.setMinimumHeight(3 * line + 16)
@@ -69,6 +71,18 @@ class PanelController:
         ui.progressBar.setSizePolicy(policy)
         ui.progressBar.visible = False
         ui.keysLabel.text = texts.keys_html()
+
+    def keepWidth(self, module: Any, keep: bool) -> None:
+        """The scroll bar beside the panel stays while that is shown: one that comes and goes as
+        sections are folded would move all that is in them. ``module``: the widget that Slicer
+        scrolls; other modules have the bar as Slicer has it."""
+        names, area = self.panel.qt.Qt, module
+        while area is not None and not area.inherits("QScrollArea"):
+            area = area.parentWidget()
+        if area is not None:
+            area.setVerticalScrollBarPolicy(
+                names.ScrollBarAlwaysOn if keep else names.ScrollBarAsNeeded
+            )
 
     # -- life of the panel ------------------------------------------------------------------------
 
