@@ -108,7 +108,8 @@ def _coarser(volume: Volume, near: NDArray[np.bool_], size: float) -> Volume:
 def _nifti(volume: Volume) -> bytes:
     array = np.ascontiguousarray(volume.array)
     head = nifti_header(volume, array.dtype, None, version=1).tobytes() + b"\0\0\0\0"
-    return gzip.compress(head + array.tobytes(), 9, mtime=0)
+    # Level 9 saves half a per cent of it, in three times the time.
+    return gzip.compress(head + array.tobytes(), 6, mtime=0)
 
 
 def viewer_section(content: ReportContent) -> Markup | None:
