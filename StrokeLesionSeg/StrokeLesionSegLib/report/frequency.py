@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,6 @@ def lesion_frequency(
     >>> int(frequency.counts.sum()), frequency.scans, frequency.left_out
     (64, 1, 1)
     """
-    from ..images.space.template import template_t1, upsample_linear
-
     counts = np.zeros(MNI_GRID.shape, dtype=np.int32)
     scans = left_out = 0
     for mask, to_mni in masks:
@@ -45,8 +44,17 @@ def lesion_frequency(
             continue
         scans += 1
         add_mask(counts, mask, np.asarray(to_mni, dtype=np.float64))
-    background = np.rint(upsample_linear(template_t1().array)).clip(0, 255).astype(np.uint8)
-    return FrequencyMap(counts, scans, MNI_GRID.affine, background, left_out)
+    return FrequencyMap(counts, scans, MNI_GRID.affine, _template(), left_out)
+
+
+@cache
+def _template() -> NDArray[np.uint8]:
+    """The template's T1 on ``MNI_GRID``, not writable."""
+    from ..images.space.template import template_t1, upsample_linear
+
+    t1 = np.rint(upsample_linear(template_t1().array)).clip(0, 255).astype(np.uint8)
+    t1.setflags(write=False)
+    return t1
 
 
 def add_mask(counts: NDArray[np.int32], mask: Volume, to_mni: NDArray[np.float64]) -> None:
