@@ -13,7 +13,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.models import load_model
 from StrokeLesionSegLib.operating_point import OperatingPoint, OperatingPointChoice
-from StrokeLesionSegLib.pipeline import OutputPaths, segment_file
+from StrokeLesionSegLib.pipeline import FileOptions, OutputPaths, segment_file
 
 MODEL = OperatingPoint(0.1, 0.7, 0.2, 0.3)
 
@@ -124,9 +124,7 @@ def by_python(home, out, asked):
     result = segment_file(
         home / "scans" / "case.nii.gz",
         OutputPaths.beside(home / "scans" / "case.nii.gz", out / "m.nii"),
-        model="tiny",
-        options=SegmentOptions(**ALIGNMENT),
-        point=OperatingPointChoice(**asked),
+        FileOptions("tiny", SegmentOptions(**ALIGNMENT), OperatingPointChoice(**asked)),
     )
     kept = json.loads((out / "m.json").read_text())
     assert kept["operating_point"] == result.lesion_map.operating_point.as_dict()

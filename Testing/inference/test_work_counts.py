@@ -34,7 +34,7 @@ from StrokeLesionSegLib.inference import (
 from StrokeLesionSegLib.models import LoadedModel, load_model, write_model
 from StrokeLesionSegLib.networks import build_network
 from StrokeLesionSegLib.operating_point import OperatingPoint
-from StrokeLesionSegLib.pipeline import OutputPaths, find_in, segment_file
+from StrokeLesionSegLib.pipeline import FileOptions, OutputPaths, find_in, segment_file
 
 LIB_ROOT = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 SHAPE = (48, 72, 60)
@@ -83,7 +83,7 @@ def write_scan(folder: Path, affine: np.ndarray, shape: tuple[int, int, int] = S
 
 def run(path: Path, model: LoadedModel | str, options: SegmentOptions = OPTIONS) -> Any:
     paths = OutputPaths.beside(path, path.with_name("mask.nii"))
-    return segment_file(path, paths, model=model, options=options, overwrite=True)
+    return segment_file(path, paths, FileOptions(model, options), overwrite=True)
 
 
 # ------------------------------------------------------------------ calls of the network

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.pipeline import OutputPaths, segment_file
+from StrokeLesionSegLib.pipeline import FileOptions, OutputPaths, segment_file
 
 QUICK = ["--model", "tiny", "--align", "none", "--precision", "float32"]
 
@@ -50,7 +50,7 @@ def test_python_refuses_and_forces(tmp_path: Path) -> None:
     scan = noise(tmp_path)
     paths = OutputPaths.beside(scan)
     with pytest.raises(InputError, match="is noise"):
-        segment_file(scan, paths, model="tiny")
+        segment_file(scan, paths, FileOptions("tiny"))
     assert not paths.mask.exists()
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.lesions.scorers import metrics_of, score_folders, summarise_scores
+from StrokeLesionSegLib.lesions.scorers import (
+    ScoreOptions,
+    metrics_of,
+    score_folders,
+    summarise_scores,
+)
 from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
 
 
@@ -45,8 +50,9 @@ class Shelf:
             raise InputError(path, "the file is damaged", "Copy it again")
         return self.images[path]
 
-    def score(self, scorer="isles2022", pred="pred", truth="truth", **options):
-        return score_folders(self.root / pred, self.root / truth, scorer, read=self.read, **options)
+    def score(self, scorer="isles2022", pred="pred", truth="truth", progress=None, **options):
+        folders, how = (self.root / pred, self.root / truth), ScoreOptions(**options)
+        return score_folders(*folders, scorer, how, read=self.read, progress=progress)
 
 
 @pytest.fixture

@@ -231,7 +231,7 @@ def test_every_real_t1_gets_a_mask_on_its_own_grid(
 ) -> None:
     """All that is around the network, which sees one grid whatever the scan: what it marks has to
     arrive where it was seen. Patients are asked in ``Testing/real``."""
-    from StrokeLesionSegLib.pipeline import OutputPaths, segment_file
+    from StrokeLesionSegLib.pipeline import FileOptions, OutputPaths, segment_file
 
     files = sorted((shared_data / "t1").rglob("*.nii.gz"))
     assert len(files) >= 20
@@ -239,7 +239,7 @@ def test_every_real_t1_gets_a_mask_on_its_own_grid(
     for file in files:
         mask = tmp_path / file.name
         found = functools.partial(aligned, file)
-        segment_file(file, OutputPaths(mask), model=stand_in, alignment=found)
+        segment_file(file, OutputPaths(mask), FileOptions(stand_in, alignment=found))
         source, written = nib.load(file), nib.load(mask)
         assert written.shape == source.shape, file.name
         np.testing.assert_allclose(written.affine, source.affine, atol=1e-4, err_msg=file.name)

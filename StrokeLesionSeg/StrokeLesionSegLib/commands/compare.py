@@ -206,21 +206,21 @@ def _print(report: ChangeReport, out: Path) -> None:
 
 def _two_scans(arguments: argparse.Namespace) -> None:
     prepare(arguments)
-    from ..pipeline import compare_files
+    from ..pipeline import CompareOptions, compare_files
 
     out = arguments.output or Path("compare")
     with make_reporter(arguments.progress) as reporter:
-        result = compare_files(
-            (arguments.first, arguments.second),
-            out,
+        options = CompareOptions(
             masks=(arguments.mask_a, arguments.mask_b),
             model=arguments.model,
             options=segment_options(arguments),
             point=operating_point(arguments),
             convention=arguments.report_convention,
-            overwrite=arguments.overwrite,
             force=arguments.force,
-            progress=reporter,
+        )
+        scans = (arguments.first, arguments.second)
+        result = compare_files(
+            scans, out, options, overwrite=arguments.overwrite, progress=reporter
         )
     before, after = (side.lesion_map.summary.volume_ml for side in (result.a, result.b))
     if arguments.progress == "json":

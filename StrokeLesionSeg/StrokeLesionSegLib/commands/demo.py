@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..outputs import OutputSet, os_input_error
-from ..pipeline import OutputPaths, SegmentResult, segment_file
+from ..pipeline import FileOptions, OutputPaths, SegmentResult, segment_file
 from .options import add_progress_argument, number, path, prepare
 from .progress import make_reporter, print_json
 from .segment import print_result
@@ -87,9 +87,8 @@ def run(arguments: argparse.Namespace) -> None:
             result = segment_file(
                 outputs.staged(scan),
                 paths,
-                model=arguments.model,
                 # Flips, so that there is uncertainty to be seen.
-                options=SegmentOptions(tta=True),
+                FileOptions(model=arguments.model, options=SegmentOptions(tta=True)),
                 overwrite=arguments.overwrite,
                 progress=reporter,
             )

@@ -170,7 +170,7 @@ def _score_files(arguments: argparse.Namespace) -> None:
 
 def _score_folders(arguments: argparse.Namespace) -> int:
     with _outputs(arguments) as outputs:
-        from ..lesions.scorers import score_folders
+        from ..lesions.scorers import ScoreOptions, score_folders
 
         choice = _choice(arguments)
         with make_reporter(arguments.progress) as reporter:
@@ -178,10 +178,8 @@ def _score_folders(arguments: argparse.Namespace) -> int:
                 arguments.prediction,
                 arguments.truth,
                 arguments.scorer,
+                ScoreOptions(choice, arguments.distances, _names_of),
                 read=_reader(choice),
-                choice=choice,
-                distances=arguments.distances,
-                names_of=_names_of,
                 progress=reporter,
             )
         if outputs is not None:

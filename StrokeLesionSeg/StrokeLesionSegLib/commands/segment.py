@@ -11,7 +11,14 @@ from typing import Any
 
 from ..inference.ahead import import_ahead
 from ..outputs import beside_mask, default_mask_path
-from ..pipeline import REGIONS_ENDING, AlignBeside, OutputPaths, SegmentResult, segment_file
+from ..pipeline import (
+    REGIONS_ENDING,
+    AlignBeside,
+    FileOptions,
+    OutputPaths,
+    SegmentResult,
+    segment_file,
+)
 from ..spaces import MNI_SPACE
 from .options import (
     EXIT_SOME_FAILED,
@@ -144,17 +151,19 @@ def run(arguments: argparse.Namespace) -> int:
         result = segment_file(
             arguments.input,
             paths,
-            model=arguments.model,
-            options=options,
-            point=operating_point(arguments),
-            series=arguments.series,
-            report=report,
-            label=arguments.label or "",
-            atlas=atlas,
-            deformable=arguments.deformable,
-            alignment=beside.result,
+            FileOptions(
+                model=arguments.model,
+                options=options,
+                point=operating_point(arguments),
+                series=arguments.series,
+                report=report,
+                label=arguments.label or "",
+                atlas=atlas,
+                deformable=arguments.deformable,
+                alignment=beside.result,
+                force=arguments.force,
+            ),
             overwrite=arguments.overwrite,
-            force=arguments.force,
             progress=reporter,
             notice=notice,
         )

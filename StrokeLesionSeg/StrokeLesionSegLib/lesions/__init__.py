@@ -22,7 +22,7 @@ from .regions import (
     region_summary,
     write_regions,
 )
-from .scorers import SCORERS, FolderScores, metrics_of, score_case, score_folders
+from .scorers import SCORERS, FolderScores, ScoreOptions, metrics_of, score_case, score_folders
 from .tables import (
     COLUMN_DESCRIPTIONS,
     COLUMNS,
@@ -49,6 +49,7 @@ __all__ = [
     "LesionMap",
     "RegionTable",
     "RegionVolume",
+    "ScoreOptions",
     "Summary",
     "classify",
     "expected_dice",

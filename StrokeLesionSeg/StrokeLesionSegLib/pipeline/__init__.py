@@ -15,6 +15,7 @@ __getattr__, __dir__ = lazy_names(
         "AlignBeside": "align_beside",
         "ChangePaths": "change_files",
         "write_change": "change_files",
+        "CompareOptions": "compare",
         "compare_files": "compare",
         "compare_scans": "compare",
         "known_time_point": "compare",
@@ -34,6 +35,7 @@ __getattr__, __dir__ = lazy_names(
         "find_in": "runner",
         "mni_matrix": "runner",
         "impossible_outputs": "segment",
+        "FileOptions": "segment",
         "segment_file": "segment",
         "check_source": "source",
         "Comparison": "time_points",
@@ -47,7 +49,9 @@ __all__ = [
     "TRANSFORM_ENDING",
     "AlignBeside",
     "ChangePaths",
+    "CompareOptions",
     "Comparison",
+    "FileOptions",
     "OutputPaths",
     "ScanRun",
     "ScanRunner",
@@ -73,11 +77,11 @@ __all__ = [
 if TYPE_CHECKING:
     from .align_beside import AlignBeside
     from .change_files import ChangePaths, write_change
-    from .compare import compare_files, compare_scans, known_time_point
+    from .compare import CompareOptions, compare_files, compare_scans, known_time_point
     from .documents import alignment_of, sha256_of, software_versions
     from .images import write_volumes
     from .result import REGIONS_ENDING, TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
     from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in, mni_matrix
-    from .segment import impossible_outputs, segment_file
+    from .segment import FileOptions, impossible_outputs, segment_file
     from .source import check_source
     from .time_points import Comparison, TimePoint

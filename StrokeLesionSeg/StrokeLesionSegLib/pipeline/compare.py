@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from ..outputs import OutputSet
 from .change_files import ChangePaths, labels_halfway, write_change
 from .documents import sha256_of
 from .result import OutputPaths
-from .segment import segment_file
+from .segment import FileOptions, segment_file
 from .source import check_source
 from .time_points import Comparison, TimePoint
 
@@ -93,28 +94,49 @@ def compare_scans(
     return Comparison(a, b, alignment, tuple(changes))
 
 
-def compare_files(  # noqa: PLR0913 (called with keywords, by people)
+@dataclass(frozen=True)
+class CompareOptions:
+    """How two scans of one person are compared.
+
+    Attributes
+    ----------
+    masks: the lesions of the earlier and of the later scan, where they are known (corrected ones,
+        for instance); the others are found first.
+    model, options, point: how they are found, as in :class:`FileOptions`.
+    convention: on which side the page shows the left, "radiological" or "neurological".
+    force: compare scans that seem to be of different people, or in the wrong order.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.pipeline import CompareOptions
+    >>> CompareOptions().masks
+    (None, None)
+    """
+
+    masks: tuple[Path | None, Path | None] = (None, None)
+    model: LoadedModel | str | None = None
+    options: SegmentOptions | None = None
+    point: OperatingPointChoice | None = None
+    convention: str = "radiological"
+    force: bool = False
+
+
+def compare_files(
     sources: tuple[Path, Path],
     out: Path,
+    options: CompareOptions | None = None,
     *,
-    masks: tuple[Path | None, Path | None] = (None, None),
-    model: LoadedModel | str | None = None,
-    options: SegmentOptions | None = None,
-    point: OperatingPointChoice | None = None,
-    convention: str = "radiological",
     overwrite: bool = False,
-    force: bool = False,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Comparison:
     """Compare two scans of one person, the earlier one first, and write ``out``/change.*.
 
-    ``sources``: T1-weighted scans, or session folders of a BIDS subject. ``masks``: their lesions,
-    where those are known (corrected ones, for instance); the others are found first, and written
-    to ``out``. The folder gets ``change.tsv``, ``change.json`` and the page ``change.html``.
+    ``sources``: T1-weighted scans, or session folders of a BIDS subject. The folder gets
+    ``change.tsv``, ``change.json`` and the page ``change.html``, and what lesions are found first.
 
     Raises ``InputError`` for scans that cannot be used, that are of different people by name or by
-    look, or in the wrong order by their sessions (``force`` overrules), ``Cancelled``.
+    look, or in the wrong order by their sessions, ``Cancelled``.
 
     Examples
     --------
@@ -128,15 +150,17 @@ def compare_files(  # noqa: PLR0913 (called with keywords, by people)
     ...
     StrokeLesionSegLib.errors.InputError: sub-1_ses-2_T1w.nii.gz: comes after...
     """
+    wanted = options or CompareOptions()
     first, second = (_scan_of(Path(source)) for source in sources)
     for source in (first, second):
         check_source(source)
-    if not force:
+    if not wanted.force:
         check_pair(first, second)
     paths = ChangePaths.of(out / "change")
     with _folder(out), OutputSet([], paths.documents, overwrite=overwrite) as outputs:
         points = []
-        for source, mask, name in zip((first, second), masks, _names(first, second), strict=True):
+        names = _names(first, second)
+        for source, mask, name in zip((first, second), wanted.masks, names, strict=True):
             if mask is not None:
                 points.append(known_time_point(source, mask, name))
                 continue
@@ -144,19 +168,16 @@ def compare_files(  # noqa: PLR0913 (called with keywords, by people)
             result = segment_file(
                 source,
                 beside,
-                model=model,
-                options=options,
-                point=point,
+                FileOptions(wanted.model, wanted.options, wanted.point, force=wanted.force),
                 overwrite=overwrite,
-                force=force,
                 progress=progress,
                 cancel=cancel,
             )
             points.append(_found(source, result, name))
         if cancel is not None and cancel():
             raise Cancelled
-        comparison = compare_scans(*points, force=force, cancel=cancel)
-        write_change(comparison, paths, outputs, convention=convention)
+        comparison = compare_scans(*points, force=wanted.force, cancel=cancel)
+        write_change(comparison, paths, outputs, convention=wanted.convention)
         outputs.commit()
     return comparison
 

@@ -168,11 +168,11 @@ class SegmentResult:
     >>> from pathlib import Path
     >>> from StrokeLesionSegLib.images import Volume, write_volume
     >>> from StrokeLesionSegLib.inference import SegmentOptions
-    >>> from StrokeLesionSegLib.pipeline import OutputPaths, segment_file
+    >>> from StrokeLesionSegLib.pipeline import FileOptions, OutputPaths, segment_file
     >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
     >>> write_volume("t1.nii.gz", volume)
-    >>> paths, options = OutputPaths(Path("mask.nii.gz")), SegmentOptions(align="none")
-    >>> result = segment_file(Path("t1.nii.gz"), paths, options=options, force=True)
+    >>> options = FileOptions(options=SegmentOptions(align="none"), force=True)
+    >>> result = segment_file(Path("t1.nii.gz"), OutputPaths(Path("mask.nii.gz")), options)
     >>> result.source.name, "total" in result.timings
     ('t1.nii.gz', True)
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,37 +28,57 @@ if TYPE_CHECKING:
     from ..report import ReportOptions
 
 
-def segment_file(  # noqa: PLR0913 (called with keywords, by people)
+@dataclass(frozen=True)
+class FileOptions:
+    """How one file is segmented, and what its results tell.
+
+    Attributes
+    ----------
+    model: a loaded model (for many scans) or the name of one; None takes the default.
+    options, point: how the network runs and what counts as a lesion; what they leave open is as the
+        model recommends.
+    series: picks one of a DICOM folder.
+    report: what goes into ``OutputPaths.report``; None is the usual.
+    label: what sidecar and page call the scan (default: its file's name; of DICOM, which is often
+        called as the patient is, a checksum).
+    atlas: what volumes are told by in ``OutputPaths.regions`` and in the report; None is the one
+        that ships.
+    deformable: deform the scan to MNI space, its lesions left out; the paths need files there.
+    alignment: gives one that is found elsewhere meanwhile (:class:`AlignBeside`).
+    force: go on with a scan that the input check refuses; the sidecar says so.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.pipeline import FileOptions
+    >>> FileOptions(series="1.2.3").force
+    False
+    """
+
+    model: LoadedModel | str | None = None
+    options: SegmentOptions | None = None
+    point: OperatingPointChoice | None = None
+    series: str | None = None
+    report: ReportOptions | None = None
+    label: str = ""
+    atlas: AtlasChoice | None = None
+    deformable: bool = False
+    alignment: Callable[[], Alignment | None] | None = None
+    force: bool = False
+
+
+def segment_file(
     source: Path,
     paths: OutputPaths,
+    options: FileOptions | None = None,
     *,
-    model: LoadedModel | str | None = None,
-    options: SegmentOptions | None = None,
-    point: OperatingPointChoice | None = None,
-    series: str | None = None,
-    report: ReportOptions | None = None,
-    label: str = "",
-    atlas: AtlasChoice | None = None,
-    deformable: bool = False,
-    alignment: Callable[[], Alignment | None] | None = None,
     overwrite: bool = False,
-    force: bool = False,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> SegmentResult:
     """Read ``source``, find its lesions and write ``paths``, all of them or none.
 
-    ``model`` is a loaded model (for many scans) or the name of one; None takes the default.
-    ``options`` and ``point`` say how the network runs and what counts as a lesion; what they leave
-    open is as the model recommends. ``series`` picks one of a DICOM folder. ``report`` says what
-    goes into ``paths.report``; None is the usual. ``atlas`` is what volumes are told by in
-    ``paths.regions`` and in the report; None is the shipped one. ``label`` is what sidecar and page
-    call the scan (default: its file's name; of DICOM, which is often called as the patient is, a
-    checksum). ``force`` goes on with a scan that the input check refuses, and the sidecar says so.
-    ``deformable`` deforms the scan to MNI space, its lesions left out; ``paths`` need files there.
-    ``alignment`` gives one that is found elsewhere meanwhile (:class:`AlignBeside`), when it is
-    needed. ``progress`` is told the stages of ``STAGES``; ``cancel`` is asked between steps.
+    ``progress`` is told the stages of ``STAGES``; ``cancel`` is asked between steps.
 
     An optional output (DICOM, report) that proves impossible is left out: ``not_written`` of
     the result and a warning say so, and ``notice`` is told before the network runs, where that can
@@ -71,15 +91,16 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
     >>> from pathlib import Path
     >>> from StrokeLesionSegLib.images import Volume, write_volume
     >>> from StrokeLesionSegLib.inference import SegmentOptions
-    >>> from StrokeLesionSegLib.pipeline import OutputPaths, segment_file
+    >>> from StrokeLesionSegLib.pipeline import FileOptions, OutputPaths, segment_file
     >>> volume = Volume(np.random.default_rng(0).random((16, 32, 32)), np.eye(4))
     >>> write_volume("t1.nii.gz", volume)
-    >>> source, options = Path("t1.nii.gz"), SegmentOptions(align="none")
-    >>> _ = segment_file(source, OutputPaths.beside(source), options=options, force=True)
+    >>> source = Path("t1.nii.gz")
+    >>> options = FileOptions(options=SegmentOptions(align="none"), force=True)
+    >>> _ = segment_file(source, OutputPaths.beside(source), options)
     >>> sorted(path.name for path in Path().glob("t1*"))
     ['t1.nii.gz', 't1_lesion.json', 't1_lesion.nii.gz', 't1_lesion.tsv']
     """
-    source, began = Path(source), time.perf_counter()
+    source, began, wanted = Path(source), time.perf_counter(), options or FileOptions()
     check_source(source)
     for path, option in ((paths.dicom_seg, "--dicom-seg"), (paths.dicom_sr, "--dicom-sr")):
         if path is not None:
@@ -87,9 +108,9 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
 
             require_highdicom(option)
     if paths.in_mni:
-        check_spaces((MNI_SPACE,), "auto" if options is None else options.align)
-    check_deformable(deformable, (MNI_SPACE,) if paths.in_mni else ())
-    atlas = atlas or AtlasChoice()
+        check_spaces((MNI_SPACE,), "auto" if wanted.options is None else wanted.options.align)
+    check_deformable(wanted.deformable, (MNI_SPACE,) if paths.in_mni else ())
+    atlas, label, report = wanted.atlas or AtlasChoice(), wanted.label, wanted.report
     if atlas.image is not None:
         atlas.read()
     timings: dict[str, float] = {}
@@ -104,23 +125,23 @@ def segment_file(  # noqa: PLR0913 (called with keywords, by people)
     with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
         # Cheap checks come first: an unknown model or a senseless operating point is said before
         # a large file is read.
-        manifest, options, used = _resolved(model, options, point)
+        manifest, chosen, used = _resolved(wanted.model, wanted.options, wanted.point)
         make_ahead(manifest)
-        scan = _read(source, series, paths, timings, progress)
+        scan = _read(source, wanted.series, paths, timings, progress)
         impossible = impossible_outputs(paths, scan)
         for path, why in impossible.items():
             if notice is not None:
                 notice(not_written(path, why))
         _stop_if(cancel)
-        runner = ScanRunner(_loaded(model, timings), options, used, force=force)
+        runner = ScanRunner(_loaded(wanted.model, timings), chosen, used, force=wanted.force)
         run = runner.prepare(
-            source, scan, timings, alignment=alignment, progress=progress, cancel=cancel
+            source, scan, timings, alignment=wanted.alignment, progress=progress, cancel=cancel
         )
         run.impossible.update(impossible)
         runner.network(run, progress=progress, cancel=cancel)
         result = runner.finish(
             run,
-            Wanted(paths, report, atlas, label=label, deformable=deformable),
+            Wanted(paths, report, atlas, label=label, deformable=wanted.deformable),
             outputs,
             began=began,
             progress=progress,

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..find import check_affine
 from . import atlas2022, isles2022, isles2026
 from .agreement import AGREEMENT, agreement, volume_agreement, volume_correlation
-from .folders import CaseScore, FolderScores, MaskChoice, score_folders
+from .folders import CaseScore, FolderScores, MaskChoice, ScoreOptions, score_folders
 from .summary import summarise_scores
 from .values import lesion_mask
 
@@ -31,6 +31,7 @@ __all__ = [
     "CaseScore",
     "FolderScores",
     "MaskChoice",
+    "ScoreOptions",
     "agreement",
     "metrics_of",
     "score_case",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,36 +159,53 @@ class _File:
     standard_space: bool = False  # its name tells a space
 
 
-def score_folders(  # noqa: PLR0913 (called with keywords, by people)
+@dataclass(frozen=True)
+class ScoreOptions:
+    """How two folders are scored.
+
+    Attributes
+    ----------
+    choice: which labels are lesion and where soft maps are cut; masks need none.
+    distances: add the measures of ``agreement``.
+    names_of: what the program that predicted may have called a scan (``sub-Site1P07``), from the
+        place where the reference lies (``site1/p-07``: below ``truth_dir``, without the words for
+        masks).
+    seed: of the bootstrap.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions import ScoreOptions
+    >>> ScoreOptions(distances=True).seed
+    0
+    """
+
+    choice: MaskChoice = field(default_factory=MaskChoice)
+    distances: bool = False
+    names_of: Callable[[str], Iterable[str]] = lambda place: ()
+    seed: int = 0
+
+
+def score_folders(
     pred_dir: str | Path,
     truth_dir: str | Path,
     scorer: str,
+    options: ScoreOptions | None = None,
     *,
     read: Callable[[Path], Image],
-    names_of: Callable[[str], Iterable[str]] = lambda place: (),
     progress: Callable[[str, int, int], None] | None = None,
-    choice: MaskChoice | None = None,
-    distances: bool = False,
-    seed: int = 0,
 ) -> FolderScores:
     """Score every reference mask in ``truth_dir`` against its prediction in ``pred_dir``.
 
     Both may also be single files. Folders are searched through. Files belong together if their
     BIDS entities (sub, ses, acq, run, ...) agree, else if their names do once words such as
-    ``_mask`` or ``_pred`` are taken off the end, else if ``names_of`` says so. ``*_probseg`` and
-    the like are the soft maps of ``isles2026``; T1w images and other companions are passed over.
-    Several ``LesionSmooth`` masks of one scan (ATLAS R1.1, R1.2) are united.
+    ``_mask`` or ``_pred`` are taken off the end, else if ``options.names_of`` says so.
+    ``*_probseg`` and the like are the soft maps of ``isles2026``; T1w images and other companions
+    are passed over. Several ``LesionSmooth`` masks of one scan (ATLAS R1.1, R1.2) are united.
 
     Parameters
     ----------
     read: reads one image; ``InputError`` from it counts against that case only.
-    names_of: what the program that predicted may have called a scan (``sub-Site1P07``), from the
-        place where the reference lies (``site1/p-07``: below ``truth_dir``, without the words for
-        masks).
     progress: called as ``progress("score", done, total)``.
-    choice: which labels are lesion and where soft maps are cut; masks need none.
-    distances: add the measures of ``agreement``.
-    seed: of the bootstrap.
 
     A case without prediction, without reference, with two candidates, or whose prediction lies on
     another grid (shape, or a corner more than 0.05 mm off) is an ``InputError`` in ``problems``;
@@ -213,10 +230,11 @@ def score_folders(  # noqa: PLR0913 (called with keywords, by people)
     from . import metrics_of, score_case
 
     metrics_of(scorer)
-    score = partial(score_case, scorer=scorer, distances=distances)
+    options = options or ScoreOptions()
+    score = partial(score_case, scorer=scorer, distances=options.distances)
     pred_dir, truth_dir = Path(pred_dir), Path(truth_dir)
     problems: list[InputError] = []
-    pairs = _pair_up(pred_dir, truth_dir, problems, names_of)
+    pairs = _pair_up(pred_dir, truth_dir, problems, options.names_of)
     cases = []
     notes: dict[str, None] = {}
     for done, (case, pred, truth, more, soft) in enumerate(pairs):
@@ -224,14 +242,14 @@ def score_folders(  # noqa: PLR0913 (called with keywords, by people)
             progress("score", done, len(pairs))
         try:
             files = (pred, (truth, *more), soft if scorer == "isles2026" else None)
-            scores = _score_files(*files, score, read, choice or MaskChoice(), notes)
+            scores = _score_files(*files, score, read, options.choice, notes)
         except InputError as error:
             problems.append(error)
         else:
             cases.append(CaseScore(case, pred, truth, scores, more))
     if progress:
         progress("score", len(pairs), len(pairs))
-    summary = summarise_scores([c.scores for c in cases], scorer, seed=seed)
+    summary = summarise_scores([c.scores for c in cases], scorer, seed=options.seed)
     summary["n_problems"] = len(problems)
     return FolderScores(scorer, tuple(cases), tuple(problems), summary, tuple(notes))
 
