@@ -125,11 +125,13 @@ def test_thin_lesions_are_not_lost_on_the_way() -> None:
 
 
 def warped_head(known: Deformation, hole_mm: float = 0.0) -> tuple[Volume, Volume]:
-    """The template's head where the field puts it, 2 mm, with a cavity; and the cavity's mask."""
+    """The template's head from where the field leads, 2 mm, with a cavity; and the cavity's mask.
+
+    What is to be found is the field's inverse, which so is needed at few points only."""
     head = template_head()
     k, j, i = np.nonzero(np.ones(head.array.shape, bool))
     points = head.affine[:3, :3] @ np.stack([i, j, k]) + head.affine[:3, 3:]
-    ijk = (known.to_template(points.astype(np.float64)) - head.affine[:3, 3:]) / 2.0
+    ijk = (known.to_aligned(points.astype(np.float64)) - head.affine[:3, 3:]) / 2.0
     seen = ndimage.map_coordinates(head.array.astype(np.float32), ijk[::-1], order=1)
     array = seen.reshape(head.array.shape)
     away = np.linalg.norm(points - np.array([[-38.0], [-12.0], [18.0]]), axis=0)
@@ -140,11 +142,11 @@ def warped_head(known: Deformation, hole_mm: float = 0.0) -> tuple[Volume, Volum
 
 
 def error_mm(found: Deformation | None, known: Deformation, where: Volume) -> float:
-    """Mean distance of template points within ``where`` from where they are."""
+    """Mean distance of template points within ``where`` from where they are in the warped head."""
     k, j, i = (x[::5] for x in np.nonzero(where.array))
     points = where.affine[:3, :3] @ np.stack([i, j, k]) + where.affine[:3, 3:]
     there = points if found is None else found.to_aligned(points)
-    return float(np.linalg.norm(there - known.to_aligned(points), axis=0).mean())
+    return float(np.linalg.norm(there - known.to_template(points), axis=0).mean())
 
 
 @pytest.mark.usefixtures("quick")
