@@ -139,7 +139,7 @@ def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path
     panel.click("batchButton")
     panel.click("batchButton")  # of a double-click
     panel.settle(0.6)  # the second press of a double-click is none
-    panel.until(lambda: re.match("[1-9] of 9 ", panel.text("batchLabel")), 240)
+    panel.until(lambda: re.match("[1-9] of 9 ", panel.ui.batchProgressBar.format), 240)
     panel.click("batchButton")
     assert panel.text("batchLabel") == "Stopped. Start again to resume."
     assert not (out / "group_scans.tsv").exists()
@@ -202,6 +202,13 @@ def test_each_scan_is_shown_while_the_batch_runs(ready: Panel, tmp_path: Path) -
     panel.until(lambda: not panel.controller.results.busy, 60)
     assert panel.controller.batch.running
     assert panel.parameters.inputVolume.GetName() == "sub-03"
+    told = panel.ui.batchProgressBar.format
+    assert re.match(r"[2-7] of 8 scans done, about ", told)
+    panel.until(lambda: panel.ui.batchProgressBar.format != told, 120)
+    assert panel.text("batchLabel").startswith("sub-03 is shown above."), "until the batch ends"
+    widths = [table.columnWidth(n) for n in range(5)]
+    for n in (1, 2, 3):
+        assert widths[n] >= table.sizeHintForColumn(n) or widths[n] >= 90, "words are in sight"
     # Another folder's results are not mixed with what the batch tells.
     panel.ui.batchOutputPathLineEdit.currentPath = str(tmp_path)
     panel.settle(0.5)

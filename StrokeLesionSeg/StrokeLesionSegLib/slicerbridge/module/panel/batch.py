@@ -76,6 +76,7 @@ class BatchSection:
         self._previewing, self._before = preview, None
         self._results.begin()
         ui.batchButton.text = _("Cancel batch")
+        ui.batchProgressBar.format = ""
         ui.batchProgressBar.visible = True
         self._panel.show_text(ui.batchLabel, _("Looking for scans..."))
 
@@ -95,13 +96,14 @@ class BatchSection:
         return (p.threshold, p.minimumVolumeMl) if same else (None, None)
 
     def _tell(self, event: Progress) -> None:
+        bar = self._panel.ui.batchProgressBar
         if event.total:
-            bar = self._panel.ui.batchProgressBar
             bar.maximum, bar.value = event.total, event.done
-            self._before = event.done if self._before is None else self._before
+            if self._before is None:
+                self._before = event.done
+                self._results.tell("")  # from now on the line below the bar is that of the table
         self._results.follow(event)
-        before = self._before or 0
-        self._results.tell(batch.progress_text(event, self._process.seconds, before))
+        bar.format = batch.progress_text(event, self._process.seconds, self._before or 0)
 
     def _take(self, process: EngineProcess, failure: Failure | None) -> None:
         """It has ended by itself; some scans may have failed."""

@@ -24,7 +24,7 @@ _BUSY_POLL_MS = 5
 # Within this time after a start, the same button does not mean the reverse: a double-click.
 _DOUBLE_S = 0.5
 # A column of a table may always be this wide (pixels): one that was never shown has no width yet.
-_NARROW = 120
+_NARROW = 90
 
 
 @dataclass
@@ -125,31 +125,43 @@ class Panel:
         headers: Sequence[str],
         rows: Iterable[Sequence[str]],
         tips: Iterable[str] = (),
-        widest: float = 1.0,
+        widest: Sequence[float] = (),
     ) -> None:
         """Fill a table with texts, ``tips`` one for each row; without rows it is not shown.
 
-        ``widest``: the part of the table's width that one column may take.
+        ``widest``: the part of the table's width that each column may take, of the first ones.
         """
         rows, tips = list(rows), list(tips)
         table.setColumnCount(len(headers))
         table.setHorizontalHeaderLabels(list(headers))
         table.setRowCount(len(rows))
         for number, row in enumerate(rows):
-            self.fill_row(table, number, row, tips[number] if tips else "")
-        table.resizeColumnsToContents()
-        for column in range(len(headers)):
-            table.setColumnWidth(
-                column, min(table.columnWidth(column), max(_NARROW, int(widest * table.width)))
-            )
+            self._fill_row(table, number, row, tips[number] if tips else "")
+        self._fit_columns(table, widest)
         table.visible = bool(rows)
 
-    def fill_row(self, table: Any, number: int, row: Sequence[str], tip: str = "") -> None:
-        """Fill one row of a table; its columns stay as wide as they are."""
+    def change_row(
+        self, table: Any, number: int, row: Sequence[str], tip: str, widest: Sequence[float]
+    ) -> None:
+        """Fill one row anew; a column grows if that is needed, and none becomes narrower."""
+        before = [table.columnWidth(column) for column in range(len(row))]
+        self._fill_row(table, number, row, tip)
+        self._fit_columns(table, widest)
+        for column, width in enumerate(before):
+            if table.columnWidth(column) < width:
+                table.setColumnWidth(column, width)
+
+    def _fill_row(self, table: Any, number: int, row: Sequence[str], tip: str) -> None:
         for column, text in enumerate(row):
             item = self.qt.QTableWidgetItem(text)
             item.setToolTip(tip)
             table.setItem(number, column, item)
+
+    def _fit_columns(self, table: Any, widest: Sequence[float]) -> None:
+        table.resizeColumnsToContents()
+        for column, share in enumerate(widest):
+            most = max(_NARROW, int(share * table.width))
+            table.setColumnWidth(column, min(table.columnWidth(column), most))
 
     # -- parameters -----------------------------------------------------------------------------
 

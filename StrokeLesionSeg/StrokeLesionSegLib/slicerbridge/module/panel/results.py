@@ -18,8 +18,8 @@ from ...scene import derivative
 from . import texts
 from .context import Panel
 
-# Names of scans and reasons are long; the numbers stay in sight.
-_WIDEST = 0.4
+# Names of scans and reasons may be long; the other columns stay in sight.
+_WIDEST = (0.4, 0.25)
 RESULT_HEADERS = (_("Scan"), _("State"), _("Lesions"), _("mL"), _("Corrected"))
 
 
@@ -88,7 +88,8 @@ class BatchResults:
         for stem, row in told.items():
             number = places[stem]
             row = self._rows[number] = {**row, "corrected": self._rows[number]["corrected"]}
-            self._panel.fill_row(self._panel.ui.batchTable, number, _cells(row), _tip(row))
+            table = self._panel.ui.batchTable
+            self._panel.change_row(table, number, _cells(row), _tip(row), _WIDEST)
             self._listed(row["state"] == "done" or any(r["state"] == "done" for r in self._rows))
 
     def end(self) -> None:
