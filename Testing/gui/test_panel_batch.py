@@ -206,6 +206,7 @@ def test_each_scan_is_shown_while_the_batch_runs(ready: Panel, tmp_path: Path) -
     assert re.match(r"[2-7] of 8 scans done, about ", told)
     panel.until(lambda: panel.ui.batchProgressBar.format != told, 120)
     assert panel.text("batchLabel").startswith("sub-03 is shown above."), "until the batch ends"
+    assert table.horizontalHeader().length() <= table.viewport().width()
     widths = [table.columnWidth(n) for n in range(5)]
     for n in (1, 2, 3):
         assert widths[n] >= table.sizeHintForColumn(n) or widths[n] >= 90, "words are in sight"
@@ -217,6 +218,7 @@ def test_each_scan_is_shown_while_the_batch_runs(ready: Panel, tmp_path: Path) -
     assert "waiting" in states() or "running" in states()
     panel.until(lambda: not panel.controller.batch.running, 240)
     assert states()[1:] == ["done"] * 7
+    assert table.horizontalHeader().length() <= table.viewport().width()
     assert states()[0].startswith("failed: ")
 
 

@@ -143,8 +143,9 @@ class Panel:
     def change_row(
         self, table: Any, number: int, row: Sequence[str], tip: str, widest: Sequence[float]
     ) -> None:
-        """Fill one row anew; a column grows if that is needed, and none becomes narrower."""
-        before = [table.columnWidth(column) for column in range(len(row))]
+        """Fill one row anew; a column grows if that is needed, and none but the last, which takes
+        what is left, becomes narrower."""
+        before = [table.columnWidth(column) for column in range(len(row) - 1)]
         self._fill_row(table, number, row, tip)
         self._fit_columns(table, widest)
         for column, width in enumerate(before):
