@@ -17,13 +17,23 @@ import pytest
 from StrokeLesionSegLib import pipeline
 from StrokeLesionSegLib.cohort import image_names, ledger
 from StrokeLesionSegLib.commands import progress
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Alignment, Volume, checked_scan
 from StrokeLesionSegLib.inference import Expectation
-from StrokeLesionSegLib.input_check import check_aligned, check_looks, check_name, repair, sentence
+from StrokeLesionSegLib.input_check import (
+    Finding,
+    check_aligned,
+    check_looks,
+    check_name,
+    refuse_or_warn,
+    repair,
+    sentence,
+)
 from StrokeLesionSegLib.lesions import change
 from StrokeLesionSegLib.lesions.regions import OUTSIDE
 from StrokeLesionSegLib.models.window_settings import Space
 from StrokeLesionSegLib.slicerbridge import engine_words
+from StrokeLesionSegLib.slicerbridge.engine.process import in_the_panel
 
 MODULE = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 LIB = MODULE / "StrokeLesionSegLib"
@@ -246,3 +256,22 @@ def test_lupdate_finds_every_text(tmp_path: Path) -> None:
     assert {*engine_words.SENTENCES, *engine_words.STAGES.values()} <= set(
         map(html.unescape, sources)
     )
+
+
+def test_a_refusal_in_the_panel_names_no_option_of_the_command_line() -> None:
+    finding = Finding("refuse", "cut", "does not show the whole brain", "Give the whole head")
+    with pytest.raises(InputError) as refused:
+        refuse_or_warn("t1", [finding], force=False)
+    assert (
+        in_the_panel(str(refused.value))
+        == "t1: does not show the whole brain. Give the whole head."
+    )
+    failed = Alignment(np.eye(4), False, "Nothing fits.", 0.0, 0.0, 0.0)
+    (finding,) = check_aligned(Volume(np.ones((4, 4, 4)), np.eye(4)), failed)
+    assert "--" in finding.remedy
+    assert "Alignment 'None' under Advanced" in in_the_panel(finding.remedy)
+    assert "--" not in in_the_panel(finding.remedy)
+    compare = (LIB / "pipeline" / "compare.py").read_text(encoding="utf-8")
+    remedies = re.findall(r'"([^"\n]*--force)",', compare)
+    assert remedies
+    assert not any("--" in in_the_panel(remedy) for remedy in remedies)
