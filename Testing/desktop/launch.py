@@ -38,6 +38,13 @@ def surroundings(home: Path, more: dict[str, str] | None = None) -> dict[str, st
     return {**outside, **(more or {}), **own}
 
 
+def choose_style(home: Path, style: str) -> None:
+    """Write Slicer's look into the profile ``home``, such as "Dark Slicer"."""
+    settings = home / ".config" / "slicer.org" / "Slicer.ini"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f"[Styles]\nStyle={style}\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("script")
@@ -47,10 +54,8 @@ def main() -> int:
     if not os.environ.get("SLICER"):
         parser.error("the environment variable SLICER has to name Slicer's launcher")
     with tempfile.TemporaryDirectory() as folder:
-        settings = Path(folder) / ".config" / "slicer.org" / "Slicer.ini"
-        settings.parent.mkdir(parents=True)
         if arguments.style:
-            settings.write_text(f"[Styles]\nStyle={arguments.style}\n")
+            choose_style(Path(folder), arguments.style)
         script = str(HERE / arguments.script)
         ended = subprocess.run(
             command(["--python-script", script], testing=not arguments.style),

@@ -160,8 +160,12 @@ def test_the_command_line_by_slicers_python(tmp_path: Path) -> None:
     assert (tmp_path / "sub-01_T1w_lesion.nii.gz").stat().st_size > 0
 
 
-def test_what_is_needed_is_in_sight_on_a_small_screen(tmp_path: Path) -> None:
-    run_inside(["--python-script", str(Path(__file__).with_name("small_screen.py"))], tmp_path)
+@pytest.mark.parametrize("style", ["Light Slicer", "Dark Slicer"])
+def test_what_is_needed_is_in_sight_on_a_small_screen(tmp_path: Path, style: str) -> None:
+    launch.choose_style(tmp_path, style)
+    script = str(Path(__file__).with_name("small_screen.py"))
+    printed = run(launch.command(["--python-script", script], testing=False), tmp_path)
+    assert "all done" in printed, printed[-4000:]
 
 
 def test_a_robot_corrects_the_sample_by_mouse(tmp_path: Path) -> None:

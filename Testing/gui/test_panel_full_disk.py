@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -121,3 +123,37 @@ def test_a_correction_that_goes_back(ready: Panel, tmp_path: Path, small_disk: D
     mask = next(out.rglob("*_desc-corrected_mask.nii.gz"))
     np.testing.assert_array_equal(read_scan(mask).volume.array != 0, second)
     assert b"Rater 2" in saved()["sub-01_desc-corrected_mask.json"]
+
+
+def test_a_batch_and_a_model_that_learns(
+    ready: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No place for what the process needs: told where the button is, and the next press works."""
+    panel, (scans, out) = ready, (tmp_path / "scans", tmp_path / "out")
+    scans.mkdir()
+    volume = volumes.volume_from_node(panel.parameters.inputVolume)
+    write_volume(scans / "sub-01_T1w.nii", volume, dtype=np.int16)
+    panel.ui.batchInputPathLineEdit.currentPath = str(scans)
+    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
+    said = "The disk for temporary files is full. Free some space"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/input.nii")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkdtemp", full)
+        panel.click("batchButton")
+    assert panel.text("batchLabel").startswith(said)
+    assert panel.text("batchButton") == "Start batch"
+    assert not out.exists()
+    panel.click("batchButton")
+    panel.until(lambda: not panel.controller.batch.running, 240)
+    assert panel.text("batchLabel").startswith("1 scan: 1 done.")
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkdtemp", full)
+        panel.click("learnButton")
+    assert panel.text("learnLabel").startswith(said)
+    panel.click("learnButton")
+    assert panel.text("learnButton") == "Stop learning"
+    panel.until(lambda: not panel.controller.learn.learning, 120)
+    assert panel.text("learnLabel").startswith("fluid: "), "the engine's own answer"

@@ -10,7 +10,7 @@ from ...engine.process import EngineProcess, Failure, Progress
 from ...i18n import tr as _
 from ...scene.provenance import Provenance
 from . import texts
-from .context import Panel, show_crash
+from .context import Panel, sentence_of, show_crash
 from .followed import FollowedProcess
 from .results import BatchResults
 
@@ -69,7 +69,7 @@ class BatchSection:
             if not problem:
                 self._process.start(wanted.arguments())
         except OSError as error:
-            problem = str(error)
+            problem = sentence_of(error)
         if problem:
             self._results.tell(problem, strong=True)
             return

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...engine.process import Failure
+from ...engine.process import Failure, failure_of
 from ...engine.run import RunParameters
 from ..logic import newest_segment
 from .texts import PanelView
@@ -199,6 +199,11 @@ class Panel:
         return RunParameters(
             p.views, p.align, p.device, p.precision, p.model, threshold, min_volume_ml
         )
+
+
+def sentence_of(error: Exception) -> str:
+    """What went wrong, for the user: of an error of the system its cause and what to do."""
+    return failure_of(error).sentence if isinstance(error, OSError) else str(error)
 
 
 def show_crash(failure: Failure) -> None:

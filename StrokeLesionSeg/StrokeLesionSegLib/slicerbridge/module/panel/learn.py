@@ -8,7 +8,7 @@ from ...engine import batch
 from ...engine.process import EngineProcess, Failure, Progress
 from ...i18n import tr as _
 from . import texts
-from .context import Panel, show_crash
+from .context import Panel, sentence_of, show_crash
 from .followed import FollowedProcess
 from .models import ModelSection
 
@@ -51,7 +51,7 @@ class LearnSection:
         try:
             self._process.start([*arguments, "--progress", "json"])
         except OSError as error:
-            self._end(str(error))
+            self._end(sentence_of(error))
             return
         ui.learnButton.text = _("Stop learning")
         self._panel.show_text(

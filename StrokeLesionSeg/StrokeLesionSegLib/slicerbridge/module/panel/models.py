@@ -12,7 +12,7 @@ from ...engine.process import python_executable
 from ...i18n import tr as _
 from . import texts
 from .choices import Choice, Entries
-from .context import Panel
+from .context import Panel, sentence_of
 
 if TYPE_CHECKING:
     from ....models import ChoiceNeeded, ImportChoices
@@ -54,7 +54,7 @@ class ModelSection:
         try:
             known = [(texts.model_text(m), m.name) for m in list_models([])]
         except (InputError, OSError) as error:
-            self._panel.notes.problem = str(error)
+            self._panel.notes.problem = sentence_of(error)
             known = []
         self.has_model = bool(known)
         return [(_("Recommended"), ""), *known]
@@ -96,7 +96,7 @@ class ModelSection:
                 return
             self._panel.notes.problem = str(needed)
         except (InputError, OSError) as error:
-            self._panel.notes.problem = str(error)
+            self._panel.notes.problem = sentence_of(error)
         else:
             self._panel.notes.problem = ""
             self.list_models(manifest.name)

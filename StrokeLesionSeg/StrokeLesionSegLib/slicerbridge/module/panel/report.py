@@ -13,7 +13,7 @@ from ...i18n import tr as _
 from ..in_mni import SegmentInMni, add_region_table
 from ..report import Report
 from . import texts
-from .context import ForResult, Panel
+from .context import ForResult, Panel, sentence_of
 
 if TYPE_CHECKING:
     from ....lesions import RegionTable
@@ -79,7 +79,7 @@ class ReportSection:
         try:
             path = report.wait()
         except (InputError, OSError, ValueError) as error:
-            self._panel.notes.problem = str(error)
+            self._panel.notes.problem = sentence_of(error)
         else:
             qt = self._panel.qt
             self._panel.notes.problem = ""
@@ -121,7 +121,7 @@ class ReportSection:
         try:
             then(work.result())
         except (InputError, OSError, ValueError) as error:
-            self._panel.notes.problem = str(error)
+            self._panel.notes.problem = sentence_of(error)
         else:
             self._panel.notes.problem = ""
         self._panel.refresh()

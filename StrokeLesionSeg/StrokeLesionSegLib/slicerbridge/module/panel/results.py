@@ -16,7 +16,7 @@ from ...engine_words import state_name
 from ...i18n import tr as _
 from ...scene import derivative
 from . import texts
-from .context import Panel
+from .context import Panel, sentence_of
 
 # Names of scans and reasons may be long; the other columns stay in sight.
 _WIDEST = (0.4, 0.25)
@@ -140,7 +140,7 @@ class BatchResults:
         try:
             read = opening.result()
         except (InputError, OSError, ValueError) as error:
-            self.tell(str(error), strong=True)
+            self.tell(sentence_of(error), strong=True)
             return
         volume, segmentation, segment_id = derivative.add_result(read, provenance_of(read.sidecar))
         self._panel.logic.choose(segmentation, segment_id)
@@ -160,7 +160,7 @@ class BatchResults:
             who = panel.ui.whoLineEdit.text.strip()
             path = derivative.save_correction(node, panel.logic.segment_id(node), who)
         except (InputError, OSError, ValueError) as error:
-            self.tell(str(error), strong=True)
+            self.tell(sentence_of(error), strong=True)
             return
         panel.show_text(panel.ui.batchLabel, texts.links_html(_("Saved:"), path))
         self.list_folder()
