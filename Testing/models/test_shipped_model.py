@@ -78,7 +78,7 @@ class AskedOnce:
     def prepare(self, scan: PlacedScan) -> Any:
         if self._first is None:
             self._first = scan.volume.array.copy()
-        np.testing.assert_array_equal(scan.volume.array, self._first)
+        assert np.array_equal(scan.volume.array, self._first)
         return self._predictor.prepare(scan) if self._answer is None else None
 
     def predict(self, prepared: Any, **hooks: Any) -> GridPrediction:

@@ -373,6 +373,7 @@ def test_the_sample_is_offered_and_made_here(
     slicer: Any, monkeypatch: pytest.MonkeyPatch, modern: bool
 ) -> None:
     """With Slicer 5.12's categories and without, as SampleData calls it."""
+    monkeypatch.setattr(sample, "stroke_in_head", lambda seed: simulated_head())
     sources: list[dict[str, Any]] = []
     categories: list[tuple[str, str]] = []
 

@@ -35,10 +35,11 @@ FAST = RunParameters(model="fluid", align="none", precision="float32", device="c
 
 
 @pytest.fixture
-def module(slicer: Any, model_home: Path) -> Any:
-    """The module StrokeLesionSeg, imported as Slicer does."""
+def module(slicer: Any, model_home: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module StrokeLesionSeg, imported as Slicer does; its sample is made once."""
     import slicer_python
 
+    monkeypatch.setattr(sample, "stroke_in_head", lambda seed: simulated_head())
     slicer_python.install()
     sys.modules.pop("StrokeLesionSeg", None)
     return importlib.import_module("StrokeLesionSeg")
