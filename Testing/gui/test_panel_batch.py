@@ -47,8 +47,11 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     tip = panel.stand_in.raw(panel.ui.batchTable).item(1, 1).toolTip()
     assert tip
     assert cell(panel, 1, 1).endswith(tip), "what does not fit into the column"
+    table = panel.stand_in.raw(panel.ui.batchTable)
+    assert table.columnCount() == 2, "room for the reasons"
     assert not out.exists()
     run_batch(panel)
+    assert table.columnCount() == 5
     assert panel.text("batchLabel").startswith("1 scan: 1 done. Double-click")
     assert out.as_uri() in panel.ui.batchLabel.text
     automatic = next(out.rglob("*_label-lesion_mask.nii.gz"))

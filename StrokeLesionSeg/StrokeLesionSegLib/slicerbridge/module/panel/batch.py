@@ -113,7 +113,7 @@ class BatchSection:
             show_crash(failure)
         elif self._previewing:
             self._end(batch.plan_text(result))
-            self._results.list_rows(batch.plan_rows(result))
+            self._results.list_plan(batch.plan_rows(result))
         else:
             self._end(batch.result_text(result), result)
 

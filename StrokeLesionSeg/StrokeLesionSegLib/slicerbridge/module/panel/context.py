@@ -23,7 +23,7 @@ _POLL_MS = 50
 _BUSY_POLL_MS = 5
 # Within this time after a start, the same button does not mean the reverse: a double-click.
 _DOUBLE_S = 0.5
-# A column of a table may always be this wide (pixels): one that was never shown has no width yet.
+# A column of a table may always be this wide (pixels).
 _NARROW = 90
 
 
@@ -160,8 +160,10 @@ class Panel:
 
     def _fit_columns(self, table: Any, widest: Sequence[float]) -> None:
         table.resizeColumnsToContents()
+        # One that has not been shown has no width of its own yet.
+        room = table.width if table.isVisible() else table.parentWidget().width
         for column, share in enumerate(widest):
-            most = max(_NARROW, int(share * table.width))
+            most = max(_NARROW, int(share * room))
             table.setColumnWidth(column, min(table.columnWidth(column), most))
 
     # -- parameters -----------------------------------------------------------------------------

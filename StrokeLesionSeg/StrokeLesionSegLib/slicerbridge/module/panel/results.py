@@ -19,7 +19,7 @@ from . import texts
 from .context import Panel, sentence_of
 
 # Names of scans and reasons may be long; the other columns stay in sight.
-_WIDEST = (0.4, 0.25)
+_WIDEST, _HALF = (0.4, 0.25), 0.45
 RESULT_HEADERS = (_("Scan"), _("State"), _("Lesions"), _("mL"), _("Corrected"))
 
 
@@ -58,8 +58,19 @@ class BatchResults:
             rows = [by_stem[stem] for stem in sorted(by_stem)]
         self.list_rows(rows)
 
+    def list_plan(self, rows: list[dict[str, Any]]) -> None:
+        """Show what a batch would do: there are no numbers yet, and room for the reasons."""
+        self._rows = rows
+        self._panel.fill_table(
+            self._panel.ui.batchTable,
+            RESULT_HEADERS[:2],
+            (_cells(row)[:2] for row in rows),
+            map(_tip, rows),
+            widest=(_HALF, _HALF),
+        )
+
     def list_rows(self, rows: list[dict[str, Any]]) -> None:
-        """Show these results, or those that a batch would make."""
+        """Show these results."""
         self._rows = rows
         self._panel.fill_table(
             self._panel.ui.batchTable,
