@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import forked_python
 import pytest
-import quick_child
+from StrokeLesionSegLib.models.foreign import child
 
 
 @pytest.fixture(autouse=True)
 def checkpoints_are_read_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By forked processes; ``quick_child.leave`` where a test is about starting one."""
-    quick_child.use(monkeypatch)
+    """By forked processes, where no test is about starting one: each installation asks for one a
+    fold and one more, and to import torch is nearly all that they do."""
+    monkeypatch.setattr(child, "subprocess", forked_python.Subprocess)

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import quick_child
 import torch
 from nnunet_support import MODELS, NATIVE, installed, write_synthstroke
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import ImportChoices, install_model, load_model, verify_model
-from StrokeLesionSegLib.models.foreign import checkpoint_child
+from StrokeLesionSegLib.models.foreign import checkpoint_child, child
 from StrokeLesionSegLib.models.install import _owner
 
 RESULTS = "nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -62,7 +61,7 @@ def test_a_zip_a_folder_and_the_one_above_are_one_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as as_a_user:
-        quick_child.leave(as_a_user)
+        as_a_user.setattr(child, "subprocess", subprocess)
         from_zip = install_model(MODELS / "plain3d.zip", NATIVE)
     above = unpacked(tmp_path)
     for source in (above, above / RESULTS):
