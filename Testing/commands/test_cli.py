@@ -316,7 +316,7 @@ def test_a_torch_that_is_half_installed_is_told_in_one_line(
     (tmp_path / "torch.py").write_text(f"raise {failure}('libtorch_cpu.so: cannot open it')\n")
     library = str(Path(pipeline.__file__).parents[2])
     run = subprocess.run(
-        [sys.executable, "-m", "StrokeLesionSegLib", "segment", scan, "--force"],
+        [sys.executable, "-B", "-m", "StrokeLesionSegLib", "segment", scan, "--force"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), library))},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
