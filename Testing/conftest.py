@@ -66,7 +66,7 @@ SLOW_FILES = {
     *("test_pages_for_everyone.py", "test_pages_in_use.py", "test_report_browser.py"),
     *("test_panel_bad_input.py", "test_panel_scans.py", "test_public_docstrings.py"),
     *("test_canonical.py", "test_deformable.py", "test_looks.py", "test_mni_space.py"),
-    *("test_panel_batch.py", "test_readme.py"),
+    *("test_panel_batch.py", "test_panel_full_disk.py", "test_readme.py"),
 }
 
 

@@ -168,6 +168,10 @@ def test_what_is_needed_is_in_sight_on_a_small_screen(tmp_path: Path, style: str
     assert "all done" in printed, printed[-4000:]
 
 
+def test_a_batch_shows_each_scan_while_it_runs(tmp_path: Path) -> None:
+    run_inside(["--python-script", str(Path(__file__).with_name("batch_table.py"))], tmp_path)
+
+
 def test_a_robot_corrects_the_sample_by_mouse(tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("correct_cases.py"))
     wanted = {"TOOLS": "stroke paint", "ACTIONS": "2", "RESULTS": str(tmp_path / "results")}

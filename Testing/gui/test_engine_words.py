@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import html
 import itertools
 import re
@@ -144,16 +145,21 @@ def test_every_note_of_the_engine_is_in_the_table_and_no_other() -> None:
     assert len(marked) == len(engine_words.FINDINGS)
 
 
+@functools.lru_cache(maxsize=1)
+def calls_of_the_engine() -> list[ast.Call]:
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in ENGINE]
+    nodes = itertools.chain.from_iterable(map(ast.walk, trees))
+    return [node for node in nodes if isinstance(node, ast.Call)]
+
+
 def calls(name: str, count: int) -> set[str]:
     """The texts that come first in calls of functions of that name with so many arguments."""
     found = set()
-    for file in ENGINE:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and len(node.args) == count:
-                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-                first = node.args[0]
-                if called.lstrip("_") == name and isinstance(getattr(first, "value", None), str):
-                    found.add(first.value)
+    for node in calls_of_the_engine():
+        called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if len(node.args) == count and called.lstrip("_") == name:
+            first = getattr(node.args[0], "value", None)
+            found |= {first} if isinstance(first, str) else set()
     return found
 
 
