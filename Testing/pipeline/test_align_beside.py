@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 import sys
 import threading
 import time
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from cli_support import write_head
@@ -16,7 +16,7 @@ from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.input_check import repair
 from StrokeLesionSegLib.once import once
 from StrokeLesionSegLib.pipeline import AlignBeside
-from StrokeLesionSegLib.pipeline.align_beside import _from_text, _shaped_as_mni
+from StrokeLesionSegLib.pipeline.align_beside import _from_text, _lies_in_mni
 
 TWO = SegmentOptions(threads=2)
 
@@ -51,24 +51,34 @@ def test_a_scan_that_cannot_be_read_has_none(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["there.nii.gz", "there.nii"])
-def test_none_is_looked_for_where_the_voxels_are_those_of_the_mni_grid(tmp_path, name):
-    there = tmp_path / name
+def test_none_is_looked_for_where_a_file_lies_on_the_mni_grid(tmp_path, name):
+    there, beside_it = tmp_path / name, tmp_path / f"beside-{name}"
     volume = Volume(np.arange(np.prod(MNI_GRID.shape)).reshape(MNI_GRID.shape), MNI_GRID.affine)
     write_volume(there, volume)
-    with AlignBeside(there, None, TWO) as beside:
-        assert not beside.started
-    with AlignBeside(there, None, SegmentOptions(threads=2, align="mni")) as beside:
-        assert beside.started
+    moved = MNI_GRID.affine.copy()
+    moved[0, 3] += 1
+    write_volume(beside_it, Volume(volume.array, moved))
+    for source, align, started in (
+        (there, "auto", False), (there, "mni", True), (beside_it, "auto", True)
+    ):  # fmt: skip
+        with AlignBeside(source, None, SegmentOptions(threads=2, align=align)) as beside:
+            assert beside.started == started
 
 
-def test_the_shape_is_read_in_both_byte_orders_and_half_of_it_not(tmp_path):
+def test_the_header_is_read_in_both_byte_orders_and_half_of_it_not(tmp_path):
     file = tmp_path / "t1.nii"
     for order in "<>":
-        file.write_bytes(bytes(40) + struct.pack(f"{order}4h", 3, *MNI_GRID.shape[::-1]))
-        assert _shaped_as_mni(file)
-    file.write_bytes(file.read_bytes()[:45])
-    assert not _shaped_as_mni(file)
-    assert not _shaped_as_mni(tmp_path)
+        image = nibabel.Nifti1Image(np.zeros(MNI_GRID.shape[::-1], np.uint8), MNI_GRID.affine)
+        header = image.header.as_byteswapped(order)
+        header.set_sform(MNI_GRID.affine, 1)
+        file.write_bytes(header.binaryblock)
+        assert _lies_in_mni(file)
+        header.set_sform(MNI_GRID.affine, 0)  # then the qform counts, which is not looked at
+        file.write_bytes(header.binaryblock)
+        assert not _lies_in_mni(file)
+    file.write_bytes(header.binaryblock[:300])
+    assert not _lies_in_mni(file)
+    assert not _lies_in_mni(tmp_path)
 
 
 def test_a_scan_in_mni_space_is_not_aligned(tmp_path):

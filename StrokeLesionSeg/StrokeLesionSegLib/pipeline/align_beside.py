@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..spaces import MNI_SHAPE_IJK
+from ..spaces import MNI_ORIGIN_MM, MNI_SHAPE_IJK
 from .documents import alignment_facts, alignment_of
 from .source import read_repaired
 
@@ -27,16 +27,17 @@ if TYPE_CHECKING:
     from ..inference import SegmentOptions
 
 
-# Where a NIfTI-1 header holds the lengths of the first three axes, 16 bits each.
-_SHAPE, _SHAPE_END = 42, 48
+# Where a NIfTI-1 header holds the lengths of the first three axes, the sform's code and its rows.
+_HEADER, _SHAPE, _SFORM_CODE, _SFORM = 348, 42, 254, 280
+_X, _Y, _Z = MNI_ORIGIN_MM
+_MNI_ROWS = (1.0, 0.0, 0.0, _X, 0.0, 1.0, 0.0, _Y, 0.0, 0.0, 1.0, _Z)
 
 
 class AlignBeside:
     """The alignment of the scan ``source``, found in a second process; a context.
 
     ``source``, ``series``: as ``read_scan`` takes them. ``options``: nothing is started where they
-    want no alignment or leave one thread. Nor is it for an image with as many voxels as the MNI
-    grid, which most likely lies there already.
+    want no alignment or leave one thread, nor for a NIfTI file that lies on the MNI grid.
 
     Examples
     --------
@@ -57,7 +58,7 @@ class AlignBeside:
         # Within an application it is that, which would open once more.
         if "python" not in os.path.basename(sys.executable or "").lower():
             return
-        if options.align == "auto" and _shaped_as_mni(source):
+        if options.align == "auto" and _lies_in_mni(source):
             return
         library = Path(__file__).resolve().parents[2]
         path = os.pathsep.join(filter(None, (str(library), os.environ.get("PYTHONPATH"))))
@@ -99,16 +100,23 @@ class AlignBeside:
         return _from_text(text)
 
 
-def _shaped_as_mni(source: Path) -> bool:
-    """Whether a NIfTI file says so. Read without numpy, whose import would hold up the start."""
+def _lies_in_mni(source: Path) -> bool:
+    """Whether a NIfTI file says by its sform that it lies on the MNI grid. Without numpy, whose
+    import would hold up the start."""
     try:
         with gzip.open(source) if source.name.endswith(".gz") else source.open("rb") as file:
-            start = file.read(_SHAPE_END)
+            header = file.read(_HEADER)
     except (OSError, EOFError, zlib.error):  # told by who reads it
         return False
-    if len(start) < _SHAPE_END:
+    if len(header) < _HEADER:
         return False
-    return MNI_SHAPE_IJK in (struct.unpack_from(f"{order}3h", start, _SHAPE) for order in "<>")
+    for order in "<>":
+        shape = struct.unpack_from(f"{order}3h", header, _SHAPE)
+        (code,) = struct.unpack_from(f"{order}h", header, _SFORM_CODE)
+        rows = struct.unpack_from(f"{order}12f", header, _SFORM)
+        if shape == MNI_SHAPE_IJK and code > 0 and rows == _MNI_ROWS:
+            return True
+    return False
 
 
 def _from_text(text: str) -> Alignment | None:

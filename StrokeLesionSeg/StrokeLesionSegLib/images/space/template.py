@@ -7,15 +7,13 @@ from functools import lru_cache
 import numpy as np
 
 from ...resources import resource_path
-from ...spaces import MNI_SHAPE_IJK
+from ...spaces import MNI_ORIGIN_MM, MNI_SHAPE_IJK
 from ..volume import Grid, Volume
-
-_ORIGIN_MM = (-98.0, -134.0, -72.0)
 
 
 def _mni_affine() -> np.ndarray:
     affine = np.eye(4)
-    affine[:3, 3] = _ORIGIN_MM
+    affine[:3, 3] = MNI_ORIGIN_MM
     affine.setflags(write=False)
     return affine
 
