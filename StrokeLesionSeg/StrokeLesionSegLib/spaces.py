@@ -11,9 +11,6 @@ NATIVE = "native"
 #: The template's space; its grid is ``images.MNI_GRID``.
 MNI_SPACE = "MNI152NLin2009aSym"
 SPACES = (NATIVE, MNI_SPACE)
-#: Voxels of 1 mm of that grid along i, j, k, and where the first of them lies, RAS in mm.
-MNI_SHAPE_IJK = (197, 233, 189)
-MNI_ORIGIN_MM = (-98.0, -134.0, -72.0)
 
 
 def read_spaces(text: str) -> tuple[str, ...]:

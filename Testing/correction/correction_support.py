@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from StrokeLesionSegLib.boxes import Box, extents
 from StrokeLesionSegLib.correction.head_map import HeadMap
-from StrokeLesionSegLib.correction.network import at_1_mm
 from StrokeLesionSegLib.correction.session import CorrectionSession, Known
 from StrokeLesionSegLib.images import Alignment, Grid, Volume, to_canonical
-from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE
+from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE, at_1_mm
 from StrokeLesionSegLib.operating_point import OperatingPoint
 
 START = tuple(part.start for part in HEAD_BOX)

@@ -16,12 +16,14 @@ import forked_python
 import numpy as np
 import pytest
 from simulated import simulated_head
+from StrokeLesionSegLib.images import write_volume
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.sample_scan import SimulatedStroke
 from StrokeLesionSegLib.slicerbridge.engine import process
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
 
 
 def simulated_once(seed: int = 0) -> SimulatedStroke:
@@ -109,6 +111,14 @@ class Panel:
     def picture(self, name: str) -> None:
         self.settle(0.05)
         self.window.grab().save(str(self.pictures / f"panel-{name}.png"))
+
+    def choose_folders(self, scans: Path, out: Path, scan: str = "sub-01_T1w.nii") -> None:
+        """Those of a batch: ``scans`` is made, with the panel's image as ``scan``."""
+        scans.mkdir()
+        volume = volume_from_node(self.parameters.inputVolume)
+        write_volume(scans / scan, volume, dtype=np.int16)
+        self.ui.batchInputPathLineEdit.currentPath = str(scans)
+        self.ui.batchOutputPathLineEdit.currentPath = str(out)
 
     def segment(self) -> None:
         self.click("segmentButton")

@@ -124,16 +124,12 @@ def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path
     double-click on it; the next start does the rest."""
     panel = ready
     scans, out = tmp_path / "scans", tmp_path / "out"
-    scans.mkdir()
-    volume = volume_from_node(panel.parameters.inputVolume)
-    write_volume(scans / "sub-01_T1w.nii", volume, dtype=np.int16)
+    panel.choose_folders(scans, out)
     contents = (scans / "sub-01_T1w.nii").read_bytes()
     # So many that it cannot end between the first that is told and the press that stops it.
     for n in range(2, 9):
         (scans / f"sub-{n:02}_T1w.nii").write_bytes(contents)
     (scans / "sub-09_T1w.nii").write_bytes(contents[:5000])
-    panel.ui.batchInputPathLineEdit.currentPath = str(scans)
-    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
     table = panel.stand_in.raw(panel.ui.batchTable)
     panel.click("previewButton")
     panel.until(lambda: not panel.controller.batch.running, 120)
@@ -170,12 +166,8 @@ def test_each_scan_is_shown_while_the_batch_runs(ready: Panel, tmp_path: Path) -
     batch ends. What an earlier batch has done stays in the table."""
     panel = ready
     scans, out = tmp_path / "scans", tmp_path / "out"
-    scans.mkdir()
-    volume = volume_from_node(panel.parameters.inputVolume)
-    write_volume(scans / "sub-02_T1w.nii", volume, dtype=np.int16)
+    panel.choose_folders(scans, out, "sub-02_T1w.nii")
     contents = (scans / "sub-02_T1w.nii").read_bytes()
-    panel.ui.batchInputPathLineEdit.currentPath = str(scans)
-    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
     table = panel.stand_in.raw(panel.ui.batchTable)
     run_batch(panel)
     (scans / "sub-01_T1w.nii").write_bytes(contents[:5000])

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from full_disk import fill
 from panel_support import Panel, result_of_a_script
-from StrokeLesionSegLib.images import Alignment, read_scan, write_volume
-from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+from StrokeLesionSegLib.images import Alignment, read_scan
+from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 Disk = tuple[Path, Callable[[str], None]]
@@ -71,11 +71,7 @@ def test_a_correction_that_goes_back(ready: Panel, tmp_path: Path, small_disk: D
     panel, (disk, mount_again) = ready, small_disk
     mount_again("size=80m")
     scans, out = tmp_path / "scans", disk / "out"
-    scans.mkdir()
-    volume = volumes.volume_from_node(panel.parameters.inputVolume)
-    write_volume(scans / "sub-01_T1w.nii", volume, dtype=np.int16)
-    panel.ui.batchInputPathLineEdit.currentPath = str(scans)
-    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
+    panel.choose_folders(scans, out)
     panel.click("batchButton")
     panel.until(lambda: not panel.controller.batch.running, 240)
     panel.stand_in.raw(panel.ui.batchTable).cellDoubleClicked.emit(0, 0)
@@ -130,11 +126,7 @@ def test_a_batch_and_a_model_that_learns(
 ) -> None:
     """No place for what the process needs: told where the button is, and the next press works."""
     panel, (scans, out) = ready, (tmp_path / "scans", tmp_path / "out")
-    scans.mkdir()
-    volume = volumes.volume_from_node(panel.parameters.inputVolume)
-    write_volume(scans / "sub-01_T1w.nii", volume, dtype=np.int16)
-    panel.ui.batchInputPathLineEdit.currentPath = str(scans)
-    panel.ui.batchOutputPathLineEdit.currentPath = str(out)
+    panel.choose_folders(scans, out)
     said = "The disk for temporary files is full. Free some space"
 
     def full(*_: object, **__: object) -> None:

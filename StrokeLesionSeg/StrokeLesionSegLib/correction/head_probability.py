@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..boxes import Box, extents, intersect, is_empty, whole_box, within
-from ..inference.head_box import HEAD_SHAPE, INNER_SHAPE
+from ..inference.head_box import HEAD_SHAPE, INNER_SHAPE, at_1_mm
 from .change import Voxel
 from .head_map import HeadMap
-from .network import Place, at_1_mm, cube_around, whole_head
+from .network import Place, cube_around, whole_head
 
 # Side of the cube around a click in voxels of 2 mm: 96 mm.
 _SIDE = 48

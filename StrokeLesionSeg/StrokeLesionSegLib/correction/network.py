@@ -134,12 +134,6 @@ def cube_around(low: Place, high: Place, side: int) -> Box | None:
     return k, j, i
 
 
-def at_1_mm(box: Box) -> Box:
-    """A box in voxels of 2 mm in those of 1 mm."""
-    k, j, i = (slice(2 * part.start, 2 * part.stop) for part in box)
-    return k, j, i
-
-
 def whole_head() -> Box:
     """The head box in voxels of 2 mm."""
     return whole_box(INNER_SHAPE)

@@ -14,12 +14,12 @@ from ..boxes import EMPTY, Box, extents, intersect, is_empty, whole_box, within
 from ..brief import brief_repr
 from ..errors import InputError
 from ..images.volume import Grid, Volume
-from ..inference.head_box import HEAD_SHAPE
+from ..inference.head_box import HEAD_SHAPE, at_1_mm
 from ..operating_point import OperatingPoint
 from .change import Change, Click, Voxel
 from .head_probability import HeadProbability, Patch, cube_about, reaches_face, stamps
 from .merge_rule import merge_around
-from .network import Answers, Place, at_1_mm, is_whole, whole_head
+from .network import Answers, Place, is_whole, whole_head
 
 if TYPE_CHECKING:
     from ..images import Alignment

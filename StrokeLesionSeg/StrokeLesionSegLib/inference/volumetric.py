@@ -13,7 +13,7 @@ from ..boxes import Box, extents, whole_box
 from ..brief import brief_repr
 from ..once import once
 from .click_stamp import stamp
-from .head_box import HEAD_BOX, INNER_SHAPE
+from .head_box import HEAD_BOX, INNER_SHAPE, at_1_mm
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ def head_channels(
     from ..networks.volumetric import unshuffle
 
     within = within or whole_box(INNER_SHAPE)
-    k, j, i = (slice(2 * s.start, 2 * s.stop) for s in within)
+    k, j, i = at_1_mm(within)
     out = torch.empty(
         (1, 17 + empty, *extents(within)),
         dtype=dtype or torch.float32,

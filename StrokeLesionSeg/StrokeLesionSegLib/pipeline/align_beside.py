@@ -7,30 +7,20 @@ other scans to work on meanwhile.
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..spaces import MNI_ORIGIN_MM, MNI_SHAPE_IJK
 from .documents import alignment_facts, alignment_of
 from .source import read_repaired
 
 if TYPE_CHECKING:
     from ..images import Alignment
     from ..inference import SegmentOptions
-
-
-# Where a NIfTI-1 header holds the lengths of the first three axes, the sform's code and its rows.
-_HEADER, _SHAPE, _SFORM_CODE, _SFORM = 348, 42, 254, 280
-_X, _Y, _Z = MNI_ORIGIN_MM
-_MNI_ROWS = (1.0, 0.0, 0.0, _X, 0.0, 1.0, 0.0, _Y, 0.0, 0.0, 1.0, _Z)
 
 
 class AlignBeside:
@@ -101,22 +91,12 @@ class AlignBeside:
 
 
 def _lies_in_mni(source: Path) -> bool:
-    """Whether a NIfTI file says by its sform that it lies on the MNI grid. Without numpy, whose
-    import would hold up the start."""
-    try:
-        with gzip.open(source) if source.name.endswith(".gz") else source.open("rb") as file:
-            header = file.read(_HEADER)
-    except (OSError, EOFError, zlib.error):  # told by who reads it
-        return False
-    if len(header) < _HEADER:
-        return False
-    for order in "<>":
-        shape = struct.unpack_from(f"{order}3h", header, _SHAPE)
-        (code,) = struct.unpack_from(f"{order}h", header, _SFORM_CODE)
-        rows = struct.unpack_from(f"{order}12f", header, _SFORM)
-        if shape == MNI_SHAPE_IJK and code > 0 and rows == _MNI_ROWS:
-            return True
-    return False
+    """Whether a NIfTI file says so by its header."""
+    from ..images import MNI_GRID
+    from ..images.formats.nifti import nifti_grid
+
+    grid = nifti_grid(source)
+    return grid is not None and grid.same_as(MNI_GRID)
 
 
 def _from_text(text: str) -> Alignment | None:

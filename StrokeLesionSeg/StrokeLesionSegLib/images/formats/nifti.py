@@ -7,6 +7,8 @@ into the one float32 array that is returned, so nothing is held twice.
 
 from __future__ import annotations
 
+import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
-from ..volume import Volume
+from ..volume import Grid, Volume
 from .checks import check_affine, check_range, check_shape, nonfinite_warning
 from .compressed import BLOCK, COPY_AGAIN, TRUNCATED, Layers, Stream, read_exactly
 from .foreign import refuse_foreign
@@ -105,6 +107,20 @@ def read_nifti(path: Path, *, allow_constant: bool = False) -> Scan:
     }
     volume = Volume(values.reshape(shape[::-1]), affine)
     return Scan(volume, path, "nifti", tuple(warnings), facts)
+
+
+def nifti_grid(path: str | os.PathLike[str]) -> Grid | None:
+    """The grid that a NIfTI file's header states, without its voxels; None if it states none, or is
+    no NIfTI header that can be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            start = Layers(file, Path(path), 540).start
+        header, _version, _order = parse_header(path, start)
+        i, j, k = header_shape(header)[:3]
+        affine, _warnings = best_affine(path, header, (i, j, k))
+    except (OSError, EOFError, ValueError, zlib.error, InputError):
+        return None
+    return Grid((k, j, i), affine) if abs(np.linalg.det(affine[:3, :3])) > 0 else None
 
 
 def _scaling(header: np.void) -> tuple[float, float, list[str]]:

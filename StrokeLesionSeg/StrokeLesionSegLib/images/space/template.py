@@ -7,19 +7,20 @@ from functools import lru_cache
 import numpy as np
 
 from ...resources import resource_path
-from ...spaces import MNI_ORIGIN_MM, MNI_SHAPE_IJK
 from ..volume import Grid, Volume
+
+_ORIGIN_MM = (-98.0, -134.0, -72.0)
 
 
 def _mni_affine() -> np.ndarray:
     affine = np.eye(4)
-    affine[:3, 3] = MNI_ORIGIN_MM
+    affine[:3, 3] = _ORIGIN_MM
     affine.setflags(write=False)
     return affine
 
 
 #: 1 mm RAS grid of MNI152 2009a; shape (K, J, I) = (189, 233, 197), origin (-98, -134, -72) mm.
-MNI_GRID = Grid(MNI_SHAPE_IJK[::-1], _mni_affine())
+MNI_GRID = Grid((189, 233, 197), _mni_affine())
 
 
 @lru_cache(maxsize=1)

@@ -135,6 +135,16 @@ def adapt(
             return run.go()
 
 
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """``share`` of the new weights in ``model``, its figures, and what they led to."""
+
+    share: float
+    model: LoadedModel
+    figures: Figures
+    verdict: Verdict
+
+
 class _Run:
     """One adaptation; everything that is worth keeping lies in ``folder``."""
 
@@ -203,7 +213,7 @@ class _Run:
         candidates = self._choose(child, chooses, mixture, SHARES if trained else SHARES[:-1])
         judged = self._judged(candidates, kept, regression, before)
         # The first that is better; where none is, the one that promised most says why.
-        share, model, after, verdict = next((j for j in judged if j[3].better), judged[0])
+        taken = next((one for one in judged if one.verdict.better), judged[0])
         facts = {
             "scans learnt from": len(learn),
             "subjects learnt from": len(split.learn),
@@ -212,12 +222,14 @@ class _Run:
             "minutes of learning": round(progress.seconds / 60, 2),
             # Of this sitting, and of what was learnt in earlier ones.
             "minutes in all": round((time.monotonic() - began) / 60 + earlier, 2),
-            "share of the new weights": share,
-            "shares judged": [share for share, *_ in judged],
+            "share of the new weights": taken.share,
+            "shares judged": [one.share for one in judged],
             "seed": self.options.seed,
             "peak_memory_mb": round((peak_memory_bytes() or 0) / 1e6),
         }
-        return self._finish(model, verdict, tables_of(before, after), split, ready, facts)
+        return self._finish(
+            taken.model, taken.verdict, tables_of(before, taken.figures), split, ready, facts
+        )
 
     # --- the steps ------------------------------------------------------------------------------
 
@@ -388,15 +400,15 @@ class _Run:
         kept: list[ReadyPair],
         regression: list[RegressionScan],
         before: Figures,
-    ) -> list[tuple[float, LoadedModel, Figures, Verdict]]:
-        """Share, model, figures and verdict of one candidate after the other, up to the first that
-        is better."""
-        judged: list[tuple[float, LoadedModel, Figures, Verdict]] = []
+    ) -> list[_Judged]:
+        """One candidate after the other, up to the first that is better."""
+        judged: list[_Judged] = []
         for chosen in candidates:
             model = with_point(self.parent, chosen.network, chosen.point)
             after = self._figures(model, kept, regression, "judge")
-            judged.append((chosen.share, model, after, judge(before, after)))
-            if judged[-1][3].better:
+            verdict = judge(before, after)
+            judged.append(_Judged(chosen.share, model, after, verdict))
+            if verdict.better:
                 break
         return judged
 

@@ -7,14 +7,13 @@ that transform is linear or a warp. Nothing is resampled for it.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import InputError
+from ...images.formats.nifti import nifti_grid
 from ...images.volume import Volume
 from ..i18n import tr as _
 
@@ -46,30 +45,12 @@ def exact_affine(node: Any) -> NDArray[np.float64]:
     path = storage.GetFileName() if storage is not None else None
     if not path or not path.lower().endswith((".nii", ".nii.gz")):
         return affine
-    stated = _nifti_affine(path)
+    stated = nifti_grid(path)
     if stated is None:
         return affine
-    axes = np.rint(np.linalg.inv(stated) @ affine)
-    candidate = stated @ axes
+    axes = np.rint(np.linalg.inv(stated.affine) @ affine)
+    candidate = stated.affine @ axes
     return candidate if np.abs(candidate - affine).max() < 1e-4 else affine
-
-
-def _nifti_affine(path: str) -> NDArray[np.float64] | None:
-    """The affine that a NIfTI header states; None if it states none, or is not readable."""
-    from ...images.formats.nifti_header import best_affine, header_shape, parse_header
-
-    try:
-        with open(path, "rb") as file:
-            start = file.read(540)
-        if start[:2] == b"\x1f\x8b":
-            with gzip.open(path) as packed:
-                start = packed.read(540)
-        header, _version, _order = parse_header(path, start)
-        i, j, k = header_shape(header)[:3]
-        affine, _warnings = best_affine(path, header, (i, j, k))
-        return affine if abs(np.linalg.det(affine[:3, :3])) > 0 else None
-    except (OSError, EOFError, ValueError, zlib.error, InputError):
-        return None
 
 
 def matrix_from_affine(affine: NDArray[np.floating]) -> Any:
