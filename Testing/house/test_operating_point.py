@@ -132,8 +132,6 @@ def by_python(home, out, asked):
 
 
 def by_slicer(home, out, asked):
-    if asked.keys() - {"threshold", "min_volume_ml"}:
-        pytest.skip("the panel has no such slider")
     run = pytest.importorskip("StrokeLesionSegLib.slicerbridge.engine.run")
     parameters = run.RunParameters(align="none", device="cpu", precision="float32", **asked)
     sidecar = sidecar_of(home, out, parameters.arguments())
@@ -142,8 +140,6 @@ def by_slicer(home, out, asked):
 
 
 def by_bench(home, out, asked):
-    if asked.keys() - {"threshold", "min_volume_ml"}:
-        pytest.skip("the bench takes no other")
     measure = pytest.importorskip("stroketrain.bench.measure")
     point = measure.operating_point(load_model("tiny"), "triplanar+flips", **asked)
     return {"operating_point": point.as_dict()}
@@ -156,18 +152,30 @@ def sidecar_of(home, out, options):
     return json.loads((out / "mask.json").read_text())
 
 
+ASKED = {
+    "recommended": ({}, THREE_VIEWS),
+    "lower": ({"threshold": 0.4}, OperatingPoint(0.4, 0.55, 0.01, 0.2)),
+    "above the second": (
+        {"threshold": 0.6, "min_volume_ml": 0.0},
+        OperatingPoint(0.6, None, 0.0, 0.2),
+    ),
+    "second off": ({"second_threshold": 0.0}, OperatingPoint(0.45, None, 0.01, 0.2)),
+    "mean": ({"min_mean_probability": 0.1}, OperatingPoint(0.45, 0.55, 0.01, 0.1)),
+}
+#: The panel has no other sliders, and the bench takes no other.
+TWO_VALUES = ("recommended", "lower", "above the second")
+WAYS = dict.fromkeys((by_command_line, by_batch, by_python), tuple(ASKED))
+WAYS |= dict.fromkeys((by_slicer, by_bench), TWO_VALUES)
+
+
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("way", "asked", "expected"),
     [
-        ({}, THREE_VIEWS),
-        ({"threshold": 0.4}, OperatingPoint(0.4, 0.55, 0.01, 0.2)),
-        ({"threshold": 0.6, "min_volume_ml": 0.0}, OperatingPoint(0.6, None, 0.0, 0.2)),
-        ({"second_threshold": 0.0}, OperatingPoint(0.45, None, 0.01, 0.2)),
-        ({"min_mean_probability": 0.1}, OperatingPoint(0.45, 0.55, 0.01, 0.1)),
+        pytest.param(way, *ASKED[name], id=f"{way.__name__}-{name}")
+        for way, names in WAYS.items()
+        for name in names
     ],
-    ids=["recommended", "lower", "above the second", "second off", "mean"],
 )
-@pytest.mark.parametrize("way", [by_command_line, by_batch, by_python, by_slicer, by_bench])
 def test_every_way_ends_in_the_same_operating_point(
     way, asked, expected, home, tmp_path, monkeypatch
 ):
