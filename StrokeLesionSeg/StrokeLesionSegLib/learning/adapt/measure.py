@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,22 +170,12 @@ def find(probability: NDArray[np.float32], point: OperatingPoint) -> NDArray[np.
     return find_lesions(probability, HEAD_AFFINE, point).mask != 0
 
 
-@cache
 def searched_box(margin_mm: float | None) -> NDArray[np.bool_]:
-    """(160, 192, 160) bool, not writable: where a model with this margin about the brain looks for
-    lesions."""
-    from scipy.ndimage import distance_transform_edt
-
-    from ...images import mni_brain_mask
+    """(160, 192, 160) bool: where a model with this margin about the brain looks for lesions."""
+    from ...images.space.brainbox import grown_brain_mask
     from ...inference.head_box import HEAD_SHAPE
 
-    if margin_mm is None:
-        searched = np.ones(HEAD_SHAPE, bool)
-    else:
-        brain = mni_brain_mask().array[HEAD_BOX] != 0
-        searched = np.asarray(distance_transform_edt(~brain)) <= margin_mm
-    searched.setflags(write=False)
-    return searched
+    return np.ones(HEAD_SHAPE, bool) if margin_mm is None else grown_brain_mask(margin_mm)[HEAD_BOX]
 
 
 def with_point(model: LoadedModel, network: nn.Module, point: OperatingPoint) -> LoadedModel:
