@@ -73,6 +73,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/correction/mirror.py
   StrokeLesionSegLib/correction/model.py
   StrokeLesionSegLib/correction/network.py
+  StrokeLesionSegLib/correction/outline.py
   StrokeLesionSegLib/correction/pieces.py
   StrokeLesionSegLib/correction/robot.py
   StrokeLesionSegLib/correction/session.py
@@ -275,6 +276,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/editor/__init__.py
   StrokeLesionSegLib/slicerbridge/editor/correct.py
   StrokeLesionSegLib/slicerbridge/editor/mirror.py
+  StrokeLesionSegLib/slicerbridge/editor/outline.py
   StrokeLesionSegLib/slicerbridge/editor/review.py
   StrokeLesionSegLib/slicerbridge/editor/store.py
   StrokeLesionSegLib/slicerbridge/editor/stroke.py
@@ -337,6 +339,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegEffects/__init__.py
   StrokeLesionSegEffects/base.py
   StrokeLesionSegEffects/brushtool.py
+  StrokeLesionSegEffects/gesture.py
   StrokeLesionSegEffects/registration.py
   StrokeLesionSegEffects/room.py
   StrokeLesionSegEffects/sliceactors.py

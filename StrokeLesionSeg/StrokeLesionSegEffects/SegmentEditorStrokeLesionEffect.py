@@ -1,11 +1,11 @@
-"""Stroke Lesion: clicks, strokes and a brush that correct the segment with the lesion model."""
+"""Stroke Lesion: clicks, a brush and outlines that correct the segment with the lesion model."""
 
 import time
 
 import numpy as np
 import slicer
 from slicer.i18n import tr as _
-from StrokeLesionSegLib.slicerbridge.editor import correct, write
+from StrokeLesionSegLib.slicerbridge.editor import correct, outline, write
 from StrokeLesionSegLib.slicerbridge.editor.mirror import MirrorView
 from StrokeLesionSegLib.slicerbridge.editor.store import STATE_TAG, Opening
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Stroke
@@ -26,9 +26,10 @@ from .base import (
     LesionEffect,
 )
 from .brushtool import BrushTool
+from .gesture import Gesture
 from .sliceactors import sliceNode
 from .strokedrawing import LESION_COLOR, OTHER_COLOR, StrokeDrawing
-from .strokeoptions import StrokeOptions, setDefaults
+from .strokeoptions import MODES, StrokeOptions, hint, setDefaults
 
 OPEN_MS = 15
 # Views take the size of a new layout after it was chosen.
@@ -37,16 +38,6 @@ FIT_MS = 100
 STILL = 4
 
 _mirror = MirrorView()
-
-
-class Gesture:
-    """What happens between button down and up in one view."""
-
-    def __init__(self, viewWidget, xy, lesion, target):
-        self.viewWidget, self.start, self.lesion, self.target = viewWidget, xy, lesion, target
-        self.path = []  # local RAS mm
-        self.moved = False
-        self.stroke = None  # of the brush
 
 
 class SegmentEditorStrokeLesionEffect(LesionEffect):
@@ -78,9 +69,12 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             "<li><b>Left click:</b> this is lesion. <b>Right click</b> or <b>Ctrl + left "
             "click:</b> this is not."
             "<li><b>Drag:</b> many clicks as one stroke."
-            "<li><b>m:</b> brush instead of clicks. It paints what is as likely lesion as where a "
-            "stroke begins, and with the right button or Ctrl erases what is as unlikely. "
-            "<b>Shift + mouse wheel</b> or <b>+/-:</b> its size."
+            "<li><b>Brush:</b> paints what is as likely lesion as where a stroke begins, and with "
+            "the right button or Ctrl erases what is as unlikely. <b>Shift + mouse wheel</b> or "
+            "<b>+/-:</b> its size."
+            "<li><b>Outline:</b> draw around a lesion in one slice, and the slices around follow, "
+            "up to the next outline; with the right button or Ctrl around what is none."
+            "<li><b>m:</b> from click to brush, outline and back."
             "<li><b>Threshold:</b> fills the segment anew from the model's probability; the "
             "preview pulses, nothing changes before Apply."
             "</ul>A click changes one connected region. What was painted or erased by hand changes "
@@ -112,11 +106,16 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.scriptedEffect.setParameter("Mode", mode)
         self.updateGUIFromMRML()
 
+    def mode(self):
+        """What the mouse does, of ``MODES``."""
+        mode = self.scriptedEffect.parameter("Mode")
+        return mode if mode in MODES else "click"
+
     def onOtherMode(self):
-        self.setMode("click" if self.isBrush() else "brush")
+        self.setMode(MODES[(MODES.index(self.mode()) + 1) % len(MODES)])
 
     def isBrush(self):
-        return self.scriptedEffect.parameter("Mode") == "brush"
+        return self.mode() == "brush"
 
     def onMirror(self, how):
         with self.action(True):
@@ -227,11 +226,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             else:
                 text += " " + _("You may click already.")
         elif ready:
-            text = self.said or (
-                _("Paint: left adds, right or Ctrl erases.")
-                if self.isBrush()
-                else _("Click: left lesion, right or Ctrl not lesion.")
-            )
+            text = self.said or hint(self.mode())
             warnings = self.entry.session.warnings
             text = " ".join([text, *warnings] if not self.said else [text])
         else:
@@ -399,16 +394,16 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.problem = ""
         if self.drawing.preview is not None:
             self.drawing.endPreview()
-        self.gesture = gesture = Gesture(viewWidget, xy, lesion, target)
-        if self.isBrush():
-            if self.entry is None:
-                self.gesture = None
-                return
+        mode = self.mode()
+        if mode != "click" and self.entry is None:
+            return
+        self.gesture = gesture = Gesture(viewWidget, xy, lesion, target, mode)
+        if mode == "brush":
             work = self.store.work(self.entry, target)
             brush = self.brushTool.brush(self.threshold(), erase=not lesion)
             gesture.stroke = Stroke(self.drawing.grid, work.session.probability, target, brush)
         self.move(viewWidget, xy)
-        if self.scriptedEffect.integerParameter("ShowFirst") and not self.isBrush():
+        if self.scriptedEffect.integerParameter("ShowFirst") and mode == "click":
             self.showFirst()
 
     def move(self, viewWidget, xy):
@@ -449,6 +444,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         with self.action():
             if gesture.stroke is not None:
                 self.endStroke(gesture.stroke)
+            elif gesture.mode == "outline":
+                self.endOutline(gesture)
             else:
                 path = gesture.path if gesture.moved else gesture.path[:1]
                 voxels = correct.voxels_along(self.drawing.grid, path)
@@ -484,3 +481,16 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             self.said = said.format(volume=self.volumeText())
         else:
             self.said = self.volumeText()
+
+    def endOutline(self, gesture):
+        changed = outline.draw(
+            self.scriptedEffect,
+            gesture.target,
+            self.drawing.grid,
+            gesture.path,
+            view_plane(sliceNode(gesture.viewWidget), self.drawing.grid).normal,
+            lesion=gesture.lesion,
+            around=bool(self.scriptedEffect.integerParameter("Sphere")),
+        )
+        nothing = _("Already so in the segment; nothing changed.")
+        self.said = self.volumeText() if changed else nothing

@@ -5,6 +5,8 @@ from slicer.i18n import tr as _
 from . import widgets
 
 MIRRORS = ("none", "overlay", "beside")
+#: What the mouse does, in the order in which the key m goes through it.
+MODES = ("click", "brush", "outline")
 
 
 class StrokeOptions:
@@ -21,13 +23,17 @@ class StrokeOptions:
         self.readyButton = widgets.button("", _("Get what is missing."))
         self.readyButton.setVisible(False)
         add(self.readyButton)
-        self.clickButton = widgets.radio(
-            _("Click"), _("Left: lesion. Right or Ctrl: not lesion. Drag: many clicks.")
-        )
-        self.brushButton = widgets.radio(
-            _("Brush"), _("Paint by the probability; right or Ctrl erases (m).")
-        )
-        add(widgets.row([self.clickButton, self.brushButton]))
+        self.modeButtons = [
+            widgets.radio(
+                _("Click"), _("Left: lesion. Right or Ctrl: not lesion. Drag: many clicks.")
+            ),
+            widgets.radio(_("Brush"), _("Paint by the probability; right or Ctrl erases (m).")),
+            widgets.radio(
+                _("Outline"),
+                _("Draw around a lesion in one slice; the slices around follow (m)."),
+            ),
+        ]
+        add(widgets.row(self.modeButtons))
         self.thresholdSlider = widgets.slider(
             0.05, 0.95, 0.01, 2, _("Lesion probability from which a voxel is lesion.")
         )
@@ -38,8 +44,8 @@ class StrokeOptions:
         )
         add(widgets.row([self.cancelButton, self.applyButton]))
         self.readyButton.connect("clicked()", effect.onReadyButton)
-        self.clickButton.connect("clicked(bool)", lambda *_: effect.setMode("click"))
-        self.brushButton.connect("clicked(bool)", lambda *_: effect.setMode("brush"))
+        for button, mode in zip(self.modeButtons, MODES, strict=True):
+            button.connect("clicked(bool)", lambda *_, mode=mode: effect.setMode(mode))
         self.thresholdSlider.connect("valueChanged(double)", effect.onThreshold)
         self.applyButton.connect("clicked()", effect.onApply)
         self.cancelButton.connect("clicked()", effect.onCancel)
@@ -50,7 +56,7 @@ class StrokeOptions:
             1, 100, 1, 1, _("Diameter of the brush; also Shift + mouse wheel."), " mm"
         )
         self.sphereCheck = widgets.check(
-            _("Sphere"), _("Paint in all directions, not in the slice only.")
+            _("Sphere"), _("Paint and outline in all directions, not in the slice only.")
         )
         self.followCheck = widgets.check(
             _("Follow the first touch"),
@@ -98,9 +104,8 @@ class StrokeOptions:
     def showParameters(self, diameter, threshold):
         """Show the parameters; ``diameter`` of the brush in mm."""
         effect = self.scriptedEffect
-        brush = effect.parameter("Mode") == "brush"
-        self.clickButton.setChecked(not brush)
-        self.brushButton.setChecked(brush)
+        for button, mode in zip(self.modeButtons, MODES, strict=True):
+            button.setChecked(effect.parameter("Mode") == mode)
         self.sphereCheck.setChecked(bool(effect.integerParameter("Sphere")))
         self.followCheck.setChecked(bool(effect.integerParameter("Follow")))
         self.showCheck.setChecked(bool(effect.integerParameter("ShowFirst")))
@@ -121,6 +126,15 @@ class StrokeOptions:
         for button, own in zip(self.mirrorButtons, MIRRORS, strict=True):
             button.setChecked(own == mirror)
             button.setEnabled(ready)
+
+
+def hint(mode):
+    """What the mouse does."""
+    return {
+        "click": _("Click: left lesion, right or Ctrl not lesion."),
+        "brush": _("Paint: left adds, right or Ctrl erases."),
+        "outline": _("Draw around: left lesion, right or Ctrl not lesion."),
+    }[mode]
 
 
 def setDefaults(scriptedEffect):

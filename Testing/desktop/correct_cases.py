@@ -5,16 +5,17 @@ Stroke Lesion, with Slicer's Paint and with Slicer's Grow from seeds, as many ac
 
 ``CASES``: a folder of ``correction_cases.py``; without it, the sample of the module is the only
 case. ``COUNT``: only so many of them; ``ACTIONS``: 15 each; ``TOOLS``: which ("stroke paint grow");
-``RESULTS``: a file that gets a line of JSON for each case as it ends.
+``RESULTS``: a file that gets a line of JSON for each case as it ends; ``SHAKES``: by how many mm
+the hand misses an outline that it draws (standard deviation; 0).
 
-An action is a press, a drag and a release of a mouse button in the axial view through the middle of
-the largest connected error; a click is a short one. Stroke Lesion and Paint begin with the
-automatic mask. Both have a sphere brush, and the way of the stroke and the diameter that mend most
-at this place (see ``robot_hand``). With Stroke Lesion the robot does as its help says: first the
-slider of the threshold, if that mends more than a stroke; a click where the model finds nothing at
-all, unless the click before mended nothing; else the brush. Grow from seeds begins with nothing, as
-in use: an action is a ball of seeds, the largest that does not cross the outline, of lesion or of
-other tissue (within 12 mm of the lesion first); its preview is what is compared.
+An action is a press, a drag and a release of a mouse button in one axial view; a click is a short
+one. Stroke Lesion and Paint begin with the automatic mask, and ``robot_hand`` has what is common to
+both: it looks at the largest errors, in two slices each, and takes what mends most there. With
+Paint that is the way of a stroke of the sphere brush and its diameter. With Stroke Lesion it is the
+same with the brush that follows the probability, or an outline, or a click, or at the very first
+the slider of the threshold. Grow from seeds begins with nothing, as in use: an action is a ball of
+seeds in the middle of the largest error, the largest that does not cross the outline, of lesion or
+of other tissue (within 12 mm of the lesion first); its preview is what is compared.
 """
 
 import json
@@ -35,12 +36,9 @@ import robot_hand
 
 ACTIONS = int(os.environ.get("ACTIONS", "15"))
 TOOLS = os.environ.get("TOOLS", "stroke paint grow").split()
+SHAKES_MM = float(os.environ.get("SHAKES", "0"))
 OPEN_S, GROW_S = 240.0, 240.0
 SLIDER = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-#: Below this probability the model finds nothing at all.
-SILENT = 0.05
-#: A click that mends less than this mended nothing.
-MENDED = 0.002
 
 
 class Case:
@@ -79,8 +77,8 @@ class Case:
         return slicer.util.arrayFromSegmentBinaryLabelmap(node, segment, self.volume) > 0
 
     def wrong(self, marked):
-        """The largest error, or None."""
-        return robot_hand.largest(marked, self.truth, self.grid.spacing[::-1])
+        """The largest errors, see ``robot_hand``."""
+        return robot_hand.errors(marked, self.truth, self.grid.spacing[::-1])
 
     def dice(self, marked):
         from StrokeLesionSegLib.correction.robot import dice_of
@@ -136,59 +134,63 @@ class Corrector:
         self.editor.setCurrentSegmentID("stroke")
         self.effect = ready(self.editor)
         self.effect.onApply()
+        self.hand = np.random.default_rng(0)
         self.automatic = case.mask(self.node, "stroke")
         self.dice = [case.dice(self.automatic)]
-        self.actions, self.seconds = [], {"click": [], "brush": []}
-        self.clicks_mend = True
+        self.actions, self.seconds = [], {"click": [], "brush": [], "outline": []}
 
     def act(self):
         """The next action."""
         case, marked = self.case, self.case.mask(self.node, "stroke")
-        wrong = case.wrong(marked)
-        if wrong is not None:
-            self.actions.append(self.mend(marked, wrong))
+        wrongs = case.wrong(marked)
+        if wrongs:
+            self.actions.append(self.mend(marked, wrongs))
             assert not self.effect.problem, self.effect.problem
         self.dice.append(case.dice(case.mask(self.node, "stroke")))
-        if wrong is not None and self.actions[-1] == "click":
-            self.clicks_mend = self.dice[-1] > self.dice[-2] + MENDED
-        else:
-            self.clicks_mend = True
 
-    def mend(self, marked, wrong):
-        """What it did."""
-        from StrokeLesionSegLib.correction import taken
-        from StrokeLesionSegLib.slicerbridge.editor import correct
+    def mend(self, marked, wrongs):
+        """What it did: the best of all that it could do."""
+        from StrokeLesionSegLib.slicerbridge.editor import correct, outline
 
         case, effect, threshold = self.case, self.effect, self.effect.threshold()
         session = effect.store.work(effect.entry, effect.target()).session
-        probability = session.probability
-        if self.clicks_mend and wrong.missing and probability[wrong.place] < SILENT:
-            effect.setMode("click")
-            drag([case.ras(wrong.place)])
-            self.seconds["click"].append(round(effect.seconds, 4))
-            return "click"
-        touch = robot_hand.best_touch(
+        session.change_threshold(threshold)
+        choices = robot_hand.choices(
             marked,
             case.truth,
-            wrong,
-            case.grid.spacing[::-1],
-            probability,
-            lambda p, began: taken(p, threshold, began, erase=not wrong.missing),
+            wrongs,
+            case.grid,
+            session,
+            outline.drawn(effect.target()),
         )
+        best = max(choices, key=lambda choice: choice.dice)
         if not self.actions:
-            best, dice = robot_hand.best_threshold(
+            value, dice = robot_hand.best_threshold(
                 case.truth, lambda at: correct.found(session, at), SLIDER
             )
-            if dice > touch.dice:
-                effect.options.thresholdSlider.value = best
+            if dice > best.dice:
+                effect.options.thresholdSlider.value = value
                 inside.settle(0.1)
                 effect.onApply()
-                return f"threshold {best:g}"
-        effect.setMode("brush")
-        effect.onDiameter(2 * touch.radius_mm)
-        drag(case.way(touch), right=not wrong.missing)
-        self.seconds["brush"].append(round(effect.seconds, 4))
-        return f"{'paint' if wrong.missing else 'erase'} {touch.radius_mm:g}"
+                return f"threshold {value:g}"
+        if isinstance(best, robot_hand.Touch):
+            effect.setMode("brush")
+            effect.onDiameter(2 * best.radius_mm)
+            drag(case.way(best), right=not best.adds)
+            done, kind = f"{'paint' if best.adds else 'erase'} {best.radius_mm:g}", "brush"
+        elif isinstance(best, robot_hand.Drawn):
+            effect.setMode("outline")
+            path = best.path
+            if SHAKES_MM:
+                path = robot_hand.shaken(path, SHAKES_MM, case.grid.spacing[::-1], self.hand)
+            drag([case.ras(place) for place in path], right=not best.adds)
+            done = kind = "outline"
+        else:
+            effect.setMode("click")
+            drag([case.ras(best.place)], right=not best.adds)
+            done = kind = "click"
+        self.seconds[kind].append(round(effect.seconds, 4))
+        return done
 
 
 def by_effect(case):
@@ -212,10 +214,10 @@ def by_paint(case, automatic):
     dice = [case.dice(automatic)]
     for _ in range(ACTIONS):
         marked = case.mask(node, "paint")
-        wrong = case.wrong(marked)
-        if wrong is not None:
-            touch = robot_hand.best_touch(marked, case.truth, wrong, case.grid.spacing[::-1])
-            brush(editor, "paint", case.way(touch), touch.radius_mm, wrong.missing)
+        wrongs = case.wrong(marked)
+        if wrongs:
+            touch = robot_hand.best_stroke(marked, case.truth, wrongs, case.grid.spacing[::-1])
+            brush(editor, "paint", case.way(touch), touch.radius_mm, touch.adds)
         dice.append(case.dice(case.mask(node, "paint")))
     editor.setActiveEffectByName("")
     return dice
@@ -246,8 +248,8 @@ def by_growing(case):
     }
     marked, dice = np.zeros_like(case.truth), [0.0]
     for number in range(ACTIONS):
-        wrong = case.wrong(marked)
-        place = None if wrong is None else wrong.place
+        wrongs = case.wrong(marked)
+        place = wrongs[0].place if wrongs else None
         if number == 1:
             # Growing needs seeds of both kinds.
             near = (depth[False] > 0) & (depth[False] <= 12.0)

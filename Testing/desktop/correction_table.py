@@ -44,7 +44,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
 def times(rows: list[dict[str, Any]]) -> list[str]:
     """How long it took from the mouse's release to the labelmap, by kind of action."""
     lines = []
-    for how in ("click", "brush"):
+    for how in ("click", "brush", "outline"):
         found = [s for row in rows for s in row.get("release_to_labelmap_s", {}).get(how, ())]
         if found:
             lines.append(f"{how}: median {1000 * statistics.median(found):.0f} ms of {len(found)}")

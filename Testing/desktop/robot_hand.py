@@ -1,22 +1,27 @@
-"""What the hand of a robot does about the largest error of a mask; arrays only.
+"""What the hand of a robot does about the errors of a mask; arrays only.
 
-It knows the expert's outline, and for our brush the probability that the brush follows. What it
-chooses is one stroke in the axial slice through the middle of the largest error: a touch, a drag
-along the error's middle, or one that begins elsewhere in it; and the brush's radius. Of all these
-it takes what makes Dice largest. Slicer's Paint has the same choice.
+It knows the expert's outline, and with our effect the probability that the brush follows. As a
+reader it looks where most is wrong: at the largest errors, missed or false, each in the axial slice
+through its thickest place and in that where it is widest. Of all that it could do there it takes
+what makes Dice largest. With Slicer's Paint that is a touch, a drag along the error's middle, and
+the brush's radius; with our effect also a drag that begins elsewhere in the error, an outline, and
+a click in the largest error, which can be shown before it is taken.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from StrokeLesionSegLib.correction.robot import dice_of, largest_error
+from StrokeLesionSegLib.boxes import Box, bounding_box
+from StrokeLesionSegLib.correction import CorrectionSession, Outline, outlined, taken
+from StrokeLesionSegLib.correction.robot import dice_of
+from StrokeLesionSegLib.images import Grid
 
 RADII_MM = np.array((1.0, 1.5, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 26, 30))
 #: A stroke may begin where the probability in the error is that low, middling or high.
@@ -26,9 +31,15 @@ Voxel = tuple[int, int, int]
 Mask = NDArray[np.bool_]
 
 
+#: So many errors are looked at.
+ERRORS = 4
+#: A hand that draws an outline is seen about every so many mm.
+SEEN_MM = 2.0
+
+
 @dataclass(frozen=True, eq=False)
 class Wrong:
-    """The largest error: its middle (k, j, i), whether lesion is missing there, and the part of
+    """An error in a slice: its middle there (k, j, i), whether lesion is missing, and the part of
     slice k that is connected with it, (J, I)."""
 
     place: Voxel
@@ -42,19 +53,61 @@ class Touch:
 
     path: tuple[Voxel, ...]
     radius_mm: float
+    adds: bool
     dice: float
 
 
-def largest(marked: Mask, wanted: Mask, spacing_kji: tuple[float, float, float]) -> Wrong | None:
-    """The largest error of ``marked``; None if there is none."""
-    place = largest_error(marked, wanted, spacing_kji)
-    if place is None:
-        return None
-    k, j, i = place
-    missing = bool(wanted[place])
-    error = wanted[k] & ~marked[k] if missing else marked[k] & ~wanted[k]
-    labels, _ = ndimage.label(error, np.ones((3, 3)))
-    return Wrong(place, missing, labels == labels[j, i])
+@dataclass(frozen=True)
+class Click:
+    """A click that says that there is lesion, or that there is none, and the Dice that it makes."""
+
+    place: Voxel
+    adds: bool
+    dice: float
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """An outline around lesion, or around what is none: places (n, 3) k, j, i, and the Dice."""
+
+    path: NDArray[np.float64]
+    adds: bool
+    dice: float
+
+
+def errors(
+    marked: Mask, wanted: Mask, spacing_kji: tuple[float, float, float], count: int = ERRORS
+) -> list[Wrong]:
+    """The largest errors of ``marked``, missed and false, in two slices each; the first is the
+    thickest place of the largest error."""
+    around = bounding_box(marked != wanted)
+    if around is None:
+        return []
+    pieces: list[tuple[int, bool, Box, Mask]] = []
+    for missing, error in ((True, wanted & ~marked), (False, marked & ~wanted)):
+        labels, _ = ndimage.label(error[around], np.ones((3, 3, 3)))
+        sizes = np.bincount(labels.ravel())
+        boxes = ndimage.find_objects(labels)
+        for n in np.argsort(-sizes[1:], kind="stable")[:count]:
+            box = boxes[n]
+            pieces.append((int(sizes[n + 1]), missing, box, labels[box] == n + 1))
+    pieces.sort(key=lambda piece: -piece[0])
+    found = []
+    for _, missing, box, piece in pieces[:count]:
+        depth = ndimage.distance_transform_edt(np.pad(piece, 1), sampling=spacing_kji)
+        depth = depth[1:-1, 1:-1, 1:-1]
+        thickest = int(np.unravel_index(int(depth.argmax()), depth.shape)[0])
+        wide = piece.sum(axis=(1, 2))
+        widest = int(wide.argmax())
+        for k in (thickest, widest) if wide[widest] > wide[thickest] else (thickest,):
+            j, i = np.unravel_index(int(depth[k].argmax()), depth[k].shape)
+            labels, _ = ndimage.label(piece[k], np.ones((3, 3)))
+            whole = np.zeros(marked.shape[1:], bool)
+            whole[around[1:]][box[1:]] = labels == labels[j, i]
+            starts = [a.start + b.start for a, b in zip(around, box, strict=True)]
+            place = (k + starts[0], int(j) + starts[1], int(i) + starts[2])
+            found.append(Wrong(place, missing, whole))
+    return found
 
 
 def middle_line(piece: Mask, start: tuple[int, int]) -> list[tuple[int, int]]:
@@ -135,14 +188,14 @@ def best_touch(
     probability: NDArray[Any] | None = None,
     takes: Callable[[NDArray[Any], float], Mask] | None = None,
 ) -> Touch:
-    """The stroke after which Dice is largest.
+    """The stroke about an error after which Dice is largest.
 
     ``takes(probability, began)``: which voxels a brush takes that follows the probability where it
     began; what it takes nothing of it paints as a whole, as Slicer's does. None: Slicer's brush.
     """
     sign = 1 if wrong.missing else -1
     total, both = int(marked.sum()) + int(wanted.sum()), int((marked & wanted).sum())
-    best = Touch((wrong.place,), RADII_MM[0], -1.0)
+    best = Touch((wrong.place,), RADII_MM[0], wrong.missing, -1.0)
     for way in ways(wrong, probability if takes is not None else None):
         reach = [int(RADII_MM[-1] / step) + 1 for step in spacing_kji]
         low = [max(0, int(n) - r) for n, r in zip(np.min(way, axis=0), reach, strict=True)]
@@ -165,8 +218,140 @@ def best_touch(
         dice = np.where(left > 0, 2 * (both + sign * right) / np.maximum(left, 1), 1.0)
         n = int(dice.argmax())
         if dice[n] > best.dice:
-            best = Touch(tuple(way), float(RADII_MM[n]), float(dice[n]))
+            best = Touch(tuple(way), float(RADII_MM[n]), wrong.missing, float(dice[n]))
     return best
+
+
+def best_stroke(
+    marked: Mask,
+    wanted: Mask,
+    wrongs: Sequence[Wrong],
+    spacing_kji: tuple[float, float, float],
+    session: CorrectionSession | None = None,
+) -> Touch:
+    """The stroke of all errors after which Dice is largest; with a session, of the brush that
+    follows its probability, else of Slicer's."""
+    found = []
+    for wrong in wrongs:
+        takes = None
+        if session is not None:
+            threshold, erase = session.point.threshold, not wrong.missing
+
+            def takes(p: Any, began: float, t: float = threshold, erase: bool = erase) -> Mask:
+                return taken(p, t, began, erase=erase)
+
+        probability = None if session is None else session.probability
+        found.append(best_touch(marked, wanted, wrong, spacing_kji, probability, takes))
+    return max(found, key=lambda touch: touch.dice)
+
+
+def shown_click(marked: Mask, wanted: Mask, wrong: Wrong, session: CorrectionSession) -> Click:
+    """A click in the middle of an error and what it would make; the session is as before."""
+    session.click(wrong.place, wrong.missing, marked)
+    dice = dice_of(session.mask, wanted)
+    session.undo(marked)
+    return Click(wrong.place, wrong.missing, dice)
+
+
+def choices(
+    marked: Mask,
+    wanted: Mask,
+    wrongs: Sequence[Wrong],
+    grid: Grid,
+    session: CorrectionSession,
+    earlier: Sequence[Outline],
+) -> list[Touch | Click | Drawn]:
+    """With our effect: the best stroke, the best outline, and a click in the largest error."""
+    drawn = best_outline(marked, wanted, wrongs, grid, earlier)
+    return [
+        best_stroke(marked, wanted, wrongs, grid.spacing[::-1], session),
+        shown_click(marked, wanted, wrongs[0], session),
+        *([] if drawn is None else [drawn]),
+    ]
+
+
+def best_outline(
+    marked: Mask, wanted: Mask, wrongs: Sequence[Wrong], grid: Grid, earlier: Sequence[Outline]
+) -> Drawn | None:
+    """The outline after which Dice is largest: around one of the lesion's pieces in the slice of an
+    error, or around a piece of the mask that holds no lesion. None where there is nothing to draw.
+
+    Slices are across the grid's third axis.
+    """
+    total, both = int(marked.sum()) + int(wanted.sum()), int((marked & wanted).sum())
+    best: Drawn | None = None
+    seen: set[tuple[int, bool, Voxel]] = set()
+    for wrong in wrongs:
+        k, j, i = wrong.place
+        lesions, _ = ndimage.label(wanted[k], np.ones((3, 3)))
+        piece = lesions == lesions[j, i] if wrong.missing else _piece(marked[k], (j, i))
+        adds = wrong.missing
+        if not wrong.missing and (piece & wanted[k]).any():
+            # The mask reaches beyond a lesion, of several pieces the largest.
+            piece = lesions == int(np.bincount(lesions[piece & wanted[k]]).argmax())
+            adds = True
+        first = tuple(int(n) for n in np.argwhere(piece)[0])
+        key = (k, adds, (k, *first))
+        if key in seen:
+            continue
+        seen.add(key)
+        path = np.insert(edge(piece), 0, k, axis=1)[:: max(1, round(SEEN_MM / grid.spacing[0]))]
+        points = path[:, ::-1] @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        across = np.cross(grid.affine[:3, 0], grid.affine[:3, 1])
+        box, found = outlined(marked, grid, points, across, lesion=adds, earlier=earlier)
+        before, truth = marked[box], wanted[box]
+        hits = both + int((found & truth).sum()) - int((before & truth).sum())
+        dice = 2 * hits / max(1, total + int(found.sum()) - int(before.sum()))
+        if best is None or dice > best.dice:
+            best = Drawn(path, adds, dice)
+    return best
+
+
+def shaken(
+    path: NDArray[np.float64], shakes_mm: float, spacing_kji: Sequence[float], rng: Any
+) -> NDArray[np.float64]:
+    """A way (n, 3) k, j, i as a hand goes it that misses by so many mm within the slice (standard
+    deviation), to one side for about a centimetre."""
+    noise = ndimage.gaussian_filter1d(rng.normal(size=(len(path), 2)), 2.5, axis=0, mode="wrap")
+    noise *= shakes_mm / max(1e-9, float(np.sqrt((noise**2).mean())))
+    return path + np.insert(noise / np.array(spacing_kji)[1:], 0, 0.0, axis=1)
+
+
+def _piece(marked: Mask, place: tuple[int, int]) -> Mask:
+    """The piece of a slice at a place."""
+    labels, _ = ndimage.label(marked, np.ones((3, 3)))
+    return labels == labels[place]
+
+
+def edge(piece: Mask) -> NDArray[np.float64]:
+    """Once around a connected piece (8 neighbours) of a slice, past its holes: the middles of the
+    sides of pixels that part it from what is outside, (n, 2) rows and columns, in order."""
+    inside = np.pad(piece, 1)
+    row, column = (int(n) for n in np.argwhere(inside)[0])
+    # A corner is named after the pixel below and to the right of it; the piece is to the right.
+    start = here = (row, column)
+    ahead = (0, 1)
+    middles = []
+    while True:
+        there = (here[0] + ahead[0], here[1] + ahead[1])
+        middles.append(((here[0] + there[0]) / 2 - 1.5, (here[1] + there[1]) / 2 - 1.5))
+        left, right = _beyond(inside, there, ahead)
+        if left:  # also where two pixels meet at a corner only
+            ahead = (-ahead[1], ahead[0])
+        elif not right:
+            ahead = (ahead[1], -ahead[0])
+        here = there
+        if here == start and ahead == (0, 1):
+            return np.array(middles)
+
+
+def _beyond(inside: Mask, corner: tuple[int, int], ahead: tuple[int, int]) -> tuple[bool, bool]:
+    """Whether the two pixels beyond a corner, to the left and to the right, belong to a piece."""
+    row, column = corner
+    down, along = ahead
+    left = (row + (down - along - 1) // 2, column + (down + along - 1) // 2)
+    right = (row + (down + along - 1) // 2, column + (along - down - 1) // 2)
+    return bool(inside[left]), bool(inside[right])
 
 
 def best_threshold(

@@ -595,6 +595,73 @@ def test_size_of_the_brush(desk: Any) -> None:
     assert one.effect.brushTool.diameter() == pytest.approx(0.03 * 1000 * 60 / 200)
 
 
+# -- outline ------------------------------------------------------------------------------------
+
+
+def around(one: Desk, k: int, low: int, high: int, kind: str = "Left", **keys: Any) -> None:
+    """Draw a square in slice k."""
+    corners = [(low, low), (low, high), (high, high), (high, low)]
+    way = [one.xy_of("Red", (k, j, i)) for j, i in corners]
+    assert one.event(f"{kind}ButtonPressEvent", "Red", way[0], **keys)
+    for xy in way[1:]:
+        one.event(MOVE, "Red", xy, **keys)
+    assert (one.effect.actors.overlay.labels == (3 if keys or kind == "Right" else 2)).any()
+    assert one.event(f"{kind}ButtonReleaseEvent", "Red", way[-1], **keys)
+
+
+def test_an_outline_is_drawn_around_lesion_and_around_what_is_none(desk: Any) -> None:
+    one = ready(desk)
+    button = one.effect.options.modeButtons[2]
+    one.click(button)
+    assert one.effect.mode() == "outline"
+    assert "Draw around" in one.text()
+    around(one, 9, 4, 16)
+    drawn = one.editor.voxels("one")
+    assert drawn[9, 5:16, 5:16].all()
+    assert drawn[9].sum() <= 13 * 13
+    assert 0 < drawn[8].sum() < drawn[9].sum(), "the slices around follow"
+    assert one.effect.entry.session.calls == 0, "no network is asked"
+    assert f"{drawn.sum() / 1000:.1f} mL" in one.text()
+    assert one.scripted.saves == 1
+    # The same again is no step; what is around no lesion goes.
+    around(one, 9, 4, 16)
+    assert "nothing changed" in one.text()
+    assert one.scripted.saves == 1
+    around(one, 9, 8, 12, "Right")
+    assert not one.editor.voxels("one")[9, 9:12, 9:12].any()
+    one.editor.undo()
+    np.testing.assert_array_equal(one.editor.voxels("one"), drawn)
+    around(one, 9, 8, 12, control=1)
+    assert not one.editor.voxels("one")[9, 9:12, 9:12].any()
+    # In one slice only, if that is asked for.
+    one.editor.put("one", np.zeros(drawn.shape, bool))
+    one.scripted.setParameter("Sphere", 0)
+    around(one, 12, 4, 16)
+    now = one.editor.voxels("one")
+    assert now[12].any()
+    assert not now[[11, 13]].any()
+
+
+def test_a_key_goes_through_clicks_brush_and_outline(desk: Any) -> None:
+    one = ready(desk)
+    seen = [one.effect.mode()]
+    for _ in range(3):
+        one.effect.onOtherMode()
+        seen.append(one.effect.mode())
+        checked = [one.stand_in.raw(b).isChecked() for b in one.effect.options.modeButtons]
+        assert checked.count(True) == 1
+    assert seen == ["click", "brush", "outline", "click"]
+    # A scene may come from a version that has other modes.
+    one.effect.setMode("lasso")
+    assert one.effect.mode() == "click"
+    one.effect.setMode("outline")
+    xy = one.xy_of("Red", (9, 9, 8))
+    one.event(PRESS, "Red", xy)
+    one.event(RELEASE, "Red", xy)
+    assert not one.editor.voxels("one").any(), "a press alone goes around nothing"
+    assert one.scripted.saves == 0
+
+
 # -- review -------------------------------------------------------------------------------------
 
 

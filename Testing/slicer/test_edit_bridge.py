@@ -17,7 +17,7 @@ from StrokeLesionSegLib.boxes import whole_box
 from StrokeLesionSegLib.correction import Change
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images.volume import Volume
-from StrokeLesionSegLib.slicerbridge.editor import correct
+from StrokeLesionSegLib.slicerbridge.editor import correct, outline
 from StrokeLesionSegLib.slicerbridge.editor import (
     mirror as edit_mirror,
 )
@@ -312,6 +312,88 @@ def test_the_brush_keeps_its_size_under_a_scaling_transform(slicer: Any) -> None
     stroke = stroke_of(bench, 1.0, Brush(8.2, 0.5))
     stroke.touch(bench.grid.to_world(local), flat_plane(bench))
     np.testing.assert_array_equal(stroke.mask, bench.distance((10, 12, 14)) <= 4.1)
+
+
+# -- outlines -----------------------------------------------------------------------------------
+
+
+def draw(bench: Bench, k: int, low: float, high: float, lesion: bool = True) -> int:
+    """A square outline in slice k; how many voxels changed."""
+    corners = [(k, low, low), (k, low, high), (k, high, high), (k, high, low)]
+    path = np.array([bench.grid.index_to_local(corner) for corner in corners])
+    normal = bench.grid.grid.affine[:3, 2]
+    return outline.draw(
+        bench.effect, bench.target, bench.grid, path, normal, lesion=lesion, around=True
+    )
+
+
+def test_a_segment_keeps_its_outlines_and_undo_takes_them_along(slicer: Any) -> None:
+    bench = Bench(slicer)
+    assert draw(bench, 9, 1.4, 18.6) > 0
+    first = bench.now()["one"]
+    assert draw(bench, 12, 3.4, 9.6) > 0
+    second = bench.now()["one"]
+    np.testing.assert_array_equal(second[:10], first[:10], "an outline holds its slice")
+    assert (second != first)[11].any()
+    assert [round(float(o.centre[2])) for o in outline.drawn(bench.target)] == [9, 12]
+    assert bench.effect.saves == 2
+    bench.editor.undo()
+    np.testing.assert_array_equal(bench.now()["one"], first)
+    assert len(outline.drawn(bench.target)) == 1
+    bench.editor.undo()
+    np.testing.assert_array_equal(bench.now()["one"], bench.before["one"])
+    assert outline.drawn(bench.target) == []
+    bench.editor.redo()
+    bench.editor.redo()
+    np.testing.assert_array_equal(bench.now()["one"], second)
+    assert len(outline.drawn(bench.target)) == 2
+    # The slider fills the segment anew; then no slice is held any more.
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.4)
+    assert outline.drawn(bench.target) == []
+    bench.editor.undo()
+    assert len(outline.drawn(bench.target)) == 2
+
+
+def test_an_outline_that_changes_nothing_is_no_step(slicer: Any) -> None:
+    bench = Bench(slicer)
+    assert draw(bench, 9, 1.4, 18.6) > 0
+    assert draw(bench, 9, 1.4, 18.6) == 0
+    assert draw(bench, 9, 20.4, 22.6, lesion=False) == 0
+    assert bench.effect.saves == 1
+    assert len(outline.drawn(bench.target)) == 1
+
+
+@pytest.mark.parametrize("text", ["no", "[1, 2]", '{"a": 1}', '[["x"]]', "null"])
+def test_outlines_that_make_no_sense_are_ignored(slicer: Any, text: str) -> None:
+    bench = Bench(slicer)
+    bench.target.segment.SetTag(TAG + outline.OUTLINES_TAG, text)
+    assert outline.drawn(bench.target) == []
+    assert draw(bench, 9, 1.4, 18.6) > 0
+    assert len(outline.drawn(bench.target)) == 1
+
+
+def test_an_outline_leaves_clicks_and_their_undo_alone(slicer: Any) -> None:
+    bench = Bench(slicer)
+    click(bench, (12, 16, 21), True)
+    clicked = bench.now()["one"]
+    draw(bench, 5, 1.4, 18.6)
+    work = bench.store.work(bench.entry, bench.target)
+    assert [c.voxel for c in work.session.clicks] == [(12, 16, 21)]
+    bench.editor.undo()
+    work = bench.store.work(bench.entry, bench.target)
+    np.testing.assert_array_equal(bench.now()["one"], clicked)
+    assert [c.voxel for c in work.session.clicks] == [(12, 16, 21)]
+    bench.editor.undo()
+    assert bench.store.work(bench.entry, bench.target).session.clicks == ()
+
+
+def test_a_finished_segment_takes_no_outline(slicer: Any) -> None:
+    bench = Bench(slicer)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetSegmentStatus(bench.target.segment, logic.Completed)
+    with pytest.raises(edit_write.CannotEdit, match="marked as completed"):
+        draw(bench, 9, 1.4, 18.6)
+    assert bench.effect.saves == 0
 
 
 # -- clicks -------------------------------------------------------------------------------------

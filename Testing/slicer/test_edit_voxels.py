@@ -15,8 +15,9 @@ import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node
 from editor_stand_in import Editor
 from map_session import BALL_MM, MapSession
+from StrokeLesionSegLib.correction import outlined
 from StrokeLesionSegLib.correction.merge_rule import merge
-from StrokeLesionSegLib.slicerbridge.editor import correct
+from StrokeLesionSegLib.slicerbridge.editor import correct, outline
 from StrokeLesionSegLib.slicerbridge.editor import (
     store as edit_store,
 )
@@ -191,6 +192,31 @@ def click_other(bench: Bench) -> tuple[str, np.ndarray]:
     return "remove", _click(bench, (12, 11, 15), False)
 
 
+def _outline(bench: Bench, lesion: bool) -> np.ndarray:
+    """Around the first segment in slice 9, or around its middle; how the whole of it changes."""
+    low, high = (1.4, 18.6) if lesion else (5.4, 18.6)
+    corners = [(9, low, low), (9, low, high), (9, high, high), (9, high, low)]
+    path = np.array([bench.grid.index_to_local(corner) for corner in corners])
+    normal = np.cross(path[1] - path[0], path[2] - path[1])
+    what = {"lesion": lesion}
+    count = outline.draw(bench.effect, bench.target, bench.grid, path, normal, around=True, **what)
+    box, found = outlined(bench.before["one"], bench.grid.grid, path, normal, **what)
+    after = bench.before["one"].copy()
+    after[box] = found
+    changed = after != bench.before["one"]
+    assert count == changed.sum() > 0
+    assert changed[8].any(), "the slices around follow"
+    return np.asarray(changed)
+
+
+def outline_lesion(bench: Bench) -> tuple[str, np.ndarray]:
+    return "add", _outline(bench, True)
+
+
+def outline_other(bench: Bench) -> tuple[str, np.ndarray]:
+    return "remove", _outline(bench, False)
+
+
 def review_drop(bench: Bench) -> tuple[str, np.ndarray]:
     reviewer = Reviewer(bench.effect, bench.grid, bench.target)
     (piece,) = reviewer.look()
@@ -204,6 +230,8 @@ ACTIONS = (
     brush_erase,
     click_lesion,
     click_other,
+    outline_lesion,
+    outline_other,
     review_drop,
 )
 

@@ -16,12 +16,14 @@ __getattr__, __dir__ = lazy_names(
         "Click": "change",
         "CorrectionSession": "session",
         "Known": "session",
+        "Outline": "outline",
         "Piece": "pieces",
         "PieceList": "pieces",
         "footprint": "brush",
         "load_click_model": "model",
         "merge": "merge_rule",
         "mirrored_scan": "mirror",
+        "outlined": "outline",
         "taken": "brush",
     },
 )
@@ -31,12 +33,14 @@ __all__ = [
     "Click",
     "CorrectionSession",
     "Known",
+    "Outline",
     "Piece",
     "PieceList",
     "footprint",
     "load_click_model",
     "merge",
     "mirrored_scan",
+    "outlined",
     "taken",
 ]
 
@@ -46,5 +50,6 @@ if TYPE_CHECKING:
     from .merge_rule import merge
     from .mirror import mirrored_scan
     from .model import load_click_model
+    from .outline import Outline, outlined
     from .pieces import Piece, PieceList
     from .session import CorrectionSession, Known

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...boxes import bounding_box, whole_box
 from ..i18n import tr as _
-from . import write
+from . import outline, write
 from .store import Entry, SessionStore, Work
 from .target import CannotEdit, EditGrid, EditTarget
 
@@ -66,6 +66,7 @@ def fill(
     if not np.array_equal(mask, work.mask):
         write.begin(effect, target)
         write.replace(effect, target, entry.edit_grid, None, whole_box(mask.shape), mask)
+        outline.forget(target)
     work.session.start_from(write.segment_voxels(target, entry.edit_grid))
     store.keep_state(entry, target, work)
     work.texts = work.texts[-1:]

@@ -1,0 +1,90 @@
+"""Outlines: one drawn in a view changes the segment; the segment keeps where they were drawn.
+
+They are kept in a tag of the segment, in local RAS mm: saved with the scene, and taken along by
+Slicer's undo and redo, which restore tags.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...boxes import is_empty
+from ..scene.provenance import TAG, get_tag
+from . import write
+from .target import EditGrid, EditTarget
+
+if TYPE_CHECKING:
+    from ...correction import Outline
+
+OUTLINES_TAG = "Outlines"
+
+
+def draw(
+    effect: Any,
+    target: EditTarget,
+    edit_grid: EditGrid,
+    path: Sequence[NDArray[np.float64]],
+    normal: NDArray[np.float64],
+    *,
+    lesion: bool,
+    around: bool,
+) -> int:
+    """Let an outline change the segment, as one step for undo; returns how many voxels changed.
+
+    ``path``: local RAS mm, in a plane across ``normal``; it closes itself. ``lesion``: whether the
+    inside is lesion. ``around``: whether the slices around follow. What changes nothing is no step.
+    Raises ``CannotEdit``.
+    """
+    from ...correction.outline import REACH_MM, Outline, outlined
+
+    write.check(target)
+    points, earlier = np.array(path, np.float64), drawn(target)
+    mask = write.segment_voxels(target, edit_grid) != 0
+    box, wanted = outlined(
+        mask,
+        edit_grid.grid,
+        points,
+        normal,
+        lesion=lesion,
+        reach_mm=REACH_MM if around else 0.0,
+        earlier=earlier,
+    )
+    if is_empty(box):
+        return 0
+    write.begin(effect, target)
+    write.remove(effect, target, edit_grid, box, mask[box] & ~wanted)
+    write.add(effect, target, edit_grid, box, wanted & ~mask[box])
+    _keep(target, [*earlier, Outline.along(points, normal)])
+    return int(np.count_nonzero(wanted != mask[box]))
+
+
+def drawn(target: EditTarget) -> list[Outline]:
+    """The outlines of a segment so far; none for a tag that makes no sense."""
+    from ...correction import Outline
+
+    segment = target.segment
+    text = get_tag(segment, OUTLINES_TAG) if segment is not None else ""
+    try:
+        rows = np.array(json.loads(text) if text else [], np.float64).reshape(-1, 7)
+    except (ValueError, TypeError):
+        return []
+    return [Outline(row[:3], row[3:6], float(row[6])) for row in rows]
+
+
+def forget(target: EditTarget) -> None:
+    """None holds any more: the segment was filled anew."""
+    segment = target.segment
+    if segment is not None and segment.HasTag(TAG + OUTLINES_TAG):
+        segment.RemoveTag(TAG + OUTLINES_TAG)
+
+
+def _keep(target: EditTarget, outlines: Sequence[Outline]) -> None:
+    rows = [
+        [round(float(v), 3) for v in (*one.centre, *one.normal, one.radius_mm)] for one in outlines
+    ]
+    target.segment.SetTag(TAG + OUTLINES_TAG, json.dumps(rows, separators=(",", ":")))
