@@ -9,12 +9,14 @@ on them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .boxes import EMPTY, Box, bounding_box, whole_box, widen
 from .images.volume import Grid, Volume
 
 Ellipsoid = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -75,17 +77,21 @@ def stroke_in_template(t1: Volume, grey: Volume, white: Volume, seed: int = 0) -
     ]
     lost = np.zeros(image.shape, dtype=bool)
     for field in fields:
-        lost |= _largest_part(ndimage.binary_opening(tissue & (field > 0)))
+        part = tissue & (field > 0)
+        box = _box_around(part)
+        lost[box] |= _largest_part(ndimage.binary_opening(part[box]))
     # Sulci within the cavity are part of it.
-    lost = ndimage.binary_fill_holes(ndimage.binary_closing(lost, iterations=3))
+    box = _box_around(lost)
+    lost[box] = ndimage.binary_fill_holes(ndimage.binary_closing(lost[box], iterations=3))
     # Partial volume: about 1 mm wide.
     loss = ndimage.gaussian_filter(lost.astype(np.float32), 0.8)
     truth = loss >= 0.5
 
     # The rim scars: white matter loses up to a quarter of its brightness towards the cavity.
-    distance = ndimage.distance_transform_edt(~truth)
-    rim = np.clip(1 - distance / _RIM_MM, 0, 1) * np.clip(white.array, 0, 1)
-    image = image * (1 - 0.25 * rim.astype(np.float32))
+    box = _box_around(truth)
+    distance = ndimage.distance_transform_edt(~truth[box])
+    rim = np.clip(1 - distance / _RIM_MM, 0, 1) * np.clip(white.array[box], 0, 1)
+    image[box] *= 1 - 0.25 * rim.astype(np.float32)
     texture = 1 + 0.15 * _smooth_noise(image.shape, 2.0, random)
     image = (1 - loss) * image + loss * fluid * texture
 
@@ -151,8 +157,15 @@ def _fluid_intensity(image: NDArray[np.float32], tissue: NDArray[np.bool_]) -> f
     """Median intensity of the voxels well inside the brain that are no tissue: ventricles."""
     from scipy import ndimage
 
+    box = bounding_box(image > 0) or whole_box(image.shape)
+    image, tissue = image[box], tissue[box]
     deep = ndimage.binary_erosion(ndimage.binary_fill_holes(image > 0), iterations=10)
     return float(np.median(image[deep & ~ndimage.binary_dilation(tissue)]))
+
+
+def _box_around(mask: NDArray[np.bool_]) -> Box:
+    """All of ``mask`` and its surroundings, as far as anything is done to them."""
+    return widen(bounding_box(mask) or EMPTY, math.ceil(_RIM_MM) + 1, mask.shape)
 
 
 def _ellipsoid(grid: Grid, ellipsoid: Ellipsoid) -> NDArray[np.float32]:
@@ -162,8 +175,9 @@ def _ellipsoid(grid: Grid, ellipsoid: Ellipsoid) -> NDArray[np.float32]:
     rotation, shift = grid.affine[:3, :3], grid.affine[:3, 3]
     total: NDArray[np.float64] | float = 0.0
     for axis in range(3):
-        world = rotation[axis, 0] * i + rotation[axis, 1] * j + rotation[axis, 2] * k + shift[axis]
-        total = total + ((world - centre_mm[axis]) / radii_mm[axis]) ** 2
+        # Where axes are parallel, each is a line of numbers until they are added up.
+        along = [r * n for r, n in zip(rotation[axis], (i, j, k), strict=True) if r]
+        total = total + ((sum(along) + shift[axis] - centre_mm[axis]) / radii_mm[axis]) ** 2
     return (1 - np.sqrt(total)).astype(np.float32)
 
 
