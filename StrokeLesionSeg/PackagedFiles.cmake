@@ -110,6 +110,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/images/space/brainbox.py
   StrokeLesionSegLib/images/space/canonical.py
   StrokeLesionSegLib/images/space/deformation.py
+  StrokeLesionSegLib/images/space/distance.py
   StrokeLesionSegLib/images/space/grid_map.py
   StrokeLesionSegLib/images/space/nearest.py
   StrokeLesionSegLib/images/space/partial.py

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..boxes import Box
 from ..images.formats.writing import nifti_header
+from ..images.space.distance import squared_distance
 from ..images.volume import Volume
 from .content import RADIOLOGICAL, ReportContent, ViewerImages
 from .page import Inline, Markup, Shared, element, paragraph, resource_text
@@ -50,13 +51,10 @@ def viewer_images(
     """
     if brain is None or not brain.any():
         return None
-    from scipy import ndimage
-
     steps = np.diag(affine)[:3]
     reach = int(np.ceil(AROUND_BRAIN_MM / steps.min()))
     box = crop_box(brain, reach)
-    away = ndimage.distance_transform_edt(~brain[box], sampling=steps[::-1])
-    near = away <= AROUND_BRAIN_MM
+    near = squared_distance(brain[box], AROUND_BRAIN_MM, steps[::-1]) <= AROUND_BRAIN_MM**2
     shown = np.where(near, t1[box], 0).astype(np.uint8)
     numbers = labels[box] if int(labels.max(initial=0)) < 256 else labels[box] > 0
     origin = _moved(affine, box)

@@ -170,9 +170,8 @@ def summary(scores: Sequence[ScanScore]) -> dict[str, float]:
 
 
 def _within_brain() -> NDArray[np.bool_]:
-    from scipy.ndimage import distance_transform_edt
     from StrokeLesionSegLib.images import mni_brain_mask
+    from StrokeLesionSegLib.images.space.distance import squared_distance
     from StrokeLesionSegLib.inference.head_box import HEAD_BOX
 
-    brain = mni_brain_mask().array[HEAD_BOX] != 0
-    return np.asarray(distance_transform_edt(~brain)) <= 3
+    return squared_distance(mni_brain_mask().array[HEAD_BOX] != 0, 3.0) <= 9

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...brief import brief_repr
+from ...images.space.distance import squared_distance
 from ...inference.head_box import HEAD_BOX, HEAD_ORIGIN_ZYX, HEAD_SHAPE
 from .fields import dilate
 
@@ -49,10 +50,8 @@ class Anatomy:
     @cached_property
     def outside(self) -> Tensor:
         """(160, 192, 160) float32: mm from the brain outside of it, at most 8, 0 inside."""
-        from scipy.ndimage import distance_transform_edt
-
-        far = distance_transform_edt(~self.brain.numpy()).astype(np.float32)
-        return torch.from_numpy(far).clamp_max(8)
+        far = squared_distance(self.brain.numpy(), 8.0)
+        return torch.from_numpy(np.sqrt(far, dtype=np.float64).astype(np.float32)).clamp_max_(8)
 
     @cached_property
     def places(self) -> Tensor:
