@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cli_support
 import pytest
+from StrokeLesionSegLib.commands import info
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +22,9 @@ def home(model_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """``model_home``, in use."""
     monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(model_home))
     return model_home
+
+
+@pytest.fixture
+def no_network_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``info`` without two runs of the network that ships, for which it is asked elsewhere."""
+    monkeypatch.setattr(info, "_expected_seconds", lambda model: 1.0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from model_fixtures import home, model_home
+from model_fixtures import home, model_home, no_network_timed
 
-__all__ = ["home", "model_home"]
+__all__ = ["home", "model_home", "no_network_timed"]
 
 
 @pytest.fixture

@@ -347,6 +347,7 @@ def test_long_names_are_refused_at_the_start_or_work(
     assert not [p for p in tmp_path.rglob(".*")]
 
 
+@pytest.mark.usefixtures("no_network_timed")
 @pytest.mark.parametrize(
     "command", [["models", "list"], ["info"], ["models", "install", "m.zip"], ["segment"]]
 )

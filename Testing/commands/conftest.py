@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from model_fixtures import home, model_home
+from model_fixtures import home, model_home, no_network_timed
 
-__all__ = ["home", "model_home", "with_tiny_model"]
+__all__ = ["home", "model_home", "no_network_timed", "with_tiny_model"]
 
 
 @pytest.fixture

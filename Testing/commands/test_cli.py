@@ -429,6 +429,7 @@ def test_version_and_help_are_quick_and_say_what_they_should(
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
 
+@pytest.mark.usefixtures("no_network_timed")
 def test_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -477,6 +478,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     facts = json.loads(capsys.readouterr().out)
     assert facts["versions"]["StrokeLesionSeg"] == __version__
     assert facts["inference"]["device"].startswith(("cpu", "cuda", "mps"))
+    assert facts["inference"]["expected"].endswith(" s of network time for one scan")
     assert facts["machine"]["threads used"] >= 1
     tiny = next(model for model in facts["models"] if model["name"] == "tiny")
     assert tiny["sha256"].startswith("ok, ")

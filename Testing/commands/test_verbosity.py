@@ -123,6 +123,7 @@ def test_score(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert (tmp_path / "out" / "scores_atlas2022.html").is_file()
 
 
+@pytest.mark.usefixtures("no_network_timed")
 def test_answers_are_printed_always(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["info"], ["cite"], ["models", "list"], ["models", "list", "--json"]):
         assert main([*command, "-q"]) == 0

@@ -43,6 +43,12 @@ def whole_sample() -> None:
     """For tests that need the sample as it is: of a user's size, or with a run that lasts."""
 
 
+@pytest.fixture
+def first_entry() -> None:
+    """For tests of what happens when the module is entered first in a session of Slicer: a system
+    check, which runs the network that ships. For all others it has been entered before."""
+
+
 class Panel:
     """The widget, its form, and what a test needs of both."""
 
@@ -160,6 +166,7 @@ def panel(
     )
     pictures = Path(os.environ.get("STROKE_LESION_SEG_PICTURES") or tmp_path)
     made = Panel(slicer, pictures)
+    made.controller.engine._asked = "first_entry" not in request.fixturenames
     yield made
     made.widget.cleanup()
     for selector in (made.ui.inputSelector, made.ui.earlierSelector):

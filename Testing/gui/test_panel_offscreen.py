@@ -417,18 +417,6 @@ def test_a_failing_engine_is_told_in_the_panel(ready: Panel) -> None:
     panel.picture("6-failed")
 
 
-def test_the_system_check_can_be_copied(panel: Panel) -> None:
-    panel.stand_in.raw(panel.ui.checkButton).click()
-    panel.until(lambda: not panel.controller.engine.checking, 120)
-    panel.stand_in.raw(panel.ui.copyCheckButton).click()
-    text = panel.slicer.app.clipboard().text()
-    assert "Engine in its own process: works" in text
-    assert "device: cpu" in text
-    assert "fluid" in text
-    assert str(Path.home()) not in text
-    assert "Device: cpu" in panel.text("deviceReasonLabel")
-
-
 def no_torch(panel: Panel, monkeypatch: pytest.MonkeyPatch, extension: Any) -> list[Any]:
     """PyTorch is absent, and can be installed by ``extension``; the first entry says so."""
     from StrokeLesionSegLib.slicerbridge.engine import torch_setup
@@ -637,8 +625,10 @@ def test_hand_work_after_a_drag_is_not_undone(panel: Panel) -> None:
     assert panel.parameters.threshold == pytest.approx(0.3)
 
 
+@pytest.mark.usefixtures("first_entry")
 def test_the_device_is_told_without_a_button(panel: Panel) -> None:
-    """And how long a run takes; the check itself is folded to one line."""
+    """And how long a run takes; the check itself is folded to one line. It can be copied, and
+    repeated by a button."""
     panel.click("sampleButton")
     assert panel.text("nextStepLabel") == "Press Segment."
     panel.widget.enter()
@@ -650,8 +640,18 @@ def test_the_device_is_told_without_a_button(panel: Panel) -> None:
     assert (section.collapsed, section.text) == (True, "System check: all is well")
     panel.widget.enter()
     assert not panel.controller.engine.checking, "once in a session"
+    panel.stand_in.raw(panel.ui.copyCheckButton).click()
+    text = panel.slicer.app.clipboard().text()
+    assert "Engine in its own process: works" in text
+    assert "device: cpu" in text
+    assert "fluid" in text
+    assert str(Path.home()) not in text
+    panel.stand_in.raw(panel.ui.checkButton).click()
+    assert panel.controller.engine.checking
+    assert panel.ui.checkText.toPlainText() == "Checking the engine in its own process..."
 
 
+@pytest.mark.usefixtures("first_entry")
 def test_a_check_that_fails_unfolds_itself(panel: Panel, monkeypatch: pytest.MonkeyPatch) -> None:
     from StrokeLesionSegLib.slicerbridge.module.panel import engine
 
