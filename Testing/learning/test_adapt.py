@@ -18,6 +18,7 @@ from StrokeLesionSegLib.inference.head_box import HEAD_BOX
 from StrokeLesionSegLib.learning.adapt import AdaptOptions, adapt, find_pairs
 from StrokeLesionSegLib.learning.adapt import run as running
 from StrokeLesionSegLib.learning.adapt.card import CARD, ancestry_of
+from StrokeLesionSegLib.learning.adapt.mixing import Mixture, RegressionScan, regression_scan
 from StrokeLesionSegLib.learning.adapt.options import Sizes
 from StrokeLesionSegLib.learning.adapt.pairs import Pair
 from StrokeLesionSegLib.learning.adapt.prepare import ReadyPair, _same, read_pair
@@ -26,9 +27,24 @@ from StrokeLesionSegLib.learning.strokes.anatomy import Head
 from StrokeLesionSegLib.models import load_model, pack_model, remove_model
 
 
+def simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is gone on with draws what it drew before: its seed fixes every scan."""
+    drawn: dict[tuple[str, int, int], RegressionScan] = {}
+
+    def draw(mixture: Mixture, kind: str, number: int, seed: int) -> RegressionScan:
+        if (kind, number, seed) not in drawn:
+            drawn[kind, number, seed] = regression_scan(mixture, kind, number, seed)
+        return drawn[kind, number, seed]
+
+    monkeypatch.setattr(running, "regression_scan", draw)
+
+
 @pytest.mark.timeout(1200)  # twelve heads are prepared and judged, on a machine that may be busy
 def test_a_cohort_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    simulated_once(monkeypatch)
+    # What lies between them is chosen from in test_adapt_choice.py.
+    monkeypatch.setattr(running, "SHARES", (0.0, 1.0))
     source, parent = cohort(tmp_path, 12), tiny_model(tmp_path / "tiny")
     usual = AdaptOptions()
     options = replace(
@@ -147,11 +163,19 @@ def unaligned(
     return ready, []
 
 
+def nothing_seen(
+    network: object, image: np.ndarray, searched: object, **options: object
+) -> tuple[np.ndarray, np.ndarray]:
+    """In the place of ``answer``: neither lesion nor ventricle, at once."""
+    return np.zeros(image.shape, np.float32), np.zeros(image.shape, np.float32)
+
+
 def test_masks_that_nobody_has_corrected_teach_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(running, "prepare_pairs", unaligned)
+    monkeypatch.setattr(running, "answer", nothing_seen)
     source, parent = cohort(tmp_path, 12), tiny_model(tmp_path / "tiny")
     automatic = []
     for corrected in sorted(source.rglob("*_desc-corrected_mask.nii.gz")):
