@@ -14,9 +14,9 @@ from StrokeLesionSegLib.input_check import check_aligned, check_looks
 
 
 def found(volume: Volume, *, aligned: bool = False) -> dict[str, str]:
-    """Levels by code."""
+    """Levels by code. As in a run, what is refused by its looks is not ``aligned``."""
     findings = check_looks(volume)
-    if aligned:
+    if aligned and not any(finding.level == "refuse" for finding in findings):
         findings += check_aligned(volume, align_to_mni(volume))
     return {finding.code: finding.level for finding in findings}
 
