@@ -104,10 +104,10 @@ def test_a_teacher_labels_scans_for_both_networks(
     assert not (head.lesions & head.ventricles).any()
     assert head.said is not None
     assert set(np.unique(head.said)) == {0, 102, 250}
+    monkeypatch.setattr(stream, "_APART", 2)  # one head before the first scan, and not three
     image, lesions, _ = next(iter(SimulatedScans(folder, 0)))
     assert image.shape == lesions.shape == head.lesions.shape
     assert lesions.any()
-    monkeypatch.setattr(stream, "_APART", 2)  # one head before the first scan, and not three
     fits_read_what_the_teacher_said(out, tmp_path, capsys)
 
     # Another threshold, and nobody is asked again.
