@@ -9,11 +9,13 @@ Each kind has its own tests with further members, which make their inputs themse
 
 from __future__ import annotations
 
-import os
+import functools
+import importlib
+import runpy
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel
@@ -246,30 +248,48 @@ def test_no_case_is_left_out() -> None:
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The simulated person, as the demo writes it."""
-    t1 = simulated_head().t1
-    path = tmp_path_factory.mktemp("head") / "t1.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(t1.array.transpose(2, 1, 0), t1.affine), path)
-    return path
+def maker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], None]]:
+    """Runs the script of a case, as ``python make.py`` would. All draw on the simulated person as
+    the demo writes it, which is read and shrunk once."""
+    folder = tmp_path_factory.mktemp("head")
+    t1, file = simulated_head().t1, folder / "t1.nii"
+    nibabel.save(nibabel.Nifti1Image(t1.array.transpose(2, 1, 0), t1.affine), file)
+    shutil.copytree(CASES / "_common", folder / "common", copy_function=shutil.copyfile)
+
+    def once(read: Callable[[], tuple[np.ndarray, np.ndarray]]) -> Callable[[], object]:
+        found = functools.cache(read)
+        return lambda: tuple(array.copy() for array in found())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEMO_T1", str(file))
+        patch.syspath_prepend(str(folder / "common"))
+        common = importlib.import_module("dcmmake")
+        for name in ("volume", "small"):
+            patch.setattr(common, name, once(getattr(common, name)))
+
+        def make(script: Path) -> None:
+            with pytest.MonkeyPatch.context() as inner, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                inner.setattr(sys, "path", list(sys.path))
+                inner.chdir(script.parent)
+                runpy.run_path(str(script), run_name="__main__")
+
+        yield make
+    del sys.modules["dcmmake"]
 
 
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("case", RIGHT)
 def test_the_case_ends_right(
-    case: str, tmp_path: Path, head: Path, capsys: pytest.CaptureFixture[str]
+    case: str,
+    tmp_path: Path,
+    maker: Callable[[Path], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("_common", case):
         shutil.copytree(CASES / name, tmp_path / name)
         for file in (tmp_path / name, *(tmp_path / name).rglob("*")):
             file.chmod(file.stat().st_mode | 0o700)
-    made = subprocess.run(
-        [sys.executable, "-W", "ignore", "make.py"],
-        cwd=tmp_path / case,
-        env={**os.environ, "DEMO_T1": str(head)},
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == 0, made.stderr
+    maker(tmp_path / case / "make.py")
     (tmp_path / case / "out").mkdir(exist_ok=True)
     RIGHT[case](Run(tmp_path / case, capsys))
