@@ -118,9 +118,6 @@ def from_canonical(array_kji: NDArray[Any], canonical: Canonical) -> Volume:
     target = canonical.volume
     if array_kji.shape != target.array.shape:
         raise ValueError(f"array of shape {array_kji.shape}, not {target.array.shape}")
-    if not array_kji.any():  # as the uncertainty of a single pass
-        nothing = np.zeros(canonical.native.shape, np.float32)
-        return Volume(nothing, canonical.native.affine.copy())
     values = np.asarray(array_kji, dtype=np.float32)
     grids = canonical.grid_map()
     goal = grids.ordered.shape
