@@ -1,8 +1,9 @@
 """The table of ``docs/editing.md`` from what ``correct_cases.py`` wrote:
 
-    python Testing/desktop/correction_table.py RESULTS [RESULTS ...]
+    python Testing/desktop/correction_table.py [RESULTS ...]
 
-Rows of one case in several files are joined, so that the tools may be driven in runs of their own.
+Without names it is what was kept, ``correct_cases.jsonl``. Rows of one case in several files are
+joined, so that the tools may be driven in runs of their own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 TOOLS = ("stroke", "paint", "grow")
 AFTER = (5, 15)
+KEPT = Path(__file__).with_name("correct_cases.jsonl")
 
 
 def joined(lines: Iterable[str]) -> list[dict[str, Any]]:
@@ -56,7 +58,8 @@ def _median(values: list[float]) -> str:
 
 
 def main() -> int:
-    rows = joined(line for name in sys.argv[1:] for line in Path(name).read_text().splitlines())
+    files = [Path(name) for name in sys.argv[1:]] or [KEPT]
+    rows = joined(line for file in files for line in file.read_text().splitlines())
     print("\n".join([f"{len(rows)} cases", *table(rows), *times(rows)]))
     return 0
 
