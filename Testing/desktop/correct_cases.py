@@ -98,8 +98,10 @@ class Case:
         return way
 
 
-def drag(path_ras, right=False):
-    """Press, move through places (RAS mm) of one axial slice, release, by the view's own events."""
+def drag(path_ras, right=False, before_release=None):
+    """Press, move through places (RAS mm) of one axial slice, release, by the view's own events.
+
+    ``before_release``: called while the button is still down."""
     widget = slicer.app.layoutManager().sliceWidget("Red")
     node, interactor = widget.sliceLogic().GetSliceNode(), widget.sliceView().interactor()
     node.JumpSliceByOffsetting(*path_ras[0])
@@ -113,6 +115,8 @@ def drag(path_ras, right=False):
         interactor.InvokeEvent(vtk.vtkCommand.MouseMoveEvent)
         if number == 0:
             interactor.InvokeEvent(getattr(vtk.vtkCommand, f"{side}ButtonPressEvent"))
+    if before_release is not None:
+        before_release()
     interactor.InvokeEvent(getattr(vtk.vtkCommand, f"{side}ButtonReleaseEvent"))
     inside.settle(0.02)
 

@@ -20,6 +20,7 @@ import slicer
 sys.path.insert(0, str(Path(__file__).parent))
 import correct_cases
 import inside
+import robot_hand
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("PICTURES") or ROOT / "docs" / "pictures")
@@ -142,6 +143,9 @@ class Session:
         inside.until(lambda: bool(effect.said), 60, "the answer to a click")
         inside.settle(0.5)
         take(self.window, "editing-click")
+        effect.setMode("outline")
+        correct_cases.drag(true_outline(), before_release=self.while_drawing)
+        effect.setMode("click")
         effect.onMirror("beside")
         inside.settle(1.0)
         take(self.window, "editing-mirror")
@@ -150,6 +154,24 @@ class Session:
         inside.settle(1.0)
         take(self.window, "editing-review")
         editor.setActiveEffectByName("")
+
+    def while_drawing(self):
+        inside.settle(0.5)
+        take(self.window, "editing-outline")
+
+
+def true_outline():
+    """Once around the sample's lesion in the slice where it is largest (RAS mm)."""
+    from scipy import ndimage
+    from StrokeLesionSegLib.sample_scan import stroke_in_head
+
+    truth = stroke_in_head().truth
+    lesion = truth.array > 0
+    k = int(lesion.sum(axis=(1, 2)).argmax())
+    labels, _ = ndimage.label(lesion[k], np.ones((3, 3)))
+    edge = robot_hand.edge(labels == np.bincount(labels[labels > 0]).argmax())[::2]
+    ijk = np.c_[edge[:, ::-1], np.full(len(edge), k)]
+    return list(ijk @ truth.affine[:3, :3].T + truth.affine[:3, 3])
 
 
 def small_study(folder):

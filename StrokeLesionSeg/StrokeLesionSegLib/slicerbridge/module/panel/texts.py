@@ -175,7 +175,7 @@ KEYS = (
         (
             (_("Left click, drag"), _("this is lesion")),
             (_("Right or Ctrl + left"), _("this is not")),
-            ("m", _("brush instead of clicks")),
+            ("m", _("from click to brush, outline and back")),
             (_("Shift + wheel, +, -"), _("size of the brush")),
         ),
     ),
