@@ -6,7 +6,7 @@ Stroke Lesion, with Slicer's Paint and with Slicer's Grow from seeds, as many ac
 ``CASES``: a folder of ``correction_cases.py``; without it, the sample of the module is the only
 case. ``COUNT``: only so many of them; ``ACTIONS``: 15 each; ``TOOLS``: which ("stroke paint grow");
 ``RESULTS``: a file that gets a line of JSON for each case as it ends; ``SHAKES``: by how many mm
-the hand misses an outline that it draws (standard deviation; 0).
+the hand misses an outline that it draws (standard deviation; 0); ``OUTLINES``: 0 draws none.
 
 An action is a press, a drag and a release of a mouse button in one axial view; a click is a short
 one. Stroke Lesion and Paint begin with the automatic mask, and ``robot_hand`` has what is common to
@@ -37,6 +37,7 @@ import robot_hand
 ACTIONS = int(os.environ.get("ACTIONS", "15"))
 TOOLS = os.environ.get("TOOLS", "stroke paint grow").split()
 SHAKES_MM = float(os.environ.get("SHAKES", "0"))
+OUTLINES = os.environ.get("OUTLINES", "1") != "0"
 OPEN_S, GROW_S = 240.0, 240.0
 SLIDER = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -167,6 +168,7 @@ class Corrector:
             session,
             outline.drawn(effect.target()),
         )
+        choices = [c for c in choices if OUTLINES or not isinstance(c, robot_hand.Drawn)]
         best = max(choices, key=lambda choice: choice.dice)
         if not self.actions:
             value, dice = robot_hand.best_threshold(
