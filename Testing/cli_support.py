@@ -28,7 +28,7 @@ def write_tiny_model(home: Path, name: str = "tiny", **changes: Any) -> Path:
         "name": "residual_unet",
         "in_channels": len(CHANNELS),
         "skip": "stem",
-        "filters": [4, 8],
+        "filters": [4, 4],
     }
     state = torch.random.get_rng_state()
     torch.manual_seed(7)
