@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from StrokeLesionSegLib.learning.step import StepOptions, make_batch, make_step,
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from stroketrain.cli import main
-from stroketrain.volumetric import trainer
+from stroketrain.volumetric import stream, trainer
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.pack import unpack, write_pack
 from stroketrain.volumetric.page import draw_page
@@ -86,6 +87,15 @@ def test_a_stopped_terminal_saves(folder: HeadFolder, tmp_path: Path, number: in
     assert child.returncode == 0, said
     assert "Traceback" not in said
     assert json.loads((run / "state.json").read_text())["step"] >= 1
+
+
+def test_no_worker_depends_on_a_server_in_the_terminals_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ways = {"fork": None, "spawn": None, "forkserver": "spawn"}
+    for usual, way in ways.items():
+        monkeypatch.setattr(multiprocessing, "get_start_method", lambda usual=usual: usual)
+        assert stream._way_to_start() == way
 
 
 _TRAINER = """

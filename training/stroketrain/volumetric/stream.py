@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -69,6 +70,13 @@ def _own_session(worker: int) -> None:
         os.setsid()
 
 
+def _way_to_start() -> str | None:
+    """Of a worker, None for the usual one. The server that forks them, Python 3.14's usual way on
+    Linux, stays in the terminal's group: told to end, it would take its workers with it before the
+    trainer has saved."""
+    return "spawn" if multiprocessing.get_start_method() == "forkserver" else None
+
+
 def pack(sample: Sample, soft: float) -> tuple[torch.Tensor, ...]:
     """Image and uncertain lesions in float16, the rest in bool: less memory between processes."""
     lesions = sample.lesions
@@ -92,5 +100,6 @@ def scans(
         num_workers=workers,
         prefetch_factor=6 if workers else None,
         worker_init_fn=_own_session if workers else None,
+        multiprocessing_context=_way_to_start() if workers else None,
     )
     return iter(loader)
