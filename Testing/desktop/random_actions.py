@@ -195,7 +195,7 @@ class User:
         if effect is not None:
             settle(RUN_S, lambda: effect.opening is None)
 
-    def brush(self):
+    def mode(self):
         effect = self.ours("StrokeLesion")
         if effect is not None:
             effect.onOtherMode()
@@ -230,7 +230,7 @@ class User:
 
 WEIGHTS = {
     "choose": 6, "segment": 4, "segmentAndCancel": 2, "slide": 5, "tick": 3, "undoSlider": 3,
-    "look": 3, "surface": 1, "edit": 4, "effect": 3, "click": 9, "waitForModel": 3, "brush": 2,
+    "look": 3, "surface": 1, "edit": 4, "effect": 3, "click": 9, "waitForModel": 3, "mode": 3,
     "review": 4, "undo": 4, "save": 1, "load": 1, "close": 1,
 }  # fmt: skip
 
