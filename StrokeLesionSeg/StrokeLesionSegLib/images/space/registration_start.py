@@ -204,18 +204,11 @@ def sample(volume: Volume, pose: NDArray, points: NDArray) -> NDArray[np.float64
     """
     from scipy import ndimage
 
-    matrix = _inverse(volume.affine.tobytes()) @ pose
+    matrix = np.linalg.inv(volume.affine) @ pose
     ijk = np.einsum("ij,jn->in", matrix[:3, :3], points) + matrix[:3, 3:]
     return ndimage.map_coordinates(
         volume.array, ijk[::-1], order=1, mode="constant", cval=0.0, output=np.float64
     )
-
-
-@lru_cache(maxsize=8)
-def _inverse(affine: bytes) -> NDArray[np.float64]:
-    """Of a 4x4 of float64, told as bytes: an alignment asks thousands of times for a few."""
-    inverse = np.linalg.inv(np.frombuffer(affine, np.float64).reshape(4, 4))
-    return inverse.astype(np.float64, copy=False)
 
 
 def correlation(a: NDArray, b: NDArray) -> float:
@@ -227,19 +220,14 @@ def correlation(a: NDArray, b: NDArray) -> float:
 
 def line_fit(values: NDArray, seen: NDArray) -> NDArray[np.float64]:
     """``seen`` minus its best linear prediction from ``values``."""
-    values, seen = values - values.mean(), seen - seen.mean()
-    return seen - _slope(values, seen) * values
+    return seen - seen.mean() - slope(values, seen) * (values - values.mean())
 
 
 def slope(values: NDArray, seen: NDArray) -> float:
     """Of the line that predicts ``seen`` from ``values`` best; 0 if the latter are constant."""
-    return _slope(values - values.mean(), seen - seen.mean())
-
-
-def _slope(values: NDArray, seen: NDArray) -> float:
-    """The same where both have a mean of 0."""
+    values = values - values.mean()
     power = float((values * values).sum())
-    return float((values * seen).sum()) / power if power > 1e-12 else 0.0
+    return float((values * (seen - seen.mean())).sum()) / power if power > 1e-12 else 0.0
 
 
 def robust_correlation(values: NDArray, seen: NDArray) -> float:
