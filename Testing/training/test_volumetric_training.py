@@ -95,7 +95,8 @@ def test_no_worker_depends_on_a_server_in_the_terminals_group(
     ways = {"fork": None, "spawn": None, "forkserver": "spawn"}
     for usual, way in ways.items():
         monkeypatch.setattr(multiprocessing, "get_start_method", lambda usual=usual: usual)
-        assert stream._way_to_start() == way
+        context = stream._way_to_start()
+        assert (context and context.get_start_method()) == way
 
 
 _TRAINER = """

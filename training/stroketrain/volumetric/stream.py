@@ -70,11 +70,12 @@ def _own_session(worker: int) -> None:
         os.setsid()
 
 
-def _way_to_start() -> str | None:
+def _way_to_start() -> multiprocessing.context.BaseContext | None:
     """Of a worker, None for the usual one. The server that forks them, Python 3.14's usual way on
     Linux, stays in the terminal's group: told to end, it would take its workers with it before the
     trainer has saved."""
-    return "spawn" if multiprocessing.get_start_method() == "forkserver" else None
+    forkserver = multiprocessing.get_start_method() == "forkserver"
+    return multiprocessing.get_context("spawn") if forkserver else None
 
 
 def pack(sample: Sample, soft: float) -> tuple[torch.Tensor, ...]:
