@@ -398,8 +398,10 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if mode != "click" and self.entry is None:
             return
         self.gesture = gesture = Gesture(viewWidget, xy, lesion, target, mode)
-        if mode == "brush":
+        if mode != "click":
+            # Before anything changes: the volume of now is what changes are told against.
             work = self.store.work(self.entry, target)
+        if mode == "brush":
             brush = self.brushTool.brush(self.threshold(), erase=not lesion)
             gesture.stroke = Stroke(self.drawing.grid, work.session.probability, target, brush)
         self.move(viewWidget, xy)

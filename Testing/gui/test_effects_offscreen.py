@@ -621,7 +621,8 @@ def test_an_outline_is_drawn_around_lesion_and_around_what_is_none(desk: Any) ->
     assert drawn[9].sum() <= 13 * 13
     assert 0 < drawn[8].sum() < drawn[9].sum(), "the slices around follow"
     assert one.effect.entry.session.calls == 0, "no network is asked"
-    assert f"{drawn.sum() / 1000:.1f} mL" in one.text()
+    ml = drawn.sum() / 1000
+    assert f"{ml:.1f} mL, {ml:+.1f} by corrections" in one.text(), "of what was there at first"
     assert one.scripted.saves == 1
     # The same again is no step; what is around no lesion goes.
     around(one, 9, 4, 16)
