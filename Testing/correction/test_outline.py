@@ -218,3 +218,21 @@ def test_impossible_outlines() -> None:
     ):
         with pytest.raises(ValueError, match="outline"):
             outlined(mask, grid, points, normal)
+
+
+@pytest.mark.parametrize(("radius", "stays"), [(3.2, False), (6.5, True)])
+def test_what_is_cut_off_in_a_slice_around_goes_if_it_is_a_crumb(
+    radius: float, stays: bool
+) -> None:
+    """A disk with a knob in one slice, in one piece until the outline makes the disk smaller."""
+    grid = Grid((9, 48, 48), np.eye(4))
+    k, j, i = np.ogrid[0:9, 0:48, 0:48]
+    mask = (np.abs(k - 4) <= 1) & (np.hypot(j - 20, i - 20) <= 8)
+    knob = (k == 5) & (np.hypot(j - 20, i - 20 - 8 - radius) <= radius)
+    up = np.array([0.0, 0, 1])
+    new = after(mask | knob, grid, circle(np.array([20.0, 20, 4]), up, 6.5), up)
+    assert (new & knob).any() == stays
+    assert new[5, 20, 20]
+    # Drawn itself, it is the last word.
+    dot = circle(np.array([40.0, 40, 4]), up, 1.5)
+    assert after(mask, grid, dot, up)[4, 40, 40]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..boxes import EMPTY, Box, bounding_box
+from ..boxes import EMPTY, Box, bounding_box, widen
 from ..brief import brief_repr
 from ..images.volume import Grid
 
@@ -21,6 +21,8 @@ from ..images.volume import Grid
 REACH_MM = 12.0
 # Distances from an edge are told apart up to here; beyond lies another part of the head.
 _FAR_MM = 12.0
+# What the slices around lose contact with by following goes, too, if it is smaller than this.
+_CRUMB_ML = 0.03
 # Outlines in planes that are turned against each other by less, in degrees, hold one another.
 _PARALLEL_COSINE = float(np.cos(np.radians(5)))
 
@@ -130,7 +132,7 @@ def outlined(
     In its slice the inside is lesion, and every piece of the mask that it meets ends at it; or, if
     it goes around what is no lesion, the inside leaves the mask. How far that moved the edge, in
     mm, moves the edges in the slices around, too, falling to nothing over ``reach_mm``, or at the
-    next one of ``earlier`` that lies over it.
+    next one of ``earlier`` that lies over it. What that cuts off and is below .03 mL goes, too.
 
     Parameters
     ----------
@@ -171,8 +173,8 @@ def outlined(
     if window is None:
         return EMPTY, np.zeros((0, 0, 0), bool)
     new = mask.copy()
-    index, there, _ = sheets.sheet(mask, 0, window)
-    new[index] = after[window][there]
+    own, there, _ = sheets.sheet(mask, 0, window)
+    new[own] = after[window][there]
     push = _depth(after[window], sheets.spacing) - _depth(before[window], sheets.spacing)
     for side in (1, -1):
         limit = _limit(drawn, earlier, reach_mm, sheets.thickness_mm, (side > 0) == sheets.along)
@@ -184,8 +186,12 @@ def outlined(
             share = 1 - step * sheets.thickness_mm / limit
             new[index] = (_depth(held, sheets.spacing) + share * push > 0)[there]
             step += 1
+    drawn_here = np.zeros(mask.shape, bool)
+    drawn_here[own] = True
     box = bounding_box(new != mask)
     assert box is not None  # its own slice changed
+    part = widen(box, 1, mask.shape)
+    new[part] &= ~_crumbs(mask[part], new[part], drawn_here[part], _CRUMB_ML / grid.voxel_volume_ml)
     return box, new[box]
 
 
@@ -211,6 +217,30 @@ def _met(before: NDArray[np.bool_], inside: NDArray[np.bool_]) -> NDArray[np.boo
     met[labels[inside]] = True
     met[0] = False
     return np.asarray(met[labels])
+
+
+def _crumbs(
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    drawn: NDArray[np.bool_],
+    fewer_than: float,
+) -> NDArray[np.bool_]:
+    """Pieces of so few voxels that were cut off, without those in the slice that was ``drawn`` in.
+
+    All arrays (K, J, I) with a rim in which nothing changed; a piece in it may go on beyond."""
+    from scipy import ndimage
+
+    touching = np.ones((3, 3, 3), bool)
+    labels, count = ndimage.label(after, touching)
+    small = np.bincount(labels.ravel(), minlength=count + 1) < fewer_than
+    cut = np.zeros(count + 1, bool)
+    cut[labels[ndimage.binary_dilation(before & ~after, touching)]] = True
+    for axis in range(3):
+        for face in (0, -1):
+            small[np.take(labels, face, axis)] = False
+    small[labels[drawn]] = False
+    small[0] = False
+    return np.asarray((small & cut)[labels])
 
 
 def _around(changed: NDArray[np.bool_], margin: Sequence[float]) -> tuple[slice, slice] | None:
