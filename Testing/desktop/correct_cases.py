@@ -8,6 +8,9 @@ case. ``COUNT``: only so many of them; ``ACTIONS``: 15 each; ``TOOLS``: which ("
 ``RESULTS``: a file that gets a line of JSON for each case as it ends; ``SHAKES``: by how many mm
 the hand misses an outline that it draws (standard deviation; 0); ``OUTLINES``: 0 draws none.
 
+The figures of ``docs/editing.md`` are of a screen of 1600x1000; on a smaller one a mouse is less
+exact.
+
 An action is a press, a drag and a release of a mouse button in one axial view; a click is a short
 one. Stroke Lesion and Paint begin with the automatic mask, and ``robot_hand`` has what is common to
 both: it looks at the largest errors, in two slices each, and takes what mends most there. With
