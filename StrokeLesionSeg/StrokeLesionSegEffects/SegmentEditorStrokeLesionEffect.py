@@ -473,7 +473,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     def endStroke(self, stroke):
         changed = stroke.apply(self.scriptedEffect)
         if not changed:
-            self.said = _("Already so in the segment; nothing changed.")
+            self.said = correct.unchanged_text()
         elif stroke.by_hand:
             said = (
                 _("Erased; the model finds lesion here. {volume}")
@@ -494,5 +494,4 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             lesion=gesture.lesion,
             around=bool(self.scriptedEffect.integerParameter("Sphere")),
         )
-        nothing = _("Already so in the segment; nothing changed.")
-        self.said = self.volumeText() if changed else nothing
+        self.said = self.volumeText() if changed else correct.unchanged_text()

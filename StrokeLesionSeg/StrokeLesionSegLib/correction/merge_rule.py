@@ -44,17 +44,23 @@ def merge(
     >>> "".join(".x"[int(v)] for v in found.ravel())
     '..xxx..'
     """
-    from scipy import ndimage
-
     wrong = ~mask if lesion else mask
     seeds = clicked & wrong
     if not seeds.any():
         return np.zeros(mask.shape, bool)
     allowed = ((proposal if lesion else ~proposal) | near) & wrong & ~held
-    allowed |= seeds
-    labels, count = ndimage.label(allowed, structure=np.ones((3, 3, 3), bool))
+    return pieces_with(seeds, allowed | seeds)
+
+
+def pieces_with(seeds: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pieces of a mask, of two or three axes, that hold one of the seeds; voxels of a piece
+    touch at least at a corner."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, bool))
     kept = np.zeros(count + 1, bool)
     kept[labels[seeds]] = True
+    kept[0] = False
     return np.asarray(kept[labels])
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from ..boxes import EMPTY, Box, bounding_box, widen
 from ..brief import brief_repr
 from ..images.volume import Grid
+from ..lesions.find import label_components
+from .merge_rule import pieces_with
 
 #: How far from its slice an outline reaches.
 REACH_MM = 12.0
@@ -168,7 +170,7 @@ def outlined(
     _, there, before = sheets.sheet(mask, 0, whole)
     places = sheets.places(np.asarray(points_ras, np.float64).reshape(-1, 3))
     inside = within_polygon(places[:, sheets.others], before.shape) & there
-    after = (before & ~_met(before, inside)) | inside if lesion else before & ~inside
+    after = (before & ~pieces_with(inside, before)) | inside if lesion else before & ~inside
     window = _around(before != after, [_FAR_MM / s for s in sheets.spacing])
     if window is None:
         return EMPTY, np.zeros((0, 0, 0), bool)
@@ -208,17 +210,6 @@ def within_polygon(corners: NDArray[np.float64], shape: tuple[int, ...]) -> NDAr
     return np.cumsum(crossed, axis=1)[:, :-1] % 2 == 1
 
 
-def _met(before: NDArray[np.bool_], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pieces of a slice that have something inside."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(before, np.ones((3, 3)))
-    met = np.zeros(count + 1, bool)
-    met[labels[inside]] = True
-    met[0] = False
-    return np.asarray(met[labels])
-
-
 def _crumbs(
     before: NDArray[np.bool_],
     after: NDArray[np.bool_],
@@ -230,11 +221,10 @@ def _crumbs(
     All arrays (K, J, I) with a rim in which nothing changed; a piece in it may go on beyond."""
     from scipy import ndimage
 
-    touching = np.ones((3, 3, 3), bool)
-    labels, count = ndimage.label(after, touching)
-    small = np.bincount(labels.ravel(), minlength=count + 1) < fewer_than
-    cut = np.zeros(count + 1, bool)
-    cut[labels[ndimage.binary_dilation(before & ~after, touching)]] = True
+    labels = label_components(after, connectivity=26)
+    small = np.bincount(labels.ravel()) < fewer_than
+    cut = np.zeros(len(small), bool)
+    cut[labels[ndimage.binary_dilation(before & ~after, np.ones((3, 3, 3)))]] = True
     for axis in range(3):
         for face in (0, -1):
             small[np.take(labels, face, axis)] = False

@@ -112,10 +112,15 @@ def voxels_along(edit_grid: EditGrid, path: Sequence[Any]) -> list[Voxel]:
     return list(found)
 
 
+def unchanged_text() -> str:
+    """What is said of a click, a stroke or an outline that changed nothing."""
+    return _("Already so in the segment; nothing changed.")
+
+
 def change_text(change: Change) -> str:
     """What a click or a stroke of clicks did, short enough for a line of the effect's panel."""
     if not change.voxels:
-        return _("Already so in the segment; nothing changed.")
+        return unchanged_text()
     if change.lesion:
         text = _("{ml:.2f} mL added.")
         by_hand = _("{ml:.2f} mL painted; the model finds no lesion here.")
