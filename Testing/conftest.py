@@ -29,6 +29,7 @@ for folder in (REPOSITORY / "StrokeLesionSeg", REPOSITORY / "training"):
 # that does something else too takes several times as long.
 from StrokeLesionSegLib.inference.device import (  # noqa: E402
     available_threads,
+    keeping_gaps,
     prepare_environment,
     release_freed_memory,
 )
@@ -111,6 +112,13 @@ def the_process_as_it_was() -> Iterator[None]:
     os.environ.update(ours)
     if torch and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gaps_for_the_next_head() -> Iterator[None]:
+    """As in a batch: a file's tests run one head after the other."""
+    with keeping_gaps():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

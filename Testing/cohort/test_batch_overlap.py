@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cohort_support as support
 import pytest
+from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort import local, scan_job
 from StrokeLesionSegLib.inference import device
 
@@ -72,6 +73,24 @@ def test_few_scans_are_in_memory_at_a_time(
     assert len(given_back) == 3
     # One just read, one waiting, one in the network, one waiting, one being written.
     assert max(most) <= 5
+
+
+def test_the_next_head_finds_the_gaps_of_the_one_before(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scan alone gives gaps back before it takes much; a batch does not, and only while it
+    runs."""
+    source = support.write_cohort(tmp_path / "in", 2)
+    trimmed: list[int] = []
+    monkeypatch.setattr(device, "_keeps_freed", True)
+    monkeypatch.setattr(device, "_keeps_gaps", False)
+    monkeypatch.setattr(device, "_trim", lambda: trimmed.append(1) or True)
+    assert support.batch(source, out) == 0
+    assert not trimmed
+    scan = next(source.glob("*.nii.gz"))
+    mask = tmp_path / "mask.nii.gz"
+    assert main(["segment", str(scan), "-o", str(mask), "--model", "tiny", "--align", "none"]) == 0
+    assert trimmed
 
 
 @pytest.mark.parametrize(

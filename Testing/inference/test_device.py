@@ -365,6 +365,27 @@ def test_old_glibc_takes_a_smaller_threshold(monkeypatch, most):
     ]
 
 
+def test_gaps_are_given_back_or_kept(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(device_module, "_keeps_freed", True)
+    monkeypatch.setattr(device_module, "_keeps_gaps", False)
+    monkeypatch.setattr(device_module, "_trim", lambda: trimmed.append(1))
+    device_module.release_gaps()
+    assert len(trimmed) == 1
+    with device_module.keeping_gaps():
+        with device_module.keeping_gaps():
+            device_module.release_gaps()
+        device_module.release_gaps()
+        assert len(trimmed) == 1
+        device_module.release_gaps(always=True)
+    device_module.release_gaps()
+    assert len(trimmed) == 3
+    # A process that keeps nothing has nothing to give.
+    monkeypatch.setattr(device_module, "_keeps_freed", False)
+    device_module.release_gaps(always=True)
+    assert len(trimmed) == 3
+
+
 def test_probe_lies_in_the_box():
     array = np.arange(30 * 120 * 110, dtype=np.float32).reshape(30, 120, 110)
     crop = probe_crop(array, (slice(5, 25), slice(10, 118), slice(4, 64)))

@@ -65,13 +65,15 @@ def run_here(
     whatever ``keep`` raises; ``KeyboardInterrupt`` is passed on after what was computed is safe.
     """
     from ..inference import available_threads, choose_device
+    from ..inference.device import keeping_gaps
     from ..pipeline import ScanRunner
 
     readers, writers = helpers(available_threads(settings.options.threads))
     on_cpu = not choose_device(settings.options.device).is_gpu
     runner = ScanRunner(model, settings.options, settings.point, force=settings.force)
     line = _Line(settings, runner, keep, begin, readers, writers, step_back=on_cpu)
-    line.run(scans)
+    with keeping_gaps():
+        line.run(scans)
     return line.network_share
 
 

@@ -200,7 +200,7 @@ class SlidingWindowPredictor:
                     # What one window leaves has gaps that the next one's large blocks do not fit:
                     # a fourth of the memory.
                     if math.prod(self.settings.patch) >= _LARGE:
-                        release_gaps()
+                        release_gaps(always=True)
                     logits = self._window(network, image[window], precision, cancel)
                     logits *= gaussian
                     total[(slice(None), *window)] += logits[:, None] if flat else logits
