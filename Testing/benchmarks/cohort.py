@@ -344,7 +344,7 @@ def check_bad(measured: dict[str, Any], bad: list[str], scans: int, *, skipped: 
     """Stop with a message if a good scan is not done, or a bad one not listed with its reason."""
     result = measured["result"]
     counts = (result["done"], result["skipped"], result["failed"])
-    listed = {failure["source"]: failure["error"] for failure in result["failures"]}
+    listed = {failure["place"]: failure["error"] for failure in result["failures"]}
     if counts != (scans - skipped, skipped, len(bad)):
         raise SystemExit(f"done, skipped and failed are {counts}")
     if sorted(listed) != sorted(bad) or not all(listed.values()):

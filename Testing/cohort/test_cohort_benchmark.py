@@ -78,3 +78,24 @@ def test_the_tables_fit_the_places_in_the_docs(bench: ModuleType, tmp_path: Path
     assert text.count("<!-- ") == original.count("<!-- ")
     with pytest.raises(SystemExit, match="no place"):
         bench.write_tables(page, {"another": []})
+
+
+def test_bad_files_are_known_by_their_places(bench: ModuleType) -> None:
+    """A DICOM folder's source is a checksum."""
+    failures = [
+        {"source": "bad/empty.nii", "place": "bad/empty.nii", "error": "is empty."},
+        {"source": "dicom-77e2f98e", "place": "bad/series", "error": "contains no images."},
+    ]
+    result = {"done": 2, "skipped": 0, "failed": 2, "failures": failures}
+    run = {"result": result, "exit_code": 3}
+    bad = ["bad/series", "bad/empty.nii"]
+    bench.check_bad(run, bad, 2, skipped=0)
+    with pytest.raises(SystemExit, match="failures listed"):
+        bench.check_bad(run, ["bad/other", "bad/empty.nii"], 2, skipped=0)
+    with pytest.raises(SystemExit, match="skipped and failed are"):
+        bench.check_bad(run, bad, 3, skipped=0)
+    with pytest.raises(SystemExit, match="exit code 0"):
+        bench.check_bad({**run, "exit_code": 0}, bad, 2, skipped=0)
+    failures[1]["error"] = ""
+    with pytest.raises(SystemExit, match="failures listed"):
+        bench.check_bad(run, bad, 2, skipped=0)
