@@ -403,3 +403,15 @@ def test_importing_images_is_cheap() -> None:
     lib = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
     environment = {**os.environ, "PYTHONPATH": str(lib)}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_an_sform_beyond_all_numbers_is_refused_without_a_warning(tmp_path: Path) -> None:
+    image = nib.Nifti2Image(np.arange(8000, dtype=np.float32).reshape(20, 20, 20), np.eye(4))
+    file = tmp_path / "huge.nii"
+    nib.save(image, file)
+    data = bytearray(file.read_bytes())
+    at = nib.Nifti2Header.template_dtype.fields["srow_x"][1]
+    data[at : at + 8] = np.array(1e200, image.header.endianness + "f8").tobytes()
+    file.write_bytes(bytes(data))
+    with pytest.raises(InputError):
+        read_scan(file)

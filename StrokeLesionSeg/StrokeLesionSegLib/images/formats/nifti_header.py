@@ -222,7 +222,9 @@ def unit_notes(header: np.void) -> list[str]:
 def sizes_apart(header: np.void) -> str:
     """One sentence if sform and pixdim state different voxel sizes; empty if they agree."""
     zooms = np.asarray(header["pixdim"][1:4], dtype=np.float64)
-    lengths = np.sqrt((sform(header)[:3, :3] ** 2).sum(axis=0))
+    # A damaged NIfTI-2 header has numbers whose squares are beyond float64.
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt((sform(header)[:3, :3] ** 2).sum(axis=0))
     if not np.isfinite(lengths).all() or not (lengths > 0).all():
         return ""
     ratio = np.maximum(lengths / zooms, zooms / lengths)
