@@ -316,7 +316,7 @@ def keeping_gaps() -> Iterator[None]:
     """Within it :func:`release_gaps` gives nothing back: for scan after scan.
 
     The next head's blocks are as large as this one's and fit into its gaps; to fetch their pages
-    anew takes a sixth of a cohort's time. A scan alone would need a tenth more memory for nothing.
+    anew takes an eighth of a cohort's time. One scan alone would need a tenth more for nothing.
 
     Examples
     --------
