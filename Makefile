@@ -28,14 +28,15 @@ unexport PYTHONDONTWRITEBYTECODE
 # in the order of Testing/conftest.py, the slow ones first.
 PYTEST = "$(VENV_PYTHON)" -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-desktop check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list command-reference test-slicer-t1 test-slicer-versions
+.PHONY: help demo test test-long test-desktop check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list command-reference test-slicer-t1 test-slicer-versions
 
 help:
 	@echo 'make demo    simulate a stroke on the MNI152 template, segment it, show the result in demo/'
 	@echo 'make test    run the test suite on all cores (ARGS="-k name" runs a part of it)'
+	@echo 'make test-long  the tests that go through every scan and case at hand, or a whole study'
 	@echo 'make test-desktop  the tests in the application that SLICER names'
 	@echo 'make check   style, types and the quick tests: four minutes of processor time, on all cores'
-	@echo 'make coverage  make test, with the lines that no test runs (half as long again)'
+	@echo 'make coverage  all tests of both, with the lines that no test runs (half as long again)'
 	@echo 'make bench   measure us beside nnU-Net and MONAI, 45 minutes (ARGS="--parts stages")'
 	@echo 'make bench-cohort  time a batch over real scans (ARGS="--scans 200 --bad")'
 	@echo 'make test-nnunet  train the tiny nnU-Nets of the tests anew and compare with nnunetv2'
@@ -53,7 +54,11 @@ demo: $(STAMP_DEMO)
 	@"$(VENV_PYTHON)" -m StrokeLesionSegLib demo --out demo --overwrite $(ARGS)
 
 test: $(STAMP_TEST)
-	@$(PYTEST) --ignore Testing/desktop $(ARGS)
+	@$(PYTEST) --ignore Testing/desktop -m "not long" $(ARGS)
+
+# What the suite has in short, at full length; CI runs both.
+test-long: $(STAMP_TEST)
+	@$(PYTEST) --ignore Testing/desktop -m long $(ARGS)
 
 # One application at a time.
 test-desktop: $(STAMP_TEST)

@@ -73,7 +73,7 @@ SLOW_FILES = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.name in SLOW_FILES:
+        if item.path.name in SLOW_FILES or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
     # The slow ones first: the quick ones then fill what is left of every core at the end.
     items.sort(key=lambda item: item.path.name not in SLOW_FILES)

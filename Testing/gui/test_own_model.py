@@ -67,6 +67,7 @@ def installed(
     return t1, read_scan(truth).volume.array > 0
 
 
+@pytest.mark.long
 def test_a_2d_model_from_training_to_a_corrected_mask(
     installed: tuple[Path, np.ndarray], panel: Panel, tmp_path: Path
 ) -> None:

@@ -12,16 +12,19 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from input_support import stripped
-from StrokeLesionSegLib.images import checked_scan
+from StrokeLesionSegLib.images import Volume, checked_scan
 from StrokeLesionSegLib.inference import SegmentOptions, after_network
 from StrokeLesionSegLib.models import load_model
 from StrokeLesionSegLib.pipeline import ScanRunner, find_in
 
 pytestmark = pytest.mark.slow
-HEAD = stripped()
-OUTSIDE = HEAD.array == 0
-# The largest value of a scan, as some tools write it around a brain.
-LARGEST = float(HEAD.array.max())
+# Stands for the largest value of the scan, as some tools write it around a brain.
+LARGEST = math.inf
+
+
+@lru_cache(maxsize=1)
+def head() -> Volume:
+    return stripped()
 
 
 @lru_cache(maxsize=1)
@@ -36,8 +39,9 @@ MASKS: dict[bytes, np.ndarray] = {}
 
 
 def mask_of(background: float) -> np.ndarray:
-    array = np.where(OUTSIDE, np.float32(background), HEAD.array)
-    scan = checked_scan("head", array, HEAD.affine)
+    inside = head().array
+    value = inside.max() if background == LARGEST else np.float32(background)
+    scan = checked_scan("head", np.where(inside == 0, value, inside), head().affine)
     run = runner().prepare(Path("head"), scan, {})
     shown = hashlib.sha256(np.ascontiguousarray(run.ready.prepared.image)).digest()
     if shown not in MASKS:

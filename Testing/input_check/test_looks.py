@@ -95,7 +95,7 @@ def test_other_contrasts_are_refused_at_the_latest_after_alignment(kind: str, of
 
 
 @pytest.mark.parametrize("factor", [0.4, 0.5, 1.5, 2, 3, 10])
-@pytest.mark.parametrize("of", ["head", "brain"])
+@pytest.mark.parametrize("of", ["head", pytest.param("brain", marks=pytest.mark.long)])
 def test_a_wrong_spacing_is_refused(factor: float, of: str) -> None:
     volume = pictures.head() if of == "head" else pictures.stripped()
     began = time.thread_time()

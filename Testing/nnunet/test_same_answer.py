@@ -136,7 +136,7 @@ def monai_answer(network: Any, volume: Volume, classes: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("classes", [2, 6])
+@pytest.mark.parametrize("classes", [2, pytest.param(6, marks=pytest.mark.long)])
 def test_the_answer_is_synthstrokes(classes: int, tmp_path: Path) -> None:
     pytest.importorskip("monai")
     network = write_synthstroke(tmp_path / "theirs", classes)

@@ -14,7 +14,7 @@ from whole_study import agreement, run_all
 
 PEOPLE = 3
 # Eight scans and three comparisons come before the first test.
-pytestmark = pytest.mark.timeout(1800)
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

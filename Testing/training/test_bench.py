@@ -210,6 +210,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[BenchCase],
     return cases, settings
 
 
+@pytest.mark.long
 def test_from_scans_to_a_page_and_on_from_there(
     measured: tuple[list[BenchCase], BenchSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +246,7 @@ def test_from_scans_to_a_page_and_on_from_there(
     assert figures["all"]["targets"][0]["n"] == 1
 
 
+@pytest.mark.long
 def test_a_picture_of_the_worst_scans(
     measured: tuple[list[BenchCase], BenchSettings], tmp_path: Path
 ) -> None:

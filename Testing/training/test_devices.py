@@ -309,7 +309,7 @@ def test_the_pool_is_renewed_and_depends_on_the_step_alone(cache: Cache) -> None
         made.pool.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 def test_fit_on_simulated_scans_alone(tmp_path: Path) -> None:
     """Procedural lesions on nilearn's template: the same weights for the same seed."""

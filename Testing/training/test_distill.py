@@ -71,7 +71,7 @@ def fits_read_what_the_teacher_said(
         assert "--soft: is out of range" in capsys.readouterr().err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_teacher_labels_scans_for_both_networks(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

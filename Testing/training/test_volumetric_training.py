@@ -67,7 +67,9 @@ def test_a_run_goes_on_where_it_was(folder: HeadFolder, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
+)
 def test_a_stopped_terminal_saves(folder: HeadFolder, tmp_path: Path, number: int) -> None:
     """Ctrl-C reaches the trainer and the process that simulates for it."""
     run = tmp_path / "run"
