@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from StrokeLesionSegLib.inference import (
     prepare_network,
     run_network,
 )
+from StrokeLesionSegLib.inference.placing import PlacedScan
 from StrokeLesionSegLib.models import LoadedModel, load_model, write_model
 from StrokeLesionSegLib.networks import build_network
 from StrokeLesionSegLib.operating_point import OperatingPoint
@@ -167,12 +169,39 @@ def test_weights_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert size <= read < 1.5 * size
 
 
+# ------------------------------------------------------------------ maps brought back
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_uncertainty_is_brought_back_where_it_is_asked_for(
+    tmp_path: Path, model: LoadedModel, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    back: list[Volume] = []
+    original = PlacedScan.to_native
+
+    def counted(placed: PlacedScan, array: np.ndarray) -> Volume:
+        back.append(original(placed, array))
+        return back[-1]
+
+    monkeypatch.setattr(PlacedScan, "to_native", counted)
+    path = write_scan(tmp_path, AFFINES["oblique"])
+    file = tmp_path / "uncertainty.nii" if asked else None
+    paths = replace(OutputPaths.beside(path, tmp_path / "mask.nii"), uncertainty=file)
+    result = segment_file(path, paths, FileOptions(model, OPTIONS))
+    assert len(back) == 1 + asked
+    uncertainty = result.prediction.uncertainty
+    assert result.prediction.uncertainty is uncertainty is back[1]
+    assert uncertainty.grid.same_as(result.prediction.probability.grid)
+    if file is not None:
+        np.testing.assert_array_equal(read_scan(file).volume.array, uncertainty.array)
+
+
 # ------------------------------------------------------------------ volumes in memory
 
 
 @pytest.mark.parametrize(
     ("grid", "before_peak", "after_peak"),
-    [("exact", 2.5, 2.2), ("oblique", 2.8, 3.2), ("fine", 2.2, 3.2)],
+    [("exact", 2.5, 1.2), ("oblique", 2.8, 2.2), ("fine", 2.2, 2.2)],
 )
 def test_volumes_held_at_once(
     tmp_path: Path, model: LoadedModel, grid: str, before_peak: float, after_peak: float
@@ -195,7 +224,7 @@ def test_volumes_held_at_once(
         assert peak < 2.8 * unit + FIXED  # mean and uncertainty, and the slices of a batch
 
         prediction, peak = peak_of(lambda: after_network(ready))
-        assert peak < after_peak * unit  # probability and uncertainty, and one on its way
+        assert peak < after_peak * unit  # the probability, and one on its way
 
         _, peak = peak_of(lambda: find_in(prediction, OperatingPoint(0.999)))
         assert peak < 3 * unit + FIXED

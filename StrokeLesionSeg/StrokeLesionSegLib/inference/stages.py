@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Cancelled
@@ -32,7 +33,8 @@ class Prediction:
     Attributes
     ----------
     probability: float32 in [0, 1], mean over all passes of the network.
-    uncertainty: float32 in [0, 0.5], see ``GridPrediction.uncertainty``.
+    uncertainty_source: the uncertainty, or what brings it back: most runs need the probability
+        alone.
     alignment: native RAS mm to MNI RAS mm; None if none was asked for. One that failed
         (``ok`` false) was not used.
     warnings: one sentence each.
@@ -52,11 +54,17 @@ class Prediction:
     """
 
     probability: Volume
-    uncertainty: Volume
+    uncertainty_source: Volume | Callable[[], Volume]
     alignment: Alignment | None
     warnings: tuple[str, ...]
     timings: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def uncertainty(self) -> Volume:
+        """float32 in [0, 0.5], see ``GridPrediction.uncertainty``."""
+        source = self.uncertainty_source
+        return source if isinstance(source, Volume) else source()
 
 
 @dataclass
@@ -221,14 +229,12 @@ def after_network(
     if ready.result is None:
         raise ValueError("the network has not run yet")
     run = _StageLog(progress, cancel, ready.timings)
-    maps = [ready.result.uncertainty, ready.result.probability]
-    known = ready.result.details
-    # Each map goes as soon as it has been brought back.
+    # The map of probability goes as soon as it has been brought back.
+    maps, uncertainty = [ready.result.probability], ready.result.uncertainty.array
+    known, placed = ready.result.details, ready.placed
     ready.result = ready.prepared = None
     with run.stage("back"):
-        probability = ready.placed.to_native(maps.pop().array)
-        release_gaps()
-        uncertainty = ready.placed.to_native(maps.pop().array)
+        probability = placed.to_native(maps.pop().array)
         release_gaps()
     details = {
         **known,
@@ -237,7 +243,12 @@ def after_network(
         "exact_grid": bool(ready.placed.exact),
     }
     return Prediction(
-        probability, uncertainty, ready.found, tuple(ready.warnings), ready.timings, details
+        probability,
+        lambda: placed.to_native(uncertainty),
+        ready.found,
+        tuple(ready.warnings),
+        ready.timings,
+        details,
     )
 
 

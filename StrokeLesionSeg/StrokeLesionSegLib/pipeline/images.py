@@ -54,14 +54,14 @@ def write_volumes(
 
     mask = prediction.probability.with_array(lesion_map.mask)
     for path, volume, dtype in (
-        (paths.mask, mask, np.uint8),
-        (paths.probability, prediction.probability, np.float32),
-        (paths.uncertainty, prediction.uncertainty, np.float32),
+        (paths.mask, lambda: mask, np.uint8),
+        (paths.probability, lambda: prediction.probability, np.float32),
+        (paths.uncertainty, lambda: prediction.uncertainty, np.float32),
     ):
         if path is None:
             continue
         try:
-            write_volume(outputs.staged(path), volume, like=scan, dtype=dtype)
+            write_volume(outputs.staged(path), volume(), like=scan, dtype=dtype)
         except InputError as error:
             # The message has to name the file that the user asked for, not the staged one.
             raise InputError(path, error.cause, error.remedy) from error
