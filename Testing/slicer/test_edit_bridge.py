@@ -516,6 +516,26 @@ def test_filling_keeps_the_clicks(slicer: Any) -> None:
     assert bench.now()["one"].sum() != wanted.sum()
 
 
+def test_a_fill_that_is_undone_counts_as_nobodys_handwork(slicer: Any) -> None:
+    """Clicks are the same before and after a fill; the next click goes on from the right mask."""
+    bench = Bench(slicer)
+    click(bench, (16, 3, 24), True)
+    wanted = click(bench, (12, 16, 21), True).voxels
+    bench.editor.undo()
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.3)
+    filled = bench.now()["one"]
+    bench.editor.undo()
+    assert clicks_of(bench) == [((16, 3, 24), True)]
+    assert click(bench, (12, 16, 21), True).voxels == wanted > 1
+    bench.editor.undo()
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.3)
+    for step in (bench.editor.undo, bench.editor.redo):
+        step()
+        clicks_of(bench)
+    np.testing.assert_array_equal(bench.now()["one"], filled)
+    assert click(bench, (12, 16, 21), False).voxels > 1
+
+
 def test_each_segment_has_its_own_clicks(slicer: Any) -> None:
     bench = Bench(slicer)
     first = bench.target

@@ -52,13 +52,15 @@ class Readiness:
 class Work:
     """The session of one segment, and the segment's tag after each of its steps.
 
-    ``first_ml``: the volume of the segment before its first correction. ``mask``: the segment as it
-    was when the work was asked for, bool (K, J, I).
+    ``first_ml``: the volume of the segment before its first correction. ``step``: the number of the
+    last step, none of which is used twice. ``mask``: the segment as it was when the work was asked
+    for, bool (K, J, I).
     """
 
     session: CorrectionSession
     texts: list[str]
     first_ml: float
+    step: int
     mask: NDArray[np.bool_]
 
     @property
@@ -286,12 +288,12 @@ class SessionStore:
         work = entry.works.pop(target, None)
         if work is None:
             own = entry.session if not entry.works else entry.session.for_mask(mask)
-            clicks, first_ml = self._read(entry, text)
+            clicks, first_ml, step = self._read(entry, text)
             own.start_from(mask)
             own.restore(clicks, mask)
             if math.isnan(first_ml):
                 first_ml = float(np.count_nonzero(mask)) * own.grid.voxel_volume_ml
-            work = Work(own, [text], first_ml, mask)
+            work = Work(own, [text], first_ml, step, mask)
             while len(entry.works) >= _SEGMENTS:
                 entry.works.pop(next(iter(entry.works)))
         elif text != work.texts[-1]:
@@ -309,20 +311,23 @@ class SessionStore:
     def keep_state(self, entry: Entry, target: EditTarget, work: Work) -> None:
         """Write the session's clicks into the segment's tag, after one step more."""
         grid = entry.edit_grid
+        work.step += 1
         state = {
             "clicks": [
                 [*(round(float(v), 3) for v in grid.index_to_local(c.voxel)), int(c.lesion)]
                 for c in work.session.clicks
             ],
             "first_ml": round(work.first_ml, 4),
+            # So that undo is seen even where the clicks stay the same, as with a fill.
+            "step": work.step,
         }
         text = json.dumps(state, separators=(",", ":"))
         if target.segment is not None and get_tag(target.segment, STATE_TAG) != text:
             target.segment.SetTag(TAG + STATE_TAG, text)
         work.texts.append(text)
 
-    def _read(self, entry: Entry, text: str) -> tuple[list[Click], float]:
-        """Clicks and first volume of a tag; none and NaN if it holds none."""
+    def _read(self, entry: Entry, text: str) -> tuple[list[Click], float, int]:
+        """Clicks, first volume and step of a tag; none, NaN and 0 if it holds none."""
         from ...correction import Click
 
         try:
@@ -331,9 +336,10 @@ class SessionStore:
             for r, a, s, lesion in state.get("clicks", []):
                 k, j, i = np.rint(entry.edit_grid.local_to_index((r, a, s))).astype(int)
                 clicks.append(Click((int(k), int(j), int(i)), bool(lesion)))
-            return clicks, float(state.get("first_ml", math.nan))
+            first_ml, step = float(state.get("first_ml", math.nan)), int(state.get("step", 0))
+            return clicks, first_ml, step
         except (ValueError, TypeError, AttributeError):
-            return [], math.nan
+            return [], math.nan, 0
 
 
 def _keep_map(entry: Entry) -> None:
