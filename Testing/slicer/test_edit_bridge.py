@@ -762,6 +762,20 @@ def test_the_map_of_another_scan_is_not_used(slicer: Any) -> None:
     assert edit_store.map_for(bench.editor.node) is None
 
 
+def test_a_map_made_of_another_scan_is_not_kept(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stand for that of the scan that the segmentation was made on."""
+    bench = Bench(slicer)
+    bench.editor.logic.SetSourceVolumeNode(head_node(slicer, name="B"))
+    open_real(bench, monkeypatch)
+    assert results.maps_of(bench.editor.segmentation)[0] is None
+    bench.editor.logic.SetSourceVolumeNode(bench.volume)
+    assert edit_store.map_for(bench.editor.node) is None
+    open_real(bench, monkeypatch)
+    assert edit_store.map_for(bench.editor.node).GetName().startswith("T1 ")
+
+
 def test_unusable_sources_are_told(slicer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(slicer)
     far = volumes.add_volume_node(

@@ -349,6 +349,8 @@ def _keep_map(entry: Entry) -> None:
     segmentation, source = entry.edit_grid.node, node_by_id(entry.source_id)
     if segmentation is None or source is None or maps_of(segmentation)[0] is not None:
         return
+    if not _made_on(segmentation, source):
+        return  # it would be taken for that of the segmentation's own image
     probability = np.array(entry.session.probability)
     node = add_map(Volume(probability, entry.edit_grid.grid.affine), source, "probability")
     node.SetAndObserveTransformNodeID(segmentation.GetTransformNodeID())
@@ -358,15 +360,19 @@ def _keep_map(entry: Entry) -> None:
 def map_for(editor: Any) -> Any | None:
     """The probability node of the edited segmentation, if that was made on the source volume, or of
     another result of the same source volume; None if there is none."""
-    import slicer
-
     segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
     if source is None:
         return None
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    of = segmentation.GetNodeReferenceID(role)
-    own = maps_of(segmentation)[0] if of in (None, "", source.GetID()) else None
+    own = maps_of(segmentation)[0] if _made_on(segmentation, source) else None
     return own if own is not None else maps_of(find_segmentation(source))[0]
+
+
+def _made_on(segmentation: Any, source: Any) -> bool:
+    """Whether a segmentation was made on this image, as far as it says."""
+    import slicer
+
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    return segmentation.GetNodeReferenceID(role) in (None, "", source.GetID())
 
 
 _store: SessionStore | None = None
