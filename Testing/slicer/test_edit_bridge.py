@@ -36,7 +36,7 @@ from StrokeLesionSegLib.slicerbridge.editor import (
 from StrokeLesionSegLib.slicerbridge.editor.review import REVIEW_TAG, Reviewer
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
 from StrokeLesionSegLib.slicerbridge.scene import results, volumes
-from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG
+from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, Provenance
 from test_edit_voxels import Bench
 
 
@@ -760,6 +760,18 @@ def test_the_map_of_another_scan_is_not_used(slicer: Any) -> None:
     assert edit_store.map_for(bench.editor.node) is node
     bench.editor.logic.SetSourceVolumeNode(other)
     assert edit_store.map_for(bench.editor.node) is None
+
+
+def test_the_alignment_of_another_scan_is_not_used(slicer: Any) -> None:
+    bench = Bench(slicer)
+    made = Provenance(model="one", to_mni=np.diag([1.0, 1, 1, 1]))
+    for key, value in made.tags().items():
+        bench.target.segment.SetTag(TAG + key, value)
+    assert bench.store.plan(bench.effect).alignment is not None
+    bench.editor.logic.SetSourceVolumeNode(head_node(slicer, name="B"))
+    plan = bench.store.plan(bench.effect)
+    assert plan.alignment is None
+    assert plan.model == "one"
 
 
 def test_a_map_made_of_another_scan_is_not_kept(

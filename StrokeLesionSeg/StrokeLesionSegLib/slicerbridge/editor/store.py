@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -425,7 +425,8 @@ def _transform_time(node: Any) -> int:
 
 
 def _provenance(segmentation: Any, source: Any) -> Provenance:
-    """What made the newest result in this segmentation, or in another one of the same image."""
+    """What made the newest result in this segmentation, or in another one of the same image; with
+    its alignment if that is this image's."""
     for node in (segmentation, find_segmentation(source)):
         if node is None:
             continue
@@ -433,7 +434,7 @@ def _provenance(segmentation: Any, source: Any) -> Provenance:
         for index in reversed(range(segments.GetNumberOfSegments())):
             made = Provenance.from_segment(segments.GetNthSegment(index))
             if made.model:
-                return made
+                return made if _made_on(node, source) else replace(made, to_mni=None)
     return Provenance()
 
 
