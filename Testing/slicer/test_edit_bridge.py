@@ -762,6 +762,28 @@ def test_the_map_of_another_scan_is_not_used(slicer: Any) -> None:
     assert edit_store.map_for(bench.editor.node) is None
 
 
+@pytest.mark.parametrize("hardened", [False, True])
+def test_a_map_follows_where_image_and_segmentation_are_moved(slicer: Any, hardened: bool) -> None:
+    """Who moves an image and its segmentation leaves the map behind that nobody sees."""
+    bench = Bench(slicer)
+    node = results.add_map(blob_volume(bench.volume), bench.volume, "probability")
+    bench.editor.segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())
+    moved(slicer, bench.volume)
+    parent = bench.volume.GetTransformNodeID()
+    bench.editor.segmentation.SetAndObserveTransformNodeID(parent)
+    if hardened:
+        bench.volume.HardenTransform()
+        bench.editor.segmentation.HardenTransform()
+    plan = bench.store.plan(bench.effect)
+    assert plan.probability is not None
+    np.testing.assert_allclose(plan.probability, bench.probability, atol=1e-5)
+    assert node.GetTransformNodeID() == (None if hardened else parent)
+    # Moved apart, each is where it is.
+    bench.volume.SetAndObserveTransformNodeID(None if not hardened else parent)
+    assert edit_store.map_for(bench.editor.node) is node
+    assert node.GetTransformNodeID() == (None if hardened else parent)
+
+
 def test_the_alignment_of_another_scan_is_not_used(slicer: Any) -> None:
     bench = Bench(slicer)
     made = Provenance(model="one", to_mni=np.diag([1.0, 1, 1, 1]))

@@ -21,7 +21,14 @@ from ..engine.torch_setup import torch_state
 from ..engine_words import stage_name
 from ..i18n import tr as _
 from ..scene.provenance import TAG, Provenance, get_tag
-from ..scene.results import PROBABILITY_ROLE, add_map, find_segmentation, maps_of, same_parent
+from ..scene.results import (
+    PROBABILITY_ROLE,
+    add_map,
+    bring_along,
+    find_segmentation,
+    maps_of,
+    same_parent,
+)
 from ..scene.volumes import affine_from_node, node_by_id
 from .target import CannotEdit, EditGrid, EditTarget, resampled, volume_of_image
 from .write import segment_voxels
@@ -245,8 +252,8 @@ class SessionStore:
                 _("the source volume does not overlap the segmentation's geometry"),
                 _("Choose the image that the segmentation was made on as source volume"),
             )
-        made = _provenance(segmentation, source)
         map_node = map_for(editor)
+        made = _provenance(segmentation, source)
         return Plan(
             volume,
             made.model,
@@ -363,8 +370,15 @@ def map_for(editor: Any) -> Any | None:
     segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
     if source is None:
         return None
-    own = maps_of(segmentation)[0] if _made_on(segmentation, source) else None
-    return own if own is not None else maps_of(find_segmentation(source))[0]
+    of_source = [segmentation] if _made_on(segmentation, source) else []
+    for node in (*of_source, find_segmentation(source)):
+        if node is None:
+            continue
+        bring_along(node, source)
+        found = maps_of(node)[0]
+        if found is not None:
+            return found
+    return None
 
 
 def _made_on(segmentation: Any, source: Any) -> bool:
