@@ -268,6 +268,21 @@ def test_a_double_click_on_segment_starts_one_run(ready: Panel) -> None:
     assert panel.parameters.segmentation is not None
 
 
+def test_a_result_of_another_scan_is_not_drawn_over_the_one_that_is_shown(ready: Panel) -> None:
+    """While a run goes on, a scan of a batch may be opened."""
+    panel = ready
+    first = panel.parameters.inputVolume
+    second, of_second = result_of_a_script(panel)
+    panel.click("segmentButton")
+    choose(panel, second)
+    panel.until(lambda: panel.controller.run.current is None, 240)
+    of_first = results.find_segmentation(first)
+    assert (shown(of_first), shown(of_second)) == (False, True)
+    choose(panel, first)
+    assert (shown(of_first), shown(of_second)) == (True, False)
+    assert panel.parameters.segmentation is of_first
+
+
 def test_places_in_the_table_are_those_of_the_views(panel: Panel) -> None:
     first, _segmentation = result_of_a_script(panel)
     choose(panel, first)
