@@ -217,6 +217,20 @@ def test_each_scan_is_shown_while_the_batch_runs(ready: Panel, tmp_path: Path) -
     assert states()[0].startswith("failed: ")
 
 
+def test_one_scan_is_followed_after_a_preview(panel: Panel, tmp_path: Path) -> None:
+    """The table of a preview has two columns; what comes has five."""
+    listed, table = panel.controller.results, panel.stand_in.raw(panel.ui.batchTable)
+    panel.ui.batchOutputPathLineEdit.currentPath = str(tmp_path)
+    left_out = batch.row_of("sub-01_FLAIR.nii", "left out", error="looks like FLAIR")
+    listed.list_plan([batch.row_of("sub-01", "planned"), left_out])
+    listed.begin()
+    listed.follow(Progress("scans", 0, 1, {"state": "waiting", "stems": ["sub-01"]}))
+    done = {"stem": "sub-01", "state": "done", "lesions": 2, "volume_ml": 3.0}
+    listed.follow(Progress("scans", 1, 1, {"scan": done}))
+    assert (table.rowCount(), table.columnCount()) == (1, 5)
+    assert [cell(panel, 0, n) for n in range(5)] == ["sub-01", "done", "2", "3.0", ""]
+
+
 def test_a_preview_of_a_large_cohort_is_read() -> None:
     """The engine tells it in one line, however long."""
     code = """
