@@ -914,6 +914,22 @@ def test_the_mirror_image_comes_and_goes(slicer: Any) -> None:
     assert all(not c.GetForegroundVolumeID() for c in composites)
 
 
+def test_the_mirror_image_is_where_the_scan_is_now(slicer: Any) -> None:
+    bench = Bench(slicer)
+    node = edit_mirror.mirrored_node(bench.entry)
+    assert node.GetTransformNodeID() is None
+    moved(slicer, bench.volume)
+    parent = bench.volume.GetTransformNodeID()
+    bench.editor.segmentation.SetAndObserveTransformNodeID(parent)
+    assert edit_mirror.mirrored_node(bench.entry) is node
+    assert node.GetTransformNodeID() == parent
+    grid = bench.entry.edit_grid.grid
+    node.SetIJKToRASMatrix(volumes.matrix_from_affine(np.diag([2.0, 2, 2, 1])))
+    assert edit_mirror.mirrored_node(bench.entry) is node
+    assert volumes.volume_from_node(node).grid.same_as(grid)
+    np.testing.assert_array_equal(volumes.volume_from_node(node).array, bench.entry.mirrored())
+
+
 def test_an_editor_of_another_segmentation_has_no_session(slicer: Any) -> None:
     bench = Bench(slicer)
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
