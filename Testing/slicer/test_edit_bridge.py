@@ -810,6 +810,37 @@ def test_a_map_made_of_another_scan_is_not_kept(
     assert edit_store.map_for(bench.editor.node).GetName().startswith("T1 ")
 
 
+def test_a_segment_is_corrected_with_the_model_and_the_map_that_made_it(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two results of one scan, by two models; a session of the one is none of the other."""
+    bench = Bench(slicer)
+    segmentation, blob = bench.editor.segmentation, blob_volume(bench.volume)
+    maps = {}
+    for number, name in enumerate(("one", "two"), start=1):
+        halved = blob.with_array(blob.array / number)
+        maps[name] = results.add_map(halved, bench.volume, "probability")
+        results.set_maps(segmentation, name, (maps[name], None))
+        made = Provenance(model=f"model {name}", checksum=name)
+        for key, value in made.tags().items():
+            segmentation.GetSegmentation().GetSegment(name).SetTag(TAG + key, value)
+    segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, maps["two"].GetID())
+    bench.editor.select("one")
+    assert bench.store.plan(bench.effect).model == "model one"
+    first = open_real(bench, monkeypatch)
+    bench.editor.select("two")
+    assert bench.store.plan(bench.effect).model == "model two"
+    assert bench.store.find(bench.effect) is None
+    second = bench.store.open(bench.effect)
+    bench.editor.select("three")
+    assert bench.store.find(bench.effect) is second, "drawn by hand: that of the newest result"
+    bench.editor.select("one")
+    assert bench.store.find(bench.effect) is first
+    for name, entry in (("one", first), ("two", second)):
+        kept = volumes.volume_from_node(maps[name]).array
+        np.testing.assert_allclose(entry.session.probability, kept, atol=1e-6)
+
+
 def test_unusable_sources_are_told(slicer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(slicer)
     far = volumes.add_volume_node(

@@ -253,7 +253,7 @@ class SessionStore:
                 _("Choose the image that the segmentation was made on as source volume"),
             )
         map_node = map_for(editor)
-        made = _provenance(segmentation, source)
+        made = _provenance(editor)
         return Plan(
             volume,
             made.model,
@@ -365,17 +365,19 @@ def _keep_map(entry: Entry) -> None:
 
 
 def map_for(editor: Any) -> Any | None:
-    """The probability node of the edited segmentation, if that was made on the source volume, or of
-    another result of the same source volume; None if there is none."""
+    """The probability node of the selected segment, else of the newest result in its segmentation,
+    if that was made on the source volume, or of another result of the same source volume; None if
+    there is none."""
     segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
     if source is None:
         return None
+    selected = editor.GetSelectedSegmentID() or ""
     of_source = [segmentation] if _made_on(segmentation, source) else []
     for node in (*of_source, find_segmentation(source)):
         if node is None:
             continue
         bring_along(node, source)
-        found = maps_of(node)[0]
+        found = maps_of(node, selected if node is segmentation else "")[0]
         if found is not None:
             return found
     return None
@@ -413,7 +415,8 @@ def _source_image(effect: Any) -> Any | None:
 
 
 def _key(editor: Any) -> tuple[Any, ...]:
-    """Equal as long as the source volume's voxels and places are the same."""
+    """Equal as long as the source volume's voxels and places are the same, and the model that made
+    the segment, with its map."""
     source, segmentation = editor.GetSourceVolumeNode(), editor.GetSegmentationNode()
 
     def moved(node: Any) -> tuple[str, int]:
@@ -421,6 +424,7 @@ def _key(editor: Any) -> tuple[Any, ...]:
         return (parent.GetID(), _transform_time(parent)) if parent is not None else ("", 0)
 
     return (
+        *_made_by(editor),
         source.GetID(),
         source.GetImageData().GetMTime(),
         affine_from_node(source).tobytes(),
@@ -428,6 +432,18 @@ def _key(editor: Any) -> tuple[Any, ...]:
         # Where both lie under the same transform, moving it changes nothing between them.
         *(() if same_parent(source, segmentation) else (moved(source), moved(segmentation))),
     )
+
+
+def _made_by(editor: Any) -> tuple[str, str]:
+    """The model that the session is opened with, by its checksum, and the id of its result's own
+    map; not of one that sessions themselves have made."""
+    found = _result(editor)
+    if found is None:
+        return "", ""
+    node, segment_id = found
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    own = maps_of(node, segment_id)[0] if get_tag(segment, "OwnMaps") else None
+    return get_tag(segment, "Checksum"), "" if own is None else str(own.GetID())
 
 
 def _transform_time(node: Any) -> int:
@@ -438,18 +454,31 @@ def _transform_time(node: Any) -> int:
     return time
 
 
-def _provenance(segmentation: Any, source: Any) -> Provenance:
-    """What made the newest result in this segmentation, or in another one of the same image; with
-    its alignment if that is this image's."""
+def _provenance(editor: Any) -> Provenance:
+    """What made the selected segment, else the newest result in its segmentation, or in another
+    one of the same image; with its alignment if that is this image's."""
+    found = _result(editor)
+    if found is None:
+        return Provenance()
+    node, segment_id = found
+    made = Provenance.from_segment(node.GetSegmentation().GetSegment(segment_id))
+    return made if _made_on(node, editor.GetSourceVolumeNode()) else replace(made, to_mni=None)
+
+
+def _result(editor: Any) -> tuple[Any, str] | None:
+    """Segmentation and segment id of the result that ``_provenance`` tells of, if there is one."""
+    segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
+    target = EditTarget.selected(editor)
+    if target is not None and get_tag(target.segment, "Model"):
+        return segmentation, target.segment_id
     for node in (segmentation, find_segmentation(source)):
         if node is None:
             continue
         segments = node.GetSegmentation()
         for index in reversed(range(segments.GetNumberOfSegments())):
-            made = Provenance.from_segment(segments.GetNthSegment(index))
-            if made.model:
-                return made if _made_on(node, source) else replace(made, to_mni=None)
-    return Provenance()
+            if get_tag(segments.GetNthSegment(index), "Model"):
+                return node, segments.GetNthSegmentID(index)
+    return None
 
 
 def _alignment(made: Provenance, segmentation: Any, source: Any) -> Any | None:
