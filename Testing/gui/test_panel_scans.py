@@ -133,6 +133,28 @@ def test_what_was_corrected_by_hand_is_told_and_hidden_when_the_sliders_begin_an
     assert panel.text("nextStepLabel").startswith("You have corrected this segment.")
 
 
+def test_what_could_not_be_undone_is_not_told_of_the_next_move_of_the_sliders(
+    panel: Panel,
+) -> None:
+    first, node = result_of_a_script(panel)
+    choose(panel, first)
+    panel.parameters.threshold = 0.4
+    panel.applied()
+    panel.until(lambda: not panel.controller.result.step_open, 10)
+    old = panel.widget.logic.segment_id(node)
+    patch = results.read_segment(node, old, first)
+    wanted = patch.full()
+    wanted[40:50, 40:50, 40:50] = 1
+    results.set_segment_voxels(node, old, type(patch)(wanted, (0, 0, 0), patch.grid))
+    panel.controller.lookAgain()
+    panel.measured()
+    panel.click("undoButton")
+    assert "Not undone: manual edits would be lost" in panel.text("nextStepLabel")
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    assert "is kept, hidden" in panel.text("nextStepLabel")
+
+
 def test_a_scan_that_arrives_is_chosen_when_none_is(panel: Panel) -> None:
     assert panel.parameters.inputVolume is None
     picture = np.random.default_rng(0).random((1, 64, 64)).astype(np.float32)
