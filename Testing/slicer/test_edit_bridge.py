@@ -656,6 +656,25 @@ def test_a_split_piece_is_dropped_in_part(slicer: Any) -> None:
     assert [p.voxels for p in again.look()] == [larger.voxels, smaller.voxels]
 
 
+def test_a_piece_that_masking_keeps_out_stays_listed_as_dropped(slicer: Any) -> None:
+    bench = Bench(slicer)
+    mask = np.zeros(bench.probability.shape, bool)
+    mask[2:8, 2:8, 2:8] = mask[10:12, 10:12, 12:14] = True  # the latter lies in "two"
+    bench.editor.put("one", mask)
+    reviewer = Reviewer(bench.effect, bench.grid, bench.target)
+    small = reviewer.look()[1]
+    reviewer.drop(small.id)
+    bench.rules("EditAllowedOutsideAllSegments", False, "OverwriteNone")
+    with pytest.raises(edit_write.CannotEdit, match="masking"):
+        reviewer.take_back(small.id)
+    assert bench.now()["one"].sum() == 216
+    assert [p.state for p in reviewer.pieces] == ["open", "dropped"]
+    bench.rules("EditAllowedEverywhere", False, "OverwriteNone")
+    reviewer.take_back(small.id)
+    np.testing.assert_array_equal(bench.now()["one"], mask)
+    assert [p.state for p in reviewer.pieces] == ["open", "open"]
+
+
 # -- sessions -----------------------------------------------------------------------------------
 
 
