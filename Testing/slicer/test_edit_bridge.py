@@ -479,6 +479,35 @@ def test_what_was_drawn_by_hand_changes_only_where_it_is_clicked(slicer: Any) ->
     np.testing.assert_array_equal(bench.now()["one"].sum(), drawn.sum() - 1)
 
 
+def test_what_masking_kept_out_is_neither_told_nor_held(slicer: Any) -> None:
+    bench = Bench(slicer)
+    for name in ("two", "three"):
+        bench.editor.put(name, np.zeros(bench.probability.shape, bool))
+    wanted = click(bench, (12, 16, 21), True)
+    bench.editor.undo()
+    bench.rules("EditAllowedInsideAllSegments", False, "OverwriteNone")
+    before = bench.now()["one"]
+    none = click(bench, (12, 16, 21), True)
+    np.testing.assert_array_equal(bench.now()["one"], before)
+    assert none.voxels == 0
+    assert "masking" in correct.change_text(none)
+    # A part of it is allowed.
+    bench.editor.put("two", bench.distance((12, 16, 21)) < 2.5)
+    some = click(bench, (12, 16, 21), True)
+    now = bench.now()["one"]
+    assert some.voxels == (now & ~before).sum()
+    assert 0 < some.voxels < wanted.voxels
+    assert now[some.box][some.changed].all()
+    # Without masking the next click goes on from there.
+    bench.rules("EditAllowedEverywhere", False, "OverwriteNone")
+    assert click(bench, (12, 16, 24), True).voxels > 20
+    for _ in range(2):
+        bench.editor.undo()
+        clicks_of(bench)
+    # All but the voxel that was clicked while nothing was allowed.
+    assert click(bench, (12, 16, 22), True).voxels == wanted.voxels - 1
+
+
 def test_a_stroke_of_many_clicks_is_one_answer_and_one_step(slicer: Any) -> None:
     bench = Bench(slicer)
     path = [bench.grid.index_to_local(n) for n in ((16, 3, 18), (16, 3, 26))]
