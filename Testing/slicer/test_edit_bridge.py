@@ -372,6 +372,20 @@ def test_outlines_that_make_no_sense_are_ignored(slicer: Any, text: str) -> None
     assert len(outline.drawn(bench.target)) == 1
 
 
+def test_masking_that_keeps_all_out_is_no_stroke_and_no_outline(slicer: Any) -> None:
+    bench = Bench(slicer)
+    bench.rules("EditAllowedInsideAllSegments", False, "OverwriteNone")
+    for name in ("two", "three"):
+        bench.editor.put(name, np.zeros(bench.probability.shape, bool))
+    before = bench.now()["one"]
+    stroke = stroke_of(bench, 0.9, Brush(2.0, 0.5))
+    stroke.touch(bench.grid.index_to_local((17, 20, 24)), flat_plane(bench))
+    assert stroke.apply(bench.effect) == 0
+    assert draw(bench, 17, 14.4, 18.6) == 0
+    assert outline.drawn(bench.target) == []
+    np.testing.assert_array_equal(bench.now()["one"], before)
+
+
 def test_an_outline_leaves_clicks_and_their_undo_alone(slicer: Any) -> None:
     bench = Bench(slicer)
     click(bench, (12, 16, 21), True)
