@@ -495,6 +495,25 @@ def test_the_preview_shows_what_apply_does(desk: Any) -> None:
     assert not one.editor.voxels("one").any()
 
 
+def test_the_preview_is_that_of_the_segment_that_is_selected(desk: Any) -> None:
+    """Chosen in the list of segments while another one's preview pulses: its clicks count."""
+    one = ready(desk)
+    one.event("LeftButtonPressEvent", xy=(xy := one.xy_of("Red", (16, 3, 24))))
+    one.event("LeftButtonReleaseEvent", xy=xy)
+    one.effect.onThreshold(0.3)
+    one.settle(0.05)
+    wanted = probability(one) >= 0.3
+    drawing = one.effect.drawing
+    assert drawing.preview[16, 3, 24]
+    one.editor.select("two")
+    one.effect.pulse()
+    one.settle(0.05)
+    np.testing.assert_array_equal(drawing.preview, wanted)
+    assert "at this threshold: Apply or Cancel." in one.text()
+    one.effect.onApply()
+    np.testing.assert_array_equal(one.editor.voxels("two"), wanted)
+
+
 def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:
     one = ready(desk)
     slider = one.stand_in.raw(one.effect.options.thresholdSlider)
