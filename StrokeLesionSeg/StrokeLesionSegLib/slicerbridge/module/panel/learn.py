@@ -48,7 +48,8 @@ class LearnSection:
             if self._process.stop():
                 self._end(_("Stopped. Press again to resume."))
             return
-        arguments = ["adapt", str(Path(ui.batchOutputPathLineEdit.currentPath).resolve())]
+        folder = Path(str(ui.batchOutputPathLineEdit.currentPath).strip())
+        arguments = ["adapt", str(folder.resolve())]
         if model:
             arguments += ["--model", model]
         try:
