@@ -441,6 +441,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         with self.action():
             voxels = correct.voxels_along(self.drawing.grid, gesture.path[:1])
             work = self.store.work(self.entry, gesture.target)
+            work.session.change_threshold(self.threshold())
             change = work.session.stroke(voxels, gesture.lesion, work.mask)
             work.session.undo(work.mask)
             self.drawing.drawChange(change, gesture.lesion)

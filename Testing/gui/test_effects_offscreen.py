@@ -283,6 +283,19 @@ def test_a_click_can_be_shown_before_it_is_taken(desk: Any) -> None:
     one.until(lambda: one.effect.store.work(one.effect.entry, one.effect.target()).texts == [""])
 
 
+def test_what_is_shown_first_is_cut_where_the_click_will_be(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = ready(desk)
+    one.scripted.setParameter("ShowFirst", 1)
+    one.scripted.setParameter("Threshold", 0.3)
+    shown: list[Any] = []
+    monkeypatch.setattr(one.effect.drawing, "drawChange", lambda change, _: shown.append(change))
+    one.event("LeftButtonPressEvent", xy=(xy := one.xy_of("Red", (12, 16, 21))))
+    one.event("LeftButtonReleaseEvent", xy=xy)
+    assert shown[0].voxels == one.editor.voxels("one").sum() > 0
+
+
 def test_clicks_wait_for_the_session_and_are_drawn(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
