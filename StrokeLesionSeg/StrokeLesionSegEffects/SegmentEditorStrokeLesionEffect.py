@@ -146,6 +146,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if self.opening is not None and self.store.key(self.scriptedEffect) != self.opening.key:
             self._giveUpOpening()
         self._prepareOverlay()
+        self._followSelection()
         self._followUndo()
         if self.entry is not None and self.queue:
             self._answerQueue()
@@ -174,6 +175,12 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             with self.action():
                 self.store.work(self.entry, target)
                 self.said = self.volumeText()
+
+    def _followSelection(self):
+        """Another segment was selected while the preview of one pulses: its own takes the place."""
+        if self.drawing.preview is not None and self.drawing.previewOf != self.target():
+            self.drawing.endPreview()
+            self.previewTimer.start()
 
     def _startOpening(self):
         key = self.store.key(self.scriptedEffect)
@@ -264,7 +271,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         with self.action():
             work = self.store.work(self.entry, target)
             found = correct.found(work.session, self.threshold())
-            self.drawing.showPreview(found)
+            self.drawing.showPreview(found, target)
             volume = np.count_nonzero(found) * work.session.grid.voxel_volume_ml
             self.said = _("{ml:.1f} mL at this threshold: Apply or Cancel.").format(ml=volume)
         self.refresh()
@@ -434,6 +441,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         with self.action():
             voxels = correct.voxels_along(self.drawing.grid, gesture.path[:1])
             work = self.store.work(self.entry, gesture.target)
+            work.session.change_threshold(self.threshold())
             change = work.session.stroke(voxels, gesture.lesion, work.mask)
             work.session.undo(work.mask)
             self.drawing.drawChange(change, gesture.lesion)

@@ -15,6 +15,7 @@ class StrokeDrawing:
         self.actors = actors
         self.grid = None  # EditGrid of the overlay
         self.preview = None  # mask that the threshold would make of the segment
+        self.previewOf = None  # which segment that is
         self._pulses = 0
         self._drawn = None  # the clicks that the overlay shows
 
@@ -53,9 +54,9 @@ class StrokeDrawing:
         """What is drawn is not the clicks alone any more: draw them anew next time."""
         self._drawn = None
 
-    def showPreview(self, mask):
-        """Let a mask pulse in place of the segment."""
-        self.preview, self._drawn = mask, None
+    def showPreview(self, mask, target):
+        """Let a mask pulse in place of a segment."""
+        self.preview, self.previewOf, self._drawn = mask, target, None
 
     def endPreview(self):
         """Show the segment again."""

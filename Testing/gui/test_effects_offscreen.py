@@ -283,6 +283,19 @@ def test_a_click_can_be_shown_before_it_is_taken(desk: Any) -> None:
     one.until(lambda: one.effect.store.work(one.effect.entry, one.effect.target()).texts == [""])
 
 
+def test_what_is_shown_first_is_cut_where_the_click_will_be(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = ready(desk)
+    one.scripted.setParameter("ShowFirst", 1)
+    one.scripted.setParameter("Threshold", 0.3)
+    shown: list[Any] = []
+    monkeypatch.setattr(one.effect.drawing, "drawChange", lambda change, _: shown.append(change))
+    one.event("LeftButtonPressEvent", xy=(xy := one.xy_of("Red", (12, 16, 21))))
+    one.event("LeftButtonReleaseEvent", xy=xy)
+    assert shown[0].voxels == one.editor.voxels("one").sum() > 0
+
+
 def test_clicks_wait_for_the_session_and_are_drawn(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,6 +506,25 @@ def test_the_preview_shows_what_apply_does(desk: Any) -> None:
     assert not one.effect.actors.overlay.labels.any()
     one.editor.undo()
     assert not one.editor.voxels("one").any()
+
+
+def test_the_preview_is_that_of_the_segment_that_is_selected(desk: Any) -> None:
+    """Chosen in the list of segments while another one's preview pulses: its clicks count."""
+    one = ready(desk)
+    one.event("LeftButtonPressEvent", xy=(xy := one.xy_of("Red", (16, 3, 24))))
+    one.event("LeftButtonReleaseEvent", xy=xy)
+    one.effect.onThreshold(0.3)
+    one.settle(0.05)
+    wanted = probability(one) >= 0.3
+    drawing = one.effect.drawing
+    assert drawing.preview[16, 3, 24]
+    one.editor.select("two")
+    one.effect.pulse()
+    one.settle(0.05)
+    np.testing.assert_array_equal(drawing.preview, wanted)
+    assert "at this threshold: Apply or Cancel." in one.text()
+    one.effect.onApply()
+    np.testing.assert_array_equal(one.editor.voxels("two"), wanted)
 
 
 def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:

@@ -14,6 +14,7 @@ from StrokeLesionSegLib.cohort.corrected import corrected_masks
 from StrokeLesionSegLib.images import read_scan, write_volume
 from StrokeLesionSegLib.slicerbridge.engine import batch
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess, Progress
+from StrokeLesionSegLib.slicerbridge.module.panel import followed
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
 
@@ -215,6 +216,37 @@ def test_each_scan_is_shown_while_the_batch_runs(ready: Panel, tmp_path: Path) -
     assert states()[1:] == ["done"] * 7
     assert table.horizontalHeader().length() <= table.viewport().width()
     assert states()[0].startswith("failed: ")
+
+
+def test_learning_can_be_stopped_whichever_folder_is_shown(
+    panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting = [sys.executable, "-c", "import time; time.sleep(60)"]
+    monkeypatch.setattr(followed, "EngineProcess", lambda _: EngineProcess(lasting, whole=True))
+    learn, button = panel.controller.learn, panel.stand_in.raw(panel.ui.learnButton)
+    panel.ui.batchOutputPathLineEdit.currentPath = str(tmp_path)
+    learn.offer(True)
+    panel.click("learnButton")
+    panel.ui.batchOutputPathLineEdit.currentPath = str(tmp_path / "elsewhere")
+    panel.until(lambda: not learn._process._started.just_now, 5)
+    assert learn.learning
+    panel.click("learnButton")
+    assert panel.text("learnLabel") == "Stopped. Press again to resume."
+    assert not button.isEnabled(), "there is nothing to learn from in the folder that is shown"
+
+
+def test_one_scan_is_followed_after_a_preview(panel: Panel, tmp_path: Path) -> None:
+    """The table of a preview has two columns; what comes has five."""
+    listed, table = panel.controller.results, panel.stand_in.raw(panel.ui.batchTable)
+    panel.ui.batchOutputPathLineEdit.currentPath = str(tmp_path)
+    left_out = batch.row_of("sub-01_FLAIR.nii", "left out", error="looks like FLAIR")
+    listed.list_plan([batch.row_of("sub-01", "planned"), left_out])
+    listed.begin()
+    listed.follow(Progress("scans", 0, 1, {"state": "waiting", "stems": ["sub-01"]}))
+    done = {"stem": "sub-01", "state": "done", "lesions": 2, "volume_ml": 3.0}
+    listed.follow(Progress("scans", 1, 1, {"scan": done}))
+    assert (table.rowCount(), table.columnCount()) == (1, 5)
+    assert [cell(panel, 0, n) for n in range(5)] == ["sub-01", "done", "2", "3.0", ""]
 
 
 def test_a_preview_of_a_large_cohort_is_read() -> None:

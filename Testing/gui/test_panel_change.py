@@ -16,6 +16,8 @@ def add_scan(panel: Panel, array: np.ndarray, name: str, mask: np.ndarray) -> ob
     node = add_volume_node(Volume(array.astype(np.float32), AFFINE), name)
     segmentation = results.add_segmentation(node)
     segment = results.add_segment(segmentation, patch_of(mask, node), Provenance())
+    probability = results.add_map(Volume(mask.astype(np.float32), AFFINE), node, "probability")
+    results.set_maps(segmentation, segment, (probability, None))
     panel.widget.logic.choose(segmentation, segment)
     return node
 
@@ -46,6 +48,10 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     assert [cell(panel, 0, n) for n in (0, 1)] == ["1", "grown"]
     assert float(cell(panel, 0, 5)) > 5
     assert side_by_side.alignment_of(later) is not None
+    # What is shown above the image, and what clicks start from, lies on it.
+    of_later = results.find_segmentation(later)
+    probability = results.maps_of(of_later, panel.widget.logic.segment_id(of_later))[0]
+    assert results.same_parent(probability, later)
     panel.stand_in.raw(panel.ui.changeTable).cellClicked.emit(0, 0)
     panel.picture("change")
     panel.parameters.inputVolume = earlier
@@ -53,6 +59,7 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     panel.parameters.inputVolume = later
     panel.click("turnBackButton")
     assert side_by_side.alignment_of(later) is None
+    assert probability.GetTransformNodeID() is None
     assert not panel.stand_in.raw(panel.ui.turnBackButton).isEnabled()
     assert not panel.stand_in.raw(panel.ui.changeTable).isHidden()
     # The scene goes: the panel holds on to nothing of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from StrokeLesionSegLib.atlases import region_table
 from StrokeLesionSegLib.images import MNI_GRID, Volume, mask_in_mni, read_scan, read_transform
 from StrokeLesionSegLib.sample_scan import HEAD_SHIFT_MM
 from StrokeLesionSegLib.slicerbridge.engine.batch import BatchParameters
+from StrokeLesionSegLib.slicerbridge.module import in_mni
 from StrokeLesionSegLib.slicerbridge.module.in_mni import REGIONS_ROLE
 from StrokeLesionSegLib.slicerbridge.module.measure import table_rows
 from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG
@@ -38,6 +40,30 @@ def aligned_result(panel: Panel) -> tuple[Any, Any]:
     panel.parameters.inputVolume = node
     panel.measured()
     return node, segmentation
+
+
+def test_regions_are_those_of_the_segment_as_it_has_become_meanwhile(panel: Panel) -> None:
+    node, segmentation = aligned_result(panel)
+    begin = in_mni.SegmentInMni.regions
+    late = []
+
+    def regions(there: Any) -> Any:
+        """The sliders are moved while the first one is under way."""
+        while not late:
+            time.sleep(0.01)
+        return begin(there)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(in_mni.SegmentInMni, "regions", regions)
+        panel.click("regionsButton")
+        panel.parameters.threshold = 0.3
+        panel.applied()
+        late.append(True)
+        panel.until(lambda: not panel.controller.report.busy, 120)
+    wanted = region_table(Volume(panel.mask(), affine_from_node(node)), TO_MNI).table_rows()
+    assert [row[2] for row in shown(panel)] == [f"{row['volume_ml']:.2f}" for row in wanted]
+    kept = table_rows(segmentation.GetNodeReference(REGIONS_ROLE))
+    assert kept[0]["Volume (mL)"] == pytest.approx(wanted[0]["volume_ml"])
 
 
 def test_regions_and_files_of_a_segment(

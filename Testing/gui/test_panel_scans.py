@@ -133,6 +133,28 @@ def test_what_was_corrected_by_hand_is_told_and_hidden_when_the_sliders_begin_an
     assert panel.text("nextStepLabel").startswith("You have corrected this segment.")
 
 
+def test_what_could_not_be_undone_is_not_told_of_the_next_move_of_the_sliders(
+    panel: Panel,
+) -> None:
+    first, node = result_of_a_script(panel)
+    choose(panel, first)
+    panel.parameters.threshold = 0.4
+    panel.applied()
+    panel.until(lambda: not panel.controller.result.step_open, 10)
+    old = panel.widget.logic.segment_id(node)
+    patch = results.read_segment(node, old, first)
+    wanted = patch.full()
+    wanted[40:50, 40:50, 40:50] = 1
+    results.set_segment_voxels(node, old, type(patch)(wanted, (0, 0, 0), patch.grid))
+    panel.controller.lookAgain()
+    panel.measured()
+    panel.click("undoButton")
+    assert "Not undone: manual edits would be lost" in panel.text("nextStepLabel")
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    assert "is kept, hidden" in panel.text("nextStepLabel")
+
+
 def test_a_scan_that_arrives_is_chosen_when_none_is(panel: Panel) -> None:
     assert panel.parameters.inputVolume is None
     picture = np.random.default_rng(0).random((1, 64, 64)).astype(np.float32)
@@ -266,6 +288,21 @@ def test_a_double_click_on_segment_starts_one_run(ready: Panel) -> None:
     assert panel.controller.run.current.active
     panel.until(lambda: panel.controller.run.current is None, 240)
     assert panel.parameters.segmentation is not None
+
+
+def test_a_result_of_another_scan_is_not_drawn_over_the_one_that_is_shown(ready: Panel) -> None:
+    """While a run goes on, a scan of a batch may be opened."""
+    panel = ready
+    first = panel.parameters.inputVolume
+    second, of_second = result_of_a_script(panel)
+    panel.click("segmentButton")
+    choose(panel, second)
+    panel.until(lambda: panel.controller.run.current is None, 240)
+    of_first = results.find_segmentation(first)
+    assert (shown(of_first), shown(of_second)) == (False, True)
+    choose(panel, first)
+    assert (shown(of_first), shown(of_second)) == (True, False)
+    assert panel.parameters.segmentation is of_first
 
 
 def test_places_in_the_table_are_those_of_the_views(panel: Panel) -> None:

@@ -36,7 +36,7 @@ from StrokeLesionSegLib.slicerbridge.editor import (
 from StrokeLesionSegLib.slicerbridge.editor.review import REVIEW_TAG, Reviewer
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
 from StrokeLesionSegLib.slicerbridge.scene import results, volumes
-from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG
+from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, Provenance
 from test_edit_voxels import Bench
 
 
@@ -372,6 +372,20 @@ def test_outlines_that_make_no_sense_are_ignored(slicer: Any, text: str) -> None
     assert len(outline.drawn(bench.target)) == 1
 
 
+def test_masking_that_keeps_all_out_is_no_stroke_and_no_outline(slicer: Any) -> None:
+    bench = Bench(slicer)
+    bench.rules("EditAllowedInsideAllSegments", False, "OverwriteNone")
+    for name in ("two", "three"):
+        bench.editor.put(name, np.zeros(bench.probability.shape, bool))
+    before = bench.now()["one"]
+    stroke = stroke_of(bench, 0.9, Brush(2.0, 0.5))
+    stroke.touch(bench.grid.index_to_local((17, 20, 24)), flat_plane(bench))
+    assert stroke.apply(bench.effect) == 0
+    assert draw(bench, 17, 14.4, 18.6) == 0
+    assert outline.drawn(bench.target) == []
+    np.testing.assert_array_equal(bench.now()["one"], before)
+
+
 def test_an_outline_leaves_clicks_and_their_undo_alone(slicer: Any) -> None:
     bench = Bench(slicer)
     click(bench, (12, 16, 21), True)
@@ -479,6 +493,35 @@ def test_what_was_drawn_by_hand_changes_only_where_it_is_clicked(slicer: Any) ->
     np.testing.assert_array_equal(bench.now()["one"].sum(), drawn.sum() - 1)
 
 
+def test_what_masking_kept_out_is_neither_told_nor_held(slicer: Any) -> None:
+    bench = Bench(slicer)
+    for name in ("two", "three"):
+        bench.editor.put(name, np.zeros(bench.probability.shape, bool))
+    wanted = click(bench, (12, 16, 21), True)
+    bench.editor.undo()
+    bench.rules("EditAllowedInsideAllSegments", False, "OverwriteNone")
+    before = bench.now()["one"]
+    none = click(bench, (12, 16, 21), True)
+    np.testing.assert_array_equal(bench.now()["one"], before)
+    assert none.voxels == 0
+    assert "masking" in correct.change_text(none)
+    # A part of it is allowed.
+    bench.editor.put("two", bench.distance((12, 16, 21)) < 2.5)
+    some = click(bench, (12, 16, 21), True)
+    now = bench.now()["one"]
+    assert some.voxels == (now & ~before).sum()
+    assert 0 < some.voxels < wanted.voxels
+    assert now[some.box][some.changed].all()
+    # Without masking the next click goes on from there.
+    bench.rules("EditAllowedEverywhere", False, "OverwriteNone")
+    assert click(bench, (12, 16, 24), True).voxels > 20
+    for _ in range(2):
+        bench.editor.undo()
+        clicks_of(bench)
+    # All but the voxel that was clicked while nothing was allowed.
+    assert click(bench, (12, 16, 22), True).voxels == wanted.voxels - 1
+
+
 def test_a_stroke_of_many_clicks_is_one_answer_and_one_step(slicer: Any) -> None:
     bench = Bench(slicer)
     path = [bench.grid.index_to_local(n) for n in ((16, 3, 18), (16, 3, 26))]
@@ -514,6 +557,26 @@ def test_filling_keeps_the_clicks(slicer: Any) -> None:
     assert bench.effect.saves == 3
     bench.editor.undo()
     assert bench.now()["one"].sum() != wanted.sum()
+
+
+def test_a_fill_that_is_undone_counts_as_nobodys_handwork(slicer: Any) -> None:
+    """Clicks are the same before and after a fill; the next click goes on from the right mask."""
+    bench = Bench(slicer)
+    click(bench, (16, 3, 24), True)
+    wanted = click(bench, (12, 16, 21), True).voxels
+    bench.editor.undo()
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.3)
+    filled = bench.now()["one"]
+    bench.editor.undo()
+    assert clicks_of(bench) == [((16, 3, 24), True)]
+    assert click(bench, (12, 16, 21), True).voxels == wanted > 1
+    bench.editor.undo()
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.3)
+    for step in (bench.editor.undo, bench.editor.redo):
+        step()
+        clicks_of(bench)
+    np.testing.assert_array_equal(bench.now()["one"], filled)
+    assert click(bench, (12, 16, 21), False).voxels > 1
 
 
 def test_each_segment_has_its_own_clicks(slicer: Any) -> None:
@@ -636,6 +699,25 @@ def test_a_split_piece_is_dropped_in_part(slicer: Any) -> None:
     assert [p.voxels for p in again.look()] == [larger.voxels, smaller.voxels]
 
 
+def test_a_piece_that_masking_keeps_out_stays_listed_as_dropped(slicer: Any) -> None:
+    bench = Bench(slicer)
+    mask = np.zeros(bench.probability.shape, bool)
+    mask[2:8, 2:8, 2:8] = mask[10:12, 10:12, 12:14] = True  # the latter lies in "two"
+    bench.editor.put("one", mask)
+    reviewer = Reviewer(bench.effect, bench.grid, bench.target)
+    small = reviewer.look()[1]
+    reviewer.drop(small.id)
+    bench.rules("EditAllowedOutsideAllSegments", False, "OverwriteNone")
+    with pytest.raises(edit_write.CannotEdit, match="masking"):
+        reviewer.take_back(small.id)
+    assert bench.now()["one"].sum() == 216
+    assert [p.state for p in reviewer.pieces] == ["open", "dropped"]
+    bench.rules("EditAllowedEverywhere", False, "OverwriteNone")
+    reviewer.take_back(small.id)
+    np.testing.assert_array_equal(bench.now()["one"], mask)
+    assert [p.state for p in reviewer.pieces] == ["open", "open"]
+
+
 # -- sessions -----------------------------------------------------------------------------------
 
 
@@ -742,6 +824,85 @@ def test_the_map_of_another_scan_is_not_used(slicer: Any) -> None:
     assert edit_store.map_for(bench.editor.node) is None
 
 
+@pytest.mark.parametrize("hardened", [False, True])
+def test_a_map_follows_where_image_and_segmentation_are_moved(slicer: Any, hardened: bool) -> None:
+    """Who moves an image and its segmentation leaves the map behind that nobody sees."""
+    bench = Bench(slicer)
+    node = results.add_map(blob_volume(bench.volume), bench.volume, "probability")
+    bench.editor.segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())
+    moved(slicer, bench.volume)
+    parent = bench.volume.GetTransformNodeID()
+    bench.editor.segmentation.SetAndObserveTransformNodeID(parent)
+    if hardened:
+        bench.volume.HardenTransform()
+        bench.editor.segmentation.HardenTransform()
+    plan = bench.store.plan(bench.effect)
+    assert plan.probability is not None
+    np.testing.assert_allclose(plan.probability, bench.probability, atol=1e-5)
+    assert node.GetTransformNodeID() == (None if hardened else parent)
+    # Moved apart, each is where it is.
+    bench.volume.SetAndObserveTransformNodeID(None if not hardened else parent)
+    assert edit_store.map_for(bench.editor.node) is node
+    assert node.GetTransformNodeID() == (None if hardened else parent)
+
+
+def test_the_alignment_of_another_scan_is_not_used(slicer: Any) -> None:
+    bench = Bench(slicer)
+    made = Provenance(model="one", to_mni=np.diag([1.0, 1, 1, 1]))
+    for key, value in made.tags().items():
+        bench.target.segment.SetTag(TAG + key, value)
+    assert bench.store.plan(bench.effect).alignment is not None
+    bench.editor.logic.SetSourceVolumeNode(head_node(slicer, name="B"))
+    plan = bench.store.plan(bench.effect)
+    assert plan.alignment is None
+    assert plan.model == "one"
+
+
+def test_a_map_made_of_another_scan_is_not_kept(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stand for that of the scan that the segmentation was made on."""
+    bench = Bench(slicer)
+    bench.editor.logic.SetSourceVolumeNode(head_node(slicer, name="B"))
+    open_real(bench, monkeypatch)
+    assert results.maps_of(bench.editor.segmentation)[0] is None
+    bench.editor.logic.SetSourceVolumeNode(bench.volume)
+    assert edit_store.map_for(bench.editor.node) is None
+    open_real(bench, monkeypatch)
+    assert edit_store.map_for(bench.editor.node).GetName().startswith("T1 ")
+
+
+def test_a_segment_is_corrected_with_the_model_and_the_map_that_made_it(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two results of one scan, by two models; a session of the one is none of the other."""
+    bench = Bench(slicer)
+    segmentation, blob = bench.editor.segmentation, blob_volume(bench.volume)
+    maps = {}
+    for number, name in enumerate(("one", "two"), start=1):
+        halved = blob.with_array(blob.array / number)
+        maps[name] = results.add_map(halved, bench.volume, "probability")
+        results.set_maps(segmentation, name, (maps[name], None))
+        made = Provenance(model=f"model {name}", checksum=name)
+        for key, value in made.tags().items():
+            segmentation.GetSegmentation().GetSegment(name).SetTag(TAG + key, value)
+    segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, maps["two"].GetID())
+    bench.editor.select("one")
+    assert bench.store.plan(bench.effect).model == "model one"
+    first = open_real(bench, monkeypatch)
+    bench.editor.select("two")
+    assert bench.store.plan(bench.effect).model == "model two"
+    assert bench.store.find(bench.effect) is None
+    second = bench.store.open(bench.effect)
+    bench.editor.select("three")
+    assert bench.store.find(bench.effect) is second, "drawn by hand: that of the newest result"
+    bench.editor.select("one")
+    assert bench.store.find(bench.effect) is first
+    for name, entry in (("one", first), ("two", second)):
+        kept = volumes.volume_from_node(maps[name]).array
+        np.testing.assert_allclose(entry.session.probability, kept, atol=1e-6)
+
+
 def test_unusable_sources_are_told(slicer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(slicer)
     far = volumes.add_volume_node(
@@ -844,6 +1005,22 @@ def test_the_mirror_image_comes_and_goes(slicer: Any) -> None:
     slicer.mrmlScene.RemoveNode(edit_mirror.mirrored_node(bench.entry))
     assert view.look() == "none"
     assert all(not c.GetForegroundVolumeID() for c in composites)
+
+
+def test_the_mirror_image_is_where_the_scan_is_now(slicer: Any) -> None:
+    bench = Bench(slicer)
+    node = edit_mirror.mirrored_node(bench.entry)
+    assert node.GetTransformNodeID() is None
+    moved(slicer, bench.volume)
+    parent = bench.volume.GetTransformNodeID()
+    bench.editor.segmentation.SetAndObserveTransformNodeID(parent)
+    assert edit_mirror.mirrored_node(bench.entry) is node
+    assert node.GetTransformNodeID() == parent
+    grid = bench.entry.edit_grid.grid
+    node.SetIJKToRASMatrix(volumes.matrix_from_affine(np.diag([2.0, 2, 2, 1])))
+    assert edit_mirror.mirrored_node(bench.entry) is node
+    assert volumes.volume_from_node(node).grid.same_as(grid)
+    np.testing.assert_array_equal(volumes.volume_from_node(node).array, bench.entry.mirrored())
 
 
 def test_an_editor_of_another_segmentation_has_no_session(slicer: Any) -> None:

@@ -334,6 +334,10 @@ def test_batch_arguments_and_problems(tmp_path: Path) -> None:
     for source_, target in (("", "x"), (str(source), ""), (str(source), str(source))):
         assert batch.BatchParameters(source_, target).problem()
     assert "no folder" in batch.BatchParameters(str(tmp_path / "absent"), "x").problem()
+    # The table of results looks into the folder without blanks around its name, too.
+    blanks = batch.BatchParameters(f" {tmp_path}", f"{tmp_path / 'out'} ")
+    assert not blanks.problem()
+    assert blanks.arguments()[1:3] == [str(tmp_path), str(tmp_path / "out")]
 
 
 def test_run_parameters_are_understood_by_the_command_line() -> None:

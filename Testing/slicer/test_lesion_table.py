@@ -162,3 +162,9 @@ def test_a_report_tells_the_expected_dice_of_a_calibrated_model(slicer: Any, tmp
     ).value
     assert "Expected Dice" in text
     assert f">{value:.2f}<" in text
+    # Of what a reader has left out the model would still expect that it is lesion.
+    logic = BridgeLogic()
+    rows = logic.threshold(segmentation, 0.5, 0.0)
+    logic.threshold(segmentation, 0.5, 0.0, [rows[-1].seed])
+    text = logic.report(segmentation, tmp_path).path.read_text(encoding="utf-8")
+    assert "Expected Dice" not in text

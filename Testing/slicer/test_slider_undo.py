@@ -144,6 +144,46 @@ def test_a_moved_image_is_no_edit(slicer: Any, how: str, name: str) -> None:
     assert results.edited(segmentation, sliders.segment_id, node) == changed
 
 
+@pytest.mark.parametrize("name", list(AFFINES))
+def test_a_result_follows_an_image_whose_transform_is_hardened(slicer: Any, name: str) -> None:
+    """Image and segmentation get their place for good: voxels, sliders, maps and MNI follow."""
+    to_mni = np.diag([1.1, 0.9, 1.0, 1.0])
+    made = Provenance(min_volume_ml=0.01, to_mni=to_mni)
+    node, sliders = make_thresholder(slicer, made, AFFINES[name])
+    segmentation, segment_id = sliders.segmentation_node, sliders.segment_id
+    maps = [results.add_map(blob_volume(node), node, kind) for kind in ("probability",) * 2]
+    results.set_maps(segmentation, segment_id, tuple(maps))
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    logic = BridgeLogic()
+    before, rows = voxels(sliders, node), logic.threshold(segmentation, 0.5, 0.01)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
+    turn = vtk.vtkTransform()
+    turn.Translate(70, -3, 2)
+    turn.RotateX(20)
+    transform.SetMatrixTransformToParent(turn.GetMatrix())
+    for moved in (node, segmentation):
+        moved.SetAndObserveTransformNodeID(transform.GetID())
+    logic.threshold(segmentation, 0.3, 0.01)
+    assert logic.steps(segmentation)[0]
+    assert [m.GetTransformNodeID() for m in maps] == [transform.GetID()] * 2
+    for moved in (node, segmentation):
+        moved.HardenTransform()
+    assert not results.edited(segmentation, segment_id, node)
+    again = logic.threshold(segmentation, 0.5, 0.01)
+    np.testing.assert_array_equal(voxels(sliders, node), before)
+    for old, new in zip(rows, again, strict=True):
+        assert new.volume_ml == pytest.approx(old.volume_ml)
+        assert new.seed == old.seed
+        place = turn.TransformPoint(old.centroid_ras_mm)
+        np.testing.assert_allclose(new.centroid_ras_mm, place, atol=1e-4)
+        np.testing.assert_allclose(new.centroid_mni_mm, old.centroid_mni_mm, atol=1e-3)
+    for m in maps:
+        assert m.GetTransformNodeID() is None
+        np.testing.assert_allclose(
+            volumes.affine_from_node(m), volumes.affine_from_node(node), atol=1e-9
+        )
+
+
 def test_each_segment_keeps_the_map_of_its_own_run(slicer: Any, tmp_path: Any) -> None:
     node = head_node(slicer)
     segmentation = results.add_segmentation(node)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..boxes import EMPTY, Box, extents, intersect, is_empty, whole_box, within
+from ..boxes import (
+    EMPTY,
+    Box,
+    bounding_box,
+    extents,
+    intersect,
+    is_empty,
+    outside,
+    whole_box,
+    within,
+)
 from ..brief import brief_repr
 from ..errors import InputError
 from ..images.volume import Grid, Volume
@@ -235,6 +245,31 @@ class CorrectionSession:
         self._forget()
         self._set(change, lesion)
         return change
+
+    def settle(self, there: NDArray[Any]) -> Change:
+        """Say what the mask holds, in the box of its change, after the last click or stroke, where
+        others have the last word; returns what was changed.
+
+        What they kept out is not held as painted or erased by hand.
+        """
+        step = self._steps[-1]
+        change = step.change
+        out = change.changed & ((np.asarray(there) != 0) != change.lesion)
+        if not out.any():
+            return change
+        made = np.zeros(out.shape, bool)
+        made[change.changed] = step.made
+        self._mask[change.box][out] = not change.lesion
+        self._made[change.box][out] = made[out]
+        taken = change.changed & ~out
+        box = bounding_box(taken)
+        if box is None:
+            return Change.none(change.lesion)
+        by_model = min(change.model_voxels, int(np.count_nonzero(taken)))
+        found = np.ascontiguousarray(taken[box])
+        return self._as_change(
+            outside(box, change.box), found, change.lesion, by_model, change.whole_head
+        )
 
     def undo(self, mask: NDArray[Any] | None = None) -> Change | None:
         """Take the last click or stroke back; None if there is none.

@@ -48,6 +48,8 @@ def correct(
         write.begin(effect, target)
         put = write.add if lesion else write.remove
         put(effect, target, entry.edit_grid, change.box, change.changed)
+        # Masking may have kept some of it out.
+        change = work.session.settle(write.segment_voxels(target, entry.edit_grid, change.box))
     store.keep_state(entry, target, work)
     return change
 
@@ -114,7 +116,7 @@ def voxels_along(edit_grid: EditGrid, path: Sequence[Any]) -> list[Voxel]:
 
 def unchanged_text() -> str:
     """What is said of a click, a stroke or an outline that changed nothing."""
-    return _("Already so in the segment; nothing changed.")
+    return _("Already so in the segment, or kept out by masking; nothing changed.")
 
 
 def change_text(change: Change) -> str:

@@ -59,8 +59,11 @@ def draw(
     write.begin(effect, target)
     write.remove(effect, target, edit_grid, box, mask[box] & ~wanted)
     write.add(effect, target, edit_grid, box, wanted & ~mask[box])
-    _keep(target, [*earlier, Outline.along(points, normal)])
-    return int(np.count_nonzero(wanted != mask[box]))
+    now = write.segment_voxels(target, edit_grid, box) != 0
+    changed = int(np.count_nonzero(now != mask[box]))
+    if changed:  # else masking kept all of it out: there is nothing that others have to leave
+        _keep(target, [*earlier, Outline.along(points, normal)])
+    return changed
 
 
 def drawn(target: EditTarget) -> list[Outline]:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..i18n import tr as _
 from ..scene.provenance import TAG, get_tag
 from . import write
-from .target import EditGrid, EditTarget
+from .target import CannotEdit, EditGrid, EditTarget
 
 if TYPE_CHECKING:
     from ...correction import Piece
@@ -92,7 +93,8 @@ class Reviewer:
         self._decide(piece_id, "dropped")
 
     def take_back(self, piece_id: int) -> None:
-        """Make the piece open again; one that was dropped comes back. Raises ``CannotEdit``."""
+        """Make the piece open again; one that was dropped comes back. Raises ``CannotEdit``, also
+        if masking keeps it out."""
         self._decide(piece_id, "open")
 
     def split(self, piece_id: int) -> int:
@@ -115,6 +117,10 @@ class Reviewer:
             write.remove(self.effect, self.target, self.edit_grid, piece.box, piece.mask)
         elif piece.state == "dropped":
             write.add(self.effect, self.target, self.edit_grid, piece.box, piece.mask)
+            there = write.segment_voxels(self.target, self.edit_grid, piece.box) != 0
+            if 2 * int(np.count_nonzero(there & piece.mask)) <= piece.voxels:
+                self._keep()  # as dropped: as an open one, which is in no segment, it would be lost
+                raise CannotEdit(_("The masking of the Segment Editor keeps this piece out."))
         self._list.mark(piece_id, state)
         self._keep()
 

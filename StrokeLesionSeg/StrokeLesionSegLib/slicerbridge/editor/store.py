@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,14 @@ from ..engine.torch_setup import torch_state
 from ..engine_words import stage_name
 from ..i18n import tr as _
 from ..scene.provenance import TAG, Provenance, get_tag
-from ..scene.results import PROBABILITY_ROLE, add_map, find_segmentation, maps_of, same_parent
+from ..scene.results import (
+    PROBABILITY_ROLE,
+    add_map,
+    bring_along,
+    find_segmentation,
+    maps_of,
+    same_parent,
+)
 from ..scene.volumes import affine_from_node, node_by_id
 from .target import CannotEdit, EditGrid, EditTarget, resampled, volume_of_image
 from .write import segment_voxels
@@ -52,13 +59,15 @@ class Readiness:
 class Work:
     """The session of one segment, and the segment's tag after each of its steps.
 
-    ``first_ml``: the volume of the segment before its first correction. ``mask``: the segment as it
-    was when the work was asked for, bool (K, J, I).
+    ``first_ml``: the volume of the segment before its first correction. ``step``: the number of the
+    last step, none of which is used twice. ``mask``: the segment as it was when the work was asked
+    for, bool (K, J, I).
     """
 
     session: CorrectionSession
     texts: list[str]
     first_ml: float
+    step: int
     mask: NDArray[np.bool_]
 
     @property
@@ -243,8 +252,8 @@ class SessionStore:
                 _("the source volume does not overlap the segmentation's geometry"),
                 _("Choose the image that the segmentation was made on as source volume"),
             )
-        made = _provenance(segmentation, source)
         map_node = map_for(editor)
+        made = _provenance(editor)
         return Plan(
             volume,
             made.model,
@@ -286,12 +295,12 @@ class SessionStore:
         work = entry.works.pop(target, None)
         if work is None:
             own = entry.session if not entry.works else entry.session.for_mask(mask)
-            clicks, first_ml = self._read(entry, text)
+            clicks, first_ml, step = self._read(entry, text)
             own.start_from(mask)
             own.restore(clicks, mask)
             if math.isnan(first_ml):
                 first_ml = float(np.count_nonzero(mask)) * own.grid.voxel_volume_ml
-            work = Work(own, [text], first_ml, mask)
+            work = Work(own, [text], first_ml, step, mask)
             while len(entry.works) >= _SEGMENTS:
                 entry.works.pop(next(iter(entry.works)))
         elif text != work.texts[-1]:
@@ -309,20 +318,23 @@ class SessionStore:
     def keep_state(self, entry: Entry, target: EditTarget, work: Work) -> None:
         """Write the session's clicks into the segment's tag, after one step more."""
         grid = entry.edit_grid
+        work.step += 1
         state = {
             "clicks": [
                 [*(round(float(v), 3) for v in grid.index_to_local(c.voxel)), int(c.lesion)]
                 for c in work.session.clicks
             ],
             "first_ml": round(work.first_ml, 4),
+            # So that undo is seen even where the clicks stay the same, as with a fill.
+            "step": work.step,
         }
         text = json.dumps(state, separators=(",", ":"))
         if target.segment is not None and get_tag(target.segment, STATE_TAG) != text:
             target.segment.SetTag(TAG + STATE_TAG, text)
         work.texts.append(text)
 
-    def _read(self, entry: Entry, text: str) -> tuple[list[Click], float]:
-        """Clicks and first volume of a tag; none and NaN if it holds none."""
+    def _read(self, entry: Entry, text: str) -> tuple[list[Click], float, int]:
+        """Clicks, first volume and step of a tag; none, NaN and 0 if it holds none."""
         from ...correction import Click
 
         try:
@@ -331,9 +343,10 @@ class SessionStore:
             for r, a, s, lesion in state.get("clicks", []):
                 k, j, i = np.rint(entry.edit_grid.local_to_index((r, a, s))).astype(int)
                 clicks.append(Click((int(k), int(j), int(i)), bool(lesion)))
-            return clicks, float(state.get("first_ml", math.nan))
+            first_ml, step = float(state.get("first_ml", math.nan)), int(state.get("step", 0))
+            return clicks, first_ml, step
         except (ValueError, TypeError, AttributeError):
-            return [], math.nan
+            return [], math.nan, 0
 
 
 def _keep_map(entry: Entry) -> None:
@@ -343,6 +356,8 @@ def _keep_map(entry: Entry) -> None:
     segmentation, source = entry.edit_grid.node, node_by_id(entry.source_id)
     if segmentation is None or source is None or maps_of(segmentation)[0] is not None:
         return
+    if not _made_on(segmentation, source):
+        return  # it would be taken for that of the segmentation's own image
     probability = np.array(entry.session.probability)
     node = add_map(Volume(probability, entry.edit_grid.grid.affine), source, "probability")
     node.SetAndObserveTransformNodeID(segmentation.GetTransformNodeID())
@@ -350,17 +365,30 @@ def _keep_map(entry: Entry) -> None:
 
 
 def map_for(editor: Any) -> Any | None:
-    """The probability node of the edited segmentation, if that was made on the source volume, or of
-    another result of the same source volume; None if there is none."""
-    import slicer
-
+    """The probability node of the selected segment, else of the newest result in its segmentation,
+    if that was made on the source volume, or of another result of the same source volume; None if
+    there is none."""
     segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
     if source is None:
         return None
+    selected = editor.GetSelectedSegmentID() or ""
+    of_source = [segmentation] if _made_on(segmentation, source) else []
+    for node in (*of_source, find_segmentation(source)):
+        if node is None:
+            continue
+        bring_along(node, source)
+        found = maps_of(node, selected if node is segmentation else "")[0]
+        if found is not None:
+            return found
+    return None
+
+
+def _made_on(segmentation: Any, source: Any) -> bool:
+    """Whether a segmentation was made on this image, as far as it says."""
+    import slicer
+
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    of = segmentation.GetNodeReferenceID(role)
-    own = maps_of(segmentation)[0] if of in (None, "", source.GetID()) else None
-    return own if own is not None else maps_of(find_segmentation(source))[0]
+    return segmentation.GetNodeReferenceID(role) in (None, "", source.GetID())
 
 
 _store: SessionStore | None = None
@@ -387,7 +415,8 @@ def _source_image(effect: Any) -> Any | None:
 
 
 def _key(editor: Any) -> tuple[Any, ...]:
-    """Equal as long as the source volume's voxels and places are the same."""
+    """Equal as long as the source volume's voxels and places are the same, and the model that made
+    the segment, with its map."""
     source, segmentation = editor.GetSourceVolumeNode(), editor.GetSegmentationNode()
 
     def moved(node: Any) -> tuple[str, int]:
@@ -395,6 +424,7 @@ def _key(editor: Any) -> tuple[Any, ...]:
         return (parent.GetID(), _transform_time(parent)) if parent is not None else ("", 0)
 
     return (
+        *_made_by(editor),
         source.GetID(),
         source.GetImageData().GetMTime(),
         affine_from_node(source).tobytes(),
@@ -402,6 +432,18 @@ def _key(editor: Any) -> tuple[Any, ...]:
         # Where both lie under the same transform, moving it changes nothing between them.
         *(() if same_parent(source, segmentation) else (moved(source), moved(segmentation))),
     )
+
+
+def _made_by(editor: Any) -> tuple[str, str]:
+    """The model that the session is opened with, by its checksum, and the id of its result's own
+    map; not of one that sessions themselves have made."""
+    found = _result(editor)
+    if found is None:
+        return "", ""
+    node, segment_id = found
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    own = maps_of(node, segment_id)[0] if get_tag(segment, "OwnMaps") else None
+    return get_tag(segment, "Checksum"), "" if own is None else str(own.GetID())
 
 
 def _transform_time(node: Any) -> int:
@@ -412,17 +454,31 @@ def _transform_time(node: Any) -> int:
     return time
 
 
-def _provenance(segmentation: Any, source: Any) -> Provenance:
-    """What made the newest result in this segmentation, or in another one of the same image."""
+def _provenance(editor: Any) -> Provenance:
+    """What made the selected segment, else the newest result in its segmentation, or in another
+    one of the same image; with its alignment if that is this image's."""
+    found = _result(editor)
+    if found is None:
+        return Provenance()
+    node, segment_id = found
+    made = Provenance.from_segment(node.GetSegmentation().GetSegment(segment_id))
+    return made if _made_on(node, editor.GetSourceVolumeNode()) else replace(made, to_mni=None)
+
+
+def _result(editor: Any) -> tuple[Any, str] | None:
+    """Segmentation and segment id of the result that ``_provenance`` tells of, if there is one."""
+    segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
+    target = EditTarget.selected(editor)
+    if target is not None and get_tag(target.segment, "Model"):
+        return segmentation, target.segment_id
     for node in (segmentation, find_segmentation(source)):
         if node is None:
             continue
         segments = node.GetSegmentation()
         for index in reversed(range(segments.GetNumberOfSegments())):
-            made = Provenance.from_segment(segments.GetNthSegment(index))
-            if made.model:
-                return made
-    return Provenance()
+            if get_tag(segments.GetNthSegment(index), "Model"):
+                return node, segments.GetNthSegmentID(index)
+    return None
 
 
 def _alignment(made: Provenance, segmentation: Any, source: Any) -> Any | None:

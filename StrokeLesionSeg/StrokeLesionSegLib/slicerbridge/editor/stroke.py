@@ -106,8 +106,8 @@ class Stroke:
         return float(np.mean([np.linalg.norm(step - here) for step in steps]))
 
     def apply(self, effect: Any) -> int:
-        """Change the segment, as one step for undo; returns how many voxels changed. Nothing is
-        no step. Raises ``CannotEdit``."""
+        """Change the segment, as one step for undo; returns how many voxels changed, none where
+        masking kept all out. Nothing is no step. Raises ``CannotEdit``."""
         if self.box is None:
             return 0
         mask, box = self.mask, self.box
@@ -119,4 +119,5 @@ class Stroke:
         put = write.remove if self.brush.erase else write.add
         # All of it, not only what changed: other segments give way where the stroke went.
         put(effect, self.target, self.edit_grid, box, mask[box])
-        return int(np.count_nonzero(changed))
+        now = write.segment_voxels(self.target, self.edit_grid, box) != 0
+        return int(np.count_nonzero(now != held))

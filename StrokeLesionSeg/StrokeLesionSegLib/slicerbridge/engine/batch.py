@@ -37,12 +37,11 @@ class BatchParameters:
         """Why it cannot start, or nothing."""
         if not self.source.strip():
             return _("Choose the folder with the scans.")
-        if not os.path.isdir(self.source):
+        if not os.path.isdir(_folder(self.source)):
             return _("There is no folder {folder}.").format(folder=self.source)
         if not self.target.strip():
             return _("Choose the folder for the results.")
-        source, target = Path(self.source).resolve(), Path(self.target).resolve()
-        if source == target:
+        if _folder(self.source) == _folder(self.target):
             return _("The results need a folder of their own.")
         return ""
 
@@ -51,8 +50,8 @@ class BatchParameters:
         return [
             "batch",
             # The child works in a folder of its own, where a relative path means something else.
-            str(Path(self.source).resolve()),
-            str(Path(self.target).resolve()),
+            str(_folder(self.source)),
+            str(_folder(self.target)),
             "--resume" if self.resume else "--no-resume",
             "--progress",
             "json",
@@ -60,6 +59,11 @@ class BatchParameters:
             *(("--space", ",".join(SPACES)) if self.in_mni else ()),
             *self.run.arguments(),
         ]
+
+
+def _folder(typed: str) -> Path:
+    """A folder as the form has it; blanks around it were typed by mistake."""
+    return Path(typed.strip()).resolve()
 
 
 def progress_text(event: Progress, seconds: float = 0.0, before: int = 0) -> str:

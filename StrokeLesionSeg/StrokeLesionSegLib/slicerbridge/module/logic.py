@@ -10,6 +10,7 @@ for row in logic.measure(segmentation):
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..engine.run import RunError, RunParameters, RunResults, SegmentationRun
 from ..i18n import tr as _
 from ..scene.probability_map import Found, ProbabilityMap, Seed
 from ..scene.provenance import Provenance
-from ..scene.results import edited, maps_of, read_segment
+from ..scene.results import bring_along, edited, maps_of, read_segment
 from ..scene.scan_views import color_result, show_result
 from ..scene.volumes import node_by_id, volume_from_node
 from .in_mni import SegmentInMni
@@ -122,6 +123,7 @@ class BridgeLogic:
 
     def thresholder(self, segmentation_node: Any) -> ThresholdEditor:
         """The sliders of a segmentation, from the scene if need be. Raises ``ValueError``."""
+        self._bring_along(segmentation_node)
         key = segmentation_node.GetID()
         segment_id = self.segment_id(segmentation_node)
         kept = self._thresholders.get(key)
@@ -206,6 +208,7 @@ class BridgeLogic:
         """Measure a segment as it is now, edited or not, and fill the scene's table with it."""
         segment_id = segment_id or self.segment_id(segmentation_node)
         volume_node = self.volume_of(segmentation_node)
+        self._bring_along(segmentation_node)
         probability = self._probability(segmentation_node, segment_id)
         rows = measure_segment(segmentation_node, segment_id, volume_node, probability)
         add_table(rows, volume_node, segmentation_node)
@@ -234,6 +237,7 @@ class BridgeLogic:
         the page gets a name of its own.
         """
         segment_id = segment_id or self.segment_id(segmentation_node)
+        self._bring_along(segmentation_node)
         made = Report(
             segmentation_node,
             segment_id,
@@ -252,6 +256,7 @@ class BridgeLogic:
         Raises ``ValueError`` if the image was not aligned.
         """
         segment_id = segment_id or self.segment_id(segmentation_node)
+        self._bring_along(segmentation_node)
         return SegmentInMni(
             segmentation_node,
             segment_id,
@@ -301,6 +306,13 @@ class BridgeLogic:
     def tabulate(self, segmentation_node: Any, rows: list[LesionRow]) -> Any:
         """Put rows into the scene's table of a segmentation; returns the table node."""
         return add_table(rows, self.volume_of(segmentation_node), segmentation_node)
+
+    def _bring_along(self, segmentation_node: Any) -> None:
+        """What belongs to image and segmentation follows them, see ``bring_along``; undo does not
+        go back to another grid."""
+        with contextlib.suppress(ValueError):  # without its image there is nothing to follow
+            if bring_along(segmentation_node, self.volume_of(segmentation_node)):
+                self._thresholders.pop(segmentation_node.GetID(), None)
 
     def _let_go(self) -> None:
         """Of segmentations that were removed from the scene, with their maps."""

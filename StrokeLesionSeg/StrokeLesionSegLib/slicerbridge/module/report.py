@@ -13,7 +13,7 @@ import numpy as np
 
 from ..engine.polled_thread import PolledThread
 from ..i18n import tr as _
-from ..scene.probability_map import ProbabilityMap
+from ..scene.probability_map import ProbabilityMap, seeds_from_text
 from ..scene.provenance import Provenance
 from ..scene.results import edited, read_segment
 from ..scene.volumes import affine_from_node, voxels_from_node
@@ -89,7 +89,7 @@ class Report:
             )
         calibration = None if manifest is None else manifest.inference.calibration
         expected = None
-        if self._probability is not None and calibration is not None and not self._by_hand:
+        if self._probability is not None and calibration is not None and not self._left_out():
             p, mask = self._probability.volume.array, found.lesion_map.mask
             expected = expected_dice(p, mask, calibration=calibration).value
         # The settings that made the segment, not those of measuring it.
@@ -115,6 +115,14 @@ class Report:
         except OSError as error:
             raise os_input_error(error, self.path.parent) from error
         write_scan_report(self.path, content, overwrite=False)
+
+    def _left_out(self) -> bool:
+        """Whether a reader has corrected the segment or left lesions out of it: by its probability
+        the model would still expect them."""
+        if self._by_hand or self._probability is None:
+            return self._by_hand
+        seeds = seeds_from_text(self._made.dropped)
+        return bool(self._probability.lesions(self._made.operating_point, seeds).dropped)
 
 
 def regions_of(

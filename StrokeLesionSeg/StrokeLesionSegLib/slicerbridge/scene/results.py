@@ -194,9 +194,7 @@ def read_segment(segmentation_node: Any, segment_id: str, volume_node: Any) -> P
     """The segment's voxels on the volume's grid, whatever the segment's own geometry is."""
     import slicer.util
 
-    grid = Grid(
-        tuple(volume_node.GetImageData().GetDimensions()[::-1]), affine_from_node(volume_node)
-    )
+    grid = _grid_of(volume_node)
     if same_parent(segmentation_node, volume_node):
         patch = _labelmap(segmentation_node, segment_id, grid)
         if patch is not None:
@@ -395,6 +393,49 @@ def set_maps(segmentation_node: Any, segment_id: str, maps: tuple[Any | None, An
         node_id = node.GetID() if node is not None else None
         segmentation_node.SetNodeReferenceID(f"{role}.{segment_id}", node_id)
     segmentation_node.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "OwnMaps", "1")
+
+
+def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
+    """Put maps and alignment of the results to where image and segmentation lie by now.
+
+    Both may be under another transform since the run, or have had one hardened, and what nobody
+    sees is easily left behind. As long as the segmentation does not lie on the image, nothing
+    happens. True if it was hardened: the results lie on another grid than before.
+    """
+    if volume_node.GetImageData() is None:
+        return False
+    grid, own = _grid_of(volume_node), _reference_grid(segmentation_node)
+    if own is None or not own.same_as(grid) or not same_parent(segmentation_node, volume_node):
+        return False
+    segmentation = segmentation_node.GetSegmentation()
+    left: dict[str, Any] = {}
+    hardened = False
+    for n in range(segmentation.GetNumberOfSegments()):
+        maps = maps_of(segmentation_node, segmentation.GetNthSegmentID(n))
+        there = (node for node in maps if node is not None and node.GetImageData() is not None)
+        known = {node.GetID(): node for node in there}
+        left |= {key: node for key, node in known.items() if _grid_of(node).shape == grid.shape}
+        then = next((_grid_of(node) for key, node in known.items() if key in left), grid)
+        if then.same_as(grid):
+            continue
+        hardened = True
+        segment = segmentation.GetNthSegment(n)
+        to_mni = Provenance.from_segment(segment).to_mni
+        if to_mni is not None:
+            made = Provenance(to_mni=to_mni @ then.affine @ np.linalg.inv(grid.affine))
+            segment.SetTag(TAG + "ToMNI", made.tags()["ToMNI"])
+    for node in left.values():
+        if not _grid_of(node).same_as(grid):
+            node.SetIJKToRASMatrix(matrix_from_affine(grid.affine))
+        if not same_parent(node, volume_node):
+            node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
+    return hardened
+
+
+def _grid_of(volume_node: Any) -> Grid:
+    """The grid of a volume node, without its parent transform."""
+    shape = tuple(volume_node.GetImageData().GetDimensions()[::-1])
+    return Grid(shape, affine_from_node(volume_node))
 
 
 def jump_to(ras: tuple[float, float, float], volume_node: Any) -> tuple[float, float, float]:

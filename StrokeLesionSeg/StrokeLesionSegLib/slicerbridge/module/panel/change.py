@@ -122,6 +122,8 @@ class ChangeSection:
             self._panel.logic.choose(segmentation, segment)
         own = [node for node in (results.find_segmentation(later),) if node is not None]
         side_by_side.align_later(earlier, later, change.matrix, own)
+        for node in own:
+            results.bring_along(node, later)
         for node in (earlier, later):
             segmentation = results.find_segmentation(node)
             display = segmentation.GetDisplayNode() if segmentation is not None else None

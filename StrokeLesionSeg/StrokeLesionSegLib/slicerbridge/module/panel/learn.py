@@ -19,12 +19,15 @@ class LearnSection:
     def __init__(self, panel: Panel, models: ModelSection) -> None:
         self._panel, self._models = panel, models
         self._process = FollowedProcess(panel, self._tell, self._take)
+        self._offered = False
         panel.ui.learnButton.enabled = False
         panel.on_click(panel.ui.learnButton, self._on_learn)
 
     def offer(self, results: bool) -> None:
         """Whether there are results whose masks may have been corrected."""
-        self._panel.ui.learnButton.enabled = results
+        self._offered = results
+        # What runs can be stopped, whichever folder is shown meanwhile.
+        self._panel.ui.learnButton.enabled = results or self.learning
 
     def poll(self) -> bool:
         """Look after the process; True while it runs."""
@@ -45,7 +48,8 @@ class LearnSection:
             if self._process.stop():
                 self._end(_("Stopped. Press again to resume."))
             return
-        arguments = ["adapt", str(Path(ui.batchOutputPathLineEdit.currentPath).resolve())]
+        folder = Path(str(ui.batchOutputPathLineEdit.currentPath).strip())
+        arguments = ["adapt", str(folder.resolve())]
         if model:
             arguments += ["--model", model]
         try:
@@ -72,4 +76,5 @@ class LearnSection:
 
     def _end(self, text: str) -> None:
         self._panel.ui.learnButton.text = _("Learn from my corrections")
+        self._panel.ui.learnButton.enabled = self._offered
         self._panel.show_text(self._panel.ui.learnLabel, texts.as_html(text))

@@ -26,6 +26,8 @@ class ReportSection:
         self._panel, ui = panel, panel.ui
         self._report: Report | None = None
         self._mni: tuple[PolledThread[Any], Callable[[Any], None]] | None = None
+        # How often the lesion table was filled, which is of the segment as it was then.
+        self._fillings = 0
         self._report_button = ForResult(ui.reportButton)
         self._mni_buttons = [ForResult(ui.regionsButton), ForResult(ui.mniButton)]
         ui.regionTable.visible = False
@@ -56,6 +58,7 @@ class ReportSection:
 
     def hide_regions(self) -> None:
         """The volumes by region are of the segment as it was."""
+        self._fillings += 1
         self._panel.ui.regionTable.visible = False
 
     # -- report -----------------------------------------------------------------------------------
@@ -91,7 +94,8 @@ class ReportSection:
 
     def _on_regions(self) -> None:
         """Volumes by region of the segment as it is now."""
-        self._start_mni(lambda there: there.regions(), self._show_regions)
+        then = functools.partial(self._show_regions, self._fillings)
+        self._start_mni(lambda there: there.regions(), then)
 
     def _on_mni(self) -> None:
         """Write the segment as it is now, its probability and the transform in MNI space."""
@@ -126,8 +130,11 @@ class ReportSection:
             self._panel.notes.problem = ""
         self._panel.refresh()
 
-    def _show_regions(self, node: Any, table: RegionTable) -> None:
+    def _show_regions(self, fillings: int, node: Any, table: RegionTable) -> None:
         if node is not self._panel.segmentation():
+            return
+        if fillings != self._fillings:  # the segment is another one by now
+            self._on_regions()
             return
         rows, widget = table.table_rows(), self._panel.ui.regionTable
         add_region_table(table, self._panel.logic.volume_of(node), node)

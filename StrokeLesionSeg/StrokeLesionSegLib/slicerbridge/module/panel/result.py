@@ -190,6 +190,7 @@ class ResultSection:
         try:
             if not self.step_open:
                 panel.notes.kept_apart = panel.logic.begin(node) or panel.notes.kept_apart
+                panel.notes.problem = ""
                 self.shown = panel.result()
                 self.step_open = True
                 self._apply_soon()  # the GUI gets a turn between saving and changing

@@ -138,3 +138,5 @@ class RunSection:
             self._seconds = results.seconds
             panel.notes.warnings, panel.notes.kept_apart = results.warnings, False
             self._scan.take_results(results)
+        else:  # another scan was chosen meanwhile: the views show that one
+            self._scan.hide_others()

@@ -103,6 +103,11 @@ class ScanSection:
         self._result.table.fill(rows_of(results.found), results.found.expected_dice)
         self._look.show_overlay()
 
+    def hide_others(self) -> None:
+        """Show the segmentation of the chosen scan, and none of another one."""
+        if self.volume is not None:
+            show_segmentation_of(self.volume, find_segmentation(self.volume))
+
     def let_go(self) -> None:
         """No scan is chosen; the parameters of another scene come next, if any."""
         self.volume = None
