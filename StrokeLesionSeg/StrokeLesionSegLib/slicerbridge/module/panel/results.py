@@ -29,6 +29,8 @@ class BatchResults:
     def __init__(self, panel: Panel, listed: Callable[[bool], None]) -> None:
         self._panel, self._listed, ui = panel, listed, panel.ui
         self._rows: list[dict[str, Any]] = []
+        #: Whether the table shows what a batch would do.
+        self._planned = False
         #: The folder of the batch that runs, and by stem the rows that it has told of.
         self._running_in, self._told = "", dict[str, dict[str, Any]]()
         self._opening: PolledThread[Any] | None = None
@@ -60,7 +62,7 @@ class BatchResults:
 
     def list_plan(self, rows: list[dict[str, Any]]) -> None:
         """Show what a batch would do: there are no numbers yet, and room for the reasons."""
-        self._rows = rows
+        self._rows, self._planned = rows, True
         self._panel.fill_table(
             self._panel.ui.batchTable,
             RESULT_HEADERS[:2],
@@ -71,7 +73,7 @@ class BatchResults:
 
     def list_rows(self, rows: list[dict[str, Any]]) -> None:
         """Show these results."""
-        self._rows = rows
+        self._rows, self._planned = rows, False
         self._panel.fill_table(
             self._panel.ui.batchTable,
             RESULT_HEADERS,
@@ -85,6 +87,8 @@ class BatchResults:
     def begin(self) -> None:
         """A batch into the folder is being started."""
         self._running_in, self._told = self.folder, {}
+        if self._planned:  # its rows have no room for results
+            self.list_folder()
 
     def follow(self, event: Progress) -> None:
         """A batch tells of scans: each in its row, the others stay as they are."""
