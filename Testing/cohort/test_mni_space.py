@@ -224,6 +224,29 @@ def test_a_corrected_mask_is_written_in_mni_space_too(
     assert not list(out.rglob("*_desc-corrected_mask*.nii.gz"))
 
 
+def test_maps_of_the_group_go_with_what_they_tell_of(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 2)
+    aligned(monkeypatch, GOOD)
+    assert run(source, out, "--space", f"native,{SPACE}") == 0
+    table = out / "group_lesion_symptom.csv"
+    before = table.read_text()
+    (record,) = [r for r in support.records(out) if r["stem"] == "sub-Case0"]
+    found = mask_of(out, record)
+    assert found is not None
+    path = save_correction(out, record, found[0].with_array(found[0].array * 0), "R1")
+    # A correction gets into them where the spaces are not named again, too.
+    assert main(["batch", str(source), str(out), "group", *QUICK]) == 0
+    assert table.read_text() != before
+    path.unlink()
+    # Other lesions, and none of them in MNI space.
+    assert run(source, out, "--threshold", "0.4") == 0
+    assert not [file.name for file in out.glob("group_overlap*")]
+    assert not table.exists()
+    assert "group_overlap" not in (out / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

@@ -27,7 +27,7 @@ from .leftovers import clear_staging, sweep
 from .local import run_here
 from .lock import FolderLock, taken_over
 from .options import BatchOptions, BatchReport
-from .overlap import write_overlap
+from .overlap import OVERLAP_TABLE, remove_overlap, write_overlap
 from .plan import WorkPlan, selected
 from .pseudonyms import Pseudonyms
 from .ratings import with_ratings
@@ -160,8 +160,12 @@ def _write_group_pages(
 ) -> tuple[str, ...]:
     """The group's maps and its page; what was odd, a line each."""
     notes: tuple[str, ...] = ()
-    if MNI_SPACE in settings.spaces:
+    known = (settings.out / OVERLAP_TABLE).is_file()
+    if MNI_SPACE in settings.spaces or (known and any(r.get("mni_mask") for r in group)):
         notes += write_overlap(settings.out, group, source)
+    elif known:
+        # They tell of results in MNI space that are gone.
+        remove_overlap(settings.out)
     notes += tuple(write_index(settings, manifest, group, source))
     sync_folder(settings.out)
     return notes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..lesions.measure import LEFT, RIGHT, side_of
 from ..lesions.tables import write_sidecar, write_text
-from ..outputs import beside_mask
+from ..outputs import beside_mask, os_input_error
 from ..spaces import MNI_SPACE
 from .corrected import ENDING
 from .index_page import deformation_of, mask_of
@@ -85,6 +85,16 @@ def write_overlap(out: Path, records: Iterable[Mapping[str, Any]], source: Path)
         _write_maps(out, side, counts[side], scans[side], left_out)
     _write_table(out / OVERLAP_TABLE, rows, people)
     return people.notes
+
+
+def remove_overlap(out: Path) -> None:
+    """Take away what ``write_overlap`` has written; ``InputError`` if that cannot be done."""
+    maps = [path for side in _GROUPS for path in overlap_names(out, side)]
+    for path in (*maps, *(beside_mask(path, ".json") for path in maps), out / OVERLAP_TABLE):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise os_input_error(error, path) from error
 
 
 def _labelled(mask: Any) -> Any:
