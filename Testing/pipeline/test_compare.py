@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from heads import AFFINE, SHAPE, ball, head, move, moved
 from StrokeLesionSegLib.cli import main
-from StrokeLesionSegLib.images import Volume, align_rigid, write_volume
+from StrokeLesionSegLib.images import Volume, align_rigid, read_scan, write_volume
 from StrokeLesionSegLib.images.space.rigid import half_of
 from StrokeLesionSegLib.lesions import read_table
 
@@ -96,6 +96,15 @@ def test_files(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     # Nothing is replaced that is there.
     assert compare(study, "sub-01_ses-2_T1w", out) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_values_are_put_right_as_for_segment(study: Path, tmp_path: Path) -> None:
+    """The second scan with its sign turned, as some converters leave it."""
+    second = read_scan(study / "sub-01_ses-2_T1w.nii.gz").volume
+    turned = second.with_array(-np.abs(second.array))
+    write_volume(study / "turned.nii.gz", turned)
+    assert compare(study, "turned", tmp_path / "out") == 0
+    assert len(read_table(tmp_path / "out" / "change.tsv")) == 4
 
 
 def test_what_is_not_covered_is_said(study: Path, tmp_path: Path) -> None:

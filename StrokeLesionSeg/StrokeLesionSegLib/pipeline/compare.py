@@ -21,7 +21,7 @@ from .change_files import ChangePaths, labels_halfway, write_change
 from .documents import sha256_of
 from .result import OutputPaths
 from .segment import FileOptions, segment_file
-from .source import check_source
+from .source import check_source, read_repaired
 from .time_points import Comparison, TimePoint
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def known_time_point(
     from ..images import read_scan
     from ..lesions import find_lesions
 
-    scan = read_scan(source, series=series).volume
+    scan = read_repaired(source, series).volume
     lesions = read_scan(mask, allow_constant=True).volume
     if not lesions.grid.same_as(scan.grid, 0.1):
         raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
@@ -296,10 +296,9 @@ def _checksum(path: Path) -> str | None:
 
 
 def _found(source: Path, result: Any, name: str) -> TimePoint:
-    from ..images import read_scan
     from .runner import mni_matrix
 
-    volume = read_scan(source).volume
+    volume = read_repaired(source).volume
     to_mni = mni_matrix(result.prediction)
     return TimePoint(name, volume, result.lesion_map, to_mni, _checksum(source))
 
