@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from heads import AFFINE, SHAPE, ball, head, move, moved
+from scipy import ndimage
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.images import Volume, align_rigid, read_scan, write_volume
 from StrokeLesionSegLib.images.space.rigid import half_of
@@ -164,3 +165,12 @@ def test_sessions_of_a_bids_subject(
 def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert compare(study, "cut", tmp_path / "out", mask="mask-2") == 2
     assert "is not on the grid of cut.nii.gz" in capsys.readouterr().err
+
+
+def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    mask = read_scan(study / "mask-2.nii.gz").volume
+    soft = ndimage.gaussian_filter(mask.array.astype(np.float32), 2)
+    write_volume(study / "soft.nii.gz", mask.with_array(soft), dtype=np.float32)
+    assert compare(study, "sub-01_ses-2_T1w", tmp_path / "out", mask="soft") == 2
+    assert "is a soft or probability map" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -267,7 +267,8 @@ def known_time_point(
     ``series``: SeriesInstanceUID, if ``source`` is a DICOM folder that holds several. ``sha256``:
     of the scan, if it is known already.
 
-    Raises ``InputError`` if one cannot be read, or if they lie on different grids.
+    Raises ``InputError`` if one cannot be read, if they lie on different grids, or if the mask is a
+    soft map, all of whose voxels above 0 would be lesion.
 
     Examples
     --------
@@ -282,11 +283,14 @@ def known_time_point(
     """
     from ..images import read_scan
     from ..lesions import find_lesions
+    from ..lesions.scorers.values import look_at
 
     scan = read_repaired(source, series).volume
     lesions = read_scan(mask, allow_constant=True).volume
     if not lesions.grid.same_as(scan.grid, 0.1):
         raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
+    if look_at(lesions.array).kind == "soft":
+        raise InputError(mask, "is a soft or probability map", "Give a binary lesion mask")
     found = find_lesions(lesions.array > 0, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
     return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
 
