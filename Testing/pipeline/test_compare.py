@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cli_support
 import numpy as np
 import pytest
 from heads import AFFINE, SHAPE, ball, head, move, moved
@@ -174,3 +175,25 @@ def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.Captu
     assert compare(study, "sub-01_ses-2_T1w", tmp_path / "out", mask="soft") == 2
     assert "is a soft or probability map" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dicom_folder_named_as_a_patient_gets_into_no_output(tmp_path: Path) -> None:
+    points = []
+    for n, name in enumerate(("DOE_JANE_1", "DOE_JANE_2")):
+        folder = cli_support.write_dicom_series(tmp_path / name, uid=f"1.2.3.{n}", slices=24)
+        scan = read_scan(folder).volume
+        mask = np.zeros(scan.array.shape, np.uint8)
+        mask[8:12, 8:12, 8:12] = 1
+        write_volume(tmp_path / f"mask-{n}.nii.gz", scan.with_array(mask))
+        points.append(str(folder))
+    masks = [
+        "--mask-a",
+        str(tmp_path / "mask-0.nii.gz"),
+        "--mask-b",
+        str(tmp_path / "mask-1.nii.gz"),
+    ]
+    out = tmp_path / "out"
+    assert main(["compare", *points, *masks, "-o", str(out), "--force"]) == 0
+    for file in out.iterdir():
+        assert "DOE" not in file.name
+        assert b"DOE" not in file.read_bytes()
