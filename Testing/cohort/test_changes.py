@@ -236,6 +236,8 @@ def test_a_scan_that_has_gone(study: Path, capsys: pytest.CaptureFixture[str]) -
         (["out", "-o", "in/dataset_description.json"], "in/dataset_description.json: cannot be"),
         (["out", "--mask-a", "x.nii"], "--mask-a: is for two scans"),
         (["out", "--threshold", "0.5"], "--threshold: is for two scans"),
+        (["out", "--tta"], "--tta: is for two scans"),
+        (["out", "--align", "none"], "--align: is for two scans"),
         (["out", "--input", "nowhere"], "does not exist, and the scans of the study were there"),
         (["out", "--session-label", "1"], "ses-1: is only one session"),
         (["a.nii", "b.nii", "--session-label", "1"], "--session-label: is for a study"),

@@ -33,6 +33,7 @@ _LISTED = 50
 _OF_TWO_SCANS = (
     *("mask_a", "mask_b", "model"),
     *("threshold", "second_threshold", "min_volume", "min_mean_probability"),
+    *("views", "tta", "exact", "no_mirror", "align", "precision"),
 )
 
 
@@ -125,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], cause: str, remedy: str) -> None:
     """``InputError`` for options that would have no effect."""
     for name in names:
-        if getattr(arguments, name) not in (None, ()):
+        if getattr(arguments, name) not in (None, (), False, "auto"):
             raise InputError(f"--{name.replace('_', '-')}", cause, remedy)
 
 
