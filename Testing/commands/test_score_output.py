@@ -120,3 +120,11 @@ def test_no_folder_is_left_where_nothing_was_written(
     assert main(["score", str(pred), str(empty), "-o", str(out / "scores")]) == 2
     assert "contains no reference mask" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_a_soft_map_for_folders_is_refused(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["score", *map(str, folders), "--scorer", "isles2026"]
+    assert main([*command, "--soft", "nowhere.nii.gz"]) == 2
+    assert "--soft: is for two files" in capsys.readouterr().err
