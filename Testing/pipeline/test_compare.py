@@ -131,11 +131,11 @@ def test_what_is_not_covered_is_said(study: Path, tmp_path: Path) -> None:
 def test_two_people(
     study: Path, tmp_path: Path, second: str, says: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert compare(study, second, tmp_path / "out") == 2
+    assert compare(study, second, tmp_path / "new" / "out") == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_sessions_in_the_wrong_order(

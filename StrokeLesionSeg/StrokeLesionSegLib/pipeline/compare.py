@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,7 +154,7 @@ def compare_files(
     if not wanted.force:
         check_pair(first, second)
     paths = ChangePaths.of(out / "change")
-    with _folder(out), OutputSet([], paths.documents, overwrite=overwrite) as outputs:
+    with OutputSet([], paths.documents, overwrite=overwrite) as outputs:
         points = []
         names = _names(first, second)
         for source, mask, name in zip((first, second), wanted.masks, names, strict=True):
@@ -179,22 +177,6 @@ def compare_files(
         write_change(comparison, paths, outputs, convention=wanted.convention)
         outputs.commit()
     return comparison
-
-
-@contextlib.contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """The folder for the results, made if need be; a new one that stayed empty is removed again."""
-    new = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(out, f"cannot be made ({error.strerror})", "Give another folder") from None
-    try:
-        yield
-    finally:
-        if new:
-            with contextlib.suppress(OSError):
-                out.rmdir()
 
 
 def check_pair(first: Path, second: Path) -> None:
