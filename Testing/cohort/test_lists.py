@@ -98,6 +98,14 @@ def test_names_of_an_old_code_page_are_found(tmp_path: Path) -> None:
     assert read_list(tmp_path / "l.csv")[0].path.name == "Müller.nii.gz"
 
 
+def test_a_name_that_begins_with_a_tilde_is_nobodys_home(tmp_path: Path) -> None:
+    (tmp_path / "~scan.nii.gz").write_bytes(b"")
+    (tmp_path / "l.txt").write_text("~scan.nii.gz\n~no.such.user/t1.nii.gz\n")
+    first, second = read_list(tmp_path / "l.txt")
+    assert first.path == tmp_path / "~scan.nii.gz"
+    assert second.path == tmp_path / "~no.such.user" / "t1.nii.gz"
+
+
 def test_one_folder_may_be_listed_with_several_series(tmp_path: Path) -> None:
     (tmp_path / "dicom").mkdir()
     text = "path,subject,series\ndicom,P1,1.2.10\ndicom,P2,1.2.3\n"

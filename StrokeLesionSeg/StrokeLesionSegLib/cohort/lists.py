@@ -229,7 +229,7 @@ def _all_there(path: Path, lines: list[str], separator: str) -> bool:
     """Whether every line has the separator, and files are there if lines are cut at it."""
     firsts = [next(csv.reader([line], delimiter=separator), []) for line in lines]
     return all(
-        len(cells) > 1 and os.path.lexists(path.parent / Path(cells[0].strip()).expanduser())
+        len(cells) > 1 and os.path.lexists(path.parent / os.path.expanduser(cells[0].strip()))
         for cells in firsts
     )
 
@@ -331,7 +331,8 @@ def _located(folder: Path, text: str) -> Path:
     if any("\udc80" <= c <= "\udcff" for c in text):
         raw = text.encode("utf-8", "surrogateescape")
         candidates.append(raw.decode("cp1252", "replace"))
-    paths = [Path(os.path.abspath(folder / Path(name).expanduser())) for name in candidates]
+    # A name that begins with ~ and is nobody's home stays as it is.
+    paths = [Path(os.path.abspath(folder / os.path.expanduser(name))) for name in candidates]
     return next((p for p in paths if os.path.lexists(p)), paths[0])
 
 
