@@ -102,7 +102,7 @@ def read_list(path: Path) -> list[ListedScan]:
     found: list[ListedScan] = []
     seen: dict[Path, set[str | None]] = {}
     for where, told in _told(path, _SCANS):
-        scan = _located(path.parent, told["path"])
+        scan = located(path.parent, told["path"])
         series = _value(told, "series") or None
         earlier = seen.setdefault(scan, set())
         if earlier and (series is None or {series, None} & earlier):
@@ -138,13 +138,13 @@ def read_pairs(path: Path) -> list[ListedPair]:
     for where, told in _told(path, _PAIRS):
         if not told.get("mask"):
             raise InputError(path, f"line {where} names no mask", _PAIRS.remedy)
-        mask = _located(path.parent, told["mask"])
+        mask = located(path.parent, told["mask"])
         if not mask.is_file():
             raise InputError(path, f"line {where}: there is no mask {told['mask']}", _PAIRS.remedy)
         subject = _value(told, "subject").removeprefix("sub-")
         found.append(
             ListedPair(
-                _located(path.parent, told["path"]),
+                located(path.parent, told["path"]),
                 mask,
                 told["path"],
                 label(subject) if subject else None,
@@ -323,7 +323,7 @@ def _value(told: dict[str, str], name: str) -> str:
     return re.sub(r"\A(\d+)\.0\Z", r"\1", text) if name != "series" else text
 
 
-def _located(folder: Path, text: str) -> Path:
+def located(folder: Path, text: str) -> Path:
     """Where a listed scan lies; a name of another code page or system, if it is only there so."""
     candidates = [text]
     if "\\" in text:
