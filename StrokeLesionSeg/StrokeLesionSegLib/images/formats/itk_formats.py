@@ -27,6 +27,7 @@ from .plain_data import (
     plain_metaimage,
     plain_nrrd,
     text_header,
+    whole_number,
 )
 from .scan import Scan
 from .size_limits import check_promise, data_file_below, path_below
@@ -304,11 +305,12 @@ def _check_metaimage_data(
     if local:
         have -= header
     size = _META_BYTES.get(fields.get("elementtype", "").upper(), 1)
-    needed = math.prod(sizes) * size * int(fields.get("elementnumberofchannels") or 1)
+    channels = whole_number(path, fields, "elementnumberofchannels", otherwise=1)
+    needed = math.prod(sizes) * size * channels
     compressed = fields.get("compresseddata", "").lower() == "true"
     check_promise(path, needed, have, compressed=compressed)
     if compressed:
-        check_promise(path, int(fields.get("compresseddatasize") or 0), have)
+        check_promise(path, whole_number(path, fields, "compresseddatasize"), have)
     binary = fields.get("binarydata", "true").lower() == "true"
     if local and binary and not compressed and "headersize" not in fields:
         return _surplus(have, needed)
