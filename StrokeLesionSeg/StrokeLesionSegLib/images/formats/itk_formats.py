@@ -193,9 +193,11 @@ def _look_at_nrrd(path: Path, start: bytes) -> _Looked:
         _check_nrrd_data(path, text, fields, sizes)
     directions = fields.get("space directions", "")
     spacings = fields.get("spacings", "")
-    stated = re.findall(r"[-+.\dEe]+", directions) or [
-        s for s in spacings.split() if s.lower() != "nan"
+    # A direction of an axis that lies nowhere in space is "none".
+    vectors = [
+        part for part in re.findall(r"\(([^()]*)\)", directions) if "nan" not in part.lower()
     ]
+    stated = vectors or [s for s in spacings.split() if s.lower() != "nan"]
     if len(stated) < 3:
         raise InputError(path, *_NO_SPACING)
     units = re.findall(r'"([^"]*)"', fields.get("space units") or fields.get("units") or "")
