@@ -57,9 +57,7 @@ def whole_number(path: Path, fields: Mapping[str, str], *names: str, otherwise: 
     """
     text = next((fields[name] for name in names if fields.get(name)), str(otherwise))
     if not text.isdecimal():
-        raise InputError(
-            path, f'the header is damaged ("{text[:20]}" for {names[0]})', COPY_AGAIN
-        )
+        raise InputError(path, f'the header is damaged ("{text[:20]}" for {names[0]})', COPY_AGAIN)
     return int(text)
 
 
