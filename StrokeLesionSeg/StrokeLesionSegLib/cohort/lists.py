@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -177,9 +177,20 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises ``InputError`` if it cannot be read.
     """
     text = _text(path, _SCANS)
-    lines = [line for line in text.splitlines() if line.strip()]
-    separators = (s for s in ("\t", ";", ",") if all(s in line for line in lines))
+    # Other characters that end lines are text, as in comments that were pasted.
+    lines = re.split(r"\r\n|\r|\n", text)
+    if all("\t" in line for line in lines if line.strip()):
+        # Only whole cells are quoted: a comment may begin with a quote.
+        told = ([_unquoted(cell) for cell in line.split("\t")] for line in lines)
+        return _that_say_something(enumerate(told, start=1))
+    separators = (s for s in (";", ",") if all(s in line for line in lines if line.strip()))
     return _rows(path, text, next(separators, ","))
+
+
+def _unquoted(cell: str) -> str:
+    text = cell.strip()
+    quoted = len(text) > 1 and text.startswith('"') and text.endswith('"')
+    return text[1:-1].replace('""', '"') if quoted else text
 
 
 def _text(path: Path, kind: _Kind) -> str:
@@ -244,6 +255,10 @@ def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str
         )
     else:
         rows = _quoted(path, lines, separator)
+    yield from _that_say_something(rows)
+
+
+def _that_say_something(rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
     for number, cells in rows:
         told = [cell.strip() for cell in cells]
         while len(told) > 1 and not told[-1]:  # Excel fills short rows up
