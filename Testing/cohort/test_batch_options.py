@@ -92,6 +92,18 @@ def test_pages_that_are_not_asked_for_again_do_not_stay_with_other_lesions(
     assert len(read_table(out / "group_scans.tsv")) == 1
 
 
+def test_another_title_is_heeded_though_all_is_done(study: Path, out: Path) -> None:
+    only = ("--participant-label", "01")
+    assert batch(study, out, *only) == 0
+    assert batch(study, out, *only, "--title", "Site A") == 0
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "Site A" in page
+    # It stays if nothing is asked for, and nothing is written for nothing.
+    for again in ((), ("--title", "Site A")):
+        assert batch(study, out, *only, *again) == 0
+        assert (out / "index.html").read_text(encoding="utf-8") == page
+
+
 def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert batch(study, out, "--participant-label", "01") == 0
     assert (out / "index.html").as_uri() in capsys.readouterr().out

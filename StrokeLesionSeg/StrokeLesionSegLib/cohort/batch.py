@@ -146,12 +146,12 @@ def run_batch(
         report.notes += PagesOfScans(settings, manifest, ledger, here).update(group)
         # Stale after a kill between the last scan and here.
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
+        stale = stale or settings.title not in ("", ledger.page_title)
         if options.group_only or stale or not (out / INDEX_NAME).is_file():
-            told = _write_group_pages(settings, manifest, group, source)
-            report.notes = tuple(dict.fromkeys((*report.notes, *told)))
-            ledger.append(
-                {"record": "page", "run": settings.run, "time": _now(), "corrections": by_hand}
-            )
+            found = _write_group_pages(settings, manifest, group, source)
+            report.notes = tuple(dict.fromkeys((*report.notes, *found)))
+            told = {"time": _now(), "corrections": by_hand, "title": settings.title}
+            ledger.append({"record": "page", "run": settings.run, **told})
     return report
 
 
