@@ -104,6 +104,15 @@ def test_another_title_is_heeded_though_all_is_done(study: Path, out: Path) -> N
         assert (out / "index.html").read_text(encoding="utf-8") == page
 
 
+def test_what_is_new_of_the_participants_is_on_the_page(study: Path, out: Path) -> None:
+    only = ("--participant-label", "01")
+    for site in ("Genf", "Ulm"):
+        table = f"participant_id\tsite\nsub-01\t{site}\nsub-02\tx\n"
+        (study / "participants.tsv").write_text(table)
+        assert batch(study, out, *only) == 0
+        assert site in (out / "index.html").read_text(encoding="utf-8")
+
+
 def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert batch(study, out, "--participant-label", "01") == 0
     assert (out / "index.html").as_uri() in capsys.readouterr().out

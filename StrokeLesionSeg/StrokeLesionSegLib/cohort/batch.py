@@ -28,6 +28,7 @@ from .local import run_here
 from .lock import FolderLock, taken_over
 from .options import BatchOptions, BatchReport
 from .overlap import OVERLAP_TABLE, remove_overlap, write_overlap
+from .participants import participants_checksum
 from .plan import WorkPlan, selected
 from .pseudonyms import Pseudonyms
 from .ratings import with_ratings
@@ -139,7 +140,7 @@ def run_batch(
                 group, notes, corrections = with_corrections(out, group, settings.atlas)
                 group, odd, ratings = with_ratings(out, group, settings.study)
                 report.notes += (*notes, *odd)
-                by_hand = f"{corrections} {ratings}".strip()
+                by_hand = f"{corrections} {ratings} {participants_checksum(source)}".strip()
                 write_group_tables(out, group)
                 ledger.append(_end_record(settings, report))
         here = {found.stem: found for found in cohort.scans}

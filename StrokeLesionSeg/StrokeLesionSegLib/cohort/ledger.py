@@ -40,7 +40,7 @@ class LedgerContent:
     complete_bytes: length of the file up to the end of the last complete line.
     unreadable: number of complete lines that are no records.
     page_is_stale: whether a scan was recorded after ``index.html`` was last written.
-    page_corrections: checksum of the corrected masks and ratings that it tells of.
+    page_corrections: checksum of the corrected masks, ratings and participants that it tells of.
     page_title: what was asked for as its title.
     """
 
