@@ -67,7 +67,10 @@ def test_a_group_in_mni_space(
     )
     aligned(monkeypatch, GOOD, MIRRORED, FAILED)
     assert run(source, out, "--space", f"native,{SPACE}") == 0
-    assert "participants.tsv lacks 1 of 3 participants (sub-02)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "participants.tsv lacks 1 of 3 participants (sub-02)" in said
+    # What the table says itself is not taken from there, and that is said.
+    assert "group_lesion_symptom.csv has columns of its own for side." in said
 
     states = {r["stem"]: r for r in support.records(out)}
     with (out / "group_lesion_symptom.csv").open(newline="") as stream:

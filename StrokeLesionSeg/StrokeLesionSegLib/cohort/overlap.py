@@ -19,7 +19,7 @@ from ..spaces import MNI_SPACE
 from .corrected import ENDING
 from .index_page import deformation_of, mask_of
 from .ledger import DONE
-from .participants import Participants, read_participants
+from .participants import PARTICIPANTS, Participants, read_participants
 
 OVERLAP_TABLE = "group_lesion_symptom.csv"
 _GROUPS = {
@@ -84,6 +84,10 @@ def write_overlap(out: Path, records: Iterable[Mapping[str, Any]], source: Path)
     for side in _GROUPS:
         _write_maps(out, side, counts[side], scans[side], left_out)
     _write_table(out / OVERLAP_TABLE, rows, people)
+    own = [name for name in people.columns if name in OVERLAP_COLUMNS]
+    if own:
+        told = f"{PARTICIPANTS}: {OVERLAP_TABLE} has columns of its own for {', '.join(own)}."
+        return (*people.notes, told)
     return people.notes
 
 
