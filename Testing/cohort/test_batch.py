@@ -150,6 +150,14 @@ def test_only_what_changed_is_done_again(tmp_path: Path, out: Path) -> None:
     assert len(support.records(out)) == 3 + 2 + 1 + 1 + 4 + 4
 
 
+def test_what_is_asked_of_a_model_of_others_is_done_again(tmp_path: Path, out: Path) -> None:
+    source = support.write_cohort(tmp_path / "in", 1)
+    for asked in ((), ("--no-mirror",), ("--no-mirror",), ("--exact",)):
+        assert support.batch(source, out, *asked) == 0
+    first, second, third = support.records(out)
+    assert len({record["settings"] for record in (first, second, third)}) == 3
+
+
 def test_another_model_under_the_same_name_is_noticed(
     tmp_path: Path, out: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,44 @@ def test_without_probability(study: Path, out: Path) -> None:
     assert list(out.rglob("*_label-lesion_mask.nii.gz"))
 
 
+def test_pages_that_are_not_asked_for_again_do_not_stay_with_other_lesions(
+    study: Path, out: Path
+) -> None:
+    only = ("--participant-label", "01", "--session-label", "1")
+    assert batch(study, out, *only, "--reports") == 0
+    (page,) = out.rglob("*_desc-lesions_report.html")
+    automatic = page.with_name("sub-01_ses-1_desc-automatic_report.html")
+    automatic.write_text("of a mask that somebody had corrected")
+    assert batch(study, out, *only, "--reports", "--threshold", "0.35") == 0
+    assert page.is_file()
+    assert not automatic.exists()
+    assert batch(study, out, *only, "--threshold", "0.4") == 0
+    assert not page.exists()
+    assert batch(study, out, *only, "--threshold", "0.4") == 0
+    assert len(read_table(out / "group_scans.tsv")) == 1
+
+
+def test_another_title_is_heeded_though_all_is_done(study: Path, out: Path) -> None:
+    only = ("--participant-label", "01")
+    assert batch(study, out, *only) == 0
+    assert batch(study, out, *only, "--title", "Site A") == 0
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "Site A" in page
+    # It stays if nothing is asked for, and nothing is written for nothing.
+    for again in ((), ("--title", "Site A")):
+        assert batch(study, out, *only, *again) == 0
+        assert (out / "index.html").read_text(encoding="utf-8") == page
+
+
+def test_what_is_new_of_the_participants_is_on_the_page(study: Path, out: Path) -> None:
+    only = ("--participant-label", "01")
+    for site in ("Genf", "Ulm"):
+        table = f"participant_id\tsite\nsub-01\t{site}\nsub-02\tx\n"
+        (study / "participants.tsv").write_text(table)
+        assert batch(study, out, *only) == 0
+        assert site in (out / "index.html").read_text(encoding="utf-8")
+
+
 def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert batch(study, out, "--participant-label", "01") == 0
     assert (out / "index.html").as_uri() in capsys.readouterr().out

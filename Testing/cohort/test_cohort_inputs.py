@@ -199,6 +199,15 @@ def test_same_names_are_told_apart_and_stay_so(tmp_path: Path) -> None:
     assert stems(tmp_path).items() > found.items()
 
 
+def test_a_copy_in_mni_space_is_told_apart_from_the_results_there() -> None:
+    """A list may name both; in a folder the copy is left out."""
+    names = ("sub-01_T1w.nii", "sub-01_space-MNI152NLin2009aSym_T1w.nii", "sub-02_T1w.nii")
+    chosen = tell_apart([(name, entities_of(name)) for name in names])
+    assert [chosen[0].stem, chosen[2].stem] == ["sub-01", "sub-02"]
+    results = {e.stem for e in chosen} | {e.in_space("MNI152NLin2009aSym").stem for e in chosen}
+    assert len(results) == 6
+
+
 @given(st.lists(st.text(min_size=1, max_size=80), min_size=1, max_size=6))
 def test_no_name_leads_out_of_the_folder(names: list[str]) -> None:
     paths = [name.replace("\0", "") or "x" for name in names]

@@ -8,6 +8,7 @@ import cli_support
 import numpy as np
 import pytest
 from cohort_support import batch, records, write_cohort
+from scipy import ndimage
 from StrokeLesionSegLib.cohort.corrections import save_correction
 from StrokeLesionSegLib.cohort.index_page import mask_of
 from StrokeLesionSegLib.images import Volume, read_scan
@@ -63,7 +64,7 @@ def test_tables_and_page_prefer_it_and_no_batch_touches_it(tmp_path: Path, out: 
     assert rows(out)["sub-Case0"]["corrected"] is False
 
 
-@pytest.mark.parametrize("cause", ["another T1", "another grid", "broken"])
+@pytest.mark.parametrize("cause", ["another T1", "another grid", "soft", "broken"])
 def test_one_that_does_not_fit_is_named_and_not_used(
     tmp_path: Path, out: Path, cause: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -78,6 +79,12 @@ def test_one_that_does_not_fit_is_named_and_not_used(
 
         volume = read_scan(path).volume
         write_volume(path, Volume(volume.array[:-1], volume.affine), overwrite=True)
+    elif cause == "soft":
+        from StrokeLesionSegLib.images import write_volume
+
+        mask = read_scan(path).volume
+        soft = mask.with_array(ndimage.gaussian_filter(mask.array.astype(np.float32), 2))
+        write_volume(path, soft, overwrite=True, dtype=np.float32)
     else:
         path.write_bytes(b"broken")
     kept = path.read_bytes()

@@ -215,6 +215,9 @@ def test_report_and_contours_from_the_command_line(
     report = pydicom.dcmread(next((tmp_path / "out").rglob("*_sr.dcm")))
     assert volume > 0
     assert f"{volume:.2f}" in str(report)
+    # With another threshold those that are not asked for again would tell of other lesions.
+    assert support.batch(tmp_path / "in", tmp_path / "out", "--dicom-sr", "--threshold", "0.4") == 0
+    assert [file.name.split("_")[-1] for file in (tmp_path / "out").rglob("*.dcm")] == ["sr.dcm"]
 
     for file in folder.iterdir():
         source = pydicom.dcmread(file)

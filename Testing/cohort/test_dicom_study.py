@@ -9,7 +9,7 @@ from typing import Any
 
 import cli_support
 import pytest
-from cohort_support import batch
+from cohort_support import batch, records
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort import find_scans
 from StrokeLesionSegLib.cohort.pseudonyms import Pseudonyms
@@ -156,6 +156,19 @@ def test_pseudonyms_of_a_table(tmp_path: Path, out: Path, home: Path, text: str)
     rows = read_table(out / "group_scans.tsv")
     assert {row["participant_id"] for row in rows} == {"sub-S01", "sub-S02"}
     assert not named(out)
+
+
+def test_names_of_folders_go_and_come_with_the_option(
+    tmp_path: Path, out: Path, home: Path
+) -> None:
+    series(tmp_path / "in" / "DOE_JANE", 1, "T1 MPRAGE", 1, **JANE)
+    for asked, told in (((), False), (("--source-names",), True), ((), False), ((), False)):
+        assert batch(tmp_path / "in", out, "--force", *asked) == 0
+        (row,) = read_table(out / "group_scans.tsv")
+        assert (row["source"] == "DOE_JANE") is told
+        (sidecar,) = out.rglob("*_label-lesion_mask.json")
+        assert ("DOE_JANE" in sidecar.read_text(encoding="utf-8")) is told
+    assert len(records(out)) == 3
 
 
 def test_pseudonyms_of_image_files(tmp_path: Path, out: Path, home: Path) -> None:

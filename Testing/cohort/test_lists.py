@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from StrokeLesionSegLib.cohort.corrected import SourceScans
 from StrokeLesionSegLib.cohort.inputs import find_scans
 from StrokeLesionSegLib.cohort.lists import read_list, read_pairs
 from StrokeLesionSegLib.errors import InputError
@@ -96,6 +97,27 @@ def test_names_of_an_old_code_page_are_found(tmp_path: Path) -> None:
     (tmp_path / "Müller.nii.gz").write_bytes(b"x")
     (tmp_path / "l.csv").write_bytes("path,subject\nMüller.nii.gz,P1\n".encode("cp1252"))
     assert read_list(tmp_path / "l.csv")[0].path.name == "Müller.nii.gz"
+
+
+def test_a_name_that_begins_with_a_tilde_is_nobodys_home(tmp_path: Path) -> None:
+    (tmp_path / "~scan.nii.gz").write_bytes(b"")
+    (tmp_path / "l.txt").write_text("~scan.nii.gz\n~no.such.user/t1.nii.gz\n")
+    first, second = read_list(tmp_path / "l.txt")
+    assert first.path == tmp_path / "~scan.nii.gz"
+    assert second.path == tmp_path / "~no.such.user" / "t1.nii.gz"
+
+
+def test_what_a_list_of_another_system_names_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``compare`` looks for it: by what the ledger says, which is the text of the list."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for file in (tmp_path / "in" / "a.nii.gz", tmp_path / "home" / "b.nii.gz"):
+        file.parent.mkdir()
+        file.write_bytes(b"")
+    (tmp_path / "l.txt").write_text("in\\a.nii.gz\n~/b.nii.gz\n")
+    for scan in find_scans(tmp_path / "l.txt").scans:
+        assert SourceScans(tmp_path / "out", tmp_path).find(scan.relative) == scan.path
 
 
 def test_one_folder_may_be_listed_with_several_series(tmp_path: Path) -> None:

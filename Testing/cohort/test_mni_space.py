@@ -67,7 +67,10 @@ def test_a_group_in_mni_space(
     )
     aligned(monkeypatch, GOOD, MIRRORED, FAILED)
     assert run(source, out, "--space", f"native,{SPACE}") == 0
-    assert "participants.tsv lacks 1 of 3 participants (sub-02)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "participants.tsv lacks 1 of 3 participants (sub-02)" in said
+    # What the table says itself is not taken from there, and that is said.
+    assert "group_lesion_symptom.csv has columns of its own for side." in said
 
     states = {r["stem"]: r for r in support.records(out)}
     with (out / "group_lesion_symptom.csv").open(newline="") as stream:
@@ -222,6 +225,29 @@ def test_a_corrected_mask_is_written_in_mni_space_too(
     assert run(source, out, *space) == 0
     assert masks() == automatic
     assert not list(out.rglob("*_desc-corrected_mask*.nii.gz"))
+
+
+def test_maps_of_the_group_go_with_what_they_tell_of(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = support.write_cohort(tmp_path / "in", 2)
+    aligned(monkeypatch, GOOD)
+    assert run(source, out, "--space", f"native,{SPACE}") == 0
+    table = out / "group_lesion_symptom.csv"
+    before = table.read_text()
+    (record,) = [r for r in support.records(out) if r["stem"] == "sub-Case0"]
+    found = mask_of(out, record)
+    assert found is not None
+    path = save_correction(out, record, found[0].with_array(found[0].array * 0), "R1")
+    # A correction gets into them where the spaces are not named again, too.
+    assert main(["batch", str(source), str(out), "group", *QUICK]) == 0
+    assert table.read_text() != before
+    path.unlink()
+    # Other lesions, and none of them in MNI space.
+    assert run(source, out, "--threshold", "0.4") == 0
+    assert not [file.name for file in out.glob("group_overlap*")]
+    assert not table.exists()
+    assert "group_overlap" not in (out / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -80,3 +80,15 @@ def test_what_does_not_fit_in_it_is_left_out(out: Path) -> None:
     assert "rates 1 scans that this study does not have and has 1 ratings that are none" in notes[0]
     assert "rating" not in records[0]
     assert (records[1]["rating"], records[1]["rating_comment"]) == ("rejected", "x")
+
+
+@pytest.mark.parametrize("comment", ['"left" is wrong', '5" wide', "pasted\u2028text", "a;b"])
+def test_a_comment_may_hold_what_tables_are_made_of(out: Path, comment: str) -> None:
+    """As the page saves it, which quotes nothing."""
+    out.mkdir()
+    lines = f"cafe\tsub-1\trejected\t{comment}\t\ncafe\tsub-2\taccepted\t\t\n"
+    (out / "ratings.tsv").write_text(HEAD + lines, encoding="utf-8")
+    told, notes, _ = with_ratings(out, [{"stem": "sub-1"}, {"stem": "sub-2"}], "cafe")
+    assert notes == []
+    assert [record["rating"] for record in told] == ["rejected", "accepted"]
+    assert told[0]["rating_comment"] == comment

@@ -55,6 +55,38 @@ def test_a_sidecar_tells_what_made_its_mask(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["metrics"]
 
 
+def test_nothing_is_told_that_the_run_did_not_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    point = {"threshold": 0.33, "second_threshold": None, "min_volume_ml": 0.5}
+    content = {
+        "software": {"version": "0.0.9"},
+        "model": {"name": "x", "version": "0.1", "sha256": "ab" * 32},
+        "operating_point": {**point, "min_mean_probability": 0.6},
+        "alignment": None,
+        "atlas": None,
+    }
+    file = tmp_path / "mask.json"
+
+    def told() -> str:
+        file.write_text(json.dumps(content))
+        assert main(["cite", "--sidecar", str(file)]) == 0
+        return capsys.readouterr().out
+
+    text = told()
+    assert "as they lie, without an alignment" in text
+    assert "mean probability of at least 0.6" in text
+    for name in ("MNI152", "Fonov", "Allen", "Ding"):
+        assert name not in text
+    content["atlas"] = "JHU"
+    assert "lay on the grid of MNI152NLin2009aSym" in told()
+    content["alignment"] = {"ok": True}
+    text = told()
+    assert "aligned to MNI152NLin2009aSym" in text
+    assert "follow the atlas JHU" in text
+    assert "Ding" not in text
+
+
 def test_what_is_no_sidecar(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     file = tmp_path / "other.json"
     file.write_text("{}")

@@ -32,7 +32,7 @@ def test_no_folder_is_left_where_nothing_was_written(tmp_path: Path) -> None:
     broken, kept = tmp_path / "broken.nii.gz", tmp_path / "kept"
     broken.write_bytes(b"no scan")
     kept.mkdir()
-    for folder in (tmp_path / "new", kept):
+    for folder in (tmp_path / "new", tmp_path / "new" / "deeper", kept):
         assert segment(broken, "--report", folder) == 2
     assert kept.is_dir()
     assert not (tmp_path / "new").exists()

@@ -109,3 +109,22 @@ def test_folders_that_have_nothing_to_do_with_each_other(
     assert main(["score", str(tmp_path / "pred"), str(tmp_path / "truth"), "-o", str(out)]) == 2
     whole = json.loads((out / "scores_atlas2022.json").read_text(encoding="utf-8"))
     assert len(whole["problems"]) == 30
+
+
+def test_no_folder_is_left_where_nothing_was_written(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pred, _ = folders
+    empty, out = tmp_path / "empty", tmp_path / "new"
+    empty.mkdir()
+    assert main(["score", str(pred), str(empty), "-o", str(out / "scores")]) == 2
+    assert "contains no reference mask" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_soft_map_for_folders_is_refused(
+    folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["score", *map(str, folders), "--scorer", "isles2026"]
+    assert main([*command, "--soft", "nowhere.nii.gz"]) == 2
+    assert "--soft: is for two files" in capsys.readouterr().err

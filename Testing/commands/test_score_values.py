@@ -137,3 +137,23 @@ def test_a_folder_and_a_file_are_no_pair(
     (tmp_path / "folder").mkdir()
     for pair in ((tmp_path / "folder", truth), (truth, tmp_path / "folder")):
         assert "folder: is a folder, but" in refusal(capsys, *pair)
+
+
+@pytest.mark.parametrize("names", [("Lesion", "Lesion"), ("lesion", "LESION")])
+def test_segments_of_one_name_are_scored_together(
+    tmp_path: Path, truth: Path, names: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Slicer lets two segments bear one name: here the halves of a lesion."""
+    halves = box(10).T.astype(np.uint8)
+    halves[15:] *= 2
+    stored = sitk.GetImageFromArray(halves)
+    stored.CopyInformation(sitk.ReadImage(str(truth)))
+    for number, name in enumerate(names):
+        stored.SetMetaData(f"Segment{number}_Name", name)
+        stored.SetMetaData(f"Segment{number}_LabelValue", str(number + 1))
+        stored.SetMetaData(f"Segment{number}_Layer", "0")
+    file = tmp_path / "halves.seg.nrrd"
+    sitk.WriteImage(stored, str(file))
+    assert dice(capsys, file, truth, "--label", "Lesion") == 1
+    if names[0] == names[1]:
+        assert dice(capsys, file, truth) == 1

@@ -170,6 +170,12 @@ def test_nrrd_of_other_encodings_and_torn_bzip2(tmp_path: Path) -> None:
     assert "truncated" in _refused(path)
     path.write_bytes(_nrrd("bzip2", bz2.compress(_raw()[:-2])))
     assert "99% of the voxels are there" in _refused(path)
+    for skip in ("byte skip: x", "byte skip: -1", "line skip: -3"):
+        path.write_bytes(_nrrd("bzip2", bz2.compress(_raw()), fields=f"{skip}\n"))
+        assert "the header is damaged" in _refused(path)
+    # More lines than anybody could read.
+    path.write_bytes(_nrrd("bzip2", bz2.compress(_raw()), fields="line skip: 99999999999\n"))
+    assert "truncated" in _refused(path)
     path.write_bytes(_nrrd("zstd", _raw()))
     assert "zstd" in _refused(path)
 

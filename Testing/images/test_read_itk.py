@@ -153,6 +153,14 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "mhd alone": (lambda f: _without_data(f, "mhd"), "incomplete"),
     "nrrd no spacing": (lambda f: _raw(f, NRRD, "content: x"), "voxel spacing"),
     "nrrd nan spacing": (lambda f: _raw(f, NRRD, "spacings: nan nan nan"), "voxel spacing"),
+    "nrrd directions of none": (
+        lambda f: _raw(f, NRRD, "space: RAS\nspace directions: none none none"),
+        "voxel spacing",
+    ),
+    "mha channels": (
+        lambda f: _raw(f, META, "ElementSpacing = 1 1 1\nElementNumberOfChannels = x\n"),
+        "the header is damaged",
+    ),
     "mha no spacing": (lambda f: _raw(f, META, ""), "voxel spacing"),
     "nrrd absurd": (lambda f: _huge(f, NRRD, RAS), "40000 x 30000 x 20000"),
     "mha absurd": (lambda f: _huge(f, META, "ElementSpacing = 1 1 1\n"), "40000 x"),

@@ -31,6 +31,7 @@ NAMES = {
     "sub-01_part-real_T1w.nii.gz": "refuse",
     "sub-01_part-imag_T1w.nii.gz": "refuse",
     "sub-01_space-T1w_dseg.nii.gz": "refuse",
+    "sub-01_FLAIR.nii.xz": "refuse",
     "patient_flair.nii": "refuse",
     "sT2W_TSE.nii.gz": "refuse",
     "brain-DWI-b1000.nrrd": "refuse",

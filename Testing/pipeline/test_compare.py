@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cli_support
 import numpy as np
 import pytest
 from heads import AFFINE, SHAPE, ball, head, move, moved
+from scipy import ndimage
 from StrokeLesionSegLib.cli import main
-from StrokeLesionSegLib.images import Volume, align_rigid, write_volume
+from StrokeLesionSegLib.images import Volume, align_rigid, read_scan, write_volume
 from StrokeLesionSegLib.images.space.rigid import half_of
 from StrokeLesionSegLib.lesions import read_table
 
@@ -98,6 +100,15 @@ def test_files(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     assert "exists already" in capsys.readouterr().err
 
 
+def test_values_are_put_right_as_for_segment(study: Path, tmp_path: Path) -> None:
+    """The second scan with its sign turned, as some converters leave it."""
+    second = read_scan(study / "sub-01_ses-2_T1w.nii.gz").volume
+    turned = second.with_array(-np.abs(second.array))
+    write_volume(study / "turned.nii.gz", turned)
+    assert compare(study, "turned", tmp_path / "out") == 0
+    assert len(read_table(tmp_path / "out" / "change.tsv")) == 4
+
+
 def test_what_is_not_covered_is_said(study: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert compare(study, "cut", out, mask="cut-mask") == 0
@@ -120,11 +131,11 @@ def test_what_is_not_covered_is_said(study: Path, tmp_path: Path) -> None:
 def test_two_people(
     study: Path, tmp_path: Path, second: str, says: str, capsys: pytest.CaptureFixture
 ) -> None:
-    assert compare(study, second, tmp_path / "out") == 2
+    assert compare(study, second, tmp_path / "new" / "out") == 2
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "new").exists()
 
 
 def test_sessions_in_the_wrong_order(
@@ -155,3 +166,34 @@ def test_sessions_of_a_bids_subject(
 def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert compare(study, "cut", tmp_path / "out", mask="mask-2") == 2
     assert "is not on the grid of cut.nii.gz" in capsys.readouterr().err
+
+
+def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    mask = read_scan(study / "mask-2.nii.gz").volume
+    soft = ndimage.gaussian_filter(mask.array.astype(np.float32), 2)
+    write_volume(study / "soft.nii.gz", mask.with_array(soft), dtype=np.float32)
+    assert compare(study, "sub-01_ses-2_T1w", tmp_path / "out", mask="soft") == 2
+    assert "is a soft or probability map" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dicom_folder_named_as_a_patient_gets_into_no_output(tmp_path: Path) -> None:
+    points = []
+    for n, name in enumerate(("DOE_JANE_1", "DOE_JANE_2")):
+        folder = cli_support.write_dicom_series(tmp_path / name, uid=f"1.2.3.{n}", slices=24)
+        scan = read_scan(folder).volume
+        mask = np.zeros(scan.array.shape, np.uint8)
+        mask[8:12, 8:12, 8:12] = 1
+        write_volume(tmp_path / f"mask-{n}.nii.gz", scan.with_array(mask))
+        points.append(str(folder))
+    masks = [
+        "--mask-a",
+        str(tmp_path / "mask-0.nii.gz"),
+        "--mask-b",
+        str(tmp_path / "mask-1.nii.gz"),
+    ]
+    out = tmp_path / "out"
+    assert main(["compare", *points, *masks, "-o", str(out), "--force"]) == 0
+    for file in out.iterdir():
+        assert "DOE" not in file.name
+        assert b"DOE" not in file.read_bytes()

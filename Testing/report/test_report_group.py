@@ -99,6 +99,12 @@ def test_to_be_looked_at_is_not_the_whole_cohort(lesions: int) -> None:
     assert "1 to be looked at" in parse(group_report(rows, scans)).text
 
 
+def test_what_a_reader_has_drawn_is_not_doubted() -> None:
+    """As on the page of the scan and in the table of the group."""
+    scans = (GroupScan("sub-05", "done", aligned=True, corrected=True),)
+    assert "To be looked at" not in titles(parse(group_report(ROWS[3:], scans)))
+
+
 def test_table_sums_up_the_lesions() -> None:
     page = parse(group_report(ROWS, SCANS))
     rows = table_of(page)

@@ -27,7 +27,8 @@ from .leftovers import clear_staging, sweep
 from .local import run_here
 from .lock import FolderLock, taken_over
 from .options import BatchOptions, BatchReport
-from .overlap import write_overlap
+from .overlap import OVERLAP_TABLE, remove_overlap, write_overlap
+from .participants import participants_checksum
 from .plan import WorkPlan, selected
 from .pseudonyms import Pseudonyms
 from .ratings import with_ratings
@@ -139,19 +140,19 @@ def run_batch(
                 group, notes, corrections = with_corrections(out, group, settings.atlas)
                 group, odd, ratings = with_ratings(out, group, settings.study)
                 report.notes += (*notes, *odd)
-                by_hand = f"{corrections} {ratings}".strip()
+                by_hand = f"{corrections} {ratings} {participants_checksum(source)}".strip()
                 write_group_tables(out, group)
                 ledger.append(_end_record(settings, report))
         here = {found.stem: found for found in cohort.scans}
         report.notes += PagesOfScans(settings, manifest, ledger, here).update(group)
         # Stale after a kill between the last scan and here.
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
+        stale = stale or settings.title not in ("", ledger.page_title)
         if options.group_only or stale or not (out / INDEX_NAME).is_file():
-            told = _write_group_pages(settings, manifest, group, source)
-            report.notes = tuple(dict.fromkeys((*report.notes, *told)))
-            ledger.append(
-                {"record": "page", "run": settings.run, "time": _now(), "corrections": by_hand}
-            )
+            found = _write_group_pages(settings, manifest, group, source)
+            report.notes = tuple(dict.fromkeys((*report.notes, *found)))
+            told = {"time": _now(), "corrections": by_hand, "title": settings.title}
+            ledger.append({"record": "page", "run": settings.run, **told})
     return report
 
 
@@ -160,8 +161,12 @@ def _write_group_pages(
 ) -> tuple[str, ...]:
     """The group's maps and its page; what was odd, a line each."""
     notes: tuple[str, ...] = ()
-    if MNI_SPACE in settings.spaces:
+    known = (settings.out / OVERLAP_TABLE).is_file()
+    if MNI_SPACE in settings.spaces or (known and any(r.get("mni_mask") for r in group)):
         notes += write_overlap(settings.out, group, source)
+    elif known:
+        # They tell of results in MNI space that are gone.
+        remove_overlap(settings.out)
     notes += tuple(write_index(settings, manifest, group, source))
     sync_folder(settings.out)
     return notes

@@ -19,6 +19,7 @@ from .dataset import DESCRIPTION
 from .dicom_study import told_as
 from .inputs import find_scans
 from .ledger import read_ledger
+from .lists import located
 
 ENDING = "_desc-corrected_mask"
 _SUFFIXES = (".nii.gz", ".nii")
@@ -60,7 +61,8 @@ class SourceScans:
         """
         if self.root is None:
             return None
-        path = self.root / relative if self.root.is_dir() else self.root
+        # A list may have named it in the way of another system, or from somebody's home.
+        path = located(self.root, relative) if self.root.is_dir() else self.root
         if path.exists():
             return path
         if self._known is None:

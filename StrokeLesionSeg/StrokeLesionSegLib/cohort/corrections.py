@@ -18,6 +18,7 @@ import numpy as np
 from ..atlases import AtlasChoice, region_table
 from ..errors import InputError
 from ..lesions import find_lesions, lesion_row, read_sidecar, write_sidecar
+from ..lesions.scorers.values import look_at
 from ..operating_point import OperatingPoint
 from ..outputs import OutputSet
 from .corrected import ENDING, Corrected, corrected_masks
@@ -86,7 +87,9 @@ def with_corrections(
             cause = _why_not(record, correction)
             changed = None if cause else _corrected(out, record, correction, atlas)
             if changed is None:
-                cause = cause or "it cannot be read, or lies on another grid than the scan"
+                cause = cause or (
+                    "it cannot be read, lies on another grid than the scan, or is a soft map"
+                )
                 notes.append(f"{correction.mask.name} is not used: {cause}.")
             else:
                 status = correction.mask.stat()
@@ -140,6 +143,9 @@ def _corrected(
     except InputError:
         return None
     if automatic is None or not mask.grid.same_as(automatic[0].grid, 0.01):
+        return None
+    # Resampled with interpolation, it would be as large as all its traces.
+    if look_at(mask.array).kind == "soft":
         return None
     lesions = drawn_lesions(mask, automatic[1])
     regions = None

@@ -96,6 +96,11 @@ def told_as(place: str, uid: str = "") -> str:
     return f"dicom-{checksum(f'{place} {uid}'.strip())}"
 
 
+def is_told(name: str) -> bool:
+    """Whether ``name`` is one of ``told_as``, and not that of a folder or file."""
+    return re.fullmatch(r"dicom-[0-9a-f]{8}", name) is not None
+
+
 def _parts_in(source: Path, folder: Path, found: _FoundSeries) -> list[_Part]:
     from ..images.formats.dicom import NoMrImages, collect
     from ..images.formats.dicom_choice import joined

@@ -40,7 +40,8 @@ class LedgerContent:
     complete_bytes: length of the file up to the end of the last complete line.
     unreadable: number of complete lines that are no records.
     page_is_stale: whether a scan was recorded after ``index.html`` was last written.
-    page_corrections: checksum of the corrected masks and ratings that it tells of.
+    page_corrections: checksum of the corrected masks, ratings and participants that it tells of.
+    page_title: what was asked for as its title.
     """
 
     scans: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class LedgerContent:
     unreadable: int = 0
     page_is_stale: bool = False
     page_corrections: str = ""
+    page_title: str = ""
 
 
 def read_ledger(out: Path) -> LedgerContent:
@@ -94,6 +96,7 @@ def _take(line: bytes, content: LedgerContent) -> None:
         if record["record"] == "page":
             content.page_is_stale = False
             content.page_corrections = str(record.get("corrections") or "")
+            content.page_title = str(record.get("title") or "")
             return
         if record["record"] == "end":
             return
@@ -123,7 +126,7 @@ class Ledger:
         self.scans, self.runs = content.scans, content.runs
         self.unreadable = content.unreadable
         self.page_is_stale = content.page_is_stale
-        self.page_corrections = content.page_corrections
+        self.page_corrections, self.page_title = content.page_corrections, content.page_title
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream: BinaryIO = self.path.open("ab")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def read_list(path: Path) -> list[ListedScan]:
     found: list[ListedScan] = []
     seen: dict[Path, set[str | None]] = {}
     for where, told in _told(path, _SCANS):
-        scan = _located(path.parent, told["path"])
+        scan = located(path.parent, told["path"])
         series = _value(told, "series") or None
         earlier = seen.setdefault(scan, set())
         if earlier and (series is None or {series, None} & earlier):
@@ -138,13 +138,13 @@ def read_pairs(path: Path) -> list[ListedPair]:
     for where, told in _told(path, _PAIRS):
         if not told.get("mask"):
             raise InputError(path, f"line {where} names no mask", _PAIRS.remedy)
-        mask = _located(path.parent, told["mask"])
+        mask = located(path.parent, told["mask"])
         if not mask.is_file():
             raise InputError(path, f"line {where}: there is no mask {told['mask']}", _PAIRS.remedy)
         subject = _value(told, "subject").removeprefix("sub-")
         found.append(
             ListedPair(
-                _located(path.parent, told["path"]),
+                located(path.parent, told["path"]),
                 mask,
                 told["path"],
                 label(subject) if subject else None,
@@ -177,9 +177,20 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises ``InputError`` if it cannot be read.
     """
     text = _text(path, _SCANS)
-    lines = [line for line in text.splitlines() if line.strip()]
-    separators = (s for s in ("\t", ";", ",") if all(s in line for line in lines))
+    # Other characters that end lines are text, as in comments that were pasted.
+    lines = re.split(r"\r\n|\r|\n", text)
+    if all("\t" in line for line in lines if line.strip()):
+        # Only whole cells are quoted: a comment may begin with a quote.
+        told = ([_unquoted(cell) for cell in line.split("\t")] for line in lines)
+        return _that_say_something(enumerate(told, start=1))
+    separators = (s for s in (";", ",") if all(s in line for line in lines if line.strip()))
     return _rows(path, text, next(separators, ","))
+
+
+def _unquoted(cell: str) -> str:
+    text = cell.strip()
+    quoted = len(text) > 1 and text.startswith('"') and text.endswith('"')
+    return text[1:-1].replace('""', '"') if quoted else text
 
 
 def _text(path: Path, kind: _Kind) -> str:
@@ -229,7 +240,7 @@ def _all_there(path: Path, lines: list[str], separator: str) -> bool:
     """Whether every line has the separator, and files are there if lines are cut at it."""
     firsts = [next(csv.reader([line], delimiter=separator), []) for line in lines]
     return all(
-        len(cells) > 1 and os.path.lexists(path.parent / Path(cells[0].strip()).expanduser())
+        len(cells) > 1 and os.path.lexists(path.parent / os.path.expanduser(cells[0].strip()))
         for cells in firsts
     )
 
@@ -244,6 +255,10 @@ def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str
         )
     else:
         rows = _quoted(path, lines, separator)
+    yield from _that_say_something(rows)
+
+
+def _that_say_something(rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
     for number, cells in rows:
         told = [cell.strip() for cell in cells]
         while len(told) > 1 and not told[-1]:  # Excel fills short rows up
@@ -323,7 +338,7 @@ def _value(told: dict[str, str], name: str) -> str:
     return re.sub(r"\A(\d+)\.0\Z", r"\1", text) if name != "series" else text
 
 
-def _located(folder: Path, text: str) -> Path:
+def located(folder: Path, text: str) -> Path:
     """Where a listed scan lies; a name of another code page or system, if it is only there so."""
     candidates = [text]
     if "\\" in text:
@@ -331,7 +346,8 @@ def _located(folder: Path, text: str) -> Path:
     if any("\udc80" <= c <= "\udcff" for c in text):
         raw = text.encode("utf-8", "surrogateescape")
         candidates.append(raw.decode("cp1252", "replace"))
-    paths = [Path(os.path.abspath(folder / Path(name).expanduser())) for name in candidates]
+    # A name that begins with ~ and is nobody's home stays as it is.
+    paths = [Path(os.path.abspath(folder / os.path.expanduser(name))) for name in candidates]
     return next((p for p in paths if os.path.lexists(p)), paths[0])
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from ..file_formats import split_name
+from ..spaces import MNI_SPACE
 
 # Entities of the source that tell scans of one session apart, in the order of BIDS names.
 # "desc" and "label" are left out: they describe a derivative, and ours has its own.
@@ -162,7 +163,9 @@ def checksum(text: str) -> str:
 def tell_apart(found: list[tuple[str, Entities]]) -> list[Entities]:
     """Entities with distinct stems for (relative path, entities) pairs, in the same order.
 
-    Of scans with one stem, the one with the shortest path (then the first by name) keeps it.
+    The stems in MNI space are distinct from all of them, too: a copy of a scan there has the name
+    of the scan's own result there. Of scans with one stem, the one with the shortest path (then the
+    first by name) keeps it.
     Letter case does not count, since on some file systems it does not tell files apart.
     """
     taken: set[str] = set()
@@ -170,8 +173,13 @@ def tell_apart(found: list[tuple[str, Entities]]) -> list[Entities]:
     chosen: dict[int, Entities] = {}
     for number in order:
         relative, entities = found[number]
-        if entities.stem.casefold() in taken:
+        if not taken.isdisjoint(_stems(entities)):
             entities = entities.told_apart(relative)
-        taken.add(entities.stem.casefold())
+        taken.update(_stems(entities))
         chosen[number] = entities
     return [chosen[number] for number in range(len(found))]
+
+
+def _stems(entities: Entities) -> tuple[str, str]:
+    """Of the results in the scan's own space, and in MNI space."""
+    return entities.stem.casefold(), entities.in_space(MNI_SPACE).stem.casefold()

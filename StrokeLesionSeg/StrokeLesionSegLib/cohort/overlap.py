@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..lesions.measure import LEFT, RIGHT, side_of
 from ..lesions.tables import write_sidecar, write_text
-from ..outputs import beside_mask
+from ..outputs import beside_mask, os_input_error
 from ..spaces import MNI_SPACE
 from .corrected import ENDING
 from .index_page import deformation_of, mask_of
 from .ledger import DONE
-from .participants import Participants, read_participants
+from .participants import PARTICIPANTS, Participants, read_participants
 
 OVERLAP_TABLE = "group_lesion_symptom.csv"
 _GROUPS = {
@@ -84,7 +84,21 @@ def write_overlap(out: Path, records: Iterable[Mapping[str, Any]], source: Path)
     for side in _GROUPS:
         _write_maps(out, side, counts[side], scans[side], left_out)
     _write_table(out / OVERLAP_TABLE, rows, people)
+    own = [name for name in people.columns if name in OVERLAP_COLUMNS]
+    if own:
+        told = f"{PARTICIPANTS}: {OVERLAP_TABLE} has columns of its own for {', '.join(own)}."
+        return (*people.notes, told)
     return people.notes
+
+
+def remove_overlap(out: Path) -> None:
+    """Take away what ``write_overlap`` has written; ``InputError`` if that cannot be done."""
+    maps = [path for side in _GROUPS for path in overlap_names(out, side)]
+    for path in (*maps, *(beside_mask(path, ".json") for path in maps), out / OVERLAP_TABLE):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise os_input_error(error, path) from error
 
 
 def _labelled(mask: Any) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..pipeline import sha256_of
+
 PARTICIPANTS = "participants.tsv"
 _LARGEST = 64 << 20
 _KEY = "participant_id"
@@ -32,13 +34,25 @@ class Participants:
         return (self.rows or {}).get(participant, {})
 
 
+def participants_checksum(source: Path) -> str:
+    """Tells whether ``participants.tsv`` in ``source`` is that of another time; "" without one."""
+    try:
+        return sha256_of(_file(source))[:16]
+    except OSError:
+        return ""
+
+
+def _file(source: Path) -> Path:
+    return (source if source.is_dir() else source.parent) / PARTICIPANTS
+
+
 def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
     """``participants.tsv`` in the input folder ``source``; empty if there is none.
 
     ``subjects``: the participants of the cohort, with ``sub-``. A file that cannot be read or does
     not fit is a note, never an error: the scans do not depend on it.
     """
-    file = (source if source.is_dir() else source.parent) / PARTICIPANTS
+    file = _file(source)
     if not file.is_file():
         return Participants()
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .dicom_study import is_told
 from .fingerprint import unchanged
 from .inputs import FoundScan
 from .ledger import DONE, FAILED, Ledger, LedgerContent, record_outputs
@@ -69,6 +70,8 @@ class WorkPlan:
             if not same and options.resume and not _came_from(record, ledger.runs, here):
                 _refuse_foreign(found, record, ledger.runs, source, settings.out)
             same = same and record.get("series") == found.series
+            # What named a folder is not to do so any more, or the other way round.
+            same = same and is_told(str(record["source"])) == is_told(found.relative)
             if not options.resume or not same or record["settings"] != settings.digest:
                 self.to_do.append(found)
             elif record["state"] == FAILED:

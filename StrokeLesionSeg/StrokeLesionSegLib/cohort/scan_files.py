@@ -167,9 +167,23 @@ def _mni_files(found: FoundScan, out: Path) -> list[Path]:
     return [transform, *images, *(beside_mask(path, ".json") for path in images)]
 
 
+def _extras(found: FoundScan, out: Path) -> list[Path]:
+    """All files of a scan that are written only if they are asked for: DICOM and pages."""
+    folder = out.joinpath(found.entities.folder)
+    return [
+        *(folder / f"{found.stem}_label-lesion_{kind}.dcm" for kind in ("seg", "sr", "rtstruct")),
+        folder / f"{found.stem}_desc-lesions_report.html",
+        folder / f"{found.stem}{AUTOMATIC_PAGE}",
+    ]
+
+
 def remove_stale(found: FoundScan, settings: Settings, written: OutputPaths) -> None:
-    """Remove what an earlier run wrote and this one did not: in MNI space, probabilities."""
+    """Remove what an earlier run wrote and this one did not: in MNI space, probabilities, pages and
+    DICOM, which would tell of other lesions than the mask."""
     files = _mni_files(found, settings.out) if written.mni_mask is None else []
+    # The page of a corrected mask is made anew, and this one kept beside it again.
+    kept = {*written.in_dicom, written.report}
+    files += [path for path in _extras(found, settings.out) if path not in kept]
     if written.probability is None:
         native = output_paths(found, replace(settings, probability=True), dicom=False).probability
         others = (native, mni_paths(found, settings.out)["mni_probability"])
@@ -189,9 +203,7 @@ def remove_outputs(found: FoundScan, settings: Settings) -> None:
     files = [*paths.volumes, *(path for path, _ in paths.documents)]
     files += [
         folder / f"{found.stem}_label-lesion_probseg.json",
-        *(folder / f"{found.stem}_label-lesion_{kind}.dcm" for kind in ("seg", "sr", "rtstruct")),
-        folder / f"{found.stem}_desc-lesions_report.html",
-        folder / f"{found.stem}{AUTOMATIC_PAGE}",
+        *_extras(found, settings.out),
         *_mni_files(found, settings.out),
     ]
     for file in files:

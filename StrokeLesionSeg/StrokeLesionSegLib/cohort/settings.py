@@ -17,6 +17,9 @@ from ..spaces import NATIVE
 if TYPE_CHECKING:
     from ..inference import SegmentOptions
 
+# How models of others run unless something else is asked for.
+_AS_USUAL = {"exact": False, "mirror": True}
+
 
 @dataclass(frozen=True)
 class ReportChoice:
@@ -100,6 +103,9 @@ class Settings:
         """
         options = asdict(self.options)
         kept = {k: options[k] for k in ("views", "tta", "align", "precision", "crop")}
+        # Of models of others; said only where it is not as usual, so that what was done before
+        # they were said here is not done again.
+        kept |= {k: options[k] for k, usual in _AS_USUAL.items() if options[k] != usual}
         return {
             "version": self.version,
             "model": self.manifest,

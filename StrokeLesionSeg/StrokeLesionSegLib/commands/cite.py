@@ -30,6 +30,12 @@ _MASKING = (
     "Brett M, Leff AP, Rorden C, Ashburner J. Spatial normalization of brain images with focal "
     "lesions using cost function masking. NeuroImage 14 (2001) 486-500."
 )
+_PLACED = {
+    "affine": "Scans were aligned to MNI152NLin2009aSym by an affine transform (Fonov et al. "
+    "2011); masks lie on each scan's own grid.",
+    "there": "Scans lay on the grid of MNI152NLin2009aSym (Fonov et al. 2011) already.",
+    "none": "Scans were segmented as they lie, without an alignment to a template.",
+}
 _DEFORMED = (
     "Results in MNI space were refined by demons with composed steps (Vercauteren et al. 2009), "
     "lesions left out of the cost function (Brett et al. 2001)."
@@ -59,6 +65,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    from ..atlases import SHIPPED_TITLE
     from ..models import Manifest, find_model
 
     if arguments.sidecar is not None:
@@ -66,7 +73,11 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         facts = _of_model(Manifest.from_file(find_model(arguments.model)))
     text = methods_text(facts)
-    references = [_TEMPLATE, _ATLAS, *((_DEMONS, _MASKING) if facts["deformed"] else ())]
+    references = [
+        *([_TEMPLATE] if facts["alignment"] != "none" else []),
+        *([_ATLAS] if facts["atlas"] == SHIPPED_TITLE else []),
+        *((_DEMONS, _MASKING) if facts["deformed"] else ()),
+    ]
     if arguments.json:
         print_json({"methods": text, "references": references, **facts})
         return
@@ -78,22 +89,30 @@ def run(arguments: argparse.Namespace) -> None:
 
 def methods_text(facts: dict[str, Any]) -> str:
     """One paragraph; ``facts`` as ``_of_model`` gives them."""
+    from ..atlases import SHIPPED_TITLE
+
     point = facts["operating_point"]
     lesion = f"voxels of a probability of at least {point['threshold']:g}"
     if point["second_threshold"]:
         lesion += f", in components with a voxel of at least {point['second_threshold']:g}"
     if point["min_volume_ml"]:
         lesion += f" and of at least {point['min_volume_ml']:g} mL"
+    if point.get("min_mean_probability"):
+        lesion += f", of a mean probability of at least {point['min_mean_probability']:g}"
     sentences = [
         f"Chronic stroke lesions were segmented in T1-weighted images with StrokeLesionSeg "
         f"{facts['version']}, model {facts['model']} {facts['model_version']} (SHA-256 of the "
         f"weights {facts['sha256'][:12]}).",
-        "Scans were aligned to MNI152NLin2009aSym by an affine transform (Fonov et al. 2011); "
-        "masks lie on each scan's own grid.",
+        _PLACED[facts["alignment"]],
         *([_DEFORMED] if facts["deformed"] else []),
         f"Lesions are {lesion}.",
-        "Volumes by region follow the Allen Human Reference Atlas (Ding et al. 2016).",
     ]
+    if facts["atlas"] == SHIPPED_TITLE:
+        sentences.append(
+            "Volumes by region follow the Allen Human Reference Atlas (Ding et al. 2016)."
+        )
+    elif facts["atlas"]:
+        sentences.append(f"Volumes by region follow the atlas {facts['atlas']}.")
     if facts["simulated"]:
         sentences.append("The model was trained on simulated strokes.")
     for name, figures in facts["metrics"].items():
@@ -104,12 +123,16 @@ def methods_text(facts: dict[str, Any]) -> str:
 
 
 def _of_model(manifest: Manifest) -> dict[str, Any]:
+    from ..atlases import SHIPPED_TITLE
+
     return {
         "version": __version__,
         "model": manifest.name,
         "model_version": manifest.version,
         "sha256": str(manifest.weights["sha256"]),
         "operating_point": manifest.operating_point().as_dict(),
+        "alignment": "affine",
+        "atlas": SHIPPED_TITLE,
         "deformed": False,
         "simulated": bool(manifest.training.get("simulated")),
         "metrics": _figures(manifest.metrics),
@@ -129,6 +152,7 @@ def _figures(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 def _of_sidecar(file: Path) -> dict[str, Any]:
     """The facts of a run; figures only if the very model is installed still."""
+    from ..atlases import SHIPPED_TITLE
     from ..lesions import read_sidecar
     from ..models import Manifest, find_model
 
@@ -141,6 +165,8 @@ def _of_sidecar(file: Path) -> dict[str, Any]:
             "model_version": model["version"],
             "sha256": str(model["sha256"]),
             "operating_point": content["operating_point"],
+            "alignment": _placed(content),
+            "atlas": content.get("atlas", SHIPPED_TITLE),
             "deformed": bool((content.get("deformation") or {}).get("used")),
             "simulated": False,
             "metrics": {},
@@ -158,3 +184,13 @@ def _of_sidecar(file: Path) -> dict[str, Any]:
         known = _of_model(manifest)
         facts |= {"simulated": known["simulated"], "metrics": known["metrics"]}
     return facts
+
+
+def _placed(content: dict[str, Any]) -> str:
+    """How a run's scan came to MNI space, a key of ``_PLACED``; what older sidecars do not say is
+    as usual."""
+    alignment = content.get("alignment", {"ok": True})
+    if alignment is not None and alignment["ok"]:
+        return "affine"
+    # Without an alignment there are volumes by region only of scans that lie there.
+    return "there" if alignment is None and content.get("atlas") else "none"

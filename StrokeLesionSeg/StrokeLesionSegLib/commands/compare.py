@@ -33,6 +33,7 @@ _LISTED = 50
 _OF_TWO_SCANS = (
     *("mask_a", "mask_b", "model"),
     *("threshold", "second_threshold", "min_volume", "min_mean_probability"),
+    *("views", "tta", "exact", "no_mirror", "align", "precision"),
 )
 
 
@@ -125,7 +126,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], cause: str, remedy: str) -> None:
     """``InputError`` for options that would have no effect."""
     for name in names:
-        if getattr(arguments, name) not in (None, ()):
+        value = getattr(arguments, name)
+        # A 0 is asked for, and equal to False.
+        if value is not False and value not in (None, (), "auto"):
             raise InputError(f"--{name.replace('_', '-')}", cause, remedy)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,13 +84,14 @@ def atlas_choice(arguments: argparse.Namespace) -> AtlasChoice:
 
 @contextlib.contextmanager
 def report_folder(folder: Path | None) -> Iterator[None]:
-    """The folder for reports, made if need be; an empty one is not left behind by an error.
+    """The folder for reports, made if need be; empty ones are not left behind by an error.
 
     Raises ``InputError`` if it cannot be made.
     """
     if folder is None or folder.is_dir():
         yield
         return
+    made = [folder, *itertools.takewhile(lambda above: not above.exists(), folder.parents)]
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
@@ -100,5 +102,6 @@ def report_folder(folder: Path | None) -> Iterator[None]:
         yield
     except BaseException:
         with contextlib.suppress(OSError):  # something is in it
-            folder.rmdir()
+            for empty in made:
+                empty.rmdir()
         raise

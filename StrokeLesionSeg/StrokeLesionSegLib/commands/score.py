@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import InputError
-from ..outputs import OutputSet, os_input_error
+from ..outputs import OutputSet
 from ..pipeline import check_source
 from .options import EXIT_SOME_FAILED, add_progress_argument, number, path
 from .progress import make_reporter, print_json
@@ -169,6 +169,8 @@ def _score_files(arguments: argparse.Namespace) -> None:
 
 
 def _score_folders(arguments: argparse.Namespace) -> int:
+    if arguments.soft is not None:
+        raise InputError("--soft", "is for two files", "In folders maps are found by their names")
     with _outputs(arguments) as outputs:
         from ..lesions.scorers import ScoreOptions, score_folders
 
@@ -220,10 +222,6 @@ def _outputs(arguments: argparse.Namespace) -> contextlib.AbstractContextManager
     """The files of ``--output``, checked before the work starts; None if there are to be none."""
     if arguments.output is None:
         return contextlib.nullcontext()
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise os_input_error(error, arguments.output) from error
     documents = [(file, file.suffix) for file in _files(arguments)]
     return OutputSet([], documents, overwrite=arguments.overwrite)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..file_formats import image_endings, split_name
 from ..images.formats.sequence import (
     SequenceFacts,
     facts_from,
@@ -85,7 +85,9 @@ def check_name(name: str) -> list[Finding]:
     >>> check_name("sub-01_T1w.nii.gz"), check_name("sub-01_FLAIR.nii.gz")[0].level
     ([], 'refuse')
     """
-    stem = re.sub(r"\.(nii|nrrd|nhdr|mha|mhd|mgz|mgh)(\.gz|\.bz2|\.zst)?$", "", name, flags=re.I)
+    # In Slicer it is a node's name, which may hold slashes.
+    ending = next((end for end in image_endings() if name.lower().endswith(end)), "")
+    stem = name[: len(name) - len(ending)]
     pieces = stem.split("_")
     entities = dict(piece.split("-", 1) for piece in pieces if "-" in piece)
     part = _PARTS.get(entities.get("part", ""))
@@ -127,8 +129,7 @@ def sequence_of(scan: Scan) -> SequenceFacts | None:
 
 
 def _sidecar(path: Path) -> dict[str, Any] | None:
-    name = re.sub(r"(\.nii|\.nrrd|\.nhdr|\.mha|\.mhd|\.mgz|\.mgh)(\.\w+)?$", "", path.name)
-    file = path.with_name(f"{name}.json")
+    file = path.with_name(f"{split_name(path)[0]}.json")
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST_SIDECAR:
             return None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, InputError
-from ..file_formats import split_name
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
-from ..outputs import OutputSet
+from ..outputs import OutputSet, default_label
 from .change_files import ChangePaths, labels_halfway, write_change
 from .documents import sha256_of
 from .result import OutputPaths
 from .segment import FileOptions, segment_file
-from .source import check_source
+from .source import check_source, read_repaired
 from .time_points import Comparison, TimePoint
 
 if TYPE_CHECKING:
@@ -157,7 +154,7 @@ def compare_files(
     if not wanted.force:
         check_pair(first, second)
     paths = ChangePaths.of(out / "change")
-    with _folder(out), OutputSet([], paths.documents, overwrite=overwrite) as outputs:
+    with OutputSet([], paths.documents, overwrite=overwrite) as outputs:
         points = []
         names = _names(first, second)
         for source, mask, name in zip((first, second), wanted.masks, names, strict=True):
@@ -180,22 +177,6 @@ def compare_files(
         write_change(comparison, paths, outputs, convention=wanted.convention)
         outputs.commit()
     return comparison
-
-
-@contextlib.contextmanager
-def _folder(out: Path) -> Iterator[None]:
-    """The folder for the results, made if need be; a new one that stayed empty is removed again."""
-    new = not out.exists()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(out, f"cannot be made ({error.strerror})", "Give another folder") from None
-    try:
-        yield
-    finally:
-        if new:
-            with contextlib.suppress(OSError):
-                out.rmdir()
 
 
 def check_pair(first: Path, second: Path) -> None:
@@ -247,7 +228,8 @@ def _ordinal(session: str) -> int | None:
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
-    names = [split_name(path)[0] or "scan" for path in (first, second)]
+    # A DICOM folder, often named as the patient is, goes by a checksum.
+    names = [default_label(path) for path in (first, second)]
     if names[0] == names[1]:
         return f"{names[0]}_1", f"{names[1]}_2"
     return names[0], names[1]
@@ -267,7 +249,8 @@ def known_time_point(
     ``series``: SeriesInstanceUID, if ``source`` is a DICOM folder that holds several. ``sha256``:
     of the scan, if it is known already.
 
-    Raises ``InputError`` if one cannot be read, or if they lie on different grids.
+    Raises ``InputError`` if one cannot be read, if they lie on different grids, or if the mask is a
+    soft map, all of whose voxels above 0 would be lesion.
 
     Examples
     --------
@@ -282,11 +265,14 @@ def known_time_point(
     """
     from ..images import read_scan
     from ..lesions import find_lesions
+    from ..lesions.scorers.values import look_at
 
-    scan = read_scan(source, series=series).volume
+    scan = read_repaired(source, series).volume
     lesions = read_scan(mask, allow_constant=True).volume
     if not lesions.grid.same_as(scan.grid, 0.1):
         raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
+    if look_at(lesions.array).kind == "soft":
+        raise InputError(mask, "is a soft or probability map", "Give a binary lesion mask")
     found = find_lesions(lesions.array > 0, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
     return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
 
@@ -296,10 +282,9 @@ def _checksum(path: Path) -> str | None:
 
 
 def _found(source: Path, result: Any, name: str) -> TimePoint:
-    from ..images import read_scan
     from .runner import mni_matrix
 
-    volume = read_scan(source).volume
+    volume = read_repaired(source).volume
     to_mni = mni_matrix(result.prediction)
     return TimePoint(name, volume, result.lesion_map, to_mni, _checksum(source))
 

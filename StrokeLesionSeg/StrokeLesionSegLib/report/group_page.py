@@ -185,9 +185,10 @@ def _results(rows: Iterable[Mapping[str, Any]], scans: Iterable[GroupScan]) -> l
         probabilities = [probability for _, _, probability in own]
         notes: list[str] = []
         if scan.state == "done":
+            # What a reader has drawn was looked at, as its own page and the table say.
+            doubted = ([], []) if scan.corrected else (volumes, probabilities)
             notes = concerns(
-                volumes,
-                probabilities,
+                *doubted,
                 aligned=scan.aligned,
                 alignment_reason=scan.alignment_reason,
             )

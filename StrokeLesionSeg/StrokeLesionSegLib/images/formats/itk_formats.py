@@ -27,6 +27,7 @@ from .plain_data import (
     plain_metaimage,
     plain_nrrd,
     text_header,
+    whole_number,
 )
 from .scan import Scan
 from .size_limits import check_promise, data_file_below, path_below
@@ -192,9 +193,11 @@ def _look_at_nrrd(path: Path, start: bytes) -> _Looked:
         _check_nrrd_data(path, text, fields, sizes)
     directions = fields.get("space directions", "")
     spacings = fields.get("spacings", "")
-    stated = re.findall(r"[-+.\dEe]+", directions) or [
-        s for s in spacings.split() if s.lower() != "nan"
+    # A direction of an axis that lies nowhere in space is "none".
+    vectors = [
+        part for part in re.findall(r"\(([^()]*)\)", directions) if "nan" not in part.lower()
     ]
+    stated = vectors or [s for s in spacings.split() if s.lower() != "nan"]
     if len(stated) < 3:
         raise InputError(path, *_NO_SPACING)
     units = re.findall(r'"([^"]*)"', fields.get("space units") or fields.get("units") or "")
@@ -304,11 +307,12 @@ def _check_metaimage_data(
     if local:
         have -= header
     size = _META_BYTES.get(fields.get("elementtype", "").upper(), 1)
-    needed = math.prod(sizes) * size * int(fields.get("elementnumberofchannels") or 1)
+    channels = whole_number(path, fields, "elementnumberofchannels", otherwise=1)
+    needed = math.prod(sizes) * size * channels
     compressed = fields.get("compresseddata", "").lower() == "true"
     check_promise(path, needed, have, compressed=compressed)
     if compressed:
-        check_promise(path, int(fields.get("compresseddatasize") or 0), have)
+        check_promise(path, whole_number(path, fields, "compresseddatasize"), have)
     binary = fields.get("binarydata", "true").lower() == "true"
     if local and binary and not compressed and "headersize" not in fields:
         return _surplus(have, needed)

@@ -50,6 +50,17 @@ def text_header(path: Path, end: re.Pattern[bytes]) -> bytes:
     return bytes(parts)
 
 
+def whole_number(path: Path, fields: Mapping[str, str], *names: str, otherwise: int = 0) -> int:
+    """The number that a header gives in the first of ``names`` that it has.
+
+    Raises ``InputError`` for what is none.
+    """
+    text = next((fields[name] for name in names if fields.get(name)), str(otherwise))
+    if not text.isdecimal():
+        raise InputError(path, f'the header is damaged ("{text[:20]}" for {names[0]})', COPY_AGAIN)
+    return int(text)
+
+
 def named_literally(path: Path, name: str) -> bool:
     """Whether ``name`` holds a ``%`` and is the name of a file beside the header all the same."""
     return "%" in name and (path.parent / name).is_file()
@@ -132,13 +143,14 @@ def _unpack(
     path: Path, packed: Path, start: int, fields: Mapping[str, str], needed: int, target: Path
 ) -> None:
     """Write the ``needed`` bytes of the voxels in ``packed`` to ``target``."""
-    skip = int(fields.get("byte skip") or fields.get("byteskip") or 0)
-    lines = int(fields.get("line skip") or fields.get("lineskip") or 0)
+    skip = whole_number(path, fields, "byte skip", "byteskip")
+    lines = whole_number(path, fields, "line skip", "lineskip")
     with packed.open("rb") as file, target.open("wb") as out:
         if packed == path:
             file.seek(start)
         for _ in range(lines):  # of the file as it lies; bytes are skipped in what it unpacks to
-            file.readline()
+            if not file.readline():
+                break
         stream = bzip2_stream(file, path)
         left = skip + needed
         while left:

@@ -33,7 +33,8 @@ def read_labels(path: Path, *, last: Collection[str] = ()) -> tuple[Volume, dict
 
     For an image of any format, ``read_scan`` with constant ones allowed, and no segments. A
     segmentation of several layers becomes one map of labels, numbered anew; where segments
-    overlap, a later one lies above, and those called as in ``last`` above all.
+    overlap, a later one lies above, and those called as in ``last`` above all. Segments of one name
+    are one.
 
     Raises ``InputError`` as ``read_scan``.
     """
@@ -41,7 +42,13 @@ def read_labels(path: Path, *, last: Collection[str] = ()) -> tuple[Volume, dict
     if len({s.layer for s in segments}) > 1:
         return _flattened(path, segments, {name.casefold() for name in last})
     volume = read_scan(path, allow_constant=True).volume
-    return volume, {s.name: s.value for s in segments}
+    named: dict[str, int] = {}
+    for segment in segments:
+        value = named.setdefault(segment.name, segment.value)
+        if value != segment.value:
+            united = np.where(volume.array == segment.value, np.float32(value), volume.array)
+            volume = volume.with_array(united)
+    return volume, named
 
 
 def _segments(path: Path) -> list[_Segment]:

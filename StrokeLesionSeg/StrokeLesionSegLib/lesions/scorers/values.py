@@ -177,13 +177,13 @@ def _cut(array: NDArray, found: Values, threshold: float | None) -> NDArray[np.b
 
 
 def _wanted(label: Labels, found: Values, named: Mapping[str, int]) -> list[int]:
-    folded = {name.casefold(): value for name, value in named.items()}
     wanted = []
     for one in label:
         if isinstance(one, str):
-            if one.casefold() not in folded:
+            meant = [value for name, value in named.items() if name.casefold() == one.casefold()]
+            if not meant:
                 raise ValueError(f'it has no segment "{one}": {_several(found, named)}')
-            wanted.append(folded[one.casefold()])
+            wanted += meant
         else:
             wanted.append(one)
     return wanted
