@@ -17,7 +17,7 @@ from StrokeLesionSegLib.images import read_scan, write_volume
 from StrokeLesionSegLib.inference.head_box import HEAD_BOX
 from StrokeLesionSegLib.learning.adapt import AdaptOptions, adapt, find_pairs
 from StrokeLesionSegLib.learning.adapt import run as running
-from StrokeLesionSegLib.learning.adapt.card import CARD, ancestry_of
+from StrokeLesionSegLib.learning.adapt.card import CARD, Ancestry, ancestry_of
 from StrokeLesionSegLib.learning.adapt.mixing import Mixture, RegressionScan, regression_scan
 from StrokeLesionSegLib.learning.adapt.options import Sizes
 from StrokeLesionSegLib.learning.adapt.pairs import Pair
@@ -200,3 +200,27 @@ def test_masks_that_nobody_has_corrected_teach_nothing(
             cancel=lambda: stages[-1:] == ["simulate"],
         )
     assert stages[-1] == "simulate"
+
+
+def test_a_folder_to_work_in_is_shared_and_not_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    source, parent = cohort(tmp_path, 3), load_model(tiny_model(tmp_path / "tiny"))
+    work = tmp_path / "study"
+    work.mkdir()
+    (work / "thesis.txt").write_text("a year's work")
+    options = AdaptOptions(work=work, threads=1)
+    found = find_pairs(source)
+    runs = [
+        running._Run(parent, Ancestry(), "new", pairs, options, lambda *told: None, lambda: False)
+        for pairs in (found, replace(found, pairs=found.pairs[1:]))
+    ]
+    for run in runs:
+        with run.alone():
+            assert not (run.folder / "scans").exists()  # nobody else's heads
+            (run.folder / "scans").mkdir()
+    with runs[0].alone():
+        runs[0]._clear()
+    assert (work / "thesis.txt").read_text() == "a year's work"
+    assert (runs[1].folder / "scans").is_dir()

@@ -170,7 +170,9 @@ class _Run:
                 "HOME", "is not set, and this user has no home folder to work in",
                 "Set STROKE_LESION_SEG_HOME to a folder",
             )  # fmt: skip
-        self.folder = options.work or user_home() / "adapting" / self.id
+        # One of its own also below ``work``: it is emptied in the end, and what another run has
+        # prepared belongs to other subjects.
+        self.folder = (options.work or user_home() / "adapting") / self.id
         self.segment: SegmentOptions = SegmentOptions(device="cpu", threads=options.threads)
         self.bfloat16 = choose_precision("auto", choose_device("cpu"))[0] == "bfloat16"
         self.point = parent.manifest.operating_point()
