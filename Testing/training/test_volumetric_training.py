@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.inference.click_stamp import stamp
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
+from StrokeLesionSegLib.learning import checkpoint
 from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run, save_mean, save_run
 from StrokeLesionSegLib.learning.clicks import TrainingClick, channels_of, clicks_on_errors
 from StrokeLesionSegLib.learning.step import StepOptions, make_batch, make_step, voxel_weight
@@ -103,6 +105,7 @@ def test_no_worker_depends_on_a_server_in_the_terminals_group(
 
 _TRAINER = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from stroketrain.volumetric import stream
@@ -130,6 +133,29 @@ def test_the_command_trains_and_refuses_what_it_would_ignore(
     assert "--batch: does not apply to the volumetric network" in capsys.readouterr().err
     assert main(["fit", str(tmp_path), str(tmp_path / "x"), "--network", "volumetric"]) == 2
     assert "not a folder of prepared heads" in capsys.readouterr().err
+
+
+def test_a_value_that_is_another_networks_default_is_taken(
+    folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[TrainOptions] = []
+
+    def note(folder: HeadFolder, run: Path, options: TrainOptions, **more: object) -> object:
+        taken.append(options)
+        return TrainingProgress()
+
+    monkeypatch.setattr(trainer, "train", note)
+    monkeypatch.setattr(checkpoint, "save_mean", lambda run: None)
+    words = ["fit", str(folder.path), str(tmp_path), "--network", "volumetric"]
+    more = "--steps 4000 --lr 0.002 --seed 0 --workers 0 --save-seconds 300 --guided 0"
+    assert main(words) == 0
+    assert main([*words, *more.split()]) == 0
+    usual = TrainOptions()
+    assert taken[0] == usual
+    assert taken[1] == replace(
+        usual, steps=4000, rate=2e-3, seed=0, workers=0, save_minutes=5.0,
+        step=replace(usual.step, guided=0.0),
+    )  # fmt: skip
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ _FOR_PRESETS = ("override", "loss", "lr_schedule", "split")
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
     p: argparse.ArgumentParser = commands.add_parser("fit", help="train a network on a cache")
+    # The volumetric network has defaults of its own, and takes what was asked for, the defaults of
+    # the others included.
+    p.register("action", None, _Asked)
     p.add_argument(
         "cache",
         help="of stroketrain prepare; none with --simulate for its scans alone; with --network "
@@ -68,6 +71,20 @@ def add_parser(commands: Any) -> None:
     papers.add_argument("--lr-schedule", choices=("constant", "two_stage", "poly", "cosine"))
     papers.add_argument("--split", type=Path, help="split file; default one by subject")
     p.set_defaults(run=run, plain=p)
+
+
+class _Asked(argparse._StoreAction):
+    """Stores a value and notes in ``asked`` that it was given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        super().__call__(parser, namespace, values, option_string)
+        namespace.asked = {*getattr(namespace, "asked", ()), self.dest}
 
 
 def run(a: argparse.Namespace) -> None:
@@ -151,8 +168,7 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
 
     def given(name: str, usual: Any) -> Any:
         """What was asked for; ``usual`` where nothing was."""
-        value = getattr(a, name)
-        return usual if value == a.plain.get_default(name) else value
+        return getattr(a, name) if name in a.asked else usual
 
     heads, start = Path(a.cache), a.start
     if heads.is_file():
