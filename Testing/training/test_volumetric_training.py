@@ -129,8 +129,11 @@ def test_the_command_trains_and_refuses_what_it_would_ignore(
     words = ["fit", str(folder.path), str(tmp_path / "run"), "--network", "volumetric"]
     assert main([*words, "--steps", "1", "--seed", "1"]) == 0
     assert capsys.readouterr().out.startswith("1 steps in")
-    assert main([*words, "--batch", "4"]) == 2
-    assert "--batch: does not apply to the volumetric network" in capsys.readouterr().err
+    for wrong in ("--batch 4", "--devices 2", "--nodes 2", "--strategy ddp", "--resident yes",
+                  "--logger tensorboard", "--progress bar"):  # fmt: skip
+        assert main([*words, *wrong.split()]) == 2
+        told = f"{wrong.split()[0]}: does not apply to the volumetric network"
+        assert told in capsys.readouterr().err
     assert main(["fit", str(tmp_path), str(tmp_path / "x"), "--network", "volumetric"]) == 2
     assert "not a folder of prepared heads" in capsys.readouterr().err
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Options of one kind of training that the other one would ignore.
 _SIMULATION = ("simulate", "pool", "turnover", "anatomies")
 _FOR_HEADS = ("guided",)
+_FOR_LIGHTNING = ("devices", "nodes", "strategy", "resident", "logger", "progress")
 _FOR_PRESETS = ("override", "loss", "lr_schedule", "split")
 
 
@@ -107,6 +108,8 @@ def run(a: argparse.Namespace) -> None:
         _fit_volumetric(a)
     else:
         _refuse(a, _FOR_HEADS, "a network of slices takes no clicks", "Leave it out")
+        if not a.simulate:
+            _refuse(a, _SIMULATION, "is about scans that are simulated", "Add --simulate")
         _fit(a)
 
 
@@ -162,8 +165,8 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
     taken = {"minutes", "steps", "lr", "workers", "seed", "start", "soft"}
     others = [n for n in FitOptions.arguments() if n not in taken]
     _refuse(
-        a, [*others, *_SIMULATION, "precision"], "does not apply to the volumetric network",
-        "Leave it out",
+        a, [*others, *_SIMULATION, *_FOR_LIGHTNING, "precision"],
+        "does not apply to the volumetric network", "Leave it out",
     )  # fmt: skip
 
     def given(name: str, usual: Any) -> Any:
