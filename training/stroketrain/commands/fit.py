@@ -226,8 +226,6 @@ def _fit_preset(a: argparse.Namespace) -> None:
         split = Split.load(a.split, cache.scans, cache.fingerprint)
     else:
         split = make_split(cache.scans, "subject", seed=a.seed, fingerprint=cache.fingerprint)
-    a.out.mkdir(parents=True, exist_ok=True)
-    split.save(a.out / "split.json")
     # The papers' networks were trained in single precision; what fit takes by default is not.
     runtime = _runtime(a, "32-true")
     cache = cache.shrunk(recipe.framing.shrink)
