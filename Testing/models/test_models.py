@@ -565,6 +565,17 @@ def test_a_replacement_that_was_killed_between_its_renames_is_undone(home, tmp_p
     assert contents(home / "models") == before
 
 
+def test_what_a_removed_model_had_replaced_does_not_come_back(home, tmp_path):
+    """As after an installation that was killed before it had deleted the old model."""
+    for name in ("tiny", "tiny-2"):
+        models.install_model(make_zip(tmp_path, name))
+    (home / "models" / ".old-tiny-2-0a1b2c3d").mkdir()  # of another model
+    write(home / "models" / ".old-tiny-0a1b2c3d", name="tiny")
+    models.remove_model("tiny")
+    assert [m.name for m in models.list_models()] == ["tiny-2"]
+    assert sorted(os.listdir(home / "models")) == [".old-tiny-2-0a1b2c3d", "tiny-2"]
+
+
 def test_shipped_models_are_neither_replaced_nor_removed(home, shipped, tmp_path):
     write(shipped / "tiny")
     before = contents(shipped)

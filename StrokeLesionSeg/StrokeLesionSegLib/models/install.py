@@ -30,6 +30,7 @@ from .store import (
     no_home,
     recover_interrupted,
     refuse_shipped_name,
+    successor_of,
     user_models_directory,
 )
 from .zip_safety import check_entries, opened
@@ -156,7 +157,7 @@ def _sweep(root: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
     for old in root.glob(f"{OLD_PREFIX}*"):
         # Replaced, but not deleted any more; one without a successor was put back before.
-        if (root / old.name[len(OLD_PREFIX) :].rsplit("-", 1)[0] / MANIFEST_NAME).is_file():
+        if (root / successor_of(old) / MANIFEST_NAME).is_file():
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -207,12 +208,21 @@ def remove_model(name: str) -> Path:
     root = user_models_directory()
     if directory.resolve().parent != root.resolve():
         raise InputError(name, f"this model is not in {root}", "Delete its folder yourself")
+
     # Renamed first: an interrupted deletion must not leave half a model under its name. The
     # prefix is that of a stage, which nobody restores.
-    doomed = root / f"{STAGE_PREFIX}{directory.name}-{secrets.token_hex(4)}"
-    try:
-        os.rename(directory, doomed)
+    def doom(path: Path) -> None:
+        doomed = root / f"{STAGE_PREFIX}{directory.name}-{secrets.token_hex(4)}"
+        os.rename(path, doomed)
         shutil.rmtree(doomed)
+
+    try:
+        # What this model has replaced, where that was not deleted then: once its successor is gone,
+        # it would be put back.
+        for old in root.glob(f"{OLD_PREFIX}*"):
+            if successor_of(old) == directory.name:
+                doom(old)
+        doom(directory)
     except OSError as error:
         raise _unwritable(directory, error) from error
     return directory
