@@ -114,6 +114,8 @@ def test_a_teacher_labels_scans_for_both_networks(
     # Another threshold, and nobody is asked again; nor does a release validate by the old labels.
     first = cache.fingerprint
     before = next(validation_scans(folder))
+    # Nor are people whom it found strokes in asked to be empty.
+    assert {scan.kind for scan in validation_scans(folder)} == {"chronic", "faint"}
     assert main([*command, "--threshold", "0.3", "--min-volume", "0"]) == 0
     assert Teacher.asked == 3
     again = Cache.open(out)
