@@ -557,6 +557,35 @@ def test_a_failed_rename_restores_the_old_model(home, tmp_path, monkeypatch):
     assert contents(home / "models") == before
 
 
+def test_an_installation_beside_another_succeeds(home, tmp_path, monkeypatch):
+    """Another process moves the same model between two steps of this one."""
+    models.install_model(make_zip(tmp_path, seed=1))
+    archive, target = make_zip(tmp_path, seed=2), home / "models" / "tiny"
+    real, others = os.rename, []
+
+    def interfering(source, goal):
+        if len(others) < 3:
+            others.append(goal)
+            if Path(source) == target:  # taken away by another installation, and put back
+                real(target, home / "models" / ".taken")
+                try:
+                    return real(source, goal)
+                finally:
+                    real(home / "models" / ".taken", target)
+            if Path(goal) == target:  # listing the models has put the old one back
+                (old,) = (home / "models").glob(".old-*")
+                real(old, target)
+        return real(source, goal)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(install_module.os, "rename", interfering)
+        installed = models.install_model(archive)
+    assert len(others) == 3
+    assert installed == models.verify_model("tiny")
+    assert installed.sha256 == models.verify_model(tmp_path / "build" / "tiny").sha256
+    assert os.listdir(home / "models") == ["tiny"]
+
+
 def test_a_replacement_that_was_killed_between_its_renames_is_undone(home, tmp_path):
     models.install_model(make_zip(tmp_path))
     before = contents(home / "models")
