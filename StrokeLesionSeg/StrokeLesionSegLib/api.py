@@ -167,7 +167,7 @@ def segment(  # noqa: PLR0913 (called with keywords, by people)
     scan: Any,
     affine: ArrayLike | None = None,
     *,
-    model: LoadedModel | str | None = None,
+    model: LoadedModel | str | os.PathLike[str] | None = None,
     threshold: float | None = None,
     second_threshold: float | None = None,
     min_volume_ml: float | None = None,
@@ -190,7 +190,7 @@ def segment(  # noqa: PLR0913 (called with keywords, by people)
     scan: the path of a file or of a folder with a DICOM series, a nibabel image, a SimpleITK
         image, or an array (I, J, K) together with ``affine``.
     affine: 4x4, voxel indices (i, j, k, 1) to RAS mm, nibabel's convention; for arrays only.
-    model: the name of a model or a loaded one, for many scans; None takes the default.
+    model: the name of a model, its folder, or a loaded one, for many scans; None takes the default.
     threshold, second_threshold, min_volume_ml, min_mean_probability: what counts as a lesion; what
         is None is as the model recommends.
     views, tta, exact, mirror, align, device, threads: how the network runs, as in
@@ -223,7 +223,7 @@ def segment(  # noqa: PLR0913 (called with keywords, by people)
     source = Path(scan) if form == _FILE else Path("scan")
     if form == _FILE:
         check_source(source)
-    loaded = load_model(model) if model is None or isinstance(model, str) else model
+    loaded = load_model(model) if model is None or isinstance(model, (str, os.PathLike)) else model
     asked = SegmentOptions(
         views=views,
         tta=tta,

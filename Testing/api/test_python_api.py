@@ -72,6 +72,9 @@ def test_it_is_what_the_command_finds(tmp_path: Path) -> None:
     model = load_model("tiny")
     assert result.lesion_map.operating_point == model.manifest.operating_point()
     assert result.model == "tiny 0.0.1"
+    # A model's folder, as a path too.
+    again = stroke_lesion_seg.segment(path, model=model.directory, align="none", force=True)
+    assert np.array_equal(again.as_array(), result.as_array())
     with pytest.raises(InputError, match=r"mask\.nii\.gz: exists already"):
         result.save(tmp_path / "mask.nii.gz")
 

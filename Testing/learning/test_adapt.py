@@ -17,10 +17,10 @@ from StrokeLesionSegLib.images import read_scan, write_volume
 from StrokeLesionSegLib.inference.head_box import HEAD_BOX
 from StrokeLesionSegLib.learning.adapt import AdaptOptions, adapt, find_pairs
 from StrokeLesionSegLib.learning.adapt import run as running
-from StrokeLesionSegLib.learning.adapt.card import CARD, ancestry_of
+from StrokeLesionSegLib.learning.adapt.card import CARD, Ancestry, ancestry_of
 from StrokeLesionSegLib.learning.adapt.mixing import Mixture, RegressionScan, regression_scan
 from StrokeLesionSegLib.learning.adapt.options import Sizes
-from StrokeLesionSegLib.learning.adapt.pairs import Pair
+from StrokeLesionSegLib.learning.adapt.pairs import FoundPairs, Pair
 from StrokeLesionSegLib.learning.adapt.prepare import ReadyPair, _same, read_pair
 from StrokeLesionSegLib.learning.heads import save_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Head
@@ -200,3 +200,45 @@ def test_masks_that_nobody_has_corrected_teach_nothing(
             cancel=lambda: stages[-1:] == ["simulate"],
         )
     assert stages[-1] == "simulate"
+
+
+def test_a_folder_to_work_in_is_shared_and_not_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    source, parent = cohort(tmp_path, 3), load_model(tiny_model(tmp_path / "tiny"))
+    work = tmp_path / "study"
+    work.mkdir()
+    (work / "thesis.txt").write_text("a year's work")
+    options = AdaptOptions(work=work, threads=1)
+    found = find_pairs(source)
+    runs = [
+        running._Run(parent, Ancestry(), "new", pairs, options, lambda *told: None, lambda: False)
+        for pairs in (found, replace(found, pairs=found.pairs[1:]))
+    ]
+    for run in runs:
+        with run.alone():
+            assert not (run.folder / "scans").exists()  # nobody else's heads
+            (run.folder / "scans").mkdir()
+    with runs[0].alone():
+        runs[0]._clear()
+    assert (work / "thesis.txt").read_text() == "a year's work"
+    assert (runs[1].folder / "scans").is_dir()
+
+
+def test_what_could_not_be_installed_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    parent = tiny_model(tmp_path / "tiny")
+    for name in ("", "our model", "../elsewhere", "x" * 65):
+        with pytest.raises(InputError, match="is no name of a model"):
+            adapt(tmp_path, AdaptOptions(model=parent, name=name))
+    # Nor where nothing can be installed, though there is a folder to work in.
+    monkeypatch.delenv("STROKE_LESION_SEG_HOME")
+    monkeypatch.setattr(running, "no_home", lambda: True)
+    monkeypatch.setattr(running, "find_pairs", lambda source: found)
+    found = FoundPairs(tuple(Pair(f"{n:02d}", parent, parent, f"{n}", "0") for n in range(12)))
+    with pytest.raises(InputError, match="no home folder for the new model"):
+        adapt(tmp_path, AdaptOptions(model=parent, work=tmp_path / "work"))
+    assert not (tmp_path / "work").exists()

@@ -557,12 +557,52 @@ def test_a_failed_rename_restores_the_old_model(home, tmp_path, monkeypatch):
     assert contents(home / "models") == before
 
 
+def test_an_installation_beside_another_succeeds(home, tmp_path, monkeypatch):
+    """Another process moves the same model between two steps of this one."""
+    models.install_model(make_zip(tmp_path, seed=1))
+    archive, target = make_zip(tmp_path, seed=2), home / "models" / "tiny"
+    real, others = os.rename, []
+
+    def interfering(source, goal):
+        if len(others) < 3:
+            others.append(goal)
+            if Path(source) == target:  # taken away by another installation, and put back
+                real(target, home / "models" / ".taken")
+                try:
+                    return real(source, goal)
+                finally:
+                    real(home / "models" / ".taken", target)
+            if Path(goal) == target:  # listing the models has put the old one back
+                (old,) = (home / "models").glob(".old-*")
+                real(old, target)
+        return real(source, goal)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(install_module.os, "rename", interfering)
+        installed = models.install_model(archive)
+    assert len(others) == 3
+    assert installed == models.verify_model("tiny")
+    assert installed.sha256 == models.verify_model(tmp_path / "build" / "tiny").sha256
+    assert os.listdir(home / "models") == ["tiny"]
+
+
 def test_a_replacement_that_was_killed_between_its_renames_is_undone(home, tmp_path):
     models.install_model(make_zip(tmp_path))
     before = contents(home / "models")
     os.rename(home / "models" / "tiny", home / "models" / ".old-tiny-0a1b2c3d")
     assert [m.name for m in models.list_models()] == ["tiny"]
     assert contents(home / "models") == before
+
+
+def test_what_a_removed_model_had_replaced_does_not_come_back(home, tmp_path):
+    """As after an installation that was killed before it had deleted the old model."""
+    for name in ("tiny", "tiny-2"):
+        models.install_model(make_zip(tmp_path, name))
+    (home / "models" / ".old-tiny-2-0a1b2c3d").mkdir()  # of another model
+    write(home / "models" / ".old-tiny-0a1b2c3d", name="tiny")
+    models.remove_model("tiny")
+    assert [m.name for m in models.list_models()] == ["tiny-2"]
+    assert sorted(os.listdir(home / "models")) == [".old-tiny-2-0a1b2c3d", "tiny-2"]
 
 
 def test_shipped_models_are_neither_replaced_nor_removed(home, shipped, tmp_path):

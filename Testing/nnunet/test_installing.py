@@ -195,6 +195,9 @@ PLANS: list[tuple[str, Callable[[Any], object], str]] = [
     ("dataset.json", lambda d: d.update(channel_names={"0": "CT"}), "CT"),
     ("dataset.json", lambda d: d.update(channel_names={"0": "T1", "1": "FLAIR"}), "2 images"),
     ("dataset.json", lambda d: d.update(labels={"background": 0, "a": 1, "b": 2}), "--lesion"),
+    # What JSON can say and a manifest cannot hold.
+    ("dataset.json", lambda d: d.update(numTraining=float("nan")), "cannot be used (Out of range"),
+    ("plans.json", lambda p: p.update(dataset_name="\ud800"), "surrogates not allowed"),
 ]
 
 

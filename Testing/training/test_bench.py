@@ -146,6 +146,38 @@ def test_scores_of_a_kept_map(tmp_path: Path) -> None:
     assert measure.score(scan, tmp_path, "axial", strict)["largest_false_ml"] == 0
 
 
+def test_the_robot_begins_at_the_operating_point_of_the_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = np.zeros((12, 14, 16), np.float32)
+    p[2:5, 2:5, 2:5], p[8:10, 2:4, 10:13] = 0.9, 0.4
+    measure._save(tmp_path / "axial.npz", p, np.zeros_like(p))
+    case = BenchCase("x", "first", "p", "cavity", "native", True, False, 1)
+    scan = BenchScan(case, Volume(np.ones_like(p), np.eye(4)), p > 0, None, {})
+    begun: list[int] = []
+
+    class Session:
+        @staticmethod
+        def open(volume: object, model: object, known: measure.Known, **options: object) -> None:
+            begun.append(int(known.mask.sum()))
+
+    monkeypatch.setattr(measure, "CorrectionSession", Session)
+    monkeypatch.setattr(measure, "robot_corrections", lambda *told, **more: [0.5])
+    model = load_model()
+
+    def click(*point: OperatingPoint) -> dict:
+        return measure.click(scan, model, tmp_path, "axial", measure.Robot(0.0, 1, *point), 1)
+
+    wide, narrow = OperatingPoint(0.3), OperatingPoint(0.8)
+    for point in (wide, wide, narrow):
+        assert click(point)["operating_point"] == point.as_dict()
+    assert begun == [27 + 12, 27]
+    # What an earlier version has kept was at the model's own.
+    write_sidecar(tmp_path / "robot-0mm.json", {"noise_mm": 0.0, "dice": [0.7]})
+    assert click()["dice"] == [0.7]
+    assert len(begun) == 2
+
+
 def _small_bench(tmp_path: Path) -> tuple[list[BenchCase], BenchSettings]:
     """Three coarse scans that lie in MNI space, and an untrained model of four channels."""
     import torch

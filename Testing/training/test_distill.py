@@ -18,6 +18,7 @@ from stroketrain.data.cache import Cache
 from stroketrain.volumetric import stream, trainer
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.stream import SimulatedScans
+from stroketrain.volumetric.validation import validation_scans
 
 CENTRE, RADIUS = (110, 120, 60), 12
 # The name of this model is stroke-t1-sim.
@@ -110,13 +111,17 @@ def test_a_teacher_labels_scans_for_both_networks(
     assert lesions.any()
     fits_read_what_the_teacher_said(out, tmp_path, capsys)
 
-    # Another threshold, and nobody is asked again.
+    # Another threshold, and nobody is asked again; nor does a release validate by the old labels.
     first = cache.fingerprint
+    before = next(validation_scans(folder))
+    # Nor are people whom it found strokes in asked to be empty.
+    assert {scan.kind for scan in validation_scans(folder)} == {"chronic", "faint"}
     assert main([*command, "--threshold", "0.3", "--min-volume", "0"]) == 0
     assert Teacher.asked == 3
     again = Cache.open(out)
     assert again.masks[0].sum() > 2 * ball
     assert again.fingerprint != first
+    assert not np.array_equal(next(validation_scans(folder)).lesions, before.lesions)
     report = json.loads((out / "report.json").read_text())
     assert report["used"] == 3
     assert "sub-03" in report["skipped"][0]["path"]

@@ -19,7 +19,7 @@ pytest.importorskip("monai")
 from stroketrain import cli
 from stroketrain.data.augment import paper_augment
 from stroketrain.data.cache import Cache
-from stroketrain.data.splits import make_split
+from stroketrain.data.splits import Split, make_split
 from stroketrain.fit.devices import Devices
 from stroketrain.fit.trainer import Runtime
 from stroketrain.papers.facts import FACTS
@@ -469,6 +469,11 @@ def test_a_run_that_had_stopped_early_or_ended_does_not_go_on(cache: Cache, tmp_
     checkpoint = tmp_path / "checkpoints/last.ckpt"
     written = checkpoint.stat().st_mtime_ns
     assert run_recipe(recipe, cache, split, tmp_path, runtime=Runtime(Devices("cpu"))) == first
+    # Its weights are not those of another seed, whose test scans they may have seen.
+    other = make_split(cache.scans, seed=1)
+    with pytest.raises(InputError, match="another seed and another split"):
+        run_recipe(recipe, cache, other, tmp_path, seed=1, runtime=Runtime(Devices("cpu")))
+    assert Split.read(tmp_path / "split.json") == split
     assert checkpoint.stat().st_mtime_ns == written
     (tmp_path / "result.json").unlink()  # killed between the last epoch and the scores
     again = run_recipe(recipe, cache, split, tmp_path, runtime=Runtime(Devices("cpu")))

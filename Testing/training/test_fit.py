@@ -198,6 +198,26 @@ def test_fit_resumes_exports_and_evaluates(cache: Path, tree: Path, tmp_path: Pa
     assert cli.main(only) == 2
 
 
+def test_a_folder_with_another_run_is_refused(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", str(cache), str(tmp_path), "--network", json.dumps(SPEC), "--batch", "2"]
+    fit += ["--precision", "32-true", "--accelerator", "cpu", "--steps"]
+    assert cli.main([*fit, "2"]) == 0
+    weights = (tmp_path / "weights.safetensors").read_bytes()
+    record = (tmp_path / "run.json").read_bytes()
+    others = (
+        (["2", "--seed", "1"], "seed"),
+        (["2", "--also", str(cache)], "data"),
+        (["3"], "steps"),
+    )
+    for other, name in others:
+        assert cli.main([*fit, *other]) == 2
+        assert f"holds a run with another {name}" in capsys.readouterr().err
+    assert (tmp_path / "weights.safetensors").read_bytes() == weights
+    assert (tmp_path / "run.json").read_bytes() == record
+
+
 def test_a_run_that_is_told_to_end_is_kept_and_says_so(cache: Path, tmp_path: Path) -> None:
     fit = ["fit", str(cache), "RUN", "--network", json.dumps(SPEC), "--batch", "1"]
     fit += ["--steps", "120", "--precision", "32-true", "--threads", "1", "--accelerator", "cpu"]
@@ -226,6 +246,9 @@ def test_options_that_would_be_ignored_are_refused(
     for wrong in (["--simulate", "none"], ["--compile"], ["--lr", "0.1"]):
         assert cli.main([*preset, *wrong]) == 2
         assert f"{wrong[0]}: does not apply to a preset" in capsys.readouterr().err
+    for wrong in (["--pool", "8"], ["--turnover", "5"], ["--anatomies", "people"]):
+        assert cli.main([*fit, *wrong]) == 2
+        assert f"{wrong[0]}: is about scans that are simulated" in capsys.readouterr().err
     assert cli.main([*fit, "--lr-schedule", "poly"]) == 2
     assert "Add --preset" in capsys.readouterr().err
     assert cli.main(preset) == 2  # there is no cache

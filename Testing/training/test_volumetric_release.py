@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
+from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run, save_run
 from StrokeLesionSegLib.models import load_model
+from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from stroketrain.volumetric import release
 from stroketrain.volumetric.heads import HeadFolder
@@ -58,6 +61,35 @@ def test_a_release_is_a_model_that_runs(
     assert found.probability.array.shape == MNI_GRID.shape
     assert np.isfinite(found.probability.array).all()
     assert not list(tmp_path.glob("*.kept"))
+    assert not list(tmp_path.glob("*.tail*"))
+
+
+def test_a_release_is_cut_from_the_run_as_it_is(
+    folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not from what the release before, or one that was killed while it copied, has left."""
+    begun: list[int] = []
+
+    def tail(folder: HeadFolder, work: Path, options: TrainOptions) -> TrainingProgress:
+        progress = load_run(work, VolumetricUNet(), VolumetricUNet())
+        assert progress is not None
+        begun.append(progress.step)
+        return progress
+
+    monkeypatch.setattr(release, "train", tail)
+    monkeypatch.setattr(release, "measure", lambda *told, **more: None)
+    monkeypatch.setattr(release, "choose_point", lambda *told: (POINTS[0], []))
+    monkeypatch.setattr(release, "_answers", lambda *told: [])
+    run, network = tmp_path / "run", VolumetricUNet()
+    optimizer = torch.optim.AdamW(network.parameters())
+    (tmp_path / "model.tail.part").mkdir()
+    for step in (1, 2):
+        (tmp_path / "model.kept").mkdir(exist_ok=True)
+        save_run(run, network, network, optimizer, TrainingProgress(step), {})
+        cut_release(
+            folder, run, tmp_path / "model", ReleaseOptions("a", "1"), TrainOptions(steps=1)
+        )
+    assert begun == [1, 2]
 
 
 def test_a_folder_without_a_run_is_refused(folder: HeadFolder, tmp_path: Path) -> None:

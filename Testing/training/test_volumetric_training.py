@@ -8,7 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +20,16 @@ from safetensors.torch import load_file, save_file
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.inference.click_stamp import stamp
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
+from StrokeLesionSegLib.learning import checkpoint, loop
 from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run, save_mean, save_run
 from StrokeLesionSegLib.learning.clicks import TrainingClick, channels_of, clicks_on_errors
-from StrokeLesionSegLib.learning.step import StepOptions, make_batch, make_step, voxel_weight
+from StrokeLesionSegLib.learning.step import (
+    StepOptions,
+    StepResult,
+    make_batch,
+    make_step,
+    voxel_weight,
+)
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from stroketrain.cli import main
@@ -103,6 +113,8 @@ def test_no_worker_depends_on_a_server_in_the_terminals_group(
 
 _TRAINER = """
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from stroketrain.volumetric import stream
@@ -126,10 +138,62 @@ def test_the_command_trains_and_refuses_what_it_would_ignore(
     words = ["fit", str(folder.path), str(tmp_path / "run"), "--network", "volumetric"]
     assert main([*words, "--steps", "1", "--seed", "1"]) == 0
     assert capsys.readouterr().out.startswith("1 steps in")
-    assert main([*words, "--batch", "4"]) == 2
-    assert "--batch: does not apply to the volumetric network" in capsys.readouterr().err
+    for wrong in ("--batch 4", "--devices 2", "--nodes 2", "--strategy ddp", "--resident yes",
+                  "--logger tensorboard", "--progress bar"):  # fmt: skip
+        assert main([*words, *wrong.split()]) == 2
+        told = f"{wrong.split()[0]}: does not apply to the volumetric network"
+        assert told in capsys.readouterr().err
     assert main(["fit", str(tmp_path), str(tmp_path / "x"), "--network", "volumetric"]) == 2
     assert "not a folder of prepared heads" in capsys.readouterr().err
+
+
+def test_a_run_with_a_seed_goes_on_with_other_scans(
+    folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds: list[int | None] = []
+    drawn: list[float] = []
+
+    def nothing(*arguments: object) -> Iterator[tuple[torch.Tensor, ...]]:
+        seeds.append(arguments[2])
+        while True:
+            yield tuple(torch.zeros(HEAD_SHAPE) > 0 for _ in range(3))
+
+    def step(network: torch.nn.Module, *more: Any) -> tuple[torch.Tensor, StepResult]:
+        drawn.append(more[3].random())
+        return sum(p.sum() for p in network.parameters()), StepResult(0.0, None, False)
+
+    monkeypatch.setattr(trainer, "scans", nothing)
+    monkeypatch.setattr(loop, "make_step", step)
+    options = TrainOptions(steps=2, workers=0, seed=7)
+    for run in ("whole", "parts", "parts"):
+        train(folder, tmp_path / run, options, network=small())
+    assert seeds[0] == seeds[1] == 7
+    assert seeds[2] not in seeds[:2]
+    assert drawn[:2] == drawn[2:4]
+    assert len(set(drawn)) == 4
+
+
+def test_a_value_that_is_another_networks_default_is_taken(
+    folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[TrainOptions] = []
+
+    def note(folder: HeadFolder, run: Path, options: TrainOptions, **more: object) -> object:
+        taken.append(options)
+        return TrainingProgress()
+
+    monkeypatch.setattr(trainer, "train", note)
+    monkeypatch.setattr(checkpoint, "save_mean", lambda run: None)
+    words = ["fit", str(folder.path), str(tmp_path), "--network", "volumetric"]
+    more = "--steps 4000 --lr 0.002 --seed 0 --workers 0 --save-seconds 300 --guided 0"
+    assert main(words) == 0
+    assert main([*words, *more.split()]) == 0
+    usual = TrainOptions()
+    assert taken[0] == usual
+    assert taken[1] == replace(
+        usual, steps=4000, rate=2e-3, seed=0, workers=0, save_minutes=5.0,
+        step=replace(usual.step, guided=0.0),
+    )  # fmt: skip
 
 
 def test_what_is_saved_comes_back(tmp_path: Path) -> None:

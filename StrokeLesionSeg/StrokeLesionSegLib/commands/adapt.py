@@ -70,7 +70,10 @@ def add_parser(commands: Any) -> None:
         "subjects there",
     )
     parser.add_argument(
-        "--work", type=path, metavar="DIR", help="folder of the run (default: in the user's cache)"
+        "--work",
+        type=path,
+        metavar="DIR",
+        help="where the run has its folder (default: in the user's cache)",
     )
     parser.add_argument(
         "--export",

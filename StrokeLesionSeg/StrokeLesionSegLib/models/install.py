@@ -6,6 +6,8 @@ touched; the replacement is two renames, and the old model is put back if the se
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
 import platform
@@ -15,6 +17,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +33,7 @@ from .store import (
     no_home,
     recover_interrupted,
     refuse_shipped_name,
+    successor_of,
     user_models_directory,
 )
 from .zip_safety import check_entries, opened
@@ -38,6 +42,9 @@ from .zip_safety import check_entries, opened
 _MAX_ENTRIES = 80
 _MAX_FILES = 5
 _CHUNK = 1 << 20
+# What a rename says where another process installs, lists or puts back the same model just then.
+_MOVED_BY_OTHERS = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)
+_TRIES, _PAUSE_S = 20, 0.05
 # No installation pauses for so long.
 _ABANDONED_S = 86_400.0
 _REMEDY = "Take the model from its publisher again"
@@ -92,16 +99,17 @@ def install_model(
     try:
         _stage(source, stage, choices or ImportChoices(), python)
         try:
-            name = verify_directory(stage).name
+            manifest = verify_directory(stage)
         except InputError as error:
             # Nobody knows the stage: the message has to name the file that the user gave.
             where = f"{source}: {Path(error.where).name}"
             raise InputError(where, error.cause, _REMEDY) from error
-        refuse_shipped_name(source, name, "Give the model another name in its manifest")
+        target = root / manifest.name
+        refuse_shipped_name(source, manifest.name, "Give the model another name in its manifest")
         # mkdtemp makes the directory private; a shared cache is the administrator's to decide.
         stage.chmod(0o777 & ~_umask())
-        replace_directory(stage, root / name)
-        return Manifest.from_file(root / name)
+        replace_directory(stage, target)
+        return replace(manifest, directory=target)
     except OSError as error:
         raise _unwritable(root, error) from error
     finally:
@@ -156,7 +164,7 @@ def _sweep(root: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
     for old in root.glob(f"{OLD_PREFIX}*"):
         # Replaced, but not deleted any more; one without a successor was put back before.
-        if (root / old.name[len(OLD_PREFIX) :].rsplit("-", 1)[0] / MANIFEST_NAME).is_file():
+        if (root / successor_of(old) / MANIFEST_NAME).is_file():
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -207,12 +215,21 @@ def remove_model(name: str) -> Path:
     root = user_models_directory()
     if directory.resolve().parent != root.resolve():
         raise InputError(name, f"this model is not in {root}", "Delete its folder yourself")
+
     # Renamed first: an interrupted deletion must not leave half a model under its name. The
     # prefix is that of a stage, which nobody restores.
-    doomed = root / f"{STAGE_PREFIX}{directory.name}-{secrets.token_hex(4)}"
-    try:
-        os.rename(directory, doomed)
+    def doom(path: Path) -> None:
+        doomed = root / f"{STAGE_PREFIX}{directory.name}-{secrets.token_hex(4)}"
+        os.rename(path, doomed)
         shutil.rmtree(doomed)
+
+    try:
+        # What this model has replaced, where that was not deleted then: once its successor is gone,
+        # it would be put back.
+        for old in root.glob(f"{OLD_PREFIX}*"):
+            if successor_of(old) == directory.name:
+                doom(old)
+        doom(directory)
     except OSError as error:
         raise _unwritable(directory, error) from error
     return directory
@@ -223,6 +240,16 @@ def replace_directory(stage: Path, target: Path) -> None:
 
     Raises ``OSError`` if that fails; ``target`` is then what it was before.
     """
+    for left in reversed(range(_TRIES)):
+        try:
+            return _replace(stage, target)
+        except OSError as error:
+            if error.errno not in _MOVED_BY_OTHERS or not left:
+                raise
+            time.sleep(_PAUSE_S)
+
+
+def _replace(stage: Path, target: Path) -> None:
     if not os.path.lexists(target):
         os.rename(stage, target)
         return
@@ -231,7 +258,9 @@ def replace_directory(stage: Path, target: Path) -> None:
     try:
         os.rename(stage, target)
     except BaseException:
-        os.rename(old, target)
+        # Where another process was first, the old model is that one's to put back or to delete.
+        with contextlib.suppress(OSError):
+            os.rename(old, target)
         raise
     if old.is_symlink():
         old.unlink()

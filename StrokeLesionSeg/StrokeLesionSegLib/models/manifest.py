@@ -202,6 +202,11 @@ def parse_json(text: str, where: str | os.PathLike[str]) -> Any:
         raise InputError(where, f"the manifest is not valid JSON ({cause})", _REMEDY) from None
 
 
+def is_model_name(text: str) -> bool:
+    """Whether a model may be called so: up to 64 letters, digits, '.', '_' and '-'."""
+    return _NAME.match(text) is not None
+
+
 def _validate(content: Any, where: str | os.PathLike[str]) -> None:
     def refuse(cause: str, remedy: str = _REMEDY) -> InputError:
         return InputError(where, cause, remedy)
@@ -241,7 +246,7 @@ def _validate(content: Any, where: str | os.PathLike[str]) -> None:
             f"this version knows no model of kind {content['kind']!r}", "Update StrokeLesionSeg"
         )
 
-    if not _NAME.match(content["name"]):
+    if not is_model_name(content["name"]):
         raise refuse("the name of the model may contain only letters, digits, '.', '_' and '-'")
     if not _DATE.match(content["created"]):
         raise refuse("manifest field created must be a date, YYYY-MM-DD")

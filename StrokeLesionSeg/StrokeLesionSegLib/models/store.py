@@ -100,10 +100,15 @@ def recover_interrupted() -> None:
     """Put back a model whose replacement was interrupted between its two renames."""
     with contextlib.suppress(OSError):
         for old in sorted(user_models_directory().glob(f"{OLD_PREFIX}*")):
-            name = old.name[len(OLD_PREFIX) :].rsplit("-", 1)[0]
+            name = successor_of(old)
             target = old.with_name(name)
             if name and not target.exists():
                 os.rename(old, target)
+
+
+def successor_of(old: Path) -> str:
+    """The name of the model that has replaced what lies in ``old``, a folder of ``OLD_PREFIX``."""
+    return old.name[len(OLD_PREFIX) :].rsplit("-", 1)[0]
 
 
 def _directories(root: Path | None) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -191,23 +192,37 @@ def _true_lesions(
     ]
 
 
+@dataclass(frozen=True)
+class Robot:
+    """``noise_mm``: how far its ``clicks`` miss. ``point``: at which the mask that it corrects was
+    cut; None: the model's own."""
+
+    noise_mm: float
+    clicks: int
+    point: OperatingPoint | None = None
+
+
 def click(
     scan: BenchScan,
     model: LoadedModel,
     folder: Path,
     view: str,
-    noise_mm: float,
-    clicks: int,
+    robot: Robot,
     threads: int | None,
 ) -> dict[str, Any]:
-    """The robot user on a scan, starting from the prediction that is kept; ``robot-<noise>.json``.
+    """The robot user on a scan, starting from the prediction that is kept;
+    ``robot-<noise>.json``, done anew only for another operating point.
 
     Its Dice at 0 clicks is that of the automatic mask. The mask of a model without clicks is
     corrected by the default model, as in the effects.
     """
-    path = folder / f"robot-{noise_mm:g}mm.json"
+    noise_mm, own = robot.noise_mm, operating_point(model, view)
+    path, point = folder / f"robot-{noise_mm:g}mm.json", robot.point or own
     if path.exists():
-        return read_sidecar(path)
+        kept = read_sidecar(path)
+        # What version 0.2 has kept is of the model's own.
+        if kept.get("operating_point", own.as_dict()) == point.as_dict():
+            return kept
     p, _ = load_maps(folder / f"{view}.npz")
     started = time.perf_counter()
     volume = Volume(np.array(scan.volume.array, np.float32), scan.volume.affine)
@@ -215,14 +230,19 @@ def click(
         volume,
         model if takes_clicks(model.network) else load_click_model(),
         Known(
-            mask=find_lesions(p, volume.affine, operating_point(model, view)).mask,
+            mask=find_lesions(p, volume.affine, point).mask,
             probability=p,
             alignment=scan.alignment,
         ),
         options=SegmentOptions(threads=threads, device="cpu" if threads else "auto"),
     )
     rng = np.random.default_rng((scan.case.seed, round(noise_mm * 10)))
-    dice = robot_corrections(session, scan.truth, clicks, noise_mm=noise_mm, rng=rng)
-    row = {"noise_mm": noise_mm, "dice": dice, "seconds": time.perf_counter() - started}
+    dice = robot_corrections(session, scan.truth, robot.clicks, noise_mm=noise_mm, rng=rng)
+    row = {
+        "noise_mm": noise_mm,
+        "operating_point": point.as_dict(),
+        "dice": dice,
+        "seconds": time.perf_counter() - started,
+    }
     write_sidecar(path, row)
     return read_sidecar(path)

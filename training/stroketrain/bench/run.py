@@ -16,7 +16,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.lesions import read_sidecar, write_sidecar
 from StrokeLesionSegLib.models import load_model
 
-from .measure import PASSES, click, key_of, operating_point, predict, score
+from .measure import PASSES, Robot, click, key_of, operating_point, predict, score
 from .plan import BenchCase
 from .scans import FACTS, make_scan, read_back
 
@@ -90,14 +90,19 @@ def do(job: Job, settings: BenchSettings) -> str | None:
         scan = read_back(job.case, folder)
         model = _model(job.model)
         results = settings.out / "models" / key_of(model) / job.case.name
+        points = {
+            view: operating_point(model, view, settings.threshold, settings.min_volume_ml)
+            for view in job.views
+        }
         if job.what == "predict":
             predict(scan, model, list(job.views), results, settings.threads)
-            for view in job.views:
-                point = operating_point(model, view, settings.threshold, settings.min_volume_ml)
+            for view, point in points.items():
                 score(scan, results, view, point)
         else:
+            view = job.views[0]
             for noise in settings.noise_mm:
-                click(scan, model, results, job.views[0], noise, CLICKS, settings.threads)
+                robot = Robot(noise, CLICKS, points[view])
+                click(scan, model, results, view, robot, settings.threads)
     except InputError as error:  # without its path, which is this machine's
         return f"{job.what} {job.case.name}: {error.cause}"
     except Exception as error:  # one scan must not end an hour's work; the report counts these

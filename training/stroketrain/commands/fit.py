@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 # Options of one kind of training that the other one would ignore.
 _SIMULATION = ("simulate", "pool", "turnover", "anatomies")
 _FOR_HEADS = ("guided",)
+_FOR_LIGHTNING = ("devices", "nodes", "strategy", "resident", "logger", "progress")
 _FOR_PRESETS = ("override", "loss", "lr_schedule", "split")
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
     p: argparse.ArgumentParser = commands.add_parser("fit", help="train a network on a cache")
+    # The volumetric network has defaults of its own, and takes what was asked for, the defaults of
+    # the others included.
+    p.register("action", None, _Asked)
     p.add_argument(
         "cache",
         help="of stroketrain prepare; none with --simulate for its scans alone; with --network "
@@ -70,6 +74,20 @@ def add_parser(commands: Any) -> None:
     p.set_defaults(run=run, plain=p)
 
 
+class _Asked(argparse._StoreAction):
+    """Stores a value and notes in ``asked`` that it was given."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        super().__call__(parser, namespace, values, option_string)
+        namespace.asked = {*getattr(namespace, "asked", ()), self.dest}
+
+
 def run(a: argparse.Namespace) -> None:
     """Trains; raises ``InputError`` for options that would be ignored."""
     if a.preset:
@@ -90,6 +108,8 @@ def run(a: argparse.Namespace) -> None:
         _fit_volumetric(a)
     else:
         _refuse(a, _FOR_HEADS, "a network of slices takes no clicks", "Leave it out")
+        if not a.simulate:
+            _refuse(a, _SIMULATION, "is about scans that are simulated", "Add --simulate")
         _fit(a)
 
 
@@ -145,14 +165,13 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
     taken = {"minutes", "steps", "lr", "workers", "seed", "start", "soft"}
     others = [n for n in FitOptions.arguments() if n not in taken]
     _refuse(
-        a, [*others, *_SIMULATION, "precision"], "does not apply to the volumetric network",
-        "Leave it out",
+        a, [*others, *_SIMULATION, *_FOR_LIGHTNING, "precision"],
+        "does not apply to the volumetric network", "Leave it out",
     )  # fmt: skip
 
     def given(name: str, usual: Any) -> Any:
         """What was asked for; ``usual`` where nothing was."""
-        value = getattr(a, name)
-        return usual if value == a.plain.get_default(name) else value
+        return getattr(a, name) if name in a.asked else usual
 
     heads, start = Path(a.cache), a.start
     if heads.is_file():
@@ -207,8 +226,6 @@ def _fit_preset(a: argparse.Namespace) -> None:
         split = Split.load(a.split, cache.scans, cache.fingerprint)
     else:
         split = make_split(cache.scans, "subject", seed=a.seed, fingerprint=cache.fingerprint)
-    a.out.mkdir(parents=True, exist_ok=True)
-    split.save(a.out / "split.json")
     # The papers' networks were trained in single precision; what fit takes by default is not.
     runtime = _runtime(a, "32-true")
     cache = cache.shrunk(recipe.framing.shrink)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -208,6 +209,8 @@ def _write_heads(out: Path, entries: Sequence[dict[str, Any]], cache: Cache, see
     assert cache.probabilities is not None
     folder = out / "heads"
     (folder / "heads").mkdir(parents=True, exist_ok=True)
+    for kept in folder.glob("validation-*"):  # simulated scans, with the labels of before in them
+        shutil.rmtree(kept)
     anatomy = Anatomy.of_template()
     pictures = [np.ascontiguousarray(cache.images[n][HEAD_BOX]) for n in range(len(cache))]
     frequency = fluid_frequency(pictures, anatomy)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.outputs import read_json_object, write_json_object
 
 from .checkpoints import WholeCheckpointIO
 from .devices import Devices
@@ -71,6 +74,25 @@ def make_trainer(
         **options,
         **runtime.devices.trainer_options(),
     )
+
+
+def refuse_another_run(resume: Path, asked: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` if the checkpoint ``resume`` is of a run that was asked for in another
+    way: its weights would be taken for those of this one. ``asked``, JSON-ready, is kept beside it
+    where no checkpoint is yet."""
+    record, wanted = resume.with_name("asked.json"), json.loads(json.dumps(asked))
+    if not resume.exists():
+        resume.parent.mkdir(parents=True, exist_ok=True)
+        write_json_object(record, wanted)
+        return
+    kept = read_json_object(record)
+    others = [name for name in wanted if kept and kept.get(name) != wanted[name]]
+    if others:
+        raise InputError(
+            resume.parent.parent,
+            f"holds a run with another {' and another '.join(others)}",
+            "Go on with it by the same command, or name another folder",
+        )
 
 
 def train(

@@ -19,7 +19,7 @@ from ..data.cache import Cache
 from ..data.splits import PARTS, Split
 from ..fit.checkpoints import Snapshot
 from ..fit.devices import Deal, place
-from ..fit.trainer import Runtime, make_trainer, origin, train
+from ..fit.trainer import Runtime, make_trainer, origin, refuse_another_run, train
 from ..metrics import PixelCurves, scan_scores, summarise_scans
 from .module import RecipeModule
 from .planes import BatchPlan, PlaneBatches, SlabBatches, Unit, units_of
@@ -111,10 +111,12 @@ def run_recipe(
 
     Goes on from ``out/checkpoints/last.ckpt`` if a run was killed: it is written after every epoch
     and every ``runtime.save_seconds`` in between. Writes ``result.json`` (the manifest: recipe,
-    seed, split, data's fingerprint, commit, history, scores of every part) and
+    seed, split, data's fingerprint, commit, history, scores of every part), ``split.json`` and
     ``weights.safetensors``; returns the manifest. With the same seed on a CPU the same result,
     killed on the way or not. A run that has its ``result.json`` already is not touched: that is
     returned.
+
+    Raises ``InputError`` for a folder with a run of another recipe, seed, split or data.
 
     ``cache`` may have been shrunk by what the recipe asks for, see ``Cache.shrunk``. Of several
     processes the first one scores and writes; the others return an empty dict.
@@ -137,6 +139,13 @@ def run_recipe(
         known = json.loads(finished.read_text(encoding="utf-8"))
         if all(known.get(key) == value for key, value in json.loads(json.dumps(asked)).items()):
             return known
+    folder = out / "checkpoints"
+    resume = folder / "last.ckpt"
+    # A run may be made longer.
+    length = ("epochs", "patience")
+    same = {k: v for k, v in recipe.as_dict().items() if k not in length}
+    refuse_another_run(resume, {**asked, "recipe": same, "split": split.parts})
+    split.save(out / "split.json")
     train_units = units_of(cache, split, "train", recipe.slices)
     stream = _batches(recipe, cache, train_units, seed)
     sick = lambda n: float(cache.scans[n].get("volume_ml", 0)) > 0  # noqa: E731
@@ -148,7 +157,6 @@ def run_recipe(
     watched = evenly_chosen(list(scored["val"]), recipe.monitor_scans)
     steps = len(stream) // (devices.devices * devices.nodes) * recipe.epochs
     module = RecipeModule(recipe, cache, steps, seed)
-    folder = out / "checkpoints"
     best = ModelCheckpoint(
         folder,
         "best",
@@ -157,7 +165,6 @@ def run_recipe(
         save_weights_only=True,
         enable_version_counter=False,
     )
-    resume = folder / "last.ckpt"
     callbacks: list[Callback] = [
         best,
         ModelCheckpoint(folder, "last", enable_version_counter=False),

@@ -121,7 +121,6 @@ def run_rows(
                     cache.scans, run.by, seed=0, fingerprint=cache.fingerprint, fold=run.seed
                 )
                 place = out / budget / run.key
-                split.save(place / "split.json")
                 if small.shrink != run.recipe.framing.shrink:
                     small = cache.shrunk(run.recipe.framing.shrink)
                 result = run_recipe(

@@ -16,7 +16,7 @@ from ..data.cache import Cache, join_caches
 from ..data.resident import ResidentCache
 from ..fit.checkpoints import Snapshot
 from ..fit.devices import Deal, place
-from ..fit.trainer import Runtime, make_trainer, origin, train
+from ..fit.trainer import Runtime, make_trainer, origin, refuse_another_run, train
 from .module import LesionModule
 from .options import FitOptions, Simulate
 from .simulated import PoolStream, SimulatedPool, simulator
@@ -95,7 +95,8 @@ def fit(cache: Path | None, out: Path, options: FitOptions, runtime: Runtime | N
     moving average of the weights. Returns that path. With the same seed on a CPU the same weights,
     killed on the way or not, unless ``options.minutes`` ends the run.
 
-    Raises ``InputError`` for a cache that cannot be opened or is missing without a simulator.
+    Raises ``InputError`` for a cache that cannot be opened or is missing without a simulator, and
+    for a folder with a run of other options or data.
     """
     from safetensors.torch import save_file
 
@@ -106,11 +107,17 @@ def fit(cache: Path | None, out: Path, options: FitOptions, runtime: Runtime | N
         raise InputError("fit", "neither a cache nor --simulate is given", "Give one of them")
     data = join_caches(caches) if caches else Cache.empty()
     out.mkdir(parents=True, exist_ok=True)
+    last = out / "checkpoints" / "last.ckpt"
+    # More steps too are another run: the rate falls along them, and Lightning takes a run that has
+    # ended for ended.
+    asked = {"steps": options.steps, **options.record(), "data": data.fingerprint}
+    refuse_another_run(
+        last, {k: v for k, v in asked.items() if k not in ("minutes", "planned_steps")}
+    )
     L.seed_everything(options.seed, workers=True, verbose=False)
     module = LesionModule(options)
     if options.start is not None:
         module.start_from(options.start)
-    last = out / "checkpoints" / "last.ckpt"
     sampling = Sampling(views=VIEWS, lesion_share=options.lesion_share, batch=options.batch)
     stream = SliceStream(data, sampling, options.steps, options.seed)
     if simulate is not None:

@@ -6,6 +6,7 @@ The run itself is left as it is, and may go on meanwhile.
 from __future__ import annotations
 
 import datetime
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run
+from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress, load_run
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from torch import nn
@@ -77,8 +78,8 @@ def cut_release(
         raise InputError(run, "has no saved run", "Train one with stroketrain fit")
     work = out.with_name(out.name + ".tail")
     if options.minutes > 0:
-        if not work.exists():
-            shutil.copytree(run, work)
+        if not (work / STATE).is_file():  # else a tail that was stopped goes on
+            _copy_run(run, work)
         train(folder, work, replace(tail, minutes=options.minutes, fall=1.0, steps=None))
     source = work if options.minutes > 0 else run
     progress = load_run(source, network, mean)
@@ -91,7 +92,22 @@ def cut_release(
     metrics = {"validation": summary(scores)}
     recommended = {**point.as_dict(), "calibration": calibration.as_dict()}
     write(mean, out, recommended, options, _training(progress, folder), metrics)
+    # The next release is to be cut from the run as it is then.
+    shutil.rmtree(work, ignore_errors=True)
     return {"point": asdict(point), "calibration": calibration.as_dict(), **metrics}
+
+
+def _copy_run(run: Path, work: Path) -> None:
+    """What is saved of ``run`` in ``work``, all of it or nothing: of a half copied run the tail
+    would begin with random weights."""
+    part = work.with_name(work.name + ".part")
+    for left in (part, work):
+        shutil.rmtree(left, ignore_errors=True)
+    part.mkdir(parents=True)
+    shutil.copyfile(run / STATE, part / STATE)
+    weights = json.loads((part / STATE).read_text(encoding="utf-8"))["weights"]
+    shutil.copyfile(run / weights, part / weights)
+    part.rename(work)
 
 
 def choose_point(

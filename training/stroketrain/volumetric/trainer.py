@@ -54,12 +54,17 @@ def train(
     network = network or VolumetricUNet()
     if start is not None:
         load_weights(network, start)
-    rng = np.random.default_rng(time.time_ns() % 2**31 if options.seed is None else options.seed)
+    drawing: list[np.random.Generator] = []
+
+    def rng(step: int) -> np.random.Generator:
+        if not drawing:  # of this sitting, which begins with ``step``
+            seed = _seed_from(options.seed, step)
+            drawing.append(np.random.default_rng(time.time_ns() % 2**31 if seed is None else seed))
+        return drawing[0]
 
     def samples(first: int) -> Iterator[Sample]:
-        for image, lesions, ventricles in scans(
-            folder, options.workers, options.seed, options.soft
-        ):
+        seed = _seed_from(options.seed, first)
+        for image, lesions, ventricles in scans(folder, options.workers, seed, options.soft):
             yield Sample(image, lesions, ventricles)
 
     def tell(progress: TrainingProgress, share: float) -> None:
@@ -70,9 +75,15 @@ def train(
     young = start is None
     return train_network(
         network, run, options,
-        Material(samples, lambda step: rng, closely=young), tell=tell,
+        Material(samples, rng, closely=young), tell=tell,
         autocast=partial(torch.autocast, options.device, torch.bfloat16),
     ).progress  # fmt: skip
+
+
+def _seed_from(seed: int | None, step: int) -> int | None:
+    """The seed of a sitting that begins with ``step``: one that goes on must not show the scans
+    again that those before it have shown."""
+    return None if seed is None else seed + 1_000_003 * step
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputError
 from ...models import find_model, user_models_directory
+from ...models.manifest import is_model_name
 
 if TYPE_CHECKING:
     from ...models import Manifest
@@ -23,7 +24,7 @@ def run_identity(parent: Manifest, found: FoundPairs, options: AdaptOptions) -> 
 
 
 def free_name(parent: str, wanted: str | None) -> str:
-    """The name of the new model; raises ``InputError`` for one that is taken."""
+    """The name of the new model; raises ``InputError`` for one that is taken or none at all."""
 
     def taken(name: str) -> bool:
         if (user_models_directory() / name).exists():
@@ -34,6 +35,12 @@ def free_name(parent: str, wanted: str | None) -> str:
             return False
 
     if wanted is not None:
+        if not is_model_name(wanted):
+            raise InputError(
+                f"--name {wanted!r}",
+                "is no name of a model",
+                "Use letters, digits, '.', '_' and '-', at most 64",
+            )
         if taken(wanted):
             raise InputError(
                 wanted,

@@ -38,7 +38,8 @@ class AdaptOptions:
     minutes: limit of the whole, judgement included, machine asleep not counted.
     seed: decides with the subjects who is judged, and what is drawn.
     threads: CPU threads; None takes what this process may use.
-    work: where the run is kept until it is complete; None takes a folder of the user's cache.
+    work: where the run is kept until it is complete, in a folder of its own; None takes the user's
+        cache.
     no_shared_subjects: says that nobody here was among those that the parent learnt from on
         another machine; asked for only if the parent comes without its local card.
     loop: rate and checkpoints of the training; its minutes are filled in.

@@ -165,12 +165,15 @@ class _Run:
         self.parent, self.ancestry, self.name = parent, ancestry, name
         self.found, self.options, self.tell, self.cancel = found, options, tell, cancel
         self.id = run_identity(parent.manifest, found, options)
-        if options.work is None and no_home():
+        # The new model and its card are kept there, wherever the work is done.
+        if no_home():
             raise InputError(
-                "HOME", "is not set, and this user has no home folder to work in",
+                "HOME", "is not set, and this user has no home folder for the new model",
                 "Set STROKE_LESION_SEG_HOME to a folder",
             )  # fmt: skip
-        self.folder = options.work or user_home() / "adapting" / self.id
+        # One of its own also below ``work``: it is emptied in the end, and what another run has
+        # prepared belongs to other subjects.
+        self.folder = (options.work or user_home() / "adapting") / self.id
         self.segment: SegmentOptions = SegmentOptions(device="cpu", threads=options.threads)
         self.bfloat16 = choose_precision("auto", choose_device("cpu"))[0] == "bfloat16"
         self.point = parent.manifest.operating_point()

@@ -58,6 +58,7 @@ def stage_foreign(
             made = _nnunet(package, choices)
         else:
             made = _synthstroke(package, choices)
+        _manifest(made.content, made.windows)  # their texts and numbers may be none
     except Unusable as error:
         raise InputError(package.source, error.cause, error.remedy) from None
     except ValueError as error:  # a field of ours that their numbers do not fit
@@ -82,7 +83,7 @@ def stage_foreign(
                     package.source, "its folds were trained with different mirroring", _AGAIN
                 )
             mirror = axes
-            content["training"]["trainer"] = known["trainer"]
+            content["training"]["trainer"] = known["trainer"].encode("utf-8", "replace").decode()
         else:
             originals[str(source)] = _rename(package, source, stage / name)
         data = (stage / name).read_bytes()
@@ -107,9 +108,14 @@ class _Made:
 
 
 def _write(stage: Path, content: Mapping[str, Any], settings: WindowSettings) -> None:
+    (stage / MANIFEST_NAME).write_bytes(_manifest(content, settings))
+
+
+def _manifest(content: Mapping[str, Any], settings: WindowSettings) -> bytes:
+    """Raises ``ValueError`` for numbers that are not finite and characters that are none."""
     whole = {**content, "windows": settings.to_dict()}
     text = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    (stage / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    return text.encode("utf-8")
 
 
 def _check_room(package: Package, stage: Path, sources: list[PurePosixPath]) -> None:
