@@ -94,6 +94,20 @@ def test_a_parent_transform_comes_back(slicer: Any) -> None:
     assert second.GetTransformNodeID() == mine.GetID()
 
 
+def test_scans_that_are_compared_both_ways_make_no_circle(slicer: Any) -> None:
+    first, second = (scan(head(n).array, f"scan {n}").volume_node for n in (1, 2))
+    inside = (30.0, -20.0, 10.0)
+    there = tuple((MATRIX @ np.array([*inside, 1.0]))[:3])
+    side_by_side.align_later(first, second, MATRIX, [])
+    side_by_side.align_later(second, first, np.linalg.inv(MATRIX), [])
+    node = side_by_side.align_later(first, second, MATRIX, [])
+    assert first.GetTransformNodeID() is None
+    assert node.GetTransformNodeID() is None
+    assert np.allclose(world(second, there), inside, atol=1e-6)
+    side_by_side.turn_back(second)
+    assert not slicer.util.getNodesByClass("vtkMRMLLinearTransformNode")
+
+
 def test_two_people_and_one_scan_twice(slicer: Any) -> None:
     mask = ball((40, 0, 20), 12).astype(np.uint8)
     first, other = scan(head(1).array, "Anna", mask), scan(head(2).array, "Berta", mask)
