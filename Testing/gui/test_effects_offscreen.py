@@ -747,6 +747,33 @@ def test_review_from_the_keyboard(desk: Any) -> None:
     one.until(lambda: len(effect.reviewer.pieces) == 1)
 
 
+def test_review_follows_another_geometry_of_the_segmentation(desk: Any, slicer: Any) -> None:
+    from StrokeLesionSegLib.images import Volume
+    from StrokeLesionSegLib.slicerbridge.scene import volumes
+
+    one: Desk = desk("LesionReview")
+    one.editor.put("one", probability(one) >= 0.5)
+    one.activate()
+    effect, before = one.effect, [p.volume_ml for p in one.effect.reviewer.pieces]
+    # As Slicer's dialog of the geometry does: a finer grid for segmentation and segments.
+    kept = volumes.volume_from_node(one.editor.volume)
+    shape = tuple(2 * n for n in kept.array.shape)
+    affine = kept.affine @ np.diag([0.5, 0.5, 0.5, 1.0])
+    affine[:3, 3] -= affine[:3, :3] @ np.full(3, 0.5)
+    finer = volumes.add_volume_node(Volume(np.zeros(shape, np.float32), affine), "finer")
+    one.editor.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(finer)
+    one.editor.logic.UpdateReferenceGeometryImage()
+    effect.referenceGeometryChanged()
+    assert effect.reviewer.edit_grid.grid.shape == shape
+    np.testing.assert_allclose([p.volume_ml for p in effect.reviewer.pieces], before)
+    assert effect.actors.overlay.labels.shape == shape
+    effect.onDrop()
+    assert len([p for p in effect.reviewer.pieces if p.state == "dropped"]) == 1
+    reviewer = effect.reviewer
+    effect.pulse()
+    assert effect.reviewer is reviewer
+
+
 def test_a_key_that_changes_nothing_says_what_stands(desk: Any) -> None:
     """What is decided stays, and one line tells how to take it back, until the next key."""
     one: Desk = desk("LesionReview")

@@ -103,6 +103,16 @@ class EditGrid:
         extent, so that indices mean the same."""
         if segmentation_node is None or segmentation_node.GetID() != self.segmentation_id:
             return False
+        return self._lies_under(image)
+
+    def covers(self, image: Any) -> bool:
+        """True if an image that Slicer aligned has exactly this grid's voxels."""
+        k, j, i = self.grid.shape
+        same = image.GetDimensions() == (i, j, k) and image.GetExtent()[::2] == self.first[::-1]
+        return same and self._lies_under(image)
+
+    def _lies_under(self, image: Any) -> bool:
+        """Whether an index means the same place in the image as in this grid."""
         here = _matrix_of(self.frame)
         return bool(np.allclose(_matrix_of(image), here, rtol=0, atol=1e-6))
 
