@@ -168,6 +168,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         target = self.target()
         work = None if self.entry is None else self.entry.works.get(target)
         if work is None:
+            if self.said and write.voxels_stamp(target) != self._saidOf:
+                self.said = ""  # of a segment that is not the selected one
             return
         undone = get_tag(target.segment, STATE_TAG) != work.texts[-1]
         if undone or (self.said and write.voxels_stamp(target) != self._saidOf):

@@ -527,6 +527,16 @@ def test_the_preview_is_that_of_the_segment_that_is_selected(desk: Any) -> None:
     np.testing.assert_array_equal(one.editor.voxels("two"), wanted)
 
 
+def test_what_a_click_did_is_not_said_of_another_segment(desk: Any) -> None:
+    one = ready(desk)
+    one.event("LeftButtonPressEvent", xy=(xy := one.xy_of("Red", (16, 3, 24))))
+    one.event("LeftButtonReleaseEvent", xy=xy)
+    assert "mL painted" in one.text()
+    one.editor.select("two")
+    one.effect.pulse()
+    assert "Click: left lesion" in one.text()
+
+
 def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:
     one = ready(desk)
     slider = one.stand_in.raw(one.effect.options.thresholdSlider)
