@@ -54,6 +54,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.gesture = None
         self.queue = []  # (target, voxels, lesion) that wait for the session
         self._said, self._saidOf = "", None
+        self._thresholdOf = None  # (id of the scan, threshold) that were seen last
         self.seconds = 0.0  # of the last correction, from mouse release to the labelmap
         self._failed = None  # key of a session that could not be opened
         self.drawing = StrokeDrawing(self.actors)
@@ -146,6 +147,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if self.opening is not None and self.store.key(self.scriptedEffect) != self.opening.key:
             self._giveUpOpening()
         self._prepareOverlay()
+        self._followScan()
         self._followSelection()
         self._followUndo()
         if self.entry is not None and self.queue:
@@ -177,6 +179,16 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             with self.action():
                 self.store.work(self.entry, target)
                 self.said = self.volumeText()
+
+    def _followScan(self):
+        """A threshold that was set for another scan does not hold: the model's own does."""
+        if self.entry is None:
+            return
+        value = self.scriptedEffect.doubleParameter("Threshold")
+        before, self._thresholdOf = self._thresholdOf, (self.entry.source_id, value)
+        if before is not None and before[0] != self.entry.source_id and before[1] == value > 0:
+            self.scriptedEffect.setParameter("Threshold", 0.0)
+            self.said = ""
 
     def _followSelection(self):
         """Another segment was selected while the preview of one pulses: its own takes the place."""

@@ -550,6 +550,33 @@ def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:
     assert one.scripted.saves == 0
 
 
+def test_the_threshold_of_one_scan_is_not_that_of_the_next(desk: Any, slicer: Any) -> None:
+    import bridge_scenes
+
+    one = ready(desk)
+    slider = one.stand_in.raw(one.effect.options.thresholdSlider)
+    slider.setValue(0.3)
+    one.effect.onApply()
+    one.effect.deactivate()
+    one.activate()
+    assert slider.value == pytest.approx(0.3), "it is still the same scan"
+    one.effect.deactivate()
+    one.editor.volume = bridge_scenes.head_node(slicer, None, "the next")
+    one.editor.logic.SetSourceVolumeNode(one.editor.volume)
+    one.prepare(blobs(one))
+    one.activate()
+    assert slider.value == pytest.approx(0.5)
+    assert one.effect.threshold() == 0.5
+    # One that a script sets before the session of the next is there.
+    one.effect.deactivate()
+    one.editor.volume = bridge_scenes.head_node(slicer, None, "the last")
+    one.editor.logic.SetSourceVolumeNode(one.editor.volume)
+    one.prepare(blobs(one))
+    one.scripted.setParameter("Threshold", 0.7)
+    one.activate()
+    assert slider.value == pytest.approx(0.7)
+
+
 # -- brush --------------------------------------------------------------------------------------
 
 
