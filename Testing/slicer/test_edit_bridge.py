@@ -446,6 +446,26 @@ def test_one_click_is_one_step_and_undo_takes_it_along(slicer: Any) -> None:
     assert click(bench, (12, 16, 21), False).voxels > 1
 
 
+def test_undo_beyond_what_the_session_remembers_takes_clicks_along(slicer: Any) -> None:
+    """The session forgets old steps; Slicer may be told to keep more of them."""
+    bench = Bench(slicer)
+    states, known = [bench.now()["one"]], [clicks_of(bench)]
+    for index, lesion in (((12, 16, 21), True), ((16, 3, 24), True), ((9, 8, 10), False)):
+        click(bench, index, lesion)
+        states.append(bench.now()["one"])
+        known.append(clicks_of(bench))
+    bench.store.work(bench.entry, bench.target).session._steps.popleft()
+    bench.editor.undo()
+    assert clicks_of(bench) == known[2]
+    for _ in range(2):
+        bench.editor.undo()
+    np.testing.assert_array_equal(bench.now()["one"], states[0])
+    assert clicks_of(bench) == []
+    # What was undone counts as nobody's handwork.
+    session = bench.store.work(bench.entry, bench.target).session
+    np.testing.assert_array_equal(session._mask, session._made)
+
+
 def test_a_click_that_changes_nothing_is_no_step(slicer: Any) -> None:
     bench = Bench(slicer)
     change = click(bench, (9, 8, 10), True)

@@ -304,8 +304,10 @@ class SessionStore:
             while len(entry.works) >= _SEGMENTS:
                 entry.works.pop(next(iter(entry.works)))
         elif text != work.texts[-1]:
-            if text in work.texts:
-                while work.texts[-1] != text:
+            steps = work.texts[::-1].index(text) if text in work.texts else None
+            # A session forgets old steps, maybe sooner than Slicer does.
+            if steps is not None and steps <= work.session.steps:
+                for _ in range(steps):
                     work.texts.pop()
                     work.session.undo(mask)
             else:
