@@ -97,7 +97,7 @@ def test_results_lie_on_an_image_that_was_moved_meanwhile(slicer: Any) -> None:
     to_mni[:3, 3] = (3.0, 4.0, 5.0)
     made._loaded["provenance"] = Provenance(to_mni=to_mni)
     before = affine_from_node(node)
-    node.SetOrigin(*(np.array(node.GetOrigin()) + [20.0, -10.0, 5.0]))
+    node.SetOrigin(*np.add(node.GetOrigin(), (20.0, -10.0, 5.0)))
     now = affine_from_node(node)
     while made.poll():
         pass
