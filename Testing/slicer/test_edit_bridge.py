@@ -866,6 +866,35 @@ def test_a_map_follows_where_image_and_segmentation_are_moved(slicer: Any, harde
     assert node.GetTransformNodeID() == (None if hardened else parent)
 
 
+def test_clicks_and_outlines_move_along_when_a_transform_is_hardened(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(slicer)
+    bench.entry = open_real(bench, monkeypatch)
+    click(bench, (12, 16, 21), True)
+    click(bench, (9, 8, 10), False)
+    known = clicks_of(bench)
+    assert draw(bench, 9, 1.4, 18.6) > 0
+    (before,) = outline.drawn(bench.target, bench.grid)
+    matrix = moved(slicer, bench.volume)
+    bench.editor.segmentation.SetAndObserveTransformNodeID(bench.volume.GetTransformNodeID())
+    for node in (bench.volume, bench.editor.segmentation):
+        node.HardenTransform()
+    bench.editor.logic.UpdateReferenceGeometryImage()
+    bench.entry = open_real(bench, monkeypatch)
+    bench.grid = bench.entry.edit_grid
+    assert clicks_of(bench) == known
+    (after,) = outline.drawn(bench.target, bench.grid)
+    np.testing.assert_allclose(after.centre, (matrix @ [*before.centre, 1])[:3], atol=0.01)
+    np.testing.assert_allclose(after.normal, matrix[:3, :3] @ before.normal, atol=0.01)
+    # The next steps are kept as of now.
+    click(bench, (16, 3, 24), True)
+    assert len(clicks_of(bench)) == 3
+    assert clicks_of(bench)[:2] == known
+    bench.entry = open_real(bench, monkeypatch)
+    assert clicks_of(bench)[:2] == known
+
+
 def test_the_alignment_of_another_scan_is_not_used(slicer: Any) -> None:
     bench = Bench(slicer)
     made = Provenance(model="one", to_mni=np.diag([1.0, 1, 1, 1]))
