@@ -254,12 +254,14 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             text = readiness.text
         self.showStatus(text)
         moved = self.drawing.preview is not None
+        editor = self.scriptedEffect.parameterSetNode()
+        source = None if editor is None else editor.GetSourceVolumeNode()
         self.options.showState(
             ready,
             canApply=ready and (moved or self.hasOwnThreshold()),
             canCancel=moved,
             remedy=_("Try again") if failed else readiness.button,
-            mirror=_mirror.look(),
+            mirror=_mirror.look(None if source is None else source.GetID()),
         )
 
     # -- threshold ------------------------------------------------------------------------------

@@ -1056,6 +1056,40 @@ def test_the_mirror_image_comes_and_goes(slicer: Any) -> None:
     assert all(not c.GetForegroundVolumeID() for c in composites)
 
 
+@pytest.mark.parametrize("how", ["overlay", "beside"])
+def test_a_map_over_the_image_comes_back_after_the_mirror_image(slicer: Any, how: str) -> None:
+    bench = Bench(slicer)
+    LayoutManager(slicer)
+    results.show_background(bench.volume)
+    above = results.add_map(blob_volume(bench.volume), bench.volume, "probability")
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    for composite in composites:
+        composite.SetForegroundVolumeID(above.GetID())
+        composite.SetForegroundOpacity(0.4)
+    view = edit_mirror.MirrorView()
+    view.show(how, bench.entry)
+    view.show("none", bench.entry)
+    assert {c.GetForegroundVolumeID() for c in composites} == {above.GetID()}
+    assert {c.GetForegroundOpacity() for c in composites} == {0.4}
+
+
+@pytest.mark.parametrize("how", ["overlay", "beside"])
+def test_the_mirror_image_of_one_scan_is_not_shown_with_the_next(slicer: Any, how: str) -> None:
+    bench = Bench(slicer)
+    LayoutManager(slicer)
+    results.show_background(bench.volume)
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    view = edit_mirror.MirrorView()
+    view.show(how, bench.entry)
+    assert view.look(bench.entry.source_id) == how
+    other = head_node(slicer, None, "the next")
+    results.show_background(other)  # as Slicer does with a new source volume
+    assert view.look(other.GetID()) == "none"
+    assert {c.GetBackgroundVolumeID() for c in composites} == {other.GetID()}
+    assert all(not c.GetForegroundVolumeID() for c in composites)
+    assert all(c.GetForegroundOpacity() == 0 for c in composites)
+
+
 def test_the_mirror_image_is_where_the_scan_is_now(slicer: Any) -> None:
     bench = Bench(slicer)
     node = edit_mirror.mirrored_node(bench.entry)
