@@ -54,6 +54,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.gesture = None
         self.queue = []  # (target, voxels, lesion) that wait for the session
         self._said, self._saidOf = "", None
+        self._refused = ""  # why the last click was refused
         self._thresholdOf = None  # (id of the scan, threshold) that were seen last
         self.seconds = 0.0  # of the last correction, from mouse release to the labelmap
         self._failed = None  # key of a session that could not be opened
@@ -147,6 +148,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if self.opening is not None and self.store.key(self.scriptedEffect) != self.opening.key:
             self._giveUpOpening()
         self._prepareOverlay()
+        self._followRefusal()
         self._followScan()
         self._followSelection()
         self._followUndo()
@@ -179,6 +181,15 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             with self.action():
                 self.store.work(self.entry, target)
                 self.said = self.volumeText()
+
+    def _followRefusal(self):
+        """Why a click was refused is told no more once that holds no more."""
+        target = self.target()
+        refusal = "" if target is None else target.refusal()
+        if self._refused and self._refused != refusal:
+            if self.problem == self._refused:
+                self.problem = ""
+            self._refused = ""
 
     def _followScan(self):
         """A threshold that was set for another scan does not hold: the model's own does."""
@@ -411,7 +422,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             return
         refusal = target.refusal()
         if refusal:
-            self.problem = refusal
+            self.problem = self._refused = refusal
             self.refresh()
             return
         self.problem = ""

@@ -873,6 +873,21 @@ def test_a_finished_segment_is_not_touched(desk: Any) -> None:
     assert "marked as completed" in one.text()
 
 
+def test_a_refusal_is_told_as_long_as_it_holds(desk: Any, slicer: Any) -> None:
+    one = ready(desk)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    segment = one.editor.segmentation.GetSegmentation().GetSegment("one")
+    logic.SetSegmentStatus(segment, logic.Completed)
+    one.event(PRESS, xy=one.xy_of("Red", (16, 3, 24)))
+    assert "<b>" in one.text()
+    assert "marked as completed" in one.text()
+    one.effect.pulse()
+    assert "<b>" in one.text()
+    logic.SetSegmentStatus(segment, logic.InProgress)
+    one.effect.pulse()
+    assert "Click: left lesion" in one.text()
+
+
 def test_a_hidden_segment_is_asked_about(desk: Any) -> None:
     one = ready(desk)
     xy = one.xy_of("Red", (9, 9, 8))
