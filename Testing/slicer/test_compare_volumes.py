@@ -10,7 +10,13 @@ import pytest
 from heads import AFFINE, ball, head, move, moved
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume
-from StrokeLesionSegLib.slicerbridge.engine.compare import ComparisonRun, ScanToCompare, patch_of
+from StrokeLesionSegLib.slicerbridge.engine.compare import (
+    ComparisonRun,
+    ScanChange,
+    ScanToCompare,
+    patch_of,
+)
+from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
 from StrokeLesionSegLib.slicerbridge.scene import results, side_by_side
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
@@ -136,6 +142,21 @@ def test_cancelled_or_closed_it_leaves_nothing(slicer: Any) -> None:
     run.start()
     while run.state == "exporting":
         run.poll()
+    slicer.mrmlScene.RemoveNode(later.volume_node)
+    ended(run)
+    assert run.state == "cancelled"
+    assert run.change is None
+
+
+def test_a_scan_that_goes_while_the_results_are_read_ends_it(slicer: Any) -> None:
+    earlier, later = scan(head(1).array, "earlier"), scan(head(2).array, "later")
+    run = ComparisonRun(earlier, later)
+    run.start()
+    while run.state == "exporting":
+        run.poll()
+    assert run._process is not None
+    read = PolledThread(lambda: ScanChange([], {}, np.eye(4), {}))
+    run._thread, run.state = read, "reading"  # as if the engine had ended well
     slicer.mrmlScene.RemoveNode(later.volume_node)
     ended(run)
     assert run.state == "cancelled"
