@@ -391,6 +391,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             lesion = eventId != RIGHT_PRESS and not callerInteractor.GetControlKey()
             self.brushTool.mouse = (viewWidget, xy)
             self.begin(viewWidget, xy, lesion)
+            if self.gesture is not None:
+                self.gesture.release = RIGHT_RELEASE if eventId == RIGHT_PRESS else LEFT_RELEASE
             return True
         if eventId == MOVE:
             self.brushTool.mouse = (viewWidget, xy)
@@ -399,7 +401,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             if self.isBrush():
                 self.updateCircles()
             return False
-        if eventId in (LEFT_RELEASE, RIGHT_RELEASE) and self.gesture is not None:
+        if self.gesture is not None and eventId == self.gesture.release:
             self.move(viewWidget, xy)
             self.end()
             return True

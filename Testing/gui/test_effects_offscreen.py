@@ -266,6 +266,25 @@ def test_a_drag_is_one_stroke_of_many_clicks(desk: Any) -> None:
     assert "finds no lesion here" in one.text()
 
 
+def test_a_stroke_ends_with_the_button_that_began_it(desk: Any) -> None:
+    one = ready(desk)
+    x, y = one.xy_of("Red", (9, 9, 8))
+    one.event(PRESS, xy=(x, y))
+    one.event(MOVE, xy=(x + 10, y))
+    one.event("RightButtonPressEvent", xy=(x + 10, y))
+    one.event("RightButtonReleaseEvent", xy=(x + 10, y))
+    assert one.effect.gesture is not None, "the left button is down still"
+    assert not one.editor.voxels("one").any()
+    one.event(MOVE, xy=(x + 20, y))
+    assert one.event(RELEASE, xy=(x + 20, y))
+    assert one.effect.gesture is None
+    assert one.editor.voxels("one").any()
+    one.event("RightButtonPressEvent", xy=(x, y))
+    one.event("RightButtonReleaseEvent", xy=(x, y))
+    assert one.effect.gesture is None
+    assert len(one.effect.entry.works[one.effect.target()].texts) == 3
+
+
 def test_a_click_can_be_shown_before_it_is_taken(desk: Any) -> None:
     one = ready(desk)
     one.click(one.effect.options.showCheck)
