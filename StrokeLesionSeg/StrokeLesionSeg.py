@@ -146,6 +146,8 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartImportEvent, self.onStartImport)
         self.addObserver(scene, scene.EndImportEvent, self.onEndImport)
         self.addObserver(scene, scene.NodeAddedEvent, self.onNodeAdded)
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+            self._observeSegmentation(node)  # they came before the panel
         self.initializeParameterNode()
         self.controller.chooseScan()
 
@@ -206,11 +208,14 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAdded(self, caller, event, node):
         if node.IsA("vtkMRMLSegmentationNode"):
-            # A script may fill it at any time.
-            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onSegmentation)
+            self._observeSegmentation(node)
         elif not node.IsA("vtkMRMLVolumeNode"):
             return
         self.controller.somethingArrived()
+
+    def _observeSegmentation(self, node):
+        """A script may fill it at any time."""
+        self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onSegmentation)
 
     def onSegmentation(self, caller, event):
         self.controller.somethingArrived()

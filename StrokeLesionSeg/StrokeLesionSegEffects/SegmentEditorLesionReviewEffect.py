@@ -106,12 +106,17 @@ class SegmentEditorLesionReviewEffect(LesionEffect):
             self._key = self.reviewer = self.current = None
             self.showList()
             return
-        if (target, key) != self._key:
+        if (target, key) != self._key or self.hasOtherGrid():
             self.newReviewer(target, key)
         elif self.reviewer is not None and self.reviewer.is_stale():
             self.look()
         else:
             self.showButtons()
+
+    def hasOtherGrid(self):
+        """Whether the segmentation is edited on another grid by now than the reviewer's."""
+        image = None if self.reviewer is None else self.scriptedEffect.sourceVolumeImageData()
+        return image is not None and not self.reviewer.edit_grid.covers(image)
 
     def newReviewer(self, target, key):
         self._key, self.reviewer, self.current = (target, key), None, None

@@ -54,6 +54,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.gesture = None
         self.queue = []  # (target, voxels, lesion) that wait for the session
         self._said, self._saidOf = "", None
+        self._refused = ""  # why the last click was refused
+        self._thresholdOf = None  # (id of the scan, threshold) that were seen last
         self.seconds = 0.0  # of the last correction, from mouse release to the labelmap
         self._failed = None  # key of a session that could not be opened
         self.drawing = StrokeDrawing(self.actors)
@@ -146,6 +148,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if self.opening is not None and self.store.key(self.scriptedEffect) != self.opening.key:
             self._giveUpOpening()
         self._prepareOverlay()
+        self._followRefusal()
+        self._followScan()
         self._followSelection()
         self._followUndo()
         if self.entry is not None and self.queue:
@@ -168,6 +172,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         target = self.target()
         work = None if self.entry is None else self.entry.works.get(target)
         if work is None:
+            if self.said and write.voxels_stamp(target) != self._saidOf:
+                self.said = ""  # of a segment that is not the selected one
             return
         undone = get_tag(target.segment, STATE_TAG) != work.texts[-1]
         if undone or (self.said and write.voxels_stamp(target) != self._saidOf):
@@ -175,6 +181,25 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             with self.action():
                 self.store.work(self.entry, target)
                 self.said = self.volumeText()
+
+    def _followRefusal(self):
+        """Why a click was refused is told no more once that holds no more."""
+        target = self.target()
+        refusal = "" if target is None else target.refusal()
+        if self._refused and self._refused != refusal:
+            if self.problem == self._refused:
+                self.problem = ""
+            self._refused = ""
+
+    def _followScan(self):
+        """A threshold that was set for another scan does not hold: the model's own does."""
+        if self.entry is None:
+            return
+        value = self.scriptedEffect.doubleParameter("Threshold")
+        before, self._thresholdOf = self._thresholdOf, (self.entry.source_id, value)
+        if before is not None and before[0] != self.entry.source_id and before[1] == value > 0:
+            self.scriptedEffect.setParameter("Threshold", 0.0)
+            self.said = ""
 
     def _followSelection(self):
         """Another segment was selected while the preview of one pulses: its own takes the place."""
@@ -240,12 +265,14 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             text = readiness.text
         self.showStatus(text)
         moved = self.drawing.preview is not None
+        editor = self.scriptedEffect.parameterSetNode()
+        source = None if editor is None else editor.GetSourceVolumeNode()
         self.options.showState(
             ready,
             canApply=ready and (moved or self.hasOwnThreshold()),
             canCancel=moved,
             remedy=_("Try again") if failed else readiness.button,
-            mirror=_mirror.look(),
+            mirror=_mirror.look(None if source is None else source.GetID()),
         )
 
     # -- threshold ------------------------------------------------------------------------------
@@ -364,6 +391,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             lesion = eventId != RIGHT_PRESS and not callerInteractor.GetControlKey()
             self.brushTool.mouse = (viewWidget, xy)
             self.begin(viewWidget, xy, lesion)
+            if self.gesture is not None:
+                self.gesture.release = RIGHT_RELEASE if eventId == RIGHT_PRESS else LEFT_RELEASE
             return True
         if eventId == MOVE:
             self.brushTool.mouse = (viewWidget, xy)
@@ -372,7 +401,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             if self.isBrush():
                 self.updateCircles()
             return False
-        if eventId in (LEFT_RELEASE, RIGHT_RELEASE) and self.gesture is not None:
+        if self.gesture is not None and eventId == self.gesture.release:
             self.move(viewWidget, xy)
             self.end()
             return True
@@ -395,7 +424,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             return
         refusal = target.refusal()
         if refusal:
-            self.problem = refusal
+            self.problem = self._refused = refusal
             self.refresh()
             return
         self.problem = ""

@@ -10,3 +10,4 @@ class Gesture:
         self.path = []  # local RAS mm
         self.moved = False
         self.stroke = None  # of the brush
+        self.release = None  # the event that ends it

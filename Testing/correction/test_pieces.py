@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from odd_grids import GRIDS, places
 from StrokeLesionSegLib.correction import PieceList
 from StrokeLesionSegLib.correction.pieces import split_piece
+from StrokeLesionSegLib.images import Grid
 
 # Centre in mm, radius, probability.
 BALLS = [
@@ -99,6 +100,31 @@ def test_joined_balls_are_split_where_they_touch_and_stay_apart() -> None:
     assert sorted((p.voxels, p.state) for p in other.look(mask, values)) == expected
     other.read_text("")
     assert len(other.look(mask, values)) == 2
+
+
+def test_decisions_are_about_places_not_about_indices() -> None:
+    """The grid of a mask may be cropped, moved as a whole, or made finer."""
+    grid, values = GRIDS["oblique"], probabilities("oblique")
+    mask = values >= 0.5
+    pieces = PieceList(grid)
+    first = pieces.look(mask, values)[0]
+    mask[first.box] &= ~pieces.mark(first.id, "dropped").mask
+    text = pieces.to_text()
+
+    def dropped_on(shape: tuple[int, ...], affine: NDArray[np.float64]) -> list[list[int]]:
+        other = PieceList(Grid(shape, affine))
+        other.read_text(text)
+        return [[s.start for s in p.box] for p in other.pieces if p.state == "dropped"]
+
+    start = [s.start for s in first.box]
+    assert dropped_on(grid.shape, grid.affine) == [start]
+    assert dropped_on(grid.shape, np.diag([-1.0, -1, 1, 1]) @ grid.affine) == [start]
+    cropped = grid.affine.copy()
+    cropped[:3, 3] += grid.affine[:3, :3] @ np.array([1.0, 2, 1])
+    shape = tuple(n - 2 for n in grid.shape)
+    assert dropped_on(shape, cropped) == [[start[0] - 1, start[1] - 2, start[2] - 1]]
+    finer = grid.affine @ np.diag([0.5, 0.5, 0.5, 1.0])
+    assert dropped_on(tuple(2 * n for n in grid.shape), finer) == []
 
 
 @pytest.mark.parametrize(

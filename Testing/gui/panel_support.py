@@ -187,7 +187,7 @@ def ready(panel: Panel) -> Panel:
     return panel
 
 
-def result_of_a_script(panel: Panel, made: Provenance | None = None) -> tuple[Any, Any]:
+def result_of_a_script(panel: Panel | None, made: Provenance | None = None) -> tuple[Any, Any]:
     """The sample and a segmentation with two clean lesions, made without the panel; ``made`` by a
     model of which nothing is known."""
     from scipy import ndimage

@@ -266,6 +266,25 @@ def test_a_drag_is_one_stroke_of_many_clicks(desk: Any) -> None:
     assert "finds no lesion here" in one.text()
 
 
+def test_a_stroke_ends_with_the_button_that_began_it(desk: Any) -> None:
+    one = ready(desk)
+    x, y = one.xy_of("Red", (9, 9, 8))
+    one.event(PRESS, xy=(x, y))
+    one.event(MOVE, xy=(x + 10, y))
+    one.event("RightButtonPressEvent", xy=(x + 10, y))
+    one.event("RightButtonReleaseEvent", xy=(x + 10, y))
+    assert one.effect.gesture is not None, "the left button is down still"
+    assert not one.editor.voxels("one").any()
+    one.event(MOVE, xy=(x + 20, y))
+    assert one.event(RELEASE, xy=(x + 20, y))
+    assert one.effect.gesture is None
+    assert one.editor.voxels("one").any()
+    one.event("RightButtonPressEvent", xy=(x, y))
+    one.event("RightButtonReleaseEvent", xy=(x, y))
+    assert one.effect.gesture is None
+    assert len(one.effect.entry.works[one.effect.target()].texts) == 3
+
+
 def test_a_click_can_be_shown_before_it_is_taken(desk: Any) -> None:
     one = ready(desk)
     one.click(one.effect.options.showCheck)
@@ -527,6 +546,16 @@ def test_the_preview_is_that_of_the_segment_that_is_selected(desk: Any) -> None:
     np.testing.assert_array_equal(one.editor.voxels("two"), wanted)
 
 
+def test_what_a_click_did_is_not_said_of_another_segment(desk: Any) -> None:
+    one = ready(desk)
+    one.event("LeftButtonPressEvent", xy=(xy := one.xy_of("Red", (16, 3, 24))))
+    one.event("LeftButtonReleaseEvent", xy=xy)
+    assert "mL painted" in one.text()
+    one.editor.select("two")
+    one.effect.pulse()
+    assert "Click: left lesion" in one.text()
+
+
 def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:
     one = ready(desk)
     slider = one.stand_in.raw(one.effect.options.thresholdSlider)
@@ -538,6 +567,33 @@ def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:
     assert not one.effect.actors.overlay.labels.any()
     assert not one.editor.voxels("one").any()
     assert one.scripted.saves == 0
+
+
+def test_the_threshold_of_one_scan_is_not_that_of_the_next(desk: Any, slicer: Any) -> None:
+    import bridge_scenes
+
+    one = ready(desk)
+    slider = one.stand_in.raw(one.effect.options.thresholdSlider)
+    slider.setValue(0.3)
+    one.effect.onApply()
+    one.effect.deactivate()
+    one.activate()
+    assert slider.value == pytest.approx(0.3), "it is still the same scan"
+    one.effect.deactivate()
+    one.editor.volume = bridge_scenes.head_node(slicer, None, "the next")
+    one.editor.logic.SetSourceVolumeNode(one.editor.volume)
+    one.prepare(blobs(one))
+    one.activate()
+    assert slider.value == pytest.approx(0.5)
+    assert one.effect.threshold() == 0.5
+    # One that a script sets before the session of the next is there.
+    one.effect.deactivate()
+    one.editor.volume = bridge_scenes.head_node(slicer, None, "the last")
+    one.editor.logic.SetSourceVolumeNode(one.editor.volume)
+    one.prepare(blobs(one))
+    one.scripted.setParameter("Threshold", 0.7)
+    one.activate()
+    assert slider.value == pytest.approx(0.7)
 
 
 # -- brush --------------------------------------------------------------------------------------
@@ -747,6 +803,33 @@ def test_review_from_the_keyboard(desk: Any) -> None:
     one.until(lambda: len(effect.reviewer.pieces) == 1)
 
 
+def test_review_follows_another_geometry_of_the_segmentation(desk: Any, slicer: Any) -> None:
+    from StrokeLesionSegLib.images import Volume
+    from StrokeLesionSegLib.slicerbridge.scene import volumes
+
+    one: Desk = desk("LesionReview")
+    one.editor.put("one", probability(one) >= 0.5)
+    one.activate()
+    effect, before = one.effect, [p.volume_ml for p in one.effect.reviewer.pieces]
+    # As Slicer's dialog of the geometry does: a finer grid for segmentation and segments.
+    kept = volumes.volume_from_node(one.editor.volume)
+    shape = tuple(2 * n for n in kept.array.shape)
+    affine = kept.affine @ np.diag([0.5, 0.5, 0.5, 1.0])
+    affine[:3, 3] -= affine[:3, :3] @ np.full(3, 0.5)
+    finer = volumes.add_volume_node(Volume(np.zeros(shape, np.float32), affine), "finer")
+    one.editor.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(finer)
+    one.editor.logic.UpdateReferenceGeometryImage()
+    effect.referenceGeometryChanged()
+    assert effect.reviewer.edit_grid.grid.shape == shape
+    np.testing.assert_allclose([p.volume_ml for p in effect.reviewer.pieces], before)
+    assert effect.actors.overlay.labels.shape == shape
+    effect.onDrop()
+    assert len([p for p in effect.reviewer.pieces if p.state == "dropped"]) == 1
+    reviewer = effect.reviewer
+    effect.pulse()
+    assert effect.reviewer is reviewer
+
+
 def test_a_key_that_changes_nothing_says_what_stands(desk: Any) -> None:
     """What is decided stays, and one line tells how to take it back, until the next key."""
     one: Desk = desk("LesionReview")
@@ -807,6 +890,21 @@ def test_a_finished_segment_is_not_touched(desk: Any) -> None:
     one.event(RELEASE, "Red", xy)
     assert not one.editor.voxels("one").any()
     assert "marked as completed" in one.text()
+
+
+def test_a_refusal_is_told_as_long_as_it_holds(desk: Any, slicer: Any) -> None:
+    one = ready(desk)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    segment = one.editor.segmentation.GetSegmentation().GetSegment("one")
+    logic.SetSegmentStatus(segment, logic.Completed)
+    one.event(PRESS, xy=one.xy_of("Red", (16, 3, 24)))
+    assert "<b>" in one.text()
+    assert "marked as completed" in one.text()
+    one.effect.pulse()
+    assert "<b>" in one.text()
+    logic.SetSegmentStatus(segment, logic.InProgress)
+    one.effect.pulse()
+    assert "Click: left lesion" in one.text()
 
 
 def test_a_hidden_segment_is_asked_about(desk: Any) -> None:

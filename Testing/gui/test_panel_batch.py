@@ -249,6 +249,17 @@ def test_one_scan_is_followed_after_a_preview(panel: Panel, tmp_path: Path) -> N
     assert [cell(panel, 0, n) for n in range(5)] == ["sub-01", "done", "2", "3.0", ""]
 
 
+def test_a_tilde_is_the_home_folder_for_the_table_too(
+    panel: Panel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for home in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(home, str(tmp_path))
+    panel.ui.batchOutputPathLineEdit.currentPath = "~/out"
+    assert panel.controller.results.folder == str(tmp_path / "out")
+    panel.ui.batchOutputPathLineEdit.currentPath = " "
+    assert panel.controller.results.folder == ""
+
+
 def test_a_preview_of_a_large_cohort_is_read() -> None:
     """The engine tells it in one line, however long."""
     code = """

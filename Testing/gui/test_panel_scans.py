@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from panel_support import Panel, result_of_a_script, simulated_once
 from StrokeLesionSegLib.slicerbridge.module import sample
+from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE
 from StrokeLesionSegLib.slicerbridge.module.panel import texts as panel_texts
 from StrokeLesionSegLib.slicerbridge.scene import look, results, scan_views, volumes
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 
 
 def second_scan(panel: Panel) -> Any:
@@ -263,6 +265,25 @@ def test_what_a_script_segments_appears(panel: Panel) -> None:
     assert panel.rows
     assert logic.segment(scan, fast, timeout_s=240) is node
     panel.until(lambda: panel.ui.resultComboBox.currentText == "Stroke lesion 2", 10)
+
+
+def test_results_that_were_there_before_the_panel_are_followed_too(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """The panel is made when its module is entered first, maybe long after the scene was filled."""
+    monkeypatch.setattr(sample, "stroke_in_head", simulated_once)
+    scan, segmentation = result_of_a_script(None)
+    first = segmentation.GetAttribute(SEGMENT_ATTRIBUTE)
+    patch = results.read_segment(segmentation, first, scan)
+    made = Provenance.from_segment(segmentation.GetSegmentation().GetSegment(first))
+    second = results.add_segment(segmentation, patch, made)
+    panel: Panel = request.getfixturevalue("panel")
+    panel.until(lambda: panel.parameters.segmentation is segmentation, 10)
+    panel.measured()
+    panel.settle(0.3)
+    assert panel.ui.resultComboBox.currentText == "Stroke lesion"
+    panel.widget.logic.choose(segmentation, second)
+    panel.until(lambda: panel.ui.resultComboBox.currentText == "Stroke lesion 2", 5)
 
 
 def test_a_scan_that_is_removed_leaves_the_panel_empty_and_usable(panel: Panel) -> None:

@@ -10,7 +10,13 @@ import pytest
 from heads import AFFINE, ball, head, move, moved
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume
-from StrokeLesionSegLib.slicerbridge.engine.compare import ComparisonRun, ScanToCompare, patch_of
+from StrokeLesionSegLib.slicerbridge.engine.compare import (
+    ComparisonRun,
+    ScanChange,
+    ScanToCompare,
+    patch_of,
+)
+from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
 from StrokeLesionSegLib.slicerbridge.scene import results, side_by_side
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
@@ -94,6 +100,20 @@ def test_a_parent_transform_comes_back(slicer: Any) -> None:
     assert second.GetTransformNodeID() == mine.GetID()
 
 
+def test_scans_that_are_compared_both_ways_make_no_circle(slicer: Any) -> None:
+    first, second = (scan(head(n).array, f"scan {n}").volume_node for n in (1, 2))
+    inside = (30.0, -20.0, 10.0)
+    there = tuple((MATRIX @ np.array([*inside, 1.0]))[:3])
+    side_by_side.align_later(first, second, MATRIX, [])
+    side_by_side.align_later(second, first, np.linalg.inv(MATRIX), [])
+    node = side_by_side.align_later(first, second, MATRIX, [])
+    assert first.GetTransformNodeID() is None
+    assert node.GetTransformNodeID() is None
+    assert np.allclose(world(second, there), inside, atol=1e-6)
+    side_by_side.turn_back(second)
+    assert not slicer.util.getNodesByClass("vtkMRMLLinearTransformNode")
+
+
 def test_two_people_and_one_scan_twice(slicer: Any) -> None:
     mask = ball((40, 0, 20), 12).astype(np.uint8)
     first, other = scan(head(1).array, "Anna", mask), scan(head(2).array, "Berta", mask)
@@ -122,6 +142,21 @@ def test_cancelled_or_closed_it_leaves_nothing(slicer: Any) -> None:
     run.start()
     while run.state == "exporting":
         run.poll()
+    slicer.mrmlScene.RemoveNode(later.volume_node)
+    ended(run)
+    assert run.state == "cancelled"
+    assert run.change is None
+
+
+def test_a_scan_that_goes_while_the_results_are_read_ends_it(slicer: Any) -> None:
+    earlier, later = scan(head(1).array, "earlier"), scan(head(2).array, "later")
+    run = ComparisonRun(earlier, later)
+    run.start()
+    while run.state == "exporting":
+        run.poll()
+    assert run._process is not None
+    read = PolledThread(lambda: ScanChange([], {}, np.eye(4), {}))
+    run._thread, run.state = read, "reading"  # as if the engine had ended well
     slicer.mrmlScene.RemoveNode(later.volume_node)
     ended(run)
     assert run.state == "cancelled"

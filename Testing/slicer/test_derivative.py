@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cli_support
 import numpy as np
@@ -11,8 +12,11 @@ import pytest
 from StrokeLesionSegLib.cohort import find_scans
 from StrokeLesionSegLib.cohort.ledger import Ledger
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images import read_scan, write_volume
+from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+from StrokeLesionSegLib.slicerbridge.scene import derivative
 from StrokeLesionSegLib.slicerbridge.scene.derivative import read_result
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.volumes import matrix_from_affine, set_volume
 
 
 def test_of_a_dicom_folder_with_two_scans(tmp_path: Path) -> None:
@@ -48,3 +52,37 @@ def test_of_a_dicom_folder_with_two_scans(tmp_path: Path) -> None:
     (tmp_path / "in").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="is not there"):
         read_result(out, found[0].stem)
+
+
+def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Path) -> None:
+    """Wherever image and segmentation were moved to in the scene meanwhile."""
+    out = tmp_path / "out"
+    out.mkdir()
+    affine = np.diag([-1.0, 1.5, 2.0, 1.0])
+    array = np.arange(16 * 20 * 24, dtype=np.int16).reshape(16, 20, 24)
+    write_volume(tmp_path / "sub-01_T1w.nii.gz", Volume(array, affine))
+    mask = np.zeros(array.shape, np.uint8)
+    mask[4:6, 8:12, 8:13] = 1
+    automatic = out / "sub-01_label-lesion_mask.nii.gz"
+    write_volume(automatic, Volume(mask, affine))
+    automatic.with_name("sub-01_label-lesion_mask.json").write_text("{}")
+    (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": ".."}}))
+    with Ledger(out) as ledger:
+        record = {"record": "scan", "stem": "sub-01", "state": "done", "folder": "."}
+        ledger.append({**record, "source": "sub-01_T1w.nii.gz"})
+    read = read_result(out, "sub-01")
+    volume, segmentation, segment_id = derivative.add_result(read, Provenance())
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    turned = np.array([[0.0, -1, 0, 12], [1, 0, 0, -7], [0, 0, 1, 31], [0, 0, 0, 1]])
+    transform.SetMatrixTransformToParent(matrix_from_affine(turned))
+    for node in (volume, segmentation):
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        node.HardenTransform()
+    saved = read_scan(derivative.save_correction(segmentation, segment_id)).volume
+    kept = read_scan(automatic).volume
+    assert saved.grid.same_as(kept.grid)
+    np.testing.assert_array_equal(saved.array != 0, kept.array != 0)
+    # Other voxels than the scan has are no correction of it.
+    set_volume(volume, Volume(np.zeros((8, 10, 12), np.int16), np.diag([2.0, 3, 4, 1])))
+    with pytest.raises(InputError, match="resampled"):
+        derivative.save_correction(segmentation, segment_id)

@@ -446,6 +446,26 @@ def test_one_click_is_one_step_and_undo_takes_it_along(slicer: Any) -> None:
     assert click(bench, (12, 16, 21), False).voxels > 1
 
 
+def test_undo_beyond_what_the_session_remembers_takes_clicks_along(slicer: Any) -> None:
+    """The session forgets old steps; Slicer may be told to keep more of them."""
+    bench = Bench(slicer)
+    states, known = [bench.now()["one"]], [clicks_of(bench)]
+    for index, lesion in (((12, 16, 21), True), ((16, 3, 24), True), ((9, 8, 10), False)):
+        click(bench, index, lesion)
+        states.append(bench.now()["one"])
+        known.append(clicks_of(bench))
+    bench.store.work(bench.entry, bench.target).session._steps.popleft()
+    bench.editor.undo()
+    assert clicks_of(bench) == known[2]
+    for _ in range(2):
+        bench.editor.undo()
+    np.testing.assert_array_equal(bench.now()["one"], states[0])
+    assert clicks_of(bench) == []
+    # What was undone counts as nobody's handwork.
+    session = bench.store.work(bench.entry, bench.target).session
+    np.testing.assert_array_equal(session._mask, session._made)
+
+
 def test_a_click_that_changes_nothing_is_no_step(slicer: Any) -> None:
     bench = Bench(slicer)
     change = click(bench, (9, 8, 10), True)
@@ -846,6 +866,35 @@ def test_a_map_follows_where_image_and_segmentation_are_moved(slicer: Any, harde
     assert node.GetTransformNodeID() == (None if hardened else parent)
 
 
+def test_clicks_and_outlines_move_along_when_a_transform_is_hardened(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(slicer)
+    bench.entry = open_real(bench, monkeypatch)
+    click(bench, (12, 16, 21), True)
+    click(bench, (9, 8, 10), False)
+    known = clicks_of(bench)
+    assert draw(bench, 9, 1.4, 18.6) > 0
+    (before,) = outline.drawn(bench.target, bench.grid)
+    matrix = moved(slicer, bench.volume)
+    bench.editor.segmentation.SetAndObserveTransformNodeID(bench.volume.GetTransformNodeID())
+    for node in (bench.volume, bench.editor.segmentation):
+        node.HardenTransform()
+    bench.editor.logic.UpdateReferenceGeometryImage()
+    bench.entry = open_real(bench, monkeypatch)
+    bench.grid = bench.entry.edit_grid
+    assert clicks_of(bench) == known
+    (after,) = outline.drawn(bench.target, bench.grid)
+    np.testing.assert_allclose(after.centre, (matrix @ [*before.centre, 1])[:3], atol=0.01)
+    np.testing.assert_allclose(after.normal, matrix[:3, :3] @ before.normal, atol=0.01)
+    # The next steps are kept as of now.
+    click(bench, (16, 3, 24), True)
+    assert len(clicks_of(bench)) == 3
+    assert clicks_of(bench)[:2] == known
+    bench.entry = open_real(bench, monkeypatch)
+    assert clicks_of(bench)[:2] == known
+
+
 def test_the_alignment_of_another_scan_is_not_used(slicer: Any) -> None:
     bench = Bench(slicer)
     made = Provenance(model="one", to_mni=np.diag([1.0, 1, 1, 1]))
@@ -1005,6 +1054,40 @@ def test_the_mirror_image_comes_and_goes(slicer: Any) -> None:
     slicer.mrmlScene.RemoveNode(edit_mirror.mirrored_node(bench.entry))
     assert view.look() == "none"
     assert all(not c.GetForegroundVolumeID() for c in composites)
+
+
+@pytest.mark.parametrize("how", ["overlay", "beside"])
+def test_a_map_over_the_image_comes_back_after_the_mirror_image(slicer: Any, how: str) -> None:
+    bench = Bench(slicer)
+    LayoutManager(slicer)
+    results.show_background(bench.volume)
+    above = results.add_map(blob_volume(bench.volume), bench.volume, "probability")
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    for composite in composites:
+        composite.SetForegroundVolumeID(above.GetID())
+        composite.SetForegroundOpacity(0.4)
+    view = edit_mirror.MirrorView()
+    view.show(how, bench.entry)
+    view.show("none", bench.entry)
+    assert {c.GetForegroundVolumeID() for c in composites} == {above.GetID()}
+    assert {c.GetForegroundOpacity() for c in composites} == {0.4}
+
+
+@pytest.mark.parametrize("how", ["overlay", "beside"])
+def test_the_mirror_image_of_one_scan_is_not_shown_with_the_next(slicer: Any, how: str) -> None:
+    bench = Bench(slicer)
+    LayoutManager(slicer)
+    results.show_background(bench.volume)
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    view = edit_mirror.MirrorView()
+    view.show(how, bench.entry)
+    assert view.look(bench.entry.source_id) == how
+    other = head_node(slicer, None, "the next")
+    results.show_background(other)  # as Slicer does with a new source volume
+    assert view.look(other.GetID()) == "none"
+    assert {c.GetBackgroundVolumeID() for c in composites} == {other.GetID()}
+    assert all(not c.GetForegroundVolumeID() for c in composites)
+    assert all(c.GetForegroundOpacity() == 0 for c in composites)
 
 
 def test_the_mirror_image_is_where_the_scan_is_now(slicer: Any) -> None:

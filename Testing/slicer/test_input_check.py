@@ -320,7 +320,7 @@ def test_a_failure_of_the_batch_names_its_file() -> None:
     assert "First of them: sub-03/anat/sub-03_T1w.nii.gz: it is a mask." in said
 
 
-def test_batch_arguments_and_problems(tmp_path: Path) -> None:
+def test_batch_arguments_and_problems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "scans"
     source.mkdir()
     wanted = batch.BatchParameters(
@@ -338,6 +338,11 @@ def test_batch_arguments_and_problems(tmp_path: Path) -> None:
     blanks = batch.BatchParameters(f" {tmp_path}", f"{tmp_path / 'out'} ")
     assert not blanks.problem()
     assert blanks.arguments()[1:3] == [str(tmp_path), str(tmp_path / "out")]
+    for home in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(home, str(tmp_path))
+    at_home = batch.BatchParameters("~/scans", "~/out")
+    assert not at_home.problem()
+    assert at_home.arguments()[1:3] == [str(source), str(tmp_path / "out")]
 
 
 def test_run_parameters_are_understood_by_the_command_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,14 @@ import pytest
 from bridge_scenes import AFFINES, blob_volume, head_node
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.module import measure
+from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import (
     ProbabilityMap,
     seeds_from_text,
     seeds_to_text,
 )
-from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, Provenance
 
 
 def scene(slicer: Any, affine: np.ndarray | None = None) -> tuple[Any, Any, str, Any]:
@@ -115,7 +117,6 @@ def test_jump_goes_where_the_lesion_is_seen(slicer: Any) -> None:
 
 def test_a_report_of_the_segment_as_it_is(slicer: Any, tmp_path: Any) -> None:
     from simulated import simulated_head
-    from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
     from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
 
     made = simulated_head()
@@ -144,7 +145,6 @@ def test_a_report_of_the_segment_as_it_is(slicer: Any, tmp_path: Any) -> None:
 def test_a_report_tells_the_expected_dice_of_a_calibrated_model(slicer: Any, tmp_path: Any) -> None:
     from StrokeLesionSegLib.lesions import expected_dice
     from StrokeLesionSegLib.models import Manifest, find_model
-    from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
 
     manifest = Manifest.from_file(find_model())
     made = Provenance(manifest.name, manifest.version, manifest.sha256)
@@ -168,3 +168,37 @@ def test_a_report_tells_the_expected_dice_of_a_calibrated_model(slicer: Any, tmp
     logic.threshold(segmentation, 0.5, 0.0, [rows[-1].seed])
     text = logic.report(segmentation, tmp_path).path.read_text(encoding="utf-8")
     assert "Expected Dice" not in text
+
+
+def test_maps_from_before_a_hardened_warp_are_not_used(slicer: Any, tmp_path: Path) -> None:
+    """Image and segmentation were warped for good, the maps were not: they fit no more."""
+    import vtk
+
+    node, segmentation, segment_id, made = scene(slicer)
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    aligned = Provenance(to_mni=np.eye(4)).tags()["ToMNI"]
+    segmentation.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "ToMNI", aligned)
+    maps = [results.add_map(made.volume, node, kind) for kind in ("probability", "uncertainty")]
+    results.set_maps(segmentation, segment_id, (maps[0], maps[1]))
+    logic = BridgeLogic()
+    assert logic.thresholder(segmentation).probability is not None
+    warp = vtk.vtkThinPlateSplineTransform()
+    for points, shift in ((vtk.vtkPoints(), 0.0), (vtk.vtkPoints(), 3.0)):
+        for n, place in enumerate(((0, 0, 0), (28, 0, 0), (0, 24, 0), (0, 0, 20), (14, 12, 10))):
+            points.InsertNextPoint(place[0] + shift * n, place[1] - shift * (n % 3), place[2])
+        (warp.SetTargetLandmarks if shift else warp.SetSourceLandmarks)(points)
+    warp.SetBasisToR()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "warp")
+    transform.SetAndObserveTransformToParent(warp)
+    for moved in (node, segmentation, *maps):
+        moved.SetAndObserveTransformNodeID(transform.GetID())
+    for moved in (node, segmentation):
+        assert moved.HardenTransform()
+    rows = logic.measure(segmentation)
+    assert [row.mean_probability for row in rows] == [1.0] * len(rows), "as without a map"
+    assert logic.found_later(segmentation)().lesion_map.lesions
+    with pytest.raises(ValueError, match="resampled since"):
+        logic.thresholder(segmentation)
+    with pytest.raises(ValueError, match="not aligned"):
+        logic.in_mni(segmentation)
+    assert logic.report(segmentation, tmp_path).path.exists()

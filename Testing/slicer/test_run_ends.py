@@ -15,6 +15,7 @@ from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.volumes import affine_from_node
 
 
 def about_to_add(slicer: Any, node: Any) -> run.SegmentationRun:
@@ -86,6 +87,31 @@ def test_an_error_while_adding_changes_nothing(
         assert segmentation.GetSegmentation().GetNumberOfSegments() == 1
         assert results.maps_of(segmentation) == maps
         assert None not in maps
+
+
+def test_results_lie_on_an_image_that_was_moved_meanwhile(slicer: Any) -> None:
+    """Recentred, or with a transform hardened, while the network worked."""
+    node = head_node(slicer)
+    made = about_to_add(slicer, node)
+    to_mni = np.diag([1.0, 1.0, 1.0, 1.0])
+    to_mni[:3, 3] = (3.0, 4.0, 5.0)
+    made._loaded["provenance"] = Provenance(to_mni=to_mni)
+    before = affine_from_node(node)
+    node.SetOrigin(*np.add(node.GetOrigin(), (20.0, -10.0, 5.0)))
+    now = affine_from_node(node)
+    while made.poll():
+        pass
+    assert made.state == "done"
+    assert made.results is not None
+    for map_node in (made.results.probability_node, made.results.uncertainty_node):
+        np.testing.assert_allclose(affine_from_node(map_node), now)
+    patch = results.read_segment(made.results.segmentation_node, made.results.segment_id, node)
+    np.testing.assert_array_equal(patch.full(), made.results.found.patch.full())
+    np.testing.assert_allclose(made.results.probability.volume.affine, now)
+    tag = made.results.segmentation_node.GetSegmentation().GetSegment(made.results.segment_id)
+    kept = Provenance.from_segment(tag).to_mni
+    assert kept is not None
+    np.testing.assert_allclose(kept @ now, to_mni @ before, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [run, compare])

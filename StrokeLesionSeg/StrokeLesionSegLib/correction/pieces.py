@@ -25,6 +25,8 @@ STATES = ("open", "kept", "dropped")
 _STEPS = 12
 # Parts smaller than this share of the piece are crumbs.
 _LEAST_SHARE = 0.03
+# Voxels of two grids are the same if they lie so near each other, in voxels.
+_OFF = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,6 +159,7 @@ class PieceList:
         return json.dumps(
             [
                 {
+                    **_place(p.box, self.grid),
                     "box": [n for s in p.box for n in (s.start, s.stop)],
                     "voxels": base64.b64encode(
                         zlib.compress(np.packbits(p.mask).tobytes())
@@ -182,7 +185,7 @@ class PieceList:
         pieces = []
         for entry in entries if isinstance(entries, list) else []:
             try:
-                box, mask = _unpacked(entry, self.grid.shape)
+                box, mask = _unpacked(entry, self.grid)
                 state = STATES[STATES.index(entry["state"])]
                 piece = self._measured(self._new_id(), box, mask, state, bool(entry["part"]))
             except (ValueError, KeyError, TypeError, zlib.error, binascii.Error):
@@ -340,12 +343,37 @@ def _is_back(piece: Piece, mask: NDArray[np.bool_]) -> bool:
     return 2 * int(np.count_nonzero(mask[piece.box] & piece.mask)) > piece.voxels
 
 
-def _unpacked(entry: dict[str, Any], shape: tuple[int, ...]) -> tuple[Box, NDArray[np.bool_]]:
-    """Box and voxels of one entry of ``to_text``. Raises ``ValueError`` and the like."""
+def _place(box: Box, grid: Grid) -> dict[str, Any]:
+    """Where the first and the last voxel of a box lie, in RAS mm, and the shape of the grid."""
+    corners = ([s.start for s in box], [s.stop - 1 for s in box])
+    ends = [(grid.affine @ np.array([*corner[::-1], 1.0]))[:3] for corner in corners]
+    places = [[round(float(v), 3) for v in end] for end in ends]
+    return {"grid": list(grid.shape), "first": places[0], "last": places[1]}
+
+
+def _found_again(entry: dict[str, Any], grid: Grid) -> list[int]:
+    """The box of an entry on this grid: where the entry's has another shape, such as one that was
+    cropped, by its place. Raises ``ValueError`` if the voxels are others."""
     numbers = [int(n) for n in entry["box"]]
+    # On a grid of the same shape indices hold: it may have been moved as a whole.
+    if "grid" not in entry or tuple(entry["grid"]) == grid.shape:
+        return numbers
+    back = np.linalg.inv(grid.affine)
+    ends = [(back @ np.array([*entry[name], 1.0]))[2::-1] for name in ("first", "last")]
+    first, last = (np.rint(end) for end in ends)
+    extent = np.array(numbers[1::2]) - np.array(numbers[::2])
+    near = np.allclose(ends, [first, last], rtol=0, atol=_OFF)
+    if not near or (last - first + 1 != extent).any():
+        raise ValueError("a box of another grid")
+    return [int(n) for pair in zip(first, last + 1, strict=True) for n in pair]
+
+
+def _unpacked(entry: dict[str, Any], grid: Grid) -> tuple[Box, NDArray[np.bool_]]:
+    """Box and voxels of one entry of ``to_text``. Raises ``ValueError`` and the like."""
+    numbers = _found_again(entry, grid)
     k, j, i = (slice(a, b) for a, b in zip(numbers[::2], numbers[1::2], strict=True))
     box: Box = (k, j, i)
-    if is_empty(box) or intersect(box, whole_box(shape)) != box:
+    if is_empty(box) or intersect(box, whole_box(grid.shape)) != box:
         raise ValueError("a box outside of the grid")
     count = int(np.prod(extents(box)))
     bits = np.frombuffer(zlib.decompress(base64.b64decode(entry["voxels"])), np.uint8)

@@ -188,6 +188,11 @@ class CorrectionSession:
         return tuple(Click(voxel, lesion) for voxel, lesion in self._clicks.items())
 
     @property
+    def steps(self) -> int:
+        """How many clicks and strokes ``undo`` can take back."""
+        return len(self._steps)
+
+    @property
     def probability(self) -> NDArray[np.float32]:
         """What the model says by now, knowing the clicks: float32, read-only."""
         return _read_only(self._probability.native)

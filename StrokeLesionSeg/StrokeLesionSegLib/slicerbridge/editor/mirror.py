@@ -49,13 +49,15 @@ class MirrorView:
         self._before: list[tuple[str, dict[str, Any]]] = []
         self._placed: list[tuple[str, tuple[Any, ...]]] = []  # of slice nodes
         self._layout: int | None = None
-        self._shown = ""
+        self._shown = self._source = ""
         self._observed: Any = None  # scene
 
-    def look(self) -> str:
-        """``how``, after the views were put back if the mirrored scan is gone from the scene."""
+    def look(self, source_id: str | None = None) -> str:
+        """``how``, after the views were put back if the mirrored scan is gone from the scene, or
+        is not that of ``source_id``."""
         node = node_by_id(self._shown) if self.how != "none" else None
-        if self.how != "none" and (node is None or node.GetAttribute(_MARK) != "mirrored"):
+        gone = node is None or node.GetAttribute(_MARK) != "mirrored"
+        if self.how != "none" and (gone or source_id not in (None, self._source)):
             self.restore()
         return self.how
 
@@ -66,7 +68,7 @@ class MirrorView:
             return
         self._observe_scene()
         node = mirrored_node(entry)
-        self._shown = node.GetID()
+        self._shown, self._source = node.GetID(), entry.source_id
         for composite in _composites():
             self._remember(composite)
         if how == "overlay":
@@ -126,7 +128,8 @@ class MirrorView:
 
     def forget(self, *_: Any) -> None:
         """Let go of what the views showed, when the scene closes: the next one has the same ids."""
-        self._before, self._placed, self._layout, self._shown = [], [], None, ""
+        self._before, self._placed, self._layout = [], [], None
+        self._shown = self._source = ""
         self.how = "none"
 
     def _observe_scene(self) -> None:
@@ -138,7 +141,7 @@ class MirrorView:
             self._observed = scene
 
     def restore(self) -> None:
-        """Show what was shown before."""
+        """Show what was shown before, but in place of another image that somebody chose since."""
         if self._layout is not None:
             layout = _first("vtkMRMLLayoutNode")
             if layout is not None:
@@ -146,15 +149,26 @@ class MirrorView:
             self._layout = None
         for node_id, kept in self._before:
             node = node_by_id(node_id)
-            if node is not None:
-                for name, value in kept.items():
-                    gone = name.endswith("VolumeID") and node_by_id(value) is None
-                    getattr(node, name)(None if gone else value)
+            if node is None:
+                continue
+            for ground in ("Background", "Foreground"):
+                shown = getattr(node, f"Get{ground}VolumeID")()
+                if shown != kept[f"Set{ground}VolumeID"] and self._chosen_since(shown):
+                    kept.pop(f"Set{ground}VolumeID")
+            if "SetForegroundVolumeID" not in kept:
+                kept.pop("SetForegroundOpacity")
+            for name, value in kept.items():
+                gone = name.endswith("VolumeID") and node_by_id(value) is None
+                getattr(node, name)(None if gone else value)
         for node_id, placed in self._placed:
             node = node_by_id(node_id)
             if node is not None:
                 _place(node, placed)
         self.forget()
+
+    def _chosen_since(self, volume_id: str | None) -> bool:
+        """Whether a view shows an image that is neither the scan nor its mirror image."""
+        return node_by_id(volume_id) is not None and volume_id not in (self._shown, self._source)
 
 
 def _placed(slice_node: Any) -> tuple[Any, ...]:

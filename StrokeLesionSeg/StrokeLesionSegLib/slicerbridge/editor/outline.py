@@ -43,7 +43,7 @@ def draw(
     from ...correction.outline import REACH_MM, Outline, outlined
 
     write.check(target)
-    points, earlier = np.array(path, np.float64), drawn(target)
+    points, earlier = np.array(path, np.float64), drawn(target, edit_grid)
     mask = write.segment_voxels(target, edit_grid) != 0
     box, wanted = outlined(
         mask,
@@ -62,21 +62,31 @@ def draw(
     now = write.segment_voxels(target, edit_grid, box) != 0
     changed = int(np.count_nonzero(now != mask[box]))
     if changed:  # else masking kept all of it out: there is nothing that others have to leave
-        _keep(target, [*earlier, Outline.along(points, normal)])
+        _keep(target, edit_grid, [*earlier, Outline.along(points, normal)])
     return changed
 
 
-def drawn(target: EditTarget) -> list[Outline]:
-    """The outlines of a segment so far; none for a tag that makes no sense."""
+def drawn(target: EditTarget, edit_grid: EditGrid | None = None) -> list[Outline]:
+    """The outlines of a segment so far; none for a tag that makes no sense.
+
+    ``edit_grid``: where the segmentation is edited now; it may have been moved as a whole since.
+    """
     from ...correction import Outline
 
     segment = target.segment
     text = get_tag(segment, OUTLINES_TAG) if segment is not None else ""
     try:
-        rows = np.array(json.loads(text) if text else [], np.float64).reshape(-1, 7)
+        kept = json.loads(text) if text else []
+        stamp = kept.get("grid") if isinstance(kept, dict) else None
+        kept = kept.get("rows", []) if isinstance(kept, dict) else kept
+        rows = np.array(kept, np.float64).reshape(-1, 7)
+        moved = np.eye(4) if edit_grid is None else edit_grid.moved_since(stamp)
     except (ValueError, TypeError):
         return []
-    return [Outline(row[:3], row[3:6], float(row[6])) for row in rows]
+    centres = rows[:, :3] @ moved[:3, :3].T + moved[:3, 3]
+    normals = rows[:, 3:6] @ moved[:3, :3].T
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    return [Outline(*three) for three in zip(centres, normals, map(float, rows[:, 6]), strict=True)]
 
 
 def forget(target: EditTarget) -> None:
@@ -86,8 +96,9 @@ def forget(target: EditTarget) -> None:
         segment.RemoveTag(TAG + OUTLINES_TAG)
 
 
-def _keep(target: EditTarget, outlines: Sequence[Outline]) -> None:
+def _keep(target: EditTarget, edit_grid: EditGrid, outlines: Sequence[Outline]) -> None:
     rows = [
         [round(float(v), 3) for v in (*one.centre, *one.normal, one.radius_mm)] for one in outlines
     ]
-    target.segment.SetTag(TAG + OUTLINES_TAG, json.dumps(rows, separators=(",", ":")))
+    state = {"grid": edit_grid.stamp(), "rows": rows}
+    target.segment.SetTag(TAG + OUTLINES_TAG, json.dumps(state, separators=(",", ":")))

@@ -304,8 +304,10 @@ class SessionStore:
             while len(entry.works) >= _SEGMENTS:
                 entry.works.pop(next(iter(entry.works)))
         elif text != work.texts[-1]:
-            if text in work.texts:
-                while work.texts[-1] != text:
+            steps = work.texts[::-1].index(text) if text in work.texts else None
+            # A session forgets old steps, maybe sooner than Slicer does.
+            if steps is not None and steps <= work.session.steps:
+                for _ in range(steps):
                     work.texts.pop()
                     work.session.undo(mask)
             else:
@@ -324,6 +326,7 @@ class SessionStore:
                 [*(round(float(v), 3) for v in grid.index_to_local(c.voxel)), int(c.lesion)]
                 for c in work.session.clicks
             ],
+            "grid": grid.stamp(),
             "first_ml": round(work.first_ml, 4),
             # So that undo is seen even where the clicks stay the same, as with a fill.
             "step": work.step,
@@ -340,8 +343,10 @@ class SessionStore:
         try:
             state = json.loads(text) if text else {}
             clicks = []
+            moved = entry.edit_grid.moved_since(state.get("grid"))
             for r, a, s, lesion in state.get("clicks", []):
-                k, j, i = np.rint(entry.edit_grid.local_to_index((r, a, s))).astype(int)
+                place = (moved @ np.array([r, a, s, 1.0]))[:3]
+                k, j, i = np.rint(entry.edit_grid.local_to_index(place)).astype(int)
                 clicks.append(Click((int(k), int(j), int(i)), bool(lesion)))
             first_ml, step = float(state.get("first_ml", math.nan)), int(state.get("step", 0))
             return clicks, first_ml, step

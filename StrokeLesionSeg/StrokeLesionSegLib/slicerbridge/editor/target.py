@@ -103,12 +103,41 @@ class EditGrid:
         extent, so that indices mean the same."""
         if segmentation_node is None or segmentation_node.GetID() != self.segmentation_id:
             return False
+        return self._lies_under(image)
+
+    def covers(self, image: Any) -> bool:
+        """True if an image that Slicer aligned has exactly this grid's voxels."""
+        k, j, i = self.grid.shape
+        same = image.GetDimensions() == (i, j, k) and image.GetExtent()[::2] == self.first[::-1]
+        return same and self._lies_under(image)
+
+    def _lies_under(self, image: Any) -> bool:
+        """Whether an index means the same place in the image as in this grid."""
         here = _matrix_of(self.frame)
         return bool(np.allclose(_matrix_of(image), here, rtol=0, atol=1e-6))
 
     @property
     def node(self) -> Any | None:
         return node_by_id(self.segmentation_id)
+
+    def stamp(self) -> dict[str, Any]:
+        """The grid in JSON, to be kept beside places on it, see ``moved_since``."""
+        affine = [round(float(v), 6) for v in self.grid.affine[:3].ravel()]
+        return {"shape": list(self.grid.shape), "affine": affine}
+
+    def moved_since(self, stamp: Any) -> NDArray[np.float64]:
+        """4x4, from local RAS mm when the grid had this stamp to those of now.
+
+        A grid of the same shape at another place was moved as a whole, as by hardening a
+        transform; on one of another shape, and without a stamp, places are what they were. Raises
+        ``ValueError`` or ``TypeError`` for a stamp that makes no sense.
+        """
+        if not isinstance(stamp, dict) or stamp.get("shape") != list(self.grid.shape):
+            return np.eye(4)
+        then = np.vstack([np.array(stamp.get("affine"), float).reshape(3, 4), [0, 0, 0, 1]])
+        if np.allclose(then, self.grid.affine, rtol=0, atol=1e-5):
+            return np.eye(4)
+        return np.asarray(self.grid.affine @ np.linalg.inv(then))
 
     def to_local(self, world: Any) -> NDArray[np.float64]:
         """A point of the scene (RAS mm) in the segmentation's own frame, through any transform."""

@@ -37,11 +37,11 @@ class BatchParameters:
         """Why it cannot start, or nothing."""
         if not self.source.strip():
             return _("Choose the folder with the scans.")
-        if not os.path.isdir(_folder(self.source)):
+        if not os.path.isdir(folder_of(self.source)):
             return _("There is no folder {folder}.").format(folder=self.source)
         if not self.target.strip():
             return _("Choose the folder for the results.")
-        if _folder(self.source) == _folder(self.target):
+        if folder_of(self.source) == folder_of(self.target):
             return _("The results need a folder of their own.")
         return ""
 
@@ -50,8 +50,8 @@ class BatchParameters:
         return [
             "batch",
             # The child works in a folder of its own, where a relative path means something else.
-            str(_folder(self.source)),
-            str(_folder(self.target)),
+            str(folder_of(self.source)),
+            str(folder_of(self.target)),
             "--resume" if self.resume else "--no-resume",
             "--progress",
             "json",
@@ -61,9 +61,10 @@ class BatchParameters:
         ]
 
 
-def _folder(typed: str) -> Path:
-    """A folder as the form has it; blanks around it were typed by mistake."""
-    return Path(typed.strip()).resolve()
+def folder_of(typed: str) -> Path:
+    """A folder as the form has it; blanks around it were typed by mistake, and no shell has put
+    the home folder for a tilde."""
+    return Path(os.path.expanduser(typed.strip())).resolve()
 
 
 def progress_text(event: Progress, seconds: float = 0.0, before: int = 0) -> str:

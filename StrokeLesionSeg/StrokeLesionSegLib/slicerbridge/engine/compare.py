@@ -128,14 +128,21 @@ class ComparisonRun(EngineRun):
             self._poll_process()
         elif self.state == "reading" and self._thread_done():
             assert self._thread is not None
+            if self._gone():
+                self._end("cancelled")
+                return
             self.change = self._thread.result()
             self._end("done")
+
+    def _gone(self) -> bool:
+        """Whether a scan is no longer in the scene, as after that was closed."""
+        return any(if_present(scan.volume_node) is None for scan in self.scans)
 
     def _poll_process(self) -> None:
         process = self._process
         assert process is not None
-        if any(if_present(scan.volume_node) is None for scan in self.scans):
-            self._end("cancelled")  # the scene was closed meanwhile
+        if self._gone():
+            self._end("cancelled")
             return
         for event in process.poll():
             self.stage = event.stage

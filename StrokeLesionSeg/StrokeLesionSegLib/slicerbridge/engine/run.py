@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,7 @@ class SegmentationRun(EngineRun):
         elif self.state == "reading" and self._thread_done():
             # A step each, so that the GUI is free in between.
             self._steps = [
+                self._follow_image,
                 lambda: self._add_map("probability"),
                 lambda: self._add_map("uncertainty"),
                 self._add_segment,
@@ -226,6 +227,24 @@ class SegmentationRun(EngineRun):
         self._thread = PolledThread(lambda: into.update(_read_outputs(scratch, grid)))
         self._reach("results")
         self.state = "reading"
+
+    def _follow_image(self) -> None:
+        """Results go where the image lies by now: it may have been recentred, or had a transform
+        hardened, while the network worked."""
+        node, then = if_present(self._volume_node), self._affine
+        image, now = node.GetImageData(), affine_from_node(node)
+        if image is None or image.GetDimensions()[::-1] != self._shape:
+            return  # these are other voxels
+        if Grid(self._shape, now).same_as(Grid(self._shape, then)):
+            return
+        made, kept = self._loaded["provenance"], self._loaded["map"]
+        if made.to_mni is not None:
+            made = replace(made, to_mni=made.to_mni @ then @ np.linalg.inv(now))
+        moved = Volume(kept.volume.array, now)
+        kept = ProbabilityMap(moved, made.to_mni, calibration=kept.calibration)
+        found = kept.lesions(made.operating_point)
+        self._affine = now
+        self._loaded.update({"provenance": made, "map": kept, "found": found})
 
     def _add_map(self, kind: str) -> None:
         if kind in self._loaded:

@@ -20,7 +20,7 @@ from ..engine.run import RunError, RunParameters, RunResults, SegmentationRun
 from ..i18n import tr as _
 from ..scene.probability_map import Found, ProbabilityMap, Seed
 from ..scene.provenance import Provenance
-from ..scene.results import bring_along, edited, maps_of, read_segment
+from ..scene.results import bring_along, edited, maps_of, read_segment, resampled_since
 from ..scene.scan_views import color_result, show_result
 from ..scene.volumes import node_by_id, volume_from_node
 from .in_mni import SegmentInMni
@@ -126,6 +126,10 @@ class BridgeLogic:
         self._bring_along(segmentation_node)
         key = segmentation_node.GetID()
         segment_id = self.segment_id(segmentation_node)
+        if not self._maps_fit(segmentation_node, segment_id):
+            raise ValueError(
+                _("the image was warped or resampled since: segment it again to use the sliders")
+            )
         kept = self._thresholders.get(key)
         if (
             kept is not None
@@ -215,7 +219,10 @@ class BridgeLogic:
         return rows
 
     def _probability(self, segmentation_node: Any, segment_id: str) -> ProbabilityMap | None:
-        """That of the run that made the segment, which need not be the newest."""
+        """That of the run that made the segment, which need not be the newest; None if there is
+        none that fits."""
+        if not self._maps_fit(segmentation_node, segment_id):
+            return None
         kept = self._thresholders.get(segmentation_node.GetID())
         if kept is not None and kept.segment_id == segment_id:
             return kept.probability
@@ -238,12 +245,13 @@ class BridgeLogic:
         """
         segment_id = segment_id or self.segment_id(segmentation_node)
         self._bring_along(segmentation_node)
+        fit = self._maps_fit(segmentation_node, segment_id)
         made = Report(
             segmentation_node,
             segment_id,
             self.volume_of(segmentation_node),
             self._probability(segmentation_node, segment_id),
-            maps_of(segmentation_node, segment_id)[1],
+            maps_of(segmentation_node, segment_id)[1] if fit else None,
             Path(folder),
         )
         if wait:
@@ -313,6 +321,14 @@ class BridgeLogic:
         with contextlib.suppress(ValueError):  # without its image there is nothing to follow
             if bring_along(segmentation_node, self.volume_of(segmentation_node)):
                 self._thresholders.pop(segmentation_node.GetID(), None)
+
+    def _maps_fit(self, segmentation_node: Any, segment_id: str) -> bool:
+        """Whether the maps of a result are still those of its image, as far as that is there."""
+        try:
+            volume_node = self.volume_of(segmentation_node)
+        except ValueError:
+            return True
+        return not resampled_since(segmentation_node, segment_id, volume_node)
 
     def _let_go(self) -> None:
         """Of segmentations that were removed from the scene, with their maps."""

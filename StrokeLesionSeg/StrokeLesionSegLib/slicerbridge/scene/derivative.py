@@ -125,15 +125,21 @@ def belongs_to(segmentation_node: Any) -> bool:
 def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> Path:
     """Write the segment as it is now as the corrected mask of its scan; returns the file.
 
-    ``who``: a pseudonym of the person. Raises ``InputError``.
+    On the scan's own grid, wherever image and segmentation were moved to in the scene. ``who``: a
+    pseudonym of the person. Raises ``InputError``, also if the image has other voxels by now.
     """
     import slicer
 
     from ...cohort import corrections
 
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    patch = read_segment(segmentation_node, segment_id, segmentation_node.GetNodeReference(role))
+    node = segmentation_node.GetNodeReference(role)
+    patch = read_segment(segmentation_node, segment_id, node)
     folder = Path(segmentation_node.GetAttribute(_FOLDER))
     record = _record(folder, segmentation_node.GetAttribute(_STEM))
-    mask = Volume(patch.full(), patch.grid.affine)
-    return corrections.save_correction(folder, record, mask, who)
+    automatic = folder / str(record["folder"]) / f"{record['stem']}_label-lesion_mask.nii.gz"
+    kept = read_scan(automatic, allow_constant=True).volume
+    if kept.array.shape != patch.grid.shape:
+        cause = _("was warped or resampled in the scene")
+        raise InputError(node.GetName(), cause, _("Open the scan again and correct that"))
+    return corrections.save_correction(folder, record, kept.with_array(patch.full()), who)

@@ -395,6 +395,15 @@ def set_maps(segmentation_node: Any, segment_id: str, maps: tuple[Any | None, An
     segmentation_node.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "OwnMaps", "1")
 
 
+def resampled_since(segmentation_node: Any, segment_id: str, volume_node: Any) -> bool:
+    """Whether the image has other voxels by now than the maps of a result: a warp was hardened on
+    it, so that neither maps nor alignment fit any more."""
+    image = volume_node.GetImageData()
+    kept = [node.GetImageData() for node in maps_of(segmentation_node, segment_id) if node]
+    shapes = [found.GetDimensions() for found in kept if found is not None]
+    return image is not None and bool(shapes) and image.GetDimensions() not in shapes
+
+
 def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
     """Put maps and alignment of the results to where image and segmentation lie by now.
 
@@ -404,10 +413,16 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
     """
     if volume_node.GetImageData() is None:
         return False
+    segmentation = segmentation_node.GetSegmentation()
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment, segment_id = segmentation.GetNthSegment(n), segmentation.GetNthSegmentID(n)
+        if not get_tag(segment, "OwnMaps") or not get_tag(segment, "ToMNI"):
+            continue
+        if resampled_since(segmentation_node, segment_id, volume_node):
+            segment.SetTag(TAG + "ToMNI", "")
     grid, own = _grid_of(volume_node), _reference_grid(segmentation_node)
     if own is None or not own.same_as(grid) or not same_parent(segmentation_node, volume_node):
         return False
-    segmentation = segmentation_node.GetSegmentation()
     left: dict[str, Any] = {}
     hardened = False
     for n in range(segmentation.GetNumberOfSegments()):

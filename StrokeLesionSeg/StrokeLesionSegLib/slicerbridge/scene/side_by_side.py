@@ -32,6 +32,8 @@ def align_later(
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name)
         node.SetAttribute(_KIND, _ALIGNMENT)
         node.SetNodeReferenceID(_BEFORE, later.GetTransformNodeID())
+    elif _lies_under(earlier, node):
+        turn_back(earlier)  # it was compared as the later one meanwhile: no circle of both
     node.SetMatrixTransformToParent(matrix_from_affine(np.linalg.inv(matrix)))
     node.SetAndObserveTransformNodeID(earlier.GetTransformNodeID())
     for moved in (later, *segmentations):
@@ -43,6 +45,14 @@ def alignment_of(later: Any) -> Any | None:
     """The transform by which ``align_later`` turned this volume, if it did."""
     node = later.GetParentTransformNode() if later is not None else None
     return node if node is not None and node.GetAttribute(_KIND) == _ALIGNMENT else None
+
+
+def _lies_under(node: Any, transform: Any) -> bool:
+    """Whether a transform moves the node, by itself or by way of others."""
+    parent = node.GetParentTransformNode()
+    return parent is not None and (
+        parent is transform or bool(parent.IsTransformNodeMyParent(transform))
+    )
 
 
 def turn_back(later: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ...engine import batch
 from ...engine.process import EngineProcess, Failure, Progress
 from ...i18n import tr as _
@@ -48,8 +46,8 @@ class LearnSection:
             if self._process.stop():
                 self._end(_("Stopped. Press again to resume."))
             return
-        folder = Path(str(ui.batchOutputPathLineEdit.currentPath).strip())
-        arguments = ["adapt", str(folder.resolve())]
+        folder = batch.folder_of(str(ui.batchOutputPathLineEdit.currentPath))
+        arguments = ["adapt", str(folder)]
         if model:
             arguments += ["--model", model]
         try:

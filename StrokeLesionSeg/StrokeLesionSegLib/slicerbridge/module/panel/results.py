@@ -42,8 +42,9 @@ class BatchResults:
 
     @property
     def folder(self) -> str:
-        """The folder as it stands in the form; empty if none does."""
-        return str(self._panel.ui.batchOutputPathLineEdit.currentPath).strip()
+        """The folder that the form names; empty if it names none."""
+        typed = str(self._panel.ui.batchOutputPathLineEdit.currentPath)
+        return str(batch.folder_of(typed)) if typed.strip() else ""
 
     def tell(self, text: str, strong: bool = False) -> None:
         """Say something of the batch or its results; nothing in it is taken as markup."""
