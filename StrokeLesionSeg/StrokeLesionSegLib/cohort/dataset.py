@@ -220,7 +220,8 @@ def _regions_of(out: Path, record: Mapping[str, Any]) -> list[dict[str, Any]] | 
     if record["state"] != DONE or not table.is_file():
         return None
     rows = record.get("corrected_regions")
-    return read_table(table) if rows is None else rows
+    # An atlas may call its regions by numbers, as Brodmann did: they are names all the same.
+    return read_table(table, text=("region",)) if rows is None else rows
 
 
 def _whose(record: Mapping[str, Any]) -> dict[str, Any]:
