@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from chromium import Browser, needs_browser
 from report_support import make_content
+from StrokeLesionSegLib.cohort.ratings import with_ratings
 from StrokeLesionSegLib.report import (
     GroupPage,
     GroupScan,
@@ -215,6 +217,29 @@ def test_rating_a_study(browser: Browser, study: Path, tmp_path: Path) -> None:
     other.write_text("name\tvalue\na\t1\n", encoding="utf-8")
     browser.choose_file("#ratings-file", other)
     browser.wait_for("document.querySelector('#ratings-note').innerText.includes('no table')")
+
+
+def test_comments_with_quotes(browser: Browser, study: Path, tmp_path: Path) -> None:
+    """Whatever a comment begins with, the table is one for the batch and for another browser."""
+    comments = ('"cavity" is not "marked"', '"torn', '3" too high', "a\u2028b\u000bc")
+    ratings = [f"sub-{n}" for n in range(len(comments))]
+    browser.open(study / "index.html")
+    browser.run(
+        f"{json.dumps(list(zip(ratings, comments, strict=True)))}.forEach(([scan, comment]) => "
+        f"strokeLesionRatings.save('{STUDY}', scan, {{rating: 'correct', comment, rated: '2026'}}))"
+    )
+    text = browser.run(f"strokeLesionRatings.table('{STUDY}', {json.dumps(ratings)})")
+    (tmp_path / "ratings.tsv").write_text(text, encoding="utf-8")
+    records, notes, _ = with_ratings(tmp_path, [{"stem": scan} for scan in ratings], STUDY)
+    assert not notes
+    wanted = [*comments[:3], "a b c"]
+    assert [record["rating_comment"] for record in records] == wanted
+    browser.run("localStorage.clear()")
+    names = json.dumps(ratings)
+    told = browser.run(f"strokeLesionRatings.take('{STUDY}', {names}, {json.dumps(text)})")
+    assert told == "4 ratings were loaded."
+    kept = browser.run(f"{names}.map(scan => strokeLesionRatings.load('{STUDY}', scan).comment)")
+    assert kept == wanted
 
 
 def test_group_by_group_and_on_a_phone(browser: Browser, study: Path) -> None:
