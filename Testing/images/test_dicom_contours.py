@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import cli_support
@@ -256,6 +257,46 @@ def test_a_series_that_cannot_carry_contours(tmp_path: Path) -> None:
     labels = np.zeros(scan.volume.array.shape, int)
     with pytest.raises(InputError, match="no frame of reference"):
         write_dicom_rtstruct(tmp_path / "rt.dcm", labels, scan, {}, ALGORITHM)
+
+
+def edited(folder: Path, edit: Callable[[pydicom.Dataset], None]) -> Path:
+    """A series whose headers are changed by ``edit``."""
+    for file in series(folder).iterdir():
+        data = pydicom.dcmread(file)
+        edit(data)
+        data.save_as(file)
+    return folder
+
+
+def all_three(folder: Path, scan: Scan) -> list[pydicom.Dataset]:
+    """Segmentation, report and structure set of one lesion, without a fault."""
+    pytest.importorskip("highdicom", reason="highdicom (extra: dicom) is not installed")
+    from StrokeLesionSegLib.images.formats.dicom_seg import write_dicom_seg
+    from StrokeLesionSegLib.images.formats.dicom_sr import write_dicom_sr
+
+    labels = np.zeros(scan.volume.array.shape, int)
+    labels[3:6, 10:20, 10:20] = 1
+    files = [folder / f"{name}.dcm" for name in ("seg", "sr", "rt")]
+    write_dicom_seg(files[0], labels, scan, ALGORITHM)
+    write_dicom_sr(files[1], labels, scan, [(1, 3.2, "left")], ALGORITHM)
+    write_dicom_rtstruct(files[2], labels, scan, {1: "Lesion 1"}, ALGORITHM)
+    assert [problems(file) for file in files] == [[], [], []]
+    return [pydicom.dcmread(file) for file in files]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("T1\\MPR", "T1 MPR"), ("T1 " + 61 * "x", "T1 " + 40 * "x")]
+)
+def test_descriptions_tell_the_objects_from_their_source(
+    tmp_path: Path, source: str, name: str
+) -> None:
+    """A backslash makes two values of a description; a long one leaves no room behind it."""
+    folder = edited(tmp_path / "t1", lambda data: setattr(data, "SeriesDescription", source))
+    made = [str(data.SeriesDescription) for data in all_three(tmp_path, read_scan(folder))]
+    ends = (" lesions", " lesion volumes", " lesion contours")
+    assert [text.startswith(name) for text in made] == [True] * 3
+    assert [text.endswith(end) for text, end in zip(made, ends, strict=True)] == [True] * 3
+    assert max(map(len, made)) <= 64
 
 
 @pytest.mark.parametrize("option", ["--dicom-sr", "--dicom-rtstruct"])

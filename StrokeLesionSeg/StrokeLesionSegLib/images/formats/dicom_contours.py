@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import pydicom
 
 _Vertex = tuple[int, int]
+# Characters of a series description.
+_LONGEST = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,15 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
                 setattr(header, keyword, "")
         headers.append(header)
     return headers, list(notes)
+
+
+def description_of(scan: Scan, what: str) -> str:
+    """The series description of an object that is made of ``scan``: the source's, and ``what``.
+
+    Of a long one the end goes, not ``what``: it would bear the name of its source.
+    """
+    source = str(scan.header["series"].get("SeriesDescription") or "T1")
+    return f"{source[: _LONGEST - len(what) - 1].rstrip()} {what}"
 
 
 def of_first_image(scan: Scan) -> Scan:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...errors import InputError
 from .dicom_contours import (
+    description_of,
     image_of,
     made_of_headers,
     no_contours,
@@ -100,8 +101,7 @@ def _structure_set(
     made.Modality = "RTSTRUCT"
     made.SeriesInstanceUID = generate_uid()
     made.SeriesNumber = _SERIES_NUMBER
-    description = scan.header["series"].get("SeriesDescription") or "T1"
-    made.SeriesDescription = f"{description} lesion contours"[:64]
+    made.SeriesDescription = description_of(scan, "lesion contours")
     made.InstanceNumber = 1
     made.OperatorsName = ""
     made.Manufacturer = "StrokeLesionSeg developers"

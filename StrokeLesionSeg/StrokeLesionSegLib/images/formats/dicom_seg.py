@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...errors import InputError
 from ...resources import resource_path
-from .dicom_contours import made_of_headers, of_first_image, source_headers, synced
+from .dicom_contours import (
+    description_of,
+    made_of_headers,
+    of_first_image,
+    source_headers,
+    synced,
+)
 from .scan import Scan
 
 if TYPE_CHECKING:
@@ -83,7 +89,8 @@ def _made(
         )
     with made_of_headers(scan, "DICOM SEG", "--dicom-seg"):
         sources, notes = source_headers(scan)
-        dataset = _segmentation(_frames(mask, series, sources), sources, series, algorithm)
+        dataset = _segmentation(_frames(mask, series, sources), sources, algorithm)
+        dataset.SeriesDescription = description_of(scan, "lesions")
     return dataset, notes
 
 
@@ -103,7 +110,6 @@ def _frames(
 def _segmentation(
     frames: NDArray[np.uint8],
     sources: list[pydicom.Dataset],
-    series: dict[str, Any],
     algorithm: tuple[str, str],
 ) -> pydicom.Dataset:
     import highdicom as hd
@@ -139,8 +145,6 @@ def _segmentation(
         content_description="Chronic stroke lesions; for research",
         omit_empty_frames=bool(frames.any()),
     )
-    description = series.get("SeriesDescription") or "T1"
-    segmentation.SeriesDescription = f"{description} lesions"[:64]
     return segmentation
 
 
