@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from matplotlib.path import Path as Polygon
+from pydicom.dataelem import RawDataElement
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Scan, read_scan
@@ -297,6 +298,28 @@ def test_descriptions_tell_the_objects_from_their_source(
     assert [text.startswith(name) for text in made] == [True] * 3
     assert [text.endswith(end) for text, end in zip(made, ends, strict=True)] == [True] * 3
     assert max(map(len, made)) <= 64
+
+
+def test_decimal_commas_are_put_right_in_the_objects_too(tmp_path: Path) -> None:
+    def comma(data: pydicom.Dataset) -> None:
+        for keyword in ("PixelSpacing", "SliceThickness", "ImagePositionPatient"):
+            values = data[keyword].value
+            values = [values] if keyword == "SliceThickness" else values
+            text = "\\".join(str(float(v)) for v in values).replace(".", ",").encode()
+            tag = data[keyword].tag
+            raw = RawDataElement(
+                tag, "DS", len(text), text + b" " * (len(text) % 2), 0, False, True
+            )
+            data._dict[tag] = raw
+
+    plain = read_scan(series(tmp_path / "plain"))
+    scan = read_scan(edited(tmp_path / "t1", comma))
+    assert "decimal commas" in " ".join(scan.warnings)
+    np.testing.assert_allclose(scan.volume.affine, plain.volume.affine, atol=1e-6)
+    segmentation, _, contours = all_three(tmp_path, scan)
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert list(measures.PixelSpacing) == [1.5, 2.0]
+    assert filled(contours, 1, scan).sum() == 300
 
 
 @pytest.mark.parametrize("option", ["--dicom-sr", "--dicom-rtstruct"])

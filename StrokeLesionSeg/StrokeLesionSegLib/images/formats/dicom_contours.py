@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ...brief import brief_repr
 from ...errors import InputError
 from ..volume import Volume
+from .dicom_headers import put_points
 from .dicom_text import mend_header
 from .itk_formats import LPS_TO_RAS
 from .scan import Scan
@@ -75,6 +76,8 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
             raise InputError(
                 scan.path, f"cannot be read again ({error.strerror or error})", "Check the disk"
             ) from error
+        # As they were read.
+        put_points(header)
         notes.update(dict.fromkeys(mend_header(header)))
         for keyword in (
             "PatientID",
