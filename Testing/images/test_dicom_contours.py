@@ -300,6 +300,23 @@ def test_descriptions_tell_the_objects_from_their_source(
     assert max(map(len, made)) <= 64
 
 
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_an_empty_uid_is_none(tmp_path: Path, keyword: str) -> None:
+    """As anonymisers leave it; an object that takes it over is invalid."""
+    from StrokeLesionSegLib.images.formats.dicom_seg import check_dicom_seg
+    from StrokeLesionSegLib.images.formats.dicom_sr import check_dicom_sr
+
+    scan = read_scan(edited(tmp_path / "t1", lambda data: setattr(data, keyword, "")))
+    assert no_contours(scan)
+    with pytest.raises(InputError, match="lack what DICOM SEG needs"):
+        check_dicom_seg(scan)
+    if keyword == "StudyInstanceUID":
+        with pytest.raises(InputError, match="lack what a DICOM report needs"):
+            check_dicom_sr(scan)
+    else:  # its contours are of pixels
+        check_dicom_sr(scan)
+
+
 def test_decimal_commas_are_put_right_in_the_objects_too(tmp_path: Path) -> None:
     def comma(data: pydicom.Dataset) -> None:
         for keyword in ("PixelSpacing", "SliceThickness", "ImagePositionPatient"):

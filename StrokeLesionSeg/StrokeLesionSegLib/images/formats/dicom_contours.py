@@ -92,6 +92,10 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
         ):
             if keyword not in header:
                 setattr(header, keyword, "")
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+            # An empty one is none: an object that took it over would be invalid.
+            if not str(header.get(keyword) or "").strip() and keyword in header:
+                delattr(header, keyword)
         headers.append(header)
     return headers, list(notes)
 
