@@ -317,6 +317,20 @@ def test_an_empty_uid_is_none(tmp_path: Path, keyword: str) -> None:
         check_dicom_sr(scan)
 
 
+@pytest.mark.parametrize("thickness", [None, "", "0"])
+def test_images_without_a_slice_thickness(tmp_path: Path, thickness: str | None) -> None:
+    """Images may leave it empty, a Segmentation may not: it is the distance between slices."""
+
+    def without(data: pydicom.Dataset) -> None:
+        del data.SliceThickness
+        if thickness is not None:
+            data.SliceThickness = thickness
+
+    segmentation, _, _ = all_three(tmp_path, read_scan(edited(tmp_path / "t1", without)))
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SliceThickness) == 5.0
+
+
 def test_decimal_commas_are_put_right_in_the_objects_too(tmp_path: Path) -> None:
     def comma(data: pydicom.Dataset) -> None:
         for keyword in ("PixelSpacing", "SliceThickness", "ImagePositionPatient"):

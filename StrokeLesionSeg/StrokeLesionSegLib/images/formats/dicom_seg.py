@@ -89,9 +89,21 @@ def _made(
         )
     with made_of_headers(scan, "DICOM SEG", "--dicom-seg"):
         sources, notes = source_headers(scan)
+        if not series.get("frames"):
+            _with_thickness(sources, scan)
         dataset = _segmentation(_frames(mask, series, sources), sources, algorithm)
         dataset.SeriesDescription = description_of(scan, "lesions")
     return dataset, notes
+
+
+def _with_thickness(sources: list[pydicom.Dataset], scan: Scan) -> None:
+    """Give images without a slice thickness, which may be empty in them, the distance to the next:
+    a Segmentation has to name one."""
+    i, j, _ = scan.volume.spacing
+    distance = 1000.0 * scan.volume.grid.voxel_volume_ml / (i * j)
+    for source in sources:
+        if not source.get("SliceThickness"):
+            source.SliceThickness = f"{distance:.6g}"
 
 
 def _frames(
