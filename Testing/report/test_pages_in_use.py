@@ -21,7 +21,7 @@ from StrokeLesionSegLib.report import (
     scan_report,
     study_list,
 )
-from StrokeLesionSegLib.report.viewer import NIIVUE
+from StrokeLesionSegLib.report.viewer import NIIVUE, viewer_images
 from StrokeLesionSegLib.resources import resource_path
 from test_viewer import with_viewer
 
@@ -129,6 +129,19 @@ def test_viewer_in_a_page_of_its_own(browser: Browser, tmp_path: Path) -> None:
     assert not browser.shown("#viewer")
     assert browser.shown(".overview .sheet")
     browser.emulate()
+    assert browser.console == []
+
+
+def test_lesions_beyond_255_are_coloured_and_numbered(browser: Browser, tmp_path: Path) -> None:
+    content = make_content()
+    labels = np.where(content.labels == 1, 300, content.labels)
+    shown = viewer_images(content.t1, labels, content.brain, content.affine)
+    page = tmp_path / "scan.html"
+    page.write_text(scan_report(replace(content, viewer=shown)), encoding="utf-8")
+    browser.open(page)
+    browser.wait_for(READY)
+    assert browser.text("#viewer-place").endswith("mm. Lesion 300")
+    assert amber(stage(browser)) > 100
     assert browser.console == []
 
 
