@@ -331,6 +331,27 @@ def test_images_without_a_slice_thickness(tmp_path: Path, thickness: str | None)
     assert float(measures.SliceThickness) == 5.0
 
 
+def test_images_with_a_series_each_are_referred_to_there(tmp_path: Path) -> None:
+    """The scan is read; its structure set names each image in the series that it is in."""
+
+    def own(data: pydicom.Dataset) -> None:
+        data.SeriesInstanceUID = f"{UID}.{100 + int(data.InstanceNumber)}"
+
+    folder = edited(tmp_path / "t1", own)
+    scan = read_scan(folder)
+    labels = np.zeros(scan.volume.array.shape, int)
+    write_dicom_rtstruct(tmp_path / "rt.dcm", labels, scan, {}, ALGORITHM)
+    made = pydicom.dcmread(tmp_path / "rt.dcm").ReferencedFrameOfReferenceSequence[0]
+    told = {
+        (str(image.ReferencedSOPInstanceUID), str(part.SeriesInstanceUID))
+        for part in made.RTReferencedStudySequence[0].RTReferencedSeriesSequence
+        for image in part.ContourImageSequence
+    }
+    sources = map(pydicom.dcmread, folder.iterdir())
+    assert told == {(str(d.SOPInstanceUID), str(d.SeriesInstanceUID)) for d in sources}
+    assert problems(tmp_path / "rt.dcm") == []
+
+
 def test_decimal_commas_are_put_right_in_the_objects_too(tmp_path: Path) -> None:
     def comma(data: pydicom.Dataset) -> None:
         for keyword in ("PixelSpacing", "SliceThickness", "ImagePositionPatient"):
