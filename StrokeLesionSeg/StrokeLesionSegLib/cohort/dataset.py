@@ -53,7 +53,8 @@ SCAN_COLUMNS = {
 LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
-    ["logs/", "pages", "group_*", "ratings*", "index.html", "*_stats.*", "**/*_stats.*",
+    ["logs/", "pages", "group_*", "ratings*", "index.html", "scores", "scores_*",
+     "*_stats.*", "**/*_stats.*",
      "*_regions.*", "**/*_regions.*", "**/*.dcm", "**/*_report.html", "**/*_xfm.h5",
      "**/.stroke-lesion-seg-*"]
 )  # fmt: skip
