@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cli_support
 import numpy as np
 import pytest
 from heads import AFFINE, SHAPE, ball, head, move, moved
 from StrokeLesionSegLib.cli import main
-from StrokeLesionSegLib.images import Volume, align_rigid, write_volume
+from StrokeLesionSegLib.images import Volume, align_rigid, read_scan, write_volume
 from StrokeLesionSegLib.images.space.rigid import half_of
 from StrokeLesionSegLib.lesions import read_table
 
@@ -155,3 +156,26 @@ def test_sessions_of_a_bids_subject(
 def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert compare(study, "cut", tmp_path / "out", mask="mask-2") == 2
     assert "is not on the grid of cut.nii.gz" in capsys.readouterr().err
+
+
+def test_dicom_folders_are_not_named_in_the_results(tmp_path: Path) -> None:
+    """They are called what the patient is called."""
+    command = ["compare"]
+    masks = []
+    for number in (1, 2):
+        folder = tmp_path / f"Doe^Jane_{number}"
+        cli_support.write_dicom_series(folder, uid=f"1.2.826.0.1.3680043.10.511.{number}")
+        volume = read_scan(folder).volume
+        lesion = np.zeros(volume.array.shape, np.uint8)
+        lesion[4:7, 20:30, 20:30] = 1
+        write_volume(tmp_path / f"mask-{number}.nii.gz", volume.with_array(lesion))
+        command.append(str(folder))
+        masks += [f"--mask-{'ab'[number - 1]}", str(tmp_path / f"mask-{number}.nii.gz")]
+    out = tmp_path / "out"
+    assert main([*command, *masks, "-o", str(out), "--force"]) == 0
+    files = sorted(file.name for file in out.iterdir())
+    assert files == ["change.html", "change.json", "change.tsv"]
+    for name in files:
+        assert "Jane" not in (out / name).read_text(encoding="utf-8")
+    told = json.loads((out / "change.json").read_text(encoding="utf-8"))
+    assert told["first"]["name"].startswith("dicom-")

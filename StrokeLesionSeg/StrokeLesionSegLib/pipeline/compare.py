@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import Cancelled, InputError
-from ..file_formats import split_name
 from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
-from ..outputs import OutputSet
+from ..outputs import OutputSet, default_label
 from .change_files import ChangePaths, labels_halfway, write_change
 from .documents import sha256_of
 from .result import OutputPaths
@@ -247,7 +246,8 @@ def _ordinal(session: str) -> int | None:
 
 
 def _names(first: Path, second: Path) -> tuple[str, str]:
-    names = [split_name(path)[0] or "scan" for path in (first, second)]
+    """What results call the scans; DICOM folders, named as patients are, by checksums."""
+    names = [default_label(path) or "scan" for path in (first, second)]
     if names[0] == names[1]:
         return f"{names[0]}_1", f"{names[1]}_2"
     return names[0], names[1]
