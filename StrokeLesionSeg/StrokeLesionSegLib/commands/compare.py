@@ -103,7 +103,11 @@ def add_parser(commands: Any) -> None:
         default="radiological",
         help="which side the patient's left is shown on (default: radiological, on the right)",
     )
-    add_force_argument(parser)
+    add_force_argument(
+        parser,
+        ". And compare scans that seem to be of two people, or in the wrong order; in a study, of "
+        "two people by their looks",
+    )
     add_engine_arguments(parser)
     add_progress_argument(parser)
     parser.set_defaults(run=run)
