@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..atlases.shipped import SHIPPED_TITLE
 from ..errors import InputError
 from .options import path
 from .progress import print_json
@@ -34,6 +35,15 @@ _DEFORMED = (
     "Results in MNI space were refined by demons with composed steps (Vercauteren et al. 2009), "
     "lesions left out of the cost function (Brett et al. 2001)."
 )
+
+# By how the scans came into the template's space.
+_ALIGNED = {
+    "affine": "Scans were aligned to MNI152NLin2009aSym by an affine transform (Fonov et al. "
+    "2011); masks lie on each scan's own grid.",
+    "there": "Scans lay on the grid of MNI152NLin2009aSym already (Fonov et al. 2011).",
+    "failed": "An alignment to MNI152NLin2009aSym failed, and the scan was segmented as it lay.",
+    "none": "Scans were not aligned to a template.",
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -66,7 +76,11 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         facts = _of_model(Manifest.from_file(find_model(arguments.model)))
     text = methods_text(facts)
-    references = [_TEMPLATE, _ATLAS, *((_DEMONS, _MASKING) if facts["deformed"] else ())]
+    references = [
+        *([_TEMPLATE] if facts["alignment"] in ("affine", "there") else []),
+        *([_ATLAS] if facts["atlas"] == SHIPPED_TITLE else []),
+        *((_DEMONS, _MASKING) if facts["deformed"] else ()),
+    ]
     if arguments.json:
         print_json({"methods": text, "references": references, **facts})
         return
@@ -84,16 +98,22 @@ def methods_text(facts: dict[str, Any]) -> str:
         lesion += f", in components with a voxel of at least {point['second_threshold']:g}"
     if point["min_volume_ml"]:
         lesion += f" and of at least {point['min_volume_ml']:g} mL"
+    if point.get("min_mean_probability"):
+        lesion += f", with a mean probability of at least {point['min_mean_probability']:g}"
     sentences = [
         f"Chronic stroke lesions were segmented in T1-weighted images with StrokeLesionSeg "
         f"{facts['version']}, model {facts['model']} {facts['model_version']} (SHA-256 of the "
         f"weights {facts['sha256'][:12]}).",
-        "Scans were aligned to MNI152NLin2009aSym by an affine transform (Fonov et al. 2011); "
-        "masks lie on each scan's own grid.",
+        _ALIGNED[facts["alignment"]],
         *([_DEFORMED] if facts["deformed"] else []),
         f"Lesions are {lesion}.",
-        "Volumes by region follow the Allen Human Reference Atlas (Ding et al. 2016).",
     ]
+    if facts["atlas"] == SHIPPED_TITLE:
+        sentences.append(
+            "Volumes by region follow the Allen Human Reference Atlas (Ding et al. 2016)."
+        )
+    elif facts["atlas"]:
+        sentences.append(f"Volumes by region follow the atlas {facts['atlas']} [cite it here].")
     if facts["simulated"]:
         sentences.append("The model was trained on simulated strokes.")
     for name, figures in facts["metrics"].items():
@@ -110,6 +130,8 @@ def _of_model(manifest: Manifest) -> dict[str, Any]:
         "model_version": manifest.version,
         "sha256": str(manifest.weights["sha256"]),
         "operating_point": manifest.operating_point().as_dict(),
+        "alignment": "affine",
+        "atlas": SHIPPED_TITLE,
         "deformed": False,
         "simulated": bool(manifest.training.get("simulated")),
         "metrics": _figures(manifest.metrics),
@@ -127,6 +149,21 @@ def _figures(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
+def _alignment_of(content: dict[str, Any]) -> str:
+    """What a sidecar says of the alignment, one of ``_ALIGNED``; older ones that do not: affine."""
+    alignment = content.get("alignment", {"ok": True})
+    if alignment is not None:
+        return "affine" if alignment.get("ok") else "failed"
+    import numpy as np
+
+    from ..images import MNI_GRID, Grid
+
+    source = content.get("source") or {}
+    affine = np.array(source.get("affine_ijk_to_ras_mm", np.zeros((4, 4))), np.float64)
+    i, j, k = source.get("shape_ijk", (0, 0, 0))
+    return "there" if Grid((k, j, i), affine).same_as(MNI_GRID) else "none"
+
+
 def _of_sidecar(file: Path) -> dict[str, Any]:
     """The facts of a run; figures only if the very model is installed still."""
     from ..lesions import read_sidecar
@@ -141,12 +178,14 @@ def _of_sidecar(file: Path) -> dict[str, Any]:
             "model_version": model["version"],
             "sha256": str(model["sha256"]),
             "operating_point": content["operating_point"],
+            "alignment": _alignment_of(content),
+            "atlas": content.get("atlas", SHIPPED_TITLE),
             "deformed": bool((content.get("deformation") or {}).get("used")),
             "simulated": False,
             "metrics": {},
         }
         _ = facts["operating_point"]["threshold"]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
             file, "is not the sidecar of a mask", "Give the JSON file beside a mask"
         ) from None
