@@ -232,6 +232,30 @@ def test_rating_a_study(browser: Browser, study: Path, tmp_path: Path) -> None:
     browser.wait_for("document.querySelector('#ratings-note').innerText.includes('no table')")
 
 
+def test_keys_of_the_page_do_nothing_to_the_picture(browser: Browser, study: Path) -> None:
+    """With the picture in focus: a comment does not change what a drag does, nor V the view."""
+    browser.open(study / str(SCANS[1].page))
+    browser.wait_for(READY)
+    browser.run(
+        "(() => { const shown = niivue.Niivue.prototype, draw = shown.drawScene;"
+        " shown.drawScene = function () { window.drawn = this.opts; return draw.call(this); }; })()"
+    )
+    browser.click("#viewer-canvas", 0.3, 0.3)
+    browser.click("#viewer-canvas", 0.31, 0.3)
+    assert browser.run("document.activeElement.id") == "viewer-canvas"
+    before = browser.run("[drawn.dragMode, drawn.sliceType]")
+    place = browser.text("#viewer-place")
+    browser.key("v")
+    browser.key("m")
+    assert browser.run("document.activeElement.id") == "review-comment"
+    browser.key("Escape")
+    assert browser.run("[drawn.dragMode, drawn.sliceType]") == before
+    browser.click("#viewer-canvas", 0.31, 0.3)
+    for _ in range(3):
+        browser.key("h")  # the note says so
+    assert browser.text("#viewer-place") != place
+
+
 def test_comments_with_quotes(browser: Browser, study: Path, tmp_path: Path) -> None:
     """Whatever a comment begins with, the table is one for the batch and for another browser."""
     comments = ('"cavity" is not "marked"', '"torn', '3" too high', "a\u2028b\u000bc")
