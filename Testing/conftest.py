@@ -104,6 +104,9 @@ def the_process_as_it_was() -> Iterator[None]:
     folder = os.getcwd()
     ours = {n: v for n, v in os.environ.items() if n.startswith("STROKE_LESION_SEG_")}
     torch = sys.modules.get("torch")
+    if not hasattr(torch, "get_num_threads"):
+        # Not there, or just being imported: a command does that in a thread, and may have ended.
+        torch = None
     threads = torch.get_num_threads() if torch else None
     yield
     os.chdir(folder)

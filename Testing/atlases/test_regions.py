@@ -164,6 +164,9 @@ def test_sides_in_names(name: str, bare: str, side: str) -> None:
         ("a.txt", "1|ACAL|anterior artery left|1\n2|B|\n", {1: "anterior artery left", 2: "B"}),
         ("a.txt", "# No. Label R G B A\n0 Air 0 0 0 0\n10 L-Pons 0 1 14 0\n", {10: "L-Pons"}),
         ("a.txt", '5  255 0 0  1 1 1  "left lobe"\n', {5: "left lobe"}),
+        ("a.lut", "5 0.2 0.0 1.0 Area 4\n", {5: "Area 4"}),
+        ("a.txt", "17 Brodmann area 17\n18 area 18\n", {17: "Brodmann area 17", 18: "area 18"}),
+        ("a.txt", "7 Lobule 6 0 1 14 0\n8 3 parts\n9 1 2 3\n", {7: "Lobule 6", 8: "3 parts"}),
         ("a.csv", "\ufeff1,one\n", {1: "one"}),
     ],
 )  # fmt: skip

@@ -51,6 +51,11 @@ def test_the_derivative_is_valid(tmp_path: Path) -> None:
     cli_support.write_dicom_series(source / "dicom" / "p9", uid="1.2.826.0.1.3680043.10.511.3.3")
     assert support.batch(source, out, "--reports", "--dicom-seg") == 3
     assert set(support.states(out).values()) == {"done", "failed"}
+    # Where the README puts what "score" writes.
+    (out / "scores").mkdir()
+    for folder in (out, out / "scores"):
+        (folder / "scores_atlas2022_cases.tsv").write_text("case\n")
+        (folder / "scores_atlas2022.html").write_text("<p>\n")
     result = validate(out)
     assert result.returncode == 0, result.stdout + result.stderr
     # The validator does look: what BIDS has no name for is an error.

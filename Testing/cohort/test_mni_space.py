@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import cli_support
@@ -17,6 +18,7 @@ from StrokeLesionSegLib.atlases import AtlasChoice, region_table
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.corrected import corrected_masks
 from StrokeLesionSegLib.cohort.corrections import save_correction, with_corrections
+from StrokeLesionSegLib.cohort.dataset import write_group_tables
 from StrokeLesionSegLib.cohort.index_page import mask_of
 from StrokeLesionSegLib.cohort.naming import Entities
 from StrokeLesionSegLib.images import (
@@ -28,7 +30,7 @@ from StrokeLesionSegLib.images import (
     read_transform,
 )
 from StrokeLesionSegLib.inference import stages
-from StrokeLesionSegLib.lesions import read_table
+from StrokeLesionSegLib.lesions import RegionTable, RegionVolume, read_table, write_regions
 
 pytestmark = pytest.mark.usefixtures("home")
 SPACE = "MNI152NLin2009aSym"
@@ -368,3 +370,19 @@ def test_a_deformed_group(
     (changed,), _, _ = with_corrections(out, [record], AtlasChoice())
     wanted = region_table(native[0].with_array(half), MATRIX, None, good.deformation)
     assert changed["corrected_regions"] == wanted.table_rows()
+
+
+def test_regions_that_are_called_by_numbers(tmp_path: Path) -> None:
+    """Brodmann's areas 1 and 3a, one hit as often as the other; 3.10 is a name, too."""
+    rows = tuple(RegionVolume(name, "left", 1.0, 0.1, 0.25) for name in ("1", "3a", "3.10"))
+    write_regions(tmp_path / "sub-1_desc-lesions_regions.tsv", RegionTable("an atlas", rows, 1.0))
+    drawn = [RegionVolume("1", "left", 2.0, 0.2, 1.0).row()]
+    record = {"state": "done", "subject": "1", "stem": "sub-1", "folder": "."}
+    other = {**record, "subject": "2", "stem": "sub-2", "corrected_regions": drawn}
+    shutil.copy(
+        tmp_path / "sub-1_desc-lesions_regions.tsv", tmp_path / "sub-2_desc-lesions_regions.tsv"
+    )
+    write_group_tables(tmp_path, [record, other])
+    lines = (tmp_path / "group_regions_summary.tsv").read_text().splitlines()[1:]
+    told = [tuple(line.split("\t")[n] for n in (0, 3)) for line in lines]
+    assert told == [("1", "2"), ("3.10", "1"), ("3a", "1"), ("in no region", "1")]

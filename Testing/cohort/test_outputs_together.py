@@ -101,13 +101,17 @@ def test_names_in_any_character_set_get_into_dicom_seg(tmp_path: Path, kind: str
         ("StudyTime", b"anonym", "", True),
         ("PatientSex", b"female", "F", False),
         ("PatientSex", b"?", "", True),
+        ("PatientAge", b"61 years", "061Y", False),
+        ("PatientAge", b"old ", "", True),
+        ("PatientWeight", b"70.5", 70.5, False),
+        ("PatientWeight", b"70 kg ", None, True),
     ],
 )
 def test_dates_and_codes_that_are_none_are_left_empty_and_told(
     tmp_path: Path,
     keyword: str,
     data: bytes,
-    value: str,
+    value: str | float | None,
     told: bool,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

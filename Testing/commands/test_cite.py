@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 from StrokeLesionSegLib import __version__
 from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.images import MNI_GRID
 from StrokeLesionSegLib.models import Manifest, find_model
+
+THERE = {
+    "shape_ijk": MNI_GRID.shape[::-1],
+    "affine_ijk_to_ras_mm": MNI_GRID.affine.tolist(),
+}
 
 
 def test_the_shipped_model(capsys: pytest.CaptureFixture) -> None:
@@ -55,36 +61,39 @@ def test_a_sidecar_tells_what_made_its_mask(tmp_path: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out)["metrics"]
 
 
-def test_nothing_is_told_that_the_run_did_not_do(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(
+    ("changes", "said", "unsaid", "references"),
+    [
+        ({"alignment": None, "atlas": None}, "not aligned to a template", ("Ding", "Fonov"), 0),
+        ({"alignment": {"ok": False}, "atlas": None}, "alignment to MNI152", ("Fonov",), 0),
+        ({"alignment": None, "source": THERE}, "already", ("affine",), 2),
+        ({"alignment": {"ok": True}, "atlas": "JHU"}, "follow the atlas JHU", ("Allen",), 1),
+        ({}, "a mean probability of at least 0.5.", (), 2),
+    ],
+)
+def test_only_what_was_done_is_told(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    changes: dict[str, object],
+    said: str,
+    unsaid: tuple[str, ...],
+    references: int,
 ) -> None:
-    point = {"threshold": 0.33, "second_threshold": None, "min_volume_ml": 0.5}
+    """No alignment that was not made or failed, and no atlas but the one that was used."""
+    point = {"threshold": 0.3, "second_threshold": None, "min_volume_ml": 0.1}
     content = {
         "software": {"version": "0.0.9"},
-        "model": {"name": "x", "version": "0.1", "sha256": "ab" * 32},
-        "operating_point": {**point, "min_mean_probability": 0.6},
-        "alignment": None,
-        "atlas": None,
+        "model": {"name": "another", "version": "0.1", "sha256": "ab" * 32},
+        "operating_point": {**point, "min_mean_probability": 0.5},
+        **changes,
     }
     file = tmp_path / "mask.json"
-
-    def told() -> str:
-        file.write_text(json.dumps(content))
-        assert main(["cite", "--sidecar", str(file)]) == 0
-        return capsys.readouterr().out
-
-    text = told()
-    assert "as they lie, without an alignment" in text
-    assert "mean probability of at least 0.6" in text
-    for name in ("MNI152", "Fonov", "Allen", "Ding"):
-        assert name not in text
-    content["atlas"] = "JHU"
-    assert "lay on the grid of MNI152NLin2009aSym" in told()
-    content["alignment"] = {"ok": True}
-    text = told()
-    assert "aligned to MNI152NLin2009aSym" in text
-    assert "follow the atlas JHU" in text
-    assert "Ding" not in text
+    file.write_text(json.dumps(content))
+    assert main(["cite", "--sidecar", str(file), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert said in told["methods"]
+    assert not any(word in told["methods"] for word in unsaid)
+    assert len(told["references"]) == references
 
 
 def test_what_is_no_sidecar(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

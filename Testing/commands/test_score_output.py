@@ -89,6 +89,9 @@ def test_the_output_is_checked_before_the_work(
     assert main(["score", *single, "-o", str(tmp_path / "out")]) == 2
     assert "is for two folders" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    # One map for many masks is a mistake, not something to pass over in silence.
+    assert main(["score", *map(str, folders), "--soft", str(tmp_path / "file")]) == 2
+    assert "--soft: is for two files" in capsys.readouterr().err
 
 
 def test_folders_that_have_nothing_to_do_with_each_other(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import cli_support
@@ -11,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from matplotlib.path import Path as Polygon
+from pydicom.dataelem import RawDataElement
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Scan, read_scan
@@ -256,6 +258,120 @@ def test_a_series_that_cannot_carry_contours(tmp_path: Path) -> None:
     labels = np.zeros(scan.volume.array.shape, int)
     with pytest.raises(InputError, match="no frame of reference"):
         write_dicom_rtstruct(tmp_path / "rt.dcm", labels, scan, {}, ALGORITHM)
+
+
+def edited(folder: Path, edit: Callable[[pydicom.Dataset], None]) -> Path:
+    """A series whose headers are changed by ``edit``."""
+    for file in series(folder).iterdir():
+        data = pydicom.dcmread(file)
+        edit(data)
+        data.save_as(file)
+    return folder
+
+
+def all_three(folder: Path, scan: Scan) -> list[pydicom.Dataset]:
+    """Segmentation, report and structure set of one lesion, without a fault."""
+    pytest.importorskip("highdicom", reason="highdicom (extra: dicom) is not installed")
+    from StrokeLesionSegLib.images.formats.dicom_seg import write_dicom_seg
+    from StrokeLesionSegLib.images.formats.dicom_sr import write_dicom_sr
+
+    labels = np.zeros(scan.volume.array.shape, int)
+    labels[3:6, 10:20, 10:20] = 1
+    files = [folder / f"{name}.dcm" for name in ("seg", "sr", "rt")]
+    write_dicom_seg(files[0], labels, scan, ALGORITHM)
+    write_dicom_sr(files[1], labels, scan, [(1, 3.2, "left")], ALGORITHM)
+    write_dicom_rtstruct(files[2], labels, scan, {1: "Lesion 1"}, ALGORITHM)
+    assert [problems(file) for file in files] == [[], [], []]
+    return [pydicom.dcmread(file) for file in files]
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("T1\\MPR", "T1 MPR"), ("T1 " + 61 * "x", "T1 " + 40 * "x")]
+)
+def test_descriptions_tell_the_objects_from_their_source(
+    tmp_path: Path, source: str, name: str
+) -> None:
+    """A backslash makes two values of a description; a long one leaves no room behind it."""
+    folder = edited(tmp_path / "t1", lambda data: setattr(data, "SeriesDescription", source))
+    made = [str(data.SeriesDescription) for data in all_three(tmp_path, read_scan(folder))]
+    ends = (" lesions", " lesion volumes", " lesion contours")
+    assert [text.startswith(name) for text in made] == [True] * 3
+    assert [text.endswith(end) for text, end in zip(made, ends, strict=True)] == [True] * 3
+    assert max(map(len, made)) <= 64
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
+def test_an_empty_uid_is_none(tmp_path: Path, keyword: str) -> None:
+    """As anonymisers leave it; an object that takes it over is invalid."""
+    from StrokeLesionSegLib.images.formats.dicom_seg import check_dicom_seg
+    from StrokeLesionSegLib.images.formats.dicom_sr import check_dicom_sr
+
+    scan = read_scan(edited(tmp_path / "t1", lambda data: setattr(data, keyword, "")))
+    assert no_contours(scan)
+    with pytest.raises(InputError, match="lack what DICOM SEG needs"):
+        check_dicom_seg(scan)
+    if keyword == "StudyInstanceUID":
+        with pytest.raises(InputError, match="lack what a DICOM report needs"):
+            check_dicom_sr(scan)
+    else:  # its contours are of pixels
+        check_dicom_sr(scan)
+
+
+@pytest.mark.parametrize("thickness", [None, "", "0"])
+def test_images_without_a_slice_thickness(tmp_path: Path, thickness: str | None) -> None:
+    """Images may leave it empty, a Segmentation may not: it is the distance between slices."""
+
+    def without(data: pydicom.Dataset) -> None:
+        del data.SliceThickness
+        if thickness is not None:
+            data.SliceThickness = thickness
+
+    segmentation, _, _ = all_three(tmp_path, read_scan(edited(tmp_path / "t1", without)))
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SliceThickness) == 5.0
+
+
+def test_images_with_a_series_each_are_referred_to_there(tmp_path: Path) -> None:
+    """The scan is read; its structure set names each image in the series that it is in."""
+
+    def own(data: pydicom.Dataset) -> None:
+        data.SeriesInstanceUID = f"{UID}.{100 + int(data.InstanceNumber)}"
+
+    folder = edited(tmp_path / "t1", own)
+    scan = read_scan(folder)
+    labels = np.zeros(scan.volume.array.shape, int)
+    write_dicom_rtstruct(tmp_path / "rt.dcm", labels, scan, {}, ALGORITHM)
+    made = pydicom.dcmread(tmp_path / "rt.dcm").ReferencedFrameOfReferenceSequence[0]
+    told = {
+        (str(image.ReferencedSOPInstanceUID), str(part.SeriesInstanceUID))
+        for part in made.RTReferencedStudySequence[0].RTReferencedSeriesSequence
+        for image in part.ContourImageSequence
+    }
+    sources = map(pydicom.dcmread, folder.iterdir())
+    assert told == {(str(d.SOPInstanceUID), str(d.SeriesInstanceUID)) for d in sources}
+    assert problems(tmp_path / "rt.dcm") == []
+
+
+def test_decimal_commas_are_put_right_in_the_objects_too(tmp_path: Path) -> None:
+    def comma(data: pydicom.Dataset) -> None:
+        for keyword in ("PixelSpacing", "SliceThickness", "ImagePositionPatient"):
+            values = data[keyword].value
+            values = [values] if keyword == "SliceThickness" else values
+            text = "\\".join(str(float(v)) for v in values).replace(".", ",").encode()
+            tag = data[keyword].tag
+            raw = RawDataElement(
+                tag, "DS", len(text), text + b" " * (len(text) % 2), 0, False, True
+            )
+            data._dict[tag] = raw
+
+    plain = read_scan(series(tmp_path / "plain"))
+    scan = read_scan(edited(tmp_path / "t1", comma))
+    assert "decimal commas" in " ".join(scan.warnings)
+    np.testing.assert_allclose(scan.volume.affine, plain.volume.affine, atol=1e-6)
+    segmentation, _, contours = all_three(tmp_path, scan)
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert list(measures.PixelSpacing) == [1.5, 2.0]
+    assert filled(contours, 1, scan).sum() == 300
 
 
 @pytest.mark.parametrize("option", ["--dicom-sr", "--dicom-rtstruct"])

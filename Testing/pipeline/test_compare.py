@@ -109,7 +109,9 @@ def test_values_are_put_right_as_for_segment(study: Path, tmp_path: Path) -> Non
     assert len(read_table(tmp_path / "out" / "change.tsv")) == 4
 
 
-def test_what_is_not_covered_is_said(study: Path, tmp_path: Path) -> None:
+def test_what_is_not_covered_is_said(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     out = tmp_path / "out"
     assert compare(study, "cut", out, mask="cut-mask") == 0
     rows = {row["class"]: row for row in read_table(out / "change.tsv")}
@@ -117,6 +119,9 @@ def test_what_is_not_covered_is_said(study: Path, tmp_path: Path) -> None:
     assert "gone" not in rows
     assert rows["not covered"]["change_ml"] is None
     assert rows["not covered"]["not_covered_ml"] > 1
+    told = [x.split() for x in capsys.readouterr().out.splitlines() if "not covered" in x]
+    assert told
+    assert all(line[-2:] == ["-", "-"] for line in told)
 
 
 @pytest.mark.parametrize(

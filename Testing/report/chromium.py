@@ -230,8 +230,11 @@ class Browser:
             common["text"] = key
         elif key == "Enter":
             common["text"] = "\r"
+        if len(key) == 1 and key.isalpha():
+            common["code"] = f"Key{key.upper()}"
         self.call("Input.dispatchKeyEvent", type="keyDown", **common)
-        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+        common.pop("text", None)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def choose_file(self, selector: str, file: Path) -> None:
         """Give a file to a file input."""

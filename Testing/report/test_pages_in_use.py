@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from chromium import Browser, needs_browser
 from report_support import make_content
+from StrokeLesionSegLib.cohort.ratings import with_ratings
 from StrokeLesionSegLib.report import (
     GroupPage,
     GroupScan,
@@ -19,7 +21,7 @@ from StrokeLesionSegLib.report import (
     scan_report,
     study_list,
 )
-from StrokeLesionSegLib.report.viewer import NIIVUE
+from StrokeLesionSegLib.report.viewer import NIIVUE, viewer_images
 from StrokeLesionSegLib.resources import resource_path
 from test_viewer import with_viewer
 
@@ -130,6 +132,19 @@ def test_viewer_in_a_page_of_its_own(browser: Browser, tmp_path: Path) -> None:
     assert browser.console == []
 
 
+def test_lesions_beyond_255_are_coloured_and_numbered(browser: Browser, tmp_path: Path) -> None:
+    content = make_content()
+    labels = np.where(content.labels == 1, 300, content.labels)
+    shown = viewer_images(content.t1, labels, content.brain, content.affine)
+    page = tmp_path / "scan.html"
+    page.write_text(scan_report(replace(content, viewer=shown)), encoding="utf-8")
+    browser.open(page)
+    browser.wait_for(READY)
+    assert browser.text("#viewer-place").endswith("mm. Lesion 300")
+    assert amber(stage(browser)) > 100
+    assert browser.console == []
+
+
 def test_without_webgl2_the_pictures_remain(tmp_path: Path) -> None:
     page = tmp_path / "scan.html"
     page.write_text(scan_report(with_viewer()), encoding="utf-8")
@@ -215,6 +230,53 @@ def test_rating_a_study(browser: Browser, study: Path, tmp_path: Path) -> None:
     other.write_text("name\tvalue\na\t1\n", encoding="utf-8")
     browser.choose_file("#ratings-file", other)
     browser.wait_for("document.querySelector('#ratings-note').innerText.includes('no table')")
+
+
+def test_keys_of_the_page_do_nothing_to_the_picture(browser: Browser, study: Path) -> None:
+    """With the picture in focus: a comment does not change what a drag does, nor V the view."""
+    browser.open(study / str(SCANS[1].page))
+    browser.wait_for(READY)
+    browser.run(
+        "(() => { const shown = niivue.Niivue.prototype, draw = shown.drawScene;"
+        " shown.drawScene = function () { window.drawn = this.opts; return draw.call(this); }; })()"
+    )
+    browser.click("#viewer-canvas", 0.3, 0.3)
+    browser.click("#viewer-canvas", 0.31, 0.3)
+    assert browser.run("document.activeElement.id") == "viewer-canvas"
+    before = browser.run("[drawn.dragMode, drawn.sliceType]")
+    place = browser.text("#viewer-place")
+    browser.key("v")
+    browser.key("m")
+    assert browser.run("document.activeElement.id") == "review-comment"
+    browser.key("Escape")
+    assert browser.run("[drawn.dragMode, drawn.sliceType]") == before
+    browser.click("#viewer-canvas", 0.31, 0.3)
+    for _ in range(3):
+        browser.key("h")  # the note says so
+    assert browser.text("#viewer-place") != place
+
+
+def test_comments_with_quotes(browser: Browser, study: Path, tmp_path: Path) -> None:
+    """Whatever a comment begins with, the table is one for the batch and for another browser."""
+    comments = ('"cavity" is not "marked"', '"torn', '3" too high', "a\u2028b\u000bc")
+    ratings = [f"sub-{n}" for n in range(len(comments))]
+    browser.open(study / "index.html")
+    browser.run(
+        f"{json.dumps(list(zip(ratings, comments, strict=True)))}.forEach(([scan, comment]) => "
+        f"strokeLesionRatings.save('{STUDY}', scan, {{rating: 'correct', comment, rated: '2026'}}))"
+    )
+    text = browser.run(f"strokeLesionRatings.table('{STUDY}', {json.dumps(ratings)})")
+    (tmp_path / "ratings.tsv").write_text(text, encoding="utf-8")
+    records, notes, _ = with_ratings(tmp_path, [{"stem": scan} for scan in ratings], STUDY)
+    assert not notes
+    wanted = [*comments[:3], "a b c"]
+    assert [record["rating_comment"] for record in records] == wanted
+    browser.run("localStorage.clear()")
+    names = json.dumps(ratings)
+    told = browser.run(f"strokeLesionRatings.take('{STUDY}', {names}, {json.dumps(text)})")
+    assert told == "4 ratings were loaded."
+    kept = browser.run(f"{names}.map(scan => strokeLesionRatings.load('{STUDY}', scan).comment)")
+    assert kept == wanted
 
 
 def test_group_by_group_and_on_a_phone(browser: Browser, study: Path) -> None:

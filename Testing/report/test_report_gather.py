@@ -206,6 +206,19 @@ def test_page_of_a_dicom_folder_names_nobody() -> None:
     assert "T1 Doe^John" not in page
 
 
+def test_a_folder_called_as_its_contrast_does_not_garble_the_warnings() -> None:
+    volume, _ = tiny()
+    scan = Scan(volume, Path("T1"), "dicom", header={})
+    found = find_lesions(volume.array * 0, volume.affine, OperatingPoint(0.5))
+    warnings = (
+        '"T1 MPRAGE" (160 images) is taken; is it T1-weighted?',
+        'T1: its header is odd; "T1" and "T1/IM1" too.',
+    )
+    told = report_content(scan, found, run=RunFacts(warnings=warnings)).warnings
+    assert told[0] == warnings[0]
+    assert told[1] == 'the series: its header is odd; "the series" and "the series/IM1" too.'
+
+
 def test_the_smallest_lesion_is_shown() -> None:
     affine = np.diag([0.4, 0.4, 0.4, 1.0])
     array = np.full((60, 60, 60), 100, dtype=np.float32)

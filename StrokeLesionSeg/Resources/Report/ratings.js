@@ -22,7 +22,12 @@ var strokeLesionRatings = (function () {
     } catch (error) { return false; }
   }
 
-  function cell(text) { return String(text || "").replace(/[\t\r\n]+/g, " "); }
+  // On one line, also for readers to whom more than a line feed ends it. What begins with a quote is
+  // quoted, or they would take what follows for a quoted cell.
+  function cell(text) {
+    text = String(text || "").replace(/[\u0000-\u001f\u0085\u2028\u2029]+/g, " ");
+    return text.charAt(0) === '"' ? '"' + text.replace(/"/g, '""') + '"' : text;
+  }
 
   function table(study, scans) {
     var lines = [COLUMNS.join("\t")];

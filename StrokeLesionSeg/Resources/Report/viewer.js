@@ -61,6 +61,13 @@
       multiplanarEqualSize: false, isResizeCanvas: true
     });
     nv.onLocationChange = tell;
+    // NiiVue has keys of its own for other views, cuts and what a drag does: they would change the
+    // picture behind the buttons above it, and M is the key for a comment.
+    var move = nv.keyDownListener;
+    nv.keyDownListener = function (event) {
+      if (/^Key[HJKL]$/.test(event.code)) { move.call(nv, event); }
+    };
+    nv.keyUpListener = function () {};
     await nv.attachToCanvas(canvas);
     nv.addColormap("lesion", {
       R: [0, 255, 255], G: [0, 176, 176], B: [0, 0, 0], A: [0, 255, 255], I: [0, 1, 255]

@@ -19,6 +19,9 @@ MAX_NAME = 120
 _LABEL_ENDINGS = (".json", ".csv", ".tsv", ".txt", ".lut")
 # "L_Insula", "insula left", "Insula (R)", "lh.insula", "ctx-rh-insula", "insula_L".
 _SIDES = re.compile(r"(?:^|[\s_.\-(])(?P<side>left|right|lh|rh|l|r)(?:$|[\s_.\-)])", re.IGNORECASE)
+# Colour tables put three numbers or more before a name (ITK-SNAP, FSLeyes), three or four behind it
+# (FreeSurfer). Fewer belong to the name: "Brodmann area 17". Numbers alone are no name.
+_COLOURS = re.compile(r"\A(?:[\d.]+\s+){3,}|(?:\s+[\d.]+){3,4}\Z|\A[\d.\s]+\Z")
 
 
 def labels_beside(image: Path) -> Path | None:
@@ -109,10 +112,8 @@ def _from_lines(content: str) -> dict[int, str]:
             cells = line.split(None, 1)
             if len(cells) < 2:
                 continue
-            # Colour tables of FreeSurfer and ITK-SNAP put numbers behind or before the name.
             quoted = re.search(r'"([^"]+)"', cells[1])
-            words = [w for w in cells[1].split() if not re.fullmatch(r"[\d.]+", w)]
-            name = quoted[1] if quoted else " ".join(words)
+            name = quoted[1] if quoted else _COLOURS.sub("", cells[1].strip())
         value = _whole(cells[0])
         if value is not None and name.strip():
             found[value] = name

@@ -53,7 +53,8 @@ SCAN_COLUMNS = {
 LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
-    ["logs/", "pages", "group_*", "ratings*", "index.html", "*_stats.*", "**/*_stats.*",
+    ["logs/", "pages", "group_*", "ratings*", "index.html", "scores", "scores_*",
+     "*_stats.*", "**/*_stats.*",
      "*_regions.*", "**/*_regions.*", "**/*.dcm", "**/*_report.html", "**/*_xfm.h5",
      "**/.stroke-lesion-seg-*"]
 )  # fmt: skip
@@ -220,7 +221,8 @@ def _regions_of(out: Path, record: Mapping[str, Any]) -> list[dict[str, Any]] | 
     if record["state"] != DONE or not table.is_file():
         return None
     rows = record.get("corrected_regions")
-    return read_table(table) if rows is None else rows
+    # An atlas may call its regions by numbers, as Brodmann did: they are names all the same.
+    return read_table(table, text=("region",)) if rows is None else rows
 
 
 def _whose(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..atlases.shipped import SHIPPED_TITLE
 from ..errors import InputError
 from .options import path
 from .progress import print_json
@@ -30,16 +31,19 @@ _MASKING = (
     "Brett M, Leff AP, Rorden C, Ashburner J. Spatial normalization of brain images with focal "
     "lesions using cost function masking. NeuroImage 14 (2001) 486-500."
 )
-_PLACED = {
-    "affine": "Scans were aligned to MNI152NLin2009aSym by an affine transform (Fonov et al. "
-    "2011); masks lie on each scan's own grid.",
-    "there": "Scans lay on the grid of MNI152NLin2009aSym (Fonov et al. 2011) already.",
-    "none": "Scans were segmented as they lie, without an alignment to a template.",
-}
 _DEFORMED = (
     "Results in MNI space were refined by demons with composed steps (Vercauteren et al. 2009), "
     "lesions left out of the cost function (Brett et al. 2001)."
 )
+
+# By how the scans came into the template's space.
+_ALIGNED = {
+    "affine": "Scans were aligned to MNI152NLin2009aSym by an affine transform (Fonov et al. "
+    "2011); masks lie on each scan's own grid.",
+    "there": "Scans lay on the grid of MNI152NLin2009aSym already (Fonov et al. 2011).",
+    "failed": "An alignment to MNI152NLin2009aSym failed, and the scan was segmented as it lay.",
+    "none": "Scans were not aligned to a template.",
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -65,7 +69,6 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from ..atlases import SHIPPED_TITLE
     from ..models import Manifest, find_model
 
     if arguments.sidecar is not None:
@@ -74,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
         facts = _of_model(Manifest.from_file(find_model(arguments.model)))
     text = methods_text(facts)
     references = [
-        *([_TEMPLATE] if facts["alignment"] != "none" else []),
+        *([_TEMPLATE] if facts["alignment"] in ("affine", "there") else []),
         *([_ATLAS] if facts["atlas"] == SHIPPED_TITLE else []),
         *((_DEMONS, _MASKING) if facts["deformed"] else ()),
     ]
@@ -89,8 +92,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 def methods_text(facts: dict[str, Any]) -> str:
     """One paragraph; ``facts`` as ``_of_model`` gives them."""
-    from ..atlases import SHIPPED_TITLE
-
     point = facts["operating_point"]
     lesion = f"voxels of a probability of at least {point['threshold']:g}"
     if point["second_threshold"]:
@@ -98,12 +99,12 @@ def methods_text(facts: dict[str, Any]) -> str:
     if point["min_volume_ml"]:
         lesion += f" and of at least {point['min_volume_ml']:g} mL"
     if point.get("min_mean_probability"):
-        lesion += f", of a mean probability of at least {point['min_mean_probability']:g}"
+        lesion += f", with a mean probability of at least {point['min_mean_probability']:g}"
     sentences = [
         f"Chronic stroke lesions were segmented in T1-weighted images with StrokeLesionSeg "
         f"{facts['version']}, model {facts['model']} {facts['model_version']} (SHA-256 of the "
         f"weights {facts['sha256'][:12]}).",
-        _PLACED[facts["alignment"]],
+        _ALIGNED[facts["alignment"]],
         *([_DEFORMED] if facts["deformed"] else []),
         f"Lesions are {lesion}.",
     ]
@@ -112,7 +113,7 @@ def methods_text(facts: dict[str, Any]) -> str:
             "Volumes by region follow the Allen Human Reference Atlas (Ding et al. 2016)."
         )
     elif facts["atlas"]:
-        sentences.append(f"Volumes by region follow the atlas {facts['atlas']}.")
+        sentences.append(f"Volumes by region follow the atlas {facts['atlas']} [cite it here].")
     if facts["simulated"]:
         sentences.append("The model was trained on simulated strokes.")
     for name, figures in facts["metrics"].items():
@@ -123,8 +124,6 @@ def methods_text(facts: dict[str, Any]) -> str:
 
 
 def _of_model(manifest: Manifest) -> dict[str, Any]:
-    from ..atlases import SHIPPED_TITLE
-
     return {
         "version": __version__,
         "model": manifest.name,
@@ -150,9 +149,23 @@ def _figures(metrics: dict[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
+def _alignment_of(content: dict[str, Any]) -> str:
+    """What a sidecar says of the alignment, one of ``_ALIGNED``; older ones that do not: affine."""
+    alignment = content.get("alignment", {"ok": True})
+    if alignment is not None:
+        return "affine" if alignment.get("ok") else "failed"
+    import numpy as np
+
+    from ..images import MNI_GRID, Grid
+
+    source = content.get("source") or {}
+    affine = np.array(source.get("affine_ijk_to_ras_mm", np.zeros((4, 4))), np.float64)
+    i, j, k = source.get("shape_ijk", (0, 0, 0))
+    return "there" if Grid((k, j, i), affine).same_as(MNI_GRID) else "none"
+
+
 def _of_sidecar(file: Path) -> dict[str, Any]:
     """The facts of a run; figures only if the very model is installed still."""
-    from ..atlases import SHIPPED_TITLE
     from ..lesions import read_sidecar
     from ..models import Manifest, find_model
 
@@ -165,14 +178,14 @@ def _of_sidecar(file: Path) -> dict[str, Any]:
             "model_version": model["version"],
             "sha256": str(model["sha256"]),
             "operating_point": content["operating_point"],
-            "alignment": _placed(content),
+            "alignment": _alignment_of(content),
             "atlas": content.get("atlas", SHIPPED_TITLE),
             "deformed": bool((content.get("deformation") or {}).get("used")),
             "simulated": False,
             "metrics": {},
         }
         _ = facts["operating_point"]["threshold"]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError):
         raise InputError(
             file, "is not the sidecar of a mask", "Give the JSON file beside a mask"
         ) from None
@@ -184,13 +197,3 @@ def _of_sidecar(file: Path) -> dict[str, Any]:
         known = _of_model(manifest)
         facts |= {"simulated": known["simulated"], "metrics": known["metrics"]}
     return facts
-
-
-def _placed(content: dict[str, Any]) -> str:
-    """How a run's scan came to MNI space, a key of ``_PLACED``; what older sidecars do not say is
-    as usual."""
-    alignment = content.get("alignment", {"ok": True})
-    if alignment is not None and alignment["ok"]:
-        return "affine"
-    # Without an alignment there are volumes by region only of scans that lie there.
-    return "there" if alignment is None and content.get("atlas") else "none"

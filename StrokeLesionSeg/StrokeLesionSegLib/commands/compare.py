@@ -104,7 +104,11 @@ def add_parser(commands: Any) -> None:
         default="radiological",
         help="which side the patient's left is shown on (default: radiological, on the right)",
     )
-    add_force_argument(parser)
+    add_force_argument(
+        parser,
+        ". And compare scans that seem to be of two people, or in the wrong order; in a study, of "
+        "two people by their looks",
+    )
     add_engine_arguments(parser)
     add_progress_argument(parser)
     parser.set_defaults(run=run)
@@ -209,6 +213,7 @@ def _print(report: ChangeReport, out: Path) -> None:
 
 def _two_scans(arguments: argparse.Namespace) -> None:
     prepare(arguments)
+    from ..lesions.change import NOT_COVERED
     from ..pipeline import CompareOptions, compare_files
 
     out = arguments.output or Path("compare")
@@ -240,17 +245,13 @@ def _two_scans(arguments: argparse.Namespace) -> None:
     if is_quiet():
         return
     if result.groups:
-        rows = [
-            [
-                str(group.number),
-                group.kind,
-                f"{group.a_ml:.2f}",
-                f"{group.b_ml:.2f}",
-                f"{group.change_ml:+.2f}",
-                f"{group.noise_ml:.2f}",
-            ]
-            for group in result.groups
-        ]
+        rows = []
+        for group in result.groups:
+            # As in the table and on the page: what is not covered has not changed by anything.
+            known = group.kind != NOT_COVERED
+            change = (f"{group.change_ml:+.2f}", f"{group.noise_ml:.2f}") if known else ("-", "-")
+            volumes = (f"{group.a_ml:.2f}", f"{group.b_ml:.2f}")
+            rows.append([str(group.number), group.kind, *volumes, *change])
         print_table(("group", "class", "first mL", "second mL", "change", "noise"), rows)
     print(f"{before:.2f} mL in the first scan, {after:.2f} mL in the second")
     print(f"page        {out / 'change.html'}")

@@ -156,13 +156,13 @@ def _spaces(text: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(f"{error.cause}. {error.remedy}") from None
 
 
-def add_force_argument(parser: argparse.ArgumentParser) -> None:
-    """Whether what the input check refuses is segmented all the same."""
+def add_force_argument(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Whether what the input check refuses is segmented all the same; ``more``: what else is."""
     parser.add_argument(
         "--force",
         action="store_true",
         help="segment a scan that the input check refuses (not a T1-weighted head); the sidecar "
-        "records it",
+        "records it" + more,
     )
 
 

@@ -122,6 +122,10 @@ def run(arguments: argparse.Namespace) -> int | None:
     for file in (arguments.prediction, arguments.truth):
         check_source(file)
     if arguments.prediction.is_dir() and arguments.truth.is_dir():
+        if arguments.soft is not None:
+            raise InputError(
+                "--soft", "is for two files", "Put each map beside its mask, where it is found"
+            )
         return _score_folders(arguments)
     for folder, file in (
         (arguments.prediction, arguments.truth),

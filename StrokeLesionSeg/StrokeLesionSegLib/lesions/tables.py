@@ -178,8 +178,10 @@ def _cell(value: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(value)) or "n/a"
 
 
-def read_table(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Read a TSV written here: numbers as int or float, true/false as bool, ``n/a`` as None.
+
+    ``text``: columns whose cells are names, and stay text whatever they look like.
 
     Raises ``InputError`` if it cannot be read or a row has another number of cells.
 
@@ -209,7 +211,8 @@ def read_table(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
                 f"line {number} has {len(cells)} cells, not {len(columns)}",
                 "Repair the table, or have it written again",
             )
-        rows.append(dict(zip(columns, map(_value, cells), strict=True)))
+        row = zip(columns, cells, strict=True)
+        rows.append({name: cell if name in text else _value(cell) for name, cell in row})
     return rows
 
 

@@ -188,7 +188,9 @@ def _pictures(content: ChangeContent) -> Markup | None:
     if not content.groups:
         return None
     greys = [_grey(side.grey) for side in (content.first, content.second)]
-    views = Views(content.convention, crop_box(greys[0] > _HEAD_ABOVE, 2))
+    # What either scan shows: a lesion that only one of them covers is to be seen, too.
+    shown = (greys[0] > _HEAD_ABOVE) | (greys[1] > _HEAD_ABOVE)
+    views = Views(content.convention, crop_box(shown, 2))
     figures = []
     for group in content.groups[:MOST_PICTURES]:
         inside = [
@@ -222,8 +224,8 @@ def _pictures(content: ChangeContent) -> Markup | None:
             f"of {content.second.name} below"
         )
         picture = element("div", sheet(cells, 3, described, shown=980), class_="pan")
-        shown = element("figure", picture, class_="ortho")
-        figures.append(element("div", element("h3", title), shown, class_="group"))
+        framed = element("figure", picture, class_="ortho")
+        figures.append(element("div", element("h3", title), framed, class_="group"))
     note = (
         f"The first scan ({content.first.name}) above, the second ({content.second.name}) below, "
         f"both turned halfway towards each other. {convention_note(content.convention)}"

@@ -78,7 +78,8 @@ class ViewerImages:
 
     Attributes
     ----------
-    t1: uint8, 0 outside of the brain and what lies close to it. lesions: uint8, the labels.
+    t1: uint8, 0 outside of the brain and what lies close to it. lesions: the labels, uint8 or, of
+        more than 255, uint16.
 
     Examples
     --------

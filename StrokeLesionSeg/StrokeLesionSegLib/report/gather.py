@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -368,7 +369,10 @@ def _public(sentence: str, scan: Scan, name: str | None) -> str:
     shown = name or ("the series" if scan.format == "dicom" else path.name)
     for known in (str(path), str(scan.path)):
         if len(known) > 1:
-            sentence = sentence.replace(known, shown)
+            # Whole, or the folder "T1" would be found in "T1-weighted" and in "T1 MPRAGE".
+            given = re.escape(known)
+            whole = rf'(?<![\w"-]){given}(?![\w-])|(?<="){given}(?=["\\/])'
+            sentence = re.sub(whole, lambda _: shown, sentence)
     return without_paths(sentence)
 
 

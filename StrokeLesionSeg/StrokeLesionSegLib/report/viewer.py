@@ -56,9 +56,10 @@ def viewer_images(
     box = crop_box(brain, reach)
     near = squared_distance(brain[box], AROUND_BRAIN_MM, steps[::-1]) <= AROUND_BRAIN_MM**2
     shown = np.where(near, t1[box], 0).astype(np.uint8)
-    numbers = labels[box] if int(labels.max(initial=0)) < 256 else labels[box] > 0
+    # Their numbers are told where the crosshair is.
+    kind = np.uint8 if int(labels.max(initial=0)) < 256 else np.uint16
     origin = _moved(affine, box)
-    lesions = _nifti(Volume(numbers.astype(np.uint8), origin))
+    lesions = _nifti(Volume(labels[box].astype(kind), origin))
     left = MOST_BYTES - 4 * len(lesions) // 3
     for levels, size in _STEPS:
         packed = _nifti(_coarser(Volume(_rounded(shown, levels), origin), near, size))

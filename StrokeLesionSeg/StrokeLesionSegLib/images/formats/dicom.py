@@ -273,7 +273,7 @@ def _facts(header: pydicom.Dataset, kind: str = "", group: Any = None) -> dict[s
     """What a series is, by its first image; ``group``: the functional groups of that frame."""
     names = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription",
              "Modality")  # fmt: skip
-    facts: dict[str, Any] = {n: str(header.get(n) or "") for n in names}
+    facts: dict[str, Any] = {n: _text(header.get(n)) for n in names}
     bits = 8 if int(header.get("BitsStored") or 16) <= 8 else 16
     facts["stored"] = f"{'int' if header.get('PixelRepresentation') else 'uint'}{bits}"
     facts["sequence"] = {
@@ -288,6 +288,11 @@ def _facts(header: pydicom.Dataset, kind: str = "", group: Any = None) -> dict[s
         for name, value in timing_of(group).items():
             facts["sequence"].setdefault(name, str(value))
     return facts
+
+
+def _text(value: Any) -> str:
+    # A backslash in a description makes several values of it.
+    return " ".join(map(str, value)) if _is_list(value) else str(value or "")
 
 
 def _is_list(value: Any) -> bool:

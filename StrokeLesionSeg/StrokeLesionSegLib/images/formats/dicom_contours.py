@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ...brief import brief_repr
 from ...errors import InputError
 from ..volume import Volume
+from .dicom_headers import put_points
 from .dicom_text import mend_header
 from .itk_formats import LPS_TO_RAS
 from .scan import Scan
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import pydicom
 
 _Vertex = tuple[int, int]
+# Characters of a series description.
+_LONGEST = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,8 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
             raise InputError(
                 scan.path, f"cannot be read again ({error.strerror or error})", "Check the disk"
             ) from error
+        # As they were read.
+        put_points(header)
         notes.update(dict.fromkeys(mend_header(header)))
         for keyword in (
             "PatientID",
@@ -87,8 +92,21 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
         ):
             if keyword not in header:
                 setattr(header, keyword, "")
+        for keyword in ("StudyInstanceUID", "FrameOfReferenceUID"):
+            # An empty one is none: an object that took it over would be invalid.
+            if not str(header.get(keyword) or "").strip() and keyword in header:
+                delattr(header, keyword)
         headers.append(header)
     return headers, list(notes)
+
+
+def description_of(scan: Scan, what: str) -> str:
+    """The series description of an object that is made of ``scan``: the source's, and ``what``.
+
+    Of a long one the end goes, not ``what``: it would bear the name of its source.
+    """
+    source = str(scan.header["series"].get("SeriesDescription") or "T1")
+    return f"{source[: _LONGEST - len(what) - 1].rstrip()} {what}"
 
 
 def of_first_image(scan: Scan) -> Scan:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...errors import InputError
 from .dicom_contours import (
+    description_of,
     image_of,
     made_of_headers,
     no_contours,
@@ -100,8 +101,7 @@ def _structure_set(
     made.Modality = "RTSTRUCT"
     made.SeriesInstanceUID = generate_uid()
     made.SeriesNumber = _SERIES_NUMBER
-    description = scan.header["series"].get("SeriesDescription") or "T1"
-    made.SeriesDescription = f"{description} lesion contours"[:64]
+    made.SeriesDescription = description_of(scan, "lesion contours")
     made.InstanceNumber = 1
     made.OperatorsName = ""
     made.Manufacturer = "StrokeLesionSeg developers"
@@ -173,16 +173,22 @@ def _references(scan: Scan, headers: list[pydicom.Dataset]) -> pydicom.Dataset:
     """All images of the source, under their frame of reference, study and series."""
     from pydicom.dataset import Dataset
 
-    series = Dataset()
-    series.SeriesInstanceUID = headers[0].SeriesInstanceUID
-    series.ContourImageSequence = [_image(scan, headers, k) for k in range(len(headers))]
-    for image in series.ContourImageSequence:
+    series: dict[str, Dataset] = {}
+    for k, header in enumerate(headers):
+        # Some exports give every image a series of its own.
+        uid = str(header.SeriesInstanceUID)
+        if uid not in series:
+            series[uid] = Dataset()
+            series[uid].SeriesInstanceUID = uid
+            series[uid].ContourImageSequence = []
+        image = _image(scan, headers, k)
         if "ReferencedFrameNumber" in image:
             del image.ReferencedFrameNumber
+        series[uid].ContourImageSequence.append(image)
     study = Dataset()
     study.ReferencedSOPClassUID = _STUDY_COMPONENT
     study.ReferencedSOPInstanceUID = headers[0].StudyInstanceUID
-    study.RTReferencedSeriesSequence = [series]
+    study.RTReferencedSeriesSequence = list(series.values())
     frame = Dataset()
     frame.FrameOfReferenceUID = headers[0].FrameOfReferenceUID
     frame.RTReferencedStudySequence = [study]

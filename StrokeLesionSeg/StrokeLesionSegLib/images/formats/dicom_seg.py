@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...errors import InputError
 from ...resources import resource_path
-from .dicom_contours import made_of_headers, of_first_image, source_headers, synced
+from .dicom_contours import (
+    description_of,
+    made_of_headers,
+    of_first_image,
+    source_headers,
+    synced,
+)
 from .scan import Scan
 
 if TYPE_CHECKING:
@@ -83,8 +89,21 @@ def _made(
         )
     with made_of_headers(scan, "DICOM SEG", "--dicom-seg"):
         sources, notes = source_headers(scan)
-        dataset = _segmentation(_frames(mask, series, sources), sources, series, algorithm)
+        if not series.get("frames"):
+            _with_thickness(sources, scan)
+        dataset = _segmentation(_frames(mask, series, sources), sources, algorithm)
+        dataset.SeriesDescription = description_of(scan, "lesions")
     return dataset, notes
+
+
+def _with_thickness(sources: list[pydicom.Dataset], scan: Scan) -> None:
+    """Give images without a slice thickness, which may be empty in them, the distance to the next:
+    a Segmentation has to name one."""
+    i, j, _ = scan.volume.spacing
+    distance = 1000.0 * scan.volume.grid.voxel_volume_ml / (i * j)
+    for source in sources:
+        if not source.get("SliceThickness"):
+            source.SliceThickness = f"{distance:.6g}"
 
 
 def _frames(
@@ -103,7 +122,6 @@ def _frames(
 def _segmentation(
     frames: NDArray[np.uint8],
     sources: list[pydicom.Dataset],
-    series: dict[str, Any],
     algorithm: tuple[str, str],
 ) -> pydicom.Dataset:
     import highdicom as hd
@@ -139,8 +157,6 @@ def _segmentation(
         content_description="Chronic stroke lesions; for research",
         omit_empty_frames=bool(frames.any()),
     )
-    description = series.get("SeriesDescription") or "T1"
-    segmentation.SeriesDescription = f"{description} lesions"[:64]
     return segmentation
 
 

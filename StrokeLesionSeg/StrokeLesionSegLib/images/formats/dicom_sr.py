@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ... import __version__
 from .dicom_contours import (
     PlaneContour,
+    description_of,
     image_of,
     made_of_headers,
     of_first_image,
@@ -139,8 +140,7 @@ def _report(
     )
     made.ManufacturerModelName = "StrokeLesionSeg"
     made.SoftwareVersions = __version__
-    description = scan.header["series"].get("SeriesDescription") or "T1"
-    made.SeriesDescription = f"{description} lesion volumes"[:64]
+    made.SeriesDescription = description_of(scan, "lesion volumes")
     return made
 
 

@@ -23,8 +23,8 @@ def mend_header(dataset: pydicom.Dataset) -> list[str]:
     """Make the top level of a header valid in place; a clause for each value that was given up.
 
     Text becomes UTF-8 (where the stated character set does not fit: UTF-8, or else Latin-1), dates
-    and times in other ways of writing become DICOM's, those that are none become empty, and so
-    does a sex that is neither M, F nor O.
+    and times in other ways of writing become DICOM's, and so does an age; those that are none
+    become empty, and so do a sex that is neither M, F nor O, a weight or size that is no number.
 
     Examples
     --------
@@ -46,6 +46,7 @@ def mend_header(dataset: pydicom.Dataset) -> list[str]:
         elif vr in _DATES:
             _mend_date(dataset, tag, vr, _ascii(value), notes)
     _mend_sex(dataset, notes)
+    _mend_measures(dataset, notes)
     dataset.SpecificCharacterSet = _UTF8
     return notes
 
@@ -167,3 +168,29 @@ def _mend_sex(dataset: pydicom.Dataset, notes: list[str]) -> None:
         dataset.PatientSex = sex
         if not sex:
             notes.append("PatientSex is neither M, F nor O and was left empty")
+
+
+def _mend_measures(dataset: pydicom.Dataset, notes: list[str]) -> None:
+    """The patient's age, weight and size, which objects take over from their source."""
+    for keyword, kind, mended in (
+        ("PatientAge", "age", _age),
+        ("PatientWeight", "number", _number),
+        ("PatientSize", "number", _number),
+    ):
+        if keyword not in dataset:
+            continue
+        item = dataset.get_item(keyword)
+        text = _ascii(item.value)
+        if text and mended(text) != text:
+            _put(dataset, item.tag, "AS" if kind == "age" else "DS", mended(text))
+            if not mended(text):
+                notes.append(f"{keyword} is no {kind} and was left empty")
+
+
+def _age(text: str) -> str:
+    match = re.match(r"(\d{1,3})\s*([DWMY]?)[A-Z]*\Z", text.upper())
+    return f"{int(match[1]):03d}{match[2] or 'Y'}" if match else ""
+
+
+def _number(text: str) -> str:
+    return text if re.match(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?\Z|\d+\.\Z", text) else ""
