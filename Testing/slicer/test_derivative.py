@@ -11,7 +11,7 @@ import pytest
 from StrokeLesionSegLib.cohort import find_scans
 from StrokeLesionSegLib.cohort.ledger import Ledger
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images import read_scan, write_volume
+from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.slicerbridge.scene.derivative import read_result
 
 
@@ -48,3 +48,21 @@ def test_of_a_dicom_folder_with_two_scans(tmp_path: Path) -> None:
     (tmp_path / "in").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="is not there"):
         read_result(out, found[0].stem)
+
+
+def test_of_a_scan_whose_values_are_put_right(tmp_path: Path) -> None:
+    """Clicks are answered by the values that the mask was made of."""
+    (tmp_path / "in").mkdir()
+    array = np.full((12, 12, 12), -1000, np.float32)
+    array[3:9, 3:9, 3:9] = np.arange(216).reshape(6, 6, 6) + 1
+    write_volume(tmp_path / "in" / "sub-1_T1w.nii.gz", Volume(array, np.eye(4)))
+    out = tmp_path / "out"
+    (out / "sub-1").mkdir(parents=True)
+    (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": "../in"}}))
+    mask = Volume((array > 200).astype(np.uint8), np.eye(4))
+    write_volume(out / "sub-1" / "sub-1_label-lesion_mask.nii.gz", mask)
+    (out / "sub-1" / "sub-1_label-lesion_mask.json").write_text("{}")
+    with Ledger(out) as ledger:
+        record = {"record": "scan", "stem": "sub-1", "state": "done", "series": None}
+        ledger.append({**record, "source": "sub-1_T1w.nii.gz", "folder": "sub-1"})
+    assert read_result(out, "sub-1").scan.array.min() == 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...images import Volume, read_scan
+from ...pipeline.source import read_repaired
 from ..engine_words import said
 from ..i18n import tr as _
 from .patch import Patch
@@ -81,7 +82,7 @@ def read_result(folder: Path, stem: str) -> ReadResult:
     begin = folder / str(record["folder"]) / stem
     automatic = Path(f"{begin}_label-lesion_mask.nii.gz")
     corrected = next((m.mask for m in corrected_masks(folder) if m.stem == stem), None)
-    scan = read_scan(source, series=record.get("series")).volume
+    scan = read_repaired(source, record.get("series")).volume
     mask = read_scan(corrected or automatic, allow_constant=True).volume
     if not mask.grid.same_as(scan.grid):
         raise InputError(automatic, _("is not on the grid of its scan"), _("Run the batch again"))
