@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class OutputSet:
     ----------
     volumes: image files; their names must end in one of ``written_endings()``.
     documents: other files, with the ending each must have, for example ``(path, ".tsv")``.
-    source: the input, which must not be among the outputs.
+    source: the input, or several, which must not be among the outputs.
     overwrite: whether existing files may be replaced.
 
     Entering checks every output, makes folders that are missing, and raises ``InputError`` if an
@@ -86,12 +86,12 @@ class OutputSet:
         volumes: Iterable[Path],
         documents: Iterable[tuple[Path, str]] = (),
         *,
-        source: Path | None = None,
+        source: Path | Sequence[Path] | None = None,
         overwrite: bool = False,
     ) -> None:
         self._volumes = [Path(p) for p in volumes]
         self._documents = [(Path(p), suffix) for p, suffix in documents]
-        self._source = source
+        self._sources = [source] if isinstance(source, Path) else list(source or ())
         self._overwrite = overwrite
         self._staging: dict[Path, Path] = {}
         self._absent: list[Path] = []
@@ -184,7 +184,7 @@ class OutputSet:
             if key in seen:
                 raise InputError(path, "two outputs have this name", "Give each its own name")
             seen.add(key)
-            if self._source is not None and _same_file(path, self._source):
+            if any(_same_file(path, source) for source in self._sources):
                 raise InputError(path, "the output is the input", "Give the output another name")
             if os.path.isdir(path):
                 raise InputError(path, "is a folder", "Give the name of a file")

@@ -17,7 +17,7 @@ from ..outputs import OutputSet, default_label
 from .change_files import ChangePaths, labels_halfway, write_change
 from .documents import sha256_of
 from .result import OutputPaths
-from .segment import FileOptions, segment_file
+from .segment import FileOptions, segment_into
 from .source import check_source, read_repaired
 from .time_points import Comparison, TimePoint
 
@@ -154,22 +154,34 @@ def compare_files(
     if not wanted.force:
         check_pair(first, second)
     paths = ChangePaths.of(out / "change")
-    with OutputSet([], paths.documents, overwrite=overwrite) as outputs:
+    names = _names(first, second)
+    found = [OutputPaths.beside(Path(name), out / f"{name}_lesion.nii.gz") for name in names]
+    made = [beside for beside, mask in zip(found, wanted.masks, strict=True) if mask is None]
+    documents = [*(pair for beside in made for pair in beside.documents), *paths.documents]
+    # What is found of one scan stays only together with the comparison.
+    with OutputSet(
+        [volume for beside in made for volume in beside.volumes],
+        documents,
+        source=[path for path in (first, second, *wanted.masks) if path is not None],
+        overwrite=overwrite,
+    ) as outputs:
         points = []
-        names = _names(first, second)
-        for source, mask, name in zip((first, second), wanted.masks, names, strict=True):
+        for source, mask, name, beside in zip(
+            (first, second), wanted.masks, names, found, strict=True
+        ):
             if mask is not None:
                 points.append(known_time_point(source, mask, name))
                 continue
-            beside = OutputPaths.beside(source, out / f"{name}_lesion.nii.gz")
-            result = segment_file(
+            result = segment_into(
+                outputs,
                 source,
                 beside,
                 FileOptions(wanted.model, wanted.options, wanted.point, force=wanted.force),
-                overwrite=overwrite,
                 progress=progress,
                 cancel=cancel,
             )
+            if progress is not None:
+                progress("write", 1, 1)
             points.append(_found(source, result, name))
         if cancel is not None and cancel():
             raise Cancelled

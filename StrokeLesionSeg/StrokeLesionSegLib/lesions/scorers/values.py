@@ -84,10 +84,9 @@ def look_at(values: ArrayLike) -> Values:
         if len(labels) > _FEW_LABELS and labels[0] > 0 and scale and not _has_areas(array):
             return Values("soft", scale=scale)
         return Values("labels", labels)
-    # A mask that was multiplied or went through a float format: traces of it, and nothing far below.
-    if top >= 1 - _CLOSE and (
-        (distinct >= top * (1 - _CLOSE)) | (np.abs(distinct) <= top * _CLOSE)
-    ).all():
+    # A mask that was multiplied or went through a float format.
+    all_or_none = (distinct >= top * (1 - _CLOSE)) | (np.abs(distinct) <= top * _CLOSE)
+    if top >= 1 - _CLOSE and all_or_none.all():
         return Values("mask", (round(top),))
     return Values("soft", scale=scale)
 
