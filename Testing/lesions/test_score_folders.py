@@ -101,6 +101,39 @@ def test_a_derivative_with_results_in_mni_space_and_maps_of_the_group(shelf):
     assert case.scores["pr_auc"] == 1
 
 
+def test_corrected_masks_are_references_and_no_predictions(shelf):
+    """They lie beside the automatic masks of a derivative, in both spaces."""
+    there, here = [(1, 1, 1), (1, 1, 2)], [(1, 1, 1)]
+    for name, voxels in {"label-lesion_mask": here, "desc-corrected_mask": there}.items():
+        shelf.put(f"out/sub-01/anat/sub-01_{name}.nii.gz", voxels)
+    for name in ("label-lesion_mask", "label-lesion_desc-corrected_mask"):
+        space = f"sub-01_space-MNI152NLin2009aSym_{name}.nii.gz"
+        shelf.put(f"out/sub-01/anat/{space}", shape=(7, 7, 7))
+    shelf.put("readers/sub-01_mask.nii.gz", there)
+    shelf.put("model/sub-01_label-lesion_mask.nii.gz", there)
+    result = shelf.score(pred="out", truth="readers")
+    assert result.cases[0].scores["dice"] == pytest.approx(2 / 3)
+    assert result.notes == (
+        "corrected masks lie beside the predictions of 1 scan and were left out: scored is what "
+        "the model found",
+    )
+    result = shelf.score(pred="model", truth="out")
+    assert result.cases[0].scores["dice"] == 1
+    assert result.notes == (
+        "the references of 1 scan are corrected masks, not the automatic ones beside them",
+    )
+    # A derivative against itself: what its readers have corrected, and nothing else.
+    shelf.put("out/sub-02/anat/sub-02_label-lesion_mask.nii.gz")
+    result = shelf.score(pred="out", truth="out")
+    assert [case.scores["dice"] for case in result.cases] == [pytest.approx(2 / 3)]
+    (problem,) = result.problems
+    assert "is prediction and reference of sub-02 in one" in str(problem)
+    # Where there is no other, it is the prediction.
+    shelf.put("second/sub-01_desc-corrected_mask.nii.gz", there)
+    result = shelf.score(pred="second", truth="readers")
+    assert (result.cases[0].scores["dice"], result.notes) == (1, ())
+
+
 def test_entities_tell_sessions_and_runs_apart(shelf):
     for ses in ("1", "2"):
         for run in ("1", "2"):
