@@ -335,6 +335,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/scene/terminology.py
   StrokeLesionSegLib/slicerbridge/scene/volumes.py
   StrokeLesionSegLib/spaces.py
+  StrokeLesionSegLib/walk.py
   StrokeLesionSegEffects/SegmentEditorLesionReviewEffect.py
   StrokeLesionSegEffects/SegmentEditorStrokeLesionEffect.py
   StrokeLesionSegEffects/__init__.py

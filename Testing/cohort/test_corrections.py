@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cli_support
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from cohort_support import batch, records, write_cohort
 from scipy import ndimage
+from StrokeLesionSegLib.cohort.corrected import corrected_masks
 from StrokeLesionSegLib.cohort.corrections import save_correction
 from StrokeLesionSegLib.cohort.index_page import mask_of
 from StrokeLesionSegLib.images import Volume, read_scan
@@ -178,3 +180,13 @@ def test_what_its_json_says(tmp_path: Path, out: Path) -> None:
     assert facts["model"]["sha256"] == record["model_sha256"]
     assert facts["corrected_by"] == "R1"
     assert facts["corrected"].startswith("20")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")
+def test_one_in_a_linked_folder_is_found(tmp_path: Path) -> None:
+    """Subjects may lie on another disk; ``batch`` enters such folders too."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "sub-1_desc-corrected_mask.nii.gz").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub-1").symlink_to(tmp_path / "disk")
+    assert [mask.stem for mask in corrected_masks(tmp_path / "out")] == ["sub-1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,6 +133,22 @@ def test_corrected_masks_are_references_and_no_predictions(shelf):
     shelf.put("second/sub-01_desc-corrected_mask.nii.gz", there)
     result = shelf.score(pred="second", truth="readers")
     assert (result.cases[0].scores["dice"], result.notes) == (1, ())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")
+def test_linked_folders_are_entered_and_hidden_ones_are_not(shelf):
+    shelf.put("elsewhere/sub-01_mask.nii.gz")
+    shelf.put("pred/sub-01_mask.nii.gz")
+    (shelf.root / "truth").mkdir()
+    (shelf.root / "truth" / "sub-01").symlink_to(shelf.root / "elsewhere")
+    (shelf.root / "elsewhere" / "round").symlink_to(shelf.root / "truth")
+    # As DataLad keeps contents.
+    shelf.put("truth/.git/annex/objects/MD5E-s1--0.nii.gz/MD5E-s1--0.nii.gz")
+    linked = shelf.root / "truth" / "sub-01" / "sub-01_mask.nii.gz"
+    shelf.images[linked] = shelf.images[shelf.root / "pred" / "sub-01_mask.nii.gz"]
+    result = shelf.score()
+    assert result.problems == ()
+    assert [case.truth for case in result.cases] == [linked]
 
 
 def test_entities_tell_sessions_and_runs_apart(shelf):

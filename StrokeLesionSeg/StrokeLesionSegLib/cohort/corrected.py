@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import InputError
 from ..outputs import read_json_object
+from ..walk import files_below
 from .dataset import DESCRIPTION
 from .dicom_study import told_as
 from .inputs import find_scans
@@ -85,7 +86,8 @@ class SourceScans:
 
 def corrected_masks(folder: Path) -> list[Corrected]:
     """All corrected masks in ``folder``, by their paths."""
-    found = [p for s in _SUFFIXES for p in folder.rglob(f"*{ENDING}{s}") if p.is_file()]
+    endings = tuple(f"{ENDING}{suffix}" for suffix in _SUFFIXES)
+    found = [p for p in files_below(folder) if p.name.endswith(endings)]
     # What a batch has made of one in MNI space is none: its name has a label.
     files = sorted(p for p in found if "_label-" not in p.name)
     sources = SourceScans(folder)

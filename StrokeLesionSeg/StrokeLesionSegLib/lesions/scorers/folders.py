@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...file_formats import image_endings, split_name
+from ...walk import files_below
 from .summary import summarise_scores
 from .values import Labels, lesion_mask
 
@@ -369,7 +370,7 @@ def _collect(root: Path, what: str) -> list[_File]:
         return [replace(file, role="mask")] if file else [_File(root, "mask", root.name, "", True)]
     if not root.is_dir():
         raise InputError(root, f"there is no such {what}", "Check the path")
-    found = (_classify(p, root) for p in sorted(root.rglob("*")) if p.is_file())
+    found = (_classify(p, root) for p in sorted(files_below(root)))
     return [f for f in found if f is not None]
 
 
