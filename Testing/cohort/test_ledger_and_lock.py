@@ -14,10 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 from StrokeLesionSegLib.cohort import lock as lock_module
-from StrokeLesionSegLib.cohort.fingerprint import fingerprint, scan_files, unchanged
+from StrokeLesionSegLib.cohort.fingerprint import fingerprint, unchanged
 from StrokeLesionSegLib.cohort.ledger import LEDGER_NAME, Ledger, read_ledger
 from StrokeLesionSegLib.cohort.lock import LOCK_NAME, STALE_S, FolderLock, read_owner
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.pipeline.contents import scan_files
 
 LIB_ROOT = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 

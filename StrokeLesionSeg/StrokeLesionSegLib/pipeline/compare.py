@@ -15,7 +15,7 @@ from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
 from ..outputs import OutputSet, default_label
 from .change_files import ChangePaths, labels_halfway, write_change
-from .documents import sha256_of
+from .contents import scan_sha256
 from .result import OutputPaths
 from .segment import FileOptions, segment_into
 from .source import check_source, read_repaired
@@ -290,7 +290,7 @@ def known_time_point(
 
 
 def _checksum(path: Path) -> str | None:
-    return None if path.is_dir() else sha256_of(path)
+    return None if path.is_dir() else scan_sha256(path)
 
 
 def _found(source: Path, result: Any, name: str) -> TimePoint:
