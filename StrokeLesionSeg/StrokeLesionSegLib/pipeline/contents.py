@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,18 +67,30 @@ def scan_files(path: Path) -> list[Path]:
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a file", os.fspath(path))
     keys = _DETACHED.get(path.suffix.lower())
-    data = _data_file(path, keys) if keys and path.is_file() else None
-    return [path] if data is None else [path, data]
+    return [path, *_data_files(path, keys)] if keys and path.is_file() else [path]
 
 
-def _data_file(header: Path, keys: tuple[bytes, ...]) -> Path | None:
+def _data_files(header: Path, keys: tuple[bytes, ...]) -> list[Path]:
+    """The files that a detached header names, in its folder or below, as reading takes them."""
     with header.open("rb") as stream:
-        lines = stream.read(_HEADER_BYTES).splitlines()
-    for line in lines:
-        if line.strip().lower().startswith(keys):
+        lines = [line.strip() for line in stream.read(_HEADER_BYTES).splitlines()]
+    for number, line in enumerate(lines):
+        if line.lower().startswith(keys):
             name = os.fsdecode(line.replace(b"=", b":", 1).partition(b":")[2].strip())
-            data = header.parent / name
-            # LIST and LOCAL are words of the formats; a data file elsewhere is not looked for.
-            if name and os.sep not in name and "\0" not in name and data.is_file():
-                return data
-    return None
+            names = [name]
+            if name.upper().startswith("LIST"):  # one file a slice
+                names = [os.fsdecode(other) for other in lines[number + 1 :] if other]
+            elif "%" in name and not _below(header, name):  # numbered files
+                pattern = re.sub(r"%\d*d", "*", name.split()[0])
+                names = sorted(glob.glob(pattern, root_dir=header.parent))
+            return [file for other in names for file in _below(header, other)]
+    return []
+
+
+def _below(header: Path, name: str) -> list[Path]:
+    """The file ``name``; none if it is not there, or not below the folder of its header."""
+    relative = os.path.normpath(name)
+    if not name or "\0" in name or os.path.isabs(relative) or relative.split(os.sep)[0] == "..":
+        return []
+    file = header.parent / relative
+    return [file] if file.is_file() else []
