@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cohort_support import batch, records, write_cohort
 from scipy import ndimage
-from StrokeLesionSegLib.cohort.corrected import corrected_masks
+from StrokeLesionSegLib.cohort.corrected import SourceScans, corrected_masks
 from StrokeLesionSegLib.cohort.corrections import save_correction
 from StrokeLesionSegLib.cohort.index_page import mask_of
 from StrokeLesionSegLib.images import Volume, read_scan
@@ -190,3 +190,19 @@ def test_one_in_a_linked_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "sub-1").symlink_to(tmp_path / "disk")
     assert [mask.stem for mask in corrected_masks(tmp_path / "out")] == ["sub-1"]
+
+
+def test_scans_of_an_earlier_input_are_found_too(tmp_path: Path, out: Path) -> None:
+    """The description names the last one; a DICOM folder goes by a checksum."""
+    first, second = write_cohort(tmp_path / "first", 1), write_cohort(tmp_path / "second", 2)
+    cli_support.write_dicom_series(first / "DOE_JANE", uid="1.2.3")
+    (second / "case0.nii.gz").unlink()
+    for source in (first, second):
+        assert batch(source, out) == 0
+    sources = SourceScans(out)
+    found = {sources.find(record["source"]) for record in records(out)}
+    assert found == {first / "case0.nii.gz", first / "DOE_JANE", second / "case1.nii.gz"}
+    # Those of an input that is named lie there.
+    path = SourceScans(out, second).find("case0.nii.gz")
+    assert path is not None
+    assert not path.exists()

@@ -6,6 +6,7 @@ and what that scan's contents were.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,11 +48,15 @@ class Corrected:
 class SourceScans:
     """Where the scans of a derivative lie, which its tables may call by checksums.
 
-    ``root``: the folder that they lie in; None takes what the derivative says.
+    ``root``: the folder that they lie in; None takes what the derivative says. That names the input
+    of its last batch; those of earlier ones are in its ledger, and asked after it.
     """
 
     def __init__(self, folder: Path, root: Path | None = None) -> None:
         self._folder, self.root = folder, input_of(folder) if root is None else root
+        self._roots = [] if self.root is None else [self.root]
+        if root is None and self.root is not None:
+            self._roots += _earlier_inputs(folder, self.root)
         self._known: dict[str, Path] | None = None
 
     def find(self, relative: str) -> Path | None:
@@ -63,17 +68,18 @@ class SourceScans:
         if self.root is None:
             return None
         # A list may have named it in the way of another system, or from somebody's home.
-        path = located(self.root, relative) if self.root.is_dir() else self.root
-        if path.exists():
-            return path
+        paths = [located(r, relative) if r.is_dir() else r for r in self._roots]
+        if there := next((path for path in paths if path.exists()), None):
+            return there
         if self._known is None:
-            self._known = self._search()
-        return self._known.get(relative, path)
+            self._known = {}
+            for root in reversed(self._roots):
+                self._known.update(self._search(root))
+        return self._known.get(relative, paths[0])
 
-    def _search(self) -> dict[str, Path]:
-        assert self.root is not None
+    def _search(self, root: Path) -> dict[str, Path]:
         try:
-            scans = find_scans(self.root, leave_out=self._folder).scans
+            scans = find_scans(root, leave_out=self._folder).scans
         except InputError:
             return {}
         known = {scan.relative: scan.path for scan in scans}
@@ -140,3 +146,16 @@ def input_of(folder: Path) -> Path | None:
         # On Windows it is /C:/data.
         return Path(path[1:] if re.match(r"/[A-Za-z]:", path) else path)
     return (folder / unquote(link)).resolve()
+
+
+def _earlier_inputs(folder: Path, last: Path) -> list[Path]:
+    """Where other batches into a derivative than its last found their scans, the latest first."""
+    try:
+        runs = read_ledger(folder).runs.values()
+    except InputError:
+        return []
+    told = [Path(str(run["input"])) for run in runs if run.get("input")]
+    # The input may have been a scan itself, or a list.
+    roots = dict.fromkeys(path.parent if path.is_file() else path for path in reversed(told))
+    known = os.path.realpath(last)
+    return [root for root in roots if root.is_dir() and os.path.realpath(root) != known]
