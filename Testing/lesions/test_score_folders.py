@@ -190,6 +190,14 @@ def test_plain_names_with_the_usual_endings(shelf):
     assert result.summary["metrics"]["pr_auc"]["n"] == 1
 
 
+def test_accents_may_be_characters_of_their_own(shelf):
+    shelf.put("truth/Mu\u0308ller/re\u0301f_mask.nii.gz")
+    shelf.put("pred/M\u00fcller/r\u00e9f_pred.nii.gz")
+    result = shelf.score()
+    assert result.problems == ()
+    assert len(result.cases) == 1
+
+
 def test_one_folder_per_case(shelf):
     for case in ("a", "b"):
         shelf.put(f"truth/{case}/mask.nii.gz", [(1, 1, ord(case) - 97)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -346,6 +347,8 @@ def located(folder: Path, text: str) -> Path:
     if any("\udc80" <= c <= "\udcff" for c in text):
         raw = text.encode("utf-8", "surrogateescape")
         candidates.append(raw.decode("cp1252", "replace"))
+    # macOS may part letters and their accents.
+    candidates += [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
     # A name that begins with ~ and is nobody's home stays as it is.
     paths = [Path(os.path.abspath(folder / os.path.expanduser(name))) for name in candidates]
     return next((p for p in paths if os.path.lexists(p)), paths[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -346,7 +347,9 @@ def _classify(path: Path, root: Path) -> _File | None:
     while words and words[-1].lower() in known:
         words = words[:-1]
     stem = "_".join(words)
-    folder = path.parent.relative_to(root).as_posix()
+    # Systems differ in whether an accent is a character of its own.
+    stem = unicodedata.normalize("NFC", stem)
+    folder = unicodedata.normalize("NFC", path.parent.relative_to(root).as_posix())
     key = "/".join(p for p in (folder if folder != "." else "", stem) if p)
     return _File(path, role, key, stem or path.parent.name, about, key, last == _PER_LESION)
 
