@@ -128,13 +128,14 @@ class OutputSet:
         files meanwhile; then none of ours is there, and files that were there before are back.
         """
         done: list[tuple[Path, Path | None]] = []
+        at: Path | str = "outputs"
         images = {path.name for path in self._volumes}
         try:
             for folder, staging in self._staging.items():
                 backups = Path(tempfile.mkdtemp(prefix="old-", dir=staging))
                 ready = [p for p in staging.iterdir() if p.is_file()]
                 for staged in sorted(ready, key=lambda p: (p.name in images, p.name)):
-                    final = folder / staged.name
+                    at = final = folder / staged.name
                     backup = None
                     if not self._overwrite:
                         _place(staged, final)
@@ -164,7 +165,7 @@ class OutputSet:
                     "Add --overwrite or name another output",
                 ) from error
             if isinstance(error, OSError):
-                raise os_input_error(error, done[-1][0] if done else "outputs") from error
+                raise os_input_error(error, at) from error
             raise
 
     def _check(self) -> None:
@@ -333,7 +334,11 @@ def _place(staged: Path, final: Path) -> None:
         pass
     with open(final, "xb"):
         pass
-    os.replace(staged, final)
+    try:
+        os.replace(staged, final)
+    except BaseException:
+        final.unlink(missing_ok=True)  # an empty file under a good name
+        raise
 
 
 def _keep_copy(path: Path, copy: Path) -> None:
