@@ -13,7 +13,7 @@ from scipy import ndimage
 from StrokeLesionSegLib.cohort.corrected import SourceScans, corrected_masks
 from StrokeLesionSegLib.cohort.corrections import save_correction
 from StrokeLesionSegLib.cohort.index_page import mask_of
-from StrokeLesionSegLib.images import Volume, read_scan
+from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.lesions import read_sidecar, read_table
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -206,3 +206,16 @@ def test_scans_of_an_earlier_input_are_found_too(tmp_path: Path, out: Path) -> N
     path = SourceScans(out, second).find("case0.nii.gz")
     assert path is not None
     assert not path.exists()
+
+
+def test_traces_beside_it_are_no_lesions(tmp_path: Path, out: Path) -> None:
+    """Resampling leaves them, and they fill the volume."""
+    source = write_cohort(tmp_path / "in", 1)
+    assert batch(source, out) == 0
+    path = corrected(out)
+    volume = read_scan(path).volume
+    traces = np.where(volume.array > 0, np.float32(0.9999), np.float32(1e-6))
+    write_volume(path, volume.with_array(traces), dtype=np.float32, overwrite=True)
+    assert batch(source, out) == 0
+    row = rows(out)["sub-Case0"]
+    assert (row["corrected"], row["lesions"]) == (True, 2)

@@ -14,6 +14,7 @@ from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.images import Volume, align_rigid, read_scan, write_volume
 from StrokeLesionSegLib.images.space.rigid import half_of
 from StrokeLesionSegLib.lesions import read_table
+from StrokeLesionSegLib.pipeline import known_time_point
 
 
 def test_half_of_a_movement_done_twice_is_the_movement() -> None:
@@ -213,6 +214,16 @@ def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.Captu
     assert compare(study, "sub-01_ses-2_T1w", tmp_path / "out", mask="soft") == 2
     assert "is a soft or probability map" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_traces_beside_a_mask_are_no_lesions(study: Path) -> None:
+    """Resampling leaves them, and they fill the volume."""
+    scan, mask = (study / f"{name}.nii.gz" for name in ("sub-01_ses-1_T1w", "mask-1"))
+    volume = read_scan(mask).volume
+    traces = np.where(volume.array > 0, np.float32(0.9999), np.float32(1e-6))
+    write_volume(study / "traces.nii.gz", volume.with_array(traces), dtype=np.float32)
+    whole, traced = (known_time_point(scan, m, "1") for m in (mask, study / "traces.nii.gz"))
+    assert traced.lesion_map.summary == whole.lesion_map.summary
 
 
 def test_a_dicom_folder_named_as_a_patient_gets_into_no_output(tmp_path: Path) -> None:

@@ -256,7 +256,8 @@ def known_time_point(
     series: str | None = None,
     sha256: str | None = None,
 ) -> TimePoint:
-    """A scan whose lesions are known: every voxel of ``mask`` that is not 0.
+    """A scan whose lesions are known: every voxel of ``mask`` that is not 0, but for traces that
+    resampling leaves.
 
     ``series``: SeriesInstanceUID, if ``source`` is a DICOM folder that holds several. ``sha256``:
     of the scan, if it is known already.
@@ -277,7 +278,7 @@ def known_time_point(
     """
     from ..images import read_scan
     from ..lesions import find_lesions
-    from ..lesions.scorers.values import look_at
+    from ..lesions.scorers.values import drawn_voxels, look_at
 
     scan = read_repaired(source, series).volume
     lesions = read_scan(mask, allow_constant=True).volume
@@ -285,7 +286,8 @@ def known_time_point(
         raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
     if look_at(lesions.array).kind == "soft":
         raise InputError(mask, "is a soft or probability map", "Give a binary lesion mask")
-    found = find_lesions(lesions.array > 0, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
+    drawn = drawn_voxels(lesions.array)
+    found = find_lesions(drawn, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
     return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
 
 

@@ -91,6 +91,20 @@ def look_at(values: ArrayLike) -> Values:
     return Values("soft", scale=scale)
 
 
+def drawn_voxels(values: ArrayLike) -> NDArray[np.bool_]:
+    """What somebody has drawn in a mask or map of labels: all but 0 and traces of resampling.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions.scorers.values import drawn_voxels
+    >>> drawn_voxels(np.array([[[0, 1e-6, 0.9999, 1]]])).tolist()
+    [[[False, False, True, True]]]
+    """
+    array, found = np.asarray(values), look_at(values)
+    least = max(found.labels[0], 0) / 2 if found.kind == "mask" else 0
+    return np.asarray(array > (_CLOSE if found.kind == "empty" else least))
+
+
 def _scale(top: float) -> float:
     return next((scale for scale, most in _SCALES if top <= most), 0.0)
 

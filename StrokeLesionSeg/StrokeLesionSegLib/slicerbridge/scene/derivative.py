@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...images import Volume, read_scan
+from ...lesions.scorers.values import drawn_voxels
 from ...pipeline.source import read_repaired
 from ..engine_words import said
 from ..i18n import tr as _
@@ -108,7 +109,7 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
     segmentation = add_segmentation(volume)
     segmentation.SetAttribute(_FOLDER, str(read.folder.resolve()))
     segmentation.SetAttribute(_STEM, read.stem)
-    mask = (read.mask.array != 0).astype(np.uint8)
+    mask = drawn_voxels(read.mask.array).astype(np.uint8)
     segment_id = add_segment(segmentation, Patch(mask, (0, 0, 0), read.mask.grid), made)
     if read.probability is not None:
         node = add_map(read.probability, volume, "probability")
