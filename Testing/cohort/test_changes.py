@@ -268,6 +268,14 @@ def entry(subject: str, session: str, run: str = "", state: str = "done") -> dic
     return {"subject": subject, "session": session, "stem": stem, "state": state}
 
 
+def test_what_a_killed_comparison_was_writing_is_swept(done: Path) -> None:
+    staging = done / "out" / "group_change" / ".stroke-lesion-seg-killed"
+    staging.mkdir()
+    (staging / "half.html").write_bytes(b"half")
+    assert compare(done, "--participant-label", "01") == 0
+    assert not staging.exists()
+
+
 def names(found: tuple[list, list[str]]) -> list[str]:
     return [pair.name for pair in found[0]]
 
