@@ -182,13 +182,14 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     lines = re.split(r"\r\n|\r|\n", text)
     if all("\t" in line for line in lines if line.strip()):
         # Only whole cells are quoted: a comment may begin with a quote.
-        told = ([_unquoted(cell) for cell in line.split("\t")] for line in lines)
+        told = ([unquoted(cell) for cell in line.split("\t")] for line in lines)
         return _that_say_something(enumerate(told, start=1))
     separators = (s for s in (";", ",") if all(s in line for line in lines if line.strip()))
     return _rows(path, text, next(separators, ","))
 
 
-def _unquoted(cell: str) -> str:
+def unquoted(cell: str) -> str:
+    """A cell without blanks, and without quotes around the whole of it."""
     text = cell.strip()
     quoted = len(text) > 1 and text.startswith('"') and text.endswith('"')
     return text[1:-1].replace('""', '"') if quoted else text
