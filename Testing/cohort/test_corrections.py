@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import cli_support
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 from cohort_support import batch, records, write_cohort
 from scipy import ndimage
-from StrokeLesionSegLib.cohort.corrected import SourceScans, corrected_masks
+from StrokeLesionSegLib.cohort.corrected import SourceScans, corrected_masks, input_of
 from StrokeLesionSegLib.cohort.corrections import save_correction
+from StrokeLesionSegLib.cohort.dataset import write_description
 from StrokeLesionSegLib.cohort.index_page import mask_of
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.lesions import read_sidecar, read_table
@@ -219,3 +221,13 @@ def test_traces_beside_it_are_no_lesions(tmp_path: Path, out: Path) -> None:
     assert batch(source, out) == 0
     row = rows(out)["sub-Case0"]
     assert (row["corrected"], row["lesions"]) == (True, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_an_input_whose_name_is_of_an_old_code_page_is_found(tmp_path: Path) -> None:
+    source, out = tmp_path / os.fsdecode(b"M\xfcller"), tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    write_description(out, source, {})
+    assert input_of(out) == source
+    assert str(tmp_path) not in (out / "dataset_description.json").read_text(encoding="utf-8")

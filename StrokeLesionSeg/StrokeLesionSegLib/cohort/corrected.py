@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from ..errors import InputError
 from ..outputs import read_json_object
@@ -131,7 +131,7 @@ def _relative(facts: Mapping[str, Any]) -> str | None:
     sources = facts.get("Sources")
     for uri in sources if isinstance(sources, list) else ():
         if isinstance(uri, str) and uri.startswith("bids:input:"):
-            return unquote(uri.removeprefix("bids:input:"))
+            return _unquoted(uri.removeprefix("bids:input:"))
     return None
 
 
@@ -142,10 +142,15 @@ def input_of(folder: Path) -> Path | None:
     if not isinstance(link, str):
         return None
     if link.startswith("file:"):
-        path = unquote(urlsplit(link).path)
+        path = _unquoted(urlsplit(link).path)
         # On Windows it is /C:/data.
         return Path(path[1:] if re.match(r"/[A-Za-z]:", path) else path)
-    return (folder / unquote(link)).resolve()
+    return (folder / _unquoted(link)).resolve()
+
+
+def _unquoted(text: str) -> str:
+    """A path out of a URI; names that are not UTF-8 come through as the file system treats them."""
+    return os.fsdecode(unquote_to_bytes(text))
 
 
 def _earlier_inputs(folder: Path, last: Path) -> list[Path]:
