@@ -245,6 +245,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/pipeline/align_beside.py
   StrokeLesionSegLib/pipeline/change_files.py
   StrokeLesionSegLib/pipeline/compare.py
+  StrokeLesionSegLib/pipeline/contents.py
   StrokeLesionSegLib/pipeline/dicom_objects.py
   StrokeLesionSegLib/pipeline/documents.py
   StrokeLesionSegLib/pipeline/images.py
@@ -335,6 +336,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/slicerbridge/scene/terminology.py
   StrokeLesionSegLib/slicerbridge/scene/volumes.py
   StrokeLesionSegLib/spaces.py
+  StrokeLesionSegLib/walk.py
   StrokeLesionSegEffects/SegmentEditorLesionReviewEffect.py
   StrokeLesionSegEffects/SegmentEditorStrokeLesionEffect.py
   StrokeLesionSegEffects/__init__.py

@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class OutputSet:
     ----------
     volumes: image files; their names must end in one of ``written_endings()``.
     documents: other files, with the ending each must have, for example ``(path, ".tsv")``.
-    source: the input, which must not be among the outputs.
+    source: the input, or several, which must not be among the outputs.
     overwrite: whether existing files may be replaced.
 
     Entering checks every output, makes folders that are missing, and raises ``InputError`` if an
@@ -86,12 +86,12 @@ class OutputSet:
         volumes: Iterable[Path],
         documents: Iterable[tuple[Path, str]] = (),
         *,
-        source: Path | None = None,
+        source: Path | Sequence[Path] | None = None,
         overwrite: bool = False,
     ) -> None:
         self._volumes = [Path(p) for p in volumes]
         self._documents = [(Path(p), suffix) for p, suffix in documents]
-        self._source = source
+        self._sources = [source] if isinstance(source, Path) else list(source or ())
         self._overwrite = overwrite
         self._staging: dict[Path, Path] = {}
         self._absent: list[Path] = []
@@ -128,13 +128,14 @@ class OutputSet:
         files meanwhile; then none of ours is there, and files that were there before are back.
         """
         done: list[tuple[Path, Path | None]] = []
+        at: Path | str = "outputs"
         images = {path.name for path in self._volumes}
         try:
             for folder, staging in self._staging.items():
                 backups = Path(tempfile.mkdtemp(prefix="old-", dir=staging))
                 ready = [p for p in staging.iterdir() if p.is_file()]
                 for staged in sorted(ready, key=lambda p: (p.name in images, p.name)):
-                    final = folder / staged.name
+                    at = final = folder / staged.name
                     backup = None
                     if not self._overwrite:
                         _place(staged, final)
@@ -164,7 +165,7 @@ class OutputSet:
                     "Add --overwrite or name another output",
                 ) from error
             if isinstance(error, OSError):
-                raise os_input_error(error, done[-1][0] if done else "outputs") from error
+                raise os_input_error(error, at) from error
             raise
 
     def _check(self) -> None:
@@ -184,7 +185,7 @@ class OutputSet:
             if key in seen:
                 raise InputError(path, "two outputs have this name", "Give each its own name")
             seen.add(key)
-            if self._source is not None and _same_file(path, self._source):
+            if any(_same_file(path, source) for source in self._sources):
                 raise InputError(path, "the output is the input", "Give the output another name")
             if os.path.isdir(path):
                 raise InputError(path, "is a folder", "Give the name of a file")
@@ -333,7 +334,11 @@ def _place(staged: Path, final: Path) -> None:
         pass
     with open(final, "xb"):
         pass
-    os.replace(staged, final)
+    try:
+        os.replace(staged, final)
+    except BaseException:
+        final.unlink(missing_ok=True)  # an empty file under a good name
+        raise
 
 
 def _keep_copy(path: Path, copy: Path) -> None:

@@ -361,6 +361,23 @@ def test_a_defect_fails_one_scan_and_is_kept_for_the_report(
     assert "in broken" in record["traceback"]
 
 
+def test_a_defect_with_a_dicom_scan_is_kept_without_the_name_of_its_folder(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "in"
+    folder = cli_support.write_dicom_series(source / "DOE_JANE" / "T1", uid="1.2.3")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError(f"ours, of {folder.parent.name}, in {next(folder.iterdir())}")
+
+    monkeypatch.setattr(local, "predict", broken)
+    assert support.batch(source, out) == 3
+    (record,) = support.records(out)
+    assert "ZeroDivisionError: ours, of the scan, in the scan" in record["error"]
+    assert "in broken" in record["traceback"]
+    assert "DOE" not in (out / "logs" / "scans.jsonl").read_text(encoding="utf-8")
+
+
 def test_a_list_with_subjects(tmp_path: Path, out: Path) -> None:
     source = support.write_cohort(tmp_path / "in", 2)
     path = tmp_path / "scans.tsv"

@@ -133,3 +133,15 @@ def test_leftovers_of_kills_are_swept_and_nothing_else(tmp_path: Path, out: Path
     os.utime(out / "logs" / ".99aa.clock", (long_ago, long_ago))
     assert support.batch(source, out) == 0
     assert support.leftovers(out) == sorted(others)
+
+
+def test_what_was_being_written_beside_complete_results_is_swept(tmp_path: Path, out: Path) -> None:
+    """Pages and maps of corrected masks are written when their scans are done."""
+    source = support.write_cohort(tmp_path / "in", 1)
+    assert support.batch(source, out) == 0
+    (folder,) = out.glob("sub-*/anat")
+    names = ("0123abcd.tmp.sub-Case0_desc-lesions_report.html", "0123abcd.tmp.notes", "tmp.sub-1")
+    for name in names:
+        (folder / f".{name}").write_bytes(b"half")
+    assert support.batch(source, out) == 0
+    assert sorted(p.name for p in folder.glob(".*")) == [f".{name}" for name in names[1:]]

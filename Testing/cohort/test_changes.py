@@ -268,6 +268,14 @@ def entry(subject: str, session: str, run: str = "", state: str = "done") -> dic
     return {"subject": subject, "session": session, "stem": stem, "state": state}
 
 
+def test_what_a_killed_comparison_was_writing_is_swept(done: Path) -> None:
+    staging = done / "out" / "group_change" / ".stroke-lesion-seg-killed"
+    staging.mkdir()
+    (staging / "half.html").write_bytes(b"half")
+    assert compare(done, "--participant-label", "01") == 0
+    assert not staging.exists()
+
+
 def names(found: tuple[list, list[str]]) -> list[str]:
     return [pair.name for pair in found[0]]
 
@@ -292,6 +300,21 @@ def test_the_order_of_sessions(tmp_path: Path) -> None:
     assert names(found) == ["sub-1_ses-post_ses-pre"]
     assert "--session-label says another" in found[1][0]
     assert names(session_pairs(words, sessions=["pre", "ses-post"])) == ["sub-1_ses-pre_ses-post"]
+
+
+def test_times_of_several_time_zones_are_in_the_order_that_they_were(tmp_path: Path) -> None:
+    folder = tmp_path / "sub-1"
+    folder.mkdir()
+    # 23:30 and 15:00 in UTC: as texts they would stand the other way round.
+    (folder / "sub-1_sessions.tsv").write_text(
+        "session_id\tacq_time\nses-late\t2020-01-01T15:30:00.5-08:00\n"
+        "ses-early\t2020-01-02T00:00:00+0900\nses-last\t2020-01-02T00:00:00Z\n"
+        "ses-odd\t2020-02-30T00:00:00+01:00\n"
+    )
+    told = [entry("1", label) for label in ("late", "early", "last", "odd")]
+    assert names(session_pairs(told, tmp_path)[:2]) == [
+        *("sub-1_ses-early_ses-late", "sub-1_ses-late_ses-last", "sub-1_ses-last_ses-odd"),
+    ]
 
 
 def test_one_scan_of_a_session_is_chosen() -> None:

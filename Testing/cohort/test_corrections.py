@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import cli_support
@@ -9,9 +11,11 @@ import numpy as np
 import pytest
 from cohort_support import batch, records, write_cohort
 from scipy import ndimage
+from StrokeLesionSegLib.cohort.corrected import SourceScans, corrected_masks, input_of
 from StrokeLesionSegLib.cohort.corrections import save_correction
+from StrokeLesionSegLib.cohort.dataset import write_description
 from StrokeLesionSegLib.cohort.index_page import mask_of
-from StrokeLesionSegLib.images import Volume, read_scan
+from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.lesions import read_sidecar, read_table
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -178,3 +182,52 @@ def test_what_its_json_says(tmp_path: Path, out: Path) -> None:
     assert facts["model"]["sha256"] == record["model_sha256"]
     assert facts["corrected_by"] == "R1"
     assert facts["corrected"].startswith("20")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")
+def test_one_in_a_linked_folder_is_found(tmp_path: Path) -> None:
+    """Subjects may lie on another disk; ``batch`` enters such folders too."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "sub-1_desc-corrected_mask.nii.gz").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub-1").symlink_to(tmp_path / "disk")
+    assert [mask.stem for mask in corrected_masks(tmp_path / "out")] == ["sub-1"]
+
+
+def test_scans_of_an_earlier_input_are_found_too(tmp_path: Path, out: Path) -> None:
+    """The description names the last one; a DICOM folder goes by a checksum."""
+    first, second = write_cohort(tmp_path / "first", 1), write_cohort(tmp_path / "second", 2)
+    cli_support.write_dicom_series(first / "DOE_JANE", uid="1.2.3")
+    (second / "case0.nii.gz").unlink()
+    for source in (first, second):
+        assert batch(source, out) == 0
+    sources = SourceScans(out)
+    found = {sources.find(record["source"]) for record in records(out)}
+    assert found == {first / "case0.nii.gz", first / "DOE_JANE", second / "case1.nii.gz"}
+    # Those of an input that is named lie there.
+    path = SourceScans(out, second).find("case0.nii.gz")
+    assert path is not None
+    assert not path.exists()
+
+
+def test_traces_beside_it_are_no_lesions(tmp_path: Path, out: Path) -> None:
+    """Resampling leaves them, and they fill the volume."""
+    source = write_cohort(tmp_path / "in", 1)
+    assert batch(source, out) == 0
+    path = corrected(out)
+    volume = read_scan(path).volume
+    traces = np.where(volume.array > 0, np.float32(0.9999), np.float32(1e-6))
+    write_volume(path, volume.with_array(traces), dtype=np.float32, overwrite=True)
+    assert batch(source, out) == 0
+    row = rows(out)["sub-Case0"]
+    assert (row["corrected"], row["lesions"]) == (True, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_an_input_whose_name_is_of_an_old_code_page_is_found(tmp_path: Path) -> None:
+    source, out = tmp_path / os.fsdecode(b"M\xfcller"), tmp_path / "out"
+    source.mkdir()
+    out.mkdir()
+    write_description(out, source, {})
+    assert input_of(out) == source
+    assert str(tmp_path) not in (out / "dataset_description.json").read_text(encoding="utf-8")

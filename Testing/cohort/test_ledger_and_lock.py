@@ -14,10 +14,11 @@ from types import SimpleNamespace
 
 import pytest
 from StrokeLesionSegLib.cohort import lock as lock_module
-from StrokeLesionSegLib.cohort.fingerprint import fingerprint, scan_files, unchanged
+from StrokeLesionSegLib.cohort.fingerprint import fingerprint, unchanged
 from StrokeLesionSegLib.cohort.ledger import LEDGER_NAME, Ledger, read_ledger
 from StrokeLesionSegLib.cohort.lock import LOCK_NAME, STALE_S, FolderLock, read_owner
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.pipeline.contents import scan_files
 
 LIB_ROOT = Path(__file__).resolve().parents[2] / "StrokeLesionSeg"
 
@@ -166,6 +167,19 @@ def test_fingerprints_of_folders_and_detached_headers(tmp_path: Path) -> None:
     assert scan_files(other) == [other, data]
     header.write_bytes(b"NRRD0004\ndata file: ../../secret\n")
     assert scan_files(header) == [header]
+    # As teem writes it, in a folder below, and one file a slice.
+    (tmp_path / "below").mkdir()
+    slices = [tmp_path / "below" / f"{n}.raw" for n in (1, 2)]
+    for file in slices:
+        file.write_bytes(b"3")
+    for told, files in {
+        "./a.raw": [data],
+        "below/1.raw": slices[:1],
+        "LIST\nbelow/1.raw\nbelow/2.raw": slices,
+        "below/%d.raw 1 2 1": slices,
+    }.items():
+        header.write_text(f"NRRD0004\ndata file: {told}\n")
+        assert scan_files(header) == [header, *files], told
 
     folder = tmp_path / "dicom"
     (folder / "sub").mkdir(parents=True)

@@ -8,6 +8,7 @@ import pytest
 from StrokeLesionSegLib.cohort.corrected import SourceScans
 from StrokeLesionSegLib.cohort.inputs import find_scans
 from StrokeLesionSegLib.cohort.lists import read_list, read_pairs
+from StrokeLesionSegLib.cohort.pseudonyms import Pseudonyms
 from StrokeLesionSegLib.errors import InputError
 
 
@@ -97,6 +98,20 @@ def test_names_of_an_old_code_page_are_found(tmp_path: Path) -> None:
     (tmp_path / "Müller.nii.gz").write_bytes(b"x")
     (tmp_path / "l.csv").write_bytes("path,subject\nMüller.nii.gz,P1\n".encode("cp1252"))
     assert read_list(tmp_path / "l.csv")[0].path.name == "Müller.nii.gz"
+
+
+def test_accents_may_be_characters_of_their_own(tmp_path: Path) -> None:
+    """macOS may part letters and their accents, in names of files or in what is copied from it."""
+    whole, parted = "M\u00fcller", "Mu\u0308ller"
+    for name, other in ((whole, parted), (parted, whole)):
+        folder = tmp_path / f"of {len(name)}"
+        folder.mkdir()
+        (folder / f"{name}.nii.gz").write_bytes(b"x")
+        (folder / "list.txt").write_text(f"{other}.nii.gz\n", encoding="utf-8")
+        (line,) = read_list(folder / "list.txt")
+        assert line.path.is_file()
+        (folder / "key.csv").write_text(f"patient,subject\n{name},S1\n", encoding="utf-8")
+        assert Pseudonyms(folder / "key.csv").of(other) == "S1"
 
 
 def test_a_name_that_begins_with_a_tilde_is_nobodys_home(tmp_path: Path) -> None:

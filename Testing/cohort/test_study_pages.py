@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from cohort_support import batch, records, write_cohort
+from StrokeLesionSegLib.cohort.participants import read_participants
 from StrokeLesionSegLib.report import NIIVUE
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -71,3 +72,21 @@ def test_no_viewer(tmp_path: Path) -> None:
     assert (out / "pages" / "study.js").is_file()
     (stem,) = [r["stem"] for r in records(out)]
     assert "viewer-data" not in page_of(out, stem)
+
+
+def test_a_comment_that_begins_with_a_quote_takes_no_participant_away(tmp_path: Path) -> None:
+    (tmp_path / "participants.tsv").write_text(
+        'participant_id\tnote\tage\r\nsub-1\t"left" MCA\t60\r\nsub-2\t"right MCA\t61\r\n'
+        'sub-3\t"no ""side"""\t62\r\n',
+        encoding="utf-8",
+    )
+    people = read_participants(tmp_path, ["sub-1", "sub-2", "sub-3"])
+    assert people.notes == ()
+    assert [people.of(f"sub-{n}")["age"] for n in (1, 2, 3)] == ["60", "61", "62"]
+    assert people.of("sub-1")["note"] == '"left" MCA'
+    assert people.of("sub-3")["note"] == 'no "side"'
+    # Whole cells in quotes may hold a line's end, as R and REDCap write them.
+    (tmp_path / "participants.tsv").write_text(
+        'participant_id\tnote\nsub-1\t"two\nlines"\n', encoding="utf-8"
+    )
+    assert read_participants(tmp_path, ["sub-1"]).of("sub-1") == {"note": "two\nlines"}

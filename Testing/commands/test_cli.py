@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from StrokeLesionSegLib import __version__, outputs, pipeline
 from StrokeLesionSegLib.cli import main
+from StrokeLesionSegLib.cohort.fingerprint import fingerprint
+from StrokeLesionSegLib.pipeline import sha256_of
 
 LIB_ROOT = Path(pipeline.__file__).resolve().parents[2]
 # Fast, and enough for what is tested here.
@@ -158,6 +160,21 @@ def test_twice_the_same(scan: Path, tmp_path: Path) -> None:
 def test_no_table_and_no_sidecar(scan: Path, tmp_path: Path) -> None:
     assert segment(scan, "--no-table", "--no-sidecar") == 0
     assert files_in(tmp_path) == {"scan.nii.gz", "scan_lesion.nii.gz"}
+
+
+def test_the_checksum_of_a_detached_header_tells_of_its_data(tmp_path: Path) -> None:
+    """It is the one that a batch's ledger has."""
+    header = tmp_path / "a.nhdr"
+    array = cli_support.head_array()
+    (tmp_path / "a.raw").write_bytes(array.astype("<i2").tobytes(order="F"))
+    sizes = " ".join(map(str, array.shape))
+    header.write_text(
+        f"NRRD0004\ntype: short\nendian: little\ndimension: 3\nspace: RAS\nsizes: {sizes}\n"
+        "space directions: (3,0,0) (0,3,0) (0,0,3)\nencoding: raw\ndata file: a.raw\n\n"
+    )
+    assert segment(header, "--force") == 0
+    side = json.loads((tmp_path / "a_lesion.json").read_text())
+    assert side["source"]["sha256"] == fingerprint(header)["sha256"] != sha256_of(header)
 
 
 def test_json_progress(scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -131,3 +131,14 @@ def test_a_soft_map_for_folders_is_refused(
     command = ["score", *map(str, folders), "--scorer", "isles2026"]
     assert main([*command, "--soft", "nowhere.nii.gz"]) == 2
     assert "--soft: is for two files" in capsys.readouterr().err
+
+
+def test_a_map_that_the_scorer_does_not_use_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask(tmp_path, "mask.nii.gz", 10)
+    file = str(tmp_path / "mask.nii.gz")
+    command = ["score", file, file, "--soft", file]
+    assert main(command) == 2
+    assert "--soft: is not used by atlas2022. Add --scorer isles2026" in capsys.readouterr().err
+    assert main([*command, "--scorer", "isles2026"]) == 0

@@ -30,6 +30,7 @@ EVERYWHERE = {
     "once",
     "operating_point",
     "spaces",
+    "walk",
     "",
 }
 PARTS = {"images", "networks", "models", "inference", "lesions"}
@@ -45,6 +46,7 @@ MAY_IMPORT = {
     "operating_point": set(),
     "outputs": set(),
     "spaces": set(),
+    "walk": set(),
     "images": set(),
     "networks": set(),
     "lesions": set(),

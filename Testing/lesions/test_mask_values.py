@@ -49,6 +49,13 @@ def test_masks_of_any_one_value_are_masks(values: np.ndarray) -> None:
     assert (lesion_mask(values)[0] == lesion()).all()
 
 
+def test_a_mask_with_values_far_below_0_is_none() -> None:
+    assert look_at(np.where(lesion(), 1.0, -0.5)).kind == "soft"
+    assert look_at(np.where(lesion(), 1.0, -0.001)).kind == "mask"
+    with pytest.raises(ValueError, match="and 1: neither probabilities nor percent"):
+        lesion_mask(np.where(lesion(), 1.0, -0.5), threshold=0.5)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, np.float64])
 def test_labels_have_to_be_named(dtype: type) -> None:
     labels = brain().astype(dtype)

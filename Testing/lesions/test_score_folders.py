@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,55 @@ def test_a_derivative_with_results_in_mni_space_and_maps_of_the_group(shelf):
     assert case.scores["pr_auc"] == 1
 
 
+def test_corrected_masks_are_references_and_no_predictions(shelf):
+    """They lie beside the automatic masks of a derivative, in both spaces."""
+    there, here = [(1, 1, 1), (1, 1, 2)], [(1, 1, 1)]
+    for name, voxels in {"label-lesion_mask": here, "desc-corrected_mask": there}.items():
+        shelf.put(f"out/sub-01/anat/sub-01_{name}.nii.gz", voxels)
+    for name in ("label-lesion_mask", "label-lesion_desc-corrected_mask"):
+        space = f"sub-01_space-MNI152NLin2009aSym_{name}.nii.gz"
+        shelf.put(f"out/sub-01/anat/{space}", shape=(7, 7, 7))
+    shelf.put("readers/sub-01_mask.nii.gz", there)
+    shelf.put("model/sub-01_label-lesion_mask.nii.gz", there)
+    result = shelf.score(pred="out", truth="readers")
+    assert result.cases[0].scores["dice"] == pytest.approx(2 / 3)
+    assert result.notes == (
+        "corrected masks lie beside the predictions of 1 scan and were left out: scored is what "
+        "the model found",
+    )
+    result = shelf.score(pred="model", truth="out")
+    assert result.cases[0].scores["dice"] == 1
+    assert result.notes == (
+        "the references of 1 scan are corrected masks, not the automatic ones beside them",
+    )
+    # A derivative against itself: what its readers have corrected, and nothing else.
+    shelf.put("out/sub-02/anat/sub-02_label-lesion_mask.nii.gz")
+    result = shelf.score(pred="out", truth="out")
+    assert [case.scores["dice"] for case in result.cases] == [pytest.approx(2 / 3)]
+    (problem,) = result.problems
+    assert "is prediction and reference of sub-02 in one" in str(problem)
+    # Where there is no other, it is the prediction.
+    shelf.put("second/sub-01_desc-corrected_mask.nii.gz", there)
+    result = shelf.score(pred="second", truth="readers")
+    assert (result.cases[0].scores["dice"], result.notes) == (1, ())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right on Windows")
+def test_linked_folders_are_entered_and_hidden_ones_are_not(shelf):
+    shelf.put("elsewhere/sub-01_mask.nii.gz")
+    shelf.put("pred/sub-01_mask.nii.gz")
+    (shelf.root / "truth").mkdir()
+    (shelf.root / "truth" / "sub-01").symlink_to(shelf.root / "elsewhere")
+    (shelf.root / "elsewhere" / "round").symlink_to(shelf.root / "truth")
+    # As DataLad keeps contents.
+    shelf.put("truth/.git/annex/objects/MD5E-s1--0.nii.gz/MD5E-s1--0.nii.gz")
+    linked = shelf.root / "truth" / "sub-01" / "sub-01_mask.nii.gz"
+    shelf.images[linked] = shelf.images[shelf.root / "pred" / "sub-01_mask.nii.gz"]
+    result = shelf.score()
+    assert result.problems == ()
+    assert [case.truth for case in result.cases] == [linked]
+
+
 def test_entities_tell_sessions_and_runs_apart(shelf):
     for ses in ("1", "2"):
         for run in ("1", "2"):
@@ -138,6 +188,14 @@ def test_plain_names_with_the_usual_endings(shelf):
     assert result.cases[0].scores["pr_auc"] == 1
     assert math.isnan(result.cases[1].scores["pr_auc"])
     assert result.summary["metrics"]["pr_auc"]["n"] == 1
+
+
+def test_accents_may_be_characters_of_their_own(shelf):
+    shelf.put("truth/Mu\u0308ller/re\u0301f_mask.nii.gz")
+    shelf.put("pred/M\u00fcller/r\u00e9f_pred.nii.gz")
+    result = shelf.score()
+    assert result.problems == ()
+    assert len(result.cases) == 1
 
 
 def test_one_folder_per_case(shelf):

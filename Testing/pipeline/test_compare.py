@@ -14,6 +14,7 @@ from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.images import Volume, align_rigid, read_scan, write_volume
 from StrokeLesionSegLib.images.space.rigid import half_of
 from StrokeLesionSegLib.lesions import read_table
+from StrokeLesionSegLib.pipeline import known_time_point
 
 
 def test_half_of_a_movement_done_twice_is_the_movement() -> None:
@@ -100,6 +101,16 @@ def test_files(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     assert "exists already" in capsys.readouterr().err
 
 
+def test_json_progress_tells_path_counts_and_seconds(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert compare(study, "sub-01_ses-2_T1w", Path("out"), "--progress", "json") == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["output"] == str(tmp_path / "out")
+    assert told["seconds"] > 0
+
+
 def test_values_are_put_right_as_for_segment(study: Path, tmp_path: Path) -> None:
     """The second scan with its sign turned, as some converters leave it."""
     second = read_scan(study / "sub-01_ses-2_T1w.nii.gz").volume
@@ -168,6 +179,34 @@ def test_sessions_of_a_bids_subject(
     assert "has no T1-weighted scan" in capsys.readouterr().err
 
 
+def test_lesions_of_the_first_scan_do_not_stay_if_the_second_cannot_be_used(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    scans = [str(study / "scan.nii.gz"), str(tmp_path / "bad.nii.gz")]
+    Path(scans[1]).write_bytes(b"no image")
+    quick = ("--views", "axial", "--align", "none", "--force", "--progress", "none")
+    for _ in range(2):
+        assert main(["compare", *scans, "-o", str(tmp_path / "out"), *quick]) == 2
+        error = capsys.readouterr().err
+        assert "bad.nii.gz" in error
+        assert "exists already" not in error
+        assert not (tmp_path / "out").exists()
+
+
+def test_results_do_not_replace_a_scan(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The second scan is called as the mask of the first would be."""
+    scans = [tmp_path / "a.nii.gz", tmp_path / "a_lesion.nii.gz"]
+    for scan in scans:
+        scan.write_bytes((study / "scan.nii.gz").read_bytes())
+    there = scans[1].read_bytes()
+    quick = ("--views", "axial", "--align", "none", "--force", "--overwrite")
+    assert main(["compare", *map(str, scans), "-o", str(tmp_path), *quick]) == 2
+    assert "the output is the input" in capsys.readouterr().err
+    assert scans[1].read_bytes() == there
+
+
 def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert compare(study, "cut", tmp_path / "out", mask="mask-2") == 2
     assert "is not on the grid of cut.nii.gz" in capsys.readouterr().err
@@ -180,6 +219,16 @@ def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.Captu
     assert compare(study, "sub-01_ses-2_T1w", tmp_path / "out", mask="soft") == 2
     assert "is a soft or probability map" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_traces_beside_a_mask_are_no_lesions(study: Path) -> None:
+    """Resampling leaves them, and they fill the volume."""
+    scan, mask = (study / f"{name}.nii.gz" for name in ("sub-01_ses-1_T1w", "mask-1"))
+    volume = read_scan(mask).volume
+    traces = np.where(volume.array > 0, np.float32(0.9999), np.float32(1e-6))
+    write_volume(study / "traces.nii.gz", volume.with_array(traces), dtype=np.float32)
+    whole, traced = (known_time_point(scan, m, "1") for m in (mask, study / "traces.nii.gz"))
+    assert traced.lesion_map.summary == whole.lesion_map.summary
 
 
 def test_a_dicom_folder_named_as_a_patient_gets_into_no_output(tmp_path: Path) -> None:

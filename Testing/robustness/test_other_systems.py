@@ -160,6 +160,29 @@ def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (tmp_path / "b.nii").read_bytes() == b"theirs"
 
 
+def test_a_file_that_fails_to_get_to_its_place_leaves_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*paths: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    def broken(source: Path, target: Path) -> None:
+        if target.name == "b.tsv":
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr(outputs.os, "link", no_links)
+    monkeypatch.setattr(outputs.os, "replace", broken)
+    tables = [tmp_path / "a.tsv", tmp_path / "b.tsv"]
+    with OutputSet([], [(table, ".tsv") for table in tables]) as out:
+        for table in tables:
+            out.staged(table).write_bytes(b"table")
+        with pytest.raises(InputError, match=r"b\.tsv: cannot be written"):
+            out.commit()
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_process_is_asked_by_a_signal_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """There ``os.kill(pid, 0)`` is a Ctrl-C to the whole console."""
 

@@ -86,3 +86,21 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
     set_volume(volume, Volume(np.zeros((8, 10, 12), np.int16), np.diag([2.0, 3, 4, 1])))
     with pytest.raises(InputError, match="resampled"):
         derivative.save_correction(segmentation, segment_id)
+
+
+def test_of_a_scan_whose_values_are_put_right(tmp_path: Path) -> None:
+    """Clicks are answered by the values that the mask was made of."""
+    (tmp_path / "in").mkdir()
+    array = np.full((12, 12, 12), -1000, np.float32)
+    array[3:9, 3:9, 3:9] = np.arange(216).reshape(6, 6, 6) + 1
+    write_volume(tmp_path / "in" / "sub-1_T1w.nii.gz", Volume(array, np.eye(4)))
+    out = tmp_path / "out"
+    (out / "sub-1").mkdir(parents=True)
+    (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": "../in"}}))
+    mask = Volume((array > 200).astype(np.uint8), np.eye(4))
+    write_volume(out / "sub-1" / "sub-1_label-lesion_mask.nii.gz", mask)
+    (out / "sub-1" / "sub-1_label-lesion_mask.json").write_text("{}")
+    with Ledger(out) as ledger:
+        record = {"record": "scan", "stem": "sub-1", "state": "done", "series": None}
+        ledger.append({**record, "source": "sub-1_T1w.nii.gz", "folder": "sub-1"})
+    assert read_result(out, "sub-1").scan.array.min() == 0

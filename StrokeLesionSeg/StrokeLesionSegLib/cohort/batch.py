@@ -110,7 +110,7 @@ def run_batch(
             write_viewer(out)
         ledger.append(_run_record(settings, source, report, len(plan.to_do)))
         clear_staging(out, plan.to_do)
-        sweep(out)
+        sweep(out, (str(record.get("folder")) for record in ledger.scans.values()))
 
         def keep(record: dict[str, Any]) -> None:
             lock.check()

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -162,10 +163,8 @@ def _order(
 
 
 def _times(folder: Path, subject: str) -> dict[str, str]:
-    """``acq_time`` of ``sub-*_sessions.tsv`` by session; empty if it does not tell.
-
-    ISO 8601, which text sorts by.
-    """
+    """``acq_time`` of ``sub-*_sessions.tsv`` by session, so that text sorts as time does; empty if
+    it does not tell."""
     file = folder / f"sub-{subject}_sessions.tsv"
     if not file.is_file():
         return {}
@@ -177,7 +176,21 @@ def _times(folder: Path, subject: str) -> dict[str, str]:
         return {}
     at, when = rows[0].index("session_id"), rows[0].index("acq_time")
     return {
-        cells[at].removeprefix("ses-"): cells[when]
+        cells[at].removeprefix("ses-"): _in_utc(cells[when])
         for cells in rows[1:]
         if len(cells) > max(at, when) and re.match(r"\d{4}-\d\d-\d\d", cells[when])
     }
+
+
+def _in_utc(when: str) -> str:
+    """A time in ISO 8601 without its distance from UTC, which text would not sort by."""
+    told = re.fullmatch(r"(.{10}[T ]\d\d:\d\d:\d\d)(\.\d+)?([+-])(\d\d):?(\d\d)", when)
+    if told is None:  # local time, or UTC with a Z
+        return when
+    offset = timedelta(hours=int(told[4]), minutes=int(told[5]))
+    try:
+        moment = datetime.fromisoformat(told[1])
+        moment = moment - offset if told[3] == "+" else moment + offset
+    except (ValueError, OverflowError):  # a 30th of February
+        return when
+    return f"{moment.isoformat()}{told[2] or ''}Z"

@@ -37,6 +37,7 @@ from .dataset import described
 from .fingerprint import unchanged
 from .index_page import INDEX_NAME, group_files, mask_file, mask_of
 from .ledger import DONE, FAILED, read_ledger
+from .leftovers import clear_staging_in
 from .lock import FolderLock
 from .scan_job import is_output_trouble
 
@@ -187,6 +188,7 @@ def compare_study(
         raise os_input_error(error, out) from error
     found: dict[str, _Pair] = {}
     with FolderLock(out, secrets.token_hex(8)) as lock:
+        clear_staging_in(out / CHANGES, out)
         for number, pair in enumerate(pairs):
             if progress is not None:
                 progress(number, len(pairs))

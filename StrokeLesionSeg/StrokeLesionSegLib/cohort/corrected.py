@@ -6,15 +6,17 @@ and what that scan's contents were.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from ..errors import InputError
 from ..outputs import read_json_object
+from ..walk import files_below
 from .dataset import DESCRIPTION
 from .dicom_study import told_as
 from .inputs import find_scans
@@ -46,11 +48,15 @@ class Corrected:
 class SourceScans:
     """Where the scans of a derivative lie, which its tables may call by checksums.
 
-    ``root``: the folder that they lie in; None takes what the derivative says.
+    ``root``: the folder that they lie in; None takes what the derivative says. That names the input
+    of its last batch; those of earlier ones are in its ledger, and asked after it.
     """
 
     def __init__(self, folder: Path, root: Path | None = None) -> None:
         self._folder, self.root = folder, input_of(folder) if root is None else root
+        self._roots = [] if self.root is None else [self.root]
+        if root is None and self.root is not None:
+            self._roots += _earlier_inputs(folder, self.root)
         self._known: dict[str, Path] | None = None
 
     def find(self, relative: str) -> Path | None:
@@ -62,17 +68,18 @@ class SourceScans:
         if self.root is None:
             return None
         # A list may have named it in the way of another system, or from somebody's home.
-        path = located(self.root, relative) if self.root.is_dir() else self.root
-        if path.exists():
-            return path
+        paths = [located(r, relative) if r.is_dir() else r for r in self._roots]
+        if there := next((path for path in paths if path.exists()), None):
+            return there
         if self._known is None:
-            self._known = self._search()
-        return self._known.get(relative, path)
+            self._known = {}
+            for root in reversed(self._roots):
+                self._known.update(self._search(root))
+        return self._known.get(relative, paths[0])
 
-    def _search(self) -> dict[str, Path]:
-        assert self.root is not None
+    def _search(self, root: Path) -> dict[str, Path]:
         try:
-            scans = find_scans(self.root, leave_out=self._folder).scans
+            scans = find_scans(root, leave_out=self._folder).scans
         except InputError:
             return {}
         known = {scan.relative: scan.path for scan in scans}
@@ -85,7 +92,8 @@ class SourceScans:
 
 def corrected_masks(folder: Path) -> list[Corrected]:
     """All corrected masks in ``folder``, by their paths."""
-    found = [p for s in _SUFFIXES for p in folder.rglob(f"*{ENDING}{s}") if p.is_file()]
+    endings = tuple(f"{ENDING}{suffix}" for suffix in _SUFFIXES)
+    found = [p for p in files_below(folder) if p.name.endswith(endings)]
     # What a batch has made of one in MNI space is none: its name has a label.
     files = sorted(p for p in found if "_label-" not in p.name)
     sources = SourceScans(folder)
@@ -123,7 +131,7 @@ def _relative(facts: Mapping[str, Any]) -> str | None:
     sources = facts.get("Sources")
     for uri in sources if isinstance(sources, list) else ():
         if isinstance(uri, str) and uri.startswith("bids:input:"):
-            return unquote(uri.removeprefix("bids:input:"))
+            return _unquoted(uri.removeprefix("bids:input:"))
     return None
 
 
@@ -134,7 +142,25 @@ def input_of(folder: Path) -> Path | None:
     if not isinstance(link, str):
         return None
     if link.startswith("file:"):
-        path = unquote(urlsplit(link).path)
+        path = _unquoted(urlsplit(link).path)
         # On Windows it is /C:/data.
         return Path(path[1:] if re.match(r"/[A-Za-z]:", path) else path)
-    return (folder / unquote(link)).resolve()
+    return (folder / _unquoted(link)).resolve()
+
+
+def _unquoted(text: str) -> str:
+    """A path out of a URI; names that are not UTF-8 come through as the file system treats them."""
+    return os.fsdecode(unquote_to_bytes(text))
+
+
+def _earlier_inputs(folder: Path, last: Path) -> list[Path]:
+    """Where other batches into a derivative than its last found their scans, the latest first."""
+    try:
+        runs = read_ledger(folder).runs.values()
+    except InputError:
+        return []
+    told = [Path(str(run["input"])) for run in runs if run.get("input")]
+    # The input may have been a scan itself, or a list.
+    roots = dict.fromkeys(path.parent if path.is_file() else path for path in reversed(told))
+    known = os.path.realpath(last)
+    return [root for root in roots if root.is_dir() and os.path.realpath(root) != known]

@@ -18,7 +18,7 @@ import numpy as np
 from ..atlases import AtlasChoice, region_table
 from ..errors import InputError
 from ..lesions import find_lesions, lesion_row, read_sidecar, write_sidecar
-from ..lesions.scorers.values import look_at
+from ..lesions.scorers.values import drawn_voxels, look_at
 from ..operating_point import OperatingPoint
 from ..outputs import OutputSet
 from .corrected import ENDING, Corrected, corrected_masks
@@ -147,6 +147,7 @@ def _corrected(
     # Resampled with interpolation, it would be as large as all its traces.
     if look_at(mask.array).kind == "soft":
         return None
+    mask = mask.with_array(drawn_voxels(mask.array).astype(np.uint8))
     lesions = drawn_lesions(mask, automatic[1])
     regions = None
     if atlas is not None and automatic[1] is not None:

@@ -102,7 +102,7 @@ def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) ->
     """
     root = source if source.is_dir() else source.parent
     try:
-        link = quote(Path(os.path.relpath(root, out)).as_posix())
+        link = quote(os.fsencode(Path(os.path.relpath(root, out)).as_posix()))
     except ValueError:  # another drive
         link = root.as_uri()
     content = {

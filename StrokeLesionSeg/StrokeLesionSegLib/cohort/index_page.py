@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..lesions.scorers.values import drawn_voxels
 from ..lesions.tables import read_sidecar, read_table, write_text
 from ..outputs import os_input_error
 from ..pipeline import TRANSFORM_ENDING, alignment_of
@@ -198,7 +199,7 @@ def mask_file(out: Path, record: Mapping[str, Any]) -> Path:
 def mask_of(
     out: Path, record: Mapping[str, Any]
 ) -> tuple[Volume, NDArray[np.float64] | None] | None:
-    """A scan's mask, and 4x4 from its RAS mm to MNI RAS mm, None if it was not aligned.
+    """A scan's mask (0, 1), and 4x4 from its RAS mm to MNI RAS mm, None if it was not aligned.
 
     The mask is the corrected one if the record names one.
 
@@ -212,7 +213,8 @@ def mask_of(
         alignment = alignment_of(read_sidecar(f"{start}.json"))
     except (InputError, ValueError):
         return None
-    return mask, matrix_to_mni(alignment, mask.grid)
+    drawn = mask.with_array(drawn_voxels(mask.array).astype(np.uint8))
+    return drawn, matrix_to_mni(alignment, mask.grid)
 
 
 def deformation_of(out: Path, record: Mapping[str, Any]) -> Deformation | None:

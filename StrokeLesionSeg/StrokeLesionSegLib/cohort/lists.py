@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -181,13 +182,14 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     lines = re.split(r"\r\n|\r|\n", text)
     if all("\t" in line for line in lines if line.strip()):
         # Only whole cells are quoted: a comment may begin with a quote.
-        told = ([_unquoted(cell) for cell in line.split("\t")] for line in lines)
+        told = ([unquoted(cell) for cell in line.split("\t")] for line in lines)
         return _that_say_something(enumerate(told, start=1))
     separators = (s for s in (";", ",") if all(s in line for line in lines if line.strip()))
     return _rows(path, text, next(separators, ","))
 
 
-def _unquoted(cell: str) -> str:
+def unquoted(cell: str) -> str:
+    """A cell without blanks, and without quotes around the whole of it."""
     text = cell.strip()
     quoted = len(text) > 1 and text.startswith('"') and text.endswith('"')
     return text[1:-1].replace('""', '"') if quoted else text
@@ -346,6 +348,8 @@ def located(folder: Path, text: str) -> Path:
     if any("\udc80" <= c <= "\udcff" for c in text):
         raw = text.encode("utf-8", "surrogateescape")
         candidates.append(raw.decode("cp1252", "replace"))
+    # macOS may part letters and their accents.
+    candidates += [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
     # A name that begins with ~ and is nobody's home stays as it is.
     paths = [Path(os.path.abspath(folder / os.path.expanduser(name))) for name in candidates]
     return next((p for p in paths if os.path.lexists(p)), paths[0])

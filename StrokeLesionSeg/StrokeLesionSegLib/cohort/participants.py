@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..pipeline import sha256_of
+from .lists import unquoted
 
 PARTICIPANTS = "participants.tsv"
 _LARGEST = 64 << 20
@@ -58,9 +61,8 @@ def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
     try:
         if file.stat().st_size > _LARGEST:
             raise ValueError("it is too large")
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            lines = list(csv.reader(stream, delimiter="\t"))
-    except (OSError, ValueError, csv.Error) as error:
+        lines = _cells(file.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError) as error:
         return Participants(notes=(f"{PARTICIPANTS} is not used: it cannot be read ({error}).",))
     head = [name.strip() for name in lines[0]] if lines else []
     if _KEY not in head or len(set(head)) != len(head):
@@ -94,3 +96,12 @@ def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
             f"{PARTICIPANTS} lacks {len(missing)} of {len(wanted)} participants ({shown})."
         )
     return Participants(columns, rows, tuple(notes))
+
+
+def _cells(text: str) -> list[list[str]]:
+    """The cells of every line, with or without quotes around them."""
+    try:
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
+    except csv.Error:
+        # BIDS knows no quotes: a comment may begin with one, and would go on for lines.
+        return [list(map(unquoted, line.split("\t"))) for line in re.split(r"\r\n|\r|\n", text)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 
 from ..errors import InputError
@@ -62,6 +63,10 @@ def _heading(cells: list[str]) -> tuple[int, int] | None:
 
 
 def _key(name: str) -> str:
-    """The words of a name, in any order and whatever parts them; a number as it is."""
-    words = [word for word in re.split(r"[\s^,_=]+", name.casefold()) if word]
+    """The words of a name, in any order and whatever parts them; a number as it is.
+
+    An accent may be a character of its own, as macOS writes it.
+    """
+    plain = unicodedata.normalize("NFC", name).casefold()
+    words = [word for word in re.split(r"[\s^,_=]+", plain) if word]
     return " ".join(sorted(words))

@@ -11,11 +11,13 @@ import contextlib
 import errno
 import os
 import platform
+import re
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, InputError
@@ -163,9 +165,9 @@ def failure(
     elif isinstance(error, MemoryError) or "memory" in str(error).lower():
         record["error"] = "there is not enough memory for this scan. Use --views axial."
     else:
-        record["error"] = " ".join(f"a defect of StrokeLesionSeg ({type(error).__name__}: "
-                                   f"{error}). Please report it.".split())  # fmt: skip
-        record["traceback"] = "".join(traceback.format_exception(error))
+        text = f"a defect of StrokeLesionSeg ({type(error).__name__}: {error}). Please report it."
+        record["error"] = " ".join(_without_names(text, found).split())
+        record["traceback"] = _without_names("".join(traceback.format_exception(error)), found)
     record["input"] = None
     with contextlib.suppress(OSError):
         record["input"] = fingerprint(found.path)
@@ -173,6 +175,19 @@ def failure(
     if record["input"] is not None:
         remove_outputs(found, settings)
     return record
+
+
+def _without_names(text: str, found: FoundScan) -> str:
+    """``text`` without the path of a scan whose folder may be called as the patient is."""
+    if found.relative == found.place:
+        return text
+    # The files in it and the folders above it, too.
+    text = re.sub(re.escape(os.fspath(found.path)) + r"[^\"'\n]*", "the scan", text)
+    place = Path(found.place)
+    names = {found.place, *place.parts} - {"", place.anchor}
+    for name in sorted(names, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "the scan", text)
+    return text
 
 
 def is_output_trouble(error: BaseException | None) -> bool:

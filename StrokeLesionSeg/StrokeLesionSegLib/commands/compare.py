@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +213,7 @@ def _print(report: ChangeReport, out: Path) -> None:
 
 
 def _two_scans(arguments: argparse.Namespace) -> None:
+    started = time.perf_counter()
     prepare(arguments)
     from ..lesions.change import NOT_COVERED
     from ..pipeline import CompareOptions, compare_files
@@ -238,7 +240,8 @@ def _two_scans(arguments: argparse.Namespace) -> None:
                 "first_ml": before,
                 "second_ml": after,
                 "groups": result.counts(),
-                "output": str(out),
+                "output": os.path.abspath(out),
+                "seconds": round(time.perf_counter() - started, 3),
             }
         )
         return

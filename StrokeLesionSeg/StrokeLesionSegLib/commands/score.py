@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SCORERS = ("atlas2022", "isles2022", "isles2026")
 # More cases that could not be scored are in the files of --output.
 _LISTED = 10
+# The scorer that takes probabilities, too.
+_OF_SOFT_MAPS = "isles2026"
 # What the summary says of each measure.
 _SUMMARY = ("n", "mean", "median", "ci95_low", "ci95_high")
 # Headers that went through float32 and quaternions agree to about this.
@@ -137,6 +139,10 @@ def run(arguments: argparse.Namespace) -> int | None:
             )
     if arguments.output is not None:
         raise InputError("--output", "is for two folders", "Give folders, or print with --json")
+    if arguments.soft is not None and arguments.scorer != _OF_SOFT_MAPS:
+        raise InputError(
+            "--soft", f"is not used by {arguments.scorer}", f"Add --scorer {_OF_SOFT_MAPS}"
+        )
     _score_files(arguments)
     return None
 

@@ -20,7 +20,7 @@ __getattr__, __dir__ = lazy_names(
         "compare_scans": "compare",
         "known_time_point": "compare",
         "alignment_of": "documents",
-        "sha256_of": "documents",
+        "sha256_of": "contents",
         "software_versions": "documents",
         "write_volumes": "images",
         "REGIONS_ENDING": "result",
@@ -78,7 +78,8 @@ if TYPE_CHECKING:
     from .align_beside import AlignBeside
     from .change_files import ChangePaths, write_change
     from .compare import CompareOptions, compare_files, compare_scans, known_time_point
-    from .documents import alignment_of, sha256_of, software_versions
+    from .contents import sha256_of
+    from .documents import alignment_of, software_versions
     from .images import write_volumes
     from .result import REGIONS_ENDING, TRANSFORM_ENDING, OutputPaths, SegmentResult, mni_names
     from .runner import STAGES, ScanRun, ScanRunner, Wanted, find_in, mni_matrix

@@ -15,9 +15,9 @@ from ..inference.progress import Cancel, Progress
 from ..operating_point import OperatingPoint, OperatingPointChoice
 from ..outputs import OutputSet, default_label
 from .change_files import ChangePaths, labels_halfway, write_change
-from .documents import sha256_of
+from .contents import scan_sha256
 from .result import OutputPaths
-from .segment import FileOptions, segment_file
+from .segment import FileOptions, segment_into
 from .source import check_source, read_repaired
 from .time_points import Comparison, TimePoint
 
@@ -154,22 +154,34 @@ def compare_files(
     if not wanted.force:
         check_pair(first, second)
     paths = ChangePaths.of(out / "change")
-    with OutputSet([], paths.documents, overwrite=overwrite) as outputs:
+    names = _names(first, second)
+    found = [OutputPaths.beside(Path(name), out / f"{name}_lesion.nii.gz") for name in names]
+    made = [beside for beside, mask in zip(found, wanted.masks, strict=True) if mask is None]
+    documents = [*(pair for beside in made for pair in beside.documents), *paths.documents]
+    # What is found of one scan stays only together with the comparison.
+    with OutputSet(
+        [volume for beside in made for volume in beside.volumes],
+        documents,
+        source=[path for path in (first, second, *wanted.masks) if path is not None],
+        overwrite=overwrite,
+    ) as outputs:
         points = []
-        names = _names(first, second)
-        for source, mask, name in zip((first, second), wanted.masks, names, strict=True):
+        for source, mask, name, beside in zip(
+            (first, second), wanted.masks, names, found, strict=True
+        ):
             if mask is not None:
                 points.append(known_time_point(source, mask, name))
                 continue
-            beside = OutputPaths.beside(source, out / f"{name}_lesion.nii.gz")
-            result = segment_file(
+            result = segment_into(
+                outputs,
                 source,
                 beside,
                 FileOptions(wanted.model, wanted.options, wanted.point, force=wanted.force),
-                overwrite=overwrite,
                 progress=progress,
                 cancel=cancel,
             )
+            if progress is not None:
+                progress("write", 1, 1)
             points.append(_found(source, result, name))
         if cancel is not None and cancel():
             raise Cancelled
@@ -244,7 +256,8 @@ def known_time_point(
     series: str | None = None,
     sha256: str | None = None,
 ) -> TimePoint:
-    """A scan whose lesions are known: every voxel of ``mask`` that is not 0.
+    """A scan whose lesions are known: every voxel of ``mask`` that is not 0, but for traces that
+    resampling leaves.
 
     ``series``: SeriesInstanceUID, if ``source`` is a DICOM folder that holds several. ``sha256``:
     of the scan, if it is known already.
@@ -265,7 +278,7 @@ def known_time_point(
     """
     from ..images import read_scan
     from ..lesions import find_lesions
-    from ..lesions.scorers.values import look_at
+    from ..lesions.scorers.values import drawn_voxels, look_at
 
     scan = read_repaired(source, series).volume
     lesions = read_scan(mask, allow_constant=True).volume
@@ -273,12 +286,13 @@ def known_time_point(
         raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
     if look_at(lesions.array).kind == "soft":
         raise InputError(mask, "is a soft or probability map", "Give a binary lesion mask")
-    found = find_lesions(lesions.array > 0, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
+    drawn = drawn_voxels(lesions.array)
+    found = find_lesions(drawn, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
     return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
 
 
 def _checksum(path: Path) -> str | None:
-    return None if path.is_dir() else sha256_of(path)
+    return None if path.is_dir() else scan_sha256(path)
 
 
 def _found(source: Path, result: Any, name: str) -> TimePoint:

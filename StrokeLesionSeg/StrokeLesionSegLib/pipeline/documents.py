@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from .contents import scan_sha256
 from .result import SegmentResult
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def write_report(
             versions=software_versions(),
             warnings=result.warnings,
             seconds=result.timings.get("total"),
-            sha256=None if result.source.is_dir() else sha256_of(result.source),
+            sha256=None if result.source.is_dir() else scan_sha256(result.source),
             expected_dice=result.expected_dice,
         ),
         regions=result.regions,
@@ -98,7 +98,7 @@ def describe(
         "notice": "For research. Not a medical device.",
         "source": {
             "name": result.label or Path(os.path.abspath(result.source)).name,
-            "sha256": None if result.source.is_dir() else sha256_of(result.source),
+            "sha256": None if result.source.is_dir() else scan_sha256(result.source),
             "format": scan.format,
             "series": scan.header.get("series", {}).get("SeriesInstanceUID"),
             "shape_ijk": [i, j, k],
@@ -185,21 +185,3 @@ def _deformation(deformed: DeformableAlignment) -> dict[str, Any]:
         "most_volume_factor": round(most, 3),
         "largest_displacement_mm": round(deformed.largest_mm, 2),
     }
-
-
-def sha256_of(path: Path) -> str:
-    """Checksum of a file, as hexadecimal digits.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from StrokeLesionSegLib.pipeline import sha256_of
-    >>> _ = Path("empty").write_bytes(b"")
-    >>> sha256_of(Path("empty"))[:8]
-    'e3b0c442'
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -100,8 +100,30 @@ def segment_file(
     >>> sorted(path.name for path in Path().glob("t1*"))
     ['t1.nii.gz', 't1_lesion.json', 't1_lesion.nii.gz', 't1_lesion.tsv']
     """
-    source, began, wanted = Path(source), time.perf_counter(), options or FileOptions()
+    source = Path(source)
     check_source(source)
+    with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
+        result = segment_into(
+            outputs, source, paths, options, progress=progress, cancel=cancel, notice=notice
+        )
+        outputs.commit()
+        if progress is not None:
+            progress("write", 1, 1)
+    return result
+
+
+def segment_into(
+    outputs: OutputSet,
+    source: Path,
+    paths: OutputPaths,
+    options: FileOptions | None = None,
+    *,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    notice: Callable[[str], None] | None = None,
+) -> SegmentResult:
+    """As ``segment_file``, but ``paths`` are staged in ``outputs``, which the caller commits."""
+    began, wanted = time.perf_counter(), options or FileOptions()
     for path, option in ((paths.dicom_seg, "--dicom-seg"), (paths.dicom_sr, "--dicom-sr")):
         if path is not None:
             from ..images.formats.dicom_seg import require_highdicom
@@ -122,35 +144,31 @@ def segment_file(
         report = ReportOptions()
     if label and report is not None and report.name is None:
         report = replace(report, name=label)
-    with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
-        # Cheap checks come first: an unknown model or a senseless operating point is said before
-        # a large file is read.
-        manifest, chosen, used = _resolved(wanted.model, wanted.options, wanted.point)
-        make_ahead(manifest)
-        scan = _read(source, wanted.series, paths, timings, progress)
-        impossible = impossible_outputs(paths, scan)
-        for path, why in impossible.items():
-            if notice is not None:
-                notice(not_written(path, why))
-        _stop_if(cancel)
-        runner = ScanRunner(_loaded(wanted.model, timings), chosen, used, force=wanted.force)
-        run = runner.prepare(
-            source, scan, timings, alignment=wanted.alignment, progress=progress, cancel=cancel
-        )
-        run.impossible.update(impossible)
-        runner.network(run, progress=progress, cancel=cancel)
-        result = runner.finish(
-            run,
-            Wanted(paths, report, atlas, label=label, deformable=wanted.deformable),
-            outputs,
-            began=began,
-            progress=progress,
-            cancel=cancel,
-        )
-        _stop_if(cancel)
-        outputs.commit()
-        if progress is not None:
-            progress("write", 1, 1)
+    # Cheap checks come first: an unknown model or a senseless operating point is said before
+    # a large file is read.
+    manifest, chosen, used = _resolved(wanted.model, wanted.options, wanted.point)
+    make_ahead(manifest)
+    scan = _read(source, wanted.series, paths, timings, progress)
+    impossible = impossible_outputs(paths, scan)
+    for path, why in impossible.items():
+        if notice is not None:
+            notice(not_written(path, why))
+    _stop_if(cancel)
+    runner = ScanRunner(_loaded(wanted.model, timings), chosen, used, force=wanted.force)
+    run = runner.prepare(
+        source, scan, timings, alignment=wanted.alignment, progress=progress, cancel=cancel
+    )
+    run.impossible.update(impossible)
+    runner.network(run, progress=progress, cancel=cancel)
+    result = runner.finish(
+        run,
+        Wanted(paths, report, atlas, label=label, deformable=wanted.deformable),
+        outputs,
+        began=began,
+        progress=progress,
+        cancel=cancel,
+    )
+    _stop_if(cancel)
     return result
 
 

@@ -67,13 +67,14 @@ def _scan(pair: Pair) -> Scan:
 
 def _mask(pair: Pair, volume: Volume) -> NDArray[np.bool_]:
     from ...images import read_scan
+    from ...lesions.scorers.values import drawn_voxels
 
     mask = read_scan(pair.mask, allow_constant=True).volume
     if mask.array.shape != volume.array.shape or not volume.grid.same_as(mask.grid, _TOLERANCE_MM):
         raise InputError(
             pair.mask, "is not on the grid of its T1-weighted scan", "Correct it on that scan"
         )
-    there = mask.array > 0
+    there = drawn_voxels(mask.array)
     if not there.any():
         raise InputError(pair.mask, "is empty: there is no lesion to learn", "Leave it out")
     return there

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...file_formats import image_endings, split_name
+from ...walk import files_below
 from .summary import summarise_scores
 from .values import Labels, lesion_mask
 
@@ -26,6 +28,8 @@ _SOFT_WORDS = {"probseg", "probability", "prob", "probabilities", "soft", "softm
 _OTHER_WORDS = {"t1w", "t1", "t2w", "t2", "flair", "dwi", "adc", "uncertainty"}
 # How the names of a batch's maps of all scans begin.
 _GROUP_MAP = ["group", "overlap"]
+# A mask that a reader has corrected: its "desc", and what it may be a mask of.
+_CORRECTED, _OF_LESIONS = "corrected", ("", "L", "lesion")
 # Last words that say what was done to an image; the word before them says what it is.
 _DONE_WORDS = {"stx", "deface", "defaced"}
 # ATLAS R1.x: one mask for each lesion, LesionSmooth_stx, LesionSmooth_1_stx and so on.
@@ -157,6 +161,7 @@ class _File:
     per_lesion: bool = False  # one lesion of several; the others lie beside it
     more: tuple[Path, ...] = ()
     standard_space: bool = False  # its name tells a space
+    corrected: bool = False  # by a reader; the automatic mask lies beside it
 
 
 @dataclass(frozen=True)
@@ -200,16 +205,18 @@ def score_folders(
     BIDS entities (sub, ses, acq, run, ...) agree, else if their names do once words such as
     ``_mask`` or ``_pred`` are taken off the end, else if ``options.names_of`` says so.
     ``*_probseg`` and the like are the soft maps of ``isles2026``; T1w images and other companions
-    are passed over. Several ``LesionSmooth`` masks of one scan (ATLAS R1.1, R1.2) are united.
+    are passed over. Several ``LesionSmooth`` masks of one scan (ATLAS R1.1, R1.2) are united. Of
+    ``*_desc-corrected_mask`` and the automatic mask beside it, the latter is a prediction and the
+    former a reference; ``notes`` say so.
 
     Parameters
     ----------
     read: reads one image; ``InputError`` from it counts against that case only.
     progress: called as ``progress("score", done, total)``.
 
-    A case without prediction, without reference, with two candidates, or whose prediction lies on
-    another grid (shape, or a corner more than 0.05 mm off) is an ``InputError`` in ``problems``;
-    the others go on.
+    A case without prediction, without reference, with two candidates, with one file as both, or
+    whose prediction lies on another grid (shape, or a corner more than 0.05 mm off) is an
+    ``InputError`` in ``problems``; the others go on.
 
     Raises ``InputError`` if a path does not exist or there is no reference mask, and
     ``ValueError`` for an unknown scorer.
@@ -234,9 +241,9 @@ def score_folders(
     score = partial(score_case, scorer=scorer, distances=options.distances)
     pred_dir, truth_dir = Path(pred_dir), Path(truth_dir)
     problems: list[InputError] = []
-    pairs = _pair_up(pred_dir, truth_dir, problems, options.names_of)
-    cases = []
     notes: dict[str, None] = {}
+    pairs = _pair_up(pred_dir, truth_dir, problems, options.names_of, notes)
+    cases = []
     for done, (case, pred, truth, more, soft) in enumerate(pairs):
         if progress:
             progress("score", done, len(pairs))
@@ -332,13 +339,17 @@ def _classify(path: Path, root: Path) -> _File | None:
         role = "other"
     if "sub" in entities:
         key = _identity(entities)
-        return _File(path, role, key, key, about, standard_space="space" in entities)
+        corrected = entities.get("desc") == _CORRECTED and entities.get("label", "") in _OF_LESIONS
+        about, space = about or corrected, "space" in entities
+        return _File(path, role, key, key, about, standard_space=space, corrected=corrected)
     words = parts
     known = _MASK_WORDS | _SOFT_WORDS
     while words and words[-1].lower() in known:
         words = words[:-1]
     stem = "_".join(words)
-    folder = path.parent.relative_to(root).as_posix()
+    # Systems differ in whether an accent is a character of its own.
+    stem = unicodedata.normalize("NFC", stem)
+    folder = unicodedata.normalize("NFC", path.parent.relative_to(root).as_posix())
     key = "/".join(p for p in (folder if folder != "." else "", stem) if p)
     return _File(path, role, key, stem or path.parent.name, about, key, last == _PER_LESION)
 
@@ -362,13 +373,18 @@ def _collect(root: Path, what: str) -> list[_File]:
         return [replace(file, role="mask")] if file else [_File(root, "mask", root.name, "", True)]
     if not root.is_dir():
         raise InputError(root, f"there is no such {what}", "Check the path")
-    found = (_classify(p, root) for p in sorted(root.rglob("*")) if p.is_file())
+    found = (_classify(p, root) for p in sorted(files_below(root)))
     return [f for f in found if f is not None]
 
 
 def _one_per_scan(
-    files: Iterable[_File], problems: list[InputError] | None, name: Callable[[_File], str]
+    files: Iterable[_File],
+    problems: list[InputError] | None,
+    name: Callable[[_File], str],
+    *,
+    corrected: bool = False,
 ) -> dict[str, _File]:
+    """The one file of each scan; ``corrected``: a corrected mask goes before the automatic one."""
     groups: dict[str, list[_File]] = {}
     for file in files:
         groups.setdefault(name(file), []).append(file)
@@ -380,6 +396,8 @@ def _one_per_scan(
         # So may the same in a standard space; references lie on the scan's own grid.
         if len(group) > 1:
             group = [f for f in group if not f.standard_space] or group
+        if len(group) > 1:
+            group = [f for f in group if f.corrected == corrected] or group
         if len(group) > 1 and all(f.per_lesion for f in group):
             group = [replace(group[0], more=tuple(f.path for f in group[1:]))]
         if len(group) == 1:
@@ -399,6 +417,7 @@ def _pair_up(
     truth_dir: Path,
     problems: list[InputError],
     names_of: Callable[[str], Iterable[str]],
+    notes: dict[str, None],
 ) -> list[tuple[str, Path, Path, tuple[Path, ...], Path | None]]:
     """Case name, prediction, references and soft map of every case that has these but the last."""
     pred_files = _collect(pred_dir, "prediction")
@@ -408,10 +427,14 @@ def _pair_up(
     if pred_dir.is_file() and truth_dir.is_file():
         return [(_stem(truth_dir.name) or truth_dir.name, pred_dir, truth_dir, (), None)]
     ambiguous = len(problems)
-    truths = _one_per_scan(truth_files, problems, lambda f: f.key)
-    preds = _one_per_scan((f for f in pred_files if f.role == "mask"), problems, lambda f: f.key)
+    pred_masks = [f for f in pred_files if f.role == "mask"]
+    # As predictions corrected masks would flatter the model; as references they are what a reader
+    # says.
+    truths = _one_per_scan(truth_files, problems, lambda f: f.key, corrected=True)
+    preds = _one_per_scan(pred_masks, problems, lambda f: f.key)
     softs = _one_per_scan((f for f in pred_files if f.role == "soft"), None, lambda f: f.key)
     several = len(problems) > ambiguous
+    _tell_corrected(pred_masks, preds, truth_files, truths, notes)
 
     partner = {key: preds[key] for key in truths if key in preds}
     # One side may be sorted into folders and the other not: then unique names decide.
@@ -435,6 +458,10 @@ def _pair_up(
             problems.append(InputError(truth.path, f"no prediction of {key} found", remedy))
             continue
         used.add(pred.key)
+        if _same_file(pred.path, truth.path):
+            cause = f"is prediction and reference of {key} in one"
+            problems.append(InputError(truth.path, cause, "Give references that readers have made"))
+            continue
         soft = softs.get(pred.key)
         pairs.append((key, pred.path, truth.path, truth.more, soft.path if soft else None))
     for key, pred in sorted(preds.items()):
@@ -445,6 +472,41 @@ def _pair_up(
                 )
             )
     return pairs
+
+
+def _tell_corrected(
+    pred_files: Sequence[_File],
+    preds: dict[str, _File],
+    truth_files: Sequence[_File],
+    truths: dict[str, _File],
+    notes: dict[str, None],
+) -> None:
+    """Note where corrected masks were left out as predictions, and taken as references."""
+    left_out = {f.key for f in pred_files if f.corrected and f.key in preds}
+    left_out -= {key for key, file in preds.items() if file.corrected}
+    if left_out:
+        notes[
+            f"corrected masks lie beside the predictions of {_scans(left_out)} and were left out: "
+            "scored is what the model found"
+        ] = None
+    automatic = {f.key for f in truth_files if not f.corrected}
+    taken = {key for key, file in truths.items() if file.corrected} & automatic
+    if taken:
+        notes[
+            f"the references of {_scans(taken)} are corrected masks, not the automatic ones beside "
+            "them"
+        ] = None
+
+
+def _scans(keys: Sized) -> str:
+    return f"{len(keys)} scan{'s' * (len(keys) != 1)}"
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:  # a link that leads nowhere, which reading tells
+        return False
 
 
 def _pair_by_given_names(

@@ -85,9 +85,24 @@ def look_at(values: ArrayLike) -> Values:
             return Values("soft", scale=scale)
         return Values("labels", labels)
     # A mask that was multiplied or went through a float format.
-    if top >= 1 - _CLOSE and ((distinct >= top * (1 - _CLOSE)) | (distinct <= top * _CLOSE)).all():
+    all_or_none = (distinct >= top * (1 - _CLOSE)) | (np.abs(distinct) <= top * _CLOSE)
+    if top >= 1 - _CLOSE and all_or_none.all():
         return Values("mask", (round(top),))
     return Values("soft", scale=scale)
+
+
+def drawn_voxels(values: ArrayLike) -> NDArray[np.bool_]:
+    """What somebody has drawn in a mask or map of labels: all but 0 and traces of resampling.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.lesions.scorers.values import drawn_voxels
+    >>> drawn_voxels(np.array([[[0, 1e-6, 0.9999, 1]]])).tolist()
+    [[[False, False, True, True]]]
+    """
+    array, found = np.asarray(values), look_at(values)
+    least = max(found.labels[0], 0) / 2 if found.kind == "mask" else 0
+    return np.asarray(array > (_CLOSE if found.kind == "empty" else least))
 
 
 def _scale(top: float) -> float:

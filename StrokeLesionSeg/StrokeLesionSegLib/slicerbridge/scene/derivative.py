@@ -10,6 +10,8 @@ import numpy as np
 
 from ...errors import InputError
 from ...images import Volume, read_scan
+from ...lesions.scorers.values import drawn_voxels
+from ...pipeline.source import read_repaired
 from ..engine_words import said
 from ..i18n import tr as _
 from .patch import Patch
@@ -81,7 +83,7 @@ def read_result(folder: Path, stem: str) -> ReadResult:
     begin = folder / str(record["folder"]) / stem
     automatic = Path(f"{begin}_label-lesion_mask.nii.gz")
     corrected = next((m.mask for m in corrected_masks(folder) if m.stem == stem), None)
-    scan = read_scan(source, series=record.get("series")).volume
+    scan = read_repaired(source, record.get("series")).volume
     mask = read_scan(corrected or automatic, allow_constant=True).volume
     if not mask.grid.same_as(scan.grid):
         raise InputError(automatic, _("is not on the grid of its scan"), _("Run the batch again"))
@@ -107,7 +109,7 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
     segmentation = add_segmentation(volume)
     segmentation.SetAttribute(_FOLDER, str(read.folder.resolve()))
     segmentation.SetAttribute(_STEM, read.stem)
-    mask = (read.mask.array != 0).astype(np.uint8)
+    mask = drawn_voxels(read.mask.array).astype(np.uint8)
     segment_id = add_segment(segmentation, Patch(mask, (0, 0, 0), read.mask.grid), made)
     if read.probability is not None:
         node = add_map(read.probability, volume, "probability")
