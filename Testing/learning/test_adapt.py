@@ -13,20 +13,25 @@ import numpy as np
 import pytest
 import torch
 from adapt_support import cohort, tiny_model
+from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.images import read_scan, write_volume
 from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE
 from StrokeLesionSegLib.learning.adapt import AdaptOptions, adapt, find_pairs
 from StrokeLesionSegLib.learning.adapt import run as running
 from StrokeLesionSegLib.learning.adapt.card import CARD, Ancestry, ancestry_of
+from StrokeLesionSegLib.learning.adapt.choose import Chosen
+from StrokeLesionSegLib.learning.adapt.measure import Figures
 from StrokeLesionSegLib.learning.adapt.mixing import Mixture, RegressionScan, regression_scan
 from StrokeLesionSegLib.learning.adapt.options import Sizes
 from StrokeLesionSegLib.learning.adapt.pairs import FoundPairs, Pair
 from StrokeLesionSegLib.learning.adapt.prepare import ReadyPair, _same, read_pair
+from StrokeLesionSegLib.learning.adapt.verdict import Verdict
 from StrokeLesionSegLib.learning.heads import save_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Head
 from StrokeLesionSegLib.learning.strokes.head import Sample
 from StrokeLesionSegLib.models import load_model, pack_model, remove_model
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 
 def simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +247,26 @@ def test_a_run_that_was_stopped_learns_what_an_unbroken_one_does(
         assert progress.step == 3
         weights.append(network.state_dict())
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_new_weights_do_not_inherit_what_old_ones_are_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    parent = load_model(tiny_model(tmp_path / "tiny"))
+    inference = replace(parent.manifest.inference, calibration=Calibration(0.8, -0.2))
+    parent = replace(parent, manifest=replace(parent.manifest, inference=inference))
+    run = running._Run(
+        parent, Ancestry(), "new", FoundPairs(()), AdaptOptions(), lambda *told: None, lambda: False
+    )
+    monkeypatch.setattr(running._Run, "_figures", lambda *told: None)
+    monkeypatch.setattr(running, "judge", lambda before, after: Verdict(False, (), {}))
+    point = OperatingPoint(0.3)
+    chosen = [Chosen(parent.network, share, point, 0.1, 0.5) for share in (0.0, 0.4)]
+    judged = run._judged(chosen, [], [], Figures((), ()))
+    found = [one.model.manifest.inference for one in judged]
+    assert [one.operating_point for one in found] == [point, point]
+    assert [one.calibration for one in found] == [Calibration(0.8, -0.2), None]
 
 
 def test_a_folder_to_work_in_is_shared_and_not_emptied(

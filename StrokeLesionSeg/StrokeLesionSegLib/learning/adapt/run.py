@@ -411,7 +411,7 @@ class _Run:
         """One candidate after the other, up to the first that is better."""
         judged: list[_Judged] = []
         for chosen in candidates:
-            model = with_point(self.parent, chosen.network, chosen.point)
+            model = with_point(self.parent, chosen.network, chosen.point, new=chosen.share > 0)
             after = self._figures(model, kept, regression, "judge")
             verdict = judge(before, after)
             judged.append(_Judged(chosen.share, model, after, verdict))
