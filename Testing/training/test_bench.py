@@ -21,7 +21,7 @@ from stroketrain.bench import failures, measure, summary
 from stroketrain.bench.plan import BenchCase, make_plan
 from stroketrain.bench.report import write_report
 from stroketrain.bench.run import BenchSettings, Job, do, run
-from stroketrain.bench.scans import BenchScan
+from stroketrain.bench.scans import BenchScan, read_back
 from stroketrain.commands.bench import add_parser
 from stroketrain.simulate.subject_split import kind_of, load_subject_split
 
@@ -157,6 +157,21 @@ def test_scores_of_a_kept_map(tmp_path: Path) -> None:
     path = tmp_path / "axial.scores.json"
     path.write_text(json.dumps({**calibrated, "dice": 0.123}))
     assert measure.score(scan, tmp_path, "axial", strict, told)["dice"] == 0.123
+
+
+def test_several_further_views_are_measured_on_one_scan(tmp_path: Path) -> None:
+    cases, settings = _small_bench(tmp_path)
+    views = ("axial", "triplanar", "axial+flips")
+    assert do(Job("predict", cases[0], settings.model, views), settings) is None
+    model = load_model(settings.model)
+    together = settings.out / "models" / measure.key_of(model) / cases[0].name
+    scan = read_back(cases[0], settings.out / "scans" / cases[0].name)
+    for view in views:
+        measure.predict(scan, model, [view], tmp_path / view, 1)
+        facts = json.loads((tmp_path / view / f"{view}.prediction.json").read_text())
+        same = json.loads((together / f"{view}.prediction.json").read_text())
+        assert same["calibration"] == facts["calibration"]
+        assert (same["passes"], same["warnings"]) == (facts["passes"], facts["warnings"])
 
 
 def test_the_bench_knows_how_a_model_is_calibrated(

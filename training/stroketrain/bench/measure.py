@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,10 @@ def predict(
         name, _, flips = view.partition("+")
         options = SegmentOptions(views=name, tta=bool(flips), threads=threads, device=base.device)
         begun = time.perf_counter()
-        run_network(ready, make_predictor(model, options))
-        result = after_network(ready)
+        # Bringing the result back empties what was made ready.
+        one = replace(ready, timings=dict(ready.timings), warnings=list(ready.warnings))
+        run_network(one, make_predictor(model, options))
+        result = after_network(one)
         p = np.asarray(result.probability.array)
         _save(folder / f"{view}.npz", p, np.asarray(result.uncertainty.array))
         facts = {
