@@ -254,6 +254,8 @@ def test_options_that_would_be_ignored_are_refused(
     assert "--resident no: simulated scans are drawn into" in capsys.readouterr().err
     assert cli.main([*fit, "--lr-schedule", "poly"]) == 2
     assert "Add --preset" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(tmp_path), "--part", "val"]) == 2
+    assert "--part: is of a split, but none is given" in capsys.readouterr().err
     assert cli.main(preset) == 2  # there is no cache
     assert "no finished cache" in capsys.readouterr().err
 
