@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,17 @@ from model_manifest import model_manifest
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
-from StrokeLesionSegLib.inference import SegmentOptions, make_predictor, segment_volume
+from StrokeLesionSegLib.inference import (
+    Device,
+    SegmentOptions,
+    after_network,
+    before_network,
+    make_predictor,
+    run_network,
+    segment_volume,
+)
 from StrokeLesionSegLib.inference.volumetric import head_channels
+from StrokeLesionSegLib.inference.whole_head import WholeHeadPredictor
 from StrokeLesionSegLib.models import LoadedModel, Manifest
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 
@@ -186,6 +197,71 @@ def test_a_number_format_that_fails_its_check_is_given_up(
     assert found.details["precision"] == "float32"
     assert any("bfloat16 differs from float32" in w for w in found.warnings)
     assert found.probability.array.max() > 0.9
+
+
+def starving(monkeypatch: pytest.MonkeyPatch, made: WholeHeadPredictor, answers: int) -> None:
+    """``made`` runs on what is called a GPU, whose memory lasts for so many answers."""
+    real, left = WholeHeadPredictor._function, [answers]
+
+    def function(self: WholeHeadPredictor, precision: str) -> Callable[..., torch.Tensor]:
+        device = self.device
+        # Everything is on the CPU, only the name and the error are the GPU's.
+        self.device = Device("cpu", device.reason)
+        run = real(self, "float32" if precision == "float16" else precision)
+        self.device = device
+
+        def ask(full: torch.Tensor) -> torch.Tensor:
+            if device.is_gpu:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)")
+            return run(full)
+
+        return ask
+
+    made.device = Device("mps", "pretended")
+    monkeypatch.setattr(WholeHeadPredictor, "_function", function)
+
+
+@pytest.mark.parametrize(("answers", "precision"), [(0, "auto"), (3, "float16")])
+def test_a_gpu_without_memory_leaves_the_head_to_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, answers: int, precision: str
+) -> None:
+    """Without memory for the check of the number format, or for the second pass."""
+    whole, options = model(), SegmentOptions(device="cpu", precision="float32")
+    expected = segment_volume(head_volume(), whole, options, alignment=IDENTITY)
+    made = WholeHeadPredictor(whole, replace(options, precision=precision))
+    starving(monkeypatch, made, answers)
+    told: list[int] = []
+    ready = before_network(head_volume(), made, alignment=IDENTITY)
+    run_network(ready, made, progress=lambda stage, done, total: told.append(done))
+    found = after_network(ready)
+    assert found.warnings[0] == "Memory ran out on mps; the CPU goes on."
+    assert found.details["device"] == "cpu"
+    assert found.details["device_reason"] == "mps ran out of memory"
+    assert told == sorted(told)
+    np.testing.assert_allclose(found.probability.array, expected.probability.array, atol=0.05)
+
+
+def test_clicks_go_on_without_the_memory_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = WholeHeadPredictor(model(), SegmentOptions(device="cpu", precision="float32"))
+    scan = before_network(head_volume(), made, alignment=IDENTITY).prepared
+    starving(monkeypatch, made, 1)
+    ask, _ = made.runner(scan)
+    channels = head_channels(torch.from_numpy(scan.image), empty=10)
+    first, second = ask(channels), ask(channels)
+    assert made.device.name == "cpu"
+    assert torch.equal(first, second)
+
+
+def test_a_cpu_without_memory_has_nothing_to_go_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Huge(Thresholding):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    options = SegmentOptions(device="cpu", precision="float32")
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        segment_volume(head_volume(), model(Huge()), options, alignment=IDENTITY)
 
 
 def test_a_difference_that_no_reader_would_see_is_no_failure() -> None:

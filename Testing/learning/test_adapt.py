@@ -5,26 +5,33 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from adapt_support import cohort, tiny_model
+from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.images import read_scan, write_volume
-from StrokeLesionSegLib.inference.head_box import HEAD_BOX
+from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE
 from StrokeLesionSegLib.learning.adapt import AdaptOptions, adapt, find_pairs
 from StrokeLesionSegLib.learning.adapt import run as running
 from StrokeLesionSegLib.learning.adapt.card import CARD, Ancestry, ancestry_of
+from StrokeLesionSegLib.learning.adapt.choose import Chosen
+from StrokeLesionSegLib.learning.adapt.measure import Figures
 from StrokeLesionSegLib.learning.adapt.mixing import Mixture, RegressionScan, regression_scan
 from StrokeLesionSegLib.learning.adapt.options import Sizes
 from StrokeLesionSegLib.learning.adapt.pairs import FoundPairs, Pair
 from StrokeLesionSegLib.learning.adapt.prepare import ReadyPair, _same, read_pair
+from StrokeLesionSegLib.learning.adapt.verdict import Verdict
 from StrokeLesionSegLib.learning.heads import save_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Head
+from StrokeLesionSegLib.learning.strokes.head import Sample
 from StrokeLesionSegLib.models import load_model, pack_model, remove_model
+from StrokeLesionSegLib.operating_point import OperatingPoint
 
 
 def simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,6 +207,66 @@ def test_masks_that_nobody_has_corrected_teach_nothing(
             cancel=lambda: stages[-1:] == ["simulate"],
         )
     assert stages[-1] == "simulate"
+
+
+class OneHead:
+    """In the place of ``Mixture``: always the same head, with a lesion."""
+
+    def samples(self, first: int) -> Iterator[Sample]:
+        lesions = torch.zeros(HEAD_SHAPE, dtype=torch.bool)
+        lesions[60:90, 60:90, 60:90] = True
+        image = torch.linspace(0, 1, HEAD_SHAPE[2]).expand(HEAD_SHAPE)
+        while True:
+            yield Sample(image, lesions, lesions & False)
+
+
+def test_a_run_that_was_stopped_learns_what_an_unbroken_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    parent = load_model(tiny_model(tmp_path / "tiny"))
+    usual = AdaptOptions(threads=1)
+    loop = replace(usual.loop, steps=3)
+    weights = []
+    for name, stops in (("whole", ()), ("broken", (1, 2))):
+        options = replace(usual, work=tmp_path / name, loop=loop)
+        done: list[int] = []
+
+        def tell(stage: str, share: int, total: int, done: list[int] = done) -> None:
+            done.append(share)
+
+        for stop in (*stops, 99):
+            run = running._Run(
+                parent, Ancestry(), "new", FoundPairs(()), options, tell,
+                lambda done=done, stop=stop: len(done) >= stop,
+            )  # fmt: skip
+            if stop < 99:
+                with pytest.raises(Cancelled):
+                    run._learn(OneHead(), 1.0)  # type: ignore[arg-type]
+        network, progress = run._learn(OneHead(), 1.0)  # type: ignore[arg-type]
+        assert progress.step == 3
+        weights.append(network.state_dict())
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_new_weights_do_not_inherit_what_old_ones_are_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    parent = load_model(tiny_model(tmp_path / "tiny"))
+    inference = replace(parent.manifest.inference, calibration=Calibration(0.8, -0.2))
+    parent = replace(parent, manifest=replace(parent.manifest, inference=inference))
+    run = running._Run(
+        parent, Ancestry(), "new", FoundPairs(()), AdaptOptions(), lambda *told: None, lambda: False
+    )
+    monkeypatch.setattr(running._Run, "_figures", lambda *told: None)
+    monkeypatch.setattr(running, "judge", lambda before, after: Verdict(False, (), {}))
+    point = OperatingPoint(0.3)
+    chosen = [Chosen(parent.network, share, point, 0.1, 0.5) for share in (0.0, 0.4)]
+    judged = run._judged(chosen, [], [], Figures((), ()))
+    found = [one.model.manifest.inference for one in judged]
+    assert [one.operating_point for one in found] == [point, point]
+    assert [one.calibration for one in found] == [Calibration(0.8, -0.2), None]
 
 
 def test_a_folder_to_work_in_is_shared_and_not_emptied(

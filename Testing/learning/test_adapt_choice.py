@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from adapt_support import tiny_model
 from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
 from StrokeLesionSegLib.learning.adapt import choose as choosing
-from StrokeLesionSegLib.learning.adapt.choose import choose
+from StrokeLesionSegLib.learning.adapt.choose import between, choose
 from StrokeLesionSegLib.learning.adapt.measure import find
 from StrokeLesionSegLib.learning.adapt.mixing import RegressionScan, carried
 from StrokeLesionSegLib.learning.adapt.tuning import bolder, points_about, scores_at
 from StrokeLesionSegLib.learning.heads import save_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Head
 from StrokeLesionSegLib.lesions.scorers.common import dice
+from StrokeLesionSegLib.models import load_model, write_model
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from torch import nn
 
@@ -114,6 +117,18 @@ def test_each_share_that_is_better_has_its_choice(
     assert [c.share for c in found] == [0.7, 1.0]
     assert [c.worth for c in found] == pytest.approx([1.0, 1.0])
     assert [round(float(c.network.value), 2) for c in found] == [0.92, 1.1]  # type: ignore[arg-type]
+
+
+def test_what_is_judged_is_what_is_installed(tmp_path: Path) -> None:
+    parent = load_model(tiny_model(tmp_path / "tiny"))
+    child = copy.deepcopy(parent.network)
+    with torch.no_grad():
+        for weights in child.parameters():
+            weights.mul_(1.1)
+    made = between(parent.network, child, 0.7)
+    write_model(tmp_path / "new", parent.manifest.to_dict(), made.state_dict())
+    installed = load_model(tmp_path / "new").network.state_dict()
+    assert all(torch.equal(tensor, installed[name]) for name, tensor in made.state_dict().items())
 
 
 def tried(*own: tuple[float, float]) -> choosing._Tried:

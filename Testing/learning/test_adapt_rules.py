@@ -9,19 +9,30 @@ from pathlib import Path
 import cli_support
 import numpy as np
 import pytest
+from adapt_support import tiny_model
+from StrokeLesionSegLib import models
+from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort import find_scans
 from StrokeLesionSegLib.cohort.corrected import SourceScans
 from StrokeLesionSegLib.cohort.dicom_study import told_as
 from StrokeLesionSegLib.cohort.fingerprint import fingerprint
 from StrokeLesionSegLib.cohort.ledger import Ledger
+from StrokeLesionSegLib.commands import adapt as command
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+from StrokeLesionSegLib.learning import adapt as adapting
 from StrokeLesionSegLib.learning import loop
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
 from StrokeLesionSegLib.learning.adapt.pairs import Pair, find_pairs
 from StrokeLesionSegLib.learning.adapt.prepare import prepare_pairs, read_pair
-from StrokeLesionSegLib.learning.adapt.split import choosing_subjects, split_subjects
+from StrokeLesionSegLib.learning.adapt.run import Outcome
+from StrokeLesionSegLib.learning.adapt.split import (
+    SubjectSplit,
+    choosing_subjects,
+    split_subjects,
+)
 from StrokeLesionSegLib.learning.adapt.verdict import judge, tables_of
+from StrokeLesionSegLib.models import load_model
 
 NAMES = [f"{n:03d}" for n in range(40)]
 
@@ -194,3 +205,42 @@ def test_a_machine_that_was_asleep_has_not_trained(monkeypatch: pytest.MonkeyPat
     assert clock.tick() == 65 + loop._LONGEST_STEP_S
     now += 5
     assert clock.tick() == 70 + loop._LONGEST_STEP_S
+
+
+def test_what_cannot_be_exported_is_refused_before_and_told_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = load_model(tiny_model(tmp_path / "tiny")).manifest
+    before, after = figures(0.5), figures(0.7)
+    outcome = Outcome(
+        model, judge(before, after), tables_of(before, after), (), tmp_path / "card.json",
+        SubjectSplit(("a",), ("b",)), {"steps": 1, "minutes in all": 2.0},
+    )  # fmt: skip
+    asked = []
+
+    def learnt(*arguments: object, **options: object) -> Outcome:
+        asked.append(arguments)
+        return outcome
+
+    monkeypatch.setattr(adapting, "adapt", learnt, raising=False)
+    monkeypatch.setattr(command, "lower_priority", lambda: None)
+    (tmp_path / "file").touch()
+    run = ["adapt", str(tmp_path), "--progress", "none", "--export"]
+    for place in (tmp_path, tmp_path / "file" / "model.zip", Path()):
+        assert main([*run, str(place)]) == 2
+        assert not asked
+    # A folder that is missing is made in the end; a name may be any.
+    assert main([*run, str(tmp_path / "new" / "model")]) == 0
+    assert (tmp_path / "new" / "model").is_file()
+
+    def full(*arguments: object) -> Path:
+        raise InputError("model.zip", "the disk is full", "Free some space")
+
+    monkeypatch.setattr(models, "pack_model", full, raising=False)
+    capsys.readouterr()
+    assert main([*run, str(tmp_path / "new" / "model.zip")]) == 2
+    told = capsys.readouterr()
+    assert "Kept subjects" in told.out
+    assert "installed as tiny" in told.out
+    assert "for a colleague" not in told.out
+    assert "the disk is full" in told.err

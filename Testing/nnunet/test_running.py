@@ -14,9 +14,10 @@ import torch
 from cli_support import write_head
 from nnunet_support import NATIVE, fixture, installed
 from StrokeLesionSegLib.cli import main
-from StrokeLesionSegLib.errors import Cancelled
+from StrokeLesionSegLib.errors import Cancelled, InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume
 from StrokeLesionSegLib.inference import (
+    Device,
     SegmentOptions,
     expected_run,
     make_predictor,
@@ -27,6 +28,7 @@ from StrokeLesionSegLib.inference.sliding_window import SlidingWindowPredictor
 from StrokeLesionSegLib.inference.window_grid import fewest
 from StrokeLesionSegLib.inference.window_scan import normalise
 from StrokeLesionSegLib.models import ImportChoices, load_model
+from StrokeLesionSegLib.networks import joined_up
 
 ONE_FOLD = replace(NATIVE, folds=("0",))
 FAST = {"align": "none", "threads": 1, "device": "cpu", "precision": "float32", "mirror": False}
@@ -213,3 +215,52 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     capsys.readouterr()
     assert main(["models", "list"]) == 0
     assert "native, RAS" in capsys.readouterr().out
+
+
+def test_a_gpu_without_memory_leaves_the_windows_to_the_cpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    volume, _ = fixture("plain3d")
+    name = installed("plain3d", ONE_FOLD).name
+    expected = predictor(name)
+    scan = expected.prepare(place(volume, None, expected.grid))
+    made, left = predictor(name), [3]
+    # Everything is on the CPU, only the name and the error are the GPU's.
+    made.device = Device("mps", "pretended")
+    real = SlidingWindowPredictor._ask
+
+    def ask(self: SlidingWindowPredictor, network: Any, part: Any, precision: str) -> Any:
+        if not self.device.is_gpu:
+            return real(self, network, part, precision)
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)")
+        return torch.zeros(1, *part.shape[2:])
+
+    monkeypatch.setattr(SlidingWindowPredictor, "_ask", ask)
+    monkeypatch.setattr(joined_up, "ready_to_ask", lambda network, dimensions, device: network)
+    told: list[int] = []
+    found = made.predict(scan, progress=lambda stage, done, total: told.append(done))
+    assert found.warnings == ("Memory ran out on mps; the CPU goes on.",)
+    assert found.details["device_reason"] == "mps ran out of memory"
+    assert np.array_equal(found.probability.array, expected.predict(scan).probability.array)
+    assert told == list(range(9))
+
+
+def test_what_stops_the_windows_is_said_by_older_torch_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """2.4 has no ``torch.OutOfMemoryError``; and the CPU's allocator raises another error."""
+    volume, _ = fixture("plain3d")
+    made = predictor(installed("plain3d", ONE_FOLD).name)
+    scan = made.prepare(place(volume, None, made.grid))
+    monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)
+    with pytest.raises(Cancelled):
+        made.predict(scan, cancel=lambda: True)
+
+    def full(self: object, *told: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(SlidingWindowPredictor, "_ask", full)
+    with pytest.raises(InputError, match="not enough memory for its windows"):
+        made.predict(scan)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ import pytest
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("torch")
+from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.images import Volume, write_volume
-from StrokeLesionSegLib.lesions import write_sidecar
+from StrokeLesionSegLib.lesions import expected_dice, write_sidecar
 from StrokeLesionSegLib.models import load_model, write_model
 from StrokeLesionSegLib.networks import build_network
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from stroketrain.bench import failures, measure, summary
 from stroketrain.bench.plan import BenchCase, make_plan
 from stroketrain.bench.report import write_report
-from stroketrain.bench.run import BenchSettings, run
-from stroketrain.bench.scans import BenchScan
+from stroketrain.bench.run import BenchSettings, Job, do, run
+from stroketrain.bench.scans import BenchScan, read_back
 from stroketrain.commands.bench import add_parser
 from stroketrain.simulate.subject_split import kind_of, load_subject_split
 
@@ -144,6 +146,47 @@ def test_scores_of_a_kept_map(tmp_path: Path) -> None:
     assert measure.score(scan, tmp_path, "axial", point)["dice"] == 0.123
     strict = OperatingPoint(0.8)
     assert measure.score(scan, tmp_path, "axial", strict)["largest_false_ml"] == 0
+    # The Dice to expect is what users are told: by the model's calibration.
+    told = Calibration(0.6123456789, -0.3)
+    mask = back >= 0.8
+    calibrated = measure.score(scan, tmp_path, "axial", strict, told)
+    assert calibrated["expected_dice"] == pytest.approx(
+        expected_dice(back, mask, calibration=told).value
+    )
+    assert calibrated["expected_dice"] < expected_dice(back, mask).value - 0.01
+    path = tmp_path / "axial.scores.json"
+    path.write_text(json.dumps({**calibrated, "dice": 0.123}))
+    assert measure.score(scan, tmp_path, "axial", strict, told)["dice"] == 0.123
+
+
+def test_several_further_views_are_measured_on_one_scan(tmp_path: Path) -> None:
+    cases, settings = _small_bench(tmp_path)
+    views = ("axial", "triplanar", "axial+flips")
+    assert do(Job("predict", cases[0], settings.model, views), settings) is None
+    model = load_model(settings.model)
+    together = settings.out / "models" / measure.key_of(model) / cases[0].name
+    scan = read_back(cases[0], settings.out / "scans" / cases[0].name)
+    for view in views:
+        measure.predict(scan, model, [view], tmp_path / view, 1)
+        facts = json.loads((tmp_path / view / f"{view}.prediction.json").read_text())
+        same = json.loads((together / f"{view}.prediction.json").read_text())
+        assert same["calibration"] == facts["calibration"]
+        assert (same["passes"], same["warnings"]) == (facts["passes"], facts["warnings"])
+
+
+def test_the_bench_knows_how_a_model_is_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases, settings = _small_bench(tmp_path)
+    scored: list[object] = []
+    monkeypatch.setattr("stroketrain.bench.run.predict", lambda *told: None)
+    monkeypatch.setattr("stroketrain.bench.run.score", lambda *told: scored.append(told[-1]))
+    shipped = load_model().manifest.inference.calibration
+    assert shipped is not None
+    job = Job("predict", cases[0], None, ("axial",))
+    assert do(job, settings) is None
+    assert do(replace(job, model=settings.model), settings) is None
+    assert scored == [shipped, None]
 
 
 def test_the_robot_begins_at_the_operating_point_of_the_bench(

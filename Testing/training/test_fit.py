@@ -249,8 +249,13 @@ def test_options_that_would_be_ignored_are_refused(
     for wrong in (["--pool", "8"], ["--turnover", "5"], ["--anatomies", "people"]):
         assert cli.main([*fit, *wrong]) == 2
         assert f"{wrong[0]}: is about scans that are simulated" in capsys.readouterr().err
+    drawn = ["fit", "none", str(tmp_path / "run"), "--simulate", "none", "--resident", "no"]
+    assert cli.main(drawn) == 2
+    assert "--resident no: simulated scans are drawn into" in capsys.readouterr().err
     assert cli.main([*fit, "--lr-schedule", "poly"]) == 2
     assert "Add --preset" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(tmp_path), "--part", "val"]) == 2
+    assert "--part: is of a split, but none is given" in capsys.readouterr().err
     assert cli.main(preset) == 2  # there is no cache
     assert "no finished cache" in capsys.readouterr().err
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,13 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
-from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run, save_run
+from StrokeLesionSegLib.learning import checkpoint
+from StrokeLesionSegLib.learning.checkpoint import (
+    TrainingProgress,
+    load_run,
+    mean_weights,
+    save_run,
+)
 from StrokeLesionSegLib.models import load_model
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
@@ -90,6 +98,43 @@ def test_a_release_is_cut_from_the_run_as_it_is(
             folder, run, tmp_path / "model", ReleaseOptions("a", "1"), TrainOptions(steps=1)
         )
     assert begun == [1, 2]
+
+
+def test_a_run_that_saves_meanwhile_is_read_as_it_is_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, network = tmp_path / "run", VolumetricUNet(filters=(4, 6))
+    optimizer = torch.optim.AdamW(network.parameters())
+    steps = iter(range(1, 9))
+
+    def save() -> None:
+        save_run(run, network, network, optimizer, TrainingProgress(next(steps)), {})
+
+    def first_saved(do: Callable[..., object]) -> Callable[..., object]:
+        """``do``, before which the run saves, the first time."""
+        waiting = [save]
+
+        def done(*arguments: object, **options: object) -> object:
+            if waiting:
+                waiting.pop()()
+            return do(*arguments, **options)
+
+        return done
+
+    save()
+    reading = checkpoint.read_safetensors
+    for take in (lambda: load_run(run, network, network), lambda: mean_weights(run)):
+        monkeypatch.setattr(checkpoint, "read_safetensors", first_saved(reading))
+        take()
+    monkeypatch.setattr(checkpoint, "read_safetensors", reading)
+    monkeypatch.setattr(release.shutil, "copyfile", first_saved(shutil.copyfile))
+    release._copy_run(run, tmp_path / "work")
+    progress = load_run(tmp_path / "work", network, network)
+    assert progress is not None
+    assert progress.step == 4
+    (run / "state-0000004.safetensors").unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        load_run(run, network, network)
 
 
 def test_a_folder_without_a_run_is_refused(folder: HeadFolder, tmp_path: Path) -> None:

@@ -76,6 +76,16 @@ def test_a_run_goes_on_where_it_was(folder: HeadFolder, tmp_path: Path) -> None:
     assert float(moved["optimizer.step.head.weight"]) == 4
 
 
+def test_a_run_without_workers_keeps_its_threads(folder: HeadFolder, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        options = TrainOptions(steps=1, workers=0, threads=2, seed=3)
+        train(folder, tmp_path / "run", options, network=small())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled
+from ..errors import Cancelled, InputError
 from .options import add_progress_argument, number, path, prepare
 from .progress import make_reporter, print_json
 from .verbosity import is_quiet
@@ -87,6 +87,13 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     prepare(arguments)
+    if arguments.export is not None:
+        # Refused now, and not after an hour.
+        from ..outputs import OutputSet
+
+        target = Path(os.path.abspath(arguments.export))
+        with OutputSet([], [(target, target.suffix)], overwrite=True):
+            pass
     lower_priority()
     from ..inference.device import give_back_freed_memory
 
@@ -114,11 +121,17 @@ def run(arguments: argparse.Namespace) -> int:
     except (Cancelled, KeyboardInterrupt):
         print("what was done is kept; the same command goes on with it", file=sys.stderr)
         raise
-    exported = _export(outcome, arguments.export)
+    exported, failed = None, None
+    try:
+        exported = _export(outcome, arguments.export)
+    except InputError as error:
+        failed = error  # the model is installed all the same: what came of it is told first
     if arguments.progress == "json":
         print_json({"stage": "result", **_result(outcome, exported)})
     else:
         _print(outcome, exported)
+    if failed is not None:
+        raise failed
     return 0 if outcome.installed is not None else EXIT_NOT_BETTER
 
 
@@ -139,7 +152,12 @@ def _export(outcome: Outcome, target: Path | None) -> Path | None:
     if target is None or outcome.installed is None or outcome.installed.directory is None:
         return None
     from ..models import pack_model
+    from ..outputs import os_input_error
 
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise os_input_error(error, target) from error
     return pack_model(outcome.installed.directory, target)
 
 

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from ..errors import InputError
 from .options import DEVICES
+
+T = TypeVar("T")
 
 #: Number of CPU threads, set by the user; goes before everything but ``SegmentOptions.threads``.
 THREADS_VARIABLE = "STROKE_LESION_SEG_THREADS"
@@ -351,6 +354,47 @@ def _trim() -> bool:
         return bool(ctypes.CDLL(None).malloc_trim(0))
     except (OSError, AttributeError):  # another C library
         return False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whichever device."""
+    import torch
+
+    known = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
+    if isinstance(error, (MemoryError, known)):
+        return True
+    # The CPU's allocator, MPS and cuDNN raise plain RuntimeErrors.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in text
+        for sign in ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+    )
+
+
+class OnDevice(Protocol):
+    """What runs a network on a ``device``, and on the CPU after ``to_cpu``."""
+
+    device: Device
+
+    def to_cpu(self, device: Device) -> None: ...
+
+
+def or_on_cpu(runs: OnDevice, do: Callable[[], T]) -> tuple[T, tuple[str, ...]]:
+    """What ``do`` gives: once more, on the CPU, where the memory of a GPU does not suffice, and
+    then a warning."""
+    try:
+        return do(), ()
+    except (MemoryError, RuntimeError) as error:
+        if not (runs.device.is_gpu and is_out_of_memory(error)):
+            raise
+    # Only here nothing of the error holds the GPU's memory any more.
+    name = runs.device.name
+    runs.to_cpu(Device("cpu", f"{name} ran out of memory"))
+    if name == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+    return do(), (f"Memory ran out on {name}; the CPU goes on.",)
 
 
 @contextmanager

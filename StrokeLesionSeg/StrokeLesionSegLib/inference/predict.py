@@ -13,6 +13,7 @@ from ..boxes import Box, check_box, whole_box
 from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from ..models.channels import MIRROR, T1, offset_mm
+from .device import is_out_of_memory
 from .prepare import PreparedNetwork, on_cpu, running
 from .progress import Cancel, Progress
 from .views import Pass, SliceStack, passes
@@ -276,7 +277,7 @@ class _Runner:
                 beside.fill(used, chosen)
                 values = self._one_batch(one, stack, used, chosen, planes)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 self._shrink(len(chosen), error)
                 batch = None
@@ -364,20 +365,6 @@ class _Beside:
             planes = self._planes[np.clip(numbers, 0, last)] * there[:, None, None]
             target = batch[(slice(None), channel, *self._inside)]
             target.copy_(torch.from_numpy(np.ascontiguousarray(planes, dtype=np.float32)))
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    known = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)
-    if isinstance(error, (MemoryError, known)):
-        return True
-    # The CPU's allocator, MPS and cuDNN raise plain RuntimeErrors.
-    text = str(error).lower()
-    return any(
-        sign in text
-        for sign in ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
-    )
 
 
 def _with_signal(stack: SliceStack, array: NDArray[np.float32]) -> NDArray[np.bool_]:

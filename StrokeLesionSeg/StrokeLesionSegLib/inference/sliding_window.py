@@ -22,8 +22,11 @@ from numpy.typing import NDArray
 from ..errors import Cancelled, InputError
 from ..images.volume import Grid
 from .device import (
+    Device,
     available_threads,
     choose_device,
+    is_out_of_memory,
+    or_on_cpu,
     peak_memory_bytes,
     release_gaps,
     torch_threads,
@@ -80,10 +83,20 @@ class SlidingWindowPredictor:
         self.model, self.settings = model, settings
         self.options = options.for_model(model.manifest)
         self.device = choose_device(options.device)
+        self._precision = self.options.precision
+        self._first: torch.nn.Module | None = None
         self.grid: TargetGrid = NATIVE
         space = settings.space
         if space.shape is not None:
             self.grid = TargetGrid(space.name, Grid(space.shape, np.array(space.affine)))
+
+    def to_cpu(self, device: Device) -> None:
+        """From now on the networks run there; in the number format that was asked for, if a CPU
+        has it."""
+        self.device, self._first = device, None
+        self.model.network.to(device.name)
+        if self._precision == "float16":
+            self._precision = "auto"
 
     def prepare(self, scan: PlacedScan) -> WindowScan:
         """Axes, intensities and voxel sizes as the network was trained on."""
@@ -107,15 +120,23 @@ class SlidingWindowPredictor:
         tell("network", 0, most)
         done = 0
 
+        furthest = 0
+
         def step(count: int = 1) -> None:
-            nonlocal done
+            nonlocal done, furthest
             done += count
-            if count:
+            if done > furthest:  # where a CPU begins anew it is not
+                furthest = done
                 tell("network", done, most)
 
-        with torch_threads(threads), running(), self._memory():
+        def slide() -> tuple[_WindowFormat, Tensor, int]:
+            nonlocal done
+            done = 0
             format_ = self._format(prepared)
-            logits, asked = self._slide(plan, format_.name, step, cancel)
+            return format_, *self._slide(plan, format_.name, step, cancel)
+
+        with torch_threads(threads), running(), self._memory():
+            (format_, logits, asked), warned = or_on_cpu(self, slide)
         if not plan.most:
             tell("network", 1, 1)
         probability = map_back(logits.numpy(), prepared, self.settings)
@@ -123,7 +144,7 @@ class SlidingWindowPredictor:
         return GridPrediction(
             volume.with_array(probability),
             volume.with_array(np.sqrt(probability * (1 - probability))),
-            (*format_.warnings, *self._warnings()),
+            (*warned, *format_.warnings, *self._warnings()),
             {},
             self._details(plan, asked, format_, threads),
         )
@@ -281,9 +302,8 @@ class SlidingWindowPredictor:
         from ..models.load import load_network
         from ..networks.joined_up import ready_to_ask
 
-        kept = getattr(self, "_first", None)
-        if number == 0 and kept is not None:
-            return cast("torch.nn.Module", kept)
+        if number == 0 and self._first is not None:
+            return self._first
         network: Any = self.model.network
         if number:
             network = load_network(self.model.manifest, number)
@@ -294,21 +314,21 @@ class SlidingWindowPredictor:
 
     @contextmanager
     def _memory(self) -> Iterator[None]:
-        import torch
-
         try:
             yield
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             raise InputError(
                 self.model.manifest.name,
                 "there is not enough memory for its windows",
-                "Close other programs, or use --device cpu",
+                "Close other programs and try again",
             ) from error
 
     # -- number format ----------------------------------------------------------------------------
 
     def _format(self, scan: WindowScan) -> _WindowFormat:
-        requested = self.options.precision
+        requested = self._precision
         if self.options.exact and requested == "auto":
             return _WindowFormat("float32", "the exact answer is asked for")
         name, reason = choose_precision(requested, self.device)

@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from .device import (
+    Device,
     available_threads,
     choose_device,
+    or_on_cpu,
     peak_memory_bytes,
     release_gaps,
     torch_threads,
@@ -101,6 +103,16 @@ class WholeHeadPredictor:
         self.model = model
         self.options = options.for_model(model.manifest)
         self.device = choose_device(options.device)
+        self._precision = self.options.precision
+        self._placed_network: torch.nn.Module | None = None
+
+    def to_cpu(self, device: Device) -> None:
+        """From now on the network runs there; in the number format that was asked for, if a CPU
+        has it."""
+        self.device, self._placed_network = device, None
+        self.model.network.to(device.name)
+        if self._precision == "float16":
+            self._precision = "auto"
 
     def prepare(self, scan: PlacedScan) -> HeadScan:
         """Window the intensities and cut out the head box."""
@@ -130,11 +142,22 @@ class WholeHeadPredictor:
         cancel: Cancel | None = None,
     ) -> GridPrediction:
         """Mean and standard deviation over the passes, see ``Predictor.predict``."""
+        furthest = 0
+
+        def tell(stage: str, done: int, total: int) -> None:
+            nonlocal furthest
+            furthest = max(furthest, done)  # the CPU begins anew
+            if progress is not None:
+                progress(stage, furthest, total)
+
+        result, warned = or_on_cpu(self, lambda: self._predict(prepared, tell, cancel))
+        return replace(result, warnings=(*warned, *result.warnings))
+
+    def _predict(self, prepared: HeadScan, tell: Progress, cancel: Cancel | None) -> GridPrediction:
         threads = available_threads(self.options.threads)
         passes = self._passes(prepared.placed.in_mni)
         keep = self.searched(prepared)
         total = len(passes)
-        tell = progress or (lambda stage, done, of: None)
         tell("network", 0, total)
         with torch_threads(threads), self._network(prepared) as (run, format_):
             # Made when they are needed: the first pass takes the most memory.
@@ -225,14 +248,24 @@ class WholeHeadPredictor:
         from .prepare import running
 
         threads = available_threads(self.options.threads)
-        with torch_threads(threads), self._network(scan) as (run, format_):
-            pass
+
+        def made() -> tuple[Callable[[Tensor], Tensor], _Format, Device]:
+            with torch_threads(threads), self._network(scan) as (run, format_):
+                return run, format_, self.device
+
+        kept, _ = or_on_cpu(self, made)
 
         def ask(full: Tensor) -> Tensor:
-            with torch_threads(threads), running():
-                return run(full)
+            def asked() -> Tensor:
+                nonlocal kept
+                if kept[2] is not self.device:  # the CPU has taken over
+                    kept = made()
+                with torch_threads(threads), running():
+                    return kept[0](full)
 
-        return ask, format_.name
+            return or_on_cpu(self, asked)[0]
+
+        return ask, kept[1].name
 
     @contextmanager
     def _network(self, scan: HeadScan) -> Iterator[tuple[Callable[[Tensor], Tensor], _Format]]:
@@ -240,7 +273,7 @@ class WholeHeadPredictor:
         from .prepare import running
 
         with running():
-            name, reason = choose_precision(self.options.precision, self.device)
+            name, reason = choose_precision(self._precision, self.device)
             format_ = _Format(name, reason)
             if name != "float32":
                 format_ = self._checked(scan, format_)
@@ -272,13 +305,11 @@ class WholeHeadPredictor:
     def _on_device(self) -> torch.nn.Module:
         import torch
 
-        kept = getattr(self, "_placed_network", None)
-        if kept is None:
-            kept = self.model.network.to(self.device.name)
+        if self._placed_network is None:
             # mypy knows no memory format of modules.
-            kept = cast(Any, kept).to(memory_format=torch.channels_last_3d)
-            self._placed_network = kept
-        return kept
+            network = cast(Any, self.model.network.to(self.device.name))
+            self._placed_network = network.to(memory_format=torch.channels_last_3d)
+        return cast("torch.nn.Module", self._placed_network)
 
     def _checked(self, scan: HeadScan, format_: _Format) -> _Format:
         """The format, if it agrees with float32 on the middle of this head; else float32."""

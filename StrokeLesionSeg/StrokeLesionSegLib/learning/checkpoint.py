@@ -8,9 +8,10 @@ last: it names the file that it belongs to, so that a stop in between costs noth
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from ..models.safetensors_io import read_safetensors, write_safetensors
 from ..outputs import atomic_file, os_input_error
 
 STATE = "state.json"
+T = TypeVar("T")
 
 
 @dataclass
@@ -84,8 +86,7 @@ def load_run(
     if not (folder / STATE).is_file():
         return None
     try:
-        record = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        tensors = read_safetensors(folder / record["weights"])
+        record, tensors = take_saved(folder, read_safetensors)
         for prefix, module in (("network", network), ("mean", mean)):
             start = f"{prefix}."
             module.load_state_dict(
@@ -101,14 +102,35 @@ def load_run(
         ) from error
 
 
+def take_saved(folder: Path, take: Callable[[Path], T]) -> tuple[dict[str, Any], T]:
+    """What ``state.json`` says, and what ``take`` makes of the file that it names.
+
+    A run that goes on meanwhile may have put another state into the place of that one: then the
+    other one is taken. Raises what ``take`` and a state that is none raise.
+    """
+
+    def said() -> dict[str, Any]:
+        record: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        return record
+
+    record = said()
+    while True:
+        try:
+            return record, take(folder / record["weights"])
+        except (OSError, InputError):
+            now = said()
+            if now["weights"] == record["weights"]:
+                raise
+            record = now
+
+
 def mean_weights(folder: Path) -> dict[str, Tensor]:
     """The running mean of the weights that a run has saved.
 
     Raises ``InputError`` where no run is saved.
     """
     try:
-        record = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        tensors = read_safetensors(folder / record["weights"])
+        _, tensors = take_saved(folder, read_safetensors)
     except (OSError, ValueError, KeyError, TypeError, InputError) as error:
         cause = error.cause if isinstance(error, InputError) else error
         raise InputError(

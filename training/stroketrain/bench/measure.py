@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from StrokeLesionSegLib.calibration import Calibration
 from StrokeLesionSegLib.correction import CorrectionSession, Known, load_click_model
 from StrokeLesionSegLib.correction.robot import robot_corrections
 from StrokeLesionSegLib.images import Volume, atomic_output, brain_mask_for
@@ -82,8 +83,10 @@ def predict(
         name, _, flips = view.partition("+")
         options = SegmentOptions(views=name, tta=bool(flips), threads=threads, device=base.device)
         begun = time.perf_counter()
-        run_network(ready, make_predictor(model, options))
-        result = after_network(ready)
+        # Bringing the result back empties what was made ready.
+        one = replace(ready, timings=dict(ready.timings), warnings=list(ready.warnings))
+        run_network(one, make_predictor(model, options))
+        result = after_network(one)
         p = np.asarray(result.probability.array)
         _save(folder / f"{view}.npz", p, np.asarray(result.uncertainty.array))
         facts = {
@@ -145,18 +148,28 @@ def calibration(
     }
 
 
-def score(scan: BenchScan, folder: Path, view: str, point: OperatingPoint) -> dict[str, Any]:
+def score(
+    scan: BenchScan,
+    folder: Path,
+    view: str,
+    point: OperatingPoint,
+    calibrated: Calibration | None = None,
+) -> dict[str, Any]:
     """Scores of a prediction that ``predict`` kept, at ``point``; in ``<view>.scores.json``,
-    and worked out anew only for another operating point."""
+    and worked out anew only for another operating point or calibration.
+
+    ``calibrated``: how the model's probabilities are, for the Dice that its users are told to
+    expect."""
     path = folder / f"{view}.scores.json"
+    worth = None if calibrated is None else calibrated.as_dict()
     if path.exists():
         kept = read_sidecar(path)
-        if kept["operating_point"] == point.as_dict():
+        if kept["operating_point"] == point.as_dict() and kept.get("calibrated") == worth:
             return kept
     p, uncertainty = load_maps(folder / f"{view}.npz")
     affine, voxel_ml = scan.volume.affine, scan.volume.grid.voxel_volume_ml
     found = find_lesions(p, affine, point)
-    row: dict[str, Any] = {"operating_point": point.as_dict()}
+    row: dict[str, Any] = {"operating_point": point.as_dict(), "calibrated": worth}
     for scorer in SCORERS:
         soft = p if scorer == "isles2026" else None
         row[scorer] = score_case(found.mask, scan.truth, affine, scorer, soft)
@@ -164,7 +177,7 @@ def score(scan: BenchScan, folder: Path, view: str, point: OperatingPoint) -> di
     row["predicted_ml"] = float(np.count_nonzero(found.mask)) * voxel_ml
     row["largest_false_ml"] = _largest_false(found.labels, scan.truth) * voxel_ml
     row["lesions"] = _true_lesions(found.mask, scan.truth, voxel_ml)
-    expected = expected_dice(p, found.mask, uncertainty)
+    expected = expected_dice(p, found.mask, uncertainty, calibration=calibrated)
     row["expected_dice"] = expected.value
     row["agreement"] = expected.agreement
     write_sidecar(path, row)

@@ -97,7 +97,7 @@ def do(job: Job, settings: BenchSettings) -> str | None:
         if job.what == "predict":
             predict(scan, model, list(job.views), results, settings.threads)
             for view, point in points.items():
-                score(scan, results, view, point)
+                score(scan, results, view, point, model.manifest.inference.calibration)
         else:
             view = job.views[0]
             for noise in settings.noise_mm:

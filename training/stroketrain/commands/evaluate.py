@@ -23,19 +23,22 @@ def add_parser(commands: Any) -> None:
         "--scorer", default="all", choices=("all", "atlas2022", "isles2022", "isles2026")
     )
     p.add_argument("--split", type=Path, help="score one part of this split alone")
-    p.add_argument("--part", default="test", choices=("train", "val", "test"), help="of --split")
+    p.add_argument("--part", choices=("train", "val", "test"), help="of --split; default test")
     p.add_argument("--out", type=Path, help="JSON with every case")
     p.set_defaults(run=run)
 
 
 def run(a: argparse.Namespace) -> None:
-    """Prints the scores as JSON."""
+    """Prints the scores as JSON; raises ``InputError`` for a part of no split."""
+    from StrokeLesionSegLib.errors import InputError
     from StrokeLesionSegLib.inference import SegmentOptions
     from StrokeLesionSegLib.models import load_model
     from StrokeLesionSegLib.operating_point import OperatingPointChoice
 
     from ..evaluate import SCORER_NAMES, evaluate, part_of_split
 
+    if a.part and not a.split:
+        raise InputError("--part", "is of a split, but none is given", "Add --split")
     result = evaluate(
         load_model(a.model),
         a.tree,
@@ -43,6 +46,6 @@ def run(a: argparse.Namespace) -> None:
         OperatingPointChoice(a.threshold, min_volume_ml=a.min_volume),
         out=a.out,
         scorers=SCORER_NAMES if a.scorer == "all" else (a.scorer,),
-        names=part_of_split(a.split, a.part) if a.split else None,
+        names=part_of_split(a.split, a.part or "test") if a.split else None,
     )
     print(json.dumps(result, indent=2))

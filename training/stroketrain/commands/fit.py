@@ -110,6 +110,12 @@ def run(a: argparse.Namespace) -> None:
         _refuse(a, _FOR_HEADS, "a network of slices takes no clicks", "Leave it out")
         if not a.simulate:
             _refuse(a, _SIMULATION, "is about scans that are simulated", "Add --simulate")
+        elif a.resident == "no":
+            raise InputError(
+                "--resident no",
+                "simulated scans are drawn into the device's memory",
+                "Leave it out",
+            )
         _fit(a)
 
 

@@ -64,7 +64,7 @@ def distill(
     Scans that cannot be used are named and left out.
 
     Raises ``InputError`` if the teacher is unknown, no scan can be used, or ``out`` belongs to
-    another teacher.
+    another teacher, or to one that was asked in another way.
     """
     from StrokeLesionSegLib.cohort import find_scans
     from StrokeLesionSegLib.inference import SegmentOptions
@@ -79,7 +79,12 @@ def distill(
     )
     parts = out / "labelled"
     parts.mkdir(parents=True, exist_ok=True)
-    _same_teacher(out / "teacher.json", {"name": manifest.name, "weights": manifest.weight_files})
+    asked = {
+        "name": manifest.name,
+        "weights": manifest.weight_files,
+        "mirror": options.mirror,
+    }
+    _same_teacher(out / "teacher.json", asked)
     run = SegmentOptions(mirror=options.mirror, device=options.device, threads=options.threads)
     scans = find_scans(source, leave_out=out).scans
     entries, skipped = [], []
@@ -115,8 +120,17 @@ def distill(
 
 def _same_teacher(path: Path, facts: dict[str, Any]) -> None:
     if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != facts:
+        # What an earlier version has written does not say whether windows were mirrored.
+        kept = {"mirror": facts["mirror"], **json.loads(path.read_text(encoding="utf-8"))}
+        if {**kept, "mirror": facts["mirror"]} != facts:
             raise InputError(path.parent, "was labelled by another teacher", "Name another folder")
+        if kept != facts:
+            how = "without" if facts["mirror"] else "with"
+            raise InputError(
+                path.parent,
+                f"was labelled {how} mirrored windows",
+                "Label in the same way, or name another folder",
+            )
         return
     with atomic_file(path) as part:
         part.write_text(json.dumps(facts), encoding="utf-8")

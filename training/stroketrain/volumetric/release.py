@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress, load_run
+from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress, load_run, take_saved
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
+from StrokeLesionSegLib.outputs import os_input_error
 from torch import nn
 
 from .calibrate import Answer, fit_calibration
@@ -104,9 +105,11 @@ def _copy_run(run: Path, work: Path) -> None:
     for left in (part, work):
         shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
-    shutil.copyfile(run / STATE, part / STATE)
-    weights = json.loads((part / STATE).read_text(encoding="utf-8"))["weights"]
-    shutil.copyfile(run / weights, part / weights)
+    try:
+        record, _ = take_saved(run, lambda file: shutil.copyfile(file, part / file.name))
+    except OSError as error:
+        raise os_input_error(error, part) from error
+    (part / STATE).write_text(json.dumps(record), encoding="utf-8")
     part.rename(work)
 
 

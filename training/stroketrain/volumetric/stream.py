@@ -44,8 +44,9 @@ class SimulatedScans(IterableDataset):
         self.folder, self.seed, self.often, self.soft = folder, seed, often, soft
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        torch.set_num_threads(1)
         info = torch.utils.data.get_worker_info()
+        if info is not None:  # else the network trains in this process
+            torch.set_num_threads(1)
         g = torch.Generator().manual_seed(self.seed * 1009 + (info.id if info else 0))
         anatomy, bank = Anatomy.of_template(), self.folder.bank("train")
         names = self.folder.names("train")

@@ -158,9 +158,11 @@ def choose(
 
 
 def between(parent: nn.Module, child: nn.Module, share: float) -> nn.Module:
-    """The network whose weights are ``share`` of the way from the parent's to the child's."""
+    """The network whose weights are ``share`` of the way from the parent's to the child's, in
+    float16, as they are installed: what is chosen and judged is what its users get."""
     network = copy.deepcopy(parent)
     with torch.no_grad():
         for own, other in zip(network.parameters(), child.parameters(), strict=True):
             own.lerp_(other, share)
+            own.copy_(own.half())
     return network.eval().requires_grad_(False)

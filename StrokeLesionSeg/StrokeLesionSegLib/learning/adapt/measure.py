@@ -178,8 +178,13 @@ def searched_box(margin_mm: float | None) -> NDArray[np.bool_]:
     return np.ones(HEAD_SHAPE, bool) if margin_mm is None else grown_brain_mask(margin_mm)[HEAD_BOX]
 
 
-def with_point(model: LoadedModel, network: nn.Module, point: OperatingPoint) -> LoadedModel:
-    """``model`` with other weights and another operating point, in memory."""
+def with_point(
+    model: LoadedModel, network: nn.Module, point: OperatingPoint, *, new: bool
+) -> LoadedModel:
+    """``model`` with another network and operating point, in memory. ``new``: whether its weights
+    are others: then nobody knows how its probabilities are calibrated."""
     manifest = model.manifest
     inference = replace(manifest.inference, operating_point=point, of_views={})
+    if new:
+        inference = replace(inference, calibration=None)
     return replace(model, manifest=replace(manifest, inference=inference), network=network)

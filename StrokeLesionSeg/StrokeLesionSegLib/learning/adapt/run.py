@@ -353,8 +353,12 @@ class _Run:
         loop: LoopOptions = replace(
             self.options.loop, minutes=None if steps else minutes, of_all=True
         )
-        # The loss looks at random voxels; seeded, a run is repeatable.
-        torch.manual_seed(self.options.seed)
+
+        def drawing(step: int) -> np.random.Generator:
+            # The loss looks at random voxels. Seeded for each step, a run that was stopped and is
+            # gone on with is the one that never was.
+            torch.manual_seed(self.options.seed * 1_000_003 + step)
+            return np.random.default_rng((self.options.seed, step))
 
         def tell(progress: Any, share: float) -> None:
             self.tell("learn", round(1000 * share), 1000)
@@ -366,7 +370,7 @@ class _Run:
             network, self.folder / "run", loop,
             Material(
                 mixture.samples,
-                lambda step: np.random.default_rng((self.options.seed, step)),
+                drawing,
                 teacher=self.parent.network,
                 closely=True,
             ),
@@ -407,7 +411,7 @@ class _Run:
         """One candidate after the other, up to the first that is better."""
         judged: list[_Judged] = []
         for chosen in candidates:
-            model = with_point(self.parent, chosen.network, chosen.point)
+            model = with_point(self.parent, chosen.network, chosen.point, new=chosen.share > 0)
             after = self._figures(model, kept, regression, "judge")
             verdict = judge(before, after)
             judged.append(_Judged(chosen.share, model, after, verdict))

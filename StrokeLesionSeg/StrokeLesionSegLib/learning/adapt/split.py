@@ -47,7 +47,7 @@ def split_subjects(
     ones. At least as many are learnt from.
 
     ``learnt``: whom an ancestor has learnt from: they never judge. ``kept``: who judged an
-    ancestor: they stay judges.
+    ancestor: they come first, and learn only where they are more than half of all.
 
     Raises ``InputError`` for fewer than 12 subjects, and if too few are left that may judge.
     """
@@ -70,7 +70,7 @@ def split_subjects(
             f"{LEAST_KEPT} are needed to test the new model",
             "Correct the masks of others, or start from the model that ships",
         )
-    # Judges of an ancestor come first and stay; of the others no more than half judge.
+    # Judges of an ancestor come first. No more than half judge, or too few would be learnt from.
     chosen = chosen[: max(LEAST_KEPT, len(order) // 2)]
     learn = [s for s in order if s not in set(chosen)]
     return SubjectSplit(tuple(sorted(learn)), tuple(sorted(chosen)))
