@@ -102,6 +102,7 @@ def segment_file(
     """
     source = Path(source)
     check_source(source)
+    _check_options(paths, options or FileOptions())
     with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
         result = segment_into(
             outputs, source, paths, options, progress=progress, cancel=cancel, notice=notice
@@ -110,6 +111,20 @@ def segment_file(
         if progress is not None:
             progress("write", 1, 1)
     return result
+
+
+def _check_options(paths: OutputPaths, wanted: FileOptions) -> None:
+    """``InputError`` for options that do not go together, before a file is looked at."""
+    for path, option in ((paths.dicom_seg, "--dicom-seg"), (paths.dicom_sr, "--dicom-sr")):
+        if path is not None:
+            from ..images.formats.dicom_seg import require_highdicom
+
+            require_highdicom(option)
+    if paths.in_mni:
+        check_spaces((MNI_SPACE,), "auto" if wanted.options is None else wanted.options.align)
+    check_deformable(wanted.deformable, (MNI_SPACE,) if paths.in_mni else ())
+    if wanted.atlas is not None and wanted.atlas.image is not None:
+        wanted.atlas.read()
 
 
 def segment_into(
@@ -124,17 +139,7 @@ def segment_into(
 ) -> SegmentResult:
     """As ``segment_file``, but ``paths`` are staged in ``outputs``, which the caller commits."""
     began, wanted = time.perf_counter(), options or FileOptions()
-    for path, option in ((paths.dicom_seg, "--dicom-seg"), (paths.dicom_sr, "--dicom-sr")):
-        if path is not None:
-            from ..images.formats.dicom_seg import require_highdicom
-
-            require_highdicom(option)
-    if paths.in_mni:
-        check_spaces((MNI_SPACE,), "auto" if wanted.options is None else wanted.options.align)
-    check_deformable(wanted.deformable, (MNI_SPACE,) if paths.in_mni else ())
     atlas, label, report = wanted.atlas or AtlasChoice(), wanted.label, wanted.report
-    if atlas.image is not None:
-        atlas.read()
     timings: dict[str, float] = {}
     if not label and default_label(source) != split_name(source)[0]:
         label = default_label(source)
