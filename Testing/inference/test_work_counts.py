@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_support import write_tiny_model
+from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.inference import (
     SegmentOptions,
@@ -382,6 +383,21 @@ def imported_by(*arguments: str, code: int = 0) -> set[str]:
 )
 def test_help_and_refusals_import_nothing_slow(arguments: tuple[str, ...], code: int) -> None:
     assert not imported_by(*arguments, code=code) & SLOW
+
+
+def test_torch_is_not_imported_ahead_for_a_scan_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The import would go on beside the refusal, now and then far enough to be noticed."""
+    began: list[bool] = []
+    monkeypatch.setattr(
+        "StrokeLesionSegLib.commands.segment.import_ahead", lambda: began.append(True)
+    )
+    assert main(["segment", str(tmp_path / "none.nii.gz")]) == 2
+    assert began == []
+    (tmp_path / "empty.nii.gz").touch()
+    assert main(["segment", str(tmp_path / "empty.nii.gz"), "--align", "none"]) == 2
+    assert began == [True]
 
 
 def test_a_run_imports_only_what_it_uses(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -146,7 +147,8 @@ def run(arguments: argparse.Namespace) -> int:
         AlignBeside(arguments.input, arguments.series, options) as beside,
         make_reporter(arguments.progress) as reporter,
     ):
-        if not beside.started:
+        # What is not there is refused at once.
+        if not beside.started and os.path.exists(arguments.input):
             import_ahead()
         result = segment_file(
             arguments.input,
