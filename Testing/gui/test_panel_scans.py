@@ -107,6 +107,16 @@ def test_a_new_run_hides_the_older_result_and_the_panel_says_whose_the_sliders_a
     assert panel.mask().sum() < before
 
 
+def correct_by_hand(panel: Panel, node: Any, segment_id: str, volume: Any) -> None:
+    """A cube is painted into the segment, as by another effect."""
+    patch = results.read_segment(node, segment_id, volume)
+    wanted = patch.full()
+    wanted[40:50, 40:50, 40:50] = 1
+    results.set_segment_voxels(node, segment_id, type(patch)(wanted, (0, 0, 0), patch.grid))
+    panel.controller.lookAgain()
+    panel.measured()
+
+
 def test_what_was_corrected_by_hand_is_told_and_hidden_when_the_sliders_begin_anew(
     panel: Panel,
 ) -> None:
@@ -114,12 +124,7 @@ def test_what_was_corrected_by_hand_is_told_and_hidden_when_the_sliders_begin_an
     choose(panel, first)
     old, display = panel.widget.logic.segment_id(node), node.GetDisplayNode()
     assert "You have corrected" not in panel.text("nextStepLabel")
-    patch = results.read_segment(node, old, first)
-    wanted = patch.full()
-    wanted[40:50, 40:50, 40:50] = 1
-    results.set_segment_voxels(node, old, type(patch)(wanted, (0, 0, 0), patch.grid))
-    panel.controller.lookAgain()
-    panel.measured()
+    correct_by_hand(panel, node, old, first)
     assert panel.text("nextStepLabel").startswith("You have corrected this segment. Press Report")
     panel.parameters.threshold = 0.3
     panel.applied()
@@ -144,12 +149,7 @@ def test_what_could_not_be_undone_is_not_told_of_the_next_move_of_the_sliders(
     panel.applied()
     panel.until(lambda: not panel.controller.result.step_open, 10)
     old = panel.widget.logic.segment_id(node)
-    patch = results.read_segment(node, old, first)
-    wanted = patch.full()
-    wanted[40:50, 40:50, 40:50] = 1
-    results.set_segment_voxels(node, old, type(patch)(wanted, (0, 0, 0), patch.grid))
-    panel.controller.lookAgain()
-    panel.measured()
+    correct_by_hand(panel, node, old, first)
     panel.click("undoButton")
     assert "Not undone: manual edits would be lost" in panel.text("nextStepLabel")
     panel.parameters.threshold = 0.3

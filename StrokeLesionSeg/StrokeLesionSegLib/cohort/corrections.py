@@ -145,9 +145,10 @@ def _corrected(
     if automatic is None or not mask.grid.same_as(automatic[0].grid, 0.01):
         return None
     # Resampled with interpolation, it would be as large as all its traces.
-    if look_at(mask.array).kind == "soft":
+    values = look_at(mask.array)
+    if values.kind == "soft":
         return None
-    mask = mask.with_array(drawn_voxels(mask.array).astype(np.uint8))
+    mask = mask.with_array(drawn_voxels(mask.array, values).astype(np.uint8))
     lesions = drawn_lesions(mask, automatic[1])
     regions = None
     if atlas is not None and automatic[1] is not None:

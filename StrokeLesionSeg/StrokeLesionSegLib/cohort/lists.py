@@ -28,6 +28,8 @@ _COLUMNS = {
     ),
 }
 _OF_MASKS = ("mask", "maskpath", "maskfile", "lesion", "lesionmask", "corrected", "segmentation")
+# Other characters that end lines are text, as in comments that were pasted.
+_LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True)
@@ -178,17 +180,19 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     Raises ``InputError`` if it cannot be read.
     """
     text = _text(path, _SCANS)
-    # Other characters that end lines are text, as in comments that were pasted.
-    lines = re.split(r"\r\n|\r|\n", text)
+    lines = _LINE_END.split(text)
     if all("\t" in line for line in lines if line.strip()):
-        # Only whole cells are quoted: a comment may begin with a quote.
-        told = ([unquoted(cell) for cell in line.split("\t")] for line in lines)
-        return _that_say_something(enumerate(told, start=1))
+        return _that_say_something(enumerate(cells_between_tabs(text), start=1))
     separators = (s for s in (";", ",") if all(s in line for line in lines if line.strip()))
     return _rows(path, text, next(separators, ","))
 
 
-def unquoted(cell: str) -> str:
+def cells_between_tabs(text: str) -> list[list[str]]:
+    """The cells of every line. Only whole cells are quoted: a comment may begin with a quote."""
+    return [list(map(_unquoted, line.split("\t"))) for line in _LINE_END.split(text)]
+
+
+def _unquoted(cell: str) -> str:
     """A cell without blanks, and without quotes around the whole of it."""
     text = cell.strip()
     quoted = len(text) > 1 and text.startswith('"') and text.endswith('"')

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..pipeline import sha256_of
-from .lists import unquoted
+from .lists import cells_between_tabs
 
 PARTICIPANTS = "participants.tsv"
 _LARGEST = 64 << 20
@@ -104,4 +103,4 @@ def _cells(text: str) -> list[list[str]]:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True))
     except csv.Error:
         # BIDS knows no quotes: a comment may begin with one, and would go on for lines.
-        return [list(map(unquoted, line.split("\t"))) for line in re.split(r"\r\n|\r|\n", text)]
+        return cells_between_tabs(text)

@@ -12,10 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import InputError
 from .options import DEVICES
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..models import LoadedModel
+    from .options import SegmentOptions
 
 T = TypeVar("T")
 
@@ -371,12 +377,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-class OnDevice(Protocol):
-    """What runs a network on a ``device``, and on the CPU after ``to_cpu``."""
+class OnDevice:
+    """What runs the network of ``model`` on a ``device``, and on the CPU after ``to_cpu``.
 
-    device: Device
+    ``options``: with what they leave open as the model recommends. ``_precision``: the number
+    format that is asked for. ``_placed_network``: the network on the device, once it is there.
+    """
 
-    def to_cpu(self, device: Device) -> None: ...
+    def __init__(self, model: LoadedModel, options: SegmentOptions) -> None:
+        self.model = model
+        self.options = options.for_model(model.manifest)
+        self.device = choose_device(options.device)
+        self._precision = self.options.precision
+        self._placed_network: torch.nn.Module | None = None
+
+    def to_cpu(self, device: Device) -> None:
+        """From now on the network runs there; in the number format that was asked for, if a CPU
+        has it."""
+        self.device, self._placed_network = device, None
+        self.model.network.to(device.name)
+        if self._precision == "float16":
+            self._precision = "auto"
 
 
 def or_on_cpu(runs: OnDevice, do: Callable[[], T]) -> tuple[T, tuple[str, ...]]:

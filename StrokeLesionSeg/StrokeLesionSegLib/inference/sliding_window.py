@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 from ..errors import Cancelled, InputError
 from ..images.volume import Grid
 from .device import (
-    Device,
+    OnDevice,
     available_threads,
-    choose_device,
     is_out_of_memory,
     or_on_cpu,
     peak_memory_bytes,
@@ -66,7 +65,7 @@ class _WindowFormat:
     warnings: tuple[str, ...] = ()
 
 
-class SlidingWindowPredictor:
+class SlidingWindowPredictor(OnDevice):
     """Runs networks of others; see ``Predictor``.
 
     Raises ``InputError`` for a device that is not there, and for a model that is none of windows.
@@ -80,23 +79,12 @@ class SlidingWindowPredictor:
                 "its manifest does not define its windows",
                 "Install the model again",
             )
-        self.model, self.settings = model, settings
-        self.options = options.for_model(model.manifest)
-        self.device = choose_device(options.device)
-        self._precision = self.options.precision
-        self._first: torch.nn.Module | None = None
+        super().__init__(model, options)
+        self.settings = settings
         self.grid: TargetGrid = NATIVE
         space = settings.space
         if space.shape is not None:
             self.grid = TargetGrid(space.name, Grid(space.shape, np.array(space.affine)))
-
-    def to_cpu(self, device: Device) -> None:
-        """From now on the networks run there; in the number format that was asked for, if a CPU
-        has it."""
-        self.device, self._first = device, None
-        self.model.network.to(device.name)
-        if self._precision == "float16":
-            self._precision = "auto"
 
     def prepare(self, scan: PlacedScan) -> WindowScan:
         """Axes, intensities and voxel sizes as the network was trained on."""
@@ -302,14 +290,14 @@ class SlidingWindowPredictor:
         from ..models.load import load_network
         from ..networks.joined_up import ready_to_ask
 
-        if number == 0 and self._first is not None:
-            return self._first
+        if number == 0 and self._placed_network is not None:
+            return self._placed_network
         network: Any = self.model.network
         if number:
             network = load_network(self.model.manifest, number)
         network = ready_to_ask(network, len(self.settings.patch), self.device.name)
         if number == 0:
-            self._first = network
+            self._placed_network = network
         return cast("torch.nn.Module", network)
 
     @contextmanager

@@ -16,8 +16,8 @@ from ..brief import brief_repr
 from ..errors import Cancelled, InputError
 from .device import (
     Device,
+    OnDevice,
     available_threads,
-    choose_device,
     or_on_cpu,
     peak_memory_bytes,
     release_gaps,
@@ -79,7 +79,7 @@ class _Format:
     warning: str | None = None
 
 
-class WholeHeadPredictor:
+class WholeHeadPredictor(OnDevice):
     """Runs the volumetric network; see ``Predictor``.
 
     The answer is the mean over the head and the mirrored head (``tta``: of both shifted by a voxel
@@ -100,19 +100,7 @@ class WholeHeadPredictor:
                 "is declared volumetric, but its network is not",
                 "Export the model again",
             )
-        self.model = model
-        self.options = options.for_model(model.manifest)
-        self.device = choose_device(options.device)
-        self._precision = self.options.precision
-        self._placed_network: torch.nn.Module | None = None
-
-    def to_cpu(self, device: Device) -> None:
-        """From now on the network runs there; in the number format that was asked for, if a CPU
-        has it."""
-        self.device, self._placed_network = device, None
-        self.model.network.to(device.name)
-        if self._precision == "float16":
-            self._precision = "auto"
+        super().__init__(model, options)
 
     def prepare(self, scan: PlacedScan) -> HeadScan:
         """Window the intensities and cut out the head box."""

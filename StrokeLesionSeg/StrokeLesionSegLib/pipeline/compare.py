@@ -284,9 +284,10 @@ def known_time_point(
     lesions = read_scan(mask, allow_constant=True).volume
     if not lesions.grid.same_as(scan.grid, 0.1):
         raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
-    if look_at(lesions.array).kind == "soft":
+    values = look_at(lesions.array)
+    if values.kind == "soft":
         raise InputError(mask, "is a soft or probability map", "Give a binary lesion mask")
-    drawn = drawn_voxels(lesions.array)
+    drawn = drawn_voxels(lesions.array, values)
     found = find_lesions(drawn, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
     return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
 

@@ -91,8 +91,10 @@ def look_at(values: ArrayLike) -> Values:
     return Values("soft", scale=scale)
 
 
-def drawn_voxels(values: ArrayLike) -> NDArray[np.bool_]:
+def drawn_voxels(values: ArrayLike, found: Values | None = None) -> NDArray[np.bool_]:
     """What somebody has drawn in a mask or map of labels: all but 0 and traces of resampling.
+
+    ``found``: what ``look_at`` says of them, if it was asked already.
 
     Examples
     --------
@@ -100,7 +102,7 @@ def drawn_voxels(values: ArrayLike) -> NDArray[np.bool_]:
     >>> drawn_voxels(np.array([[[0, 1e-6, 0.9999, 1]]])).tolist()
     [[[False, False, True, True]]]
     """
-    array, found = np.asarray(values), look_at(values)
+    array, found = np.asarray(values), found or look_at(values)
     least = max(found.labels[0], 0) / 2 if found.kind == "mask" else 0
     return np.asarray(array > (_CLOSE if found.kind == "empty" else least))
 

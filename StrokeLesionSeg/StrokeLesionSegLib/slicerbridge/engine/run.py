@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -237,9 +237,7 @@ class SegmentationRun(EngineRun):
             return  # these are other voxels
         if Grid(self._shape, now).same_as(Grid(self._shape, then)):
             return
-        made, kept = self._loaded["provenance"], self._loaded["map"]
-        if made.to_mni is not None:
-            made = replace(made, to_mni=made.to_mni @ then @ np.linalg.inv(now))
+        made, kept = self._loaded["provenance"].moved(then, now), self._loaded["map"]
         moved = Volume(kept.volume.array, now)
         kept = ProbabilityMap(moved, made.to_mni, calibration=kept.calibration)
         found = kept.lesions(made.operating_point)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,13 @@ class Provenance:
             "Date": self.date or datetime.now(timezone.utc).astimezone().isoformat("T", "seconds"),
             "ToMNI": "" if mni is None else " ".join(repr(float(v)) for v in np.ravel(mni)),
         }
+
+    def moved(self, then: NDArray[np.float64], now: NDArray[np.float64]) -> Provenance:
+        """The same of an image whose voxels lay at ``then`` and lie at ``now``, each 4x4 from ijk
+        to RAS mm: its alignment goes along."""
+        if self.to_mni is None:
+            return self
+        return replace(self, to_mni=self.to_mni @ then @ np.linalg.inv(now))
 
     def manifest(self) -> Manifest | None:
         """Of the model that made the segment; None if it was removed or replaced since."""

@@ -435,10 +435,10 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
             continue
         hardened = True
         segment = segmentation.GetNthSegment(n)
-        to_mni = Provenance.from_segment(segment).to_mni
-        if to_mni is not None:
-            made = Provenance(to_mni=to_mni @ then.affine @ np.linalg.inv(grid.affine))
-            segment.SetTag(TAG + "ToMNI", made.tags()["ToMNI"])
+        made = Provenance.from_segment(segment)
+        if made.to_mni is not None:
+            moved = made.moved(then.affine, grid.affine)
+            segment.SetTag(TAG + "ToMNI", moved.tags()["ToMNI"])
     for node in left.values():
         if not _grid_of(node).same_as(grid):
             node.SetIJKToRASMatrix(matrix_from_affine(grid.affine))
