@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .lesions import Lesion, LesionMap, RegionTable
     from .models import LoadedModel
 
-__all__ = ["Segmentation", "segment"]
+__all__ = ["Options", "Segmentation", "segment"]
 
 # What came in, and so what goes out.
 _ARRAY, _NIBABEL, _SITK, _FILE = "array", "nibabel", "SimpleITK", "file"
@@ -52,7 +52,8 @@ class Segmentation:
     --------
     >>> import stroke_lesion_seg
     >>> noise = np.random.default_rng(0).random((32, 32, 16))
-    >>> result = stroke_lesion_seg.segment(noise, np.eye(4), align="none", force=True)
+    >>> options = stroke_lesion_seg.Options(align="none", force=True)
+    >>> result = stroke_lesion_seg.segment(noise, np.eye(4), options=options)
     >>> result.mask.shape, result.probability.dtype
     ((32, 32, 16), dtype('float32'))
     >>> result.save("mask.nii.gz", probability="probability.nii.gz")
@@ -163,24 +164,47 @@ class Segmentation:
         return _to_sitk(array, affine) if self._form == _SITK else _to_nibabel(array, affine)
 
 
-def segment(  # noqa: PLR0913 (called with keywords, by people)
+@dataclass(frozen=True)
+class Options:
+    """How ``segment`` looks for lesions; what is None is as the model recommends.
+
+    Attributes
+    ----------
+    threshold, second_threshold, min_volume_ml, min_mean_probability: what counts as a lesion, see
+        ``StrokeLesionSegLib.operating_point``.
+    views, tta, exact, mirror, align, device, threads: how the network runs, as in
+        ``stroke-lesion-seg segment``; ``exact`` and ``mirror`` are for models of others.
+    series: the SeriesInstanceUID to take of a DICOM folder with several.
+    force: go on with what the input check takes for no T1-weighted head.
+
+    Examples
+    --------
+    >>> from stroke_lesion_seg import Options
+    >>> Options(threshold=0.4, align="none").force
+    False
+    """
+
+    threshold: float | None = None
+    second_threshold: float | None = None
+    min_volume_ml: float | None = None
+    min_mean_probability: float | None = None
+    views: str | None = None
+    tta: bool = False
+    exact: bool = False
+    mirror: bool = True
+    align: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    series: str | None = None
+    force: bool = False
+
+
+def segment(
     scan: Any,
     affine: ArrayLike | None = None,
     *,
+    options: Options | None = None,
     model: LoadedModel | str | os.PathLike[str] | None = None,
-    threshold: float | None = None,
-    second_threshold: float | None = None,
-    min_volume_ml: float | None = None,
-    min_mean_probability: float | None = None,
-    views: str | None = None,
-    tta: bool = False,
-    exact: bool = False,
-    mirror: bool = True,
-    align: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
-    series: str | None = None,
-    force: bool = False,
     progress: Progress | None = None,
 ) -> Segmentation:
     """Find the chronic stroke lesions in one T1-weighted scan.
@@ -190,13 +214,8 @@ def segment(  # noqa: PLR0913 (called with keywords, by people)
     scan: the path of a file or of a folder with a DICOM series, a nibabel image, a SimpleITK
         image, or an array (I, J, K) together with ``affine``.
     affine: 4x4, voxel indices (i, j, k, 1) to RAS mm, nibabel's convention; for arrays only.
+    options: see ``Options``.
     model: the name of a model, its folder, or a loaded one, for many scans; None takes the default.
-    threshold, second_threshold, min_volume_ml, min_mean_probability: what counts as a lesion; what
-        is None is as the model recommends.
-    views, tta, exact, mirror, align, device, threads: how the network runs, as in
-        ``stroke-lesion-seg segment``; ``exact`` and ``mirror`` are for models of others.
-    series: the SeriesInstanceUID to take of a DICOM folder with several.
-    force: go on with what the input check takes for no T1-weighted head.
     progress: called with (stage, done, total).
 
     Raises ``InputError`` (one line: what, why, what to do) for a scan, an option or a model that
@@ -207,7 +226,8 @@ def segment(  # noqa: PLR0913 (called with keywords, by people)
     --------
     >>> import stroke_lesion_seg
     >>> noise = np.random.default_rng(0).random((32, 32, 16))
-    >>> result = stroke_lesion_seg.segment(noise, np.eye(4), align="none", force=True)
+    >>> options = stroke_lesion_seg.Options(align="none", force=True)
+    >>> result = stroke_lesion_seg.segment(noise, np.eye(4), options=options)
     >>> bool(np.isclose(result.volume_ml, result.mask.sum() / 1000))
     True
     """
@@ -224,21 +244,23 @@ def segment(  # noqa: PLR0913 (called with keywords, by people)
     if form == _FILE:
         check_source(source)
     loaded = load_model(model) if model is None or isinstance(model, (str, os.PathLike)) else model
-    asked = SegmentOptions(
-        views=views,
-        tta=tta,
-        exact=exact,
-        mirror=mirror,
-        align=align,
-        device=device,
-        threads=threads,
+    asked = options or Options()
+    running = SegmentOptions(
+        views=asked.views,
+        tta=asked.tta,
+        exact=asked.exact,
+        mirror=asked.mirror,
+        align=asked.align,
+        device=asked.device,
+        threads=asked.threads,
+    ).for_model(loaded.manifest)
+    choice = OperatingPointChoice(
+        asked.threshold, asked.second_threshold, asked.min_volume_ml, asked.min_mean_probability
     )
-    options = asked.for_model(loaded.manifest)
-    choice = OperatingPointChoice(threshold, second_threshold, min_volume_ml, min_mean_probability)
-    point = choice.resolve(loaded.manifest.operating_point(options.views))
-    read = _scan_of(scan, form, affine, series)
+    point = choice.resolve(loaded.manifest.operating_point(running.views))
+    read = _scan_of(scan, form, affine, asked.series)
 
-    runner = ScanRunner(loaded, options, point, force=force)
+    runner = ScanRunner(loaded, running, point, force=asked.force)
     run = runner.prepare(source, read, {}, progress=progress)
     runner.network(run, progress=progress)
     prediction = runner.predicted(run, progress=progress)

@@ -9,7 +9,7 @@ For research; not a medical device.
 """
 
 from StrokeLesionSegLib import __version__
-from StrokeLesionSegLib.api import Segmentation, segment
+from StrokeLesionSegLib.api import Options, Segmentation, segment
 from StrokeLesionSegLib.errors import InputError
 
-__all__ = ["InputError", "Segmentation", "__version__", "segment"]
+__all__ = ["InputError", "Options", "Segmentation", "__version__", "segment"]

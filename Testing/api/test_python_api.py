@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -20,7 +22,12 @@ from StrokeLesionSegLib.models import load_model
 TURNED = np.eye(4)
 TURNED[:3, :3] = [[0.1, -1.19, 0.0], [1.19, 0.1, 0.0], [0.0, 0.0, 1.5]]
 TURNED[:3, 3] = [30.0, -20.0, -24.0]
-FORCED = {"model": "tiny", "align": "none", "force": True, "threshold": 0.3}
+FORCED: dict[str, Any] = {
+    "model": "tiny",
+    "options": stroke_lesion_seg.Options(align="none", force=True, threshold=0.3),
+}
+# The same at the model's own operating point.
+USUAL = stroke_lesion_seg.Options(align="none", force=True)
 
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -60,7 +67,7 @@ def test_it_is_what_the_command_finds(tmp_path: Path) -> None:
     path = write_head(tmp_path / "t1.nii.gz")
     options = ["--model", "tiny", "--align", "none", "--force"]
     assert cli.main(["segment", str(path), *options]) == 0
-    result = stroke_lesion_seg.segment(path, model="tiny", align="none", force=True)
+    result = stroke_lesion_seg.segment(path, model="tiny", options=USUAL)
     result.save(
         tmp_path / "mask.nii.gz",
         probability=tmp_path / "probability.nrrd",
@@ -73,7 +80,7 @@ def test_it_is_what_the_command_finds(tmp_path: Path) -> None:
     assert result.lesion_map.operating_point == model.manifest.operating_point()
     assert result.model == "tiny 0.0.1"
     # A model's folder, as a path too.
-    again = stroke_lesion_seg.segment(path, model=model.directory, align="none", force=True)
+    again = stroke_lesion_seg.segment(path, model=model.directory, options=USUAL)
     assert np.array_equal(again.as_array(), result.as_array())
     with pytest.raises(InputError, match=r"mask\.nii\.gz: exists already"):
         result.save(tmp_path / "mask.nii.gz")
@@ -86,7 +93,8 @@ def test_a_dicom_folder_by_its_series(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="series"):
         stroke_lesion_seg.segment(folder, **FORCED)
     uid = "1.2.826.0.1.3680043.10.511.9.2"
-    result = stroke_lesion_seg.segment(folder, series=uid, **FORCED)
+    chosen = replace(FORCED["options"], series=uid)
+    result = stroke_lesion_seg.segment(folder, model="tiny", options=chosen)
     assert result.mask.shape == (40, 46, 12)
 
 
