@@ -243,3 +243,18 @@ def test_without_highdicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
         dicom_seg.require_highdicom()
     with pytest.raises(InputError, match="--dicom-sr"):
         dicom_seg.require_highdicom("--dicom-sr")
+
+
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "FrameOfReferenceUID"])
+def test_images_of_several_series_are_refused_before_the_network_runs(
+    tmp_path: Path, keyword: str
+) -> None:
+    from StrokeLesionSegLib.images.formats.dicom_seg import check_dicom_seg
+
+    folder = cli_support.write_dicom_series(tmp_path / "t1", uid=UID)
+    for number, file in enumerate(sorted(folder.iterdir())):
+        source = pydicom.dcmread(file)
+        setattr(source, keyword, f"{UID}.{100 + number}")
+        source.save_as(file)
+    with pytest.raises(InputError, match="more than one study, series or frame of reference"):
+        check_dicom_seg(read_scan(folder))

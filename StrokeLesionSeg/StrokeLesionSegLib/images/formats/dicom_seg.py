@@ -72,11 +72,27 @@ def write_dicom_seg(
 def check_dicom_seg(scan: Scan) -> None:
     """Raise ``InputError`` if no DICOM SEG can refer to ``scan``: before the network runs.
 
-    Of a series of single images the first stands for all.
+    Of a series of single images the first stands for all, but for where they belong.
     """
     require_highdicom()
     first = of_first_image(scan)
     _made(np.zeros(first.volume.array.shape, np.uint8), first, ("StrokeLesionSeg", "0"))
+    if len({_belonging(file) for file in scan.header["series"]["files"]}) > 1:
+        raise InputError(
+            scan.path,
+            "its images name more than one study, series or frame of reference, and a DICOM SEG "
+            "can refer to one only",
+            "Leave out --dicom-seg, or export the series again with complete headers",
+        )
+
+
+def _belonging(file: str) -> tuple[str, ...]:
+    """Study, series and frame of reference of an image, as its header has them."""
+    import pydicom
+
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    header = pydicom.dcmread(file, specific_tags=[*names], stop_before_pixels=True, force=True)
+    return tuple(str(header.get(name) or "").strip() for name in names)
 
 
 def _made(
