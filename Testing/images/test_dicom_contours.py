@@ -374,6 +374,29 @@ def test_decimal_commas_are_put_right_in_the_objects_too(tmp_path: Path) -> None
     assert filled(contours, 1, scan).sum() == 300
 
 
+@pytest.mark.parametrize("length", [0.98, 1.0002])
+def test_direction_cosines_of_another_length_change_no_voxel_size(
+    tmp_path: Path, length: float
+) -> None:
+    """As programs write them that round or scale; the standard wants them of length 1."""
+
+    def scaled(data: pydicom.Dataset) -> None:
+        cosines = length * np.array(data.ImageOrientationPatient, dtype=float)
+        data.ImageOrientationPatient = [f"{value:.10f}" for value in cosines]
+
+    plain = read_scan(series(tmp_path / "plain", "oblique"))
+    (tmp_path / "t1").mkdir()
+    for file in (tmp_path / "plain").iterdir():
+        data = pydicom.dcmread(file)
+        scaled(data)
+        data.save_as(tmp_path / "t1" / file.name)
+    scan = read_scan(tmp_path / "t1")
+    np.testing.assert_allclose(scan.volume.affine, plain.volume.affine, atol=1e-6)
+    assert ("length 1" in " ".join(scan.warnings)) == (length == 0.98)
+    _, _, contours = all_three(tmp_path, scan)
+    assert filled(contours, 1, scan).sum() == 300
+
+
 @pytest.mark.parametrize("option", ["--dicom-sr", "--dicom-rtstruct"])
 def test_input_that_is_no_dicom_is_told_before_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str

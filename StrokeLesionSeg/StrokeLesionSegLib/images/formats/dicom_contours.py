@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ...brief import brief_repr
 from ...errors import InputError
 from ..volume import Volume
-from .dicom_headers import put_points
+from .dicom_headers import make_unit_cosines, put_points
 from .dicom_text import mend_header
 from .itk_formats import LPS_TO_RAS
 from .scan import Scan
@@ -78,6 +78,7 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
             ) from error
         # As they were read.
         put_points(header)
+        make_unit_cosines(header)
         notes.update(dict.fromkeys(mend_header(header)))
         for keyword in (
             "PatientID",
