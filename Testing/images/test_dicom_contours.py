@@ -300,6 +300,15 @@ def test_descriptions_tell_the_objects_from_their_source(
     assert max(map(len, made)) <= 64
 
 
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyDescription", "StudyID"])
+def test_a_backslash_in_a_text_makes_no_two_values_of_it(tmp_path: Path, keyword: str) -> None:
+    """In DICOM it stands between values, and these elements hold one."""
+    folder = edited(tmp_path / "t1", lambda data: setattr(data, keyword, "Kopf\\MRT"))
+    segmentation, _, _ = all_three(tmp_path, read_scan(folder))
+    if keyword in segmentation:
+        assert segmentation[keyword].value == "Kopf MRT"
+
+
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
 def test_an_empty_uid_is_none(tmp_path: Path, keyword: str) -> None:
     """As anonymisers leave it; an object that takes it over is invalid."""
