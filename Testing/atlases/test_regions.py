@@ -199,7 +199,7 @@ def test_unreadable_label_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
         read_labels(tmp_path / "missing.csv")
     (tmp_path / "b.csv").write_bytes(b"1,\xff\xfe\n")
-    with pytest.raises(InputError, match="is not UTF-8 text"):
+    with pytest.raises(InputError, match="it is not UTF-8 text"):
         read_labels(tmp_path / "b.csv")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, why_unread
 from ..file_formats import split_name
 from ..lesions.measure import LEFT, RIGHT
 
@@ -58,14 +58,8 @@ def read_labels(path: Path) -> dict[int, str]:
         if path.stat().st_size > MAX_LABEL_BYTES:
             raise InputError(path, "is too large for a list of labels", "Check the file")
         content = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            path, f"cannot be read ({error.strerror or error})", "Check the path and the file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            path, "is not UTF-8 text", "Give a list of values and names, saved as UTF-8"
-        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, f"cannot be read ({why_unread(error)})", "Check the file") from error
     ending = path.suffix.lower()
     if ending == ".json":
         found = _from_json(content, path)
