@@ -141,6 +141,21 @@ def test_contours_give_the_mask_back(tmp_path: Path, plane: str) -> None:
     assert problems(file) == []
 
 
+def test_a_contour_of_many_points_is_read_as_numbers(tmp_path: Path) -> None:
+    """More than 64 kB, as a ragged lesion with holes in a fine scan has."""
+    scan = read_scan(series(tmp_path / "t1", "oblique"))
+    labels = np.zeros(scan.volume.array.shape, int)
+    labels[3] = 1
+    labels[3, 1:-1:2, 1:-1:2] = 0
+    file = tmp_path / "rt.dcm"
+    write_dicom_rtstruct(file, labels, scan, {1: "Lesion 1"}, ALGORITHM)
+    dataset = pydicom.dcmread(file)
+    (contour,) = dataset.ROIContourSequence[0].ContourSequence
+    assert contour.NumberOfContourPoints > 2500
+    np.testing.assert_array_equal(filled(dataset, 1, scan), labels == 1)
+    assert problems(file) == []
+
+
 def test_a_hole_is_cut_out_of_one_contour() -> None:
     """A ring is one contour, which no way of filling closes; an island in it is another."""
     mask = np.ones((9, 9), bool)
