@@ -243,6 +243,26 @@ def test_rating_a_study(browser: Browser, study: Path, tmp_path: Path) -> None:
     browser.wait_for("document.querySelector('#ratings-note').innerText.includes('no table')")
 
 
+@pytest.mark.parametrize(("rated", "told"), [("11:05", True), ("11:35", False)])
+def test_a_rating_of_before_the_page_was_made_anew_is_told(
+    browser: Browser, study: Path, rated: str, told: bool
+) -> None:
+    place = StudyPlace(STUDY, "sub-02", "../../")
+    made = replace(make_content(), study=place, created="2026-01-02 13:10 (UTC+0200)")
+    page = study / "sub-02" / "anat" / "anew.html"
+    page.write_text(scan_report(made), encoding="utf-8")
+    browser.open(page)
+    browser.run(
+        f"strokeLesionRatings.save('{STUDY}', 'sub-02', "
+        f"{{rating: 'accepted', rated: '2026-01-02T{rated}:00.000Z'}})"
+    )
+    browser.open(page)
+    assert browser.run("document.querySelector('[data-rating=accepted]').ariaPressed") == "true"
+    assert ("before this page was made anew" in browser.text("#review-state")) == told
+    browser.run("localStorage.clear()")
+    page.unlink()
+
+
 def test_keys_of_the_page_do_nothing_to_the_picture(browser: Browser, study: Path) -> None:
     """With the picture in focus: a comment does not change what a drag does, nor V the view."""
     browser.open(study / str(SCANS[1].page))
