@@ -18,6 +18,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Scan, read_scan
 from StrokeLesionSegLib.images.formats.dicom_contours import no_contours, pixel_contours
 from StrokeLesionSegLib.images.formats.dicom_rtstruct import write_dicom_rtstruct
+from test_read_dicom import _enhanced
 
 UID = "1.2.826.0.1.3680043.10.511.7"
 ALGORITHM = ("StrokeLesionSeg test", "1")
@@ -353,6 +354,23 @@ def test_images_without_a_slice_thickness(tmp_path: Path, thickness: str | None)
     segmentation, _, _ = all_three(tmp_path, read_scan(edited(tmp_path / "t1", without)))
     measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert float(measures.SliceThickness) == 5.0
+
+
+def test_a_multi_frame_file_without_a_slice_thickness(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="highdicom (extra: dicom) is not installed")
+    from StrokeLesionSegLib.images.formats.dicom_seg import write_dicom_seg
+
+    def without(data: pydicom.Dataset) -> None:
+        data.PatientName = data.PatientID = "0"
+        measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        thickness.append(float(measures.SliceThickness))
+        del measures.SliceThickness
+
+    thickness: list[float] = []
+    scan = read_scan(_enhanced(tmp_path / "t1", without))
+    write_dicom_seg(tmp_path / "seg.dcm", scan.volume.array > 9, scan, ALGORITHM)
+    made = pydicom.dcmread(tmp_path / "seg.dcm").SharedFunctionalGroupsSequence[0]
+    assert float(made.PixelMeasuresSequence[0].SliceThickness) == pytest.approx(thickness[0])
 
 
 def test_images_with_a_series_each_are_referred_to_there(tmp_path: Path) -> None:

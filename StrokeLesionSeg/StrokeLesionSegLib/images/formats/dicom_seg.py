@@ -105,8 +105,7 @@ def _made(
         )
     with made_of_headers(scan, "DICOM SEG", "--dicom-seg"):
         sources, notes = source_headers(scan)
-        if not series.get("frames"):
-            _with_thickness(sources, scan)
+        _with_thickness(sources, scan)
         dataset = _segmentation(_frames(mask, series, sources), sources, algorithm)
         dataset.SeriesDescription = description_of(scan, "lesions")
     return dataset, notes
@@ -117,9 +116,18 @@ def _with_thickness(sources: list[pydicom.Dataset], scan: Scan) -> None:
     a Segmentation has to name one."""
     i, j, _ = scan.volume.spacing
     distance = 1000.0 * scan.volume.grid.voxel_volume_ml / (i * j)
+    frames = scan.header["series"].get("frames")
     for source in sources:
-        if not source.get("SliceThickness"):
-            source.SliceThickness = f"{distance:.6g}"
+        for measures in _measures(source) if frames else (source,):
+            if not measures.get("SliceThickness"):
+                measures.SliceThickness = f"{distance:.6g}"
+
+
+def _measures(source: pydicom.Dataset) -> list[pydicom.Dataset]:
+    """Where a multi-frame file says how large its pixels are and how thick its slices."""
+    shared = source.get("SharedFunctionalGroupsSequence") or ()
+    own = source.get("PerFrameFunctionalGroupsSequence") or ()
+    return [item for group in (*shared, *own) for item in group.get("PixelMeasuresSequence") or ()]
 
 
 def _frames(
