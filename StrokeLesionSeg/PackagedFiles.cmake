@@ -80,6 +80,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/errors.py
   StrokeLesionSegLib/file_formats.py
   StrokeLesionSegLib/images/__init__.py
+  StrokeLesionSegLib/images/edges.py
   StrokeLesionSegLib/images/formats/__init__.py
   StrokeLesionSegLib/images/formats/checks.py
   StrokeLesionSegLib/images/formats/compressed.py

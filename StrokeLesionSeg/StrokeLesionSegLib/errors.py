@@ -51,5 +51,21 @@ def not_there(path: str | os.PathLike[str]) -> tuple[str, str]:
     return "there is no such file or folder", "Check the path"
 
 
+def why_unread(error: Exception) -> str:
+    """Why a text file could not be read, in words: no number of an error, no codec, no path again.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.errors import why_unread
+    >>> why_unread(FileNotFoundError(2, "No such file or directory", "a.json"))
+    'No such file or directory'
+    >>> why_unread(UnicodeDecodeError("utf-8", b"\\xff", 0, 1, "invalid start byte"))
+    'it is not UTF-8 text'
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 class Cancelled(Exception):
     """The caller's cancel hook said stop; nothing was written."""

@@ -243,3 +243,30 @@ def test_without_highdicom_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -
         dicom_seg.require_highdicom()
     with pytest.raises(InputError, match="--dicom-sr"):
         dicom_seg.require_highdicom("--dicom-sr")
+
+
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "FrameOfReferenceUID"])
+def test_images_of_several_series_are_refused_before_the_network_runs(
+    tmp_path: Path, keyword: str
+) -> None:
+    from StrokeLesionSegLib.images.formats.dicom_seg import check_dicom_seg
+
+    folder = cli_support.write_dicom_series(tmp_path / "t1", uid=UID)
+    for number, file in enumerate(sorted(folder.iterdir())):
+        source = pydicom.dcmread(file)
+        setattr(source, keyword, f"{UID}.{100 + number}")
+        source.save_as(file)
+    with pytest.raises(InputError, match="more than one study, series or frame of reference"):
+        check_dicom_seg(read_scan(folder))
+
+
+@pytest.mark.usefixtures("home")
+def test_a_report_names_no_side_where_the_scan_was_not_aligned(tmp_path: Path) -> None:
+    """The table's sides are those of the scan's middle then, and a note says so."""
+    folder = cli_support.write_dicom_series(tmp_path / "t1", uid=UID)
+    arguments = ["segment", str(folder), "-o", str(tmp_path / "m.nii.gz"), "--align", "none"]
+    assert main([*arguments, "--dicom-sr", str(tmp_path / "sr.dcm"), *support.QUICK]) == 0
+    assert "middle of the scan" in (tmp_path / "m.json").read_text(encoding="utf-8")
+    report = str(pydicom.dcmread(tmp_path / "sr.dcm"))
+    assert "'Lesion 1'" in report
+    assert "Laterality" not in report

@@ -94,6 +94,12 @@ def test_no_build_products() -> None:
     assert [p for p in tracked_files() if p.suffix in suffixes] == []
 
 
+def test_no_output_of_examples_at_the_top() -> None:
+    """An example of a docstring that is run in the checkout writes there."""
+    top = {path.name for path in tracked_files() if path.parent == REPOSITORY}
+    assert {n for n in top if n.endswith((".tsv", ".csv", ".json"))} == {"StrokeLesionSeg.json"}
+
+
 def unsafe_parts(text: str) -> list[tuple[int, str]]:
     """What in a file unpickles or goes online: line and what it does."""
     found = []

@@ -18,6 +18,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Scan, read_scan
 from StrokeLesionSegLib.images.formats.dicom_contours import no_contours, pixel_contours
 from StrokeLesionSegLib.images.formats.dicom_rtstruct import write_dicom_rtstruct
+from test_read_dicom import _enhanced
 
 UID = "1.2.826.0.1.3680043.10.511.7"
 ALGORITHM = ("StrokeLesionSeg test", "1")
@@ -138,6 +139,21 @@ def test_contours_give_the_mask_back(tmp_path: Path, plane: str) -> None:
     source = pydicom.dcmread(next((tmp_path / "t1").iterdir()))
     for keyword in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert dataset[keyword].value == source[keyword].value
+    assert problems(file) == []
+
+
+def test_a_contour_of_many_points_is_read_as_numbers(tmp_path: Path) -> None:
+    """More than 64 kB, as a ragged lesion with holes in a fine scan has."""
+    scan = read_scan(series(tmp_path / "t1", "oblique"))
+    labels = np.zeros(scan.volume.array.shape, int)
+    labels[3] = 1
+    labels[3, 1:-1:2, 1:-1:2] = 0
+    file = tmp_path / "rt.dcm"
+    write_dicom_rtstruct(file, labels, scan, {1: "Lesion 1"}, ALGORITHM)
+    dataset = pydicom.dcmread(file)
+    (contour,) = dataset.ROIContourSequence[0].ContourSequence
+    assert contour.NumberOfContourPoints > 2500
+    np.testing.assert_array_equal(filled(dataset, 1, scan), labels == 1)
     assert problems(file) == []
 
 
@@ -300,6 +316,15 @@ def test_descriptions_tell_the_objects_from_their_source(
     assert max(map(len, made)) <= 64
 
 
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyDescription", "StudyID"])
+def test_a_backslash_in_a_text_makes_no_two_values_of_it(tmp_path: Path, keyword: str) -> None:
+    """In DICOM it stands between values, and these elements hold one."""
+    folder = edited(tmp_path / "t1", lambda data: setattr(data, keyword, "Kopf\\MRT"))
+    segmentation, _, _ = all_three(tmp_path, read_scan(folder))
+    if keyword in segmentation:
+        assert segmentation[keyword].value == "Kopf MRT"
+
+
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID"])
 def test_an_empty_uid_is_none(tmp_path: Path, keyword: str) -> None:
     """As anonymisers leave it; an object that takes it over is invalid."""
@@ -329,6 +354,23 @@ def test_images_without_a_slice_thickness(tmp_path: Path, thickness: str | None)
     segmentation, _, _ = all_three(tmp_path, read_scan(edited(tmp_path / "t1", without)))
     measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert float(measures.SliceThickness) == 5.0
+
+
+def test_a_multi_frame_file_without_a_slice_thickness(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom", reason="highdicom (extra: dicom) is not installed")
+    from StrokeLesionSegLib.images.formats.dicom_seg import write_dicom_seg
+
+    def without(data: pydicom.Dataset) -> None:
+        data.PatientName = data.PatientID = "0"
+        measures = data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        thickness.append(float(measures.SliceThickness))
+        del measures.SliceThickness
+
+    thickness: list[float] = []
+    scan = read_scan(_enhanced(tmp_path / "t1", without))
+    write_dicom_seg(tmp_path / "seg.dcm", scan.volume.array > 9, scan, ALGORITHM)
+    made = pydicom.dcmread(tmp_path / "seg.dcm").SharedFunctionalGroupsSequence[0]
+    assert float(made.PixelMeasuresSequence[0].SliceThickness) == pytest.approx(thickness[0])
 
 
 def test_images_with_a_series_each_are_referred_to_there(tmp_path: Path) -> None:
@@ -371,6 +413,29 @@ def test_decimal_commas_are_put_right_in_the_objects_too(tmp_path: Path) -> None
     segmentation, _, contours = all_three(tmp_path, scan)
     measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert list(measures.PixelSpacing) == [1.5, 2.0]
+    assert filled(contours, 1, scan).sum() == 300
+
+
+@pytest.mark.parametrize("length", [0.98, 1.0002])
+def test_direction_cosines_of_another_length_change_no_voxel_size(
+    tmp_path: Path, length: float
+) -> None:
+    """As programs write them that round or scale; the standard wants them of length 1."""
+
+    def scaled(data: pydicom.Dataset) -> None:
+        cosines = length * np.array(data.ImageOrientationPatient, dtype=float)
+        data.ImageOrientationPatient = [f"{value:.10f}" for value in cosines]
+
+    plain = read_scan(series(tmp_path / "plain", "oblique"))
+    (tmp_path / "t1").mkdir()
+    for file in (tmp_path / "plain").iterdir():
+        data = pydicom.dcmread(file)
+        scaled(data)
+        data.save_as(tmp_path / "t1" / file.name)
+    scan = read_scan(tmp_path / "t1")
+    np.testing.assert_allclose(scan.volume.affine, plain.volume.affine, atol=1e-6)
+    assert ("length 1" in " ".join(scan.warnings)) == (length == 0.98)
+    _, _, contours = all_three(tmp_path, scan)
     assert filled(contours, 1, scan).sum() == 300
 
 

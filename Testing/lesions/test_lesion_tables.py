@@ -201,3 +201,12 @@ def test_damaged_sidecars_are_named(tmp_path, text):
     with pytest.raises(InputError) as caught:
         read_sidecar(path)
     assert caught.value.where == str(path)
+
+
+def test_why_a_file_was_not_read_is_said_in_words(tmp_path):
+    for read in (read_table, read_sidecar):
+        with pytest.raises(InputError, match=r"\(No such file or directory\)"):
+            read(tmp_path / "none")
+        (tmp_path / "binary").write_bytes(b"\xff\xfe")
+        with pytest.raises(InputError, match=r"\(it is not UTF-8 text\)"):
+            read(tmp_path / "binary")

@@ -200,7 +200,17 @@ def test_rating_a_study(browser: Browser, study: Path, tmp_path: Path) -> None:
     assert [line[:4] for line in lines[1:]] == [
         [STUDY, "sub-01", "correct", "12 n 3"],
         [STUDY, "sub-02", "accepted", ""],
+        # Or a table of before would bring back what was taken back.
+        [STUDY, "sub-03", "n/a", ""],
     ]
+    earlier = f"study\tscan\trating\tcomment\trated\n{STUDY}\tsub-03\trejected\t\t2020\n"
+    (tmp_path / "ratings-1.tsv").write_text(earlier, encoding="utf-8")
+    browser.choose_file("#ratings-file", tmp_path / "ratings-1.tsv")
+    browser.wait_for("!document.querySelector('#ratings-note').hidden")
+    assert "1 older than those here" in browser.text("#ratings-note")
+    (tmp_path / "ratings-2.tsv").write_bytes(table.read_bytes())
+    records, _, _ = with_ratings(tmp_path, [{"stem": "sub-03"}], STUDY)
+    assert records[0]["rating"] is None
 
     # In another browser: nothing is there, and the table brings it back.
     browser.run("localStorage.clear()")
@@ -212,7 +222,8 @@ def test_rating_a_study(browser: Browser, study: Path, tmp_path: Path) -> None:
     browser.choose_file("#ratings-file", mixed)
     browser.wait_for("!document.querySelector('#ratings-note').hidden")
     assert browser.text("#ratings-note") == (
-        "2 ratings were loaded; 1 of scans that this study does not have left out; "
+        "2 ratings were loaded; 1 taken back; "
+        "1 of scans that this study does not have left out; "
         "1 with another rating than accepted, correct, rejected left out."
     )
     assert "2 of 3" in browser.text("#ratings-state")
@@ -230,6 +241,26 @@ def test_rating_a_study(browser: Browser, study: Path, tmp_path: Path) -> None:
     other.write_text("name\tvalue\na\t1\n", encoding="utf-8")
     browser.choose_file("#ratings-file", other)
     browser.wait_for("document.querySelector('#ratings-note').innerText.includes('no table')")
+
+
+@pytest.mark.parametrize(("rated", "told"), [("11:05", True), ("11:35", False)])
+def test_a_rating_of_before_the_page_was_made_anew_is_told(
+    browser: Browser, study: Path, rated: str, told: bool
+) -> None:
+    place = StudyPlace(STUDY, "sub-02", "../../")
+    made = replace(make_content(), study=place, created="2026-01-02 13:10 (UTC+0200)")
+    page = study / "sub-02" / "anat" / "anew.html"
+    page.write_text(scan_report(made), encoding="utf-8")
+    browser.open(page)
+    browser.run(
+        f"strokeLesionRatings.save('{STUDY}', 'sub-02', "
+        f"{{rating: 'accepted', rated: '2026-01-02T{rated}:00.000Z'}})"
+    )
+    browser.open(page)
+    assert browser.run("document.querySelector('[data-rating=accepted]').ariaPressed") == "true"
+    assert ("before this page was made anew" in browser.text("#review-state")) == told
+    browser.run("localStorage.clear()")
+    page.unlink()
 
 
 def test_keys_of_the_page_do_nothing_to_the_picture(browser: Browser, study: Path) -> None:

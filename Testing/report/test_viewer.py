@@ -99,6 +99,13 @@ def test_small_and_on_its_place(noisy: bool) -> None:
     assert set(np.unique(image(shown.lesions).dataobj)) == {0, 3}
 
 
+def test_the_page_claims_no_more_for_the_brain_than_for_the_viewer() -> None:
+    """The pictures below it show the head as the scan has it."""
+    page = scan_report(with_viewer())
+    assert "The viewer holds the brain and 5 mm around it only." in page
+    assert "in this page" not in page
+
+
 def test_many_lesions_keep_their_numbers() -> None:
     content = make_content()
     labels = np.where(content.labels > 0, 300, 0)

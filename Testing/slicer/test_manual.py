@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from StrokeLesionSegLib.models import Manifest, find_model
 from StrokeLesionSegLib.slicerbridge.engine import process, torch_setup
 from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
 from StrokeLesionSegLib.slicerbridge.module.logic import BridgeLogic
@@ -85,3 +86,9 @@ def test_troubleshooting_quotes_what_is_really_said(repository: Path) -> None:
     empty = panel_texts.PanelState(input_check.InputCheck(True, "T1"), has_model=False)
     assert "No model is installed" in panel_texts.view(empty).next_step
     assert "No model is installed" in text
+
+
+def test_the_manual_names_the_second_threshold_of_the_model_that_ships(repository: Path) -> None:
+    text = " ".join((repository / "docs" / "slicer.md").read_text(encoding="utf-8").split())
+    (said,) = re.findall(r"the one that ships says (\.\d+)", text)
+    assert float(said) == Manifest.from_file(find_model()).operating_point().second_threshold

@@ -13,11 +13,11 @@ var strokeLesionRatings = (function () {
     } catch (error) { return {}; }
   }
 
-  // False if the browser keeps nothing.
+  // False if the browser keeps nothing. A rating that was taken back is kept as none, with its time:
+  // a table that was saved before would bring it back.
   function save(study, scan, entry) {
     try {
-      if (!entry.rating && !entry.comment) { localStorage.removeItem(key(study, scan)); }
-      else { localStorage.setItem(key(study, scan), JSON.stringify(entry)); }
+      localStorage.setItem(key(study, scan), JSON.stringify(entry));
       return true;
     } catch (error) { return false; }
   }
@@ -33,7 +33,7 @@ var strokeLesionRatings = (function () {
     var lines = [COLUMNS.join("\t")];
     scans.forEach(function (scan) {
       var entry = load(study, scan);
-      if (entry.rating || entry.comment) {
+      if (entry.rating || entry.comment || entry.rated) {
         lines.push([study, scan, entry.rating || "n/a", entry.comment, entry.rated].map(cell).join("\t"));
       }
     });
@@ -57,7 +57,7 @@ var strokeLesionRatings = (function () {
     if (foreign.length) {
       return "These ratings are of another study (" + foreign[0].study + ", not " + study + "); nothing was changed.";
     }
-    var known = {}, taken = 0, older = 0, unknown = 0, senseless = 0, lost = false;
+    var known = {}, taken = 0, back = 0, older = 0, unknown = 0, senseless = 0, lost = false;
     scans.forEach(function (scan) { known[scan] = true; });
     rows.forEach(function (row) {
       var rating = row.rating === "n/a" ? "" : row.rating;
@@ -65,10 +65,11 @@ var strokeLesionRatings = (function () {
       if (rating && VALUES.indexOf(rating) < 0) { senseless += 1; return; }
       var kept = load(study, row.scan);
       if (kept.rated && kept.rated > row.rated) { older += 1; return; }
-      taken += 1;
+      if (rating || row.comment) { taken += 1; } else { back += 1; }
       lost = !save(study, row.scan, { rating: rating, comment: row.comment, rated: row.rated }) || lost;
     });
     var words = [taken === 1 ? "1 rating was loaded" : taken + " ratings were loaded"];
+    if (back) { words.push(back + " taken back"); }
     if (older) { words.push(older + " older than those here left out"); }
     if (unknown) { words.push(unknown + " of scans that this study does not have left out"); }
     if (senseless) { words.push(senseless + " with another rating than " + VALUES.join(", ") + " left out"); }

@@ -8,6 +8,8 @@
   var comment = find("review-comment"), state = find("review-state");
   var buttons = Array.prototype.slice.call(bar.querySelectorAll("[data-rating]"));
   var ratings = strokeLesionRatings, links = {};
+  var parts = /^(\S+) (\S+) \(UTC(...)(..)\)$/.exec(bar.getAttribute("data-made"));
+  var made = parts ? Date.parse(parts[1] + "T" + parts[2] + parts[3] + ":" + parts[4]) : NaN;
 
   function show() {
     var entry = ratings.load(study, scan);
@@ -15,6 +17,10 @@
       button.setAttribute("aria-pressed", String(button.getAttribute("data-rating") === entry.rating));
     });
     comment.value = entry.comment || "";
+    // Of another mask, maybe: of another threshold or model, or before it was corrected.
+    if (entry.rating && Date.parse(entry.rated) < made) {
+      state.textContent = "Rated before this page was made anew";
+    }
     // The lines for the reader's hand, which are printed, say the same.
     document.querySelectorAll("[data-printed]").forEach(function (box) {
       box.textContent = box.getAttribute("data-printed") === entry.rating ? "\u2611" : "\u2610";

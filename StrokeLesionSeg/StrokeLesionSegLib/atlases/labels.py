@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, why_unread
 from ..file_formats import split_name
 from ..lesions.measure import LEFT, RIGHT
 
@@ -59,7 +59,7 @@ def read_labels(path: Path) -> dict[int, str]:
             raise InputError(path, "is too large for a list of labels", "Check the file")
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(path, f"cannot be read ({error})", "Check the file") from error
+        raise InputError(path, f"cannot be read ({why_unread(error)})", "Check the file") from error
     ending = path.suffix.lower()
     if ending == ".json":
         found = _from_json(content, path)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import why_unread
 from ..pipeline import sha256_of
 from .lists import cells_between_tabs
 
@@ -62,7 +63,8 @@ def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
             raise ValueError("it is too large")
         lines = _cells(file.read_bytes().decode("utf-8-sig"))
     except (OSError, ValueError) as error:
-        return Participants(notes=(f"{PARTICIPANTS} is not used: it cannot be read ({error}).",))
+        why = why_unread(error)
+        return Participants(notes=(f"{PARTICIPANTS} is not used: it cannot be read ({why}).",))
     head = [name.strip() for name in lines[0]] if lines else []
     if _KEY not in head or len(set(head)) != len(head):
         cause = "its columns are not distinct" if _KEY in head else f"it has no column {_KEY}"

@@ -52,7 +52,7 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--no-viewer",
         action="store_true",
-        help="leave the interactive viewer, and with it the images of the brain, out of the report",
+        help="leave the interactive viewer, with the images it scrolls through, out of the report",
     )
 
 

@@ -53,7 +53,8 @@ def add_parser(commands: Any) -> None:
         "input",
         type=path,
         metavar="IN",
-        help="NIfTI (.nii, .nii.gz), NRRD, MHA, MHD, or a folder with a DICOM series",
+        help="NIfTI, NRRD, MetaImage, FreeSurfer's .mgz, a multi-frame DICOM file, or a folder "
+        "with a DICOM series",
     )
     outputs = parser.add_argument_group("outputs")
     outputs.add_argument(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, why_unread
 from ..outputs import atomic_file
 from .find import LesionMap
 from .measure import Lesion
@@ -197,7 +197,7 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> lis
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            path, f"the table cannot be read ({error})", "Name a readable TSV file"
+            path, f"the table cannot be read ({why_unread(error)})", "Name a readable TSV file"
         ) from error
     columns = lines[0].split("\t")
     rows = []
@@ -282,7 +282,7 @@ def read_sidecar(path: str | os.PathLike[str]) -> dict[str, Any]:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            path, f"the sidecar cannot be read ({error})", "Name a readable JSON file"
+            path, f"the sidecar cannot be read ({why_unread(error)})", "Name a readable JSON file"
         ) from error
     if not isinstance(content, dict):
         raise InputError(

@@ -66,7 +66,9 @@ def dicom_writers(
     def report(path: Path) -> tuple[str, ...]:
         from ..images.formats.dicom_sr import write_dicom_sr
 
-        measured = [(lesion.label, lesion.volume_ml, lesion.side) for lesion in kept]
+        # A code can say "left", but not that the middle of the scan was taken for that of the head.
+        sided = not lesion_map.summary.side_note
+        measured = [(x.label, x.volume_ml, x.side if sided else "") for x in kept]
         notes = write_dicom_sr(path, lesion_map.labels, scan, measured, algorithm)
         return tuple(f"DICOM SR: {note}" for note in notes)
 

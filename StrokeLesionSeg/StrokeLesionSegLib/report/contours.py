@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from collections.abc import Sequence
+
+from numpy.typing import ArrayLike
+
+from ..images.edges import Corner, edge_loops
 
 Point = tuple[float, float]
 
@@ -20,54 +23,15 @@ def outline_path(mask: ArrayLike) -> str:
 
 def outline_loops(mask: ArrayLike) -> list[list[Point]]:
     """The closed outlines of a 2D mask as lists of (x, y) in pixels; see ``outline_path``."""
-    inside = np.pad(np.asarray(mask, dtype=bool), 1)
-    edges = _edges(inside)
-    loops = []
-    while edges:
-        start = next(iter(edges))
-        loops.append(_straightened(_follow(edges, start)))
-    return loops
+    return [_straightened(_middles(loop)) for loop in edge_loops(mask)]
 
 
-def _edges(inside: NDArray[np.bool_]) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Directed pixel edges between inside and outside, inside on their right: from, to (x, y)."""
-    edges: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    core = inside[1:-1, 1:-1]
-    sides = (
-        (core & ~inside[:-2, 1:-1], (0, 0), (1, 0)),  # above: to the right
-        (core & ~inside[1:-1, 2:], (1, 0), (1, 1)),  # right: down
-        (core & ~inside[2:, 1:-1], (1, 1), (0, 1)),  # below: to the left
-        (core & ~inside[1:-1, :-2], (0, 1), (0, 0)),  # left: up
-    )
-    for where, (ax, ay), (bx, by) in sides:
-        for row, column in np.argwhere(where).tolist():
-            edges.setdefault((column + ax, row + ay), []).append((column + bx, row + by))
-    return edges
-
-
-def _follow(
-    edges: dict[tuple[int, int], list[tuple[int, int]]], start: tuple[int, int]
-) -> list[Point]:
-    """Take one closed outline out of ``edges``; the middles of its edges."""
-    middles: list[Point] = []
-    here = start
-    before: tuple[int, int] | None = None
-    while True:
-        ends = edges[here]
-        if before is None or len(ends) == 1:
-            there = ends.pop()
-        else:
-            # Two pixels touch with a corner: turning right stays with the one we are on.
-            right = (here[0] - before[1], here[1] + before[0])
-            there = right if right in ends else ends[0]
-            ends.remove(there)
-        if not ends:
-            del edges[here]
-        middles.append(((here[0] + there[0]) / 2, (here[1] + there[1]) / 2))
-        before = (there[0] - here[0], there[1] - here[1])
-        here = there
-        if here == start:
-            return middles
+def _middles(loop: Sequence[Corner]) -> list[Point]:
+    """The middles of the edges of a way along pixels' corners."""
+    following = [*loop[1:], loop[0]]
+    return [
+        ((ax + bx) / 2, (ay + by) / 2) for (ax, ay), (bx, by) in zip(loop, following, strict=True)
+    ]
 
 
 def _straightened(points: list[Point]) -> list[Point]:

@@ -73,6 +73,7 @@ def review_bar(content: ReportContent) -> Markup | None:
         data_study=study.identity,
         data_scan=study.scan,
         data_root=study.root,
+        data_made=content.created,
     )
 
 

@@ -138,8 +138,8 @@ def viewer_section(content: ReportContent) -> Markup | None:
     note = (
         "Click or drag moves the crosshair, the wheel scrolls through slices, a drag with the "
         "right button changes the contrast; the keys H, J, K and L move the crosshair, once the "
-        f"picture has the focus. The patient's left is on the {side}. Only the brain "
-        f"and {AROUND_BRAIN_MM:g} mm around it are in this page."
+        f"picture has the focus. The patient's left is on the {side}. The viewer "
+        f"holds the brain and {AROUND_BRAIN_MM:g} mm around it only."
     )
     return element(
         "section",

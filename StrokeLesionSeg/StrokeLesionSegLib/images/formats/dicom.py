@@ -25,6 +25,7 @@ from .dicom_choice import choose, images_left_out
 from .dicom_headers import (
     begins_as_dicom,
     has_pixels,
+    make_unit_cosines,
     positive_number,
     put_points,
     refuse_bomb,
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
 # Shorter files hold no DICOM header.
 _SHORTEST = 132
 _COMMAS = "decimal commas"
+_COSINES = "direction cosines"
+# How far their lengths may be from 1 without a word.
+_COSINES_WARNING = 1e-3
 # Along the normal, in parts of the slice spacing: from the first on a warning, from the second on
 # the stack is no regular grid, and half a spacing more than usual means a slice is missing.
 _UNEVEN_WARNING, _UNEVEN_ERROR, _GAP = 0.02, 0.1, 1.5
@@ -232,6 +236,7 @@ def _sort_in(
             modality = str(header.get("Modality") or "unknown")
             others[f"{modality}, {storage_name(header)}"] += 1
         return
+    cosines_off = make_unit_cosines(header)
     uid = str(header.get("SeriesInstanceUID", ""))
     kind = ""
     if storage not in _ENHANCED:
@@ -262,6 +267,8 @@ def _sort_in(
             )
         if commas and not any(_COMMAS in note for note in entry.notes):
             entry.notes.append(f"{_COMMAS} ({', '.join(commas)}) were read as such")
+        if cosines_off > _COSINES_WARNING and not any(_COSINES in note for note in entry.notes):
+            entry.notes.append(f"{_COSINES} that are not of length 1 were made so")
         if {"RescaleSlope", "RescaleIntercept"} & set(commas):
             # GDCM cuts it there
             entry.refused = "its rescale slope is written with a decimal comma"

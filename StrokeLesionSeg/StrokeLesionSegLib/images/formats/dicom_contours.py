@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,8 +19,9 @@ from numpy.typing import NDArray
 
 from ...brief import brief_repr
 from ...errors import InputError
+from ..edges import edge_loops
 from ..volume import Volume
-from .dicom_headers import put_points
+from .dicom_headers import make_unit_cosines, put_points
 from .dicom_text import mend_header
 from .itk_formats import LPS_TO_RAS
 from .scan import Scan
@@ -29,7 +29,6 @@ from .scan import Scan
 if TYPE_CHECKING:
     import pydicom
 
-_Vertex = tuple[int, int]
 # Characters of a series description.
 _LONGEST = 64
 
@@ -78,6 +77,7 @@ def source_headers(scan: Scan) -> tuple[list[pydicom.Dataset], list[str]]:
             ) from error
         # As they were read.
         put_points(header)
+        make_unit_cosines(header)
         notes.update(dict.fromkeys(mend_header(header)))
         for keyword in (
             "PatientID",
@@ -212,7 +212,8 @@ def pixel_contours(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     contours = []
     for number in range(1, count + 1):
         rows, columns = boxes[number - 1]
-        loops = _loops(pieces[rows, columns] == number)
+        ways = edge_loops(pieces[rows, columns] == number)
+        loops = [_corners(np.array(way, dtype=np.float64)) for way in ways]
         # The loop around the piece is the longest way round: it holds all the others.
         loops.sort(key=lambda loop: -float(np.ptp(loop[:, 0])))
         whole = loops[0]
@@ -220,44 +221,6 @@ def pixel_contours(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
             whole = _with_hole(whole, hole)
         contours.append(whole + np.array([columns.start - 0.5, rows.start - 0.5]))
     return contours
-
-
-def _loops(piece: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """The loops around a (J, I) piece and its holes; vertices (i, j) at pixels' corners."""
-    padded = np.pad(piece, 1)
-    ways: dict[_Vertex, list[_Vertex]] = defaultdict(list)
-    # Along each edge between a pixel and its surroundings, the pixel on the right in (i, j down).
-    for dj, di, start, end in (
-        (-1, 0, (0, 0), (1, 0)),
-        (0, 1, (1, 0), (1, 1)),
-        (1, 0, (1, 1), (0, 1)),
-        (0, -1, (0, 1), (0, 0)),
-    ):
-        outside = ~np.roll(padded, (-dj, -di), axis=(0, 1))
-        for j, i in np.argwhere(padded & outside) - 1:
-            ways[int(i) + start[0], int(j) + start[1]].append((int(i) + end[0], int(j) + end[1]))
-    loops = []
-    while ways:
-        first = at = next(iter(ways))
-        before = None
-        loop = []
-        while True:
-            nexts = ways[at]
-            chosen = 0
-            if len(nexts) > 1 and before is not None:
-                # Two pixels touch at this corner only: stay with the one that we go around.
-                turn = (at[0] - before[0], at[1] - before[1])
-                wanted = (at[0] - turn[1], at[1] + turn[0])
-                chosen = nexts.index(wanted) if wanted in nexts else 0
-            before, after = at, nexts.pop(chosen)
-            if not nexts:
-                del ways[at]
-            loop.append(at)
-            at = after
-            if at == first:
-                break
-        loops.append(_corners(np.array(loop, dtype=np.float64)))
-    return loops
 
 
 def _corners(loop: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,10 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .size_limits import DEFLATE_LIMIT, check_deflated
 
 if TYPE_CHECKING:
     import pydicom
+
+# Direction cosines whose length is further from 1 are no rounded ones, and an object that takes
+# them over is invalid; those that are this much too long or too short are none at all.
+_ROUNDED, _NO_COSINES = 1e-5, 0.1
 
 
 def begins_as_dicom(start: bytes) -> bool:
@@ -48,6 +54,31 @@ def put_points(header: pydicom.Dataset) -> list[str]:
                 header.add_new(tag, vr, text.split("\\"))
                 found.append(keyword_for_tag(tag))
     return found
+
+
+def make_unit_cosines(header: pydicom.Dataset) -> float:
+    """Give direction cosines the length 1, in place, also those of frames; how far off they were.
+
+    The voxels' sizes are in PixelSpacing; cosines of another length would count them twice.
+    """
+    worst = 0.0
+    for group in (
+        header,
+        *(header.get("SharedFunctionalGroupsSequence") or ()),
+        *(header.get("PerFrameFunctionalGroupsSequence") or ()),
+    ):
+        for item in (group,) if group is header else group.get("PlaneOrientationSequence") or ():
+            given = item.get("ImageOrientationPatient")
+            if given is None or np.size(given) != 6:
+                continue
+            cosines = np.array(given, dtype=np.float64).reshape(2, 3)
+            lengths = np.linalg.norm(cosines, axis=1, keepdims=True)
+            off = float(np.abs(lengths - 1.0).max())
+            if _ROUNDED < off < _NO_COSINES:
+                unit = (cosines / lengths).reshape(-1)
+                item.ImageOrientationPatient = [f"{value:.10f}" for value in unit]
+                worst = max(worst, off)
+    return worst
 
 
 def storage_name(header: pydicom.Dataset) -> str:

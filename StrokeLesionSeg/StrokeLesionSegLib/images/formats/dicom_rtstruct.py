@@ -80,7 +80,7 @@ def _structure_set(
 ) -> pydicom.Dataset:
     import pydicom
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
     first = headers[0]
     now = datetime.now()
@@ -88,7 +88,8 @@ def _structure_set(
     made.file_meta = FileMetaDataset()
     made.file_meta.MediaStorageSOPClassUID = pydicom.uid.UID(_STORAGE)
     made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    # An explicit value representation has room for some 2000 points of a contour only.
+    made.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID
     made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID
     made.SpecificCharacterSet = first.SpecificCharacterSet

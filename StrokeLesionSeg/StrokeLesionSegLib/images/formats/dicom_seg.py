@@ -72,11 +72,27 @@ def write_dicom_seg(
 def check_dicom_seg(scan: Scan) -> None:
     """Raise ``InputError`` if no DICOM SEG can refer to ``scan``: before the network runs.
 
-    Of a series of single images the first stands for all.
+    Of a series of single images the first stands for all, but for where they belong.
     """
     require_highdicom()
     first = of_first_image(scan)
     _made(np.zeros(first.volume.array.shape, np.uint8), first, ("StrokeLesionSeg", "0"))
+    if len({_belonging(file) for file in scan.header["series"]["files"]}) > 1:
+        raise InputError(
+            scan.path,
+            "its images name more than one study, series or frame of reference, and a DICOM SEG "
+            "can refer to one only",
+            "Leave out --dicom-seg, or export the series again with complete headers",
+        )
+
+
+def _belonging(file: str) -> tuple[str, ...]:
+    """Study, series and frame of reference of an image, as its header has them."""
+    import pydicom
+
+    names = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    header = pydicom.dcmread(file, specific_tags=[*names], stop_before_pixels=True, force=True)
+    return tuple(str(header.get(name) or "").strip() for name in names)
 
 
 def _made(
@@ -89,8 +105,7 @@ def _made(
         )
     with made_of_headers(scan, "DICOM SEG", "--dicom-seg"):
         sources, notes = source_headers(scan)
-        if not series.get("frames"):
-            _with_thickness(sources, scan)
+        _with_thickness(sources, scan)
         dataset = _segmentation(_frames(mask, series, sources), sources, algorithm)
         dataset.SeriesDescription = description_of(scan, "lesions")
     return dataset, notes
@@ -101,9 +116,18 @@ def _with_thickness(sources: list[pydicom.Dataset], scan: Scan) -> None:
     a Segmentation has to name one."""
     i, j, _ = scan.volume.spacing
     distance = 1000.0 * scan.volume.grid.voxel_volume_ml / (i * j)
+    frames = scan.header["series"].get("frames")
     for source in sources:
-        if not source.get("SliceThickness"):
-            source.SliceThickness = f"{distance:.6g}"
+        for measures in _measures(source) if frames else (source,):
+            if not measures.get("SliceThickness"):
+                measures.SliceThickness = f"{distance:.6g}"
+
+
+def _measures(source: pydicom.Dataset) -> list[pydicom.Dataset]:
+    """Where a multi-frame file says how large its pixels are and how thick its slices."""
+    shared = source.get("SharedFunctionalGroupsSequence") or ()
+    own = source.get("PerFrameFunctionalGroupsSequence") or ()
+    return [item for group in (*shared, *own) for item in group.get("PixelMeasuresSequence") or ()]
 
 
 def _frames(

@@ -54,7 +54,7 @@ def write_dicom_sr(
     ----------
     labels: (K, J, I) on the grid of ``scan``, n in the lesion with label n.
     scan: as it was read from DICOM; patient and study are taken over.
-    lesions: label, mL and side ("left", "right" or "both") of each that counts.
+    lesions: label, mL and side ("left", "right", "both", "" if unknown) of each that counts.
     algorithm: name and version.
 
     Returns a clause for each value of the headers that could not be taken over.
@@ -184,7 +184,7 @@ def _region(found: PlaneContour, image: tuple[pydicom.Dataset, int | None]) -> A
 def _site(side: str) -> Any:
     import highdicom as hd
 
-    laterality = hd.sr.CodedConcept(*_SIDES[side]) if side in _SIDES else None
+    laterality = hd.sr.CodedConcept(*_SIDES[side]) if side else None
     return hd.sr.FindingSite(hd.sr.CodedConcept(*BRAIN), laterality=laterality)
 
 

@@ -42,7 +42,7 @@ def mend_header(dataset: pydicom.Dataset) -> list[str]:
         if vr in _TEXT:
             text = _decoded(value, encodings) if isinstance(value, bytes) else _joined(value)
             if text is not None:
-                _put(dataset, tag, vr, _plain(text, vr))
+                _put(dataset, tag, vr, _plain(text, vr, single=_holds_one(tag)))
         elif vr in _DATES:
             _mend_date(dataset, tag, vr, _ascii(value), notes)
     _mend_sex(dataset, notes)
@@ -58,6 +58,16 @@ def _vr(tag: Any) -> str:
         return dictionary_VR(tag)
     except KeyError:
         return "UN"
+
+
+def _holds_one(tag: Any) -> bool:
+    """Whether the standard wants a single value there."""
+    from pydicom.datadict import dictionary_VM
+
+    try:
+        return dictionary_VM(tag) == "1"
+    except KeyError:
+        return False
 
 
 def _encodings(dataset: pydicom.Dataset) -> list[str] | None:
@@ -101,13 +111,13 @@ def _joined(value: Any) -> str | None:
     return "\\".join(str(part) for part in parts)
 
 
-def _plain(text: str, vr: str) -> str:
+def _plain(text: str, vr: str, *, single: bool) -> str:
     """Without control characters, not longer than the standard lets it be."""
     if vr in ("ST", "LT", "UT"):
         return text.rstrip("\0 ")
     text = "".join(c for c in text if c.isprintable()).strip()
-    if vr == "PN":
-        text = text.replace("\\", " ")  # one person, not several
+    if single:
+        text = text.replace("\\", " ")  # one value that was written with the mark between two
     longest = _LONGEST.get(vr)
     separator = {"PN": "="}.get(vr, "\\")
     if longest is None:
