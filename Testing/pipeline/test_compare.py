@@ -212,6 +212,16 @@ def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.Capt
     assert "is not on the grid of cut.nii.gz" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [["--threshold", "0.3"], ["--tta"], ["--model", "other"]])
+def test_with_both_masks_what_finds_lesions_is_refused(
+    study: Path, tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert compare(study, "sub-01_ses-2_T1w", tmp_path / "out", *option) == 2
+    error = capsys.readouterr().err
+    assert f"{option[0]}: is for lesions that are to be found" in error
+    assert error.count("\n") == 1
+
+
 def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     mask = read_scan(study / "mask-2.nii.gz").volume
     soft = ndimage.gaussian_filter(mask.array.astype(np.float32), 2)
