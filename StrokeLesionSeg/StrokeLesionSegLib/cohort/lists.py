@@ -219,7 +219,7 @@ def _text(path: Path, kind: _Kind) -> str:
 
 
 def _separator(path: Path, text: str, kind: _Kind) -> str:
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in _LINE_END.split(text) if line.strip()), "")
     if match := re.fullmatch(r'"?sep=(.)"?', first.strip()):
         return match[1]
     if first.endswith("sep=\t"):
@@ -228,7 +228,7 @@ def _separator(path: Path, text: str, kind: _Kind) -> str:
         # pandas writes commas whatever the file is called; only a heading can say so.
         candidates = ("\t", ",", ";")
         return next((s for s in candidates if _heading_in(first, s, kind)), "\t")
-    lines = [line for line in text.splitlines()[:50] if line.strip()]
+    lines = [line for line in _LINE_END.split(text)[:50] if line.strip()]
     for separator in (",", ";", "\t"):
         if _heading_in(first, separator, kind) or (
             separator != "," and _all_there(path, lines, separator)
@@ -253,7 +253,7 @@ def _all_there(path: Path, lines: list[str], separator: str) -> bool:
 
 def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Numbers and cells of the lines that say something."""
-    lines = text.splitlines()
+    lines = _LINE_END.split(text)
     if '"' not in text:
         # Nothing is quoted, and a line is a row.
         rows: Iterator[tuple[int, list[str]]] = (
