@@ -257,7 +257,7 @@ def test_maps_of_the_group_go_with_what_they_tell_of(
     [
         ("subject\tage\nsub-00\t61\n", "it has no column participant_id"),
         ("participant_id\tage\nsub-09\t61\n", "lacks 1 of 1 participants (sub-Case0)"),
-        ("participant_id\tage\nsub-Case0\n", "1 lines with another number of cells"),
+        ("participant_id\tage\nsub-Case0\n", "1 line is left out, with another number of cells"),
         ("participant_id\tage\tage\n", "its columns are not distinct"),
         ("", "it has no column participant_id"),
     ],
