@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..lesions.tables import unquoted
 from .naming import Entities, dicom_entities_of, entities_of, label
 
 #: How the names of lists end.
@@ -189,14 +190,8 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def cells_between_tabs(text: str) -> list[list[str]]:
     """The cells of every line. Only whole cells are quoted: a comment may begin with a quote."""
-    return [list(map(_unquoted, line.split("\t"))) for line in _LINE_END.split(text)]
-
-
-def _unquoted(cell: str) -> str:
-    """A cell without blanks, and without quotes around the whole of it."""
-    text = cell.strip()
-    quoted = len(text) > 1 and text.startswith('"') and text.endswith('"')
-    return text[1:-1].replace('""', '"') if quoted else text
+    lines = _LINE_END.split(text)
+    return [[unquoted(cell.strip()) for cell in line.split("\t")] for line in lines]
 
 
 def _text(path: Path, kind: _Kind) -> str:
