@@ -35,6 +35,7 @@ def test_all_forms_give_the_same(affine: np.ndarray, tmp_path: Path) -> None:
     of_file = stroke_lesion_seg.segment(path, **FORCED)
     of_nibabel = stroke_lesion_seg.segment(nibabel.load(path), **FORCED)
     of_sitk = stroke_lesion_seg.segment(image, **FORCED)
+    assert "_scan" not in repr(of_file)  # with all bytes of its header
 
     mask = of_array.mask
     assert mask.shape == values.shape
