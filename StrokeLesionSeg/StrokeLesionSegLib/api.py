@@ -295,6 +295,10 @@ def _scan_of(scan: Any, form: str, affine: ArrayLike | None, series: str | None)
         raise InputError("array", f"is not numeric ({error})", "Give a numeric array") from None
     if matrix.shape != (4, 4):
         raise InputError("affine", f"has the shape {matrix.shape}, not (4, 4)", "Give a 4x4 matrix")
+    if not np.allclose(matrix[3], (0, 0, 0, 1)):
+        told = " ".join(f"{value:g}" for value in matrix[3])
+        remedy = "Give voxel indices to RAS mm as nibabel does, with the origin in the last column"
+        raise InputError("affine", f"its last row is {told}, not 0 0 0 1", remedy)
     return checked_scan("array", values.T, matrix)
 
 

@@ -101,6 +101,7 @@ def test_a_dicom_folder_by_its_series(tmp_path: Path) -> None:
         ((np.zeros((8, 8, 8)), np.eye(4)), InputError, "constant"),
         ((np.ones((8, 8)), np.eye(4)), InputError, "2D"),
         ((np.random.default_rng(0).random((8, 8, 8)), np.eye(3)), InputError, "not (4, 4)"),
+        ((head_array(), AFFINE.T), InputError, "its last row is 24 -27 -24 1, not 0 0 0 1"),
         (([["a"]], np.eye(4)), InputError, "not scalar"),
         ((sitk.Image([8, 8], sitk.sitkUInt8),), InputError, "2 axes"),
     ],
