@@ -219,6 +219,7 @@ def segment(  # noqa: PLR0913 (called with keywords, by people)
     prepare_environment()
     from .models import load_model
     from .pipeline import ScanRunner, check_source, find_in, mni_matrix
+    from .pipeline.source import check_series
 
     source = Path(scan) if form == _FILE else Path("scan")
     if form == _FILE:
@@ -237,6 +238,7 @@ def segment(  # noqa: PLR0913 (called with keywords, by people)
     choice = OperatingPointChoice(threshold, second_threshold, min_volume_ml, min_mean_probability)
     point = choice.resolve(loaded.manifest.operating_point(options.views))
     read = _scan_of(scan, form, affine, series)
+    check_series(series, read)
 
     runner = ScanRunner(loaded, options, point, force=force)
     run = runner.prepare(source, read, {}, progress=progress)
@@ -280,8 +282,6 @@ def _scan_of(scan: Any, form: str, affine: ArrayLike | None, series: str | None)
 
     if form == _FILE:
         return read_scan(Path(scan), series=series)
-    if series is not None:
-        raise InputError("series", "is for DICOM folders only", "Leave it out")
     if form == _SITK:
         array, matrix = _from_sitk(scan)
         return checked_scan("image", array, matrix)
