@@ -104,7 +104,9 @@ def run_batch(
             len(scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
         )
         report.places = {s.relative: s.place for s in cohort.scans if s.relative != s.place}
-        write_description(out, source, settings.parameters)
+        # Of the group alone, what made the results of before; not what this call would have done.
+        made_by = (_made_by(ledger) if options.group_only else None) or settings.parameters
+        write_description(out, source, made_by)
         write_left_out(out, cohort.left_out)
         if settings.report is not None and settings.report.viewer:
             write_viewer(out)
@@ -149,15 +151,26 @@ def run_batch(
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
         stale = stale or settings.title not in ("", ledger.page_title)
         if options.group_only or stale or not (out / INDEX_NAME).is_file():
-            found = _write_group_pages(settings, manifest, group, source)
+            found = _write_group_pages(settings, manifest, group, source, made_by)
             report.notes = tuple(dict.fromkeys((*report.notes, *found)))
             told = {"time": _now(), "corrections": by_hand, "title": settings.title}
             ledger.append({"record": "page", "run": settings.run, **told})
     return report
 
 
+def _made_by(ledger: Ledger) -> Mapping[str, Any] | None:
+    """The parameters of the last batch that any of the scans was done by."""
+    used = {str(record.get("run")) for record in ledger.scans.values()}
+    told = [run.get("parameters") for name, run in ledger.runs.items() if name in used]
+    return told[-1] if told else None
+
+
 def _write_group_pages(
-    settings: Settings, manifest: Manifest, group: list[dict[str, Any]], source: Path
+    settings: Settings,
+    manifest: Manifest,
+    group: list[dict[str, Any]],
+    source: Path,
+    made_by: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """The group's maps and its page; what was odd, a line each."""
     notes: tuple[str, ...] = ()
@@ -167,7 +180,7 @@ def _write_group_pages(
     elif known:
         # They tell of results in MNI space that are gone.
         remove_overlap(settings.out)
-    notes += tuple(write_index(settings, manifest, group, source))
+    notes += tuple(write_index(settings, manifest, group, source, made_by))
     sync_folder(settings.out)
     return notes
 
