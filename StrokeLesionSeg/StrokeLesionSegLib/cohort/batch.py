@@ -150,10 +150,12 @@ def run_batch(
         # Stale after a kill between the last scan and here.
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
         stale = stale or settings.title not in ("", ledger.page_title)
+        stale = stale or ledger.page_convention not in ("", settings.convention)
         if options.group_only or stale or not (out / INDEX_NAME).is_file():
             found = _write_group_pages(settings, manifest, group, source, made_by)
             report.notes = tuple(dict.fromkeys((*report.notes, *found)))
             told = {"time": _now(), "corrections": by_hand, "title": settings.title}
+            told["convention"] = settings.convention
             ledger.append({"record": "page", "run": settings.run, **told})
     return report
 
@@ -247,6 +249,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         probability=options.probability,
         force=options.force,
         title=options.title,
+        convention=options.convention if options.report is None else options.report.convention,
     )
     check_spaces(settings.spaces, chosen.align)
     check_deformable(settings.deformable, settings.spaces)

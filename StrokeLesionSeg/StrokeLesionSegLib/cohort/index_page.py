@@ -20,7 +20,6 @@ from ..pipeline.runner import matrix_to_mni
 from ..report import (
     LICENSES,
     NIIVUE,
-    RADIOLOGICAL,
     SHARED_FOLDER,
     STUDY_LIST,
     GroupPage,
@@ -105,7 +104,7 @@ def write_index(
             intended_use=manifest.intended_use
             if made_by["model"]["sha256"] == manifest.sha256
             else "",
-            convention=settings.report.convention if settings.report else RADIOLOGICAL,
+            convention=settings.convention,
             traits=traits,
             files=group_files(out),
             study=settings.study if rated else None,
