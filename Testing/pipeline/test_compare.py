@@ -170,6 +170,7 @@ def test_sessions_of_a_bids_subject(
         anat.mkdir(parents=True)
         name = f"sub-01_ses-{n}_T1w.nii.gz"
         (anat / name).write_bytes((study / name).read_bytes())
+        (anat / f"._{name}").write_bytes(b"of macOS")
     sessions = [str(tmp_path / "sub-01" / f"ses-{n}") for n in (1, 2)]
     masks = ["--mask-a", str(study / "mask-1.nii.gz"), "--mask-b", str(study / "mask-2.nii.gz")]
     assert main(["compare", *sessions, *masks, "-o", str(tmp_path / "out")]) == 0
