@@ -125,7 +125,9 @@ def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[s
     assert set(states(out)) == {"sub-01_ses-1", "sub-01_ses-2"}
 
 
-def test_the_group_alone_tells_what_made_its_results(study: Path, out: Path) -> None:
+def test_the_group_alone_tells_what_made_its_results(
+    study: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def told() -> list[str]:
         (made,) = json.loads((out / "dataset_description.json").read_text())["GeneratedBy"]
         page = (out / "index.html").read_text(encoding="utf-8")
@@ -139,6 +141,7 @@ def test_the_group_alone_tells_what_made_its_results(study: Path, out: Path) -> 
     # Without the options of before.
     assert main(["batch", str(study), str(out), "group"]) == 0
     assert told() == ["tiny", "0.3"]
+    assert "4 scans: 0 done, 2 done before, 0 failed" in capsys.readouterr().out
 
 
 def test_the_bar_counts_and_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
