@@ -125,6 +125,14 @@ def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[s
     assert set(states(out)) == {"sub-01_ses-1", "sub-01_ses-2"}
 
 
+def test_the_group_of_nothing_is_refused(
+    study: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app(study, out, "group") == 2
+    assert "out: has no results of batch." in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_the_group_alone_tells_what_made_its_results(
     study: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled
+from ..errors import Cancelled, InputError
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
 from ..spaces import MNI_SPACE, check_deformable, check_spaces
@@ -93,6 +93,8 @@ def run_batch(
     require_dicom(source, scans, [f"--dicom-{kind}" for kind in asked])
     if options.dry_run:
         return _dry(scans, settings, source, options, cohort)
+    if options.group_only and not read_ledger(out).scans:
+        raise InputError(out, "has no results of batch", "Segment the scans first: leave out group")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
