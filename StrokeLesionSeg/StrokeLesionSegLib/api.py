@@ -239,6 +239,7 @@ def segment(
     prepare_environment()
     from .models import load_model
     from .pipeline import ScanRunner, check_source, find_in, mni_matrix
+    from .pipeline.source import check_series
 
     source = Path(scan) if form == _FILE else Path("scan")
     if form == _FILE:
@@ -259,6 +260,7 @@ def segment(
     )
     point = choice.resolve(loaded.manifest.operating_point(running.views))
     read = _scan_of(scan, form, affine, asked.series)
+    check_series(asked.series, read)
 
     runner = ScanRunner(loaded, running, point, force=asked.force)
     run = runner.prepare(source, read, {}, progress=progress)
@@ -302,8 +304,6 @@ def _scan_of(scan: Any, form: str, affine: ArrayLike | None, series: str | None)
 
     if form == _FILE:
         return read_scan(Path(scan), series=series)
-    if series is not None:
-        raise InputError("series", "is for DICOM folders only", "Leave it out")
     if form == _SITK:
         array, matrix = _from_sitk(scan)
         return checked_scan("image", array, matrix)
@@ -317,6 +317,10 @@ def _scan_of(scan: Any, form: str, affine: ArrayLike | None, series: str | None)
         raise InputError("array", f"is not numeric ({error})", "Give a numeric array") from None
     if matrix.shape != (4, 4):
         raise InputError("affine", f"has the shape {matrix.shape}, not (4, 4)", "Give a 4x4 matrix")
+    if not np.allclose(matrix[3], (0, 0, 0, 1)):
+        told = " ".join(f"{value:g}" for value in matrix[3])
+        remedy = "Give voxel indices to RAS mm as nibabel does, with the origin in the last column"
+        raise InputError("affine", f"its last row is {told}, not 0 0 0 1", remedy)
     return checked_scan("array", values.T, matrix)
 
 

@@ -20,7 +20,8 @@ def brief_repr(self: Any) -> str:
     >>> Found(np.zeros((2, 3, 4), np.uint8), 0.5)
     Found(mask=<uint8 (2, 3, 4)>, threshold=0.5)
     """
-    shown = (f"{f.name}={_brief(getattr(self, f.name))}" for f in dataclasses.fields(self))
+    told = (f.name for f in dataclasses.fields(self) if f.repr)
+    shown = (f"{name}={_brief(getattr(self, name))}" for name in told)
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 

@@ -264,6 +264,14 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_file(path: Path) -> None:
+    """Remove a file if it is there; ``InputError`` if the system refuses."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise os_input_error(error, path) from error
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in ``folder`` on the disk, where the system can say so (not Windows)."""
     with contextlib.suppress(OSError):

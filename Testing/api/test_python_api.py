@@ -42,6 +42,7 @@ def test_all_forms_give_the_same(affine: np.ndarray, tmp_path: Path) -> None:
     of_file = stroke_lesion_seg.segment(path, **FORCED)
     of_nibabel = stroke_lesion_seg.segment(nibabel.load(path), **FORCED)
     of_sitk = stroke_lesion_seg.segment(image, **FORCED)
+    assert "_scan" not in repr(of_file)  # with all bytes of its header
 
     mask = of_array.mask
     assert mask.shape == values.shape
@@ -108,6 +109,7 @@ def test_a_dicom_folder_by_its_series(tmp_path: Path) -> None:
         ((np.zeros((8, 8, 8)), np.eye(4)), InputError, "constant"),
         ((np.ones((8, 8)), np.eye(4)), InputError, "2D"),
         ((np.random.default_rng(0).random((8, 8, 8)), np.eye(3)), InputError, "not (4, 4)"),
+        ((head_array(), AFFINE.T), InputError, "its last row is 24 -27 -24 1, not 0 0 0 1"),
         (([["a"]], np.eye(4)), InputError, "not scalar"),
         ((sitk.Image([8, 8], sitk.sitkUInt8),), InputError, "2 axes"),
     ],

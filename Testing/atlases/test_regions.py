@@ -281,7 +281,7 @@ def test_left_for_right_is_refused_and_a_few_wrong_names_are_told(tmp_path: Path
     labels.write_text("1,low L\n2,low R\n3,high L\n6,high L\n")
     atlas = read_atlas(image, labels)
     assert atlas.regions[6] == ("high", "right")
-    assert "1 regions lie on the other side than their names say (high L)" in atlas.notes[0]
+    assert "1 region lies on the other side than its name says (high L)" in atlas.notes[0]
 
 
 def test_lateral_ventricles_are_left_out(tmp_path: Path) -> None:

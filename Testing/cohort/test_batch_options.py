@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import cli_support
@@ -122,6 +123,33 @@ def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[s
     assert len(read_table(out / "group_scans.tsv")) == 2
     assert (out / "index.html").is_file()
     assert set(states(out)) == {"sub-01_ses-1", "sub-01_ses-2"}
+
+
+def test_the_group_of_nothing_is_refused(
+    study: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app(study, out, "group") == 2
+    assert "out: has no results of batch." in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_group_alone_tells_what_made_its_results(
+    study: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told() -> list[str]:
+        (made,) = json.loads((out / "dataset_description.json").read_text())["GeneratedBy"]
+        page = (out / "index.html").read_text(encoding="utf-8")
+        return [
+            made["Parameters"]["model"]["name"],
+            *re.findall("<dt>Threshold</dt><dd>(.*?)<", page),
+        ]
+
+    assert batch(study, out, "--participant-label", "01") == 0
+    (out / "index.html").unlink()
+    # Without the options of before.
+    assert main(["batch", str(study), str(out), "group"]) == 0
+    assert told() == ["tiny", "0.3"]
+    assert "4 scans: 0 done, 2 done before, 0 failed" in capsys.readouterr().out
 
 
 def test_the_bar_counts_and_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:

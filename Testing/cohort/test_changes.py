@@ -263,6 +263,19 @@ def test_nobody_has_two_sessions(study: Path, capsys: pytest.CaptureFixture[str]
     assert "no subject has scans of two sessions" in capsys.readouterr().err
 
 
+def test_a_result_of_before_that_cannot_be_removed_is_said_in_one_line(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = done / "out" / "group_change" / "sub-01_ses-1_ses-2_change.tsv"
+    table.unlink()
+    table.mkdir()
+    capsys.readouterr()
+    assert compare(done, "--participant-label", "01") == 2
+    error = capsys.readouterr().err
+    assert f"{table}: cannot be written" in error
+    assert error.count("\n") == 1
+
+
 def entry(subject: str, session: str, run: str = "", state: str = "done") -> dict[str, str]:
     stem = f"sub-{subject}_ses-{session}{run}"
     return {"subject": subject, "session": session, "stem": stem, "state": state}

@@ -107,7 +107,8 @@ def test_names_that_only_look_derived_are_scans(tmp_path: Path) -> None:
 def test_bidsignore_is_heeded(tmp_path: Path, pattern: str) -> None:
     bad = "sub-2/anat/sub-2_acq-bad_T1w.nii.gz"
     make(tmp_path, "sub-1/anat/sub-1_T1w.nii.gz", bad)
-    (tmp_path / ".bidsignore").write_text(f"# ours\n{pattern}\n")
+    # The last names nothing.
+    (tmp_path / ".bidsignore").write_text(f"# ours\n{pattern}\nsub-[9-1]*\n")
     cohort = find_scans(tmp_path)
     assert [found.stem for found in cohort.scans] == ["sub-1"]
     assert cohort.left_out == {bad: "named in .bidsignore"}

@@ -94,6 +94,14 @@ def test_what_is_no_list_is_said_in_one_line(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\u2028"])
+def test_only_line_ends_end_a_line(tmp_path: Path, end: str) -> None:
+    listed = tmp_path / "list.tsv"
+    text = f"path\tsubject\tnote\na.nii.gz\tP1\tsaid{end}twice\ne.nii.gz\tP2\tfine\n"
+    listed.write_text(text, "utf-8")
+    assert [line.given for line in read_list(listed)] == ["a.nii.gz", "e.nii.gz"]
+
+
 def test_names_of_an_old_code_page_are_found(tmp_path: Path) -> None:
     (tmp_path / "Müller.nii.gz").write_bytes(b"x")
     (tmp_path / "l.csv").write_bytes("path,subject\nMüller.nii.gz,P1\n".encode("cp1252"))

@@ -229,6 +229,19 @@ def test_a_corrected_mask_is_written_in_mni_space_too(
     assert not list(out.rglob("*_desc-corrected_mask*.nii.gz"))
 
 
+def test_the_groups_page_shows_the_left_where_it_is_asked_for(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without pages of the scans, and where all is done."""
+    source = support.write_cohort(tmp_path / "in", 1)
+    aligned(monkeypatch, GOOD)
+    for convention in ("Neurological", "Radiological", "Neurological"):
+        more = ("--report-convention", convention.lower())
+        assert main(["batch", str(source), str(out), *more, *QUICK]) == 0
+        assert f"{convention} convention" in (out / "index.html").read_text(encoding="utf-8")
+    assert len(support.records(out)) == 1
+
+
 def test_maps_of_the_group_go_with_what_they_tell_of(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,7 +270,7 @@ def test_maps_of_the_group_go_with_what_they_tell_of(
     [
         ("subject\tage\nsub-00\t61\n", "it has no column participant_id"),
         ("participant_id\tage\nsub-09\t61\n", "lacks 1 of 1 participants (sub-Case0)"),
-        ("participant_id\tage\nsub-Case0\n", "1 lines with another number of cells"),
+        ("participant_id\tage\nsub-Case0\n", "1 line is left out, with another number of cells"),
         ("participant_id\tage\tage\n", "its columns are not distinct"),
         ("", "it has no column participant_id"),
     ],

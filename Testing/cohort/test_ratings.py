@@ -77,7 +77,7 @@ def test_what_does_not_fit_in_it_is_left_out(out: Path) -> None:
     text = HEAD + "".join(f"cafe\t{line}\n" for line in lines)
     (out / "ratings.tsv").write_text(text, encoding="utf-8")
     records, notes, _ = with_ratings(out, [{"stem": "sub-1"}, {"stem": "sub-2"}], "cafe")
-    assert "rates 1 scans that this study does not have and has 1 ratings that are none" in notes[0]
+    assert "rates 1 scan that this study does not have and has 1 rating that is none" in notes[0]
     assert "rating" not in records[0]
     assert (records[1]["rating"], records[1]["rating_comment"]) == ("rejected", "x")
 

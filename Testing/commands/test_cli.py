@@ -16,9 +16,11 @@ import forked_python
 import nibabel
 import numpy as np
 import pytest
+import stroke_lesion_seg
 from StrokeLesionSegLib import __version__, outputs, pipeline
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.fingerprint import fingerprint
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.pipeline import sha256_of
 
 LIB_ROOT = Path(pipeline.__file__).resolve().parents[2]
@@ -136,6 +138,16 @@ def test_dicom_folder(tmp_path: Path) -> None:
     assert sorted(mask.shape) == sorted((*cli_support.SHAPE[:2], 12))
     side = json.loads(next(tmp_path.glob("dicom-*_lesion.json")).read_text())
     assert "Phantom" not in json.dumps(side)
+
+
+def test_a_series_is_named_of_dicom_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = cli_support.write_head(tmp_path / "t1.nii.gz")
+    assert main(["segment", str(scan), "--series", "1.2.3"]) == 2
+    assert "series: is for DICOM only. Leave it out" in capsys.readouterr().err
+    with pytest.raises(InputError, match="for DICOM only"):
+        stroke_lesion_seg.segment(scan, model="tiny", series="1.2.3")
 
 
 def test_series_option_picks_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -104,6 +105,16 @@ def test_cells(tmp_path):
     assert row["tiny"] == 0
     with pytest.raises(ValueError, match="twice"):
         write_rows(tmp_path / "t.tsv", ("a", "a"), [])
+
+
+def test_a_cell_that_begins_with_a_quote_takes_no_rows_away(tmp_path):
+    texts = ['"left one missed', "fine", '"cavity" is not marked', '3" away', '"all"']
+    path = tmp_path / "table.tsv"
+    write_rows(path, ["comment", "ml"], [{"comment": text, "ml": 1.5} for text in texts])
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t"))  # as pandas and R read it
+    for found in (rows, read_table(path), read_table(path, text=("comment",))):
+        assert [row["comment"] for row in found] == texts
 
 
 def test_outputs_are_not_overwritten_unless_told(tmp_path, lesion_map):

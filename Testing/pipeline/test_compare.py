@@ -170,6 +170,7 @@ def test_sessions_of_a_bids_subject(
         anat.mkdir(parents=True)
         name = f"sub-01_ses-{n}_T1w.nii.gz"
         (anat / name).write_bytes((study / name).read_bytes())
+        (anat / f"._{name}").write_bytes(b"of macOS")
     sessions = [str(tmp_path / "sub-01" / f"ses-{n}") for n in (1, 2)]
     masks = ["--mask-a", str(study / "mask-1.nii.gz"), "--mask-b", str(study / "mask-2.nii.gz")]
     assert main(["compare", *sessions, *masks, "-o", str(tmp_path / "out")]) == 0
@@ -210,6 +211,16 @@ def test_results_do_not_replace_a_scan(
 def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert compare(study, "cut", tmp_path / "out", mask="mask-2") == 2
     assert "is not on the grid of cut.nii.gz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [["--threshold", "0.3"], ["--tta"], ["--model", "other"]])
+def test_with_both_masks_what_finds_lesions_is_refused(
+    study: Path, tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert compare(study, "sub-01_ses-2_T1w", tmp_path / "out", *option) == 2
+    error = capsys.readouterr().err
+    assert f"{option[0]}: is for lesions that are to be found" in error
+    assert error.count("\n") == 1
 
 
 def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

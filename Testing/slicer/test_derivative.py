@@ -54,6 +54,20 @@ def test_of_a_dicom_folder_with_two_scans(tmp_path: Path) -> None:
         read_result(out, found[0].stem)
 
 
+@pytest.mark.parametrize("change", [("\t", ";"), ("2.5", "2,5"), ("\tn/a\n", "\n")])
+def test_a_table_that_excel_has_saved_hides_no_results(
+    tmp_path: Path, change: tuple[str, str]
+) -> None:
+    record = {"record": "scan", "stem": "sub-01", "state": "done", "lesions": 1, "volume_ml": 2.5}
+    with Ledger(tmp_path) as ledger:
+        ledger.append(record)
+    text = "scan\tstate\tlesions\tvolume_ml\terror\nsub-01\tdone\t1\t2.5\tn/a\n"
+    for there in (text, text.replace(*change)):
+        (tmp_path / "group_scans.tsv").write_text(there)
+        (row,) = derivative.results_in(tmp_path)
+        assert (row["scan"], row["state"], row["volume_ml"]) == ("sub-01", "done", 2.5)
+
+
 def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Path) -> None:
     """Wherever image and segmentation were moved to in the scene meanwhile."""
     out = tmp_path / "out"

@@ -133,7 +133,11 @@ def _side_notes(image: Path, atlas: Atlas) -> tuple[str, ...]:
     if not wrong:
         return ()
     shown = ", ".join(sorted(wrong)[:4]) + (" and more" if len(wrong) > 4 else "")
-    return (
-        f"{len(wrong)} regions lie on the other side than their names say ({shown}); "
-        "where they lie counts.",
-    )
+    if len(wrong) == 1:
+        told = f"1 region lies on the other side than its name says ({shown}); where it lies counts"
+    else:
+        told = (
+            f"{len(wrong)} regions lie on the other side than their names say ({shown}); "
+            "where they lie counts"
+        )
+    return (f"{told}.",)

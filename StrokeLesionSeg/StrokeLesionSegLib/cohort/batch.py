@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Cancelled
+from ..errors import Cancelled, InputError
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
 from ..spaces import MNI_SPACE, check_deformable, check_spaces
@@ -93,6 +93,8 @@ def run_batch(
     require_dicom(source, scans, [f"--dicom-{kind}" for kind in asked])
     if options.dry_run:
         return _dry(scans, settings, source, options, cohort)
+    if options.group_only and not read_ledger(out).scans:
+        raise InputError(out, "has no results of batch", "Segment the scans first: leave out group")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -104,7 +106,9 @@ def run_batch(
             len(scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
         )
         report.places = {s.relative: s.place for s in cohort.scans if s.relative != s.place}
-        write_description(out, source, settings.parameters)
+        # Of the group alone, what made the results of before; not what this call would have done.
+        made_by = (_made_by(ledger) if options.group_only else None) or settings.parameters
+        write_description(out, source, made_by)
         write_left_out(out, cohort.left_out)
         if settings.report is not None and settings.report.viewer:
             write_viewer(out)
@@ -148,16 +152,29 @@ def run_batch(
         # Stale after a kill between the last scan and here.
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
         stale = stale or settings.title not in ("", ledger.page_title)
+        stale = stale or ledger.page_convention not in ("", settings.convention)
         if options.group_only or stale or not (out / INDEX_NAME).is_file():
-            found = _write_group_pages(settings, manifest, group, source)
+            found = _write_group_pages(settings, manifest, group, source, made_by)
             report.notes = tuple(dict.fromkeys((*report.notes, *found)))
             told = {"time": _now(), "corrections": by_hand, "title": settings.title}
+            told["convention"] = settings.convention
             ledger.append({"record": "page", "run": settings.run, **told})
     return report
 
 
+def _made_by(ledger: Ledger) -> Mapping[str, Any] | None:
+    """The parameters of the last batch that any of the scans was done by."""
+    used = {str(record.get("run")) for record in ledger.scans.values()}
+    told = [run.get("parameters") for name, run in ledger.runs.items() if name in used]
+    return told[-1] if told else None
+
+
 def _write_group_pages(
-    settings: Settings, manifest: Manifest, group: list[dict[str, Any]], source: Path
+    settings: Settings,
+    manifest: Manifest,
+    group: list[dict[str, Any]],
+    source: Path,
+    made_by: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """The group's maps and its page; what was odd, a line each."""
     notes: tuple[str, ...] = ()
@@ -167,7 +184,7 @@ def _write_group_pages(
     elif known:
         # They tell of results in MNI space that are gone.
         remove_overlap(settings.out)
-    notes += tuple(write_index(settings, manifest, group, source))
+    notes += tuple(write_index(settings, manifest, group, source, made_by))
     sync_folder(settings.out)
     return notes
 
@@ -234,6 +251,7 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         probability=options.probability,
         force=options.force,
         title=options.title,
+        convention=options.convention if options.report is None else options.report.convention,
     )
     check_spaces(settings.spaces, chosen.align)
     check_deformable(settings.deformable, settings.spaces)

@@ -67,5 +67,8 @@ def _pattern(text: str) -> re.Pattern[str]:
             n = end + 1
         else:
             out, n = out + re.escape(text[n]), n + 1
-    # What lies in an ignored folder is ignored too.
-    return re.compile(out + (r"/.*\Z" if folder else r"(?:/.*)?\Z"), re.DOTALL)
+    try:
+        # What lies in an ignored folder is ignored too.
+        return re.compile(out + (r"/.*\Z" if folder else r"(?:/.*)?\Z"), re.DOTALL)
+    except re.error:  # a range such as [9-1]: as to git, it names nothing
+        return re.compile(r"(?!)")

@@ -19,7 +19,7 @@ from .. import __version__
 from ..errors import Cancelled, InputError
 from ..lesions import CHANGE_COLUMNS, read_sidecar, read_table, write_rows, write_sidecar
 from ..lesions.tables import write_text
-from ..outputs import OutputSet, os_input_error
+from ..outputs import OutputSet, os_input_error, remove_file
 from ..pipeline import (
     ChangePaths,
     TimePoint,
@@ -303,7 +303,7 @@ def _compared(
     if _known(pair, study, out, options) is None:
         # What an earlier comparison wrote would pass for one of today.
         for path, _ in _paths(pair, out).documents:
-            path.unlink(missing_ok=True)
+            remove_file(path)
     failed = ChangePair(pair.name, *_labels(pair), FAILED, " ".join(told.split()))
     return _Pair(pair, failed, [], True)
 

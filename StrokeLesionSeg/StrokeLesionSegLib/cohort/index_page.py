@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..lesions.scorers.values import drawn_voxels
 from ..lesions.tables import read_sidecar, read_table, write_text
+from ..operating_point import OperatingPoint
 from ..outputs import os_input_error
 from ..pipeline import TRANSFORM_ENDING, alignment_of
 from ..pipeline.runner import matrix_to_mni
 from ..report import (
     LICENSES,
     NIIVUE,
-    RADIOLOGICAL,
     SHARED_FOLDER,
     STUDY_LIST,
     GroupPage,
@@ -65,12 +65,17 @@ _FILES = {
 
 
 def write_index(
-    settings: Settings, manifest: Manifest, records: Iterable[Mapping[str, Any]], source: Path
+    settings: Settings,
+    manifest: Manifest,
+    records: Iterable[Mapping[str, Any]],
+    source: Path,
+    made_by: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Write the page of the ledger's ``records``, and the list by which pages find each other.
 
-    ``group_lesions.tsv`` is there already. Returns what does not fit about ``participants.tsv`` in
-    ``source``. Raises ``InputError`` if a file cannot be written.
+    ``made_by``: the parameters that the page tells. ``group_lesions.tsv`` is there already.
+    Returns what does not fit about ``participants.tsv`` in ``source``. Raises ``InputError`` if a
+    file cannot be written.
     """
     from ..report import lesion_frequency
 
@@ -95,9 +100,11 @@ def write_index(
         GroupPage(
             title or "Stroke lesions",
             frequency=frequency,
-            facts=_facts(settings),
-            intended_use=manifest.intended_use,
-            convention=settings.report.convention if settings.report else RADIOLOGICAL,
+            facts=_facts(made_by),
+            intended_use=manifest.intended_use
+            if made_by["model"]["sha256"] == manifest.sha256
+            else "",
+            convention=settings.convention,
             traits=traits,
             files=group_files(out),
             study=settings.study if rated else None,
@@ -233,14 +240,13 @@ def deformation_of(out: Path, record: Mapping[str, Any]) -> Deformation | None:
         return None
 
 
-def _facts(settings: Settings) -> dict[str, str]:
-    parameters = settings.parameters
-    model = settings.manifest
+def _facts(parameters: Mapping[str, Any]) -> dict[str, str]:
+    model = parameters["model"]
     return {
         "StrokeLesionSeg": parameters["version"],
         "Model": f"{model['name']} {model['version']}",
         "SHA-256 of the weights": model["sha256"],
-        **dict(settings.point.facts()),
+        **dict(OperatingPoint.from_dict(parameters).facts()),
         "Views": parameters["views"],
         "Flipped copies": "yes" if parameters["tta"] else "no",
         "Alignment": parameters["align"],

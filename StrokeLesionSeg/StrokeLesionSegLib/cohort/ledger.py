@@ -41,7 +41,7 @@ class LedgerContent:
     unreadable: number of complete lines that are no records.
     page_is_stale: whether a scan was recorded after ``index.html`` was last written.
     page_corrections: checksum of the corrected masks, ratings and participants that it tells of.
-    page_title: what was asked for as its title.
+    page_title, page_convention: what was asked for as its title, and as its left.
     """
 
     scans: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -51,6 +51,7 @@ class LedgerContent:
     page_is_stale: bool = False
     page_corrections: str = ""
     page_title: str = ""
+    page_convention: str = ""
 
 
 def read_ledger(out: Path) -> LedgerContent:
@@ -97,6 +98,7 @@ def _take(line: bytes, content: LedgerContent) -> None:
             content.page_is_stale = False
             content.page_corrections = str(record.get("corrections") or "")
             content.page_title = str(record.get("title") or "")
+            content.page_convention = str(record.get("convention") or "")
             return
         if record["record"] == "end":
             return
@@ -127,6 +129,7 @@ class Ledger:
         self.unreadable = content.unreadable
         self.page_is_stale = content.page_is_stale
         self.page_corrections, self.page_title = content.page_corrections, content.page_title
+        self.page_convention = content.page_convention
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream: BinaryIO = self.path.open("ab")

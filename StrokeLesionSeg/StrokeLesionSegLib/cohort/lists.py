@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
+from ..lesions.tables import unquoted
 from .naming import Entities, dicom_entities_of, entities_of, label
 
 #: How the names of lists end.
@@ -189,14 +190,8 @@ def table_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def cells_between_tabs(text: str) -> list[list[str]]:
     """The cells of every line. Only whole cells are quoted: a comment may begin with a quote."""
-    return [list(map(_unquoted, line.split("\t"))) for line in _LINE_END.split(text)]
-
-
-def _unquoted(cell: str) -> str:
-    """A cell without blanks, and without quotes around the whole of it."""
-    text = cell.strip()
-    quoted = len(text) > 1 and text.startswith('"') and text.endswith('"')
-    return text[1:-1].replace('""', '"') if quoted else text
+    lines = _LINE_END.split(text)
+    return [[unquoted(cell.strip()) for cell in line.split("\t")] for line in lines]
 
 
 def _text(path: Path, kind: _Kind) -> str:
@@ -219,7 +214,7 @@ def _text(path: Path, kind: _Kind) -> str:
 
 
 def _separator(path: Path, text: str, kind: _Kind) -> str:
-    first = next((line for line in text.splitlines() if line.strip()), "")
+    first = next((line for line in _LINE_END.split(text) if line.strip()), "")
     if match := re.fullmatch(r'"?sep=(.)"?', first.strip()):
         return match[1]
     if first.endswith("sep=\t"):
@@ -228,7 +223,7 @@ def _separator(path: Path, text: str, kind: _Kind) -> str:
         # pandas writes commas whatever the file is called; only a heading can say so.
         candidates = ("\t", ",", ";")
         return next((s for s in candidates if _heading_in(first, s, kind)), "\t")
-    lines = [line for line in text.splitlines()[:50] if line.strip()]
+    lines = [line for line in _LINE_END.split(text)[:50] if line.strip()]
     for separator in (",", ";", "\t"):
         if _heading_in(first, separator, kind) or (
             separator != "," and _all_there(path, lines, separator)
@@ -253,7 +248,7 @@ def _all_there(path: Path, lines: list[str], separator: str) -> bool:
 
 def _rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Numbers and cells of the lines that say something."""
-    lines = text.splitlines()
+    lines = _LINE_END.split(text)
     if '"' not in text:
         # Nothing is quoted, and a line is a row.
         rows: Iterator[tuple[int, list[str]]] = (

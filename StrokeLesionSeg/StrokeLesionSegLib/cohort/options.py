@@ -33,6 +33,8 @@ class BatchOptions:
     dicom_seg, dicom_sr: write DICOM Segmentation, a report of the volumes for scans that are DICOM;
         need highdicom. dicom_rtstruct: write contours for them.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
+    convention: on which side the group's page shows the left, "radiological" or "neurological";
+        that of ``report`` goes first.
     title: of the group's page; empty takes the name of the BIDS data set.
     atlas: which atlas volumes are told by.
     spaces: those of ``spaces.SPACES`` that results are written in; with MNI space the group gets
@@ -67,6 +69,7 @@ class BatchOptions:
     dicom_sr: bool = False
     dicom_rtstruct: bool = False
     report: ReportChoice | None = None
+    convention: str = "radiological"
     title: str = ""
     atlas: AtlasChoice = field(default_factory=AtlasChoice)
     spaces: tuple[str, ...] = (NATIVE,)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..lesions.measure import LEFT, RIGHT, side_of
 from ..lesions.tables import write_sidecar, write_text
-from ..outputs import beside_mask, os_input_error
+from ..outputs import beside_mask, remove_file
 from ..spaces import MNI_SPACE
 from .corrected import ENDING
 from .index_page import deformation_of, mask_of
@@ -95,10 +95,7 @@ def remove_overlap(out: Path) -> None:
     """Take away what ``write_overlap`` has written; ``InputError`` if that cannot be done."""
     maps = [path for side in _GROUPS for path in overlap_names(out, side)]
     for path in (*maps, *(beside_mask(path, ".json") for path in maps), out / OVERLAP_TABLE):
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise os_input_error(error, path) from error
+        remove_file(path)
 
 
 def _labelled(mask: Any) -> Any:
@@ -160,7 +157,7 @@ def _write_corrected(out: Path, record: Mapping[str, Any], moved: NDArray[np.uin
     sidecar = beside_mask(path, ".json")
     if not record.get("corrected"):
         for file in (path, sidecar):
-            file.unlink(missing_ok=True)
+            remove_file(file)
         return
     volume = Volume(moved.astype(np.uint8), MNI_GRID.affine)
     write_volume(path, volume, overwrite=True, nifti=NiftiFields(code=4))

@@ -88,9 +88,11 @@ def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
     missing = sorted(wanted - set(rows))
     notes = []
     if torn:
-        notes.append(f"{PARTICIPANTS}: {torn} lines with another number of cells are left out.")
+        lines = "1 line is" if torn == 1 else f"{torn} lines are"
+        notes.append(f"{PARTICIPANTS}: {lines} left out, with another number of cells.")
     if twice:
-        notes.append(f"{PARTICIPANTS}: {twice} lines repeat a participant; the first counts.")
+        lines = "1 line repeats" if twice == 1 else f"{twice} lines repeat"
+        notes.append(f"{PARTICIPANTS}: {lines} a participant; the first counts.")
     if missing:
         shown = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
         notes.append(

@@ -66,27 +66,34 @@ class WorkPlan:
             if record is None:
                 self.to_do.append(found)
                 continue
+            if options.group_only:  # what is there, whatever made it
+                self._count(record, settings.out)
+                continue
             same = unchanged(found.path, record.get("input") or {})
             if not same and options.resume and not _came_from(record, ledger.runs, here):
                 _refuse_foreign(found, record, ledger.runs, source, settings.out)
             same = same and record.get("series") == found.series
             # What named a folder is not to do so any more, or the other way round.
             same = same and is_told(str(record["source"])) == is_told(found.relative)
-            if not options.resume or not same or record["settings"] != settings.digest:
-                self.to_do.append(found)
-            elif record["state"] == FAILED:
-                if options.retry_failed or options.force:
-                    self.to_do.append(found)
-                else:
-                    self.failed.append(record)
-            elif record_outputs(record, settings.out):
-                self.skipped += 1
-                if record.get("not_written"):
-                    self.incomplete.append(record)
-            else:
+            again = not options.resume or not same or record["settings"] != settings.digest
+            if record["state"] == FAILED:
+                again = again or options.retry_failed or options.force
+            if again or not self._count(record, settings.out):
                 self.to_do.append(found)
         if options.group_only:
             self.to_do = []
+
+    def _count(self, record: dict[str, Any], out: Path) -> bool:
+        """Count a scan that failed or is done; False if its results are not there any more."""
+        if record["state"] == FAILED:
+            self.failed.append(record)
+            return True
+        if not record_outputs(record, out):
+            return False
+        self.skipped += 1
+        if record.get("not_written"):
+            self.incomplete.append(record)
+        return True
 
 
 def _came_from(

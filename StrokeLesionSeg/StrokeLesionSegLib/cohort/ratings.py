@@ -63,9 +63,12 @@ def _read(file: Path, study: str, stems: set[str]) -> tuple[dict[str, tuple[str,
     sound = [line for line in known if line["rating"] in (*VALUES, *_NOTHING)]
     odd = []
     if len(known) < len(lines):
-        odd.append(f"rates {len(lines) - len(known)} scans that this study does not have")
+        count = len(lines) - len(known)
+        odd.append(f"rates {count} scan{'s' * (count != 1)} that this study does not have")
     if len(sound) < len(known):
-        odd.append(f"has {len(known) - len(sound)} ratings that are none of {', '.join(VALUES)}")
+        count = len(known) - len(sound)
+        ratings = "1 rating that is" if count == 1 else f"{count} ratings that are"
+        odd.append(f"has {ratings} none of {', '.join(VALUES)}")
     found: dict[str, tuple[str, str, str]] = {}
     for line in sound:
         rating, comment, when = (

@@ -60,6 +60,7 @@ class Settings:
     probability: write the probability maps.
     force: segment what the input check refuses, too.
     study: the study's identity, which its pages bear. title: of the group's page, or empty.
+    convention: on which side the group's page shows the left.
     version: of the program that began the batch.
     digest: checksum of ``parameters``: scans done with another one are done again.
     """
@@ -81,6 +82,7 @@ class Settings:
     force: bool = False
     study: str = ""
     title: str = ""
+    convention: str = "radiological"
     version: str = __version__
     digest: str = ""
 

@@ -179,6 +179,7 @@ def run(arguments: argparse.Namespace) -> int:
         dicom_sr=arguments.dicom_sr,
         dicom_rtstruct=arguments.dicom_rtstruct,
         report=pages,
+        convention=arguments.report_convention,
         title=arguments.title,
         atlas=atlas_choice(arguments),
         spaces=arguments.space,

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 # More than that are in group_change_pairs.tsv.
 _LISTED = 50
-# What would have no effect in a study.
-_OF_TWO_SCANS = (
-    *("mask_a", "mask_b", "model"),
-    *("threshold", "second_threshold", "min_volume", "min_mean_probability"),
+# What would have no effect where no lesions are found, as between known masks; and in a study.
+_OF_FINDING = (
+    *("model", "threshold", "second_threshold", "min_volume", "min_mean_probability"),
     *("views", "tta", "exact", "no_mirror", "align", "precision"),
 )
+_OF_TWO_SCANS = ("mask_a", "mask_b", *_OF_FINDING)
 
 
 def add_parser(commands: Any) -> None:
@@ -124,6 +124,13 @@ def run(arguments: argparse.Namespace) -> int:
         "is for a study, but two scans are named",
         "Name one folder that batch has written",
     )
+    if None not in (arguments.mask_a, arguments.mask_b):
+        _refuse(
+            arguments,
+            _OF_FINDING,
+            "is for lesions that are to be found, but both masks are given",
+            "Leave it out",
+        )
     _two_scans(arguments)
     return 0
 

@@ -324,12 +324,13 @@ def _print_folders(result: FolderScores) -> None:
     rows = [[case.case, *(_text(case.scores[name]) for name in names)] for case in result.cases]
     print_table(("case", *names), rows, result.scorer)
     print()
+    n = result.summary["n"]
     columns = ("measure", "n", "mean", "median", "95 % from", "to")
     summary = [
         [name, *(_text(values[key]) for key in _SUMMARY)]
         for name, values in result.summary["metrics"].items()
     ]
-    print_table(columns, summary, f"{result.summary['n']} cases")
+    print_table(columns, summary, f"{n} case{'s' * (n != 1)}")
     volumes = result.summary["volumes"]
     if volumes["correlation"] is not None:
         print(f"correlation of volumes: {volumes['correlation']:.3f}")
@@ -338,7 +339,8 @@ def _print_folders(result: FolderScores) -> None:
         print(f"bias of volumes: {bias:+.2f} mL, limits of agreement {low:+.2f} to {high:+.2f} mL")
     free = result.summary["lesion_free"]
     if free["n"]:
-        print(f"{free['exactly_empty']} of {free['n']} lesion-free scans are exactly empty")
+        scans = "1 lesion-free scan is" if free["n"] == 1 else f"{free['n']} lesion-free scans are"
+        print(f"{free['exactly_empty']} of {scans} exactly empty")
 
 
 def _text(value: Any) -> str:

@@ -175,7 +175,15 @@ def _cell(value: Any) -> str:
         text = f"{value:.6f}".rstrip("0").rstrip(".")
         return "0" if text in ("-0", "") else text
     # Tabs and line ends in a file's or patient's name must not make new cells.
-    return "".join(c if c.isprintable() else " " for c in str(value)) or "n/a"
+    text = "".join(c if c.isprintable() else " " for c in str(value)) or "n/a"
+    # To pandas, R and Excel a quote at the beginning begins a cell that may go on for lines.
+    return '"' + text.replace('"', '""') + '"' if text.startswith('"') else text
+
+
+def unquoted(cell: str) -> str:
+    """A cell of a table without quotes around the whole of it."""
+    quoted = len(cell) > 1 and cell.startswith('"') and cell.endswith('"')
+    return cell[1:-1].replace('""', '"') if quoted else cell
 
 
 def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> list[dict[str, Any]]:
@@ -212,7 +220,7 @@ def read_table(path: str | os.PathLike[str], *, text: Sequence[str] = ()) -> lis
                 "Repair the table, or have it written again",
             )
         row = zip(columns, cells, strict=True)
-        rows.append({name: cell if name in text else _value(cell) for name, cell in row})
+        rows.append({name: unquoted(cell) if name in text else _value(cell) for name, cell in row})
     return rows
 
 
@@ -224,7 +232,7 @@ def _value(cell: str) -> Any:
     # Only what _cell writes is a number: the subject "01" and the name "1e5" stay text.
     if _NUMBER.match(cell):
         return float(cell) if "." in cell else int(cell)
-    return cell
+    return unquoted(cell)
 
 
 def summary_dict(lesion_map: LesionMap) -> dict[str, Any]:

@@ -218,7 +218,8 @@ def _scan_of(path: Path) -> Path:
     anat = path / "anat"
     if not anat.is_dir():
         return path
-    found = sorted(anat.glob("*_T1w.nii*"))
+    # Hidden ones are none: macOS leaves ._sub-01_T1w.nii.gz on other systems' disks.
+    found = sorted(p for p in anat.glob("*_T1w.nii*") if not p.name.startswith("."))
     if len(found) == 1:
         return found[0]
     count = f"{len(found)} T1-weighted scans" if found else "no T1-weighted scan"

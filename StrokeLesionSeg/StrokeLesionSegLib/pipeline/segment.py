@@ -19,7 +19,7 @@ from ..spaces import MNI_SPACE, check_deformable, check_spaces
 from .dicom_objects import check_dicom, impossible_dicom
 from .result import OutputPaths, SegmentResult
 from .runner import ScanRunner, Wanted, not_written
-from .source import check_source
+from .source import check_series, check_source
 
 if TYPE_CHECKING:
     from ..images import Alignment, Scan
@@ -228,6 +228,7 @@ def _read(
     tell("read", 0, 1)
     step = time.perf_counter()
     scan = read_scan(source, series=series)
+    check_series(series, scan)
     timings["read"] = time.perf_counter() - step
     check_dicom(paths, scan)
     tell("read", 1, 1)

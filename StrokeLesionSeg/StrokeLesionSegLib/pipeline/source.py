@@ -20,6 +20,12 @@ def read_repaired(path: Path, series: str | None = None) -> Scan:
     return repair(read_scan(path, series=series))
 
 
+def check_series(series: str | None, scan: Scan) -> None:
+    """Raise ``InputError`` for a series that somebody has named of what is no DICOM."""
+    if series is not None and scan.format != "dicom":
+        raise InputError("series", "is for DICOM only", "Leave it out")
+
+
 def check_source(source: Path) -> None:
     """Raise ``InputError`` unless ``source`` is there and can be opened.
 

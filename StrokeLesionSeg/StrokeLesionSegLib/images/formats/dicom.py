@@ -196,7 +196,9 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
                 path, "is a table of contents (DICOMDIR), not an image", "Give its folder"
             )
         if short and len(short) == len(files):
-            which = "the file is" if path.is_file() else f"all its {len(short)} files are"
+            which = "the file is" if path.is_file() else "its only file is"
+            if len(short) > 1:
+                which = f"all its {len(short)} files are"
             raise InputError(path, f"{which} empty or cut short", "Copy the series again")
         if others:
             kinds = ", ".join(f"{n} x {k}" for k, n in sorted(others.items()))

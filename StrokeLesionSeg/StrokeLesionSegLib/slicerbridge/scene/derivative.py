@@ -47,11 +47,9 @@ def results_in(folder: Path) -> list[dict[str, Any]]:
     writes the table at its end. ``corrected`` is true where somebody has saved a corrected mask."""
     from ...cohort import read_ledger
     from ...cohort.corrected import corrected_masks
-    from ...lesions import read_table
 
-    table = folder / "group_scans.tsv"
+    rows = _table_of_scans(folder)
     try:
-        rows = read_table(table) if table.is_file() else []
         records = read_ledger(folder).scans
         corrected = {mask.stem for mask in corrected_masks(folder)}
     except InputError:
@@ -66,6 +64,24 @@ def results_in(folder: Path) -> list[dict[str, Any]]:
         warnings = records[stem].get("warnings") or ()
         known[stem]["warnings"] = " ".join(said(str(warning)) for warning in warnings)
     return [{**row, "corrected": stem in corrected} for stem, row in known.items()]
+
+
+def _table_of_scans(folder: Path) -> list[dict[str, Any]]:
+    """The rows that are as batch has written them; Excel saves tables with semicolons, and numbers
+    with commas."""
+    from ...lesions import read_table
+
+    try:
+        rows = read_table(folder / "group_scans.tsv")
+    except InputError:
+        return []
+    numbers = ("lesions", "volume_ml")
+    return [
+        row
+        for row in rows
+        if {"scan", "state", *numbers} <= row.keys()
+        and not any(isinstance(row[name], str) for name in numbers)
+    ]
 
 
 def read_result(folder: Path, stem: str) -> ReadResult:
