@@ -147,7 +147,9 @@ def test_a_series_is_named_of_dicom_only(
     assert main(["segment", str(scan), "--series", "1.2.3"]) == 2
     assert "series: is for DICOM only. Leave it out" in capsys.readouterr().err
     with pytest.raises(InputError, match="for DICOM only"):
-        stroke_lesion_seg.segment(scan, model="tiny", series="1.2.3")
+        stroke_lesion_seg.segment(
+            scan, model="tiny", options=stroke_lesion_seg.Options(series="1.2.3")
+        )
 
 
 def test_series_option_picks_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
