@@ -699,6 +699,30 @@ def test_review_goes_through_the_pieces_of_the_segment(slicer: Any) -> None:
     assert [p.state for p in reviewer.look()] == ["kept", "open", "open"]
 
 
+def test_decisions_come_back_with_the_voxels_that_they_are_of(slicer: Any) -> None:
+    """The segment is filled anew, which joins its pieces, and that is undone while it is looked
+    at: Slicer's undo leaves the tag as it is, since nothing was decided in between."""
+    bench = Bench(slicer)
+    mask = np.zeros(bench.probability.shape, bool)
+    mask[2:8, 2:8, 2:8] = mask[12:14, 3:5, 3:5] = mask[15:18, 16:19, 20:23] = True
+    bench.editor.put("one", mask)
+    reviewer = Reviewer(bench.effect, bench.grid, bench.target)
+    large, middle, small = reviewer.look()
+    reviewer.keep(large.id)
+    reviewer.drop(middle.id)
+    reviewer.drop(small.id)
+    before = bench.now()["one"]
+    bench.effect.saveStateForUndo()
+    bench.editor.put("one", np.ones_like(mask))
+    assert [p.state for p in reviewer.look()] == ["open"]
+    bench.editor.undo()
+    np.testing.assert_array_equal(bench.now()["one"], before)
+    assert [p.state for p in reviewer.look()] == ["kept", "dropped", "dropped"]
+    reviewer.take_back(reviewer.pieces[2].id)
+    mask[15:18, 16:19, 20:23] = False
+    np.testing.assert_array_equal(bench.now()["one"], mask)
+
+
 def test_a_split_piece_is_dropped_in_part(slicer: Any) -> None:
     bench = Bench(slicer)
     mask = np.zeros(bench.probability.shape, bool)
