@@ -344,8 +344,10 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             grid = self.entry.edit_grid
         elif self.opening is not None:
             grid = self.opening.edit_grid
-        if self.drawing.prepare(grid) and grid is not None:
-            self.followTransform(grid.node)
+        if self.drawing.prepare(grid):
+            self.gesture = None  # it was begun on the grid before
+            if grid is not None:
+                self.followTransform(grid.node)
 
     def drawMarks(self):
         """Clicks, those that wait too, and the preview of the threshold."""

@@ -403,6 +403,19 @@ def test_clicks_that_waited_are_those_of_their_segment(
     assert one.scripted.saves == 1
 
 
+def test_a_gesture_ends_with_the_grid_that_it_was_begun_on(desk: Any) -> None:
+    """Such as where the image is taken away, or the scene closed, while a button is down."""
+    one = ready(desk)
+    xy = one.xy_of("Red", (12, 16, 21))
+    assert one.event(PRESS, "Red", xy)
+    one.editor.logic.SetSourceVolumeNode(None)
+    one.effect.sourceVolumeNodeChanged()
+    one.event(MOVE, "Red", (xy[0] + 20, xy[1]))
+    one.event(RELEASE, "Red", xy)
+    assert "Choose the T1-weighted image" in one.text()
+    assert one.scripted.saves == 0
+
+
 def test_an_effect_that_is_left_opens_nothing_later(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
