@@ -1097,6 +1097,23 @@ def test_a_map_over_the_image_comes_back_after_the_mirror_image(slicer: Any, how
     assert {c.GetForegroundOpacity() for c in composites} == {0.4}
 
 
+def test_a_mirror_image_that_the_panel_has_taken_away_is_not_told_as_shown(slicer: Any) -> None:
+    """The panel's overlay goes to a map and back to none, which takes away what is ours."""
+    bench = Bench(slicer)
+    LayoutManager(slicer)
+    results.show_background(bench.volume)
+    above = results.add_map(blob_volume(bench.volume), bench.volume, "probability")
+    results.show_overlay(above)
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    view = edit_mirror.MirrorView()
+    view.show("overlay", bench.entry)
+    assert view.look(bench.entry.source_id) == "overlay"
+    results.show_overlay(None)
+    assert view.look(bench.entry.source_id) == "none"
+    view.show("none", bench.entry)
+    assert all(not c.GetForegroundVolumeID() for c in composites), "the map was taken away, too"
+
+
 @pytest.mark.parametrize("how", ["overlay", "beside"])
 def test_the_mirror_image_of_one_scan_is_not_shown_with_the_next(slicer: Any, how: str) -> None:
     bench = Bench(slicer)
