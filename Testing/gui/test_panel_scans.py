@@ -184,6 +184,29 @@ def test_the_results_that_are_left_follow_one_that_is_removed(panel: Panel) -> N
     assert panel.text("nextStepLabel").startswith("Press Segment.")
 
 
+def test_the_sliders_are_where_an_undo_of_the_segment_editor_has_put_the_segment(
+    panel: Panel,
+) -> None:
+    """Slicer's undo brings back a segment as it was before the sliders moved, tags and all."""
+    first, node = result_of_a_script(panel)
+    choose(panel, first)
+    before, volumes_ml = panel.parameters.threshold, [row.volume_ml for row in panel.rows]
+    history = panel.slicer.vtkSegmentationHistory()
+    history.SetSegmentation(node.GetSegmentation())
+    history.SaveState()
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    panel.until(lambda: not panel.controller.result.step_open, 30)
+    assert [row.volume_ml for row in panel.rows] != volumes_ml
+    history.RestorePreviousState()
+    panel.controller.lookAgain()
+    panel.measured()
+    assert [row.volume_ml for row in panel.rows] == volumes_ml
+    assert panel.parameters.threshold == pytest.approx(before)
+    panel.settle(0.3)
+    assert [row.volume_ml for row in panel.rows] == volumes_ml, "nothing is applied again"
+
+
 def test_a_scan_that_arrives_is_chosen_when_none_is(panel: Panel) -> None:
     assert panel.parameters.inputVolume is None
     picture = np.random.default_rng(0).random((1, 64, 64)).astype(np.float32)
