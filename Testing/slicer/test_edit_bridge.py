@@ -17,6 +17,7 @@ from StrokeLesionSegLib.boxes import whole_box
 from StrokeLesionSegLib.correction import Change
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.editor import correct, outline
 from StrokeLesionSegLib.slicerbridge.editor import (
     mirror as edit_mirror,
@@ -36,6 +37,7 @@ from StrokeLesionSegLib.slicerbridge.editor import (
 from StrokeLesionSegLib.slicerbridge.editor.review import REVIEW_TAG, Reviewer
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
 from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, Provenance
 from test_edit_voxels import Bench
 
@@ -511,6 +513,31 @@ def test_what_was_drawn_by_hand_changes_only_where_it_is_clicked(slicer: Any) ->
     change = click(bench, (15, 16, 21), False)
     assert change.voxels == 1
     np.testing.assert_array_equal(bench.now()["one"].sum(), drawn.sum() - 1)
+
+
+def test_what_was_erased_before_the_first_click_changes_only_where_it_is_clicked(
+    slicer: Any,
+) -> None:
+    """By Slicer's own Erase, say, in a segment that a run has made: the session learns of it by
+    what the segment keeps of its run."""
+    bench = Bench(slicer)
+    node, made = bench.editor.segmentation, Provenance(model="a", threshold=0.5)
+    probability = blob_volume(bench.volume)
+    point = OperatingPoint(0.5, min_volume_ml=0.0)
+    automatic = ProbabilityMap(probability).lesions(point).patch
+    results.write_segment(node, "one", automatic, made)
+    kept = results.add_map(probability, bench.volume, "probability")
+    results.set_maps(node, "one", (kept, None))
+    erased = np.zeros_like(automatic.full(), bool)
+    erased[:, :, :8] = automatic.full()[:, :, :8] != 0
+    bench.editor.put("one", (automatic.full() != 0) & ~erased)
+    work = bench.store.work(bench.entry, bench.target)
+    assert work.first_ml == pytest.approx(automatic.full().sum() * automatic.grid.voxel_volume_ml)
+    seed = tuple(np.argwhere((bench.probability > 0.4) & ~bench.now()["one"] & ~erased)[0])
+    assert click(bench, seed, True, threshold=0.3).voxels > 1
+    now = bench.now()["one"]
+    assert now[seed]
+    assert not now[erased].any()
 
 
 def test_what_masking_kept_out_is_neither_told_nor_held(slicer: Any) -> None:

@@ -20,6 +20,8 @@ from ..engine.polled_thread import PolledThread
 from ..engine.torch_setup import torch_state
 from ..engine_words import stage_name
 from ..i18n import tr as _
+from ..scene.patch import Patch
+from ..scene.probability_map import ProbabilityMap, seeds_from_text
 from ..scene.provenance import TAG, Provenance, get_tag
 from ..scene.results import (
     PROBABILITY_ROLE,
@@ -29,7 +31,7 @@ from ..scene.results import (
     maps_of,
     same_parent,
 )
-from ..scene.volumes import affine_from_node, node_by_id
+from ..scene.volumes import affine_from_node, node_by_id, volume_from_node
 from .target import CannotEdit, EditGrid, EditTarget, resampled, volume_of_image
 from .write import segment_voxels
 
@@ -59,9 +61,9 @@ class Readiness:
 class Work:
     """The session of one segment, and the segment's tag after each of its steps.
 
-    ``first_ml``: the volume of the segment before its first correction. ``step``: the number of the
-    last step, none of which is used twice. ``mask``: the segment as it was when the work was asked
-    for, bool (K, J, I).
+    ``first_ml``: the volume of the segment before anybody corrected it, as far as that is known.
+    ``step``: the number of the last step, none of which is used twice. ``mask``: the segment as it
+    was when the work was asked for, bool (K, J, I).
     """
 
     session: CorrectionSession
@@ -296,10 +298,11 @@ class SessionStore:
         if work is None:
             own = entry.session if not entry.works else entry.session.for_mask(mask)
             clicks, first_ml, step = self._read(entry, text)
-            own.start_from(mask)
-            own.restore(clicks, mask)
+            first = mask if text else _before_hand_work(entry, target, mask)
+            own.start_from(first)
+            own.restore(clicks, first)
             if math.isnan(first_ml):
-                first_ml = float(np.count_nonzero(mask)) * own.grid.voxel_volume_ml
+                first_ml = float(np.count_nonzero(first)) * own.grid.voxel_volume_ml
             work = Work(own, [text], first_ml, step, mask)
             while len(entry.works) >= _SEGMENTS:
                 entry.works.pop(next(iter(entry.works)))
@@ -352,6 +355,24 @@ class SessionStore:
             return clicks, first_ml, step
         except (ValueError, TypeError, AttributeError):
             return [], math.nan, 0
+
+
+def _before_hand_work(
+    entry: Entry, target: EditTarget, mask: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """The segment as a run or the sliders have written it, bool (K, J, I), by its settings and its
+    map; ``mask``, what it is now, where nobody has worked on it or that is not known any more."""
+    segment = target.segment
+    written = get_tag(segment, "Written") if segment is not None else ""
+    node = maps_of(target.node, target.segment_id)[0] if written else None
+    now = Patch(mask.astype(np.uint8), (0, 0, 0), entry.edit_grid.grid)
+    if node is None or node.GetImageData() is None or now.checksum() == written:
+        return mask
+    made = Provenance.from_segment(segment)
+    probability = ProbabilityMap(volume_from_node(node))
+    found = probability.lesions(made.operating_point, seeds_from_text(made.dropped)).patch
+    known = found.grid.shape == mask.shape and found.checksum() == written
+    return found.full() != 0 if known else mask
 
 
 def _keep_map(entry: Entry) -> None:
