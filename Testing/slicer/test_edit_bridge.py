@@ -540,6 +540,22 @@ def test_what_was_erased_before_the_first_click_changes_only_where_it_is_clicked
     assert not now[erased].any()
 
 
+def test_what_was_painted_between_clicks_is_known_to_the_next_session(slicer: Any) -> None:
+    """That of the first scan goes when two others are corrected; a saved scene begins with none."""
+    bench = Bench(slicer)
+    assert click(bench, (9, 8, 10), False).voxels > 0
+    drawn = bench.now()["one"]
+    drawn[14:18, 14:20, 18:26] = True
+    bench.editor.put("one", drawn)
+    assert click(bench, (2, 20, 3), True).voxels > 0
+    bench.entry.works.clear()
+    bench.entry.session = MapSession(blob_volume(bench.volume))
+    before = bench.now()["one"]
+    assert click(bench, (15, 16, 21), False).voxels == 1
+    assert bench.now()["one"].sum() == before.sum() - 1
+    assert click(bench, (2, 20, 3), False).voxels > 1, "what a click has made is no handwork"
+
+
 def test_what_masking_kept_out_is_neither_told_nor_held(slicer: Any) -> None:
     bench = Bench(slicer)
     for name in ("two", "three"):

@@ -7,8 +7,10 @@ which restore tags, take them along.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +39,7 @@ from .write import segment_voxels
 
 if TYPE_CHECKING:
     from ...correction import Click, CorrectionSession
-    from ...images.volume import Volume
+    from ...images.volume import Grid, Volume
 
 STATE_TAG = "Corrections"
 _KEPT = 2  # scans; each with what the network was told of it
@@ -298,7 +300,7 @@ class SessionStore:
         if work is None:
             own = entry.session if not entry.works else entry.session.for_mask(mask)
             clicks, first_ml, step = self._read(entry, text)
-            first = mask if text else _before_hand_work(entry, target, mask)
+            first = _made_in(text, mask) if text else _before_hand_work(entry, target, mask)
             own.start_from(first)
             own.restore(clicks, first)
             if math.isnan(first_ml):
@@ -331,6 +333,8 @@ class SessionStore:
             ],
             "grid": grid.stamp(),
             "first_ml": round(work.first_ml, 4),
+            # What differs from it is the work of a hand, also in another session.
+            "made": _packed(work.session.made, grid.grid),
             # So that undo is seen even where the clicks stay the same, as with a fill.
             "step": work.step,
         }
@@ -355,6 +359,32 @@ class SessionStore:
             return clicks, first_ml, step
         except (ValueError, TypeError, AttributeError):
             return [], math.nan, 0
+
+
+def _packed(made: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
+    """A mask (K, J, I) in JSON."""
+    cut = Patch(made.astype(np.uint8), (0, 0, 0), grid).trimmed()
+    bits = zlib.compress(np.packbits(cut.mask).tobytes())
+    voxels = base64.b64encode(bits).decode()
+    return {"start": list(cut.start), "shape": list(cut.mask.shape), "voxels": voxels}
+
+
+def _made_in(text: str, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What a tag says that its session had made of the segment, bool (K, J, I); ``mask``, what it
+    is now, for a tag that does not say so or is of a grid of another shape."""
+    try:
+        state = json.loads(text)
+        made = state["made"]
+        if state["grid"]["shape"] != list(mask.shape):
+            return mask
+        (k, j, i), (dk, dj, di) = made["start"], made["shape"]
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(made["voxels"])), np.uint8)
+        first = np.zeros(mask.shape, bool)
+        cut = np.unpackbits(bits, count=dk * dj * di).reshape(dk, dj, di)
+        first[k : k + dk, j : j + dj, i : i + di] = cut
+    except (ValueError, TypeError, KeyError, zlib.error):
+        return mask
+    return first
 
 
 def _before_hand_work(
