@@ -214,8 +214,9 @@ class StrokeLesionSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.controller.somethingArrived()
 
     def _observeSegmentation(self, node):
-        """A script may fill it at any time."""
-        self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self.onSegmentation)
+        """A script may fill it at any time, and anybody remove a result."""
+        for event in (vtk.vtkCommand.ModifiedEvent, slicer.vtkSegmentation.SegmentRemoved):
+            self.addObserver(node, event, self.onSegmentation)
 
     def onSegmentation(self, caller, event):
         self.controller.somethingArrived()

@@ -52,7 +52,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.entry = None
         self.opening = None  # a session on its way
         self.gesture = None
-        self.queue = []  # (target, voxels, lesion) that wait for the session
+        self.queue = []  # (key of the session, target, voxels, lesion) that wait for it
         self._said, self._saidOf = "", None
         self._refused = ""  # why the last click was refused
         self._thresholdOf = None  # (id of the scan, threshold) that were seen last
@@ -133,7 +133,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def deactivate(self):
         self._giveUpOpening()
-        self.gesture, self.entry, self.brushTool.mouse = None, None, None
+        self.gesture, self.entry, self.brushTool.mouse, self.queue = None, None, None, []
         self.drawing.clear()
         LesionEffect.deactivate(self)
 
@@ -152,7 +152,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self._followScan()
         self._followSelection()
         self._followUndo()
-        if self.entry is not None and self.queue:
+        if self.entry is not None:
             self._answerQueue()
         self.showTexts(readiness)
         self.options.showThreshold(self.threshold())
@@ -180,7 +180,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             self.said = ""
             with self.action():
                 self.store.work(self.entry, target)
-                self.said = self.volumeText()
+                self.said = self.volumeText(target)
 
     def _followRefusal(self):
         """Why a click was refused is told no more once that holds no more."""
@@ -225,7 +225,8 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         if working and not self.isSceneClosing():
             return
         if self.problem:
-            self._failed, self.queue = key, []
+            self._failed = key
+            self.queue = [waiting for waiting in self.queue if waiting[0] != key]
         self.openTimer.stop()
         self.opening = None
         self.refresh()
@@ -234,7 +235,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.openTimer.stop()
         if self.opening is not None:
             self.opening.cancel()
-        self.opening, self.queue = None, []
+        self.opening = None
 
     def onReadyButton(self):
         if self._failed is not None:
@@ -253,8 +254,11 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         failed = self._failed is not None and self._failed == self.store.key(self.scriptedEffect)
         if self.opening is not None:
             text = self.opening.text
-            if self.queue:
-                text += " " + _("{count} clicks wait.").format(count=len(self.queue))
+            waiting = sum(key == self.opening.key for key, *_click in self.queue)
+            if waiting == 1:
+                text += " " + _("A click waits.")
+            elif waiting:
+                text += " " + _("{count} clicks wait.").format(count=waiting)
             else:
                 text += " " + _("You may click already.")
         elif ready:
@@ -312,7 +316,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         with self.action(True):
             correct.fill(effect, self.store, self.entry, target, self.threshold())
             self.drawing.endPreview()
-            self.said = self.volumeText()
+            self.said = self.volumeText(target)
         self.refresh()
 
     def onCancel(self):
@@ -321,8 +325,12 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.said = ""
         self.refresh()
 
-    def volumeText(self):
-        target = self.target()
+    def tell(self, target, text):
+        """Say what was done to a segment, if it is the selected one."""
+        if target == self.target():
+            self.said = text
+
+    def volumeText(self, target):
         work = self.store.work(self.entry, target)
         made = bool(Provenance.from_segment(target.segment).model)
         return correct.volume_text(work, made)
@@ -336,15 +344,19 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             grid = self.entry.edit_grid
         elif self.opening is not None:
             grid = self.opening.edit_grid
-        if self.drawing.prepare(grid) and grid is not None:
-            self.followTransform(grid.node)
+        if self.drawing.prepare(grid):
+            self.gesture = None  # it was begun on the grid before
+            if grid is not None:
+                self.followTransform(grid.node)
 
     def drawMarks(self):
         """Clicks, those that wait too, and the preview of the threshold."""
         target = self.target()
         if self.gesture is not None:
             return
-        clicks = [(v, lesion) for of, vs, lesion in self.queue if of == target for v in vs]
+        key = self.store.key(self.scriptedEffect)
+        waiting = [(vs, lesion) for *of, vs, lesion in self.queue if of == [key, target]]
+        clicks = [(v, lesion) for vs, lesion in waiting for v in vs]
         if self.entry is not None and target is not None and target in self.entry.works:
             clicks += [(c.voxel, c.lesion) for c in self.entry.works[target].session.clicks]
         self.drawing.drawClicks(target, clicks)
@@ -482,14 +494,15 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self.drawing.drawAgain()
         with self.action():
             if gesture.stroke is not None:
-                self.endStroke(gesture.stroke)
+                self.tell(gesture.target, self.endStroke(gesture.stroke))
             elif gesture.mode == "outline":
-                self.endOutline(gesture)
+                self.tell(gesture.target, self.endOutline(gesture))
             else:
                 path = gesture.path if gesture.moved else gesture.path[:1]
                 voxels = correct.voxels_along(self.drawing.grid, path)
                 if self.entry is None:
-                    self.queue.append((gesture.target, voxels, gesture.lesion))
+                    key = self.opening.key
+                    self.queue.append((key, gesture.target, voxels, gesture.lesion))
                 else:
                     self.answer(gesture.target, voxels, gesture.lesion)
         self.seconds = time.perf_counter() - released
@@ -499,29 +512,33 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         change = correct.correct(
             self.scriptedEffect, self.store, self.entry, target, voxels, lesion, self.threshold()
         )
-        self.said = f"{correct.change_text(change)} {self.volumeText()}"
+        self.tell(target, f"{correct.change_text(change)} {self.volumeText(target)}")
 
     def _answerQueue(self):
-        waiting, self.queue = self.queue, []
-        for target, voxels, lesion in waiting:
+        """The clicks that waited for this session; those for another model wait on."""
+        ready = [waiting for waiting in self.queue if waiting[0] == self.entry.key]
+        self.queue = [waiting for waiting in self.queue if waiting not in ready]
+        for _key, target, voxels, lesion in ready:
             with self.action():
                 self.answer(target, voxels, lesion)
 
     def endStroke(self, stroke):
+        """The segment changes; what to say of it."""
         changed = stroke.apply(self.scriptedEffect)
         if not changed:
-            self.said = correct.unchanged_text()
-        elif stroke.by_hand:
-            said = (
-                _("Erased; the model finds lesion here. {volume}")
-                if stroke.brush.erase
-                else _("Painted; the model finds no lesion here. {volume}")
-            )
-            self.said = said.format(volume=self.volumeText())
-        else:
-            self.said = self.volumeText()
+            return correct.unchanged_text()
+        volume = self.volumeText(stroke.target)
+        if not stroke.by_hand:
+            return volume
+        said = (
+            _("Erased; the model finds lesion here. {volume}")
+            if stroke.brush.erase
+            else _("Painted; the model finds no lesion here. {volume}")
+        )
+        return said.format(volume=volume)
 
     def endOutline(self, gesture):
+        """The segment changes; what to say of it."""
         changed = outline.draw(
             self.scriptedEffect,
             gesture.target,
@@ -531,4 +548,4 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
             lesion=gesture.lesion,
             around=bool(self.scriptedEffect.integerParameter("Sphere")),
         )
-        self.said = self.volumeText() if changed else correct.unchanged_text()
+        return self.volumeText(gesture.target) if changed else correct.unchanged_text()

@@ -315,42 +315,51 @@ def test_what_is_shown_first_is_cut_where_the_click_will_be(
     assert shown[0].voxels == one.editor.voxels("one").sum() > 0
 
 
-def test_clicks_wait_for_the_session_and_are_drawn(
-    desk: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The warm-up begins with the effect; nobody presses anything."""
+def warming_up(desk: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Desk, Any]:
+    """A desk whose effect opens its sessions, and the event upon which they are open."""
     import threading
 
     import StrokeLesionSegLib.correction as correction
 
-    go, session = threading.Event(), None
+    go, one = threading.Event(), desk("StrokeLesion")
 
     def opened(*_known: Any, progress: Any = None, cancel: Any = None, **_more: Any) -> Any:
         progress("align", 0, 1)
         while not go.wait(0.005):
             if cancel():
                 raise RuntimeError("given up")
-        return session
+        return blobs(one)
 
     monkeypatch.setattr(correction.CorrectionSession, "open", opened)
     monkeypatch.setattr(correction, "load_click_model", lambda name: None)
-    one: Desk = desk("StrokeLesion")
-    session = blobs(one)
+    return one, go
+
+
+def click_early(one: Desk, index: tuple[int, int, int]) -> None:
+    """A click on a voxel (k, j, i) during the warm-up."""
+    from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
+
+    grid = one.effect.opening.edit_grid
+    world = grid.to_world(grid.index_to_local(index))
+    node = one.layout.sliceWidget("Red").node
+    node.JumpSliceByOffsetting(*world)
+    x, y, _off = edit_views.world_to_xy(node, world)
+    xy = (round(float(x)), round(float(y)))
+    assert one.event(PRESS, "Red", xy)
+    assert one.event(RELEASE, "Red", xy)
+
+
+def test_clicks_wait_for_the_session_and_are_drawn(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The warm-up begins with the effect; nobody presses anything."""
+    one, go = warming_up(desk, monkeypatch)
     one.activate()
     one.until(lambda: "Aligning" in one.text())
     assert "may click already" in one.text()
     first, second = (12, 16, 21), (16, 3, 24)
-    from StrokeLesionSegLib.slicerbridge.editor import views as edit_views
-
-    grid = one.effect.opening.edit_grid
     for index in (first, second):
-        world = grid.to_world(grid.index_to_local(index))
-        node = one.layout.sliceWidget("Red").node
-        node.JumpSliceByOffsetting(*world)
-        x, y, _off = edit_views.world_to_xy(node, world)
-        xy = (round(float(x)), round(float(y)))
-        assert one.event(PRESS, "Red", xy)
-        assert one.event(RELEASE, "Red", xy)
+        click_early(one, index)
     assert "2 clicks wait" in one.text()
     assert one.effect.actors.overlay.labels[first] == one.effect.actors.overlay.labels[second] == 2
     assert not one.editor.voxels("one").any()
@@ -361,6 +370,50 @@ def test_clicks_wait_for_the_session_and_are_drawn(
     assert voxels[second]
     assert one.scripted.saves == 2
     assert one.effect.queue == []
+
+
+@pytest.mark.parametrize("other_model", [False, True])
+def test_clicks_that_waited_are_those_of_their_segment(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, other_model: bool
+) -> None:
+    """Another one is selected before the session is open; one of another model has another."""
+    from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG
+
+    one, go = warming_up(desk, monkeypatch)
+    for name in ("one", "two") if other_model else ():
+        segment = one.editor.segmentation.GetSegmentation().GetSegment(name)
+        segment.SetTag(TAG + "Model", name)
+        segment.SetTag(TAG + "Checksum", name)
+    one.activate()
+    click_early(one, (12, 16, 21))
+    assert "A click waits" in one.text()
+    one.editor.select("two")
+    one.effect.pulse()
+    one.effect.pulse()
+    assert ("may click already" in one.text()) == other_model
+    assert not one.effect.actors.overlay.labels.any()
+    go.set()
+    one.until(lambda: one.effect.entry is not None)
+    assert "Click: left lesion" in one.text(), "nothing was done to the selected segment"
+    one.editor.select("one")
+    one.effect.pulse()
+    one.until(lambda: one.effect.queue == [])
+    assert one.editor.voxels("one")[12, 16, 21]
+    assert not one.editor.voxels("two").any()
+    assert one.scripted.saves == 1
+
+
+def test_a_gesture_ends_with_the_grid_that_it_was_begun_on(desk: Any) -> None:
+    """Such as where the image is taken away, or the scene closed, while a button is down."""
+    one = ready(desk)
+    xy = one.xy_of("Red", (12, 16, 21))
+    assert one.event(PRESS, "Red", xy)
+    one.editor.logic.SetSourceVolumeNode(None)
+    one.effect.sourceVolumeNodeChanged()
+    one.event(MOVE, "Red", (xy[0] + 20, xy[1]))
+    one.event(RELEASE, "Red", xy)
+    assert "Choose the T1-weighted image" in one.text()
+    assert one.scripted.saves == 0
 
 
 def test_an_effect_that_is_left_opens_nothing_later(

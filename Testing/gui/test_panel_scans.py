@@ -157,6 +157,56 @@ def test_what_could_not_be_undone_is_not_told_of_the_next_move_of_the_sliders(
     assert "is kept, hidden" in panel.text("nextStepLabel")
 
 
+def test_the_results_that_are_left_follow_one_that_is_removed(panel: Panel) -> None:
+    """In the Segment Editor, or by its undo, which takes away what came after a step."""
+    first, node = result_of_a_script(panel)
+    old = panel.widget.logic.segment_id(node)
+    segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
+    made = Provenance.from_segment(segmentation.GetSegment(old))
+    new = results.add_segment(node, results.read_segment(node, old, first), made)
+    panel.widget.logic.choose(node, new)
+    choose(panel, first)
+    assert not display.GetSegmentVisibility(old)
+    segmentation.RemoveSegment(new)
+    panel.until(lambda: bool(display.GetSegmentVisibility(old)), 30)
+    panel.measured()
+    assert panel.widget.logic.segment_id(node) == old
+    assert panel.parameters.segmentation is node
+    before = panel.mask().sum()
+    panel.parameters.threshold = 0.9
+    panel.applied()
+    panel.until(lambda: not panel.controller.result.step_open, 10)
+    assert panel.mask().sum() < before
+    segmentation.RemoveSegment(old)
+    panel.until(lambda: panel.parameters.segmentation is None, 30)
+    panel.measured()
+    assert panel.ui.lesionTable.rowCount == 0
+    assert panel.text("nextStepLabel").startswith("Press Segment.")
+
+
+def test_the_sliders_are_where_an_undo_of_the_segment_editor_has_put_the_segment(
+    panel: Panel,
+) -> None:
+    """Slicer's undo brings back a segment as it was before the sliders moved, tags and all."""
+    first, node = result_of_a_script(panel)
+    choose(panel, first)
+    before, volumes_ml = panel.parameters.threshold, [row.volume_ml for row in panel.rows]
+    history = panel.slicer.vtkSegmentationHistory()
+    history.SetSegmentation(node.GetSegmentation())
+    history.SaveState()
+    panel.parameters.threshold = 0.3
+    panel.applied()
+    panel.until(lambda: not panel.controller.result.step_open, 30)
+    assert [row.volume_ml for row in panel.rows] != volumes_ml
+    history.RestorePreviousState()
+    panel.controller.lookAgain()
+    panel.measured()
+    assert [row.volume_ml for row in panel.rows] == volumes_ml
+    assert panel.parameters.threshold == pytest.approx(before)
+    panel.settle(0.3)
+    assert [row.volume_ml for row in panel.rows] == volumes_ml, "nothing is applied again"
+
+
 def test_a_scan_that_arrives_is_chosen_when_none_is(panel: Panel) -> None:
     assert panel.parameters.inputVolume is None
     picture = np.random.default_rng(0).random((1, 64, 64)).astype(np.float32)

@@ -12,6 +12,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume
 from StrokeLesionSegLib.slicerbridge.engine.compare import (
     ComparisonRun,
+    FoundMask,
     ScanChange,
     ScanToCompare,
     patch_of,
@@ -19,7 +20,11 @@ from StrokeLesionSegLib.slicerbridge.engine.compare import (
 from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
 from StrokeLesionSegLib.slicerbridge.scene import results, side_by_side
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
-from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
+from StrokeLesionSegLib.slicerbridge.scene.volumes import (
+    add_volume_node,
+    matrix_from_affine,
+    set_volume,
+)
 
 MATRIX = move(4)
 
@@ -155,9 +160,52 @@ def test_a_scan_that_goes_while_the_results_are_read_ends_it(slicer: Any) -> Non
     while run.state == "exporting":
         run.poll()
     assert run._process is not None
-    read = PolledThread(lambda: ScanChange([], {}, np.eye(4), {}))
+    read = PolledThread(lambda: ScanChange([], {}, np.eye(4), {}, np.eye(4)))
     run._thread, run.state = read, "reading"  # as if the engine had ended well
     slicer.mrmlScene.RemoveNode(later.volume_node)
     ended(run)
     assert run.state == "cancelled"
     assert run.change is None
+
+
+def results_of_an_engine(run: ComparisonRun, change: ScanChange) -> ComparisonRun:
+    """The end of a run whose engine gave this."""
+    run._thread, run.state = PolledThread(lambda: change), "reading"
+    return ended(run)
+
+
+def test_results_are_where_scans_that_were_moved_meanwhile_lie_now(slicer: Any) -> None:
+    """Both are recentred, each by its own way, while the engine works."""
+    earlier, later = scan(head(1).array, "earlier"), scan(head(2).array, "later")
+    run = ComparisonRun(earlier, later)
+    run.start()
+    first, second = earlier.volume_node, later.volume_node
+    shape = run._grids[1].shape
+    made = Provenance(to_mni=move(5))
+    row = {"centre_r_mm": 30.0, "centre_a_mm": -20.0, "centre_s_mm": 10.0}
+    found = {1: FoundMask(np.ones(shape, np.uint8), made)}
+    change = ScanChange([row], {}, MATRIX, found, AFFINE)
+    inside, there = (30.0, -20.0, 10.0), (MATRIX @ np.array([30.0, -20.0, 10.0, 1.0]))[:3]
+    moves = move(2), move(3)
+    for node, one in zip((first, second), moves, strict=True):
+        node.SetIJKToRASMatrix(matrix_from_affine(one @ AFFINE))
+    got = results_of_an_engine(run, change).change
+    assert got is not None
+    now = [(one @ np.array([*p, 1.0]))[:3] for one, p in zip(moves, (inside, there), strict=True)]
+    side_by_side.align_later(first, second, got.matrix, [])
+    assert np.allclose(world(second, tuple(now[1])), world(first, tuple(now[0])), atol=1e-6)
+    assert np.allclose(got.centre(0, first), now[0], atol=1e-6)
+    to_mni = got.found[1].made.to_mni
+    assert np.allclose(to_mni @ [*now[1], 1.0], move(5) @ [*there, 1.0], atol=1e-6)
+
+
+def test_a_scan_that_was_resampled_meanwhile_ends_it(slicer: Any) -> None:
+    earlier, later = scan(head(1).array, "earlier"), scan(head(2).array, "later")
+    run = ComparisonRun(earlier, later)
+    run.start()
+    set_volume(later.volume_node, Volume(head(2).array[1:].astype(np.float32), AFFINE))
+    results_of_an_engine(run, ScanChange([], {}, MATRIX, {}, AFFINE))
+    assert run.change is None
+    assert run.failure is not None
+    assert "later" in run.failure.cause
+    assert "was warped or resampled meanwhile" in run.failure.cause

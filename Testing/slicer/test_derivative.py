@@ -12,10 +12,13 @@ import pytest
 from StrokeLesionSegLib.cohort import find_scans
 from StrokeLesionSegLib.cohort.ledger import Ledger
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+from StrokeLesionSegLib.images import Grid, Volume, read_scan, write_volume
+from StrokeLesionSegLib.slicerbridge.module.logic import BridgeLogic
 from StrokeLesionSegLib.slicerbridge.scene import derivative
 from StrokeLesionSegLib.slicerbridge.scene.derivative import read_result
+from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.results import read_segment, set_segment_voxels
 from StrokeLesionSegLib.slicerbridge.scene.volumes import matrix_from_affine, set_volume
 
 
@@ -100,6 +103,49 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
     set_volume(volume, Volume(np.zeros((8, 10, 12), np.int16), np.diag([2.0, 3, 4, 1])))
     with pytest.raises(InputError, match="resampled"):
         derivative.save_correction(segmentation, segment_id)
+
+
+def test_a_corrected_mask_is_none_that_the_sliders_have_made(slicer: Any, tmp_path: Path) -> None:
+    """Its own lesions are listed, and the sliders begin a segment beside it."""
+    out = tmp_path / "out"
+    out.mkdir()
+    array = np.arange(16 * 20 * 24, dtype=np.int16).reshape(16, 20, 24)
+    write_volume(tmp_path / "sub-01_T1w.nii.gz", Volume(array, np.eye(4)))
+    mask = np.zeros(array.shape, np.uint8)
+    mask[4:6, 8:12, 8:13] = 1
+    automatic = out / "sub-01_label-lesion_mask.nii.gz"
+    write_volume(automatic, Volume(mask, np.eye(4)))
+    write_volume(
+        automatic.with_name("sub-01_label-lesion_probseg.nii.gz"),
+        Volume(mask * np.float32(0.9), np.eye(4)),
+    )
+    automatic.with_name("sub-01_label-lesion_mask.json").write_text("{}")
+    (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": ".."}}))
+    with Ledger(out) as ledger:
+        record = {"record": "scan", "stem": "sub-01", "state": "done", "folder": "."}
+        ledger.append({**record, "source": "sub-01_T1w.nii.gz"})
+    logic = BridgeLogic()
+
+    def opened() -> tuple[Any, str]:
+        _volume, segmentation, segment_id = derivative.add_result(
+            read_result(out, "sub-01"), Provenance()
+        )
+        logic.choose(segmentation, segment_id)
+        return segmentation, segment_id
+
+    segmentation, segment_id = opened()
+    assert not logic.corrected(segmentation)
+    assert [row.volume_ml for row in logic.rows(segmentation)] == pytest.approx([0.04])
+    corrected = Patch(np.ones((3, 3, 3), np.uint8), (1, 2, 3), Grid(array.shape, np.eye(4)))
+    set_segment_voxels(segmentation, segment_id, corrected)
+    derivative.save_correction(segmentation, segment_id)
+    segmentation, segment_id = opened()
+    assert logic.corrected(segmentation)
+    assert [row.volume_ml for row in logic.rows(segmentation)] == pytest.approx([0.027])
+    logic.threshold(segmentation, 0.4)
+    assert logic.segment_id(segmentation) != segment_id
+    kept = read_segment(segmentation, segment_id, logic.volume_of(segmentation))
+    assert kept.checksum() == corrected.checksum()
 
 
 def test_of_a_scan_whose_values_are_put_right(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from StrokeLesionSegLib.boxes import whole_box
 from StrokeLesionSegLib.correction import Change
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.editor import correct, outline
 from StrokeLesionSegLib.slicerbridge.editor import (
     mirror as edit_mirror,
@@ -36,6 +37,7 @@ from StrokeLesionSegLib.slicerbridge.editor import (
 from StrokeLesionSegLib.slicerbridge.editor.review import REVIEW_TAG, Reviewer
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
 from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, Provenance
 from test_edit_voxels import Bench
 
@@ -513,6 +515,47 @@ def test_what_was_drawn_by_hand_changes_only_where_it_is_clicked(slicer: Any) ->
     np.testing.assert_array_equal(bench.now()["one"].sum(), drawn.sum() - 1)
 
 
+def test_what_was_erased_before_the_first_click_changes_only_where_it_is_clicked(
+    slicer: Any,
+) -> None:
+    """By Slicer's own Erase, say, in a segment that a run has made: the session learns of it by
+    what the segment keeps of its run."""
+    bench = Bench(slicer)
+    node, made = bench.editor.segmentation, Provenance(model="a", threshold=0.5)
+    probability = blob_volume(bench.volume)
+    point = OperatingPoint(0.5, min_volume_ml=0.0)
+    automatic = ProbabilityMap(probability).lesions(point).patch
+    results.write_segment(node, "one", automatic, made)
+    kept = results.add_map(probability, bench.volume, "probability")
+    results.set_maps(node, "one", (kept, None))
+    erased = np.zeros_like(automatic.full(), bool)
+    erased[:, :, :8] = automatic.full()[:, :, :8] != 0
+    bench.editor.put("one", (automatic.full() != 0) & ~erased)
+    work = bench.store.work(bench.entry, bench.target)
+    assert work.first_ml == pytest.approx(automatic.full().sum() * automatic.grid.voxel_volume_ml)
+    seed = tuple(np.argwhere((bench.probability > 0.4) & ~bench.now()["one"] & ~erased)[0])
+    assert click(bench, seed, True, threshold=0.3).voxels > 1
+    now = bench.now()["one"]
+    assert now[seed]
+    assert not now[erased].any()
+
+
+def test_what_was_painted_between_clicks_is_known_to_the_next_session(slicer: Any) -> None:
+    """That of the first scan goes when two others are corrected; a saved scene begins with none."""
+    bench = Bench(slicer)
+    assert click(bench, (9, 8, 10), False).voxels > 0
+    drawn = bench.now()["one"]
+    drawn[14:18, 14:20, 18:26] = True
+    bench.editor.put("one", drawn)
+    assert click(bench, (2, 20, 3), True).voxels > 0
+    bench.entry.works.clear()
+    bench.entry.session = MapSession(blob_volume(bench.volume))
+    before = bench.now()["one"]
+    assert click(bench, (15, 16, 21), False).voxels == 1
+    assert bench.now()["one"].sum() == before.sum() - 1
+    assert click(bench, (2, 20, 3), False).voxels > 1, "what a click has made is no handwork"
+
+
 def test_what_masking_kept_out_is_neither_told_nor_held(slicer: Any) -> None:
     bench = Bench(slicer)
     for name in ("two", "three"):
@@ -697,6 +740,30 @@ def test_review_goes_through_the_pieces_of_the_segment(slicer: Any) -> None:
     bench.editor.undo()
     assert reviewer.is_stale()
     assert [p.state for p in reviewer.look()] == ["kept", "open", "open"]
+
+
+def test_decisions_come_back_with_the_voxels_that_they_are_of(slicer: Any) -> None:
+    """The segment is filled anew, which joins its pieces, and that is undone while it is looked
+    at: Slicer's undo leaves the tag as it is, since nothing was decided in between."""
+    bench = Bench(slicer)
+    mask = np.zeros(bench.probability.shape, bool)
+    mask[2:8, 2:8, 2:8] = mask[12:14, 3:5, 3:5] = mask[15:18, 16:19, 20:23] = True
+    bench.editor.put("one", mask)
+    reviewer = Reviewer(bench.effect, bench.grid, bench.target)
+    large, middle, small = reviewer.look()
+    reviewer.keep(large.id)
+    reviewer.drop(middle.id)
+    reviewer.drop(small.id)
+    before = bench.now()["one"]
+    bench.effect.saveStateForUndo()
+    bench.editor.put("one", np.ones_like(mask))
+    assert [p.state for p in reviewer.look()] == ["open"]
+    bench.editor.undo()
+    np.testing.assert_array_equal(bench.now()["one"], before)
+    assert [p.state for p in reviewer.look()] == ["kept", "dropped", "dropped"]
+    reviewer.take_back(reviewer.pieces[2].id)
+    mask[15:18, 16:19, 20:23] = False
+    np.testing.assert_array_equal(bench.now()["one"], mask)
 
 
 def test_a_split_piece_is_dropped_in_part(slicer: Any) -> None:
@@ -1071,6 +1138,23 @@ def test_a_map_over_the_image_comes_back_after_the_mirror_image(slicer: Any, how
     view.show("none", bench.entry)
     assert {c.GetForegroundVolumeID() for c in composites} == {above.GetID()}
     assert {c.GetForegroundOpacity() for c in composites} == {0.4}
+
+
+def test_a_mirror_image_that_the_panel_has_taken_away_is_not_told_as_shown(slicer: Any) -> None:
+    """The panel's overlay goes to a map and back to none, which takes away what is ours."""
+    bench = Bench(slicer)
+    LayoutManager(slicer)
+    results.show_background(bench.volume)
+    above = results.add_map(blob_volume(bench.volume), bench.volume, "probability")
+    results.show_overlay(above)
+    composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+    view = edit_mirror.MirrorView()
+    view.show("overlay", bench.entry)
+    assert view.look(bench.entry.source_id) == "overlay"
+    results.show_overlay(None)
+    assert view.look(bench.entry.source_id) == "none"
+    view.show("none", bench.entry)
+    assert all(not c.GetForegroundVolumeID() for c in composites), "the map was taken away, too"
 
 
 @pytest.mark.parametrize("how", ["overlay", "beside"])

@@ -183,6 +183,11 @@ class CorrectionSession:
         return _read_only(self._mask)
 
     @property
+    def made(self) -> NDArray[np.bool_]:
+        """The mask without what hands have painted or erased: bool, read-only."""
+        return _read_only(self._made)
+
+    @property
     def clicks(self) -> tuple[Click, ...]:
         """All clicks, in their order; of several on one voxel the last."""
         return tuple(Click(voxel, lesion) for voxel, lesion in self._clicks.items())

@@ -54,11 +54,15 @@ class MirrorView:
 
     def look(self, source_id: str | None = None) -> str:
         """``how``, after the views were put back if the mirrored scan is gone from the scene, or
-        is not that of ``source_id``."""
+        is not that of ``source_id``; and "none" where somebody took it from above the image."""
         node = node_by_id(self._shown) if self.how != "none" else None
         gone = node is None or node.GetAttribute(_MARK) != "mirrored"
         if self.how != "none" and (gone or source_id not in (None, self._source)):
             self.restore()
+        elif self.how == "overlay" and all(
+            composite.GetForegroundVolumeID() != self._shown for composite in _composites()
+        ):
+            self.forget()  # what the views show now was chosen since
         return self.how
 
     def show(self, how: str, entry: Entry | None, opacity: float = 0.5) -> None:

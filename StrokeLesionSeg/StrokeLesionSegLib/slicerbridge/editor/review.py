@@ -37,7 +37,6 @@ class Reviewer:
         self.effect, self.edit_grid, self.target = effect, edit_grid, target
         self.probability = probability
         self._list = PieceList(edit_grid.grid)
-        self._text: str | None = None
         self._stamp: tuple[Any, ...] = ()
 
     @property
@@ -52,9 +51,9 @@ class Reviewer:
     def look(self) -> tuple[Piece, ...]:
         """Find the pieces anew."""
         stamp = self._now()
-        if stamp[0] != self._text:
-            self._text = stamp[0]
-            self._list.read_text(self._text)
+        if stamp != self._stamp:
+            # Also if the text is the same: an undo may have brought its voxels back.
+            self._list.read_text(stamp[0])
         mask = write.segment_voxels(self.target, self.edit_grid) != 0
         self._list.look(mask, self.probability)
         self._stamp = stamp
@@ -128,10 +127,9 @@ class Reviewer:
         """Look again, since masking may have kept a piece, and write down what was decided."""
         mask = write.segment_voxels(self.target, self.edit_grid) != 0
         self._list.look(mask, self.probability)
-        self._text = self._list.to_text()
-        segment = self.target.segment
-        if segment is not None and get_tag(segment, REVIEW_TAG) != self._text:
-            segment.SetTag(TAG + REVIEW_TAG, self._text)
+        text, segment = self._list.to_text(), self.target.segment
+        if segment is not None and get_tag(segment, REVIEW_TAG) != text:
+            segment.SetTag(TAG + REVIEW_TAG, text)
         self._stamp = self._now()
 
     def _now(self) -> tuple[Any, ...]:

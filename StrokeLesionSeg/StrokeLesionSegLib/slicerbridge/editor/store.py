@@ -7,8 +7,10 @@ which restore tags, take them along.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,8 @@ from ..engine.polled_thread import PolledThread
 from ..engine.torch_setup import torch_state
 from ..engine_words import stage_name
 from ..i18n import tr as _
+from ..scene.patch import Patch
+from ..scene.probability_map import ProbabilityMap, seeds_from_text
 from ..scene.provenance import TAG, Provenance, get_tag
 from ..scene.results import (
     PROBABILITY_ROLE,
@@ -29,13 +33,13 @@ from ..scene.results import (
     maps_of,
     same_parent,
 )
-from ..scene.volumes import affine_from_node, node_by_id
+from ..scene.volumes import affine_from_node, node_by_id, volume_from_node
 from .target import CannotEdit, EditGrid, EditTarget, resampled, volume_of_image
 from .write import segment_voxels
 
 if TYPE_CHECKING:
     from ...correction import Click, CorrectionSession
-    from ...images.volume import Volume
+    from ...images.volume import Grid, Volume
 
 STATE_TAG = "Corrections"
 _KEPT = 2  # scans; each with what the network was told of it
@@ -59,9 +63,9 @@ class Readiness:
 class Work:
     """The session of one segment, and the segment's tag after each of its steps.
 
-    ``first_ml``: the volume of the segment before its first correction. ``step``: the number of the
-    last step, none of which is used twice. ``mask``: the segment as it was when the work was asked
-    for, bool (K, J, I).
+    ``first_ml``: the volume of the segment before anybody corrected it, as far as that is known.
+    ``step``: the number of the last step, none of which is used twice. ``mask``: the segment as it
+    was when the work was asked for, bool (K, J, I).
     """
 
     session: CorrectionSession
@@ -296,10 +300,11 @@ class SessionStore:
         if work is None:
             own = entry.session if not entry.works else entry.session.for_mask(mask)
             clicks, first_ml, step = self._read(entry, text)
-            own.start_from(mask)
-            own.restore(clicks, mask)
+            first = _made_in(text, mask) if text else _before_hand_work(entry, target, mask)
+            own.start_from(first)
+            own.restore(clicks, first)
             if math.isnan(first_ml):
-                first_ml = float(np.count_nonzero(mask)) * own.grid.voxel_volume_ml
+                first_ml = float(np.count_nonzero(first)) * own.grid.voxel_volume_ml
             work = Work(own, [text], first_ml, step, mask)
             while len(entry.works) >= _SEGMENTS:
                 entry.works.pop(next(iter(entry.works)))
@@ -328,6 +333,8 @@ class SessionStore:
             ],
             "grid": grid.stamp(),
             "first_ml": round(work.first_ml, 4),
+            # What differs from it is the work of a hand, also in another session.
+            "made": _packed(work.session.made, grid.grid),
             # So that undo is seen even where the clicks stay the same, as with a fill.
             "step": work.step,
         }
@@ -352,6 +359,50 @@ class SessionStore:
             return clicks, first_ml, step
         except (ValueError, TypeError, AttributeError):
             return [], math.nan, 0
+
+
+def _packed(made: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
+    """A mask (K, J, I) in JSON."""
+    cut = Patch(made.astype(np.uint8), (0, 0, 0), grid).trimmed()
+    bits = zlib.compress(np.packbits(cut.mask).tobytes())
+    voxels = base64.b64encode(bits).decode()
+    return {"start": list(cut.start), "shape": list(cut.mask.shape), "voxels": voxels}
+
+
+def _made_in(text: str, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What a tag says that its session had made of the segment, bool (K, J, I); ``mask``, what it
+    is now, for a tag that does not say so or is of a grid of another shape."""
+    try:
+        state = json.loads(text)
+        made = state["made"]
+        if state["grid"]["shape"] != list(mask.shape):
+            return mask
+        (k, j, i), (dk, dj, di) = made["start"], made["shape"]
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(made["voxels"])), np.uint8)
+        first = np.zeros(mask.shape, bool)
+        cut = np.unpackbits(bits, count=dk * dj * di).reshape(dk, dj, di)
+        first[k : k + dk, j : j + dj, i : i + di] = cut
+    except (ValueError, TypeError, KeyError, zlib.error):
+        return mask
+    return first
+
+
+def _before_hand_work(
+    entry: Entry, target: EditTarget, mask: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """The segment as a run or the sliders have written it, bool (K, J, I), by its settings and its
+    map; ``mask``, what it is now, where nobody has worked on it or that is not known any more."""
+    segment = target.segment
+    written = get_tag(segment, "Written") if segment is not None else ""
+    node = maps_of(target.node, target.segment_id)[0] if written else None
+    now = Patch(mask.astype(np.uint8), (0, 0, 0), entry.edit_grid.grid)
+    if node is None or node.GetImageData() is None or now.checksum() == written:
+        return mask
+    made = Provenance.from_segment(segment)
+    probability = ProbabilityMap(volume_from_node(node))
+    found = probability.lesions(made.operating_point, seeds_from_text(made.dropped)).patch
+    known = found.grid.shape == mask.shape and found.checksum() == written
+    return found.full() != 0 if known else mask
 
 
 def _keep_map(entry: Entry) -> None:

@@ -7,7 +7,7 @@ that touches arrays only, and the scene is left alone until the result is shown.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from ...images import Grid, NiftiFields, Volume, read_scan, write_volume
 from ..i18n import tr as _
 from ..scene.input_check import check_input
 from ..scene.patch import Patch
+from ..scene.provenance import Provenance
 from ..scene.results import read_segment
 from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
 from .engine_run import EngineRun
 from .polled_thread import PolledThread
 from .process import EngineProcess
-from .run import RunParameters
+from .run import RunParameters, provenance_of
 
 # How the engine's files call the scans, and what the panel calls them.
 _NAMES = ("earlier", "later")
@@ -41,21 +42,33 @@ class ScanToCompare:
 
 @dataclass(frozen=True, eq=False)
 class FoundMask:
-    """Lesions that were found on the way: a mask (K, J, I), and what the engine says of it."""
+    """Lesions that were found on the way: a mask (K, J, I), and what made it."""
 
     mask: NDArray[np.uint8]
-    sidecar: dict[str, Any]
+    made: Provenance
 
 
 @dataclass(frozen=True, eq=False)
 class ScanChange:
     """``rows``: of change.tsv. ``facts``: of change.json. ``matrix``: 4x4, RAS mm of the earlier
-    scan to the later one's. ``found``: by scan, lesions that were not known before."""
+    scan to the later one's. ``found``: by scan, lesions that were not known before. ``affine``:
+    4x4, ijk to RAS mm of the earlier scan as it lay when the rows were made."""
 
     rows: list[dict[str, Any]]
     facts: dict[str, Any]
     matrix: NDArray[np.float64]
     found: dict[int, FoundMask]
+    affine: NDArray[np.float64]
+
+    def centre(self, row: int, volume_node: Any) -> tuple[float, float, float] | None:
+        """The middle of a row's lesions, in RAS mm of the earlier scan wherever that lies now; None
+        where the row has none."""
+        centre = [self.rows[row].get(f"centre_{axis}_mm") for axis in "ras"]
+        if None in centre:
+            return None
+        move = affine_from_node(volume_node) @ np.linalg.inv(self.affine)
+        r, a, s, _one = move @ np.array([*centre, 1.0], np.float64)
+        return float(r), float(a), float(s)
 
 
 class ComparisonRun(EngineRun):
@@ -131,8 +144,25 @@ class ComparisonRun(EngineRun):
             if self._gone():
                 self._end("cancelled")
                 return
-            self.change = self._thread.result()
+            self.change = self._where_the_scans_are(self._thread.result())
             self._end("done")
+
+    def _where_the_scans_are(self, change: ScanChange) -> ScanChange:
+        """Results go where the scans lie by now: they may have been recentred, or had a transform
+        hardened, while the engine worked. Raises ``InputError`` for one with other voxels."""
+        moves, found = [], dict(change.found)
+        for number, (scan, then) in enumerate(zip(self.scans, self._grids, strict=True)):
+            node = scan.volume_node
+            image, now = node.GetImageData(), affine_from_node(node)
+            if image is None or image.GetDimensions()[::-1] != then.shape:
+                cause = _("was warped or resampled meanwhile")
+                raise InputError(node.GetName(), cause, _("Compare again"))
+            moves.append(now @ np.linalg.inv(then.affine))
+            if number in found:
+                made = found[number].made.moved(then.affine, now)
+                found[number] = replace(found[number], made=made)
+        matrix = moves[1] @ change.matrix @ np.linalg.inv(moves[0])
+        return replace(change, matrix=matrix, found=found)
 
     def _gone(self) -> bool:
         """Whether a scan is no longer in the scene, as after that was closed."""
@@ -177,8 +207,9 @@ def _read(out: Path, grids: list[Grid]) -> ScanChange:
             if mask.shape != grid.shape:
                 raise InputError(name, _("came back on another grid"), _("Please report it"))
             sidecar = read_sidecar(out / f"{name}_lesion.json")
-            found[number] = FoundMask((mask != 0).astype(np.uint8), sidecar)
-    return ScanChange(read_table(out / "change.tsv"), facts, matrix, found)
+            found[number] = FoundMask((mask != 0).astype(np.uint8), provenance_of(sidecar))
+    rows = read_table(out / "change.tsv")
+    return ScanChange(rows, facts, matrix, found, grids[0].affine)
 
 
 def patch_of(mask: NDArray[np.uint8], volume_node: Any) -> Patch:

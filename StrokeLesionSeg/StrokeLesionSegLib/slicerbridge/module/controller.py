@@ -111,6 +111,7 @@ class PanelController:
         self.scan.check_again()
         if self.run.current is None:
             self.result.close_step()
+            self.result.show_settings_again()
             self.result.read_rows()
             self.scan.look_for_results()
         self.refresh()

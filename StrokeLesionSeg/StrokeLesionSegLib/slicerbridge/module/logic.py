@@ -21,7 +21,7 @@ from ..i18n import tr as _
 from ..scene.probability_map import Found, ProbabilityMap, Seed
 from ..scene.provenance import Provenance
 from ..scene.results import bring_along, edited, maps_of, read_segment, resampled_since
-from ..scene.scan_views import color_result, show_result
+from ..scene.scan_views import color_result, results_of, show_result
 from ..scene.volumes import node_by_id, volume_from_node
 from .in_mni import SegmentInMni
 from .measure import LesionRow, add_table, lesions_of_patch, measure_segment, rows_of
@@ -103,12 +103,11 @@ class BridgeLogic:
 
     def segment_id(self, segmentation_node: Any) -> str:
         """The segment that the sliders belong to: the newest result. Raises ``ValueError``."""
-        segmentation = segmentation_node.GetSegmentation()
-        segment_id = segmentation_node.GetAttribute(SEGMENT_ATTRIBUTE) or ""
-        if not segment_id or segmentation.GetSegment(segment_id) is None:
+        segment_id = newest_segment(segmentation_node)
+        if not segment_id:
             said = _("{name} holds no result of a run any more")
             raise ValueError(said.format(name=segmentation_node.GetName()))
-        return str(segment_id)
+        return segment_id
 
     def volume_of(self, segmentation_node: Any) -> Any:
         """The image that a segmentation was made from. Raises ``ValueError`` if it is gone."""
@@ -342,10 +341,15 @@ class BridgeLogic:
 
 
 def newest_segment(segmentation_node: Any) -> str:
-    """The id of the segment that the sliders belong to, or an empty string."""
+    """The id of the segment that the sliders belong to, or an empty string.
+
+    Where somebody has removed it, that is the newest of the results that are left.
+    """
     node = node_by_id(segmentation_node.GetID()) if segmentation_node is not None else None
-    if node is None:
+    segment_id = "" if node is None else node.GetAttribute(SEGMENT_ATTRIBUTE) or ""
+    if node is None or not segment_id:
         return ""
-    segment_id = node.GetAttribute(SEGMENT_ATTRIBUTE) or ""
-    known = segment_id and node.GetSegmentation().GetSegment(segment_id) is not None
-    return str(segment_id) if known else ""
+    if node.GetSegmentation().GetSegment(segment_id) is not None:
+        return str(segment_id)
+    left = results_of(node)
+    return left[-1][0] if left else ""

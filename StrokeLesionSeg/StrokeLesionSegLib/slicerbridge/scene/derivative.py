@@ -15,7 +15,7 @@ from ...pipeline.source import read_repaired
 from ..engine_words import said
 from ..i18n import tr as _
 from .patch import Patch
-from .provenance import Provenance
+from .provenance import TAG, Provenance
 from .results import (
     PROBABILITY_ROLE,
     add_map,
@@ -32,7 +32,7 @@ _FOLDER, _STEM = "StrokeLesionSeg.derivative", "StrokeLesionSeg.stem"
 
 @dataclass(frozen=True, eq=False)
 class ReadResult:
-    """A scan of a derivative with its mask, the corrected one if there is one; arrays only."""
+    """A scan of a derivative with its mask, the ``corrected`` one if there is one; arrays only."""
 
     folder: Path
     stem: str
@@ -40,6 +40,7 @@ class ReadResult:
     mask: Volume
     probability: Volume | None
     sidecar: dict[str, Any]
+    corrected: bool = False
 
 
 def results_in(folder: Path) -> list[dict[str, Any]]:
@@ -106,7 +107,7 @@ def read_result(folder: Path, stem: str) -> ReadResult:
     file = Path(f"{begin}_label-lesion_probseg.nii.gz")
     probability = read_scan(file, allow_constant=True).volume if file.is_file() else None
     sidecar = read_sidecar(Path(f"{begin}_label-lesion_mask.json"))
-    return ReadResult(folder, stem, scan, mask, probability, sidecar)
+    return ReadResult(folder, stem, scan, mask, probability, sidecar, corrected is not None)
 
 
 def _record(folder: Path, stem: str) -> dict[str, Any]:
@@ -127,6 +128,9 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
     segmentation.SetAttribute(_STEM, read.stem)
     mask = drawn_voxels(read.mask.array).astype(np.uint8)
     segment_id = add_segment(segmentation, Patch(mask, (0, 0, 0), read.mask.grid), made)
+    if read.corrected:
+        # No checksum: what a person has made of it is not what the sliders would make.
+        segmentation.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "Written", "corrected")
     if read.probability is not None:
         node = add_map(read.probability, volume, "probability")
         segmentation.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())

@@ -7,7 +7,6 @@ from typing import Any
 from ....errors import InputError
 from ...engine.compare import ComparisonRun, ScanChange, ScanToCompare, patch_of
 from ...engine.process import failure_of
-from ...engine.run import provenance_of
 from ...engine_words import class_name, side_name
 from ...i18n import tr as _
 from ...scene import results, side_by_side
@@ -26,7 +25,7 @@ class ChangeSection:
         self._panel, ui = panel, panel.ui
         self._run: ComparisonRun | None = None
         self._started = Started()
-        self._rows: list[dict[str, Any]] = []
+        self._change: ScanChange | None = None
         self._earlier: Any = None
         ui.changeTable.visible = False
         panel.on_click(ui.compareButton, self._on_compare)
@@ -60,8 +59,8 @@ class ChangeSection:
         ui, parameters = self._panel.ui, self._panel.parameters
         later = None if parameters is None else parameters.inputVolume
         ui.turnBackButton.enabled = side_by_side.alignment_of(later) is not None
-        if self._rows and self.earlier is None:
-            self._rows, ui.changeTable.visible = [], False
+        if self._change is not None and self.earlier is None:
+            self._change, ui.changeTable.visible = None, False
             self._panel.show_text(ui.changeLabel, "")
 
     def poll(self) -> bool:
@@ -117,8 +116,7 @@ class ChangeSection:
         for number, found in change.found.items():
             node = run.scans[number].volume_node
             segmentation = results.find_segmentation(node) or results.add_segmentation(node)
-            made = provenance_of(found.sidecar)
-            segment = results.add_segment(segmentation, patch_of(found.mask, node), made)
+            segment = results.add_segment(segmentation, patch_of(found.mask, node), found.made)
             self._panel.logic.choose(segmentation, segment)
         own = [node for node in (results.find_segmentation(later),) if node is not None]
         side_by_side.align_later(earlier, later, change.matrix, own)
@@ -130,7 +128,7 @@ class ChangeSection:
             if display is not None:
                 display.SetVisibility(True)
         side_by_side.show_side_by_side(earlier, later)
-        self._earlier, self._rows = earlier, change.rows
+        self._earlier, self._change = earlier, change
         self._panel.fill_table(
             self._panel.ui.changeTable,
             CHANGE_HEADERS,
@@ -142,11 +140,12 @@ class ChangeSection:
 
     def _go_to(self, row: int) -> None:
         """All views go to a group of lesions, in both scans."""
-        if not 0 <= row < len(self._rows) or self.earlier is None:
+        change = self._change
+        if change is None or not 0 <= row < len(change.rows) or self.earlier is None:
             return
-        centre = tuple(self._rows[row].get(f"centre_{axis}_mm") for axis in "ras")
-        if None not in centre:
-            results.jump_to(centre, self.earlier)  # type: ignore[arg-type]
+        centre = change.centre(row, self.earlier)
+        if centre is not None:
+            results.jump_to(centre, self.earlier)
 
     def _on_turn_back(self) -> None:
         """The later scan goes back to where it was."""

@@ -77,6 +77,13 @@ class ResultSection:
         )
         self.take_over()
 
+    def show_settings_again(self) -> None:
+        """The segment may be another one by now: Slicer's undo takes its settings along."""
+        result = self._panel.result()
+        if result is not None and result == self.shown and self.follows:
+            segment = result[0].GetSegmentation().GetSegment(result[1])
+            self.show_settings(Provenance.from_segment(segment))
+
     def show(self, view: PanelView) -> None:
         """What can be used now."""
         node = self._panel.segmentation()

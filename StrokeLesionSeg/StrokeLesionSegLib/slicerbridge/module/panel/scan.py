@@ -16,7 +16,7 @@ from ...scene.scan_views import (
     show_segmentation_of,
 )
 from ...scene.volumes import first_scan, own_maps
-from ..logic import newest_segment
+from ..logic import SEGMENT_ATTRIBUTE, newest_segment
 from ..measure import rows_of
 from . import texts
 from .context import ForResult, Notes, Panel
@@ -84,6 +84,8 @@ class ScanSection:
             panel.set(segmentation=found if segment_id else None)
             self._result.let_go()
             if segment_id:
+                if found.GetAttribute(SEGMENT_ATTRIBUTE) != segment_id:
+                    panel.logic.choose(found, segment_id)  # the one that was chosen is gone
                 segment = found.GetSegmentation().GetSegment(segment_id)
                 self._result.show_settings(Provenance.from_segment(segment))
             if node is not None:
@@ -198,7 +200,8 @@ class ScanSection:
             return
         found = find_segmentation(parameters.inputVolume)
         segment_id = newest_segment(found)
-        if segment_id and not self._result.moving and (found, segment_id) != self._result.shown:
+        now = (found, segment_id) if segment_id else None
+        if now != self._result.shown and not self._result.moving:
             self.take(keep_result=False)
         self._panel.refresh()
 
