@@ -154,7 +154,7 @@ def test_scans_of_a_dicom_export_are_found(tmp_path: Path) -> None:
     assert SourceScans(out).find("nowhere.nii") == tmp_path / "in" / "nowhere.nii"
 
 
-def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:
+def test_masks_that_teach_nothing_are_told(tmp_path: Path) -> None:
     scan = np.random.default_rng(0).random((12, 12, 12)).astype(np.float32)
     write_volume(tmp_path / "t1.nii", Volume(scan, np.eye(4)))
     moved = np.eye(4)
@@ -163,6 +163,8 @@ def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:
         mask = np.zeros(scan.shape, np.uint8)
         mask[4:8, 4:8, 4:8] = value
         write_volume(tmp_path / f"{name}.nii", Volume(mask, affine))
+    # A probability map, or a mask that was resampled with interpolation.
+    write_volume(tmp_path / "soft.nii", Volume(np.where(scan > 0.5, scan, 0), np.eye(4)))
 
     def pair(name: str) -> Pair:
         return Pair("a", tmp_path / "t1.nii", tmp_path / f"{name}.nii", "", "")
@@ -171,6 +173,8 @@ def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:
         read_pair(pair("other"))
     with pytest.raises(InputError, match="is empty"):
         read_pair(pair("empty"))
+    with pytest.raises(InputError, match="is a soft or probability map"):
+        read_pair(pair("soft"))
     assert read_pair(pair("ok"))[1].sum() == 64
 
 
