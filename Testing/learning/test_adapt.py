@@ -298,9 +298,12 @@ def test_what_could_not_be_installed_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
     parent = tiny_model(tmp_path / "tiny")
-    for name in ("", "our model", "../elsewhere", "x" * 65):
+    for name in ("", "our model", "../elsewhere", "x" * 65, "ours.", "nul"):
         with pytest.raises(InputError, match="is no name of a model"):
             adapt(tmp_path, AdaptOptions(model=parent, name=name))
+    tiny_model(tmp_path / "home" / "models" / "tiny")
+    with pytest.raises(InputError, match="is installed"):
+        adapt(tmp_path, AdaptOptions(model=parent, name="Tiny"))
     # Nor where nothing can be installed, though there is a folder to work in.
     monkeypatch.delenv("STROKE_LESION_SEG_HOME")
     monkeypatch.setattr(running, "no_home", lambda: True)
