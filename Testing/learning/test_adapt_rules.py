@@ -23,7 +23,9 @@ from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.learning import adapt as adapting
 from StrokeLesionSegLib.learning import loop
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
-from StrokeLesionSegLib.learning.adapt.pairs import Pair, find_pairs
+from StrokeLesionSegLib.learning.adapt.naming import run_identity
+from StrokeLesionSegLib.learning.adapt.options import AdaptOptions
+from StrokeLesionSegLib.learning.adapt.pairs import FoundPairs, Pair, find_pairs
 from StrokeLesionSegLib.learning.adapt.prepare import prepare_pairs, read_pair
 from StrokeLesionSegLib.learning.adapt.run import Outcome
 from StrokeLesionSegLib.learning.adapt.split import (
@@ -148,6 +150,14 @@ def test_scans_of_a_dicom_export_are_found(tmp_path: Path) -> None:
     assert pairs.left_out == ()
     assert {(p.scan, p.series) for p in pairs.pairs} == {(s.path, s.series) for s in found}
     assert all(read_pair(p)[1].sum() == 32 for p in pairs.pairs)
+    # Another series of the same folder makes another run: what was prepared, or refused, is of one.
+    parent = load_model(tiny_model(tmp_path / "tiny")).manifest
+    first = replace(pairs.pairs[0], subject="a", mask_sha256="0")
+    ids = {
+        run_identity(parent, FoundPairs((replace(first, series=s),)), AdaptOptions())
+        for s in ("1.2.3.1", "1.2.3.2", "1.2.3.2")
+    }
+    assert len(ids) == 2
     # As a list of folders calls them.
     place = found[0].place
     assert SourceScans(out).find(told_as(place)) == found[0].path

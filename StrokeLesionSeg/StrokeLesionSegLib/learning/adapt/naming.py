@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def run_identity(parent: Manifest, found: FoundPairs, options: AdaptOptions) -> str:
     """The same parent, seed and files are the same run."""
-    pairs = [[p.subject, p.scan_sha256, p.mask_sha256] for p in found.pairs]
+    # The checksum of a DICOM folder is that of all its series.
+    pairs = [[p.subject, p.scan_sha256, p.series, p.mask_sha256] for p in found.pairs]
     facts = [parent.weights["sha256"], options.seed, options.name, pairs]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
