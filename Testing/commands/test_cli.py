@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import cli_support
 import forked_python
@@ -17,7 +18,7 @@ import nibabel
 import numpy as np
 import pytest
 import stroke_lesion_seg
-from StrokeLesionSegLib import __version__, outputs, pipeline
+from StrokeLesionSegLib import __version__, inference, outputs, pipeline
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.fingerprint import fingerprint
 from StrokeLesionSegLib.errors import InputError
@@ -513,6 +514,19 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["machine"]["threads used"] >= 1
     tiny = next(model for model in facts["models"] if model["name"] == "tiny")
     assert tiny["sha256"].startswith("ok, ")
+
+
+def test_info_times_the_device_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    real = inference.make_predictor
+
+    def make(model: Any, options: Any = None) -> Any:
+        asked.append("auto" if options is None else options.device)
+        return real(model, options)
+
+    monkeypatch.setattr(inference, "make_predictor", make, raising=False)
+    assert main(["info", "--device", "cpu"]) == 0
+    assert asked == ["cpu"]
 
 
 def test_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

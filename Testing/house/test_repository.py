@@ -217,6 +217,16 @@ def test_every_row_of_the_papers_that_is_cited_is_there() -> None:
     assert {row: file for row, file in cited.items() if row not in rows} == {}
 
 
+def test_the_papers_rows_name_modules_that_are_there() -> None:
+    named = re.findall(
+        r"`((?:stroketrain|StrokeLesionSegLib)\.[\w.]+)`", _text("training/PAPERS.md")
+    )
+    assert len(named) > 10
+    roots = {"stroketrain": REPOSITORY / "training", "StrokeLesionSegLib": LIB.parent}
+    files = [roots[name.split(".")[0]] / f"{name.replace('.', '/')}.py" for name in named]
+    assert [file for file in files if not file.is_file()] == []
+
+
 def test_files_of_slow_tests_exist() -> None:
     listed = re.search(r"^SLOW_FILES = \{(.*?)^\}", _text("Testing/conftest.py"), re.DOTALL | re.M)
     assert listed is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -19,8 +20,11 @@ from StrokeLesionSegLib.inference import (
     predictor,
     segment_volume,
 )
+from StrokeLesionSegLib.inference import prepare as preparing
+from StrokeLesionSegLib.inference.device import Device
 from StrokeLesionSegLib.inference.placing import place
-from StrokeLesionSegLib.models import Inference
+from StrokeLesionSegLib.inference.slices import SlicesPredictor
+from StrokeLesionSegLib.models import Inference, load_model
 from StrokeLesionSegLib.operating_point import OperatingPoint
 
 # Oblique, unequal voxels, stored from left to right.
@@ -139,3 +143,26 @@ def test_a_kind_that_this_version_cannot_run():
     manifest = SimpleNamespace(name="m", kind="cubes", inference=Inference(OperatingPoint(0.5)))
     with pytest.raises(InputError, match="cannot run a model of kind cubes"):
         make_predictor(SimpleNamespace(manifest=manifest))
+
+
+def test_a_gpu_without_room_for_the_network_leaves_it_to_the_cpu(monkeypatch):
+    """Nor for the check of its number format: before any slice is asked for."""
+    model = load_model(Path(__file__).resolve().parents[1] / "trained_2d")
+    options = SegmentOptions(device="cpu", precision="float32", crop=False)
+    made = SlicesPredictor(model, options)
+    made.device = Device("mps", "pretended")
+    real, asked = preparing.prepare_network, []
+
+    def prepare(network, channels, device, *rest, **more):
+        asked.append(device.name)
+        if device.is_gpu:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 18 GB)")
+        return real(network, channels, device, *rest, **more)
+
+    monkeypatch.setattr(preparing, "prepare_network", prepare)
+    shape = (2, 32, 32)
+    volume = Volume(np.random.default_rng(0).random(shape, np.float32), np.eye(4))
+    found = made.predict(made.prepare(place(volume, None, CANONICAL)))
+    assert asked == ["mps", "cpu"]
+    assert found.warnings[0] == "Memory ran out on mps; the CPU goes on."
+    assert found.details["device_reason"] == "mps ran out of memory"

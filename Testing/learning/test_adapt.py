@@ -249,6 +249,23 @@ def test_a_run_that_was_stopped_learns_what_an_unbroken_one_does(
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
+def test_a_run_that_goes_on_takes_another_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    parent = load_model(tiny_model(tmp_path / "tiny"))
+    learnt = []
+    # Ten minutes went into preparing; a sitting that goes on does not do it again.
+    for limit, spent in ((30, 10.0), (30, 0.1), (60, 0.1), (60, 0.1)):
+        run = running._Run(
+            parent, Ancestry(), "new", FoundPairs(()), AdaptOptions(minutes=limit),
+            lambda *told: None, lambda: False,
+        )  # fmt: skip
+        run.folder.mkdir(parents=True, exist_ok=True)
+        learnt.append(run._minutes(spent, 5.0))
+    assert learnt == [15, 15, 45, 45]
+
+
 def test_new_weights_do_not_inherit_what_old_ones_are_worth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -298,9 +315,12 @@ def test_what_could_not_be_installed_is_refused_before_the_work(
 ) -> None:
     monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
     parent = tiny_model(tmp_path / "tiny")
-    for name in ("", "our model", "../elsewhere", "x" * 65):
+    for name in ("", "our model", "../elsewhere", "x" * 65, "ours.", "nul"):
         with pytest.raises(InputError, match="is no name of a model"):
             adapt(tmp_path, AdaptOptions(model=parent, name=name))
+    tiny_model(tmp_path / "home" / "models" / "tiny")
+    with pytest.raises(InputError, match="is installed"):
+        adapt(tmp_path, AdaptOptions(model=parent, name="Tiny"))
     # Nor where nothing can be installed, though there is a folder to work in.
     monkeypatch.delenv("STROKE_LESION_SEG_HOME")
     monkeypatch.setattr(running, "no_home", lambda: True)

@@ -23,7 +23,9 @@ from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.learning import adapt as adapting
 from StrokeLesionSegLib.learning import loop
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
-from StrokeLesionSegLib.learning.adapt.pairs import Pair, find_pairs
+from StrokeLesionSegLib.learning.adapt.naming import run_identity
+from StrokeLesionSegLib.learning.adapt.options import AdaptOptions
+from StrokeLesionSegLib.learning.adapt.pairs import FoundPairs, Pair, find_pairs
 from StrokeLesionSegLib.learning.adapt.prepare import prepare_pairs, read_pair
 from StrokeLesionSegLib.learning.adapt.run import Outcome
 from StrokeLesionSegLib.learning.adapt.split import (
@@ -148,13 +150,21 @@ def test_scans_of_a_dicom_export_are_found(tmp_path: Path) -> None:
     assert pairs.left_out == ()
     assert {(p.scan, p.series) for p in pairs.pairs} == {(s.path, s.series) for s in found}
     assert all(read_pair(p)[1].sum() == 32 for p in pairs.pairs)
+    # Another series of the same folder makes another run: what was prepared, or refused, is of one.
+    parent = load_model(tiny_model(tmp_path / "tiny")).manifest
+    first = replace(pairs.pairs[0], subject="a", mask_sha256="0")
+    ids = {
+        run_identity(parent, FoundPairs((replace(first, series=s),)), AdaptOptions())
+        for s in ("1.2.3.1", "1.2.3.2", "1.2.3.2")
+    }
+    assert len(ids) == 2
     # As a list of folders calls them.
     place = found[0].place
     assert SourceScans(out).find(told_as(place)) == found[0].path
     assert SourceScans(out).find("nowhere.nii") == tmp_path / "in" / "nowhere.nii"
 
 
-def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:
+def test_masks_that_teach_nothing_are_told(tmp_path: Path) -> None:
     scan = np.random.default_rng(0).random((12, 12, 12)).astype(np.float32)
     write_volume(tmp_path / "t1.nii", Volume(scan, np.eye(4)))
     moved = np.eye(4)
@@ -163,6 +173,8 @@ def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:
         mask = np.zeros(scan.shape, np.uint8)
         mask[4:8, 4:8, 4:8] = value
         write_volume(tmp_path / f"{name}.nii", Volume(mask, affine))
+    # A probability map, or a mask that was resampled with interpolation.
+    write_volume(tmp_path / "soft.nii", Volume(np.where(scan > 0.5, scan, 0), np.eye(4)))
 
     def pair(name: str) -> Pair:
         return Pair("a", tmp_path / "t1.nii", tmp_path / f"{name}.nii", "", "")
@@ -171,6 +183,8 @@ def test_masks_on_other_grids_and_empty_ones_are_told(tmp_path: Path) -> None:
         read_pair(pair("other"))
     with pytest.raises(InputError, match="is empty"):
         read_pair(pair("empty"))
+    with pytest.raises(InputError, match="is a soft or probability map"):
+        read_pair(pair("soft"))
     assert read_pair(pair("ok"))[1].sum() == 64
 
 

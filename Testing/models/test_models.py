@@ -186,8 +186,12 @@ def put(key, value):
         (remove("weights"), "lacks weights"),
         (put("network", []), "network has the wrong type"),
         (put("default", "yes"), "default"),
-        (put("name", "../evil"), "may contain only letters"),
-        (put("name", ".hidden"), "may contain only letters"),
+        (put("name", "../evil"), "no model can be called"),
+        (put("name", ".hidden"), "no model can be called"),
+        # What Windows makes of these is another directory, or none.
+        (put("name", "mine."), "no model can be called"),
+        (put("name", "NUL"), "no model can be called"),
+        (put("name", "com1.v2"), "no model can be called"),
         (put("created", "yesterday"), "date"),
         (put("channels", []), "channels"),
         (put("channels", ["t1"]), "takes 4 channels but 1"),
@@ -618,6 +622,18 @@ def test_shipped_models_are_neither_replaced_nor_removed(home, shipped, tmp_path
     assert (tmp_path / "outside" / "manifest.json").is_file()
     assert contents(shipped) == before
     assert os.listdir(home / "models") == []
+
+
+def test_names_that_differ_in_capitals_alone_are_refused(home, shipped, tmp_path):
+    """On Windows and macOS they are one directory: the other model would be gone."""
+    write(shipped / "other", name="other")
+    models.install_model(make_zip(tmp_path, "mine"))
+    with pytest.raises(InputError, match="installed model mine in capitals"):
+        models.install_model(make_zip(tmp_path, "Mine"))
+    with pytest.raises(InputError, match="other ships with"):
+        models.install_model(make_zip(tmp_path, "OTHER"))
+    assert os.listdir(home / "models") == ["mine"]
+    models.install_model(make_zip(tmp_path, "mine"))  # the same one again
 
 
 def hostile(tmp_path: Path, entries: list[tuple[zipfile.ZipInfo | str, bytes]]) -> Path:

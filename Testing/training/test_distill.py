@@ -15,6 +15,7 @@ from StrokeLesionSegLib.images import MNI_GRID, Volume, write_volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from stroketrain.cli import main
 from stroketrain.data.cache import Cache
+from stroketrain.distill import label
 from stroketrain.distill.label import _same_teacher
 from stroketrain.volumetric import stream, trainer
 from stroketrain.volumetric.heads import HeadFolder
@@ -147,6 +148,31 @@ def test_a_folder_is_labelled_by_one_teacher_in_one_way(tmp_path: Path) -> None:
     path.write_text(json.dumps(facts))
     for now in (plain, mirrored):
         _same_teacher(path, now)
+
+
+def test_a_scan_that_has_changed_is_labelled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another folder's scans of the same names are."""
+    asked: list[str] = []
+
+    def labelled(source: Path, series: str | None, target: Path, *rest: Any) -> None:
+        asked.append(source.name)
+        np.savez(target, **({"made_of": np.array(rest[2])} if rest[2:] else {}))
+
+    monkeypatch.setattr(label, "_label", labelled)
+    monkeypatch.setattr(label, "_write_cache", lambda *told: None)
+    monkeypatch.setattr(label, "_write_heads", lambda *told: None)
+    folder, names = tmp_path / "t1s", ["sub-01_T1w.nii", "sub-02_T1w.nii"]
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(b"a scan")
+    for _ in range(2):
+        label.distill(str(TRAINED), folder, tmp_path / "out", say=lambda text: None)
+    assert asked == names
+    (folder / names[1]).write_bytes(b"another scan")
+    label.distill(str(TRAINED), folder, tmp_path / "out", say=lambda text: None)
+    assert asked == [*names, names[1]]
 
 
 def test_an_unknown_teacher_is_said(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ from StrokeLesionSegLib.networks import build_network
 pytest.importorskip("lightning")
 pytest.importorskip("monai")
 from stroketrain import cli
+from stroketrain.data import cache as caches
 from stroketrain.data.augment import paper_augment
 from stroketrain.data.cache import Cache
 from stroketrain.data.splits import Split, make_split
 from stroketrain.fit.devices import Devices
 from stroketrain.fit.trainer import Runtime
+from stroketrain.papers import run as runs
 from stroketrain.papers.facts import FACTS
 from stroketrain.papers.fit import run_recipe
 from stroketrain.papers.plan import BUDGETS, budgeted, load_rows, runs_of
@@ -373,6 +375,31 @@ def test_rows_run_resume_and_fill_the_table(
     with Image.open(paths[0]) as image:
         assert image.width > image.height  # T1, truth and two networks, in three scans
         assert len(image.convert("RGB").getcolors(10**6)) > 50
+
+
+def test_the_cache_of_one_tree_is_not_taken_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trees of two releases may be called the same."""
+
+    def prepared(tree: Path, out: Path) -> Cache:
+        out.mkdir(parents=True)
+        for name in ("images", "masks"):
+            np.save(out / f"{name}.npy", np.zeros((0, 1, 1, 1), np.uint8))
+        (out / "index.json").write_text(json.dumps({"scans": [], "fingerprint": tree.parent.name}))
+        return Cache.open(out)
+
+    ran: list[str] = []
+    monkeypatch.setattr(caches, "prepare", prepared)
+    monkeypatch.setattr(
+        runs, "run_rows", lambda names, cache, *rest, **more: ran.append(cache.fingerprint) or 0
+    )
+    command = ["experiments", "run", "A1", "--budget", "full", "--out", str(tmp_path / "runs")]
+    for _ in range(2):
+        assert cli.main([*command, "--tree", str(tmp_path / "r2" / "Training")]) == 0
+    assert cli.main([*command, "--tree", str(tmp_path / "r3" / "Training")]) == 2
+    assert "was made of another tree" in capsys.readouterr().err
+    assert ran == ["r2", "r2"]
 
 
 def test_every_nth_training_and_the_rest(cache: Cache, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from stroketrain import cli
 from stroketrain.commands.figures import OF_DATA
 from stroketrain.data.cache import Cache
+from stroketrain.figures import of_runs
 from stroketrain.papers.facts import FACTS
 
 
@@ -99,6 +100,14 @@ def test_curves_of_a_fit_without_a_preset(
     (log / "metrics.csv").write_text("\n".join([head, *rows]))
     assert cli.main(["figures", "curves", str(run), "--out", out]) == 0
     check(tmp_path / "out", "curves")
+    # After a stop, from step 500 on.
+    more = log.with_name("version_1")
+    more.mkdir()
+    (more / "metrics.csv").write_text("\n".join([head, "0,500,0.5,0.25", "0,600,0.6,0.2"]))
+    entries = of_runs.steps_of([log / "metrics.csv", more / "metrics.csv"])
+    assert list(entries) == [20 * n for n in range(1, 31)]
+    assert entries[500]["train/loss"] == "0.25"
+    assert cli.main(["figures", "curves", str(run), "--out", out]) == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "result.json").write_text("{}")
     assert cli.main(["figures", "curves", str(run), str(tmp_path / "other"), "--out", out]) == 2

@@ -71,6 +71,9 @@ def test_r1_tree_is_simulated_and_prepared(
     (broken / "031301_t1w_deface_stx.nii.gz").write_bytes(whole[: len(whole) // 3])
     mask = next(tree.rglob("031201_LesionSmooth*")).read_bytes()
     (broken / "031301_LesionSmooth_stx.nii.gz").write_bytes(mask)
+    # What distill has left in the folder is about other scans.
+    cache.mkdir()
+    np.save(cache / "probabilities.npy", np.zeros((2, 1, 1, 1), np.uint8))
     capsys.readouterr()
     assert cli.main(["prepare", str(tree), str(cache)]) == 0
     said = capsys.readouterr().out
@@ -80,6 +83,7 @@ def test_r1_tree_is_simulated_and_prepared(
     opened = Cache.open(cache)
     assert [s["name"] for s in opened.scans] == ["sub-031101_t01", "sub-031201_t01"]
     assert opened.images.shape[0] == 2
+    assert opened.probabilities is None
     np.testing.assert_array_equal(opened.masks[0], drawn[1])
     assert not opened.masks[1].any()
     assert opened.scans[0]["metadata"]["INDI Subject ID"] == "031101"

@@ -15,7 +15,8 @@ import pytest
 pytest.importorskip("lightning")
 pytest.importorskip("monai")
 import torch
-from stroketrain.fit.checkpoints import WholeCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
+from stroketrain.fit.checkpoints import Snapshot, WholeCheckpointIO
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPEC = {"name": "residual_unet", "in_channels": 1, "filters": [4, 8], "skip": "stem"}
@@ -148,6 +149,27 @@ def test_killed_runs_end_with_the_same_weights(
         assert a["scores"] == b["scores"]
     one, other = ((f / "weights.safetensors").read_bytes() for f in (whole, broken))
     assert one == other
+
+
+def test_the_best_epoch_of_a_run_that_was_moved_is_known(tmp_path: Path) -> None:
+    def best(folder: Path) -> ModelCheckpoint:
+        folder.mkdir(exist_ok=True)
+        return ModelCheckpoint(folder, "best", monitor="val/volume_dice", mode="max")
+
+    before = best(tmp_path / "scratch")
+    file = str(tmp_path / "scratch" / "best.ckpt")
+    before.best_model_path = before.kth_best_model_path = file
+    before.best_model_score = before.kth_value = torch.tensor(0.7)
+    before.best_k_models = {file: torch.tensor(0.7)}
+    state = before.state_dict()
+    (tmp_path / "scratch").rename(tmp_path / "home")
+    after = best(tmp_path / "home")
+    snapshot = Snapshot(tmp_path / "home" / "last.ckpt", 60)
+    snapshot.on_load_checkpoint(None, None, {"callbacks": {"one": state, "other": {"wait": 1}}})
+    after.load_state_dict(state)
+    assert after.best_model_score == torch.tensor(0.7)
+    assert after.best_model_path == str(tmp_path / "home" / "best.ckpt")
+    assert list(after.best_k_models) == [after.best_model_path]
 
 
 def test_checkpoints_are_whole_or_not_there(tmp_path: Path) -> None:

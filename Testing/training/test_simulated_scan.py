@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("lightning")
 pytest.importorskip("nilearn")
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.learning.strokes.fields import dilate
 from stroketrain.simulate.anatomy import Person, template_anatomy
 from stroketrain.simulate.appearance import TissueLevels, implant
@@ -99,3 +100,11 @@ def test_tree_has_the_names_of_atlas_and_is_kept(tmp_path: Path) -> None:
     before = [p.stat().st_mtime_ns for p in t1s]
     simulate_tree(tmp_path, 2, TreeOptions(seed=4, kinds=["cavity", "healthy"]))
     assert [p.stat().st_mtime_ns for p in t1s] == before
+    # The scans of another seed have the same names.
+    for options, other in (
+        (TreeOptions(seed=5, kinds=["cavity", "healthy"]), "seed"),
+        (TreeOptions(seed=4), "kinds"),
+        (TreeOptions(seed=4, kinds=["cavity", "healthy"], layout="r1.1"), "layout"),
+    ):
+        with pytest.raises(InputError, match=f"simulated with other {other}"):
+            simulate_tree(tmp_path, 2, options)

@@ -42,6 +42,15 @@ def test_lightning_recommends_nothing(tmp_path: Path, capfd: pytest.CaptureFixtu
     assert capfd.readouterr().err == ""
 
 
+def test_the_log_of_a_run_that_goes_on_is_kept(tmp_path: Path) -> None:
+    for step in (1, 2):
+        logger = make_trainer(Runtime(), tmp_path, [], enable_checkpointing=False).logger
+        logger.log_metrics({"train/loss": 1.0 / step}, step)
+        logger.save()
+    logs = sorted(tmp_path.rglob("metrics.csv"))
+    assert [log.read_text().split()[-1] for log in logs] == ["1,1.0", "2,0.5"]
+
+
 def test_nobody_is_aligned_who_is_not_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,10 +9,12 @@ import pytest
 
 pytest.importorskip("monai")
 from scipy import ndimage
+from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.inference import SegmentOptions
 from StrokeLesionSegLib.lesions import find_lesions
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from stroketrain.data.atlas import AtlasScan
-from stroketrain.evaluate import Case
+from stroketrain.evaluate import Case, predict_tree
 from stroketrain.tune import Tried, choose_operating_point, search_operating_points
 
 AFFINE = np.diag([2.0, 3.0, 4.0, 1.0])  # .024 mL a voxel
@@ -43,6 +45,19 @@ def test_every_setting_agrees_with_find_lesions() -> None:
                 empty.append(not mask.any())
         assert tried.dice == pytest.approx(np.mean(dice), abs=1e-9)
         assert tried.empty == np.mean(empty)
+
+
+def test_without_lesions_nothing_is_chosen(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no scan has a lesion"):
+        search_operating_points([case(3, False)])
+    # A tree whose scans were all left out.
+    stem = "sub-r001s001_ses-1_space-MNI152NLin2009aSym"
+    (tmp_path / f"{stem}_T1w.nii").write_bytes(b"not found")
+    (tmp_path / f"{stem}_label-L_mask.nii").write_bytes(b"not found")
+    told: list[str] = []
+    with pytest.raises(InputError, match="could be used"):
+        list(predict_tree(None, tmp_path, SegmentOptions(), told.append))  # type: ignore[arg-type]
+    assert told[0].startswith("left out: ")
 
 
 def test_takes_the_best_dice_among_the_quiet_ones() -> None:

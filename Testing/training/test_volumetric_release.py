@@ -72,6 +72,25 @@ def test_a_release_is_a_model_that_runs(
     assert not list(tmp_path.glob("*.tail*"))
 
 
+def test_what_cannot_be_released_is_told_before_the_tail(
+    folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release, "train", lambda *told: pytest.fail("half an hour"))
+    monkeypatch.setattr(release, "load_run", lambda *told: TrainingProgress(1))
+    monkeypatch.setattr(release, "_copy_run", lambda *told: None)
+    # As the heads of a pack are, or those of one labelled subject.
+    alone = HeadFolder(shutil.copytree(folder.path, tmp_path / "heads"))
+    (alone.path / "split.json").write_text(json.dumps({"train": ["one"], "validation": []}))
+    for heads, name, cause in (
+        (alone, "fresh", "holds nobody to choose"),
+        (folder, "our model", "is no name of a model"),
+    ):
+        with pytest.raises(InputError, match=cause):
+            cut_release(
+                heads, tmp_path, tmp_path / "m", ReleaseOptions(name, "1"), TrainOptions(steps=1)
+            )
+
+
 def test_a_release_is_cut_from_the_run_as_it_is(
     folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

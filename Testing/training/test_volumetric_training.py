@@ -359,6 +359,30 @@ def test_a_pack_is_a_folder_of_heads_again(folder: HeadFolder, tmp_path: Path) -
     assert {n: t.shape for n, t in home.items()} == {n: t.shape for n, t in kept.items()}
 
 
+def test_other_weights_to_start_from_are_another_run(folder: HeadFolder, tmp_path: Path) -> None:
+    options = TrainOptions(steps=1, workers=0, threads=1, seed=1)
+    files = [tmp_path / f"{n}.safetensors" for n in (1, 2)]
+    for n, file in enumerate(files):
+        torch.manual_seed(n)
+        save_file(VolumetricUNet(filters=(4, 6)).state_dict(), file)
+    for start in (files[0], files[0], None):  # the same command, and without --start, go on
+        train(folder, tmp_path / "run", options, start=start, network=small())
+    with pytest.raises(InputError, match="did not begin with"):
+        train(folder, tmp_path / "run", options, start=files[1], network=small())
+
+
+def test_the_heads_of_one_pack_are_not_taken_for_another(
+    folder: HeadFolder, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        save_file({"w": torch.full((1,), number)}, tmp_path / "w.safetensors")
+        write_pack(folder, tmp_path / "w.safetensors", tmp_path / f"pack{number}.zip")
+    for _ in range(2):  # again after a stop
+        assert unpack(tmp_path / "pack1.zip", tmp_path / "heads")[0].names("train") == ["one"]
+    with pytest.raises(InputError, match=r"another pack than pack2\.zip"):
+        unpack(tmp_path / "pack2.zip", tmp_path / "heads")
+
+
 @pytest.mark.parametrize("content", [b"no zip", b""])
 def test_a_file_that_is_no_pack_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "pack.zip").write_bytes(content)

@@ -60,7 +60,10 @@ def predict_tree(
     names: set[str] | None = None,
 ) -> Iterable[Case]:
     """Run the engine on every labelled scan of an ATLAS tree of any layout, one at a time; with
-    ``names`` on those alone, and ``InputError`` if none of them is there."""
+    ``names`` on those alone.
+
+    Raises ``InputError`` if none of them is there, or if not one could be used.
+    """
     records = simulation_records(tree)
     scans = find_scans(tree).labelled
     if names is not None:
@@ -73,6 +76,7 @@ def predict_tree(
             )
         if len(scans) < len(names):
             say(f"{len(names) - len(scans)} scans of that part are not in {tree}")
+    used = False
     for scan in scans:
         try:
             volume = read_scan(scan.t1).volume
@@ -85,7 +89,11 @@ def predict_tree(
         volume_ml = float(truth.sum()) * volume.grid.voxel_volume_ml
         kind = record.get("kind", "lesion" if truth.any() else "healthy")
         say(f"{scan.name} {kind} {volume_ml:.1f} mL")
+        used = True
         yield Case(scan, kind, volume_ml, volume.affine, result.probability.array, truth)
+    if not used:
+        cause = "no scan with a lesion mask could be used"
+        raise InputError(tree, cause, "Check its scans with stroketrain prepare")
 
 
 def score(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 from StrokeLesionSegLib.brief import brief_repr
+from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.operating_point import OperatingPoint
 
 from .evaluate import Case
@@ -75,7 +76,12 @@ class _Components:
 
 def search_operating_points(cases: Sequence[Case]) -> list[Tried]:
     """Every setting of the grid on the cases: mean Dice over those with lesion, share of the
-    others that is left empty (1 if there are none)."""
+    others that is left empty (1 if there are none).
+
+    Raises ``InputError`` where no case has a lesion: every setting would be as good.
+    """
+    if not any((case.truth > 0).any() for case in cases):
+        raise InputError("tune", "no scan has a lesion to find", "Add a tree with lesions")
     table = []
     for low in LOWS:
         found = [_Components.of(case, low) for case in cases]

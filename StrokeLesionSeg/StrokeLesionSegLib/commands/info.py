@@ -71,7 +71,7 @@ def gather(requested: str = "auto") -> dict[str, Any]:
 
     device = choose_device(requested)
     precision, why = choose_precision("auto", device)
-    models, expected = _models()
+    models, expected = _models(requested)
     return {
         "versions": {**software_versions(), **_optional_versions()},
         "machine": {
@@ -105,8 +105,9 @@ def _optional_versions() -> dict[str, str]:
     return versions
 
 
-def _models() -> tuple[list[dict[str, str]], str]:
-    """Each model with the verdict on its checksum, and the expected time of the default one."""
+def _models(device: str) -> tuple[list[dict[str, str]], str]:
+    """Each model with the verdict on its checksum, and the expected time of the default one on a
+    device."""
     from ..models import find_model, list_models, load_model
 
     problems: list[InputError] = []
@@ -128,20 +129,20 @@ def _models() -> tuple[list[dict[str, str]], str]:
             line["sha256"] = f"ok, {manifest.sha256}"
             if manifest.directory == default:
                 line["default"] = "yes"
-                expected = f"{_expected_seconds(model):.1f} s of network time for one scan"
+                expected = f"{_expected_seconds(model, device):.1f} s of network time for one scan"
         lines.append(line)
     lines += [{"name": problem.where, "fault": str(problem)} for problem in problems]
     return lines, expected
 
 
-def _expected_seconds(model: LoadedModel) -> float:
+def _expected_seconds(model: LoadedModel, device: str) -> float:
     """Time of the network for one head, measured on the template after a first run."""
     from ..images import MNI_GRID, Volume
     from ..images.space.template import template_head, upsample_linear
-    from ..inference import CANONICAL, make_predictor
+    from ..inference import CANONICAL, SegmentOptions, make_predictor
     from ..inference.placing import place
 
-    predictor = make_predictor(model)
+    predictor = make_predictor(model, SegmentOptions(device=device))
     head = Volume(upsample_linear(template_head().array), MNI_GRID.affine)
     seconds = 0.0
     for _ in range(2):  # the first run chooses algorithms and allocates

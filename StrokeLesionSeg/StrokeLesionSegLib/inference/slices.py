@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from ..boxes import Box, whole_box
 from ..brief import brief_repr
-from .device import available_threads, choose_device, peak_memory_bytes, torch_threads
-from .options import SegmentOptions
+from .device import OnDevice, available_threads, or_on_cpu, peak_memory_bytes, torch_threads
 from .placing import CANONICAL, PlacedScan, TargetGrid
 from .predictor import GridPrediction
 from .progress import Cancel, Progress
 from .scan_steps import intensity_window, searched_brain
 
 if TYPE_CHECKING:
-    from ..models import LoadedModel
     from .predict import SlicesPrediction
     from .prepare import PreparedNetwork
 
@@ -45,7 +43,7 @@ class WindowedScan:
     __repr__ = brief_repr
 
 
-class SlicesPredictor:
+class SlicesPredictor(OnDevice):
     """Runs a 2D model over the slices of the canonical grid; see ``Predictor``.
 
     Raises ``InputError`` for a device that is not there.
@@ -58,11 +56,6 @@ class SlicesPredictor:
     """
 
     grid: TargetGrid = CANONICAL
-
-    def __init__(self, model: LoadedModel, options: SegmentOptions) -> None:
-        self.model = model
-        self.options = options.for_model(model.manifest)
-        self.device = choose_device(options.device)
 
     def prepare(self, scan: PlacedScan) -> WindowedScan:
         """Window the intensities and find the box that holds the brain."""
@@ -88,7 +81,7 @@ class SlicesPredictor:
             self.model.network,
             manifest.channels,
             self.device,
-            self.options.precision,
+            self._precision,
             probe=probe_crop(windowed.array, windowed.box),
             thresholds=manifest.operating_point(self.options.views).thresholds,
         )
@@ -112,7 +105,7 @@ class SlicesPredictor:
         threads = available_threads(options.threads)
         with torch_threads(threads):
             started = time.perf_counter()
-            network = self.network_for(prepared)
+            network, warned = or_on_cpu(self, lambda: self.network_for(prepared))
             seconds = time.perf_counter() - started
             how = SlicesOptions(
                 views=options.views or manifest.inference.views,
@@ -136,7 +129,7 @@ class SlicesPredictor:
         return GridPrediction(
             volume.with_array(result.mean),
             volume.with_array(result.uncertainty),
-            (*network.warnings, *result.warnings),
+            (*warned, *network.warnings, *result.warnings),
             {"prepare": seconds},
             details,
         )

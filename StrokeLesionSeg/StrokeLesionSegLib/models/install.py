@@ -32,7 +32,7 @@ from .store import (
     is_shipped,
     no_home,
     recover_interrupted,
-    refuse_shipped_name,
+    refuse_taken_name,
     successor_of,
     user_models_directory,
 )
@@ -66,8 +66,9 @@ def install_model(
     reads a checkpoint in a process of its own, where this one's executable is no Python.
 
     Raises ``InputError`` for everything that is wrong with the file (names that leave the
-    archive, links, absurd sizes included), for the name of a shipped model, and if the cache
-    cannot be written; the model that was there before stays and works.
+    archive, links, absurd sizes included), for the name of a shipped model or of an installed one
+    in other capitals, and if the cache cannot be written; the model that was there before stays and
+    works.
 
     Examples
     --------
@@ -105,7 +106,7 @@ def install_model(
             where = f"{source}: {Path(error.where).name}"
             raise InputError(where, error.cause, _REMEDY) from error
         target = root / manifest.name
-        refuse_shipped_name(source, manifest.name, "Give the model another name in its manifest")
+        refuse_taken_name(source, manifest.name, "Give the model another name in its manifest")
         # mkdtemp makes the directory private; a shared cache is the administrator's to decide.
         stage.chmod(0o777 & ~_umask())
         replace_directory(stage, target)

@@ -31,6 +31,13 @@ MAX_SPEC_CHARACTERS = 8192
 WEIGHT_DTYPES = ("float16", "bfloat16", "float32")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+# Windows gives no file these names, whatever follows after a point.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|\Z)", re.IGNORECASE)
+#: What a name has to be, as advice.
+NAME_RULE = (
+    "Use at most 64 letters, digits, '.', '_' and '-'; no '.' at the end, and no name that Windows "
+    "keeps for devices (con, nul)"
+)
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}\Z")
 
@@ -203,8 +210,8 @@ def parse_json(text: str, where: str | os.PathLike[str]) -> Any:
 
 
 def is_model_name(text: str) -> bool:
-    """Whether a model may be called so: up to 64 letters, digits, '.', '_' and '-'."""
-    return _NAME.match(text) is not None
+    """Whether a model may be called so, and its directory on every system: see ``NAME_RULE``."""
+    return bool(_NAME.match(text)) and not text.endswith(".") and not _DEVICE.match(text)
 
 
 def _validate(content: Any, where: str | os.PathLike[str]) -> None:
@@ -247,7 +254,7 @@ def _validate(content: Any, where: str | os.PathLike[str]) -> None:
         )
 
     if not is_model_name(content["name"]):
-        raise refuse("the name of the model may contain only letters, digits, '.', '_' and '-'")
+        raise refuse(f"no model can be called {content['name']!r}", NAME_RULE)
     if not _DATE.match(content["created"]):
         raise refuse("manifest field created must be a date, YYYY-MM-DD")
     channels = content["channels"]

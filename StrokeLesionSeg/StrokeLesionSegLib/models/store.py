@@ -130,11 +130,26 @@ def is_shipped(directory: Path) -> bool:
     return shipped is not None and shipped.resolve() in directory.resolve().parents
 
 
-def refuse_shipped_name(source: Path, name: str, remedy: str) -> None:
-    """Raise ``InputError`` if a model that came with the program is called so."""
-    shipped = shipped_models_directory()
-    if shipped is not None and (shipped / name / MANIFEST_NAME).is_file():
-        raise InputError(source, f"a model named {name} ships with StrokeLesionSeg", remedy)
+def namesakes(name: str) -> Iterator[Path]:
+    """Directories of the models that are called so, in capitals or not: on Windows and macOS they
+    are one directory."""
+    for _, root in _roots():
+        for directory in _directories(root):
+            if directory.name.lower() == name.lower():
+                yield directory
+
+
+def refuse_taken_name(source: Path, name: str, remedy: str) -> None:
+    """Raise ``InputError`` if a model that came with the program is called so, or if an installed
+    one is but for capital letters."""
+    for other in namesakes(name):
+        if is_shipped(other):
+            raise InputError(
+                source, f"a model named {other.name} ships with StrokeLesionSeg", remedy
+            )
+        if other.name != name:
+            cause = f"{name} differs from the installed model {other.name} in capitals alone"
+            raise InputError(source, cause, remedy)
 
 
 def list_models(problems: list[InputError] | None = None) -> list[Manifest]:

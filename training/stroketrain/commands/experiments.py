@@ -79,7 +79,12 @@ def run(a: argparse.Namespace) -> None:
 
 
 def _cache(a: argparse.Namespace) -> Cache:
-    """The cache to run on; simulated and prepared on the way where none is given."""
+    """The cache to run on; simulated and prepared on the way where none is given.
+
+    Raises ``InputError`` where that of another tree of this name was prepared before.
+    """
+    from StrokeLesionSegLib.outputs import read_json_object, write_json_object
+
     from ..data.cache import Cache, prepare
     from ..papers.plan import BUDGETS
 
@@ -87,8 +92,18 @@ def _cache(a: argparse.Namespace) -> Cache:
         return Cache.open(a.cache)
     tree = a.tree
     place = a.out / "data" / (tree.name if tree else f"simulated_{a.budget}")
+    source = tree or a.data
+    asked = {"made of": str(source.resolve()) if source else None}
     if (place / "cache" / "index.json").is_file():
+        if read_json_object(place / "asked.json") not in ({}, asked):
+            raise InputError(
+                place / "cache",
+                f"was made of {'another tree' if tree else 'other data'}",
+                "Use it with --cache, or name another folder with --out",
+            )
         return Cache.open(place / "cache")
+    place.mkdir(parents=True, exist_ok=True)
+    write_json_object(place / "asked.json", asked)
     if tree is None:
         from ..simulate.tree import TreeOptions, simulate_tree
 

@@ -229,6 +229,8 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     records = simulation_records(tree)
     out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)
+    # What a teacher said of other scans, where ``distill`` has used the folder before.
+    (out / "probabilities.npy").unlink(missing_ok=True)
     shape = (len(scans), *MNI_GRID.shape)
     from numpy.lib.format import open_memmap
 

@@ -2,7 +2,8 @@
 
 ``out`` is a cache, as ``stroketrain prepare`` makes one, with the teacher's probabilities beside
 its masks, and ``out/heads`` the same for the volumetric network. Each scan is kept as soon as it is
-labelled, so that a run that was stopped goes on where it was.
+labelled, so that a run that was stopped goes on where it was; one that has changed is labelled
+again.
 """
 
 from __future__ import annotations
@@ -92,8 +93,9 @@ def distill(
         name = scan.entities.stem
         target = parts / f"{name}.npz"
         try:
-            if not target.is_file():
-                _label(scan.path, scan.series, target, model, run)
+            made_of = _contents(scan.path, scan.series)
+            if not _is_labelled(target, made_of):
+                _label(scan.path, scan.series, target, model, run, made_of)
             entries.append(
                 {
                     "name": name,
@@ -136,8 +138,31 @@ def _same_teacher(path: Path, facts: dict[str, Any]) -> None:
         part.write_text(json.dumps(facts), encoding="utf-8")
 
 
-def _label(source: Path, series: str | None, target: Path, model: Any, options: Any) -> None:
-    """One scan: windowed image and probability on the MNI grid, uint8 0 to 255."""
+def _contents(source: Path, series: str | None) -> str:
+    """What tells a scan from another of the same name."""
+    from StrokeLesionSegLib.pipeline.contents import scan_sha256
+
+    try:
+        return f"{scan_sha256(source)} {series or ''}"
+    except OSError:  # reading it tells why
+        return ""
+
+
+def _is_labelled(target: Path, made_of: str) -> bool:
+    """Whether the labels of this very scan are kept; earlier versions did not say of which."""
+    try:
+        with np.load(target, allow_pickle=False) as kept:
+            return "made_of" not in kept.files or str(kept["made_of"]) == made_of
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, zipfile.BadZipFile):  # ``read_labelled`` tells it
+        return True
+
+
+def _label(
+    source: Path, series: str | None, target: Path, model: Any, options: Any, made_of: str
+) -> None:
+    """One scan: windowed image and probability on the MNI grid, uint8 0 to 255, and ``made_of``."""
     from StrokeLesionSegLib.inference import segment_volume
     from StrokeLesionSegLib.input_check import check_scan, refuse_or_warn, repair
 
@@ -153,7 +178,12 @@ def _label(source: Path, series: str | None, target: Path, model: Any, options: 
     array = to_canonical(volume, alignment).volume.array
     image = apply_window(array, window_range(array, *WINDOW, low_of=WINDOW_LOW_OF))
     with atomic_file(target) as part:
-        np.savez_compressed(part, image=_as_bytes(image), probability=_as_bytes(probability))
+        np.savez_compressed(
+            part,
+            image=_as_bytes(image),
+            probability=_as_bytes(probability),
+            made_of=np.array(made_of),
+        )
 
 
 def _as_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:

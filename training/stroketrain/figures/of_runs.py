@@ -55,7 +55,7 @@ def draw_curves(folders: list[Path], out: Path) -> list[Path]:
             )
         return hour_curves(volumetric, out)
     logs = {folder: _log_of(folder) for folder in folders}
-    by_step = {folder: path for folder, path in logs.items() if path is not None}
+    by_step = {folder: parts for folder, parts in logs.items() if parts is not None}
     if not by_step:
         return curves(read_runs(folders), out)
     if others := [folder for folder in folders if folder not in by_step]:
@@ -64,34 +64,45 @@ def draw_curves(folders: list[Path], out: Path) -> list[Path]:
             "is not a run of the same kind as the others",
             "Draw runs of the papers and runs without a preset separately",
         )
-    return step_curves([(folder.name, path) for folder, path in by_step.items()], out)
+    return step_curves([(folder.name, parts) for folder, parts in by_step.items()], out)
 
 
-def _log_of(folder: Path) -> Path | None:
-    """The log of a finished ``fit`` without a preset: its epochs are not the papers'."""
-    log = folder / "log" / "version_0" / "metrics.csv"
+def _log_of(folder: Path) -> list[Path] | None:
+    """The logs of a finished ``fit`` without a preset, whose epochs are not the papers': one of
+    each sitting, in their order."""
+    logs = list((folder / "log").glob("version_*/metrics.csv"))
+    logs.sort(key=lambda log: int(log.parent.name.removeprefix("version_")))
     if (folder / "result.json").is_file() or not (folder / "run.json").is_file():
         return None
-    if not log.is_file():
+    if not logs:
         raise InputError(
             folder,
             "the run has logged no step as CSV",
             "Train for 20 steps or more, without --logger tensorboard",
         )
-    return log
+    return logs
 
 
-def step_curves(logs: list[tuple[str, Path]], out: Path) -> list[Path]:
+def steps_of(logs: list[Path]) -> dict[int, dict[str, str]]:
+    """The entries of a run's logs by step. What a run has done again after it was killed counts
+    as it was done last."""
+    entries: dict[int, dict[str, str]] = {}
+    for log in logs:
+        with open(log, newline="", encoding="utf-8") as file:
+            entries |= {int(r["step"]): r for r in csv.DictReader(file) if r.get("train/loss")}
+    return dict(sorted(entries.items()))
+
+
+def step_curves(logs: list[tuple[str, list[Path]]], out: Path) -> list[Path]:
     """Loss and Dice of the batches by step, with the mean of the last ten entries as a line."""
     plt = pyplot()
     shown = {"train/loss": "loss", "train/batch_dice": "Dice of the batch"}
     figure, axes = plt.subplots(1, len(shown), figsize=(3.6 * len(shown), 2.6))
-    for colour, (name, path) in zip(COLOURS, logs, strict=False):
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("train/loss")]
-        if not rows:
-            raise InputError(path, "contains no step", "Train for longer")
-        steps = np.array([int(row["step"]) for row in rows])
+    for colour, (name, parts) in zip(COLOURS, logs, strict=False):
+        by_step = steps_of(parts)
+        if not by_step:
+            raise InputError(parts[0], "contains no step", "Train for longer")
+        steps, rows = np.array(list(by_step)), list(by_step.values())
         for axis, (key, title) in zip(axes, shown.items(), strict=True):
             values = np.array([float(row[key]) for row in rows])
             width = min(10, len(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,20 @@ class Snapshot(Callback):
         # Several processes have to agree, which is not free.
         self.look_every = 10 if seconds > 0 else 1
         self.saved = time.monotonic()
+
+    def on_load_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
+        # Lightning forgets which epoch was the best where the run's folder was moved meanwhile.
+        here = Path(os.path.realpath(self.path.parent))
+
+        def moved(file: str) -> str:
+            return str(here / Path(file).name) if file else file
+
+        for state in checkpoint["callbacks"].values():
+            if "best_model_path" in state:
+                state["dirpath"] = str(here)
+                for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
+                    state[name] = moved(state[name])
+                state["best_k_models"] = {moved(f): s for f, s in state["best_k_models"].items()}
 
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int

@@ -29,7 +29,6 @@ _MEANT = (
     ".*Checkpoint directory.*exists.*",
     ".*smaller than the logging interval.*",
     ".*has `__len__` defined.*",
-    ".*logs directory.*not empty.*",
     ".*your dataloader is not resumable.*",
     # Lightning's own use of torch.
     ".*isinstance\\(treespec, LeafSpec\\).*",
@@ -64,9 +63,11 @@ def make_trainer(
     """Lightning's trainer with its log in ``out`` and our checkpoints; ``options`` are its own."""
     # What Lightning says about the machine, and of services that it recommends, buries the results.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Into one folder Lightning writes a CSV anew, and that of the sitting before would be gone.
+    version = len(list(out.glob("log/version_*"))) if runtime.logger == "csv" else 0
     return L.Trainer(
         precision=runtime.precision,  # type: ignore[arg-type]
-        logger=LOGGERS[runtime.logger](out, name="log", version=0),
+        logger=LOGGERS[runtime.logger](out, name="log", version=version),
         callbacks=list(callbacks),
         plugins=[WholeCheckpointIO()],
         enable_progress_bar=runtime.progress,

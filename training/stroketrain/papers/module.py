@@ -26,7 +26,7 @@ class RecipeModule(L.LightningModule):
     """Trains and measures what a ``Recipe`` describes.
 
     ``total_steps`` is the length of the whole run, along which the schedule runs. Batches are
-    those of ``data.planes``; a validation batch is one scan's number in the cache with the slices
+    those of ``papers.planes``; a validation batch is one scan's number in the cache with the slices
     to be scored. ``cache`` may have been shrunk already, by what the recipe asks for. Once
     ``resident`` is set it lies on the training device, and batches are numbers of slices. Where
     several processes measure a share of the scans each, what they found is gathered.

@@ -24,7 +24,7 @@ class Recipe:
     Attributes
     ----------
     network: the spec for ``build_network``.
-    frame: see ``data.planes.Frame``: mode, multiple, shrink.
+    frame: see ``planes.Frame``: mode, multiple, shrink.
     window, index_base: which axial slices are trained on, see ``slice_range``; None for all.
     evaluate_window: which are scored; None for all, "same" for those trained on.
     batching: "scan" (all slices of one scan, A4) or "slices" (drawn from everywhere).

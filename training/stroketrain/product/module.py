@@ -72,7 +72,7 @@ def _levels(answer: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 
 
 class LesionModule(L.LightningModule):
-    """Trains any 2D network of the Lib on slice batches (``data.slices.SliceStream``).
+    """Trains any 2D network of the Lib on slice batches (``product.slices.SliceStream``).
 
     What ``options`` mean:
 
@@ -92,7 +92,7 @@ class LesionModule(L.LightningModule):
     hard_share: share of the pixels of a batch, the worst ones, whose cross entropy counts once more
         by itself (TopK loss); 0 for none. Most pixels are easy, and a false spot in a healthy slice
         would vanish in the mean.
-    paint: share of the slices into which a lesion of random look is painted (``data.paint``).
+    paint: share of the slices into which a lesion of random look is painted (``product.paint``).
     soft: weight of a teacher's probability in the target, where the cache has one; the rest is its
         mask. A painted lesion is certain.
     compile: run the training passes through ``torch.compile`` (needs a C++ compiler on a CPU);

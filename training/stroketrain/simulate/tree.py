@@ -9,6 +9,7 @@ people; so a split by subject keeps people apart.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import multiprocessing
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.outputs import atomic_file
+from StrokeLesionSegLib.outputs import atomic_file, read_json_object, write_json_object
 
 from . import layouts
 from .subject_split import kind_of, load_subject_split
@@ -28,6 +29,8 @@ T1_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_T1w.nii.gz"
 MASK_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_label-L_desc-T1lesion_mask.nii.gz"
 METADATA = "20220425_ATLAS_2.0_MetaData.csv"
 RECORDS = "simulated.json"
+# What was asked for, at the top of the tree.
+ASKED = "asked.json"
 
 # One site per source of people, as cohorts are in ATLAS.
 _SITES = {"brains": 1, "heads": 2, "labels": 3, "templates": 4, "nilearn": 5}
@@ -86,7 +89,7 @@ def _one(job: dict[str, Any]) -> dict[str, Any]:
     if not job["labelled"]:
         _save(folder / T1_NAME.format(**names), t1)
         entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
-        record_path.write_text(json.dumps(entry), encoding="utf-8")
+        write_json_object(record_path, entry)
         return entry
     if layout != "r2.0":
         if layout == "r1.1":
@@ -94,11 +97,11 @@ def _one(job: dict[str, Any]) -> dict[str, Any]:
         else:
             layouts.write_r3(folder, job["subject"], job["session"], t1, truth, job["seed"])
         entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
-        record_path.write_text(json.dumps(entry), encoding="utf-8")
+        write_json_object(record_path, entry)
         return entry
     _save(folder / T1_NAME.format(**names), t1)
     entry = {**names, "site": job["site"], "seed": job["seed"], **record.as_dict()}
-    record_path.write_text(json.dumps(entry), encoding="utf-8")
+    write_json_object(record_path, entry)
     _save(mask_path, truth)
     return entry
 
@@ -200,11 +203,35 @@ def _usable(people: list[str], most: int, data: Path | None, cache: Path) -> lis
     return usable
 
 
+def _refuse_other_scans(out: Path, options: TreeOptions, drawn_from: list[str]) -> None:
+    """Raise ``InputError`` if the scans in ``out`` were drawn in another way: those that are there
+    would be taken for the ones that are asked for."""
+    asked = {
+        "seed": options.seed,
+        "kinds": list(options.kinds) if options.kinds else None,
+        "layout": options.layout,
+        "subjects": options.subjects,
+        "people and masks": hashlib.sha256("\n".join(drawn_from).encode()).hexdigest(),
+    }
+    record = out / ASKED
+    kept = read_json_object(record)
+    others = [name for name in asked if kept and kept.get(name) != asked[name]]
+    if others:
+        raise InputError(
+            out,
+            f"holds scans that were simulated with other {' and '.join(others)}",
+            "Go on with them by the same command, or name another folder",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json_object(record, asked)
+
+
 def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list[dict[str, Any]]:
     """Write ``n`` simulated scans below ``out`` and return their records.
 
     Finished scans are kept, so a killed run goes on where it was. Raises ``InputError`` for scans
-    without masks in a layout that has no place for them, and if nobody can be used.
+    without masks in a layout that has no place for them, for a folder with scans that were drawn in
+    another way, and if nobody can be used.
     """
     options = options or TreeOptions()
     data, layout = options.data, options.layout
@@ -216,11 +243,12 @@ def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list
         masks = [f for f in split["masks"][options.part] if (data / f).exists()]
     else:
         data, people, masks = None, ["nilearn/MNI152"], []
+    subjects = options.subjects if data is None else None
+    _refuse_other_scans(out, replace(options, subjects=subjects), [*people, *masks])
     cache = options.cache or out / ".anatomies"
     people = _usable(people, n + options.unlabelled, data, cache)
     if not people:
         raise InputError(data or "simulate", "none of its people can be used", "Give other people")
-    subjects = options.subjects if data is None else None
     options = replace(options, data=data, cache=cache, subjects=subjects)
     jobs = plan_jobs(out, people, n, options)
     records: dict[int, dict[str, Any]] = {}

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress, load_run, take_saved
+from StrokeLesionSegLib.models.manifest import NAME_RULE, is_model_name
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.outputs import os_input_error
@@ -71,8 +72,17 @@ def cut_release(
     """Write a model to ``out`` and return what it scores on validation, by what is in it.
 
     ``tail``: how the tail is trained; minutes and falling rate come from ``options``.
-    Raises ``InputError`` for a run that is none.
+    Raises ``InputError`` for a run that is none, a name that no model may have, and heads of which
+    none validates.
     """
+    if not is_model_name(options.name):
+        raise InputError(f"--name {options.name!r}", "is no name of a model", NAME_RULE)
+    if not folder.names("validation"):
+        raise InputError(
+            folder.path,
+            "holds nobody to choose the operating point on",
+            "Name the folder of stroketrain heads, or one of stroketrain distill with two subjects",
+        )
     network = VolumetricUNet()
     mean = VolumetricUNet()
     if load_run(run, network, mean) is None:

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.learning.checkpoint import TrainingProgress
+from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress
 from StrokeLesionSegLib.learning.loop import LoopOptions, Material, train_network
 from StrokeLesionSegLib.learning.strokes.head import Sample
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
+from StrokeLesionSegLib.outputs import read_json_object, write_json_object
+from StrokeLesionSegLib.pipeline import sha256_of
 from torch import nn
 
 from .heads import HeadFolder
@@ -47,13 +49,16 @@ def train(
 ) -> TrainingProgress:
     """Train in ``run`` until told to stop; goes on from what is saved there.
 
-    ``start``: safetensors weights to begin with, where ``run`` is new. SIGTERM and SIGINT save and
-    end. Raises ``InputError`` for weights that do not fit and runs that cannot be read.
+    ``start``: safetensors weights to begin with. SIGTERM and SIGINT save and end.
+
+    Raises ``InputError`` for weights that do not fit, runs that cannot be read, and one that began
+    with other weights than ``start``.
     """
     torch.set_num_threads(options.threads)
     network = network or VolumetricUNet()
     if start is not None:
         load_weights(network, start)
+    _refuse_other_weights(run, start)
     drawing: list[np.random.Generator] = []
 
     def rng(step: int) -> np.random.Generator:
@@ -78,6 +83,22 @@ def train(
         Material(samples, rng, closely=young), tell=tell,
         autocast=partial(torch.autocast, options.device, torch.bfloat16),
     ).progress  # fmt: skip
+
+
+def _refuse_other_weights(run: Path, start: Path | None) -> None:
+    """Raise ``InputError`` if ``run`` holds a run that began with other weights: it goes on with
+    its own, and ``start`` would be ignored."""
+    record = run / "began.json"
+    given = None if start is None else sha256_of(start)
+    if not (run / STATE).is_file():
+        run.mkdir(parents=True, exist_ok=True)
+        write_json_object(record, {"start": given})
+    elif given is not None and read_json_object(record).get("start", given) != given:
+        raise InputError(
+            run,
+            f"holds a run that did not begin with {start}",
+            "Leave out --start to go on with it, or name another folder",
+        )
 
 
 def _seed_from(seed: int | None, step: int) -> int | None:

@@ -7,8 +7,9 @@ import json
 from typing import TYPE_CHECKING
 
 from ...errors import InputError
-from ...models import find_model, user_models_directory
-from ...models.manifest import is_model_name
+from ...models import user_models_directory
+from ...models.manifest import NAME_RULE, is_model_name
+from ...models.store import namesakes
 
 if TYPE_CHECKING:
     from ...models import Manifest
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 def run_identity(parent: Manifest, found: FoundPairs, options: AdaptOptions) -> str:
     """The same parent, seed and files are the same run."""
-    pairs = [[p.subject, p.scan_sha256, p.mask_sha256] for p in found.pairs]
+    # The checksum of a DICOM folder is that of all its series.
+    pairs = [[p.subject, p.scan_sha256, p.series, p.mask_sha256] for p in found.pairs]
     facts = [parent.weights["sha256"], options.seed, options.name, pairs]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -27,20 +29,11 @@ def free_name(parent: str, wanted: str | None) -> str:
     """The name of the new model; raises ``InputError`` for one that is taken or none at all."""
 
     def taken(name: str) -> bool:
-        if (user_models_directory() / name).exists():
-            return True
-        try:
-            return find_model(name).name == name
-        except InputError:
-            return False
+        return (user_models_directory() / name).exists() or any(namesakes(name))
 
     if wanted is not None:
         if not is_model_name(wanted):
-            raise InputError(
-                f"--name {wanted!r}",
-                "is no name of a model",
-                "Use letters, digits, '.', '_' and '-', at most 64",
-            )
+            raise InputError(f"--name {wanted!r}", "is no name of a model", NAME_RULE)
         if taken(wanted):
             raise InputError(
                 wanted,

@@ -337,13 +337,14 @@ class _Run:
         )  # fmt: skip
 
     def _minutes(self, spent: float, later: float) -> float:
-        """How long to learn: what is left by preparing, choosing and judging; decided once."""
+        """How long to learn: what is left by preparing, choosing and judging; decided once for a
+        time limit."""
         record = self.folder / "minutes.json"
-        content = read_json_object(record)
-        if not content:
-            whole = self.options.minutes
+        content, whole = read_json_object(record), self.options.minutes
+        if content.get("of") != whole:
+            spent = content.get("spent", spent)
             left = whole - spent - later
-            content = {"learn": max(_LEAST_SHARE * whole, left), "spent": spent}
+            content = {"of": whole, "learn": max(_LEAST_SHARE * whole, left), "spent": spent}
             write_json_object(record, content)
         return float(content["learn"])
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from ...errors import InputError
 from ..load import expected_shapes
-from ..manifest import MANIFEST_NAME
+from ..manifest import MANIFEST_NAME, NAME_RULE, is_model_name
 from ..safetensors_io import parse_safetensors, read_bytes, serialize_safetensors
-from ..store import refuse_shipped_name
+from ..store import refuse_taken_name
 from ..window_settings import Space, WindowSettings
 from . import nnunet_plans, synthstroke_config
 from .child import ask
@@ -67,7 +67,7 @@ def stage_foreign(
         # JSON that is sound and says something else than their own programs write.
         cause = f"its plans or settings hold what nobody expects there ({error})"
         raise InputError(package.source, cause, _AGAIN) from None
-    refuse_shipped_name(package.source, made.content["name"], "Choose another with --name")
+    refuse_taken_name(package.source, made.content["name"], "Choose another with --name")
     # Before a checkpoint of gigabytes is read.
     expected_shapes(made.content["network"], package.source)
     _check_room(package, stage, [source for source, _ in made.weights])
@@ -174,12 +174,9 @@ def _rename(package: Package, source: PurePosixPath, target: Path) -> str:
 def _content(
     name: str, title: str, network: dict[str, Any], space: Space, choices: ImportChoices
 ) -> dict[str, Any]:
-    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", choices.name or name).strip("-._")[:64]
-    if choices.name is not None and clean != choices.name:
-        raise Unusable(
-            f"the name {choices.name!r} is not usable",
-            "Use letters, digits, '.', '_' and '-', at most 64",
-        )
+    clean = re.sub(r"[^A-Za-z0-9._-]+", "-", choices.name or name).strip("-._")[:64].rstrip("-._")
+    if choices.name is not None and (clean != choices.name or not is_model_name(clean)):
+        raise Unusable(f"the name {choices.name!r} is not usable", NAME_RULE)
     return {
         "schema": 1,
         "name": clean or "model",
