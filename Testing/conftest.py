@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,14 @@ SLOW_FILES = {
     *("test_canonical.py", "test_deformable.py", "test_looks.py", "test_mni_space.py"),
     *("test_panel_batch.py", "test_panel_full_disk.py", "test_readme.py"),
 }
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One process more than cores for ``-n auto``: a tenth of the time a test waits for a process
+    or a disk, and another then has its core."""
+    cores = yield
+    return cores if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") else cores + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
