@@ -6,12 +6,13 @@ import gc
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -170,6 +171,31 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Alignm
         return alignment
 
     return found
+
+
+_aligned: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module")
+def aligned_once() -> Iterator[None]:
+    """The same heads come in command after command; how they lie is found once. What is true of
+    alignments is asked without this."""
+    from StrokeLesionSegLib import images
+
+    def once(real: Callable[..., Any]) -> Callable[..., Any]:
+        def align(*given: Any, **more: Any) -> Any:
+            content = [(g.array, g.affine) if isinstance(g, images.Volume) else g for g in given]
+            key = hashlib.sha256(pickle.dumps((real.__name__, content))).hexdigest()
+            if key not in _aligned:
+                _aligned[key] = real(*given, **more)
+            return _aligned[key]
+
+        return align
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "align_to_mni", once(images.align_to_mni))
+        patch.setattr(images, "align_rigid", once(images.align_rigid))
+        yield
 
 
 @pytest.fixture(scope="session")
