@@ -28,6 +28,7 @@ for folder in (REPOSITORY / "StrokeLesionSeg", REPOSITORY / "training"):
 
 # Before anything imports torch: OpenMP's threads must not wait busily, or a suite on a machine
 # that does something else too takes several times as long.
+import simulated  # noqa: E402
 from StrokeLesionSegLib.inference.device import (  # noqa: E402
     available_threads,
     keeping_gaps,
@@ -147,19 +148,25 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_by_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made once for all tests and processes of a session."""
+    folder = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has a folder in that of the session.
+    folder = (folder.parent if _PROCESSES > 1 else folder) / "kept"
+    folder.mkdir(exist_ok=True)
+    simulated.folder = folder
+    return folder
+
+
 @pytest.fixture(scope="session")
-def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Alignment]:
+def aligned(kept_by_all: Path) -> Callable[[Path], Alignment]:
     """The alignment of a scan's file, found once for all tests and processes of a session."""
     from StrokeLesionSegLib.images import align_to_mni, read_scan
     from StrokeLesionSegLib.pipeline.documents import alignment_facts, alignment_of
 
-    folder = tmp_path_factory.getbasetemp()
-    # Each process of pytest-xdist has a folder in that of the session.
-    folder = (folder.parent if _PROCESSES > 1 else folder) / "alignments"
-    folder.mkdir(exist_ok=True)
-
     def found(file: Path) -> Alignment:
-        kept = folder / f"{hashlib.sha256(bytes(file)).hexdigest()}.json"
+        kept = kept_by_all / f"{hashlib.sha256(bytes(file)).hexdigest()}.json"
         if not kept.exists():
             facts = alignment_facts(align_to_mni(read_scan(file).volume))
             # Two processes may come at once: each writes what is whole, and the same.
