@@ -48,29 +48,22 @@ prepare_environment()
 # Files of at least eight seconds of processor time, measured one by one: four fifths of the suite.
 # They are slow as a whole: what they share (a network, a scene) costs as much as any test.
 SLOW_FILES = {
-    *(
-        "test_adapt.py",
-        "test_alignment.py",
-        "test_batch.py",
-        "test_batch_dask.py",
-        "test_batch_stopped.py",
-    ),
-    *("test_bench.py", "test_cli.py", "test_contract.py", "test_demo.py", "test_devices.py"),
-    *("test_edit_voxels.py", "test_effects_offscreen.py", "test_experiments.py"),
-    *("test_fit.py", "test_headless_scripts.py", "test_independent_simulator.py"),
-    *("test_input_check.py", "test_losses_metrics.py", "test_module_scenario.py"),
-    *("test_distill.py", "test_fast_path.py", "test_field_cases.py", "test_figures.py"),
-    *("test_own_model.py", "test_soft_targets.py"),
-    *("test_networks.py", "test_panel_offscreen.py", "test_real_patients.py", "test_real_scans.py"),
-    *("test_resume.py", "test_shipped_model.py", "test_simulated_scan.py", "test_strokes.py"),
-    *("test_volumetric_release.py", "test_volumetric_training.py", "test_whole_head.py"),
-    *("test_changes.py", "test_compare.py", "test_whole_study.py"),
-    *("test_engine_process.py", "test_installing.py", "test_kills.py", "test_same_answer.py"),
-    *("test_pages_for_everyone.py", "test_pages_in_use.py", "test_report_browser.py"),
-    *("test_panel_bad_input.py", "test_panel_scans.py", "test_public_docstrings.py"),
-    *("test_canonical.py", "test_deformable.py", "test_looks.py", "test_mni_space.py"),
-    *("test_panel_batch.py", "test_panel_full_disk.py", "test_readme.py"),
-}
+    "test_adapt.py", "test_alignment.py", "test_batch.py", "test_batch_dask.py",
+    "test_batch_stopped.py", "test_canonical.py", "test_changes.py", "test_cli.py",
+    "test_compare.py", "test_contract.py", "test_deformable.py", "test_demo.py",
+    "test_devices.py", "test_edit_voxels.py", "test_effects_offscreen.py", "test_experiments.py",
+    "test_fast_path.py", "test_field_cases.py", "test_figures.py", "test_fit.py",
+    "test_head_map.py", "test_headless_scripts.py", "test_independent_simulator.py",
+    "test_input_check.py", "test_installing.py", "test_kills.py", "test_looks.py",
+    "test_mni_space.py", "test_module_scenario.py", "test_pages_for_everyone.py",
+    "test_pages_in_use.py", "test_panel_bad_input.py", "test_panel_batch.py",
+    "test_panel_full_disk.py", "test_panel_offscreen.py", "test_panel_scans.py",
+    "test_public_docstrings.py", "test_readme.py", "test_real_patients.py", "test_real_scans.py",
+    "test_report_browser.py", "test_resume.py", "test_same_answer.py", "test_session.py",
+    "test_shipped_model.py", "test_simulated_scan.py", "test_soft_targets.py", "test_strokes.py",
+    "test_volumetric_release.py", "test_volumetric_training.py", "test_whole_head.py",
+    "test_work_counts.py",
+}  # fmt: skip
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
@@ -86,7 +79,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in SLOW_FILES or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
     # The slow ones first: the quick ones then fill what is left of every core at the end.
-    items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+    first = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in first)
 
 
 def pytest_collection_finish() -> None:
