@@ -24,8 +24,8 @@ export PYTHONUTF8 := 1
 # would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-# A file's tests go to one process, which keeps what they share; as many processes as cores. Files
-# in the order of Testing/conftest.py, the slow ones first.
+# A file's tests go to one process, which keeps what they share; how many processes, and the order
+# of the files, the slow ones first, is up to Testing/conftest.py.
 PYTEST = "$(VENV_PYTHON)" -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-long test-desktop check coverage bench bench-cohort bench-nnunet test-nnunet lint format clean package-list command-reference test-slicer-t1 test-slicer-versions

@@ -6,12 +6,13 @@ import gc
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +28,7 @@ for folder in (REPOSITORY / "StrokeLesionSeg", REPOSITORY / "training"):
 
 # Before anything imports torch: OpenMP's threads must not wait busily, or a suite on a machine
 # that does something else too takes several times as long.
+import simulated  # noqa: E402
 from StrokeLesionSegLib.inference.device import (  # noqa: E402
     available_threads,
     keeping_gaps,
@@ -46,29 +48,30 @@ prepare_environment()
 # Files of at least eight seconds of processor time, measured one by one: four fifths of the suite.
 # They are slow as a whole: what they share (a network, a scene) costs as much as any test.
 SLOW_FILES = {
-    *(
-        "test_adapt.py",
-        "test_alignment.py",
-        "test_batch.py",
-        "test_batch_dask.py",
-        "test_batch_stopped.py",
-    ),
-    *("test_bench.py", "test_cli.py", "test_contract.py", "test_demo.py", "test_devices.py"),
-    *("test_edit_voxels.py", "test_effects_offscreen.py", "test_experiments.py"),
-    *("test_fit.py", "test_headless_scripts.py", "test_independent_simulator.py"),
-    *("test_input_check.py", "test_losses_metrics.py", "test_module_scenario.py"),
-    *("test_distill.py", "test_fast_path.py", "test_field_cases.py", "test_figures.py"),
-    *("test_own_model.py", "test_soft_targets.py"),
-    *("test_networks.py", "test_panel_offscreen.py", "test_real_patients.py", "test_real_scans.py"),
-    *("test_resume.py", "test_shipped_model.py", "test_simulated_scan.py", "test_strokes.py"),
-    *("test_volumetric_release.py", "test_volumetric_training.py", "test_whole_head.py"),
-    *("test_changes.py", "test_compare.py", "test_whole_study.py"),
-    *("test_engine_process.py", "test_installing.py", "test_kills.py", "test_same_answer.py"),
-    *("test_pages_for_everyone.py", "test_pages_in_use.py", "test_report_browser.py"),
-    *("test_panel_bad_input.py", "test_panel_scans.py", "test_public_docstrings.py"),
-    *("test_canonical.py", "test_deformable.py", "test_looks.py", "test_mni_space.py"),
-    *("test_panel_batch.py", "test_panel_full_disk.py", "test_readme.py"),
-}
+    "test_adapt.py", "test_alignment.py", "test_batch.py", "test_batch_dask.py",
+    "test_batch_stopped.py", "test_canonical.py", "test_changes.py", "test_cli.py",
+    "test_compare.py", "test_contract.py", "test_deformable.py", "test_demo.py",
+    "test_devices.py", "test_edit_voxels.py", "test_effects_offscreen.py", "test_experiments.py",
+    "test_fast_path.py", "test_field_cases.py", "test_figures.py", "test_fit.py",
+    "test_head_map.py", "test_headless_scripts.py", "test_independent_simulator.py",
+    "test_input_check.py", "test_installing.py", "test_kills.py", "test_looks.py",
+    "test_mni_space.py", "test_module_scenario.py", "test_pages_for_everyone.py",
+    "test_pages_in_use.py", "test_panel_bad_input.py", "test_panel_batch.py",
+    "test_panel_full_disk.py", "test_panel_offscreen.py", "test_panel_scans.py",
+    "test_public_docstrings.py", "test_readme.py", "test_real_patients.py", "test_real_scans.py",
+    "test_report_browser.py", "test_resume.py", "test_same_answer.py", "test_session.py",
+    "test_shipped_model.py", "test_simulated_scan.py", "test_soft_targets.py", "test_strokes.py",
+    "test_volumetric_release.py", "test_volumetric_training.py", "test_whole_head.py",
+    "test_work_counts.py",
+}  # fmt: skip
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One process more than cores for ``-n auto``: a tenth of the time a test waits for a process
+    or a disk, and another then has its core."""
+    cores = yield
+    return cores if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") else cores + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,7 +79,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.name in SLOW_FILES or item.get_closest_marker("long"):
             item.add_marker(pytest.mark.slow)
     # The slow ones first: the quick ones then fill what is left of every core at the end.
-    items.sort(key=lambda item: item.path.name not in SLOW_FILES)
+    first = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in first)
 
 
 def pytest_collection_finish() -> None:
@@ -138,19 +142,25 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_by_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made once for all tests and processes of a session."""
+    folder = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has a folder in that of the session.
+    folder = (folder.parent if _PROCESSES > 1 else folder) / "kept"
+    folder.mkdir(exist_ok=True)
+    simulated.folder = folder
+    return folder
+
+
 @pytest.fixture(scope="session")
-def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Alignment]:
+def aligned(kept_by_all: Path) -> Callable[[Path], Alignment]:
     """The alignment of a scan's file, found once for all tests and processes of a session."""
     from StrokeLesionSegLib.images import align_to_mni, read_scan
     from StrokeLesionSegLib.pipeline.documents import alignment_facts, alignment_of
 
-    folder = tmp_path_factory.getbasetemp()
-    # Each process of pytest-xdist has a folder in that of the session.
-    folder = (folder.parent if _PROCESSES > 1 else folder) / "alignments"
-    folder.mkdir(exist_ok=True)
-
     def found(file: Path) -> Alignment:
-        kept = folder / f"{hashlib.sha256(bytes(file)).hexdigest()}.json"
+        kept = kept_by_all / f"{hashlib.sha256(bytes(file)).hexdigest()}.json"
         if not kept.exists():
             facts = alignment_facts(align_to_mni(read_scan(file).volume))
             # Two processes may come at once: each writes what is whole, and the same.
@@ -162,6 +172,31 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Alignm
         return alignment
 
     return found
+
+
+_aligned: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module")
+def aligned_once() -> Iterator[None]:
+    """The same heads come in command after command; how they lie is found once. What is true of
+    alignments is asked without this."""
+    from StrokeLesionSegLib import images
+
+    def once(real: Callable[..., Any]) -> Callable[..., Any]:
+        def align(*given: Any, **more: Any) -> Any:
+            content = [(g.array, g.affine) if isinstance(g, images.Volume) else g for g in given]
+            key = hashlib.sha256(pickle.dumps((real.__name__, content))).hexdigest()
+            if key not in _aligned:
+                _aligned[key] = real(*given, **more)
+            return _aligned[key]
+
+        return align
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "align_to_mni", once(images.align_to_mni))
+        patch.setattr(images, "align_rigid", once(images.align_rigid))
+        yield
 
 
 @pytest.fixture(scope="session")

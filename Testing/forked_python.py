@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import multiprocessing
 import os
 import runpy
@@ -40,6 +41,7 @@ def _become(
     ready: Connection,
 ) -> None:
     """Be the interpreter that was asked for, to its end."""
+    gc.freeze()  # what is there already stays: it need not be gone through for garbage
     if own_session:
         os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -76,12 +76,12 @@ def _add_verbosity(parser: argparse.ArgumentParser) -> None:
                 _add_verbosity(child)
 
 
-def command() -> NoReturn:
-    """``main`` as a process of its own."""
+def command(run: Callable[[], int] | None = None) -> NoReturn:
+    """``main``, or what runs it, as a process of its own."""
     # Imports make hundreds of thousands of objects that stay: looking through them for garbage
     # again and again costs a tenth of their time.
     gc.set_threshold(100_000, 20, 20)
-    end_process(main())
+    end_process((run or main)())
 
 
 def end_process(code: int) -> NoReturn:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from cohort_support import batch, records
 from heads import AFFINE, ball, head, move, moved
-from StrokeLesionSegLib import images
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.change_pairs import session_pairs
 from StrokeLesionSegLib.cohort.corrections import save_correction
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images import RigidAlignment, Volume, write_volume
+from StrokeLesionSegLib.images import Volume, write_volume
 from StrokeLesionSegLib.lesions import read_table
 
 # Pairs are aligned several times in a test.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("aligned_once")]
 BEFORE = ball((40, 0, 20), 12) | ball((-40, -20, 0), 10)
 # The first has grown, the second is as it was, a third is new.
 AFTER = ball((40, 0, 20), 16) | ball((-40, -20, 0), 10) | ball((10, -60, -10), 9)
@@ -34,26 +30,6 @@ def scan(source: Path, subject: str, session: str, array: np.ndarray) -> Path:
     file = folder / f"sub-{subject}_ses-{session}_T1w.nii.gz"
     write_volume(file, Volume(array.astype(np.float32), AFFINE))
     return file
-
-
-@pytest.fixture(scope="module", autouse=True)
-def aligned_once() -> Iterator[None]:
-    """The same two heads are compared in test after test; how they lie is found once."""
-    found: dict[str, RigidAlignment] = {}
-    real = images.align_rigid
-
-    def align(a: Volume, b: Volume, start: Any = None, **more: Any) -> RigidAlignment:
-        told = hashlib.sha256(repr((start, a.affine, b.affine)).encode())
-        for volume in (a, b):
-            told.update(np.ascontiguousarray(volume.array))
-        key = told.hexdigest()
-        if key not in found:
-            found[key] = real(a, b, start, **more)
-        return found[key]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "align_rigid", align)
-        yield
 
 
 @pytest.fixture(scope="module")

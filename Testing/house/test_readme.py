@@ -16,6 +16,7 @@ from StrokeLesionSegLib.images import Volume, write_volume
 from StrokeLesionSegLib.images.space.template import template_head
 from StrokeLesionSegLib.models import store
 
+pytestmark = pytest.mark.usefixtures("aligned_once")
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Options of make's own targets, and what every program has.
 OTHERS = {

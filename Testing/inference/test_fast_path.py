@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from simulated import simulated_template
 from StrokeLesionSegLib.boxes import Box, grow_box
 from StrokeLesionSegLib.images import (
     MNI_GRID,
     Alignment,
-    Volume,
     apply_window,
     brain_box,
     to_canonical,
@@ -49,15 +49,7 @@ def model() -> LoadedModel:
 @pytest.fixture(scope="module")
 def scan(model: LoadedModel) -> tuple[NDArray[np.float32], Box]:
     """The demo's stroke, windowed, on the MNI grid; the brain's box at ``LEVELS``."""
-    datasets = pytest.importorskip("nilearn.datasets")
-    from StrokeLesionSegLib.sample_scan import stroke_in_template
-
-    def volume(kind: str) -> Volume:
-        image = getattr(datasets, f"load_mni152_{kind}")(resolution=1)
-        array = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).transpose(2, 1, 0))
-        return Volume(array, image.affine.astype(np.float64))
-
-    t1 = stroke_in_template(volume("template"), volume("gm_template"), volume("wm_template")).t1
+    t1 = simulated_template().t1
     canonical = to_canonical(t1, Alignment(np.eye(4), True, "", 1.0, 1.0, 0.0))
     assert canonical.volume.array.shape == MNI_GRID.shape
     preprocessing = model.manifest.preprocessing

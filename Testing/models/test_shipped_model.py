@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from simulated import simulated_template
 from StrokeLesionSegLib.images import Alignment, Volume, read_scan
 from StrokeLesionSegLib.inference import (
     GridPrediction,
@@ -49,18 +50,7 @@ def model() -> LoadedModel:
 @pytest.fixture(scope="module")
 def stroke() -> tuple[nib.Nifti1Image, np.ndarray]:
     """The demo's simulated stroke in the MNI152 template, (I, J, K) as nibabel has it."""
-    datasets = pytest.importorskip("nilearn.datasets")
-    from StrokeLesionSegLib.sample_scan import stroke_in_template
-
-    def volume(image: nib.Nifti1Image) -> Volume:
-        array = np.ascontiguousarray(np.asarray(image.dataobj, np.float32).transpose(2, 1, 0))
-        return Volume(array, image.affine.astype(np.float64))
-
-    drawn = stroke_in_template(
-        volume(datasets.load_mni152_template(resolution=1)),
-        volume(datasets.load_mni152_gm_template(resolution=1)),
-        volume(datasets.load_mni152_wm_template(resolution=1)),
-    )
+    drawn = simulated_template()
     image = nib.Nifti1Image(drawn.t1.array.transpose(2, 1, 0), drawn.t1.affine)
     return image, drawn.truth.array.transpose(2, 1, 0) > 0
 

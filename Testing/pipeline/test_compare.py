@@ -14,7 +14,10 @@ from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.images import Volume, align_rigid, read_scan, write_volume
 from StrokeLesionSegLib.images.space.rigid import half_of
 from StrokeLesionSegLib.lesions import read_table
+from StrokeLesionSegLib.models.store import HOME_VARIABLE
 from StrokeLesionSegLib.pipeline import known_time_point
+
+pytestmark = pytest.mark.usefixtures("aligned_once")
 
 
 def test_half_of_a_movement_done_twice_is_the_movement() -> None:
@@ -181,11 +184,13 @@ def test_sessions_of_a_bids_subject(
 
 
 def test_lesions_of_the_first_scan_do_not_stay_if_the_second_cannot_be_used(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
+    cli_support.write_tiny_model(tmp_path / "home")
     scans = [str(study / "scan.nii.gz"), str(tmp_path / "bad.nii.gz")]
     Path(scans[1]).write_bytes(b"no image")
-    quick = ("--views", "axial", "--align", "none", "--force", "--progress", "none")
+    quick = ("--model", "tiny", "--align", "none", "--force", "--progress", "none")
     for _ in range(2):
         assert main(["compare", *scans, "-o", str(tmp_path / "out"), *quick]) == 2
         error = capsys.readouterr().err

@@ -72,6 +72,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    from StrokeLesionSegLib.cli import end_process
+    from StrokeLesionSegLib.cli import command
 
-    end_process(main())
+    command(main)
