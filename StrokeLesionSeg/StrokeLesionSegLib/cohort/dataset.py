@@ -95,9 +95,33 @@ def check_out(out: Path, source: Path) -> None:
         raise InputError(out, "contains subjects of another data set", remedy)
 
 
-def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) -> None:
+def made_otherwise(records: Iterable[Mapping[str, Any]], digest: str) -> str:
+    """How many scans were made with other settings than those of ``digest``; empty if none was.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort.dataset import made_otherwise
+    >>> records = [{"state": "done", "settings": name} for name in ("new", "old")]
+    >>> made_otherwise(records, "new")
+    '1 of 2 scans was made with other settings; the sidecar of each mask tells its own'
+    """
+    made = [record.get("settings") for record in records if record["state"] == DONE]
+    count = sum(settings != digest for settings in made)
+    if not count:
+        return ""
+    scans = f"{count} of {len(made)} scan{'s' * (len(made) != 1)}"
+    return (
+        f"{scans} {'was' if count == 1 else 'were'} made with other settings; "
+        "the sidecar of each mask tells its own"
+    )
+
+
+def write_description(
+    out: Path, source: Path, parameters: Mapping[str, Any], otherwise: str = ""
+) -> None:
     """``dataset_description.json``, ``README.md``, ``.bidsignore`` and the columns' meanings.
 
+    ``otherwise``: what ``made_otherwise`` says of scans that these ``parameters`` are not those of.
     Only the description is written again if it is there. Raises ``InputError`` if it cannot be.
     """
     root = source if source.is_dir() else source.parent
@@ -113,7 +137,8 @@ def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) ->
             {
                 "Name": "StrokeLesionSeg",
                 "Version": __version__,
-                "Description": "For research. Not a medical device.",
+                "Description": "For research. Not a medical device."
+                + (f" {otherwise}." if otherwise else ""),
                 "Parameters": dict(parameters),
             }
         ],
