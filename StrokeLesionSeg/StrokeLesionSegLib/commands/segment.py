@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..errors import InputError
 from ..inference.ahead import import_ahead
 from ..outputs import beside_mask, default_mask_path
 from ..pipeline import (
@@ -179,6 +180,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def output_paths(arguments: argparse.Namespace) -> OutputPaths:
     """The paths that the arguments ask for, defaults filled in."""
+    for name in ("table", "sidecar"):
+        if getattr(arguments, name) is not None and getattr(arguments, f"no_{name}"):
+            raise InputError(f"--{name}", f"and --no-{name} exclude each other", "Leave one out")
     mask = arguments.output or default_mask_path(arguments.input, arguments.label)
     paths = OutputPaths(
         mask,
