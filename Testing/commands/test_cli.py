@@ -186,6 +186,13 @@ def test_a_file_that_is_wanted_and_not_wanted(
     assert files_in(tmp_path) == {"scan.nii.gz"}
 
 
+def test_without_an_alignment_the_terminal_says_what_sides_are(
+    scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segment(scan) == 0
+    assert "sides are relative to the middle of the scan" in capsys.readouterr().out
+
+
 def test_the_checksum_of_a_detached_header_tells_of_its_data(tmp_path: Path) -> None:
     """It is the one that a batch's ledger has."""
     header = tmp_path / "a.nhdr"

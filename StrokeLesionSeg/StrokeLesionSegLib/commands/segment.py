@@ -239,6 +239,8 @@ def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
             f"{len(lesions)} lesion{'s' * (len(lesions) > 1)}, {volume:.2f} mL in all, "
             f"mean probability {result.mean_probability:.2f}"
         )
+        if side_note := result.lesion_map.summary.side_note:
+            print(side_note)
     else:
         print("no lesion found")
     if result.expected_dice is not None:
