@@ -180,14 +180,10 @@ def compare_study(
     everybody, chosen = pairs, {pair.name for pair in pairs}
     if options.participants:
         everybody, _ = session_pairs(records, root, (), options.sessions)
-    try:
-        (out / CHANGES).mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(out / CHANGES, "is not a folder", "Move it away, or use -o") from None
-    except OSError as error:
-        raise os_input_error(error, out) from error
+    _make_folder(out)
     found: dict[str, _Pair] = {}
     with FolderLock(out, secrets.token_hex(8)) as lock:
+        _make_folder(out / CHANGES)
         clear_staging_in(out / CHANGES, out)
         for number, pair in enumerate(pairs):
             if progress is not None:
@@ -212,6 +208,15 @@ def compare_study(
         _write_pages(study, out, root, [one.shown for one in shown], report.notes)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(folder, "is not a folder", "Move it away, or use -o") from None
+    except OSError as error:
+        raise os_input_error(error, folder) from error
 
 
 def _sources(study: Path, options: ChangeOptions) -> tuple[SourceScans, Path]:
