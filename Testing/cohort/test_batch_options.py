@@ -121,6 +121,12 @@ def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[s
         (out / name).unlink()
     assert app(study, out, "group") == 0
     assert len(read_table(out / "group_scans.tsv")) == 2
+    columns = json.loads((out / "group_scans.json").read_text())
+    units = {name: told["Units"] for name, told in columns.items() if "Units" in told}
+    assert units == {
+        **dict.fromkeys(("volume_ml", "left_ml", "right_ml", "largest_ml"), "mL"),
+        "seconds": "s",
+    }
     assert (out / "index.html").is_file()
     assert set(states(out)) == {"sub-01_ses-1", "sub-01_ses-2"}
 

@@ -234,7 +234,10 @@ def test_a_scan_that_has_gone(study: Path, capsys: pytest.CaptureFixture[str]) -
             ["in/dataset_description.json"],
             "is a single scan, or a folder that batch has not written",
         ),
-        (["out", "-o", "in/dataset_description.json"], "in/dataset_description.json: is not a folder"),
+        (
+            ["out", "-o", "in/dataset_description.json"],
+            "in/dataset_description.json: is not a folder",
+        ),
         (["out", "--mask-a", "x.nii"], "--mask-a: is for two scans"),
         (["out", "--threshold", "0.5"], "--threshold: is for two scans"),
         (["out", "--tta"], "--tta: is for two scans"),

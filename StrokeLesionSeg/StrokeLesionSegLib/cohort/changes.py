@@ -33,7 +33,7 @@ from ..report.page import with_files
 from .change_pairs import SessionPair, session_pairs
 from .corrected import SourceScans
 from .corrections import with_corrections
-from .dataset import described
+from .dataset import described, with_units
 from .fingerprint import unchanged
 from .index_page import INDEX_NAME, group_files, mask_file, mask_of
 from .ledger import DONE, FAILED, read_ledger
@@ -427,8 +427,7 @@ def _write_tables(out: Path, found: list[_Pair]) -> None:
     write_rows(out / f"{CHANGES}.tsv", tuple(columns), groups)
     write_rows(out / f"{CHANGES}_pairs.tsv", tuple(PAIR_COLUMNS), [one.row for one in found])
     for name, told in ((CHANGES, columns), (f"{CHANGES}_pairs", PAIR_COLUMNS)):
-        described = {column: {"Description": text} for column, text in told.items()}
-        write_sidecar(out / f"{name}.json", described)
+        write_sidecar(out / f"{name}.json", with_units(told))
 
 
 def _write_pages(

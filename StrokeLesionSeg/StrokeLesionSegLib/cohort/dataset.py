@@ -50,6 +50,7 @@ SCAN_COLUMNS = {
     "warnings": "What was odd, but dealt with",
     "error": "Why it failed, and what to do",
 }
+_UNITS = {"ml": "mL", "mm": "mm", "percent": "%", "seconds": "s"}
 LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
@@ -195,13 +196,26 @@ def write_group_tables(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
     except OSError as error:
         raise os_input_error(error, out) from error
     write_sidecar(out / "group_regions_summary.json", SUMMARY_COLUMNS)
-    write_sidecar(
-        out / "group_scans.json",
-        {name: {"Description": text} for name, text in SCAN_COLUMNS.items()},
-    )
+    write_sidecar(out / "group_scans.json", with_units(SCAN_COLUMNS))
     described = {name: {"Description": SCAN_COLUMNS[name]} for name in leading}
     write_sidecar(out / "group_lesions.json", {**described, **COLUMN_DESCRIPTIONS})
     write_sidecar(out / "group_regions.json", {**described, **REGION_COLUMNS})
+
+
+def with_units(columns: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Columns and what they mean as a sidecar tells them, with the units that their names end in.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort.dataset import with_units
+    >>> with_units({"left_ml": "On the left"})
+    {'left_ml': {'Description': 'On the left', 'Units': 'mL'}}
+    """
+    units = {name: _UNITS.get(name.split("_")[-1]) for name in columns}
+    return {
+        name: {"Description": text} | ({"Units": unit} if (unit := units[name]) else {})
+        for name, text in columns.items()
+    }
 
 
 def write_left_out(out: Path, left_out: Mapping[str, str]) -> None:
