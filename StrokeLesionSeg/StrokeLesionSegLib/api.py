@@ -219,8 +219,8 @@ def segment(
     progress: called with (stage, done, total).
 
     Raises ``InputError`` (one line: what, why, what to do) for a scan, an option or a model that
-    cannot be used; ``TypeError`` for a scan in none of these forms, and for an array without
-    affine or another form with one.
+    cannot be used; ``TypeError`` for a scan or a model in none of these forms, and for an array
+    without affine or another form with one.
 
     Examples
     --------
@@ -237,14 +237,19 @@ def segment(
     # Before torch and SimpleITK are imported, which read it.
     form = _form_of(scan, affine)
     prepare_environment()
-    from .models import load_model
+    from .models import LoadedModel, load_model
     from .pipeline import ScanRunner, check_source, find_in, mni_matrix
     from .pipeline.source import check_series
 
     source = Path(scan) if form == _FILE else Path("scan")
     if form == _FILE:
         check_source(source)
-    loaded = load_model(model) if model is None or isinstance(model, (str, os.PathLike)) else model
+    if isinstance(model, LoadedModel):
+        loaded = model
+    elif model is None or isinstance(model, (str, os.PathLike)):
+        loaded = load_model(model)
+    else:
+        raise TypeError(f"a model is a name, a folder or a loaded one, not {type(model).__name__}")
     asked = options or Options()
     running = SegmentOptions(
         views=asked.views,

@@ -32,6 +32,8 @@ class Format:
         to, the ``Volume`` and an ``images.formats.writing.Request``.
     whole : bool
         Whether one file holds a whole volume. Slices of a DICOM series do not.
+    sheared : bool
+        Whether what is written holds voxel axes that are not at right angles.
     """
 
     title: str
@@ -40,6 +42,7 @@ class Format:
     written: tuple[str, ...] = ()
     writer: str = ""
     whole: bool = True
+    sheared: bool = True
 
     def read(self) -> Callable[..., Any]:
         """The function that reads it, imported now."""
@@ -60,10 +63,12 @@ FORMATS: dict[str, Format] = {
     "nrrd": Format(
         *("NRRD", (".nrrd", ".nhdr"), f"{_IMAGES}.itk_formats:read_itk"),
         *((".nrrd",), f"{_IMAGES}.itk_formats:write_itk"),
+        sheared=False,
     ),
     "metaimage": Format(
         *("MetaImage", (".mha", ".mhd"), f"{_IMAGES}.itk_formats:read_itk"),
         *((".mha",), f"{_IMAGES}.itk_formats:write_itk"),
+        sheared=False,
     ),
     "mgh": Format("FreeSurfer", (".mgz", ".mgh"), f"{_IMAGES}.mgh:read_mgh"),
     "dicom": Format("DICOM", (".dcm", ".ima"), f"{_IMAGES}.dicom:read_dicom", whole=False),

@@ -160,6 +160,8 @@ def test_sides_in_names(name: str, bare: str, side: str) -> None:
         ("a.json", '["Background", "one"]', {1: "one"}),
         ("a.csv", '1,Middle_Peduncle\n2,"Fornix, x"\n', {1: "Middle Peduncle", 2: "Fornix, x"}),
         ("a.csv", "index,name\n3,three\n", {3: "three"}),
+        ("a.csv", "Wert;Name\n1;Fornix, x\n2;two\n", {1: "Fornix, x", 2: "two"}),
+        ("a.csv", "1,Fornix; x\n2,two\n", {1: "Fornix; x", 2: "two"}),
         ("a.tsv", "index\tname\tcolor\n3\tthree\t#fff\n", {3: "three"}),
         ("a.txt", "1|ACAL|anterior artery left|1\n2|B|\n", {1: "anterior artery left", 2: "B"}),
         ("a.txt", "# No. Label R G B A\n0 Air 0 0 0 0\n10 L-Pons 0 1 14 0\n", {10: "L-Pons"}),
@@ -249,7 +251,7 @@ def test_labels_are_needed_and_found_beside_the_image(tmp_path: Path) -> None:
     (tmp_path / "halves.json").write_text(json.dumps({"1": "one"}))
     atlas = read_atlas(image)
     assert [atlas.name(1), atlas.name(2)] == ["one", "region 2"]
-    assert atlas.notes == ()
+    assert "halves.json names all regions but one" in atlas.notes[0]
 
 
 def test_another_atlas_is_another_identity(tmp_path: Path) -> None:
@@ -282,6 +284,20 @@ def test_left_for_right_is_refused_and_a_few_wrong_names_are_told(tmp_path: Path
     atlas = read_atlas(image, labels)
     assert atlas.regions[6] == ("high", "right")
     assert "1 region lies on the other side than its name says (high L)" in atlas.notes[0]
+
+
+def test_regions_that_the_list_does_not_name_are_told(tmp_path: Path) -> None:
+    values = halves()
+    values[90:] *= 3  # 3 and 6 above
+    image = write_image(tmp_path / "quarters.nii.gz", values)
+    labels = tmp_path / "labels.csv"
+    for names, told in (
+        ("1,a\n2,b\n3,c\n6,d\n9,e\n", ()),
+        ("1,a\n2,b\n3,c\n", ("names all regions but one, which goes by its value (6)",)),
+        ("1,a\n", ("does not name 3 regions, which go by values (2, 3, 6)",)),
+    ):
+        labels.write_text(names)
+        assert read_atlas(image, labels).notes == tuple(f"labels.csv {text}." for text in told)
 
 
 def test_lateral_ventricles_are_left_out(tmp_path: Path) -> None:

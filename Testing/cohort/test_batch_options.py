@@ -121,6 +121,12 @@ def test_the_group_alone(study: Path, out: Path, capsys: pytest.CaptureFixture[s
         (out / name).unlink()
     assert app(study, out, "group") == 0
     assert len(read_table(out / "group_scans.tsv")) == 2
+    columns = json.loads((out / "group_scans.json").read_text())
+    units = {name: told["Units"] for name, told in columns.items() if "Units" in told}
+    assert units == {
+        **dict.fromkeys(("volume_ml", "left_ml", "right_ml", "largest_ml"), "mL"),
+        "seconds": "s",
+    }
     assert (out / "index.html").is_file()
     assert set(states(out)) == {"sub-01_ses-1", "sub-01_ses-2"}
 
@@ -150,6 +156,23 @@ def test_the_group_alone_tells_what_made_its_results(
     assert main(["batch", str(study), str(out), "group"]) == 0
     assert told() == ["tiny", "0.3"]
     assert "4 scans: 0 done, 2 done before, 0 failed" in capsys.readouterr().out
+
+
+def test_scans_of_other_settings_are_counted(study: Path, out: Path) -> None:
+    def told() -> tuple[str, list[str]]:
+        (made,) = json.loads((out / "dataset_description.json").read_text())["GeneratedBy"]
+        page = (out / "index.html").read_text(encoding="utf-8")
+        return made["Description"], re.findall("<dt>Other settings</dt><dd>(.*?)<", page)
+
+    assert batch(study, out) == 0
+    assert told() == ("For research. Not a medical device.", [])
+    assert batch(study, out, "--participant-label", "02", "--threshold", "0.6") == 0
+    other = "2 of 4 scans were made with other settings; the sidecar of each mask tells its own"
+    for _ in range(2):
+        assert told() == (f"For research. Not a medical device. {other}.", [other])
+        assert app(study, out, "group") == 0
+    assert batch(study, out, "--threshold", "0.6") == 0
+    assert told() == ("For research. Not a medical device.", [])
 
 
 def test_the_bar_counts_and_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:

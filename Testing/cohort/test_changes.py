@@ -13,6 +13,7 @@ from heads import AFFINE, ball, head, move, moved
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.change_pairs import session_pairs
 from StrokeLesionSegLib.cohort.corrections import save_correction
+from StrokeLesionSegLib.cohort.lock import FolderLock
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume, write_volume
 from StrokeLesionSegLib.lesions import read_table
@@ -209,7 +210,10 @@ def test_a_scan_that_has_gone(study: Path, capsys: pytest.CaptureFixture[str]) -
             ["in/dataset_description.json"],
             "is a single scan, or a folder that batch has not written",
         ),
-        (["out", "-o", "in/dataset_description.json"], "in/dataset_description.json: cannot be"),
+        (
+            ["out", "-o", "in/dataset_description.json"],
+            "in/dataset_description.json: is not a folder",
+        ),
         (["out", "--mask-a", "x.nii"], "--mask-a: is for two scans"),
         (["out", "--threshold", "0.5"], "--threshold: is for two scans"),
         (["out", "--tta"], "--tta: is for two scans"),
@@ -232,6 +236,17 @@ def test_refused_in_one_line(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_that_another_batch_works_in_is_left_as_it_was(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = study / "elsewhere"
+    with FolderLock(out, "another"):
+        before = sorted(out.rglob("*"))
+        assert compare(study, "-o", out) == 2
+        assert sorted(out.rglob("*")) == before
+    assert "another" in capsys.readouterr().err
 
 
 def test_nobody_has_two_sessions(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -360,6 +360,24 @@ def test_unusable_scan(
     assert everything_under(tmp_path) == before
 
 
+@pytest.mark.parametrize("option", ["-o", "--probability"])
+def test_a_format_that_cannot_hold_the_grid_is_refused_before_the_network(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unexpected(*arguments: object, **named: object) -> None:
+        raise AssertionError("the network ran")
+
+    monkeypatch.setattr("StrokeLesionSegLib.pipeline.runner.ScanRunner.network", unexpected)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[1, 2] = 0.8  # a tilted gantry
+    path, out = tmp_path / "tilted.nii.gz", tmp_path / "out.nrrd"
+    nibabel.save(nibabel.Nifti1Image(cli_support.head_array(), affine), path)
+    assert run(path, option, out, "--force") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
+    assert f"{out}: a sheared grid cannot be stored" in line
+    assert everything_under(tmp_path) == {path.name}
+
+
 def test_a_name_with_a_line_end_stays_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

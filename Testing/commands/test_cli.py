@@ -177,6 +177,22 @@ def test_no_table_and_no_sidecar(scan: Path, tmp_path: Path) -> None:
     assert files_in(tmp_path) == {"scan.nii.gz", "scan_lesion.nii.gz"}
 
 
+@pytest.mark.parametrize("name", ["table", "sidecar"])
+def test_a_file_that_is_wanted_and_not_wanted(
+    scan: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segment(scan, f"--{name}", tmp_path / "x", f"--no-{name}") == 2
+    assert f"--{name}: and --no-{name} exclude each other" in capsys.readouterr().err
+    assert files_in(tmp_path) == {"scan.nii.gz"}
+
+
+def test_without_an_alignment_the_terminal_says_what_sides_are(
+    scan: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segment(scan) == 0
+    assert "sides are relative to the middle of the scan" in capsys.readouterr().out
+
+
 def test_the_checksum_of_a_detached_header_tells_of_its_data(tmp_path: Path) -> None:
     """It is the one that a batch's ledger has."""
     header = tmp_path / "a.nhdr"

@@ -87,6 +87,40 @@ def test_a_series_uid_for_every_image(tmp_path: Path) -> None:
     assert len(line) < 1500
 
 
+@pytest.mark.parametrize(
+    ("identifiers", "names", "told"),
+    [
+        (("4711", "4712"), ("Doe^Jane", "Doe^Jane"), "identifiers of 2 patients"),
+        (("", "ANON"), ("Doe^Jane", "Doe^John"), "names of 2 patients"),
+        (("4711", "4711"), ("Doe^Jane", "Roe^Jane"), "one patient's identifier, but 2 names"),
+        (("4711", ""), ("Doe^Jane", "Anonymous"), ""),
+        (("4711", "4711"), ("Doe^Jane", "DOE^JANE^^^"), ""),
+    ],
+)
+def test_images_of_several_patients_in_one_series(
+    tmp_path: Path, identifiers: tuple[str, str], names: tuple[str, str], told: str
+) -> None:
+    def halves(data: Dataset, n: int) -> None:
+        half = int(n >= SHAPE[0] // 2)
+        data.PatientID, data.PatientName = identifiers[half], names[half]
+
+    def own(data: Dataset, n: int) -> None:
+        halves(data, n)
+        data.SeriesInstanceUID = generate_uid()
+
+    folders = [_series(tmp_path / edit.__name__, edit=edit) for edit in (halves, own)]
+    if "patients" in told:
+        line = _refused(folders[0])
+        assert told in line
+        assert "4711" not in line
+        assert "Doe" not in line
+        _refused(folders[1])
+        return
+    for folder in folders:
+        assert " ".join(read_scan(folder).warnings).count("names") == bool(told)
+        assert told in " ".join(read_scan(folder).warnings)
+
+
 @pytest.mark.parametrize(("letter", "words"), [("P", "phase image"), ("I", "imaginary part")])
 def test_phase_images_in_a_series(tmp_path: Path, letter: str, words: str) -> None:
     def some(data: Dataset, n: int) -> None:

@@ -353,6 +353,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "spacings": (lambda f: _series(f, edit=_set(PixelSpacing=[2, 2])), "pixel spacing"),
     "no spacing": (lambda f: _series(f, edit=_set(PixelSpacing=None)), "pixel spacing"),
     "no position": (lambda f: _series(f, edit=_set(ImagePositionPatient=None)), "no position"),
+    "two patients": (
+        lambda f: _series(f, edit=_set(PatientID="4711")),
+        "identifiers of 2 patients",
+    ),
     "colour": (lambda f: _series(f, edit=_colour), "colour"),
     "inverted": (
         lambda f: _series(f, edit=_set(PhotometricInterpretation="MONOCHROME1")),

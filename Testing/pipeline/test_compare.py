@@ -15,7 +15,7 @@ from StrokeLesionSegLib.images import Volume, align_rigid, read_scan, write_volu
 from StrokeLesionSegLib.images.space.rigid import half_of
 from StrokeLesionSegLib.lesions import read_table
 from StrokeLesionSegLib.models.store import HOME_VARIABLE
-from StrokeLesionSegLib.pipeline import known_time_point
+from StrokeLesionSegLib.pipeline import CompareOptions, compare_files, known_time_point
 
 pytestmark = pytest.mark.usefixtures("aligned_once")
 
@@ -226,6 +226,13 @@ def test_with_both_masks_what_finds_lesions_is_refused(
     error = capsys.readouterr().err
     assert f"{option[0]}: is for lesions that are to be found" in error
     assert error.count("\n") == 1
+
+
+def test_the_folder_may_be_given_as_text(study: Path, tmp_path: Path) -> None:
+    scans = tuple(str(study / f"sub-01_ses-{n}_T1w.nii.gz") for n in (1, 2))
+    masks = (study / "mask-1.nii.gz", study / "mask-2.nii.gz")
+    compare_files(scans, str(tmp_path / "out"), CompareOptions(masks))
+    assert (tmp_path / "out" / "change.tsv").is_file()
 
 
 def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

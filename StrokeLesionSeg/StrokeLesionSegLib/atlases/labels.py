@@ -64,7 +64,9 @@ def read_labels(path: Path) -> dict[int, str]:
     if ending == ".json":
         found = _from_json(content, path)
     elif ending in (".csv", ".tsv"):
-        found = _from_rows(csv.reader(content.splitlines(), delimiter="\t,"[ending == ".csv"]))
+        # A comma or a semicolon in a name begins no cell that follows a whole number.
+        readings = (csv.reader(content.splitlines(), delimiter=mark) for mark in ",;\t")
+        found = max(map(_from_rows, readings), key=len)
     elif ending in _LABEL_ENDINGS:
         found = _from_lines(content)
     else:

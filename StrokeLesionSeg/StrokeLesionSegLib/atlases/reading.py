@@ -28,7 +28,8 @@ def read_atlas(image: Path, labels: Path | None = None) -> Atlas:
     """Read an atlas: a label image in MNI152 space, and the names of its labels.
 
     ``labels`` is a JSON file (an object of values to names, or one with the list ``labels``
-    whose positions are the values), a CSV or TSV (value, name; a heading is skipped), or a text
+    whose positions are the values), a CSV or TSV (value, name, apart by commas,
+    semicolons or tabs; a heading is skipped), or a text
     file of lines "value|short name|name|..." or "value name". None takes the one beside the image
     with its name. Lateral ventricles are left out. Any grid will do; the shift of
     MNI152NLin6Asym is corrected, that of other templates told in ``notes``.
@@ -78,8 +79,9 @@ def read_atlas(image: Path, labels: Path | None = None) -> Atlas:
     if ventricles:
         values[np.isin(values, ventricles)] = 0
     affine, note = to_our_template(volume, image.name)
-    atlas = Atlas(split_name(image)[0], values, affine, names, (note,) if note else ())
-    return replace(atlas, notes=(*atlas.notes, *_side_notes(image, atlas)))
+    atlas = Atlas(split_name(image)[0], values, affine, names)
+    notes = (*([note] if note else []), *_unnamed(labels, inside - set(names)))
+    return replace(atlas, notes=(*notes, *_side_notes(image, atlas)))
 
 
 def _whole_numbers(image: Path, array: NDArray[np.floating]) -> NDArray[np.int32]:
@@ -112,6 +114,16 @@ def _check_in_mni(image: Path, values: NDArray[np.int32], affine: NDArray[np.flo
             f"is not in MNI space: {100 * share:.0f} % of its regions lie in the MNI152 brain",
             "Give an atlas that was drawn in MNI152 space or transformed to it",
         )
+
+
+def _unnamed(labels: Path, values: set[int]) -> tuple[str, ...]:
+    """A sentence about regions that a list of labels does not name."""
+    if not values:
+        return ()
+    shown = ", ".join(map(str, sorted(values)[:4])) + (" and more" if len(values) > 4 else "")
+    if len(values) == 1:
+        return (f"{labels.name} names all regions but one, which goes by its value ({shown}).",)
+    return (f"{labels.name} does not name {len(values)} regions, which go by values ({shown}).",)
 
 
 def _side_notes(image: Path, atlas: Atlas) -> tuple[str, ...]:

@@ -19,7 +19,13 @@ from ..spaces import MNI_SPACE, check_deformable, check_spaces
 from .cluster import connected, local_workers, require_distributed, run_on, with_threads
 from .corrected_pages import PagesOfScans
 from .corrections import with_corrections
-from .dataset import check_out, write_description, write_group_tables, write_left_out
+from .dataset import (
+    check_out,
+    made_otherwise,
+    write_description,
+    write_group_tables,
+    write_left_out,
+)
 from .index_page import INDEX_NAME, write_index, write_viewer
 from .inputs import Cohort, FoundScan, find_scans, require_dicom
 from .ledger import DONE, Ledger, read_ledger, record_outputs
@@ -107,7 +113,9 @@ def run_batch(
         )
         report.places = {s.relative: s.place for s in cohort.scans if s.relative != s.place}
         # Of the group alone, what made the results of before; not what this call would have done.
-        made_by = (_made_by(ledger) if options.group_only else None) or settings.parameters
+        made_by, digest = settings.parameters, settings.digest
+        if options.group_only:
+            made_by, digest = _made_by(ledger) or (made_by, digest)
         write_description(out, source, made_by)
         write_left_out(out, cohort.left_out)
         if settings.report is not None and settings.report.viewer:
@@ -146,6 +154,8 @@ def run_batch(
                 report.notes += (*notes, *odd)
                 by_hand = f"{corrections} {ratings} {participants_checksum(source)}".strip()
                 write_group_tables(out, group)
+                otherwise = made_otherwise(group, digest)
+                write_description(out, source, made_by, otherwise)
                 ledger.append(_end_record(settings, report))
         here = {found.stem: found for found in cohort.scans}
         report.notes += PagesOfScans(settings, manifest, ledger, here).update(group)
@@ -154,7 +164,7 @@ def run_batch(
         stale = stale or settings.title not in ("", ledger.page_title)
         stale = stale or ledger.page_convention not in ("", settings.convention)
         if options.group_only or stale or not (out / INDEX_NAME).is_file():
-            found = _write_group_pages(settings, manifest, group, source, made_by)
+            found = _write_group_pages(settings, manifest, group, source, made_by, otherwise)
             report.notes = tuple(dict.fromkeys((*report.notes, *found)))
             told = {"time": _now(), "corrections": by_hand, "title": settings.title}
             told["convention"] = settings.convention
@@ -162,11 +172,11 @@ def run_batch(
     return report
 
 
-def _made_by(ledger: Ledger) -> Mapping[str, Any] | None:
-    """The parameters of the last batch that any of the scans was done by."""
+def _made_by(ledger: Ledger) -> tuple[Mapping[str, Any], str] | None:
+    """Parameters, and their digest, of the last batch that any of the scans was done by."""
     used = {str(record.get("run")) for record in ledger.scans.values()}
-    told = [run.get("parameters") for name, run in ledger.runs.items() if name in used]
-    return told[-1] if told else None
+    told = [run for name, run in ledger.runs.items() if name in used and "parameters" in run]
+    return (told[-1]["parameters"], str(told[-1].get("settings"))) if told else None
 
 
 def _write_group_pages(
@@ -175,6 +185,7 @@ def _write_group_pages(
     group: list[dict[str, Any]],
     source: Path,
     made_by: Mapping[str, Any],
+    otherwise: str,
 ) -> tuple[str, ...]:
     """The group's maps and its page; what was odd, a line each."""
     notes: tuple[str, ...] = ()
@@ -184,7 +195,7 @@ def _write_group_pages(
     elif known:
         # They tell of results in MNI space that are gone.
         remove_overlap(settings.out)
-    notes += tuple(write_index(settings, manifest, group, source, made_by))
+    notes += tuple(write_index(settings, manifest, group, source, made_by, otherwise))
     sync_folder(settings.out)
     return notes
 

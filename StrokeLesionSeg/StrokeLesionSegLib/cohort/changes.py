@@ -33,7 +33,7 @@ from ..report.page import with_files
 from .change_pairs import SessionPair, session_pairs
 from .corrected import SourceScans
 from .corrections import with_corrections
-from .dataset import described
+from .dataset import described, with_units
 from .fingerprint import unchanged
 from .index_page import INDEX_NAME, group_files, mask_file, mask_of
 from .ledger import DONE, FAILED, read_ledger
@@ -180,14 +180,10 @@ def compare_study(
     everybody, chosen = pairs, {pair.name for pair in pairs}
     if options.participants:
         everybody, _ = session_pairs(records, root, (), options.sessions)
-    try:
-        (out / CHANGES).mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise InputError(out / CHANGES, "is not a folder", "Move it away, or use -o") from None
-    except OSError as error:
-        raise os_input_error(error, out) from error
+    _make_folder(out)
     found: dict[str, _Pair] = {}
     with FolderLock(out, secrets.token_hex(8)) as lock:
+        _make_folder(out / CHANGES)
         clear_staging_in(out / CHANGES, out)
         for number, pair in enumerate(pairs):
             if progress is not None:
@@ -212,6 +208,15 @@ def compare_study(
         _write_pages(study, out, root, [one.shown for one in shown], report.notes)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise InputError(folder, "is not a folder", "Move it away, or use -o") from None
+    except OSError as error:
+        raise os_input_error(error, folder) from error
 
 
 def _sources(study: Path, options: ChangeOptions) -> tuple[SourceScans, Path]:
@@ -422,8 +427,7 @@ def _write_tables(out: Path, found: list[_Pair]) -> None:
     write_rows(out / f"{CHANGES}.tsv", tuple(columns), groups)
     write_rows(out / f"{CHANGES}_pairs.tsv", tuple(PAIR_COLUMNS), [one.row for one in found])
     for name, told in ((CHANGES, columns), (f"{CHANGES}_pairs", PAIR_COLUMNS)):
-        described = {column: {"Description": text} for column, text in told.items()}
-        write_sidecar(out / f"{name}.json", described)
+        write_sidecar(out / f"{name}.json", with_units(told))
 
 
 def _write_pages(

@@ -50,6 +50,7 @@ SCAN_COLUMNS = {
     "warnings": "What was odd, but dealt with",
     "error": "Why it failed, and what to do",
 }
+_UNITS = {"ml": "mL", "mm": "mm", "percent": "%", "seconds": "s"}
 LEFT_OUT = "group_left_out.tsv"
 # What the BIDS standard has no names for (yet).
 _IGNORED = "\n".join(
@@ -95,9 +96,33 @@ def check_out(out: Path, source: Path) -> None:
         raise InputError(out, "contains subjects of another data set", remedy)
 
 
-def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) -> None:
+def made_otherwise(records: Iterable[Mapping[str, Any]], digest: str) -> str:
+    """How many scans were made with other settings than those of ``digest``; empty if none was.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort.dataset import made_otherwise
+    >>> records = [{"state": "done", "settings": name} for name in ("new", "old")]
+    >>> made_otherwise(records, "new")
+    '1 of 2 scans was made with other settings; the sidecar of each mask tells its own'
+    """
+    made = [record.get("settings") for record in records if record["state"] == DONE]
+    count = sum(settings != digest for settings in made)
+    if not count:
+        return ""
+    scans = f"{count} of {len(made)} scan{'s' * (len(made) != 1)}"
+    return (
+        f"{scans} {'was' if count == 1 else 'were'} made with other settings; "
+        "the sidecar of each mask tells its own"
+    )
+
+
+def write_description(
+    out: Path, source: Path, parameters: Mapping[str, Any], otherwise: str = ""
+) -> None:
     """``dataset_description.json``, ``README.md``, ``.bidsignore`` and the columns' meanings.
 
+    ``otherwise``: what ``made_otherwise`` says of scans that these ``parameters`` are not those of.
     Only the description is written again if it is there. Raises ``InputError`` if it cannot be.
     """
     root = source if source.is_dir() else source.parent
@@ -113,7 +138,8 @@ def write_description(out: Path, source: Path, parameters: Mapping[str, Any]) ->
             {
                 "Name": "StrokeLesionSeg",
                 "Version": __version__,
-                "Description": "For research. Not a medical device.",
+                "Description": "For research. Not a medical device."
+                + (f" {otherwise}." if otherwise else ""),
                 "Parameters": dict(parameters),
             }
         ],
@@ -170,13 +196,26 @@ def write_group_tables(out: Path, records: Iterable[Mapping[str, Any]]) -> None:
     except OSError as error:
         raise os_input_error(error, out) from error
     write_sidecar(out / "group_regions_summary.json", SUMMARY_COLUMNS)
-    write_sidecar(
-        out / "group_scans.json",
-        {name: {"Description": text} for name, text in SCAN_COLUMNS.items()},
-    )
+    write_sidecar(out / "group_scans.json", with_units(SCAN_COLUMNS))
     described = {name: {"Description": SCAN_COLUMNS[name]} for name in leading}
     write_sidecar(out / "group_lesions.json", {**described, **COLUMN_DESCRIPTIONS})
     write_sidecar(out / "group_regions.json", {**described, **REGION_COLUMNS})
+
+
+def with_units(columns: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Columns and what they mean as a sidecar tells them, with the units that their names end in.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort.dataset import with_units
+    >>> with_units({"left_ml": "On the left"})
+    {'left_ml': {'Description': 'On the left', 'Units': 'mL'}}
+    """
+    units = {name: _UNITS.get(name.split("_")[-1]) for name in columns}
+    return {
+        name: {"Description": text} | ({"Units": unit} if (unit := units[name]) else {})
+        for name, text in columns.items()
+    }
 
 
 def write_left_out(out: Path, left_out: Mapping[str, str]) -> None:

@@ -22,9 +22,6 @@ from .pseudonyms import Pseudonyms
 if TYPE_CHECKING:
     from ..images.formats.dicom_series import Series
 
-# Of whom nothing is known: these identifiers are everybody's.
-_NOBODY = re.compile(r"(anon\w*|unknown|none|test|patient|deidentified|removed|x+|0*|-*)\Z", re.I)
-
 
 @dataclass(frozen=True)
 class DicomScan:
@@ -142,7 +139,8 @@ def _across_folders(parts: list[_Part]) -> list[_Part]:
             whole += group  # with cut UIDs these may be several people's
             continue
         first = group[0]
-        series = replace(first.series, slices=list(images.values()))
+        people = set().union(*(part.series.people for part in group))
+        series = replace(first.series, slices=list(images.values()), people=people)
         folders = [folder for part in group for folder in part.folders]
         whole.append(_Part(first.uid, series, folders, first.place))
     return whole
@@ -154,6 +152,8 @@ def _patients(parts: list[_Part]) -> list[list[_Part]]:
     Equal headers are one patient's within a study and within a folder of the input; across these
     an identifier and a birth date have to agree, since "001" is somebody everywhere.
     """
+    from ..images.formats.dicom_series import NOBODY
+
     parent = list(range(len(parts)))
 
     def root(n: int) -> int:
@@ -166,7 +166,7 @@ def _patients(parts: list[_Part]) -> list[list[_Part]]:
     for n, part in enumerate(parts):
         identifier, _, born = part.person
         keys = [("study", part.study, *part.person)] if part.study else []
-        if not _NOBODY.match(identifier):
+        if not NOBODY.match(identifier):
             keys.append(("folder", PurePath(part.place).parts[0], *part.person))
             if born:
                 keys.append(("born", *part.person))

@@ -70,10 +70,12 @@ def write_index(
     records: Iterable[Mapping[str, Any]],
     source: Path,
     made_by: Mapping[str, Any],
+    otherwise: str = "",
 ) -> tuple[str, ...]:
     """Write the page of the ledger's ``records``, and the list by which pages find each other.
 
-    ``made_by``: the parameters that the page tells. ``group_lesions.tsv`` is there already.
+    ``made_by``: the parameters that the page tells; ``otherwise``: of which scans they are not
+    those (``made_otherwise``). ``group_lesions.tsv`` is there already.
     Returns what does not fit about ``participants.tsv`` in ``source``. Raises ``InputError`` if a
     file cannot be written.
     """
@@ -100,7 +102,7 @@ def write_index(
         GroupPage(
             title or "Stroke lesions",
             frequency=frequency,
-            facts=_facts(made_by),
+            facts=_facts(made_by) | ({"Other settings": otherwise} if otherwise else {}),
             intended_use=manifest.intended_use
             if made_by["model"]["sha256"] == manifest.sha256
             else "",

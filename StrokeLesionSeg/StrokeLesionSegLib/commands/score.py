@@ -179,8 +179,6 @@ def _score_files(arguments: argparse.Namespace) -> None:
 
 
 def _score_folders(arguments: argparse.Namespace) -> int:
-    if arguments.soft is not None:
-        raise InputError("--soft", "is for two files", "In folders maps are found by their names")
     with _outputs(arguments) as outputs:
         from ..lesions.scorers import ScoreOptions, score_folders
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..errors import InputError
 from ..inference.ahead import import_ahead
 from ..outputs import beside_mask, default_mask_path
 from ..pipeline import (
@@ -179,6 +180,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def output_paths(arguments: argparse.Namespace) -> OutputPaths:
     """The paths that the arguments ask for, defaults filled in."""
+    for name in ("table", "sidecar"):
+        if getattr(arguments, name) is not None and getattr(arguments, f"no_{name}"):
+            raise InputError(f"--{name}", f"and --no-{name} exclude each other", "Leave one out")
     mask = arguments.output or default_mask_path(arguments.input, arguments.label)
     paths = OutputPaths(
         mask,
@@ -235,6 +239,8 @@ def print_result(result: SegmentResult, told: Sequence[str] = ()) -> None:
             f"{len(lesions)} lesion{'s' * (len(lesions) > 1)}, {volume:.2f} mL in all, "
             f"mean probability {result.mean_probability:.2f}"
         )
+        if side_note := result.lesion_map.summary.side_note:
+            print(side_note)
     else:
         print("no lesion found")
     if result.expected_dice is not None:

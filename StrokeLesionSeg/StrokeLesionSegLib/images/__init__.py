@@ -21,6 +21,7 @@ __getattr__, __dir__ = lazy_names(
         "write_volume": "formats.writing",
         "NiftiFields": "formats.writing",
         "atomic_output": "formats.writing",
+        "check_grid": "formats.writing",
         "check_output": "formats.writing",
         "Canonical": "space.canonical",
         "to_canonical": "space.canonical",
@@ -64,6 +65,7 @@ __all__ = [
     "atomic_output",
     "brain_box",
     "brain_mask_for",
+    "check_grid",
     "check_output",
     "checked_scan",
     "deform_to_mni",
@@ -85,7 +87,13 @@ if TYPE_CHECKING:
     from .formats.checks import checked_scan
     from .formats.reading import read_scan
     from .formats.scan import Scan
-    from .formats.writing import NiftiFields, atomic_output, check_output, write_volume
+    from .formats.writing import (
+        NiftiFields,
+        atomic_output,
+        check_grid,
+        check_output,
+        write_volume,
+    )
     from .space.alignment import Alignment
     from .space.brainbox import brain_box, brain_mask_for
     from .space.canonical import Canonical, from_canonical, to_canonical

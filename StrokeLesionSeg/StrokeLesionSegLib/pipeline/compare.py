@@ -147,7 +147,7 @@ def compare_files(
     ...
     StrokeLesionSegLib.errors.InputError: sub-1_ses-2_T1w.nii.gz: comes after...
     """
-    wanted = options or CompareOptions()
+    wanted, out = options or CompareOptions(), Path(out)
     first, second = (_scan_of(Path(source)) for source in sources)
     for source in (first, second):
         check_source(source)

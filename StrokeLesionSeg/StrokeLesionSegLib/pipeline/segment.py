@@ -222,7 +222,7 @@ def _read(
     from ..inference.device import prepare_environment
 
     prepare_environment()
-    from ..images import read_scan
+    from ..images import check_grid, read_scan
 
     tell = progress or (lambda stage, done, total: None)
     tell("read", 0, 1)
@@ -231,6 +231,9 @@ def _read(
     check_series(series, scan)
     timings["read"] = time.perf_counter() - step
     check_dicom(paths, scan)
+    for path in (paths.mask, paths.probability, paths.uncertainty):
+        if path is not None:
+            check_grid(path, scan.volume.affine)
     tell("read", 1, 1)
     return scan
 

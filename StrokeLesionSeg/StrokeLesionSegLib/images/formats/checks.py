@@ -84,14 +84,26 @@ def check_affine(
             f"the image measures {size} mm, so its voxel spacing cannot be right",
             "Correct the spacing in the header (it has to be in mm)",
         )
-    dots = np.abs(cosines.T @ cosines - np.eye(3))
-    if dots.max() > SHEAR_COSINE:
-        angle = float(np.degrees(np.arccos(min(1.0, dots.max()))))
+    if (shear := shear_of(affine)) > SHEAR_COSINE:
+        angle = float(np.degrees(np.arccos(min(1.0, shear))))
         return [
             f"the affine is sheared (two voxel axes meet at {angle:.1f} degrees); "
             "the volume is resampled accordingly"
         ]
     return []
+
+
+def shear_of(affine: NDArray[np.float64]) -> float:
+    """The largest abs. cosine between two voxel axes of an affine, 0 where all are at right angles.
+
+    Examples
+    --------
+    >>> shear_of(np.eye(4))
+    0.0
+    """
+    axes = affine[:3, :3]
+    cosines = axes / np.sqrt((axes**2).sum(axis=0))
+    return float(np.abs(cosines.T @ cosines - np.eye(3)).max())
 
 
 # Around a stripped brain SPM and others leave NaN; less than this is left of no head.

@@ -45,6 +45,7 @@ from .dicom_series import (
     ge_component,
     missing_slices,
     other_component,
+    several_names,
     timing_of,
 )
 from .itk_formats import LPS_TO_RAS
@@ -116,7 +117,7 @@ def read_dicom(path: Path, *, series: str | None = None) -> Scan:
         array,
         affine,
         format="dicom",
-        warnings=(*chosen.notes, *left_out, *notes),
+        warnings=(*chosen.notes, *several_names(chosen), *left_out, *notes),
         header={"dtype": facts.pop("stored"), "series": facts},
     )
 
@@ -262,6 +263,7 @@ def _sort_in(
         entries = [entry_of(kind)]
         _add(entries[0], file, instance, header)
     for entry in entries:
+        entry.people.add(patient[:2])
         if instance in seen and not entry.notes:
             entry.notes.append(
                 "different images share one SOPInstanceUID, as after a de-identification that cut "

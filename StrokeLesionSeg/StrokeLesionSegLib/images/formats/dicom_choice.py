@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from .dicom_pixels import EXPORT as _EXPORT
-from .dicom_series import Series
+from .dicom_series import Series, several_people
 from .sequence import SequenceFacts, facts_from, has_agent, other_kind, says_t1
 
 MIN_SLICES = 8
@@ -27,9 +27,9 @@ _LISTED = 6
 
 
 def problem_of(entry: Series) -> str:
-    """Why a series is no stack of parallel slices of one size; empty if it is."""
-    if entry.refused:
-        return entry.refused
+    """Why a series is no stack of parallel slices of one patient and size; empty if it is."""
+    if problem := entry.refused or several_people(entry):
+        return problem
     first = entry.slices[0]
     for s in entry.slices:
         if s.position is None or s.orientation is None or s.spacing is None:
@@ -223,7 +223,8 @@ def joined(series: Sequence[Series]) -> Series | None:
         return None
     if len({tuple(s.facts[name] for name in names) for s in single}) != 1:
         return None
-    whole = replace(single[0], slices=[s.slices[0] for s in single], notes=[
+    people = set().union(*(s.people for s in single))
+    whole = replace(single[0], slices=[s.slices[0] for s in single], people=people, notes=[
         f"each of the {len(single)} images has a series UID of its own; taken as one series"
     ])  # fmt: skip
     return whole if not problem_of(whole) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ SEQUENCE_KEYWORDS = (
 )  # fmt: skip
 #: Of whom and of when a series is. They tell people apart, and go nowhere else.
 PATIENT_KEYWORDS = ("PatientID", "PatientName", "PatientBirthDate", "StudyDate", "StudyTime")
+#: Of whom nothing is known: these identifiers are everybody's.
+NOBODY = re.compile(r"(anon\w*|unknown|none|test|patient|deidentified|removed|x+|0*|-*)\Z", re.I)
 _COMPONENTS = {
     "P": "phase image", "PHASE": "phase image", "PHASE MAP": "phase image",
     "PHASE_MAP": "phase image", "R": "real part", "REAL": "real part", "I": "imaginary part",
@@ -73,7 +76,8 @@ class Series:
     kind: str = ""  # "phase image" and so on, for what is no magnitude image
     notes: list[str] = field(default_factory=list)
     promised: int = 0  # images that the header says there are
-    patient: tuple[str, ...] = ()  # by PATIENT_KEYWORDS
+    patient: tuple[str, ...] = ()  # of the first image, by PATIENT_KEYWORDS
+    people: set[tuple[str, ...]] = field(default_factory=set)  # PatientID and name of all images
 
     @property
     def count_of_kind(self) -> str:
@@ -135,6 +139,32 @@ def timing_of(groups: Sequence[pydicom.Dataset]) -> dict[str, float]:
                 with contextlib.suppress(TypeError, ValueError):  # not there, or no number
                     found.setdefault(name, float(item.get(keyword)))
     return found
+
+
+def several_people(entry: Series) -> str:
+    """Why the images of a series are those of several patients; empty if they are not.
+
+    Images without an identifier or a name, as a de-identification may leave some, are anybody's.
+    """
+    identifiers, names = (len(_told(entry, n)) for n in (0, 1))
+    count = identifiers if identifiers > 1 else names
+    if count < 2 or (count == names and identifiers == 1):
+        return ""
+    return f"its images bear {'identifiers' if identifiers > 1 else 'names'} of {count} patients"
+
+
+def several_names(entry: Series) -> list[str]:
+    """A warning if images of one patient, by the identifier, bear several names."""
+    names = len(_told(entry, 1))
+    if names < 2 or len(_told(entry, 0)) != 1:
+        return []
+    return [f"the images bear one patient's identifier, but {names} names; are all of one patient?"]
+
+
+def _told(entry: Series, n: int) -> set[str]:
+    """The different identifiers (``n`` 0) or names (1) of the images."""
+    told = {" ".join(re.split(r"[\s^]+", person[n].casefold())).strip() for person in entry.people}
+    return {name for name in told if not NOBODY.match(name)}
 
 
 def cut_short(entry: Series, short: Sequence[Path]) -> list[str]:

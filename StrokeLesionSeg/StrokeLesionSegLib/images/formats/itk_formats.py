@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ..volume import Volume
-from .checks import MAX_VOXELS, SHEAR_COSINE, check_shape, checked_scan
+from .checks import MAX_VOXELS, check_shape, checked_scan
 from .plain_data import (
     BZIP2,
     READABLE_NRRD,
@@ -322,17 +322,13 @@ def _check_metaimage_data(
 def write_itk(target: Path, volume: Volume, request: Request) -> None:
     """Writes ``volume`` to ``target`` (.nrrd or .mha), compressed; errors name ``request.path``.
 
-    Raises ``InputError`` for sheared grids, which ITK's images do not know, and where ITK fails.
+    The grid is not sheared (``check_grid``). Raises ``InputError`` where ITK fails.
     """
     import SimpleITK as sitk
 
     spacing = np.sqrt((volume.affine[:3, :3] ** 2).sum(axis=0))
     lps = LPS_TO_RAS @ volume.affine
     direction = lps[:3, :3] / spacing
-    if np.abs(direction.T @ direction - np.eye(3)).max() > SHEAR_COSINE:
-        raise InputError(
-            request.path, "a sheared grid cannot be stored in this format", "Write .nii.gz instead"
-        )
     image = sitk.GetImageFromArray(volume.array)
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())

@@ -19,6 +19,7 @@ from ...errors import InputError
 from ...file_formats import format_of, written_endings
 from ...outputs import atomic_file, os_input_error
 from ..volume import Volume
+from .checks import SHEAR_COSINE, shear_of
 from .nifti_header import DATA_TYPES, HEADER_TYPES, quaternion, sizes_apart
 from .scan import Scan
 
@@ -94,6 +95,23 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
         raise os_input_error(error, path) from error
 
 
+def check_grid(path: str | os.PathLike[str], affine: NDArray[np.float64]) -> None:
+    """``InputError`` if the format of ``path`` cannot hold the grid of ``affine`` (ijk to RAS mm).
+
+    ITK's images, which NRRD and MetaImage are written from, know no sheared axes.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import check_grid
+    >>> check_grid("mask.nrrd", np.diag([2.0, 2.0, 2.0, 1.0]))
+    """
+    format = format_of(Path(path).name)
+    if format is not None and not format.sheared and shear_of(affine) > SHEAR_COSINE:
+        raise InputError(
+            path, "a sheared grid cannot be stored in this format", "Write .nii.gz instead"
+        )
+
+
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
     """:func:`outputs.atomic_file`, once :func:`check_output` finds nothing against ``path``.
@@ -154,6 +172,7 @@ def write_volume(
             else f"cannot write {path.suffix or 'a file without a suffix'}",
             f"Let the name end in {', '.join(written_endings())}",
         )
+    check_grid(path, volume.affine)
     with atomic_output(path, overwrite=overwrite) as temporary:
         stored = Volume(_as_type(volume.array, dtype), volume.affine)
         format.write()(temporary, stored, Request(path, like, nifti or NiftiFields()))
