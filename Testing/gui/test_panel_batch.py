@@ -6,16 +6,18 @@ import json
 import re
 import sys
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
 from panel_support import Panel
 from StrokeLesionSegLib.cohort.corrected import corrected_masks
-from StrokeLesionSegLib.images import read_scan, write_volume
+from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.slicerbridge.engine import batch
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess, Progress
 from StrokeLesionSegLib.slicerbridge.module.panel import followed
-from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene import derivative, results
 from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
 
 
@@ -318,3 +320,26 @@ def test_what_is_done_and_left_is_told() -> None:
 )
 def test_what_was_learnt_is_told(result: dict[str, object], said: str) -> None:
     assert said in batch.learnt_text(result)
+
+
+def test_a_result_that_is_read_while_the_scene_closes_does_not_come_into_the_next(
+    ready: Panel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel = ready
+    scan = Volume(np.zeros((4, 5, 6), np.int16), np.eye(4))
+    read, closed = derivative.ReadResult(Path(), "sub-01", scan, scan, None, {}, False), Event()
+
+    def slowly(*_: Any) -> derivative.ReadResult:
+        assert closed.wait(60)
+        return read
+
+    monkeypatch.setattr(derivative, "read_result", slowly)
+    row = {"scan": "sub-01", "state": "done", "lesions": 1, "volume_ml": 1.0, "corrected": False}
+    panel.controller.results.list_rows([row])
+    panel.stand_in.raw(panel.ui.batchTable).cellDoubleClicked.emit(0, 0)
+    assert panel.controller.results.busy
+    panel.slicer.mrmlScene.Clear(0)
+    closed.set()
+    panel.until(lambda: not panel.controller.results.busy, 60)
+    assert not panel.slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    assert panel.text("batchLabel") == ""

@@ -911,6 +911,18 @@ def test_the_map_of_another_scan_is_not_used(slicer: Any) -> None:
     assert edit_store.map_for(bench.editor.node) is None
 
 
+def test_the_map_of_other_voxels_is_not_used(slicer: Any) -> None:
+    """The scan was filtered, or warped on its own grid, since the map was made of it."""
+    bench = Bench(slicer)
+    node = results.add_map(blob_volume(bench.volume), bench.volume, "probability")
+    bench.editor.segmentation.SetNodeReferenceID(results.PROBABILITY_ROLE, node.GetID())
+    assert edit_store.map_for(bench.editor.node) is node
+    voxels = slicer.util.arrayFromVolume(bench.volume)
+    slicer.util.updateVolumeFromArray(bench.volume, np.ascontiguousarray(voxels[:, ::-1]))
+    assert edit_store.map_for(bench.editor.node) is None
+    slicer.util.updateVolumeFromArray(bench.volume, voxels.copy())
+
+
 @pytest.mark.parametrize("hardened", [False, True])
 def test_a_map_follows_where_image_and_segmentation_are_moved(slicer: Any, hardened: bool) -> None:
     """Who moves an image and its segmentation leaves the map behind that nobody sees."""

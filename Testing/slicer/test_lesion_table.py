@@ -11,7 +11,7 @@ from bridge_scenes import AFFINES, blob_volume, head_node
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.module import measure
 from StrokeLesionSegLib.slicerbridge.module.logic import SEGMENT_ATTRIBUTE, BridgeLogic
-from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene import results, volumes
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import (
     ProbabilityMap,
     seeds_from_text,
@@ -197,8 +197,79 @@ def test_maps_from_before_a_hardened_warp_are_not_used(slicer: Any, tmp_path: Pa
     rows = logic.measure(segmentation)
     assert [row.mean_probability for row in rows] == [1.0] * len(rows), "as without a map"
     assert logic.found_later(segmentation)().lesion_map.lesions
-    with pytest.raises(ValueError, match="resampled since"):
+    with pytest.raises(ValueError, match="resampled or filtered since"):
         logic.thresholder(segmentation)
     with pytest.raises(ValueError, match="not aligned"):
         logic.in_mni(segmentation)
     assert logic.report(segmentation, tmp_path).path.exists()
+
+
+def _bump(slicer: Any) -> Any:
+    """A transform that shifts the middle of ``head_node`` by some voxels and leaves its rim."""
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    k, j, i = np.mgrid[:20, :24, :28]
+    rim = np.sin(np.pi * k / 19) * np.sin(np.pi * j / 23) * np.sin(np.pi * i / 27)
+    field = vtk.vtkImageData()
+    field.SetDimensions(28, 24, 20)
+    field.AllocateScalars(vtk.VTK_DOUBLE, 3)
+    shifts = vtk_to_numpy(field.GetPointData().GetScalars())
+    shifts[:] = 0
+    shifts[:, 0] = 4 * rim.ravel()
+    grid = slicer.vtkOrientedGridTransform()
+    grid.SetDisplacementGridData(field)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "bump")
+    node.SetAndObserveTransformFromParent(grid)
+    return node
+
+
+@pytest.mark.parametrize("how", ["warped", "filtered"])
+def test_maps_of_other_voxels_on_the_same_grid_are_not_used(slicer: Any, how: str) -> None:
+    """A warp that keeps the grid was hardened, or the image was filtered in place."""
+    node, segmentation, segment_id, made = scene(slicer)
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    aligned = Provenance(to_mni=np.eye(4)).tags()["ToMNI"]
+    segmentation.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "ToMNI", aligned)
+    probability = results.add_map(made.volume, node, "probability")
+    results.set_maps(segmentation, segment_id, (probability, None))
+    logic = BridgeLogic()
+    node.GetDisplayNode().SetWindowLevelMinMax(0, 17)
+    assert logic.threshold(segmentation, 0.5, 0.0)
+    before, grid = slicer.util.arrayFromVolume(node).copy(), volumes.affine_from_node(node)
+    if how == "warped":
+        transform = _bump(slicer)
+        for moved in (node, segmentation):
+            moved.SetAndObserveTransformNodeID(transform.GetID())
+            assert moved.HardenTransform()
+    else:
+        slicer.util.updateVolumeFromArray(node, np.sqrt(before).astype(np.int16))
+    after = slicer.util.arrayFromVolume(node)
+    assert after.shape == before.shape
+    assert (after != before).any()
+    np.testing.assert_array_equal(volumes.affine_from_node(node), grid)
+    with pytest.raises(ValueError, match="warped, resampled or filtered since"):
+        logic.threshold(segmentation, 0.5, 0.0)
+    rows = logic.measure(segmentation)
+    assert [row.mean_probability for row in rows] == [1.0] * len(rows), "as without a map"
+    with pytest.raises(ValueError, match="not aligned"):
+        logic.in_mni(segmentation)
+
+
+@pytest.mark.parametrize("affine", ["RAS", "LPS", "left-handed"])
+@pytest.mark.parametrize("stored", [np.int16, np.float32, np.float64])
+def test_maps_stay_those_of_an_image_that_is_saved_and_loaded(
+    slicer: Any, tmp_path: Path, stored: Any, affine: str
+) -> None:
+    node = head_node(slicer, AFFINES.get(affine, np.diag([-1.0, 1, 1, 1])))
+    kept = results.add_map(blob_volume(node), node, "probability")
+    slicer.util.updateVolumeFromArray(node, slicer.util.arrayFromVolume(node).astype(stored))
+    storage = node.CreateDefaultStorageNode()
+    storage.SetFileName(str(tmp_path / "scan.nrrd"))
+    assert storage.WriteData(node)
+    loaded = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    reading = loaded.CreateDefaultStorageNode()
+    reading.SetFileName(storage.GetFileName())
+    assert reading.ReadData(loaded)
+    assert slicer.util.arrayFromVolume(loaded).dtype == stored
+    assert results.made_of(kept, loaded)

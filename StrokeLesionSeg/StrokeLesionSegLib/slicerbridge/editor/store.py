@@ -30,6 +30,7 @@ from ..scene.results import (
     add_map,
     bring_along,
     find_segmentation,
+    made_of,
     maps_of,
     same_parent,
 )
@@ -434,7 +435,7 @@ def map_for(editor: Any) -> Any | None:
             continue
         bring_along(node, source)
         found = maps_of(node, selected if node is segmentation else "")[0]
-        if found is not None:
+        if found is not None and made_of(found, source):
             return found
     return None
 

@@ -36,7 +36,13 @@ from ..scene.results import (
     same_parent,
     set_maps,
 )
-from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
+from ..scene.volumes import (
+    affine_from_node,
+    exact_affine,
+    fingerprint,
+    if_present,
+    voxels_from_node,
+)
 from .engine_run import EngineRun
 from .polled_thread import PolledThread
 from .process import EngineProcess, Failure
@@ -135,6 +141,7 @@ class SegmentationRun(EngineRun):
         self._added: dict[str, Any] = {}
         self._affine: NDArray[np.float64] = np.eye(4)
         self._shape: tuple[int, int, int] = (0, 0, 0)
+        self._image = ""
         self._began = 0.0
 
     # -- for the caller ---------------------------------------------------------------------
@@ -149,6 +156,7 @@ class SegmentationRun(EngineRun):
         # Copied here, because the node may change or go while the worker writes.
         array = np.array(voxels_from_node(node))
         self._affine, self._shape = affine_from_node(node), array.shape  # type: ignore[assignment]
+        self._image = fingerprint(array)
         self._process = self._make_process([])
         scratch = self._process.scratch
         self._process.arguments += [
@@ -247,7 +255,8 @@ class SegmentationRun(EngineRun):
     def _add_map(self, kind: str) -> None:
         if kind in self._loaded:
             node = if_present(self._volume_node)
-            self._added[kind] = add_map(Volume(self._loaded[kind], self._affine), node, kind)
+            volume = Volume(self._loaded[kind], self._affine)
+            self._added[kind] = add_map(volume, node, kind, self._image)
 
     def _add_segment(self) -> None:
         node = if_present(self._volume_node)

@@ -95,8 +95,9 @@ class PanelController:
         self.panel.parameters = None
 
     def forget(self) -> None:
-        """Let go of the nodes of a scene that closes."""
+        """Let go of the nodes of a scene that closes, and of what is on its way there."""
         self.scan.forget()
+        self.results.forget()
 
     def cancel(self) -> None:
         """End a run and a comparison, if there are any; the scene stays as it is."""

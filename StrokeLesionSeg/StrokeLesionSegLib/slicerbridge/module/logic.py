@@ -127,7 +127,10 @@ class BridgeLogic:
         segment_id = self.segment_id(segmentation_node)
         if not self._maps_fit(segmentation_node, segment_id):
             raise ValueError(
-                _("the image was warped or resampled since: segment it again to use the sliders")
+                _(
+                    "the image was warped, resampled or filtered since: segment it again to use "
+                    "the sliders"
+                )
             )
         kept = self._thresholders.get(key)
         if (

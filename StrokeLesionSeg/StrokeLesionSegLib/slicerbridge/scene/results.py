@@ -17,12 +17,17 @@ from .volumes import (
     add_volume_node,
     affine_from_matrix,
     affine_from_node,
+    fingerprint,
     matrix_from_affine,
     node_by_id,
+    same_voxels,
+    voxels_from_node,
 )
 
 PROBABILITY_ROLE = "StrokeLesionSeg.probability"
 UNCERTAINTY_ROLE = "StrokeLesionSeg.uncertainty"
+# Of a map: the ``fingerprint`` of the image that it was made of.
+IMAGE_ATTRIBUTE = "StrokeLesionSeg.image"
 SEGMENT_NAME = "Stroke lesion"
 
 # (value, red, green, blue): dark red to pale yellow, readable on grey and printed without colour.
@@ -274,9 +279,12 @@ def changed(segment: Any, patch: Patch) -> bool:
 # -- probability and uncertainty ---------------------------------------------------------------
 
 
-def add_map(volume: Volume, volume_node: Any, kind: str) -> Any:
+def add_map(volume: Volume, volume_node: Any, kind: str, image: str = "") -> Any:
     """Add the probability or the uncertainty (``kind`` "probability", "uncertainty") as a volume
-    node, under the transform and in the study of ``volume_node``, with its colours."""
+    node, under the transform and in the study of ``volume_node``, with its colours.
+
+    ``image``: the ``fingerprint`` of the voxels that it was made of, if not those of now.
+    """
     title = {"probability": "lesion probability", "uncertainty": "lesion uncertainty"}[kind]
     import slicer
 
@@ -294,6 +302,7 @@ def add_map(volume: Volume, volume_node: Any, kind: str) -> Any:
         volume, f"{volume_node.GetName()} {title}", like=volume_node, display=display
     )
     node.SetAttribute("StrokeLesionSeg", kind)
+    node.SetAttribute(IMAGE_ATTRIBUTE, image or fingerprint(voxels_from_node(volume_node)))
     place_beside(node, volume_node)
     return node
 
@@ -396,12 +405,20 @@ def set_maps(segmentation_node: Any, segment_id: str, maps: tuple[Any | None, An
 
 
 def resampled_since(segmentation_node: Any, segment_id: str, volume_node: Any) -> bool:
-    """Whether the image has other voxels by now than the maps of a result: a warp was hardened on
-    it, so that neither maps nor alignment fit any more."""
-    image = volume_node.GetImageData()
-    kept = [node.GetImageData() for node in maps_of(segmentation_node, segment_id) if node]
-    shapes = [found.GetDimensions() for found in kept if found is not None]
-    return image is not None and bool(shapes) and image.GetDimensions() not in shapes
+    """Whether the image has other voxels by now than when the maps of a result were made: a warp
+    was hardened on it, or it was filtered, so that neither maps nor alignment fit any more."""
+    kept = [node for node in maps_of(segmentation_node, segment_id) if node is not None]
+    return bool(kept) and not any(made_of(node, volume_node) for node in kept)
+
+
+def made_of(map_node: Any, volume_node: Any) -> bool:
+    """Whether a map was made of the voxels that an image has now, as far as both are there."""
+    image, own = volume_node.GetImageData(), map_node.GetImageData()
+    if image is None or own is None:
+        return True
+    kept = map_node.GetAttribute(IMAGE_ATTRIBUTE)  # None in scenes of old
+    same_shape = image.GetDimensions() == own.GetDimensions()
+    return same_shape and (not kept or same_voxels(kept, voxels_from_node(volume_node)))
 
 
 def bring_along(segmentation_node: Any, volume_node: Any) -> bool:

@@ -93,6 +93,31 @@ def volume_from_node(node: Any) -> Volume:
     return Volume(np.array(voxels_from_node(node)), affine_from_node(node))
 
 
+def fingerprint(array: NDArray[Any]) -> str:
+    """A few numbers that tell these voxels (K, J, I) from others, for ``same_voxels``; under a
+    millisecond."""
+    sparse = array[tuple(slice(None, None, max(1, n // 32)) for n in array.shape)]
+    sample = np.nan_to_num(sparse.astype(np.float64), posinf=0, neginf=0)
+    # What is summed up has another weight at each place, so that moving it does not go unseen.
+    waves = [np.cos(np.outer([0.7, 1.9], np.arange(1, n + 1))) for n in sample.shape]
+    sums = np.einsum("kji,ak,bj,ci->abc", sample, *waves, optimize=True).ravel()
+    values = [float(np.linalg.norm(sample)), *sums.tolist()]
+    return " ".join([*map(str, array.shape), *(f"{value:.8g}" for value in values)])
+
+
+def same_voxels(kept: str, array: NDArray[Any]) -> bool:
+    """Whether voxels (K, J, I) are those of a ``fingerprint``, but for what storing them in
+    another type does to the last digits."""
+    then = np.array(kept.split(), np.float64)
+    # Saving turns a left-handed volume into a right-handed one, with its slices in reverse.
+    for found in (array, array[::-1]):
+        now = np.array(fingerprint(found).split(), np.float64)
+        # The shape, which is whole numbers, the length of the sample, and its sums.
+        if np.array_equal(now[:3], then[:3]) and np.allclose(now, then, 0, 1e-4 * then[3]):
+            return True
+    return False
+
+
 def add_volume_node(
     volume: Volume,
     name: str,

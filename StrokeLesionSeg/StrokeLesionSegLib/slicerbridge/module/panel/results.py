@@ -136,6 +136,12 @@ class BatchResults:
         """Whether there is a correction to be saved."""
         self._panel.ui.saveCorrectionButton.enabled = self.can_save
 
+    def forget(self) -> None:
+        """The scene closes: a result that is being read was for that one."""
+        if self._opening is not None:
+            self._opening = None
+            self.tell("")
+
     def _on_row(self, row: int, _column: int) -> None:
         """A double-click: scan and mask are read in a thread, and shown."""
         if self._opening is not None or not 0 <= row < len(self._rows):
