@@ -44,6 +44,7 @@ __getattr__, __dir__ = lazy_names(
         "apply_window": "window",
         "brain_box": "space.brainbox",
         "brain_mask_for": "space.brainbox",
+        "lies_on_mni_grid": "space.brainbox",
     },
 )
 
@@ -68,6 +69,7 @@ __all__ = [
     "checked_scan",
     "deform_to_mni",
     "from_canonical",
+    "lies_on_mni_grid",
     "mask_in_mni",
     "mni_brain_mask",
     "nearest_labels",
@@ -87,7 +89,7 @@ if TYPE_CHECKING:
     from .formats.scan import Scan
     from .formats.writing import NiftiFields, atomic_output, check_output, write_volume
     from .space.alignment import Alignment
-    from .space.brainbox import brain_box, brain_mask_for
+    from .space.brainbox import brain_box, brain_mask_for, lies_on_mni_grid
     from .space.canonical import Canonical, from_canonical, to_canonical
     from .space.deformation import Deformation
     from .space.nearest import nearest_labels
