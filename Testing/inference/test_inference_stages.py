@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
 import StrokeLesionSegLib.images as images
@@ -15,6 +16,7 @@ from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
 from StrokeLesionSegLib.models import Inference, Preprocessing
 from StrokeLesionSegLib.networks import build_network
 from StrokeLesionSegLib.operating_point import OperatingPoint
+from StrokeLesionSegLib.pipeline.runner import matrix_to_mni
 from torch import nn
 
 GUIDED = ("t1", "click_positive", "click_negative", "previous_probability")
@@ -190,6 +192,20 @@ def test_a_scan_on_the_mni_grid_is_not_registered(monkeypatch):
     assert not probability[far].any()
     unmasked = segment_volume(volume, model(), SegmentOptions(align="none", crop=False))
     assert unmasked.details["brain_mask_margin_mm"] is None
+
+
+def test_nor_is_one_whose_axes_are_stored_in_another_order(monkeypatch):
+    monkeypatch.setattr(images, "align_to_mni", forbidden)
+    volume, options = on_mni_grid(), SegmentOptions(device="cpu", precision="float32")
+    order = nibabel.orientations.axcodes2ornt("LIP")
+    stored = nibabel.Nifti1Image(volume.array.T, volume.affine).as_reoriented(order)
+    there = images.Volume(np.asarray(stored.dataobj).T, stored.affine)
+    prediction = segment_volume(there, model(brain_mask_margin_mm=4), options)
+    assert prediction.alignment is None
+    assert np.array_equal(matrix_to_mni(None, there.grid), np.eye(4))
+    plain = segment_volume(volume, model(brain_mask_margin_mm=4), options).probability
+    expected = nibabel.Nifti1Image(plain.array.T, plain.affine).as_reoriented(order)
+    assert np.array_equal(prediction.probability.array.T, np.asarray(expected.dataobj))
 
 
 def test_align_mni_registers_even_on_the_mni_grid(monkeypatch):

@@ -55,11 +55,15 @@ def test_none_is_looked_for_where_a_file_lies_on_the_mni_grid(tmp_path, name):
     there, beside_it = tmp_path / name, tmp_path / f"beside-{name}"
     volume = Volume(np.arange(np.prod(MNI_GRID.shape)).reshape(MNI_GRID.shape), MNI_GRID.affine)
     write_volume(there, volume)
+    flipped, turned = tmp_path / f"flipped-{name}", MNI_GRID.affine @ np.diag([-1.0, 1, 1, 1])
+    turned[0, 3] = -MNI_GRID.affine[0, 3]
+    write_volume(flipped, Volume(volume.array, turned))
     moved = MNI_GRID.affine.copy()
     moved[0, 3] += 1
     write_volume(beside_it, Volume(volume.array, moved))
     for source, align, started in (
-        (there, "auto", False), (there, "mni", True), (beside_it, "auto", True)
+        (there, "auto", False), (there, "mni", True), (beside_it, "auto", True),
+        (flipped, "auto", False)
     ):  # fmt: skip
         with AlignBeside(source, None, SegmentOptions(threads=2, align=align)) as beside:
             assert beside.started == started

@@ -156,12 +156,12 @@ def _alignment_of(content: dict[str, Any]) -> str:
         return "affine" if alignment.get("ok") else "failed"
     import numpy as np
 
-    from ..images import MNI_GRID, Grid
+    from ..images import Grid, lies_on_mni_grid
 
     source = content.get("source") or {}
     affine = np.array(source.get("affine_ijk_to_ras_mm", np.zeros((4, 4))), np.float64)
     i, j, k = source.get("shape_ijk", (0, 0, 0))
-    return "there" if Grid((k, j, i), affine).same_as(MNI_GRID) else "none"
+    return "there" if lies_on_mni_grid(Grid((k, j, i), affine)) else "none"
 
 
 def _of_sidecar(file: Path) -> dict[str, Any]:

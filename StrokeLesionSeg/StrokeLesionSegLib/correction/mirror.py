@@ -76,11 +76,11 @@ def mirrored_scan(
     >>> mirrored_scan(scan, as_it_lies).ravel().tolist()
     [5.0, 2.0, 1.0]
     """
-    from ..images import MNI_GRID
+    from ..images import lies_on_mni_grid
 
     if alignment is not None and alignment.ok:
         across = mni_reflection(alignment.matrix)
-    elif alignment is None and volume.grid.same_as(MNI_GRID):
+    elif alignment is None and lies_on_mni_grid(volume.grid):
         across = mni_reflection(None)
     else:
         across = reflection(*find_mirror_plane(volume, cancel))

@@ -45,6 +45,7 @@ __getattr__, __dir__ = lazy_names(
         "apply_window": "window",
         "brain_box": "space.brainbox",
         "brain_mask_for": "space.brainbox",
+        "lies_on_mni_grid": "space.brainbox",
     },
 )
 
@@ -70,6 +71,7 @@ __all__ = [
     "checked_scan",
     "deform_to_mni",
     "from_canonical",
+    "lies_on_mni_grid",
     "mask_in_mni",
     "mni_brain_mask",
     "nearest_labels",
@@ -95,7 +97,7 @@ if TYPE_CHECKING:
         write_volume,
     )
     from .space.alignment import Alignment
-    from .space.brainbox import brain_box, brain_mask_for
+    from .space.brainbox import brain_box, brain_mask_for, lies_on_mni_grid
     from .space.canonical import Canonical, from_canonical, to_canonical
     from .space.deformation import Deformation
     from .space.nearest import nearest_labels

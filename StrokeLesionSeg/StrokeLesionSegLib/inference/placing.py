@@ -107,16 +107,17 @@ def place(volume: Volume, alignment: Alignment | None, target: TargetGrid) -> Pl
 
     On a grid in MNI space a scan without alignment is taken to lie in MNI space as it is.
     """
-    from ..images import MNI_GRID, to_canonical
+    from ..images import MNI_GRID, Alignment, lies_on_mni_grid, to_canonical
     from ..images.space.brainbox import on_mni_grid
 
     if target.name == "native":
         array = np.array(volume.array, np.float32, order="C")
         lies_there = alignment is None and volume.grid.same_as(MNI_GRID)
+        if alignment is None and not lies_there and lies_on_mni_grid(volume.grid):
+            # There, but for the order of its axes, which leaves the array no middle plane to flip.
+            alignment = Alignment.identity()
         return PlacedScan(Volume(array, volume.affine), volume.grid, alignment, lies_there)
     if target.grid is not None and alignment is None:
-        from ..images import Alignment
-
         alignment = Alignment.identity()
     canonical = to_canonical(volume, alignment, target.grid)
     in_mni = target.grid is not None or on_mni_grid(canonical)

@@ -288,12 +288,12 @@ def _align(
     run: _StageLog,
 ) -> Alignment | None:
     """The alignment that is wanted, with a warning if it failed; None if none is needed."""
-    from ..images import MNI_GRID, align_to_mni
+    from ..images import align_to_mni, lies_on_mni_grid
 
     if choice == "none":
         return None
     if known is None or callable(known):
-        if choice == "auto" and volume.grid.same_as(MNI_GRID):
+        if choice == "auto" and lies_on_mni_grid(volume.grid):
             return None
         known = known() if known is not None else None
         known = known or align_to_mni(volume, cancel=cancel)

@@ -92,11 +92,11 @@ class AlignBeside:
 
 def _lies_in_mni(source: Path) -> bool:
     """Whether a NIfTI file says so by its header."""
-    from ..images import MNI_GRID
+    from ..images import lies_on_mni_grid
     from ..images.formats.nifti import nifti_grid
 
     grid = nifti_grid(source)
-    return grid is not None and grid.same_as(MNI_GRID)
+    return grid is not None and lies_on_mni_grid(grid)
 
 
 def _from_text(text: str) -> Alignment | None:
@@ -112,7 +112,7 @@ def main(source: str, align: str, series: str) -> int:
 
     What is wrong with a scan is told by the process that asked, which reads it too.
     """
-    from ..images import MNI_GRID, align_to_mni
+    from ..images import align_to_mni, lies_on_mni_grid
     from ..inference.device import prepare_environment
 
     prepare_environment()
@@ -120,7 +120,7 @@ def main(source: str, align: str, series: str) -> int:
         volume = read_repaired(Path(source), series or None).volume
     except InputError:
         return 1
-    if align == "auto" and volume.grid.same_as(MNI_GRID):
+    if align == "auto" and lies_on_mni_grid(volume.grid):
         return 1
     print(json.dumps(alignment_facts(align_to_mni(volume))))
     return 0

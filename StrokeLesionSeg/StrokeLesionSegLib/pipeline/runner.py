@@ -478,9 +478,9 @@ def matrix_to_mni(alignment: Alignment | None, grid: Grid) -> NDArray[np.float64
     """4x4, RAS mm of a scan on ``grid`` to MNI RAS mm; None if that is not known."""
     import numpy as np
 
-    from ..images import MNI_GRID
+    from ..images import lies_on_mni_grid
 
     if alignment is not None:
         return alignment.matrix if alignment.ok else None
     # Where nothing was to be aligned the scan may lie there already.
-    return np.eye(4) if grid.same_as(MNI_GRID) else None
+    return np.eye(4) if lies_on_mni_grid(grid) else None

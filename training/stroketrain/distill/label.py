@@ -25,6 +25,7 @@ from StrokeLesionSegLib.images import (
     Volume,
     align_to_mni,
     apply_window,
+    lies_on_mni_grid,
     probability_in_mni,
     read_scan,
     to_canonical,
@@ -169,7 +170,7 @@ def _label(
     scan = repair(read_scan(source, series=series))
     refuse_or_warn(source, check_scan(scan), force=False)
     volume = scan.volume
-    alignment = None if volume.grid.same_as(MNI_GRID) else align_to_mni(volume)
+    alignment = None if lies_on_mni_grid(volume.grid) else align_to_mni(volume)
     if alignment is not None and not alignment.ok:
         raise InputError(source, f"cannot be aligned ({alignment.reason})", "Leave it out")
     to_mni = np.eye(4) if alignment is None else alignment.matrix

@@ -7,8 +7,10 @@ from numpy.typing import NDArray
 
 from ...boxes import Box, bounding_box, whole_box, widen
 from ...once import once
+from ..volume import Grid
 from ..window import foreground_threshold
 from .canonical import Canonical
+from .grid_map import nearest_ras
 from .template import MNI_GRID, mni_brain_mask, template_brain, upsample_linear
 
 # Between the brain and the sides of the box. An affine alignment leaves a few millimetres.
@@ -21,6 +23,23 @@ _HEAD_HEIGHT_MM = 185
 _PLANE_SHARE = 0.02
 # Of the bright tissue's intensity: noise stays below, even in low-field scans.
 _TISSUE_SHARE = 0.2
+
+
+def lies_on_mni_grid(grid: Grid) -> bool:
+    """True if a scan on ``grid`` was stored on ``MNI_GRID``, with its axes in any order and
+    direction: what is done with a scan never depends on these.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.images import Grid, lies_on_mni_grid
+    >>> left_to_right = np.diag([-1.0, 1.0, 1.0, 1.0])
+    >>> left_to_right[:3, 3] = 98, -134, -72
+    >>> lies_on_mni_grid(Grid((189, 233, 197), left_to_right))
+    True
+    """
+    # The shape first: a header of other scans may have axes of no length, which have no order.
+    same_shape = sorted(grid.shape) == sorted(MNI_GRID.shape)
+    return same_shape and nearest_ras(grid).grid.same_as(MNI_GRID)
 
 
 def on_mni_grid(canonical: Canonical) -> bool:
