@@ -175,6 +175,10 @@ def test_masks_that_teach_nothing_are_told(tmp_path: Path) -> None:
         write_volume(tmp_path / f"{name}.nii", Volume(mask, affine))
     # A probability map, or a mask that was resampled with interpolation.
     write_volume(tmp_path / "soft.nii", Volume(np.where(scan > 0.5, scan, 0), np.eye(4)))
+    # Lesion and ventricle, as Slicer exports two segments.
+    mask = np.zeros(scan.shape, np.uint8)
+    mask[4:8, 4:8, 4:6], mask[4:8, 4:8, 6:8] = 1, 2
+    write_volume(tmp_path / "labels.nii", Volume(mask, np.eye(4)))
 
     def pair(name: str) -> Pair:
         return Pair("a", tmp_path / "t1.nii", tmp_path / f"{name}.nii", "", "")
@@ -185,6 +189,8 @@ def test_masks_that_teach_nothing_are_told(tmp_path: Path) -> None:
         read_pair(pair("empty"))
     with pytest.raises(InputError, match="is a soft or probability map"):
         read_pair(pair("soft"))
+    with pytest.raises(InputError, match=r"holds several labels \(1, 2\)"):
+        read_pair(pair("labels"))
     assert read_pair(pair("ok"))[1].sum() == 64
 
 
