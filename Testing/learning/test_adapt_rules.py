@@ -22,6 +22,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.learning import adapt as adapting
 from StrokeLesionSegLib.learning import loop
+from StrokeLesionSegLib.learning.adapt import naming
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
 from StrokeLesionSegLib.learning.adapt.naming import run_identity
 from StrokeLesionSegLib.learning.adapt.options import AdaptOptions
@@ -192,6 +193,18 @@ def test_masks_that_teach_nothing_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds several labels \(1, 2\)"):
         read_pair(pair("labels"))
     assert read_pair(pair("ok"))[1].sum() == 64
+
+
+def test_an_update_of_the_program_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new weights would be judged against figures of the version before."""
+    parent = load_model(tiny_model(tmp_path / "tiny")).manifest
+    found = FoundPairs(())
+    before = run_identity(parent, found, AdaptOptions())
+    assert run_identity(parent, found, AdaptOptions()) == before
+    monkeypatch.setattr(naming, "__version__", "99.0.0")
+    assert run_identity(parent, found, AdaptOptions()) != before
 
 
 def test_a_scan_that_the_input_check_refuses_is_told(tmp_path: Path) -> None:
