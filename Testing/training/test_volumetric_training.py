@@ -84,11 +84,11 @@ def test_a_full_disk_leaves_no_half_head_for_the_next_run(
 def test_a_run_goes_on_where_it_was(folder: HeadFolder, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = TrainOptions(steps=2, workers=0, threads=1, seed=3, report=1)
-    first = train(folder, run, options, network=small())
+    first = train(folder, run, options, network=small()).progress
     assert first.step == 2
     assert len(first.log) == 2
     kept = load_file(run / "state-0000002.safetensors")
-    again = train(folder, run, options, network=small())
+    again = train(folder, run, options, network=small()).progress
     assert again.step == 4
     assert [line["step"] for line in again.log] == [1, 2, 3, 4]
     # One state only, and it is another one.
@@ -373,11 +373,11 @@ def test_a_pack_is_a_folder_of_heads_again(folder: HeadFolder, tmp_path: Path) -
         assert np.array_equal(one, other)
     kept = load_file(start)
     assert all(torch.equal(t.half(), kept[n]) for n, t in small().state_dict().items())
-    progress = train(
+    trained = train(
         again, tmp_path / "run", TrainOptions(steps=1, workers=0, threads=1, seed=1),
         start=start, network=small(),
     )  # fmt: skip
-    assert progress.step == 1
+    assert trained.progress.step == 1
     home = load_file(save_mean(tmp_path / "run"))
     assert {n: t.shape for n, t in home.items()} == {n: t.shape for n, t in kept.items()}
 
