@@ -68,7 +68,9 @@ def test_tables_and_page_prefer_it_and_no_batch_touches_it(tmp_path: Path, out: 
     assert rows(out)["sub-Case0"]["corrected"] is False
 
 
-@pytest.mark.parametrize("cause", ["another T1", "another grid", "soft", "broken"])
+@pytest.mark.parametrize(
+    "cause", ["another T1", "another grid", "soft", "several labels", "broken"]
+)
 def test_one_that_does_not_fit_is_named_and_not_used(
     tmp_path: Path, out: Path, cause: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +91,13 @@ def test_one_that_does_not_fit_is_named_and_not_used(
         mask = read_scan(path).volume
         soft = mask.with_array(ndimage.gaussian_filter(mask.array.astype(np.float32), 2))
         write_volume(path, soft, overwrite=True, dtype=np.float32)
+    elif cause == "several labels":  # lesion and ventricle, as Slicer exports two segments
+        from StrokeLesionSegLib.images import write_volume
+
+        mask = read_scan(path).volume
+        labels = mask.array.copy()
+        labels[:2] = 2
+        write_volume(path, mask.with_array(labels), overwrite=True)
     else:
         path.write_bytes(b"broken")
     kept = path.read_bytes()

@@ -22,6 +22,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.learning import adapt as adapting
 from StrokeLesionSegLib.learning import loop
+from StrokeLesionSegLib.learning.adapt import naming
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
 from StrokeLesionSegLib.learning.adapt.naming import run_identity
 from StrokeLesionSegLib.learning.adapt.options import AdaptOptions
@@ -175,6 +176,10 @@ def test_masks_that_teach_nothing_are_told(tmp_path: Path) -> None:
         write_volume(tmp_path / f"{name}.nii", Volume(mask, affine))
     # A probability map, or a mask that was resampled with interpolation.
     write_volume(tmp_path / "soft.nii", Volume(np.where(scan > 0.5, scan, 0), np.eye(4)))
+    # Lesion and ventricle, as Slicer exports two segments.
+    mask = np.zeros(scan.shape, np.uint8)
+    mask[4:8, 4:8, 4:6], mask[4:8, 4:8, 6:8] = 1, 2
+    write_volume(tmp_path / "labels.nii", Volume(mask, np.eye(4)))
 
     def pair(name: str) -> Pair:
         return Pair("a", tmp_path / "t1.nii", tmp_path / f"{name}.nii", "", "")
@@ -185,7 +190,21 @@ def test_masks_that_teach_nothing_are_told(tmp_path: Path) -> None:
         read_pair(pair("empty"))
     with pytest.raises(InputError, match="is a soft or probability map"):
         read_pair(pair("soft"))
+    with pytest.raises(InputError, match=r"holds several labels \(1, 2\)"):
+        read_pair(pair("labels"))
     assert read_pair(pair("ok"))[1].sum() == 64
+
+
+def test_an_update_of_the_program_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new weights would be judged against figures of the version before."""
+    parent = load_model(tiny_model(tmp_path / "tiny")).manifest
+    found = FoundPairs(())
+    before = run_identity(parent, found, AdaptOptions())
+    assert run_identity(parent, found, AdaptOptions()) == before
+    monkeypatch.setattr(naming, "__version__", "99.0.0")
+    assert run_identity(parent, found, AdaptOptions()) != before
 
 
 def test_a_scan_that_the_input_check_refuses_is_told(tmp_path: Path) -> None:

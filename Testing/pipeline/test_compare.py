@@ -244,6 +244,18 @@ def test_a_soft_map_is_no_mask(study: Path, tmp_path: Path, capsys: pytest.Captu
     assert not (tmp_path / "out").exists()
 
 
+def test_a_map_of_lesion_and_ventricle_is_no_mask(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    mask = read_scan(study / "mask-2.nii.gz").volume
+    labels = mask.array.astype(np.uint8)
+    labels[:2] = 2
+    write_volume(study / "labels.nii.gz", mask.with_array(labels))
+    assert compare(study, "sub-01_ses-2_T1w", tmp_path / "out", mask="labels") == 2
+    assert "holds several labels (1, 2)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_traces_beside_a_mask_are_no_lesions(study: Path) -> None:
     """Resampling leaves them, and they fill the volume."""
     scan, mask = (study / f"{name}.nii.gz" for name in ("sub-01_ses-1_T1w", "mask-1"))

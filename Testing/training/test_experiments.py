@@ -397,9 +397,14 @@ def test_the_cache_of_one_tree_is_not_taken_for_another(
     command = ["experiments", "run", "A1", "--budget", "full", "--out", str(tmp_path / "runs")]
     for _ in range(2):
         assert cli.main([*command, "--tree", str(tmp_path / "r2" / "Training")]) == 0
+    # What is prepared may be shared; two processes that prepare it at once may not.
+    half = ("--shard", "0/2", "--tree")
+    assert cli.main([*command, *half, str(tmp_path / "r2" / "Training")]) == 0
+    assert cli.main([*command, *half, str(tmp_path / "r2" / "Testing")]) == 2
+    assert "is not prepared yet" in capsys.readouterr().err
     assert cli.main([*command, "--tree", str(tmp_path / "r3" / "Training")]) == 2
     assert "was made of another tree" in capsys.readouterr().err
-    assert ran == ["r2", "r2"]
+    assert ran == ["r2", "r2", "r2"]
 
 
 def test_every_nth_training_and_the_rest(cache: Cache, tmp_path: Path) -> None:

@@ -108,3 +108,6 @@ def test_tree_has_the_names_of_atlas_and_is_kept(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=f"simulated with other {other}"):
             simulate_tree(tmp_path, 2, options)
+    # Whoever reads the tree would take the second one, too.
+    with pytest.raises(InputError, match="holds more scans than are asked for, by 1"):
+        simulate_tree(tmp_path, 1, TreeOptions(seed=4, kinds=["cavity", "healthy"]))

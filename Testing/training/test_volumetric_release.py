@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID, Alignment, Volume
 from StrokeLesionSegLib.images.space.template import template_head, upsample_linear
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
-from StrokeLesionSegLib.learning import checkpoint
+from StrokeLesionSegLib.learning import checkpoint, loop
 from StrokeLesionSegLib.learning.checkpoint import (
     TrainingProgress,
     load_run,
     mean_weights,
     save_run,
 )
+from StrokeLesionSegLib.learning.loop import Trained
 from StrokeLesionSegLib.models import load_model
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
@@ -97,11 +100,11 @@ def test_a_release_is_cut_from_the_run_as_it_is(
     """Not from what the release before, or one that was killed while it copied, has left."""
     begun: list[int] = []
 
-    def tail(folder: HeadFolder, work: Path, options: TrainOptions) -> TrainingProgress:
+    def tail(folder: HeadFolder, work: Path, options: TrainOptions) -> Trained:
         progress = load_run(work, VolumetricUNet(), VolumetricUNet())
         assert progress is not None
         begun.append(progress.step)
-        return progress
+        return Trained(VolumetricUNet(), progress, True)
 
     monkeypatch.setattr(release, "train", tail)
     monkeypatch.setattr(release, "measure", lambda *told, **more: None)
@@ -117,6 +120,29 @@ def test_a_release_is_cut_from_the_run_as_it_is(
             folder, run, tmp_path / "model", ReleaseOptions("a", "1"), TrainOptions(steps=1)
         )
     assert begun == [1, 2]
+
+
+def test_a_tail_that_is_told_to_end_is_no_release(
+    folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rate has not fallen yet."""
+    run, network = tmp_path / "run", VolumetricUNet()
+    optimizer = torch.optim.AdamW(network.parameters())
+    save_run(run, network, network, optimizer, TrainingProgress(1), {})
+    step = loop.make_step
+
+    def stopped(*told: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return step(*told)
+
+    monkeypatch.setattr(loop, "make_step", stopped)
+    options = TrainOptions(workers=0, threads=2, seed=1)
+    with pytest.raises(KeyboardInterrupt):
+        cut_release(folder, run, tmp_path / "model", ReleaseOptions("a", "1"), options)
+    assert not (tmp_path / "model").exists()
+    kept = load_run(tmp_path / "model.tail", network, network)
+    assert kept is not None
+    assert kept.step == 2  # the next call goes on
 
 
 def test_a_run_that_saves_meanwhile_is_read_as_it_is_then(

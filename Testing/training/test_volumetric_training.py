@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from StrokeLesionSegLib.inference.head_box import HEAD_SHAPE
 from StrokeLesionSegLib.learning import checkpoint, loop
 from StrokeLesionSegLib.learning.checkpoint import TrainingProgress, load_run, save_mean, save_run
 from StrokeLesionSegLib.learning.clicks import TrainingClick, channels_of, clicks_on_errors
+from StrokeLesionSegLib.learning.heads import load_head, template_as_head
 from StrokeLesionSegLib.learning.step import (
     StepOptions,
     StepResult,
@@ -33,7 +35,7 @@ from StrokeLesionSegLib.learning.step import (
 from StrokeLesionSegLib.learning.strokes.anatomy import Anatomy
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from stroketrain.cli import main
-from stroketrain.volumetric import stream, trainer
+from stroketrain.volumetric import heads, stream, trainer
 from stroketrain.volumetric.heads import HeadFolder
 from stroketrain.volumetric.pack import unpack, write_pack
 from stroketrain.volumetric.page import draw_page
@@ -58,14 +60,35 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         HeadFolder(tmp_path)
 
 
+def test_a_full_disk_leaves_no_half_head_for_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(path: Path, array: np.ndarray) -> None:
+        path.write_bytes(array.tobytes()[:1000])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    image = template_as_head(Anatomy.of_template()).image
+    monkeypatch.setattr(heads, "windowed_on_box", lambda source: image)
+    target = tmp_path / "heads" / "one.npy"
+    target.parent.mkdir()
+    with monkeypatch.context() as full:
+        full.setattr(np, "save", half)
+        assert "full" in heads._prepare_one(tmp_path / "t1.nii.gz", target)
+    # What a run leaves that is killed while it writes.
+    (target.parent / ".0123abcd.tmp.two.npy").write_bytes(b"half")
+    assert heads._prepare_one(tmp_path / "t1.nii.gz", target) == ""
+    heads._add_ventricles(tmp_path)
+    assert load_head(target.with_suffix(".npz")).ventricles.any()
+
+
 def test_a_run_goes_on_where_it_was(folder: HeadFolder, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = TrainOptions(steps=2, workers=0, threads=1, seed=3, report=1)
-    first = train(folder, run, options, network=small())
+    first = train(folder, run, options, network=small()).progress
     assert first.step == 2
     assert len(first.log) == 2
     kept = load_file(run / "state-0000002.safetensors")
-    again = train(folder, run, options, network=small())
+    again = train(folder, run, options, network=small()).progress
     assert again.step == 4
     assert [line["step"] for line in again.log] == [1, 2, 3, 4]
     # One state only, and it is another one.
@@ -350,11 +373,11 @@ def test_a_pack_is_a_folder_of_heads_again(folder: HeadFolder, tmp_path: Path) -
         assert np.array_equal(one, other)
     kept = load_file(start)
     assert all(torch.equal(t.half(), kept[n]) for n, t in small().state_dict().items())
-    progress = train(
+    trained = train(
         again, tmp_path / "run", TrainOptions(steps=1, workers=0, threads=1, seed=1),
         start=start, network=small(),
     )  # fmt: skip
-    assert progress.step == 1
+    assert trained.progress.step == 1
     home = load_file(save_mean(tmp_path / "run"))
     assert {n: t.shape for n, t in home.items()} == {n: t.shape for n, t in kept.items()}
 

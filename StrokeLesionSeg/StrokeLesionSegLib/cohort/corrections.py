@@ -18,7 +18,7 @@ import numpy as np
 from ..atlases import AtlasChoice, region_table
 from ..errors import InputError
 from ..lesions import find_lesions, lesion_row, read_sidecar, write_sidecar
-from ..lesions.scorers.values import drawn_voxels, look_at
+from ..lesions.scorers.values import drawn_voxels
 from ..operating_point import OperatingPoint
 from ..outputs import OutputSet
 from .corrected import ENDING, Corrected, corrected_masks
@@ -88,7 +88,8 @@ def with_corrections(
             changed = None if cause else _corrected(out, record, correction, atlas)
             if changed is None:
                 cause = cause or (
-                    "it cannot be read, lies on another grid than the scan, or is a soft map"
+                    "it cannot be read, lies on another grid than the scan, is a soft map, or "
+                    "holds several labels"
                 )
                 notes.append(f"{correction.mask.name} is not used: {cause}.")
             else:
@@ -140,15 +141,12 @@ def _corrected(
     automatic = mask_of(out, {**record, "corrected": None})
     try:
         mask = read_scan(correction.mask, allow_constant=True).volume
-    except InputError:
+        drawn = drawn_voxels(mask.array)
+    except (InputError, ValueError):
         return None
     if automatic is None or not mask.grid.same_as(automatic[0].grid, 0.01):
         return None
-    # Resampled with interpolation, it would be as large as all its traces.
-    values = look_at(mask.array)
-    if values.kind == "soft":
-        return None
-    mask = mask.with_array(drawn_voxels(mask.array, values).astype(np.uint8))
+    mask = mask.with_array(drawn.astype(np.uint8))
     lesions = drawn_lesions(mask, automatic[1])
     regions = None
     if atlas is not None and automatic[1] is not None:

@@ -264,7 +264,7 @@ def known_time_point(
     of the scan, if it is known already.
 
     Raises ``InputError`` if one cannot be read, if they lie on different grids, or if the mask is a
-    soft map, all of whose voxels above 0 would be lesion.
+    soft map or a map of several labels, all of whose voxels above 0 would be lesion.
 
     Examples
     --------
@@ -279,16 +279,16 @@ def known_time_point(
     """
     from ..images import read_scan
     from ..lesions import find_lesions
-    from ..lesions.scorers.values import drawn_voxels, look_at
+    from ..lesions.scorers.values import drawn_voxels
 
     scan = read_repaired(source, series).volume
     lesions = read_scan(mask, allow_constant=True).volume
     if not lesions.grid.same_as(scan.grid, 0.1):
         raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
-    values = look_at(lesions.array)
-    if values.kind == "soft":
-        raise InputError(mask, "is a soft or probability map", "Give a binary lesion mask")
-    drawn = drawn_voxels(lesions.array, values)
+    try:
+        drawn = drawn_voxels(lesions.array)
+    except ValueError as error:
+        raise InputError(mask, str(error), "Give a mask of the lesions alone") from error
     found = find_lesions(drawn, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
     return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
 

@@ -81,7 +81,8 @@ def run(a: argparse.Namespace) -> None:
 def _cache(a: argparse.Namespace) -> Cache:
     """The cache to run on; simulated and prepared on the way where none is given.
 
-    Raises ``InputError`` where that of another tree of this name was prepared before.
+    Raises ``InputError`` where that of another tree of this name was prepared before, and where
+    each process of several shards would prepare it.
     """
     from StrokeLesionSegLib.outputs import read_json_object, write_json_object
 
@@ -102,6 +103,13 @@ def _cache(a: argparse.Namespace) -> Cache:
                 "Use it with --cache, or name another folder with --out",
             )
         return Cache.open(place / "cache")
+    if _shard(a.shard)[1] > 1:
+        # Each would write over what the other is training on.
+        raise InputError(
+            place / "cache",
+            "is not prepared yet, and every process of --shard would do so at once",
+            "Make a cache with stroketrain prepare, and name it with --cache",
+        )
     place.mkdir(parents=True, exist_ok=True)
     write_json_object(place / "asked.json", asked)
     if tree is None:

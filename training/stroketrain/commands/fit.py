@@ -198,7 +198,7 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
         save_minutes=given("save_seconds", 60 * usual.save_minutes) / 60,
         step=replace(usual.step, guided=given("guided", usual.step.guided)),
     )
-    progress = train(folder, a.out, options, start=start)
+    progress = train(folder, a.out, options, start=start).progress
     save_mean(a.out)
     print(f"{progress.step} steps in {progress.seconds / 60:.0f} minutes; {a.out}")
 

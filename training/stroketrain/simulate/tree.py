@@ -69,6 +69,10 @@ def _save(path: Path, array: np.ndarray) -> None:
         nib.save(image, temporary)
 
 
+def _record_of(job: dict[str, Any]) -> Path:
+    return Path(job["folder"]) / f"{job['subject']}_{job['session']}_simulation.json"
+
+
 def _one(job: dict[str, Any]) -> dict[str, Any]:
     from torch import Generator
 
@@ -77,7 +81,7 @@ def _one(job: dict[str, Any]) -> dict[str, Any]:
     folder = Path(job["folder"])
     names = {"subject": job["subject"], "session": job["session"]}
     mask_path = folder / MASK_NAME.format(**names)
-    record_path = folder / f"{job['subject']}_{job['session']}_simulation.json"
+    record_path = _record_of(job)
     layout = job["layout"]
     # In R2.0 the mask is written last, elsewhere (and without a mask) the record is.
     last_is_mask = layout == "r2.0" and job["labelled"]
@@ -226,12 +230,24 @@ def _refuse_other_scans(out: Path, options: TreeOptions, drawn_from: list[str]) 
     write_json_object(record, asked)
 
 
+def _refuse_fewer_scans(out: Path, jobs: list[dict[str, Any]]) -> None:
+    """Raise ``InputError`` if ``out`` holds scans beside those of ``jobs``: whoever reads the tree
+    would take them, too, and the tables would not know them."""
+    surplus = len(set(out.rglob("*_simulation.json")) - {_record_of(job) for job in jobs})
+    if surplus:
+        raise InputError(
+            out,
+            f"holds more scans than are asked for, by {surplus}",
+            "Ask for as many as before, or name another folder",
+        )
+
+
 def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list[dict[str, Any]]:
     """Write ``n`` simulated scans below ``out`` and return their records.
 
     Finished scans are kept, so a killed run goes on where it was. Raises ``InputError`` for scans
     without masks in a layout that has no place for them, for a folder with scans that were drawn in
-    another way, and if nobody can be used.
+    another way or more than ``n``, and if nobody can be used.
     """
     options = options or TreeOptions()
     data, layout = options.data, options.layout
@@ -251,6 +267,7 @@ def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list
         raise InputError(data or "simulate", "none of its people can be used", "Give other people")
     options = replace(options, data=data, cache=cache, subjects=subjects)
     jobs = plan_jobs(out, people, n, options)
+    _refuse_fewer_scans(out, jobs)
     records: dict[int, dict[str, Any]] = {}
     from rich.progress import track
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from StrokeLesionSegLib.learning.strokes.anatomy import (
     fluid_frequency,
 )
 from StrokeLesionSegLib.learning.strokes.shapes import MaskBank
+from StrokeLesionSegLib.outputs import atomic_file
 
 SPLIT_FILE = Path(__file__).with_name("split.json")
 PARTS = ("train", "validation")
@@ -120,7 +122,7 @@ def prepare_heads(data: Path, out: Path, workers: int = 2) -> dict[str, int]:
 def _prepare_one(source: Path, target: Path) -> str:
     try:
         if not target.exists():
-            np.save(target, windowed_on_box(source))
+            _save(target, windowed_on_box(source))
     except InputError as error:
         return str(error)
     return ""
@@ -128,13 +130,14 @@ def _prepare_one(source: Path, target: Path) -> str:
 
 def _add_ventricles(out: Path) -> None:
     """Each ``NAME.npy`` becomes ``NAME.npz`` with the ventricles found in it."""
-    new = sorted((out / "heads").glob("*.npy"))
+    # One that begins with a dot was left half written by a run that was killed.
+    new = sorted((out / "heads").glob("[!.]*.npy"))
     if not new:
         return
     anatomy = Anatomy.of_template()
     atlas = out / "fluid-frequency.npy"
     if not atlas.exists():
-        np.save(atlas, fluid_frequency([np.load(f) for f in new], anatomy).numpy())
+        _save(atlas, fluid_frequency([np.load(f) for f in new], anatomy).numpy())
     frequency = torch.from_numpy(np.load(atlas))
     for file in new:
         image = np.load(file)
@@ -142,6 +145,12 @@ def _add_ventricles(out: Path) -> None:
         coarse = file.stem.startswith("IXI")
         save_head(file.with_suffix(".npz"), Head(image, found, coarse))
         file.unlink()
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    """Complete or not at all: the next run goes on with what is there."""
+    with atomic_file(path) as part:
+        np.save(part, array)
 
 
 def _masks(paths: Iterable[Path]) -> Iterable[NDArray[np.bool_]]:

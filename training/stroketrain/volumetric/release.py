@@ -73,7 +73,7 @@ def cut_release(
 
     ``tail``: how the tail is trained; minutes and falling rate come from ``options``.
     Raises ``InputError`` for a run that is none, a name that no model may have, and heads of which
-    none validates.
+    none validates, ``KeyboardInterrupt`` where it is told to end while the tail is trained.
     """
     if not is_model_name(options.name):
         raise InputError(f"--name {options.name!r}", "is no name of a model", NAME_RULE)
@@ -91,7 +91,9 @@ def cut_release(
     if options.minutes > 0:
         if not (work / STATE).is_file():  # else a tail that was stopped goes on
             _copy_run(run, work)
-        train(folder, work, replace(tail, minutes=options.minutes, fall=1.0, steps=None))
+        falling = replace(tail, minutes=options.minutes, fall=1.0, steps=None)
+        if not train(folder, work, falling).complete:
+            raise KeyboardInterrupt  # the tail is saved; weights of half of it are no release
     source = work if options.minutes > 0 else run
     progress = load_run(source, network, mean)
     assert progress is not None

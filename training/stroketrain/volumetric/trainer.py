@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress
-from StrokeLesionSegLib.learning.loop import LoopOptions, Material, train_network
+from StrokeLesionSegLib.learning.loop import LoopOptions, Material, Trained, train_network
 from StrokeLesionSegLib.learning.strokes.head import Sample
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from StrokeLesionSegLib.outputs import read_json_object, write_json_object
@@ -46,7 +46,7 @@ def train(
     *,
     start: Path | None = None,
     network: VolumetricUNet | None = None,
-) -> TrainingProgress:
+) -> Trained:
     """Train in ``run`` until told to stop; goes on from what is saved there.
 
     ``start``: safetensors weights to begin with. SIGTERM and SIGINT save and end.
@@ -82,7 +82,7 @@ def train(
         network, run, options,
         Material(samples, rng, closely=young), tell=tell,
         autocast=partial(torch.autocast, options.device, torch.bfloat16),
-    ).progress  # fmt: skip
+    )  # fmt: skip
 
 
 def _refuse_other_weights(run: Path, start: Path | None) -> None:

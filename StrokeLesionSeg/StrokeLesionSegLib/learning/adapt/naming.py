@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from ... import __version__
 from ...errors import InputError
 from ...models import user_models_directory
 from ...models.manifest import NAME_RULE, is_model_name
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def run_identity(parent: Manifest, found: FoundPairs, options: AdaptOptions) -> str:
-    """The same parent, seed and files are the same run."""
+    """The same parent, seed and files are the same run, of one version: what another has prepared
+    and measured is not what this one would."""
     # The checksum of a DICOM folder is that of all its series.
     pairs = [[p.subject, p.scan_sha256, p.series, p.mask_sha256] for p in found.pairs]
-    facts = [parent.weights["sha256"], options.seed, options.name, pairs]
+    facts = [parent.weights["sha256"], options.seed, options.name, pairs, __version__]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

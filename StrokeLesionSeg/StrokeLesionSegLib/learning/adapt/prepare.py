@@ -52,7 +52,7 @@ def read_pair(pair: Pair) -> tuple[Volume, NDArray[np.bool_]]:
     """The scan, and the corrected mask on its grid.
 
     Raises ``InputError`` for a scan or mask that cannot be read, a mask on another grid, an empty
-    one and a soft map.
+    one, a soft map and a map of several labels.
     """
     volume = _scan(pair).volume
     return volume, _mask(pair, volume)
@@ -67,18 +67,17 @@ def _scan(pair: Pair) -> Scan:
 
 def _mask(pair: Pair, volume: Volume) -> NDArray[np.bool_]:
     from ...images import read_scan
-    from ...lesions.scorers.values import drawn_voxels, look_at
+    from ...lesions.scorers.values import drawn_voxels
 
     mask = read_scan(pair.mask, allow_constant=True).volume
     if mask.array.shape != volume.array.shape or not volume.grid.same_as(mask.grid, _TOLERANCE_MM):
         raise InputError(
             pair.mask, "is not on the grid of its T1-weighted scan", "Correct it on that scan"
         )
-    values = look_at(mask.array)
-    # Resampled with interpolation, it would be as large as all its traces.
-    if values.kind == "soft":
-        raise InputError(pair.mask, "is a soft or probability map", "Give a binary lesion mask")
-    there = drawn_voxels(mask.array, values)
+    try:
+        there = drawn_voxels(mask.array)
+    except ValueError as error:
+        raise InputError(pair.mask, str(error), "Give a mask of the lesions alone") from error
     if not there.any():
         raise InputError(pair.mask, "is empty: there is no lesion to learn", "Leave it out")
     return there

@@ -91,10 +91,11 @@ def look_at(values: ArrayLike) -> Values:
     return Values("soft", scale=scale)
 
 
-def drawn_voxels(values: ArrayLike, found: Values | None = None) -> NDArray[np.bool_]:
-    """What somebody has drawn in a mask or map of labels: all but 0 and traces of resampling.
+def drawn_voxels(values: ArrayLike) -> NDArray[np.bool_]:
+    """What somebody has drawn in a mask: all but 0 and traces of resampling.
 
-    ``found``: what ``look_at`` says of them, if it was asked already.
+    Raises ``ValueError`` for a soft map, which would be as large as all its traces, and for a map
+    of labels: of lesion and ventricle only one is lesion.
 
     Examples
     --------
@@ -102,7 +103,11 @@ def drawn_voxels(values: ArrayLike, found: Values | None = None) -> NDArray[np.b
     >>> drawn_voxels(np.array([[[0, 1e-6, 0.9999, 1]]])).tolist()
     [[[False, False, True, True]]]
     """
-    array, found = np.asarray(values), found or look_at(values)
+    array, found = np.asarray(values), look_at(values)
+    if found.kind == "soft":
+        raise ValueError("is a soft or probability map")
+    if found.kind == "labels":
+        raise ValueError(_several(found))
     least = max(found.labels[0], 0) / 2 if found.kind == "mask" else 0
     return np.asarray(array > (_CLOSE if found.kind == "empty" else least))
 
@@ -172,7 +177,7 @@ def lesion_mask(
         if len(lesions) == 1:
             value = named[lesions[0]]
             return np.rint(np.nan_to_num(array)) == value, f'its segment "{lesions[0]}" is scored'
-        raise ValueError(_several(found, named))
+        raise ValueError(_parts(found, named))
     if found.labels[0] < 0:
         raise ValueError(f"its only value but 0 is {found.labels[0]}, and no mask is below 0")
     note = ""
@@ -199,18 +204,22 @@ def _wanted(label: Labels, found: Values, named: Mapping[str, int]) -> list[int]
         if isinstance(one, str):
             meant = [value for name, value in named.items() if name.casefold() == one.casefold()]
             if not meant:
-                raise ValueError(f'it has no segment "{one}": {_several(found, named)}')
+                raise ValueError(f'it has no segment "{one}": {_parts(found, named)}')
             wanted += meant
         else:
             wanted.append(one)
     return wanted
 
 
-def _several(found: Values, named: Mapping[str, int]) -> str:
+def _parts(found: Values, named: Mapping[str, int]) -> str:
     if named:
         return "its segments are " + ", ".join(
             f"{n} ({v})" for n, v in list(named.items())[:_LISTED]
         )
+    return f"it {_several(found)}"
+
+
+def _several(found: Values) -> str:
     shown = ", ".join(map(str, found.labels[:_LISTED]))
     more = f" and {len(found.labels) - _LISTED} more" if len(found.labels) > _LISTED else ""
-    return f"it holds several labels ({shown}{more})"
+    return f"holds several labels ({shown}{more})"

@@ -32,7 +32,8 @@ _FOLDER, _STEM = "StrokeLesionSeg.derivative", "StrokeLesionSeg.stem"
 
 @dataclass(frozen=True, eq=False)
 class ReadResult:
-    """A scan of a derivative with its mask, the ``corrected`` one if there is one; arrays only."""
+    """A scan of a derivative with its mask (0, 1), the ``corrected`` one if there is one; arrays
+    only."""
 
     folder: Path
     stem: str
@@ -102,12 +103,18 @@ def read_result(folder: Path, stem: str) -> ReadResult:
     corrected = next((m.mask for m in corrected_masks(folder) if m.stem == stem), None)
     scan = read_repaired(source, record.get("series")).volume
     mask = read_scan(corrected or automatic, allow_constant=True).volume
+    try:
+        drawn = mask.with_array(drawn_voxels(mask.array).astype(np.uint8))
+    except ValueError as error:
+        raise InputError(
+            corrected or automatic, str(error), _("Give a mask of the lesions alone")
+        ) from error
     if not mask.grid.same_as(scan.grid):
         raise InputError(automatic, _("is not on the grid of its scan"), _("Run the batch again"))
     file = Path(f"{begin}_label-lesion_probseg.nii.gz")
     probability = read_scan(file, allow_constant=True).volume if file.is_file() else None
     sidecar = read_sidecar(Path(f"{begin}_label-lesion_mask.json"))
-    return ReadResult(folder, stem, scan, mask, probability, sidecar, corrected is not None)
+    return ReadResult(folder, stem, scan, drawn, probability, sidecar, corrected is not None)
 
 
 def _record(folder: Path, stem: str) -> dict[str, Any]:
@@ -126,8 +133,8 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
     segmentation = add_segmentation(volume)
     segmentation.SetAttribute(_FOLDER, str(read.folder.resolve()))
     segmentation.SetAttribute(_STEM, read.stem)
-    mask = drawn_voxels(read.mask.array).astype(np.uint8)
-    segment_id = add_segment(segmentation, Patch(mask, (0, 0, 0), read.mask.grid), made)
+    patch = Patch(read.mask.array, (0, 0, 0), read.mask.grid)
+    segment_id = add_segment(segmentation, patch, made)
     if read.corrected:
         # No checksum: what a person has made of it is not what the sliders would make.
         segmentation.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "Written", "corrected")
