@@ -9,12 +9,13 @@ from pathlib import Path
 import cli_support
 import numpy as np
 import pytest
-from cohort_support import batch, records, write_cohort
+from cohort_support import QUICK, batch, records, write_cohort
 from scipy import ndimage
+from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.corrected import SourceScans, corrected_masks, input_of
 from StrokeLesionSegLib.cohort.corrections import save_correction
 from StrokeLesionSegLib.cohort.dataset import write_description
-from StrokeLesionSegLib.cohort.index_page import mask_of
+from StrokeLesionSegLib.cohort.index_page import mask_file, mask_of
 from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.lesions import read_sidecar, read_table
 
@@ -240,3 +241,18 @@ def test_an_input_whose_name_is_of_an_old_code_page_is_found(tmp_path: Path) -> 
     write_description(out, source, {})
     assert input_of(out) == source
     assert str(tmp_path) not in (out / "dataset_description.json").read_text(encoding="utf-8")
+
+
+def test_an_automatic_mask_that_somebody_has_numbered_ends_no_group(
+    tmp_path: Path, out: Path
+) -> None:
+    source = write_cohort(tmp_path / "in", 1)
+    assert batch(source, out) == 0
+    (record,) = records(out)
+    found = mask_of(out, record)
+    assert found is not None
+    further = np.arange(MASK.shape[0])[:, None, None] > 15
+    numbered = found[0].with_array(MASK * np.where(further, 2, 1).astype(np.uint8))
+    write_volume(mask_file(out, record), numbered, overwrite=True)
+    assert mask_of(out, record) is None
+    assert main(["batch", str(source), str(out), "group", *QUICK]) == 0

@@ -219,11 +219,11 @@ def mask_of(
     start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
     try:
         mask = read_scan(mask_file(out, record), allow_constant=True).volume
+        drawn = drawn_voxels(mask.array)
         alignment = alignment_of(read_sidecar(f"{start}.json"))
     except (InputError, ValueError):
         return None
-    drawn = mask.with_array(drawn_voxels(mask.array).astype(np.uint8))
-    return drawn, matrix_to_mni(alignment, mask.grid)
+    return mask.with_array(drawn.astype(np.uint8)), matrix_to_mni(alignment, mask.grid)
 
 
 def deformation_of(out: Path, record: Mapping[str, Any]) -> Deformation | None:
