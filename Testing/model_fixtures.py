@@ -27,4 +27,4 @@ def home(model_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def no_network_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     """``info`` without two runs of the network that ships, for which it is asked elsewhere."""
-    monkeypatch.setattr(info, "_expected_seconds", lambda model: 1.0)
+    monkeypatch.setattr(info, "_expected_seconds", lambda model, device: 1.0)

@@ -213,7 +213,7 @@ def test_a_value_that_is_another_networks_default_is_taken(
 
     def note(folder: HeadFolder, run: Path, options: TrainOptions, **more: object) -> object:
         taken.append(options)
-        return TrainingProgress()
+        return loop.Trained(small(), TrainingProgress(), True)
 
     monkeypatch.setattr(trainer, "train", note)
     monkeypatch.setattr(checkpoint, "save_mean", lambda run: None)
