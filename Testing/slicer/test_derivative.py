@@ -19,7 +19,11 @@ from StrokeLesionSegLib.slicerbridge.scene.derivative import read_result
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 from StrokeLesionSegLib.slicerbridge.scene.results import read_segment, set_segment_voxels
-from StrokeLesionSegLib.slicerbridge.scene.volumes import matrix_from_affine, set_volume
+from StrokeLesionSegLib.slicerbridge.scene.volumes import (
+    matrix_from_affine,
+    set_volume,
+    voxels_from_node,
+)
 
 
 def test_of_a_dicom_folder_with_two_scans(tmp_path: Path) -> None:
@@ -99,6 +103,11 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
     kept = read_scan(automatic).volume
     assert saved.grid.same_as(kept.grid)
     np.testing.assert_array_equal(saved.array != 0, kept.array != 0)
+    # A warp may keep the grid, and is told.
+    assert not derivative.image_changed(segmentation)
+    voxels = voxels_from_node(volume)
+    voxels[:] = np.roll(voxels, 2, axis=1)
+    assert derivative.image_changed(segmentation)
     # Other voxels than the scan has are no correction of it.
     set_volume(volume, Volume(np.zeros((8, 10, 12), np.int16), np.diag([2.0, 3, 4, 1])))
     with pytest.raises(InputError, match="resampled"):

@@ -17,6 +17,7 @@ from ..i18n import tr as _
 from .patch import Patch
 from .provenance import TAG, Provenance
 from .results import (
+    IMAGE_ATTRIBUTE,
     PROBABILITY_ROLE,
     add_map,
     add_segment,
@@ -24,7 +25,7 @@ from .results import (
     read_segment,
     set_maps,
 )
-from .volumes import add_volume_node
+from .volumes import add_volume_node, fingerprint, same_voxels, voxels_from_node
 
 # Of a segmentation: the folder of the derivative, and the begin of the names of the scan's files.
 _FOLDER, _STEM = "StrokeLesionSeg.derivative", "StrokeLesionSeg.stem"
@@ -133,6 +134,7 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
     segmentation = add_segmentation(volume)
     segmentation.SetAttribute(_FOLDER, str(read.folder.resolve()))
     segmentation.SetAttribute(_STEM, read.stem)
+    segmentation.SetAttribute(IMAGE_ATTRIBUTE, fingerprint(voxels_from_node(volume)))
     patch = Patch(read.mask.array, (0, 0, 0), read.mask.grid)
     segment_id = add_segment(segmentation, patch, made)
     if read.corrected:
@@ -151,18 +153,32 @@ def belongs_to(segmentation_node: Any) -> bool:
     return bool(folder and Path(folder).is_dir())
 
 
+def image_changed(segmentation_node: Any) -> bool:
+    """Whether the scan has other voxels than when it was opened: it was filtered, which does a
+    correction no harm, or warped, after which that does not lie on the scan as it is stored."""
+    kept = segmentation_node.GetAttribute(IMAGE_ATTRIBUTE)
+    node = _image_of(segmentation_node)
+    if not kept or node is None or node.GetImageData() is None:
+        return False
+    return not same_voxels(kept, voxels_from_node(node))
+
+
+def _image_of(segmentation_node: Any) -> Any:
+    import slicer
+
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    return segmentation_node.GetNodeReference(role)
+
+
 def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> Path:
     """Write the segment as it is now as the corrected mask of its scan; returns the file.
 
     On the scan's own grid, wherever image and segmentation were moved to in the scene. ``who``: a
     pseudonym of the person. Raises ``InputError``, also if the image has other voxels by now.
     """
-    import slicer
-
     from ...cohort import corrections
 
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    node = segmentation_node.GetNodeReference(role)
+    node = _image_of(segmentation_node)
     patch = read_segment(segmentation_node, segment_id, node)
     folder = Path(segmentation_node.GetAttribute(_FOLDER))
     record = _record(folder, segmentation_node.GetAttribute(_STEM))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,14 @@ class BatchResults:
         except (InputError, OSError, ValueError) as error:
             self.tell(sentence_of(error), strong=True)
             return
-        panel.show_text(panel.ui.batchLabel, texts.links_html(_("Saved:"), path))
+        shown = texts.links_html(_("Saved:"), path)
+        if derivative.image_changed(node):
+            said = _(
+                "The image was filtered or warped since it was opened. If it was warped, this mask "
+                "does not lie on the scan: open it again and correct that."
+            )
+            shown += f"<br><b>{html.escape(said)}</b>"
+        panel.show_text(panel.ui.batchLabel, shown)
         self.list_folder()
 
 
