@@ -77,6 +77,7 @@ set(MODULE_PYTHON_SCRIPTS
   StrokeLesionSegLib/correction/pieces.py
   StrokeLesionSegLib/correction/robot.py
   StrokeLesionSegLib/correction/session.py
+  StrokeLesionSegLib/correction/voxel_text.py
   StrokeLesionSegLib/errors.py
   StrokeLesionSegLib/file_formats.py
   StrokeLesionSegLib/images/__init__.py

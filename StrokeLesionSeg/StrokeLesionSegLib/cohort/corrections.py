@@ -141,8 +141,8 @@ def _corrected(
     automatic = mask_of(out, {**record, "corrected": None})
     try:
         mask = read_scan(correction.mask, allow_constant=True).volume
-        drawn = drawn_voxels(mask.array)
-    except (InputError, ValueError):
+        drawn = drawn_voxels(mask.array, correction.mask)
+    except InputError:
         return None
     if automatic is None or not mask.grid.same_as(automatic[0].grid, 0.01):
         return None

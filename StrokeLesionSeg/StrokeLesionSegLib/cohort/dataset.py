@@ -211,11 +211,11 @@ def with_units(columns: Mapping[str, str]) -> dict[str, dict[str, str]]:
     >>> with_units({"left_ml": "On the left"})
     {'left_ml': {'Description': 'On the left', 'Units': 'mL'}}
     """
-    units = {name: _UNITS.get(name.split("_")[-1]) for name in columns}
-    return {
-        name: {"Description": text} | ({"Units": unit} if (unit := units[name]) else {})
-        for name, text in columns.items()
-    }
+    told = {name: {"Description": text} for name, text in columns.items()}
+    for name, entry in told.items():
+        if unit := _UNITS.get(name.split("_")[-1]):
+            entry["Units"] = unit
+    return told
 
 
 def write_left_out(out: Path, left_out: Mapping[str, str]) -> None:

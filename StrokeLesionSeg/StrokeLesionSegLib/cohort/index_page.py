@@ -218,8 +218,9 @@ def mask_of(
 
     start = f"{out / record['folder'] / record['stem']}_label-lesion_mask"
     try:
-        mask = read_scan(mask_file(out, record), allow_constant=True).volume
-        drawn = drawn_voxels(mask.array)
+        file = mask_file(out, record)
+        mask = read_scan(file, allow_constant=True).volume
+        drawn = drawn_voxels(mask.array, file)
         alignment = alignment_of(read_sidecar(f"{start}.json"))
     except (InputError, ValueError):
         return None

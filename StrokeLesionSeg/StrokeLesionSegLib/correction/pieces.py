@@ -5,7 +5,6 @@ Arrays only: no network, no scan. Who keeps the mask applies what ``drop`` and `
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 import zlib
@@ -19,6 +18,7 @@ from ..boxes import Box, bounding_box, extents, intersect, is_empty, outside, wh
 from ..brief import brief_repr
 from ..images.volume import Grid
 from .change import Voxel
+from .voxel_text import voxels_from_text, voxels_to_text
 
 STATES = ("open", "kept", "dropped")
 # How much a piece is eaten away, and its threshold raised, in search of where it comes apart.
@@ -161,9 +161,7 @@ class PieceList:
                 {
                     **_place(p.box, self.grid),
                     "box": [n for s in p.box for n in (s.start, s.stop)],
-                    "voxels": base64.b64encode(
-                        zlib.compress(np.packbits(p.mask).tobytes())
-                    ).decode(),
+                    "voxels": voxels_to_text(p.mask),
                     "state": p.state,
                     "part": p.part,
                 }
@@ -375,9 +373,7 @@ def _unpacked(entry: dict[str, Any], grid: Grid) -> tuple[Box, NDArray[np.bool_]
     box: Box = (k, j, i)
     if is_empty(box) or intersect(box, whole_box(grid.shape)) != box:
         raise ValueError("a box outside of the grid")
-    count = int(np.prod(extents(box)))
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(entry["voxels"])), np.uint8)
-    mask = np.unpackbits(bits, count=count).astype(bool).reshape(extents(box))
+    mask = voxels_from_text(entry["voxels"], extents(box))
     if bounding_box(mask) != (
         slice(0, mask.shape[0]),
         slice(0, mask.shape[1]),

@@ -214,6 +214,12 @@ def is_model_name(text: str) -> bool:
     return bool(_NAME.match(text)) and not text.endswith(".") and not _DEVICE.match(text)
 
 
+def check_name_option(name: str) -> None:
+    """Raise ``InputError`` if no model may have the ``name`` that an option --name gives it."""
+    if not is_model_name(name):
+        raise InputError(f"--name {name!r}", "is no name of a model", NAME_RULE)
+
+
 def _validate(content: Any, where: str | os.PathLike[str]) -> None:
     def refuse(cause: str, remedy: str = _REMEDY) -> InputError:
         return InputError(where, cause, remedy)

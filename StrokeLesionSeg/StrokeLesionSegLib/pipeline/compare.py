@@ -285,10 +285,7 @@ def known_time_point(
     lesions = read_scan(mask, allow_constant=True).volume
     if not lesions.grid.same_as(scan.grid, 0.1):
         raise InputError(mask, f"is not on the grid of {source.name}", "Give the mask of this scan")
-    try:
-        drawn = drawn_voxels(lesions.array)
-    except ValueError as error:
-        raise InputError(mask, str(error), "Give a mask of the lesions alone") from error
+    drawn = drawn_voxels(lesions.array, mask)
     found = find_lesions(drawn, lesions.affine, OperatingPoint(0.5), to_mni=to_mni)
     return TimePoint(name, scan, found, to_mni, sha256 or _checksum(source), _checksum(mask))
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress, load_run, take_saved
-from StrokeLesionSegLib.models.manifest import NAME_RULE, is_model_name
+from StrokeLesionSegLib.models.manifest import check_name_option
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.outputs import os_input_error
@@ -75,8 +75,7 @@ def cut_release(
     Raises ``InputError`` for a run that is none, a name that no model may have, and heads of which
     none validates, ``KeyboardInterrupt`` where it is told to end while the tail is trained.
     """
-    if not is_model_name(options.name):
-        raise InputError(f"--name {options.name!r}", "is no name of a model", NAME_RULE)
+    check_name_option(options.name)
     if not folder.names("validation"):
         raise InputError(
             folder.path,

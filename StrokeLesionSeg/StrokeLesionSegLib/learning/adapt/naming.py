@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ... import __version__
 from ...errors import InputError
 from ...models import user_models_directory
-from ...models.manifest import NAME_RULE, is_model_name
+from ...models.manifest import check_name_option
 from ...models.store import namesakes
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def free_name(parent: str, wanted: str | None) -> str:
         return (user_models_directory() / name).exists() or any(namesakes(name))
 
     if wanted is not None:
-        if not is_model_name(wanted):
-            raise InputError(f"--name {wanted!r}", "is no name of a model", NAME_RULE)
+        check_name_option(wanted)
         if taken(wanted):
             raise InputError(
                 wanted,

@@ -74,10 +74,7 @@ def _mask(pair: Pair, volume: Volume) -> NDArray[np.bool_]:
         raise InputError(
             pair.mask, "is not on the grid of its T1-weighted scan", "Correct it on that scan"
         )
-    try:
-        there = drawn_voxels(mask.array)
-    except ValueError as error:
-        raise InputError(pair.mask, str(error), "Give a mask of the lesions alone") from error
+    there = drawn_voxels(mask.array, pair.mask)
     if not there.any():
         raise InputError(pair.mask, "is empty: there is no lesion to learn", "Leave it out")
     return there

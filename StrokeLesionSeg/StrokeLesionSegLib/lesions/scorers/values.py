@@ -7,6 +7,7 @@ voxel above 0 would be lesion else, and the scores silently wrong.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ...errors import InputError
 
 Kind = Literal["empty", "mask", "labels", "soft"]
 
@@ -91,23 +94,23 @@ def look_at(values: ArrayLike) -> Values:
     return Values("soft", scale=scale)
 
 
-def drawn_voxels(values: ArrayLike) -> NDArray[np.bool_]:
-    """What somebody has drawn in a mask: all but 0 and traces of resampling.
+def drawn_voxels(values: ArrayLike, where: str | os.PathLike[str]) -> NDArray[np.bool_]:
+    """What somebody has drawn in the mask that was read from ``where``: all but 0 and traces of
+    resampling.
 
-    Raises ``ValueError`` for a soft map, which would be as large as all its traces, and for a map
+    Raises ``InputError`` for a soft map, which would be as large as all its traces, and for a map
     of labels: of lesion and ventricle only one is lesion.
 
     Examples
     --------
     >>> from StrokeLesionSegLib.lesions.scorers.values import drawn_voxels
-    >>> drawn_voxels(np.array([[[0, 1e-6, 0.9999, 1]]])).tolist()
+    >>> drawn_voxels(np.array([[[0, 1e-6, 0.9999, 1]]]), "mask.nii").tolist()
     [[[False, False, True, True]]]
     """
     array, found = np.asarray(values), look_at(values)
-    if found.kind == "soft":
-        raise ValueError("is a soft or probability map")
-    if found.kind == "labels":
-        raise ValueError(_several(found))
+    if found.kind in ("soft", "labels"):
+        cause = "is a soft or probability map" if found.kind == "soft" else _several(found)
+        raise InputError(where, cause, "Give a mask of the lesions alone")
     least = max(found.labels[0], 0) / 2 if found.kind == "mask" else 0
     return np.asarray(array > (_CLOSE if found.kind == "empty" else least))
 

@@ -7,7 +7,6 @@ which restore tags, take them along.
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import zlib
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...correction.voxel_text import voxels_from_text, voxels_to_text
 from ...errors import InputError
 from ..engine.polled_thread import PolledThread
 from ..engine.torch_setup import torch_state
@@ -365,8 +365,7 @@ class SessionStore:
 def _packed(made: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
     """A mask (K, J, I) in JSON."""
     cut = Patch(made.astype(np.uint8), (0, 0, 0), grid).trimmed()
-    bits = zlib.compress(np.packbits(cut.mask).tobytes())
-    voxels = base64.b64encode(bits).decode()
+    voxels = voxels_to_text(cut.mask)
     return {"start": list(cut.start), "shape": list(cut.mask.shape), "voxels": voxels}
 
 
@@ -379,9 +378,8 @@ def _made_in(text: str, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         if state["grid"]["shape"] != list(mask.shape):
             return mask
         (k, j, i), (dk, dj, di) = made["start"], made["shape"]
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(made["voxels"])), np.uint8)
         first = np.zeros(mask.shape, bool)
-        cut = np.unpackbits(bits, count=dk * dj * di).reshape(dk, dj, di)
+        cut = voxels_from_text(made["voxels"], (dk, dj, di))
         first[k : k + dk, j : j + dj, i : i + di] = cut
     except (ValueError, TypeError, KeyError, zlib.error):
         return mask

@@ -103,13 +103,9 @@ def read_result(folder: Path, stem: str) -> ReadResult:
     automatic = Path(f"{begin}_label-lesion_mask.nii.gz")
     corrected = next((m.mask for m in corrected_masks(folder) if m.stem == stem), None)
     scan = read_repaired(source, record.get("series")).volume
-    mask = read_scan(corrected or automatic, allow_constant=True).volume
-    try:
-        drawn = mask.with_array(drawn_voxels(mask.array).astype(np.uint8))
-    except ValueError as error:
-        raise InputError(
-            corrected or automatic, str(error), _("Give a mask of the lesions alone")
-        ) from error
+    shown = corrected or automatic
+    mask = read_scan(shown, allow_constant=True).volume
+    drawn = mask.with_array(drawn_voxels(mask.array, shown).astype(np.uint8))
     if not mask.grid.same_as(scan.grid):
         raise InputError(automatic, _("is not on the grid of its scan"), _("Run the batch again"))
     file = Path(f"{begin}_label-lesion_probseg.nii.gz")
@@ -134,14 +130,15 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
     segmentation = add_segmentation(volume)
     segmentation.SetAttribute(_FOLDER, str(read.folder.resolve()))
     segmentation.SetAttribute(_STEM, read.stem)
-    segmentation.SetAttribute(IMAGE_ATTRIBUTE, fingerprint(voxels_from_node(volume)))
+    image = fingerprint(voxels_from_node(volume))
+    segmentation.SetAttribute(IMAGE_ATTRIBUTE, image)
     patch = Patch(read.mask.array, (0, 0, 0), read.mask.grid)
     segment_id = add_segment(segmentation, patch, made)
     if read.corrected:
         # No checksum: what a person has made of it is not what the sliders would make.
         segmentation.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "Written", "corrected")
     if read.probability is not None:
-        node = add_map(read.probability, volume, "probability")
+        node = add_map(read.probability, volume, "probability", image)
         segmentation.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
         set_maps(segmentation, segment_id, (node, None))
     return volume, segmentation, segment_id
