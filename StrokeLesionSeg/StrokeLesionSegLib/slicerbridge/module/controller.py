@@ -196,6 +196,7 @@ class PanelController:
                 kept_apart=notes.kept_apart,
                 lesions=self.result.lesions,
                 corrected=self.result.corrected,
+                other_image=self.result.other_image,
                 of_batch=self.results.can_save,
                 cancelled=notes.cancelled,
                 shown_instead=self.scan.shown_instead,

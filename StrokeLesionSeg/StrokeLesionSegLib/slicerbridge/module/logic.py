@@ -313,6 +313,11 @@ class BridgeLogic:
         except ValueError:
             return False
 
+    def fits(self, segmentation_node: Any) -> bool:
+        """Whether the image still has the voxels that the result of the sliders was found in, as
+        far as that is known."""
+        return self._maps_fit(segmentation_node, self.segment_id(segmentation_node))
+
     def tabulate(self, segmentation_node: Any, rows: list[LesionRow]) -> Any:
         """Put rows into the scene's table of a segmentation; returns the table node."""
         return add_table(rows, self.volume_of(segmentation_node), segmentation_node)
