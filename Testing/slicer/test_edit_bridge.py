@@ -1073,6 +1073,12 @@ def test_unusable_sources_are_told(slicer: Any, monkeypatch: pytest.MonkeyPatch)
     bench.editor.logic.SetSourceVolumeNode(far)
     with pytest.raises(InputError, match="does not overlap"):
         open_real(bench, monkeypatch)
+    colour = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "RGB")
+    values = np.arange(20 * 24 * 28 * 3).reshape(20, 24, 28, 3)
+    slicer.util.updateVolumeFromArray(colour, values.astype(np.int16))
+    bench.editor.logic.SetSourceVolumeNode(colour)
+    with pytest.raises(InputError, match="each voxel has 3 values"):
+        open_real(bench, monkeypatch)
 
 
 def test_closing_the_scene_lets_sessions_go(slicer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

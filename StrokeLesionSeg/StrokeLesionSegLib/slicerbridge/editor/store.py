@@ -256,6 +256,7 @@ class SessionStore:
         if image is None:
             raise CannotEdit(_("Choose a source volume first."))
         segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
+        voxels_from_node(source)  # of a colour image Slicer would show us one of its values only
         edit_grid = EditGrid.from_image(image, segmentation)
         volume = volume_of_image(image, edit_grid)
         if np.ptp(volume.array) == 0:
