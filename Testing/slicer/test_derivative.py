@@ -126,6 +126,22 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
         derivative.save_correction(segmentation, segment_id)
 
 
+def test_a_mask_on_another_grid_than_its_scan_is_named(tmp_path: Path) -> None:
+    """The corrected one, which no batch makes anew, or the automatic one."""
+    out, mask = _batch_of_one(tmp_path, np.eye(4))
+    corrected = out / "sub-01_desc-corrected_mask.nii.gz"
+    other = Volume(mask.astype(np.uint8), np.diag([2.0, 2, 2, 1]))
+    write_volume(corrected, other)
+    with pytest.raises(InputError, match=r"desc-corrected_mask.*not on the grid.*or remove it"):
+        read_result(out, "sub-01")
+    corrected.unlink()
+    automatic = out / "sub-01_label-lesion_mask.nii.gz"
+    automatic.unlink()
+    write_volume(automatic, other)
+    with pytest.raises(InputError, match=r"label-lesion_mask.*not on the grid.*batch again"):
+        read_result(out, "sub-01")
+
+
 @pytest.mark.parametrize("way", [1.0, -1.0])
 def test_a_saved_scene_keeps_the_order_of_a_scans_slices(
     slicer: Any, tmp_path: Path, way: float

@@ -107,7 +107,10 @@ def read_result(folder: Path, stem: str) -> ReadResult:
     mask = read_scan(shown, allow_constant=True).volume
     drawn = mask.with_array(drawn_voxels(mask.array, shown).astype(np.uint8))
     if not mask.grid.same_as(scan.grid):
-        raise InputError(automatic, _("is not on the grid of its scan"), _("Run the batch again"))
+        remedy = _("Run the batch again")
+        if corrected is not None:
+            remedy = _("Save it on the grid of the automatic mask, or remove it")
+        raise InputError(shown, _("is not on the grid of its scan"), remedy)
     file = Path(f"{begin}_label-lesion_probseg.nii.gz")
     probability = read_scan(file, allow_constant=True).volume if file.is_file() else None
     sidecar = read_sidecar(Path(f"{begin}_label-lesion_mask.json"))
