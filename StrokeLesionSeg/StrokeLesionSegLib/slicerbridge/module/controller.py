@@ -39,9 +39,9 @@ class PanelController:
             panel, self.result, self.look, busy=lambda: self.run.current is not None
         )
         self.run = RunSection(panel, self.engine, self.scan, self.result)
-        self.change = ChangeSection(panel)
+        self.change = ChangeSection(panel, settle=self.result.close_step)
         self.learn = LearnSection(panel, self.models)
-        self.results = BatchResults(panel, listed=self.learn.offer)
+        self.results = BatchResults(panel, listed=self.learn.offer, settle=self.result.close_step)
         self.batch = BatchSection(panel, self.results)
         # The result comes last: what the others have ended may have started its work.
         self._polled = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ....errors import InputError
@@ -19,10 +20,11 @@ CHANGE_HEADERS = (_("Group"), _("Class"), _("Side"), _("Before,\nmL"), _("After,
 
 
 class ChangeSection:
-    """Compares the scan of the panel, which is the later one, with an earlier one."""
+    """Compares the scan of the panel, which is the later one, with an earlier one. ``settle()``
+    lets the segment follow the sliders, before it is compared."""
 
-    def __init__(self, panel: Panel) -> None:
-        self._panel, ui = panel, panel.ui
+    def __init__(self, panel: Panel, settle: Callable[[], None]) -> None:
+        self._panel, self._settle, ui = panel, settle, panel.ui
         self._run: ComparisonRun | None = None
         self._started = Started()
         self._change: ScanChange | None = None
@@ -92,6 +94,7 @@ class ChangeSection:
             said = _("Choose the later scan at the top and the earlier one here.")
             self._panel.show_text(ui.changeLabel, texts.as_html(said, strong=True))
             return
+        self._settle()
         settings = self._panel.run_parameters()
         run = ComparisonRun(_to_compare(earlier), _to_compare(later), settings)
         try:

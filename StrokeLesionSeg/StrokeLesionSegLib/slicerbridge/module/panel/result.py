@@ -240,11 +240,15 @@ class ResultSection:
             self._apply_soon()
 
     def close_step(self) -> None:
-        """The hand rests: the next change is a step of its own, and the scene's table follows."""
+        """The hand rests: the segment is what the sliders ask for, the next change is a step of its
+        own, and the scene's table follows."""
+        while self._apply_due or self._searching:
+            if self._searching:
+                self.poll(wait=True)
+            else:
+                self._apply.stop()
+                self._apply_sliders()
         self._settle.stop()
-        if self._searching:
-            self.poll(wait=True)
-            self._settle.stop()
         if self.step_open:
             self.step_open = False
             node = self._panel.segmentation()
