@@ -49,17 +49,18 @@ def find_segmentation(volume_node: Any) -> Any | None:
 
     The newest one that lies under the volume's parent transform goes first.
     """
+    own = [n for n in segmentations_of(volume_node) if n.GetAttribute("StrokeLesionSeg") == "1"]
+    together = [node for node in own if same_parent(node, volume_node)]
+    return next(reversed(together or own), None)
+
+
+def segmentations_of(volume_node: Any) -> list[Any]:
+    """All segmentations that were made on this volume, by whomever, oldest first."""
     import slicer.util
 
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    own = [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        if node.GetNodeReferenceID(role) == volume_node.GetID()
-        and node.GetAttribute("StrokeLesionSeg") == "1"
-    ]
-    together = [node for node in own if same_parent(node, volume_node)]
-    return next(reversed(together or own), None)
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if node.GetNodeReferenceID(role) == volume_node.GetID()]
 
 
 def same_parent(node: Any, other: Any) -> bool:

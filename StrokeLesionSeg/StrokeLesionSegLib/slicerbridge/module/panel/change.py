@@ -121,7 +121,8 @@ class ChangeSection:
             segmentation = results.find_segmentation(node) or results.add_segmentation(node)
             segment = results.add_segment(segmentation, patch_of(found.mask, node), found.made)
             self._panel.logic.choose(segmentation, segment)
-        own = [node for node in (results.find_segmentation(later),) if node is not None]
+        # Those that a reader has drawn on it, too.
+        own = [n for n in results.segmentations_of(later) if results.same_parent(n, later)]
         side_by_side.align_later(earlier, later, change.matrix, own)
         for node in own:
             results.bring_along(node, later)
