@@ -451,10 +451,9 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
     for n in range(segmentation.GetNumberOfSegments()):
         segment, segment_id = segmentation.GetNthSegment(n), segmentation.GetNthSegmentID(n)
         known = get_tag(segment, "Image") or get_tag(segment, "OwnMaps")
-        if not known or not get_tag(segment, "ToMNI"):
-            continue
-        if resampled_since(segmentation_node, segment_id, volume_node):
-            segment.SetTag(TAG + "ToMNI", "")
+        if known and (get_tag(segment, "ToMNI") or get_tag(segment, "ToMNIKept")):
+            fits = not resampled_since(segmentation_node, segment_id, volume_node)
+            _put_alignment_away(segment, back=fits)
     grid, own = _grid_of(volume_node), _reference_grid(segmentation_node)
     if own is None or not own.same_as(grid) or not same_parent(segmentation_node, volume_node):
         return False
@@ -475,13 +474,23 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
         if made.to_mni is not None:
             moved = made.moved(then.affine, grid.affine)
             segment.SetTag(TAG + "ToMNI", moved.tags()["ToMNI"])
-        segment.SetTag(TAG + "Grid", _grid_text(grid))
+        if not get_tag(segment, "ToMNIKept"):
+            segment.SetTag(TAG + "Grid", _grid_text(grid))
     for node in left.values():
         if not _grid_of(node).same_as(grid):
             node.SetIJKToRASMatrix(matrix_from_affine(grid.affine))
         if not same_parent(node, volume_node):
             node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     return hardened
+
+
+def _put_alignment_away(segment: Any, back: bool) -> None:
+    """Put the alignment of a result away or take it ``back``: another frame of a sequence may be
+    shown for a while, or a filter be undone."""
+    here, there = ("ToMNIKept", "ToMNI") if back else ("ToMNI", "ToMNIKept")
+    if get_tag(segment, here):
+        segment.SetTag(TAG + there, get_tag(segment, here))
+        segment.SetTag(TAG + here, "")
 
 
 def _grid_text(grid: Grid) -> str:

@@ -99,8 +99,8 @@ def view(state: PanelState) -> PanelView:
             )
     elif state.other_image:
         step = _(
-            "The image was warped, resampled or filtered since this was found: sliders and "
-            "probability do not belong to it any more. Press Segment to find lesions in it anew."
+            "The image is not that in which this was found: it was warped, resampled or filtered, "
+            "or another frame is shown. Press Segment to use sliders and probability again."
         )
     elif state.kept_apart:
         step = _(
