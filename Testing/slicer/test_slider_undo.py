@@ -196,6 +196,8 @@ def test_the_alignment_of_a_result_without_maps_follows_its_image(slicer: Any, k
         results.set_maps(segmentation, segment_id, (probability, None))
         slicer.mrmlScene.RemoveNode(probability)
     logic = BridgeLogic()
+    with pytest.raises(ValueError, match="has no probability map"):
+        logic.thresholder(segmentation)
     before = logic.measure(segmentation)
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
     turn = vtk.vtkTransform()

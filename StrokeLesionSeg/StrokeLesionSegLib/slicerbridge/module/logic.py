@@ -141,7 +141,9 @@ class BridgeLogic:
             return kept
         probability_node = maps_of(segmentation_node, segment_id)[0]
         if probability_node is None:
-            raise ValueError(_("the probability map was removed: segment the image again"))
+            raise ValueError(
+                _("this segment has no probability map: segment the image to use the sliders")
+            )
         self._let_go()
         made = ThresholdEditor.from_nodes(
             segmentation_node, segment_id, self.volume_of(segmentation_node), probability_node
