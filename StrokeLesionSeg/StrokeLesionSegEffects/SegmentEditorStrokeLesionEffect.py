@@ -151,6 +151,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
         self._followRefusal()
         self._followScan()
         self._followSelection()
+        self._takeUpClicks()
         self._followUndo()
         if self.entry is not None:
             self._answerQueue()
@@ -166,6 +167,15 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
     @said.setter
     def said(self, text):
         self._said, self._saidOf = text, write.voxels_stamp(self.target())
+
+    def _takeUpClicks(self):
+        """Clicks that the segment keeps from another session or a saved scene are there at once."""
+        target, entry = self.target(), self.entry
+        if entry is None or target is None or target in entry.works:
+            return
+        if get_tag(target.segment, STATE_TAG):
+            with self.action():
+                self.store.work(entry, target)
 
     def _followUndo(self):
         """Undo, redo, another effect or segment: what was said of the last click holds no more."""

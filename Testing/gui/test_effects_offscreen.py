@@ -285,6 +285,24 @@ def test_a_stroke_ends_with_the_button_that_began_it(desk: Any) -> None:
     assert len(one.effect.entry.works[one.effect.target()].texts) == 3
 
 
+def test_clicks_of_an_earlier_session_are_drawn_before_the_next_one(desk: Any) -> None:
+    """A scene was loaded, or the session was opened anew."""
+    one = ready(desk)
+    index = (12, 16, 21)
+    xy = one.xy_of("Red", index)
+    one.event("RightButtonPressEvent", "Red", xy)
+    one.event("RightButtonReleaseEvent", "Red", xy)
+    drawn = one.effect.actors.overlay.labels.copy()
+    assert drawn[index] == 3
+    one.effect.deactivate()
+    one.prepare(blobs(one))
+    one.activate()
+    np.testing.assert_array_equal(one.effect.actors.overlay.labels, drawn)
+    one.editor.select("two")
+    one.effect.refresh()
+    assert not one.effect.actors.overlay.labels.any()
+
+
 def test_a_click_can_be_shown_before_it_is_taken(desk: Any) -> None:
     one = ready(desk)
     one.click(one.effect.options.showCheck)

@@ -71,6 +71,18 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     np.testing.assert_array_equal(panel.mask() != 0, found)
     assert panel.rows
 
+    # What the sliders ask for is saved, also right after they were moved.
+    corrected = automatic.with_name("sub-01_desc-corrected_mask.nii.gz")
+    panel.parameters.threshold = 0.9
+    save.click()
+    saved = read_scan(corrected, allow_constant=True).volume.array != 0
+    assert 0 < np.count_nonzero(saved) < np.count_nonzero(found)
+    panel.settle(0.3)
+    np.testing.assert_array_equal(panel.mask() != 0, saved)
+    panel.click("undoButton")
+    panel.applied()
+    np.testing.assert_array_equal(panel.mask() != 0, found)
+
     node = panel.parameters.segmentation
     segment_id = panel.widget.logic.segment_id(node)
     patch = results.read_segment(node, segment_id, panel.parameters.inputVolume)
@@ -80,7 +92,6 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     results.set_segment_voxels(node, segment_id, whole)
     panel.ui.whoLineEdit.text = "Rater 2"
     save.click()
-    corrected = automatic.with_name("sub-01_desc-corrected_mask.nii.gz")
     assert corrected.as_uri() in panel.ui.batchLabel.text
     np.testing.assert_array_equal(read_scan(corrected).volume.array != 0, wanted != 0)
     assert automatic.read_bytes() == kept

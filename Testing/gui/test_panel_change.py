@@ -34,6 +34,8 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     after = moved(ball((40, 0, 20), 16), matrix, labels=True)
     earlier = add_scan(panel, person, "before", before)
     later = add_scan(panel, moved(person, matrix), "after", after)
+    drawn = panel.slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "by hand")
+    drawn.SetReferenceImageGeometryParameterFromVolumeNode(later)
     panel.parameters.inputVolume = later
     panel.ui.earlierSelector.setCurrentNode(later)
     panel.click("compareButton")
@@ -48,6 +50,7 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     assert [cell(panel, 0, n) for n in (0, 1)] == ["1", "grown"]
     assert float(cell(panel, 0, 5)) > 5
     assert side_by_side.alignment_of(later) is not None
+    assert results.same_parent(drawn, later)
     # What is shown above the image, and what clicks start from, lies on it.
     of_later = results.find_segmentation(later)
     probability = results.maps_of(of_later, panel.widget.logic.segment_id(of_later))[0]
@@ -60,6 +63,7 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     panel.click("turnBackButton")
     assert side_by_side.alignment_of(later) is None
     assert probability.GetTransformNodeID() is None
+    assert drawn.GetTransformNodeID() is None
     assert not panel.stand_in.raw(panel.ui.turnBackButton).isEnabled()
     assert not panel.stand_in.raw(panel.ui.changeTable).isHidden()
     # The scene goes: the panel holds on to nothing of it.

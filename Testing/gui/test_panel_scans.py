@@ -391,6 +391,31 @@ def test_places_in_the_table_are_those_of_the_views(panel: Panel) -> None:
     assert said == ", ".join(f"{v:.0f}" for v in expected)
 
 
+def test_an_image_with_other_voxels_is_told_before_a_slider_moves(panel: Panel) -> None:
+    """It was filtered, or a warp was hardened on it."""
+    node, segmentation = result_of_a_script(panel)
+    choose(panel, node)
+    assert "Click a lesion" in panel.text("nextStepLabel")
+    kept = panel.slicer.util.arrayFromVolume(node).copy()
+    panel.slicer.util.updateVolumeFromArray(node, np.roll(kept, 2, 1))
+    panel.settle(0.4)
+    panel.measured()
+    assert "or another frame is shown" in panel.text("nextStepLabel")
+    assert "expected Dice" not in panel.text("totalLabel")
+    panel.slicer.util.updateVolumeFromArray(node, kept)
+    panel.settle(0.4)
+    panel.measured()
+    assert "Click a lesion" in panel.text("nextStepLabel")
+    # Also where it happened while another scan was chosen, or another module.
+    choose(panel, second_scan(panel))
+    panel.slicer.util.updateVolumeFromArray(node, np.roll(kept, 2, 1))
+    choose(panel, node)
+    assert "or another frame is shown" in panel.text("nextStepLabel")
+    panel.slicer.mrmlScene.RemoveNode(segmentation)
+    panel.settle(0.4)
+    assert "Press Segment." in panel.text("nextStepLabel")
+
+
 def test_rows_are_gone_through_by_arrow_keys_and_keep_their_mark(panel: Panel) -> None:
     from PySide6 import QtCore, QtTest
 

@@ -199,13 +199,15 @@ def test_results_are_where_scans_that_were_moved_meanwhile_lie_now(slicer: Any) 
     assert np.allclose(to_mni @ [*now[1], 1.0], move(5) @ [*there, 1.0], atol=1e-6)
 
 
-def test_a_scan_that_was_resampled_meanwhile_ends_it(slicer: Any) -> None:
+@pytest.mark.parametrize("change", [lambda array: array[1:], lambda array: np.roll(array, 3, 1)])
+def test_a_scan_with_other_voxels_meanwhile_ends_it(slicer: Any, change: Any) -> None:
+    """It was resampled, or a warp was hardened on it that keeps its grid."""
     earlier, later = scan(head(1).array, "earlier"), scan(head(2).array, "later")
     run = ComparisonRun(earlier, later)
     run.start()
-    set_volume(later.volume_node, Volume(head(2).array[1:].astype(np.float32), AFFINE))
+    set_volume(later.volume_node, Volume(change(head(2).array).astype(np.float32), AFFINE))
     results_of_an_engine(run, ScanChange([], {}, MATRIX, {}, AFFINE))
     assert run.change is None
     assert run.failure is not None
     assert "later" in run.failure.cause
-    assert "was warped or resampled meanwhile" in run.failure.cause
+    assert "was warped, resampled or filtered meanwhile" in run.failure.cause

@@ -75,22 +75,34 @@ def test_a_table_that_excel_has_saved_hides_no_results(
         assert (row["scan"], row["state"], row["volume_ml"]) == ("sub-01", "done", 2.5)
 
 
-def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Path) -> None:
-    """Wherever image and segmentation were moved to in the scene meanwhile."""
-    out = tmp_path / "out"
+def _batch_of_one(folder: Path, affine: np.ndarray, second_piece: bool = False) -> tuple[Path, Any]:
+    """A folder of results with the scan sub-01, and its mask (K, J, I) of 40 voxels and more."""
+    out = folder / "out"
     out.mkdir()
-    affine = np.diag([-1.0, 1.5, 2.0, 1.0])
     array = np.arange(16 * 20 * 24, dtype=np.int16).reshape(16, 20, 24)
-    write_volume(tmp_path / "sub-01_T1w.nii.gz", Volume(array, affine))
+    write_volume(folder / "sub-01_T1w.nii.gz", Volume(array, affine))
     mask = np.zeros(array.shape, np.uint8)
     mask[4:6, 8:12, 8:13] = 1
+    if second_piece:
+        mask[9:11, 2:4, 2:4] = 1
     automatic = out / "sub-01_label-lesion_mask.nii.gz"
     write_volume(automatic, Volume(mask, affine))
+    write_volume(
+        automatic.with_name("sub-01_label-lesion_probseg.nii.gz"),
+        Volume(mask * np.float32(0.9), affine),
+    )
     automatic.with_name("sub-01_label-lesion_mask.json").write_text("{}")
     (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": ".."}}))
     with Ledger(out) as ledger:
         record = {"record": "scan", "stem": "sub-01", "state": "done", "folder": "."}
         ledger.append({**record, "source": "sub-01_T1w.nii.gz"})
+    return out, mask != 0
+
+
+def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Path) -> None:
+    """Wherever image and segmentation were moved to in the scene meanwhile."""
+    out, mask = _batch_of_one(tmp_path, np.diag([-1.0, 1.5, 2.0, 1.0]))
+    automatic = out / "sub-01_label-lesion_mask.nii.gz"
     read = read_result(out, "sub-01")
     volume, segmentation, segment_id = derivative.add_result(read, Provenance())
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
@@ -102,7 +114,7 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
     saved = read_scan(derivative.save_correction(segmentation, segment_id)).volume
     kept = read_scan(automatic).volume
     assert saved.grid.same_as(kept.grid)
-    np.testing.assert_array_equal(saved.array != 0, kept.array != 0)
+    np.testing.assert_array_equal(saved.array != 0, mask)
     # A warp may keep the grid, and is told.
     assert not derivative.image_changed(segmentation)
     voxels = voxels_from_node(volume)
@@ -114,25 +126,52 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
         derivative.save_correction(segmentation, segment_id)
 
 
+def test_a_mask_on_another_grid_than_its_scan_is_named(tmp_path: Path) -> None:
+    """The corrected one, which no batch makes anew, or the automatic one."""
+    out, mask = _batch_of_one(tmp_path, np.eye(4))
+    corrected = out / "sub-01_desc-corrected_mask.nii.gz"
+    other = Volume(mask.astype(np.uint8), np.diag([2.0, 2, 2, 1]))
+    write_volume(corrected, other)
+    with pytest.raises(InputError, match=r"desc-corrected_mask.*not on the grid.*or remove it"):
+        read_result(out, "sub-01")
+    corrected.unlink()
+    automatic = out / "sub-01_label-lesion_mask.nii.gz"
+    automatic.unlink()
+    write_volume(automatic, other)
+    with pytest.raises(InputError, match=r"label-lesion_mask.*not on the grid.*batch again"):
+        read_result(out, "sub-01")
+
+
+@pytest.mark.parametrize("way", [1.0, -1.0])
+def test_a_saved_scene_keeps_the_order_of_a_scans_slices(
+    slicer: Any, tmp_path: Path, way: float
+) -> None:
+    """Slicer reverses those of a left-handed image when it saves and loads it."""
+    out, mask = _batch_of_one(tmp_path, np.diag([way, 1.5, 2.0, 1.0]), second_piece=True)
+    logic = BridgeLogic()
+    _volume, segmentation, segment_id = derivative.add_result(
+        read_result(out, "sub-01"), Provenance()
+    )
+    logic.choose(segmentation, segment_id)
+    second = logic.rows(segmentation)[1]
+    logic.threshold(segmentation, 0.5, 0.0, [second.seed])
+    mask[9:11] = False
+    for loaded in (False, True):
+        if loaded:
+            file = str(tmp_path / "scene.mrb")
+            assert slicer.mrmlScene.WriteToMRB(file)
+            slicer.mrmlScene.Clear(0)
+            slicer.mrmlScene.ReadFromMRB(file, True)
+            segmentation = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
+            logic = BridgeLogic()
+        saved = read_scan(derivative.save_correction(segmentation, segment_id)).volume
+        np.testing.assert_array_equal(saved.array != 0, mask)
+        assert [row.keep for row in logic.rows(segmentation)] == [True, False]
+
+
 def test_a_corrected_mask_is_none_that_the_sliders_have_made(slicer: Any, tmp_path: Path) -> None:
     """Its own lesions are listed, and the sliders begin a segment beside it."""
-    out = tmp_path / "out"
-    out.mkdir()
-    array = np.arange(16 * 20 * 24, dtype=np.int16).reshape(16, 20, 24)
-    write_volume(tmp_path / "sub-01_T1w.nii.gz", Volume(array, np.eye(4)))
-    mask = np.zeros(array.shape, np.uint8)
-    mask[4:6, 8:12, 8:13] = 1
-    automatic = out / "sub-01_label-lesion_mask.nii.gz"
-    write_volume(automatic, Volume(mask, np.eye(4)))
-    write_volume(
-        automatic.with_name("sub-01_label-lesion_probseg.nii.gz"),
-        Volume(mask * np.float32(0.9), np.eye(4)),
-    )
-    automatic.with_name("sub-01_label-lesion_mask.json").write_text("{}")
-    (out / "dataset_description.json").write_text(json.dumps({"DatasetLinks": {"input": ".."}}))
-    with Ledger(out) as ledger:
-        record = {"record": "scan", "stem": "sub-01", "state": "done", "folder": "."}
-        ledger.append({**record, "source": "sub-01_T1w.nii.gz"})
+    out, mask = _batch_of_one(tmp_path, np.eye(4))
     logic = BridgeLogic()
 
     def opened() -> tuple[Any, str]:
@@ -145,7 +184,7 @@ def test_a_corrected_mask_is_none_that_the_sliders_have_made(slicer: Any, tmp_pa
     segmentation, segment_id = opened()
     assert not logic.corrected(segmentation)
     assert [row.volume_ml for row in logic.rows(segmentation)] == pytest.approx([0.04])
-    corrected = Patch(np.ones((3, 3, 3), np.uint8), (1, 2, 3), Grid(array.shape, np.eye(4)))
+    corrected = Patch(np.ones((3, 3, 3), np.uint8), (1, 2, 3), Grid(mask.shape, np.eye(4)))
     set_segment_voxels(segmentation, segment_id, corrected)
     derivative.save_correction(segmentation, segment_id)
     segmentation, segment_id = opened()

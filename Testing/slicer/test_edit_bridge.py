@@ -974,6 +974,37 @@ def test_clicks_and_outlines_move_along_when_a_transform_is_hardened(
     assert clicks_of(bench)[:2] == known
 
 
+@pytest.mark.parametrize("how", ["warped", "filtered"])
+def test_clicks_from_before_a_warp_are_not_used(
+    slicer: Any, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Image and segmentation lie elsewhere since, each place by a way of its own. Filtering the
+    image moves nothing."""
+    bench = Bench(slicer)
+    bench.entry = open_real(bench, monkeypatch)
+    click(bench, (12, 16, 21), True)
+    click(bench, (9, 8, 10), False)
+    known = clicks_of(bench)
+    if how == "warped":
+        warped(slicer, bench.volume)
+        bench.editor.segmentation.SetAndObserveTransformNodeID(bench.volume.GetTransformNodeID())
+        for node in (bench.volume, bench.editor.segmentation):
+            assert node.HardenTransform()
+        bench.editor.logic.UpdateReferenceGeometryImage()
+        shape = bench.effect.sourceVolumeImageData().GetDimensions()[::-1]
+        bench.probability = np.zeros(shape, np.float32)
+    else:
+        voxels = slicer.util.arrayFromVolume(bench.volume)
+        slicer.util.updateVolumeFromArray(bench.volume, np.sqrt(voxels).astype(np.float32))
+    bench.entry = open_real(bench, monkeypatch)
+    bench.grid = bench.entry.edit_grid
+    assert clicks_of(bench) == (known if how == "filtered" else [])
+    session = bench.store.work(bench.entry, bench.target).session
+    now = edit_write.segment_voxels(bench.target, bench.grid) != 0
+    if how == "warped":
+        np.testing.assert_array_equal(session.made, now)
+
+
 def test_the_alignment_of_another_scan_is_not_used(slicer: Any) -> None:
     bench = Bench(slicer)
     made = Provenance(model="one", to_mni=np.diag([1.0, 1, 1, 1]))
@@ -1041,6 +1072,12 @@ def test_unusable_sources_are_told(slicer: Any, monkeypatch: pytest.MonkeyPatch)
     far.SetIJKToRASMatrix(volumes.matrix_from_affine(matrix))
     bench.editor.logic.SetSourceVolumeNode(far)
     with pytest.raises(InputError, match="does not overlap"):
+        open_real(bench, monkeypatch)
+    colour = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "RGB")
+    values = np.arange(20 * 24 * 28 * 3).reshape(20, 24, 28, 3)
+    slicer.util.updateVolumeFromArray(colour, values.astype(np.int16))
+    bench.editor.logic.SetSourceVolumeNode(colour)
+    with pytest.raises(InputError, match="each voxel has 3 values"):
         open_real(bench, monkeypatch)
 
 

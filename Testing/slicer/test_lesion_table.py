@@ -256,6 +256,39 @@ def test_maps_of_other_voxels_on_the_same_grid_are_not_used(slicer: Any, how: st
         logic.in_mni(segmentation)
 
 
+def test_results_are_there_again_with_the_frame_of_a_sequence_that_they_are_of(
+    slicer: Any,
+) -> None:
+    """Another frame is shown for a while; meanwhile both are moved for good."""
+    node, segmentation, segment_id, made = scene(slicer)
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    aligned = Provenance(to_mni=np.diag([1.1, 1, 1, 1])).tags()["ToMNI"]
+    segmentation.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "ToMNI", aligned)
+    probability = results.add_map(made.volume, node, "probability")
+    results.set_maps(segmentation, segment_id, (probability, None))
+    logic = BridgeLogic()
+    before = logic.measure(segmentation)
+    frame = slicer.util.arrayFromVolume(node).copy()
+    slicer.util.updateVolumeFromArray(node, frame[:, ::-1].copy())
+    with pytest.raises(ValueError, match="not aligned"):
+        logic.in_mni(segmentation)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    shift = np.eye(4)
+    shift[:3, 3] = (40, -3, 5)
+    transform.SetMatrixTransformToParent(volumes.matrix_from_affine(shift))
+    for moved in (node, segmentation):
+        moved.SetAndObserveTransformNodeID(transform.GetID())
+        moved.HardenTransform()
+    logic.measure(segmentation)
+    slicer.util.updateVolumeFromArray(node, frame)
+    for _again in range(2):
+        assert logic.in_mni(segmentation)
+        for old, new in zip(before, logic.measure(segmentation), strict=True):
+            np.testing.assert_allclose(new.centroid_mni_mm, old.centroid_mni_mm, atol=1e-3)
+            assert new.mean_probability == pytest.approx(old.mean_probability)
+    assert logic.threshold(segmentation, 0.5, 0.0)
+
+
 @pytest.mark.parametrize("affine", ["RAS", "LPS", "left-handed"])
 @pytest.mark.parametrize("stored", [np.int16, np.float32, np.float64])
 def test_maps_stay_those_of_an_image_that_is_saved_and_loaded(

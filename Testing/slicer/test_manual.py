@@ -63,7 +63,7 @@ def test_the_script_of_the_manual_uses_what_there_is(repository: Path) -> None:
     }
     assert called == {"segment", "threshold", "measure", "report", "forget"}
     assert all(hasattr(BridgeLogic, name) for name in called)
-    assert RunParameters(views="triplanar").views == "triplanar"
+    assert RunParameters(device="cpu").device == "cpu"
 
 
 def test_troubleshooting_quotes_what_is_really_said(repository: Path) -> None:

@@ -184,6 +184,37 @@ def test_a_result_follows_an_image_whose_transform_is_hardened(slicer: Any, name
         )
 
 
+@pytest.mark.parametrize("kept", ["never", "removed"])
+def test_the_alignment_of_a_result_without_maps_follows_its_image(slicer: Any, kept: str) -> None:
+    """One of a comparison or of a batch, or of a scene that was saved without its maps."""
+    made = Provenance(to_mni=np.diag([1.1, 0.9, 1.0, 1.0]))
+    node, sliders = make_thresholder(slicer, made)
+    segmentation, segment_id = sliders.segmentation_node, sliders.segment_id
+    segmentation.SetAttribute(SEGMENT_ATTRIBUTE, segment_id)
+    if kept == "removed":
+        probability = results.add_map(blob_volume(node), node, "probability")
+        results.set_maps(segmentation, segment_id, (probability, None))
+        slicer.mrmlScene.RemoveNode(probability)
+    logic = BridgeLogic()
+    with pytest.raises(ValueError, match="has no probability map"):
+        logic.thresholder(segmentation)
+    before = logic.measure(segmentation)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "Moved")
+    turn = vtk.vtkTransform()
+    turn.Translate(70, -3, 2)
+    transform.SetMatrixTransformToParent(turn.GetMatrix())
+    for moved in (node, segmentation):
+        moved.SetAndObserveTransformNodeID(transform.GetID())
+        moved.HardenTransform()
+    for _again in range(2):
+        for old, new in zip(before, logic.measure(segmentation), strict=True):
+            np.testing.assert_allclose(new.centroid_mni_mm, old.centroid_mni_mm, atol=1e-3)
+    # Of other voxels nothing is known.
+    slicer.util.updateVolumeFromArray(node, np.roll(slicer.util.arrayFromVolume(node), 3, 1))
+    with pytest.raises(ValueError, match="not aligned"):
+        logic.in_mni(segmentation)
+
+
 def test_each_segment_keeps_the_map_of_its_own_run(slicer: Any, tmp_path: Any) -> None:
     node = head_node(slicer)
     segmentation = results.add_segmentation(node)

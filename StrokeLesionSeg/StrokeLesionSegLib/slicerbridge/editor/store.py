@@ -34,7 +34,14 @@ from ..scene.results import (
     maps_of,
     same_parent,
 )
-from ..scene.volumes import affine_from_node, node_by_id, volume_from_node
+from ..scene.volumes import (
+    affine_from_node,
+    fingerprint,
+    node_by_id,
+    same_voxels,
+    volume_from_node,
+    voxels_from_node,
+)
 from .target import CannotEdit, EditGrid, EditTarget, resampled, volume_of_image
 from .write import segment_voxels
 
@@ -249,6 +256,7 @@ class SessionStore:
         if image is None:
             raise CannotEdit(_("Choose a source volume first."))
         segmentation, source = editor.GetSegmentationNode(), editor.GetSourceVolumeNode()
+        voxels_from_node(source)  # of a colour image Slicer would show us one of its values only
         edit_grid = EditGrid.from_image(image, segmentation)
         volume = volume_of_image(image, edit_grid)
         if np.ptp(volume.array) == 0:
@@ -300,8 +308,9 @@ class SessionStore:
         work = entry.works.pop(target, None)
         if work is None:
             own = entry.session if not entry.works else entry.session.for_mask(mask)
-            clicks, first_ml, step = self._read(entry, text)
-            first = _made_in(text, mask) if text else _before_hand_work(entry, target, mask)
+            state = _state_in(text, entry, mask)
+            clicks, first_ml, step = _read(entry, state)
+            first = _made_in(state, mask) if text else _before_hand_work(entry, target, mask)
             own.start_from(first)
             own.restore(clicks, first)
             if math.isnan(first_ml):
@@ -317,7 +326,7 @@ class SessionStore:
                     work.texts.pop()
                     work.session.undo(mask)
             else:
-                work.session.restore(self._read(entry, text)[0], mask)
+                work.session.restore(_read(entry, _state_in(text, entry, mask))[0], mask)
                 work.texts = [text]
         work.mask = mask
         entry.works[target] = work  # the one that was used last comes last
@@ -338,28 +347,58 @@ class SessionStore:
             "made": _packed(work.session.made, grid.grid),
             # So that undo is seen even where the clicks stay the same, as with a fill.
             "step": work.step,
+            # By both a warp of image and segment is seen, see ``_state_in``.
+            "image": [entry.source_id, _fingerprint_of(entry.source_id)],
+            "mask": _checksum(work.session.mask, grid.grid),
         }
         text = json.dumps(state, separators=(",", ":"))
         if target.segment is not None and get_tag(target.segment, STATE_TAG) != text:
             target.segment.SetTag(TAG + STATE_TAG, text)
         work.texts.append(text)
 
-    def _read(self, entry: Entry, text: str) -> tuple[list[Click], float, int]:
-        """Clicks, first volume and step of a tag; none, NaN and 0 if it holds none."""
-        from ...correction import Click
 
-        try:
-            state = json.loads(text) if text else {}
-            clicks = []
-            moved = entry.edit_grid.moved_since(state.get("grid"))
-            for r, a, s, lesion in state.get("clicks", []):
-                place = (moved @ np.array([r, a, s, 1.0]))[:3]
-                k, j, i = np.rint(entry.edit_grid.local_to_index(place)).astype(int)
-                clicks.append(Click((int(k), int(j), int(i)), bool(lesion)))
-            first_ml, step = float(state.get("first_ml", math.nan)), int(state.get("step", 0))
-            return clicks, first_ml, step
-        except (ValueError, TypeError, AttributeError):
-            return [], math.nan, 0
+def _state_in(text: str, entry: Entry, mask: NDArray[np.bool_]) -> Any:
+    """What a tag holds of a segment that is ``mask`` now, bool (K, J, I); nothing if it makes no
+    sense, or if image and segment were warped since: then places are others.
+
+    An image that was filtered has other voxels, too, but the segment is as the clicks left it.
+    """
+    try:
+        state = json.loads(text) if text else {}
+        source_id, image = state.get("image", ("", ""))
+    except (ValueError, TypeError, AttributeError):
+        return {}
+    source = node_by_id(source_id) if source_id == entry.source_id else None
+    if source is None or same_voxels(image, voxels_from_node(source)):
+        return state
+    return state if state.get("mask") == _checksum(mask, entry.edit_grid.grid) else {}
+
+
+def _read(entry: Entry, state: Any) -> tuple[list[Click], float, int]:
+    """Clicks, first volume and step of a tag's state; none, NaN and 0 if it holds none."""
+    from ...correction import Click
+
+    try:
+        clicks = []
+        moved = entry.edit_grid.moved_since(state.get("grid"))
+        for r, a, s, lesion in state.get("clicks", []):
+            place = (moved @ np.array([r, a, s, 1.0]))[:3]
+            k, j, i = np.rint(entry.edit_grid.local_to_index(place)).astype(int)
+            clicks.append(Click((int(k), int(j), int(i)), bool(lesion)))
+        first_ml, step = float(state.get("first_ml", math.nan)), int(state.get("step", 0))
+        return clicks, first_ml, step
+    except (ValueError, TypeError, AttributeError):
+        return [], math.nan, 0
+
+
+def _fingerprint_of(source_id: str) -> str:
+    source = node_by_id(source_id)
+    return "" if source is None else fingerprint(voxels_from_node(source))
+
+
+def _checksum(mask: NDArray[np.bool_], grid: Grid) -> str:
+    """The same for equal masks (K, J, I)."""
+    return Patch(mask.astype(np.uint8), (0, 0, 0), grid).checksum()
 
 
 def _packed(made: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
@@ -369,11 +408,10 @@ def _packed(made: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
     return {"start": list(cut.start), "shape": list(cut.mask.shape), "voxels": voxels}
 
 
-def _made_in(text: str, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _made_in(state: Any, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """What a tag says that its session had made of the segment, bool (K, J, I); ``mask``, what it
-    is now, for a tag that does not say so or is of a grid of another shape."""
+    is now, for one that does not say so or is of a grid of another shape."""
     try:
-        state = json.loads(text)
         made = state["made"]
         if state["grid"]["shape"] != list(mask.shape):
             return mask

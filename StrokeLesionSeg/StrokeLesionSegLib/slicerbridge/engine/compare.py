@@ -21,7 +21,14 @@ from ..scene.input_check import check_input
 from ..scene.patch import Patch
 from ..scene.provenance import Provenance
 from ..scene.results import read_segment
-from ..scene.volumes import affine_from_node, exact_affine, if_present, voxels_from_node
+from ..scene.volumes import (
+    affine_from_node,
+    exact_affine,
+    fingerprint,
+    if_present,
+    same_voxels,
+    voxels_from_node,
+)
 from .engine_run import EngineRun
 from .polled_thread import PolledThread
 from .process import EngineProcess
@@ -90,6 +97,7 @@ class ComparisonRun(EngineRun):
         self.parameters = parameters or RunParameters()
         self.change: ScanChange | None = None
         self._grids: list[Grid] = []
+        self._images: list[str] = []
 
     def start(self) -> None:
         """Hand both images over; raises ``InputError`` if they cannot be used."""
@@ -101,7 +109,7 @@ class ComparisonRun(EngineRun):
                 _("Choose two scans of one person"),
             )
         to_write: list[tuple[str, Volume]] = []
-        self._grids = []
+        self._grids, self._images = [], []
         for name, node, scan in zip(_NAMES, nodes, self.scans, strict=True):
             judged = check_input(node)
             if not judged.usable:
@@ -110,6 +118,7 @@ class ComparisonRun(EngineRun):
             # Copied here, because the node may change or go while the thread writes.
             array = np.array(voxels_from_node(node))
             self._grids.append(Volume(array, affine_from_node(node)).grid)
+            self._images.append(fingerprint(array))
             to_write.append((name, Volume(array, exact_affine(node))))
             if scan.segmentation_node is not None and scan.segment_id:
                 patch = read_segment(scan.segmentation_node, scan.segment_id, node)
@@ -151,11 +160,12 @@ class ComparisonRun(EngineRun):
         """Results go where the scans lie by now: they may have been recentred, or had a transform
         hardened, while the engine worked. Raises ``InputError`` for one with other voxels."""
         moves, found = [], dict(change.found)
-        for number, (scan, then) in enumerate(zip(self.scans, self._grids, strict=True)):
+        kept = zip(self.scans, self._grids, self._images, strict=True)
+        for number, (scan, then, image) in enumerate(kept):
             node = scan.volume_node
-            image, now = node.GetImageData(), affine_from_node(node)
-            if image is None or image.GetDimensions()[::-1] != then.shape:
-                cause = _("was warped or resampled meanwhile")
+            now = affine_from_node(node)
+            if node.GetImageData() is None or not same_voxels(image, voxels_from_node(node)):
+                cause = _("was warped, resampled or filtered meanwhile")
                 raise InputError(node.GetName(), cause, _("Compare again"))
             moves.append(now @ np.linalg.inv(then.affine))
             if number in found:

@@ -268,7 +268,10 @@ class SegmentationRun(EngineRun):
         before = {kept.GetNthSegmentID(n) for n in range(kept.GetNumberOfSegments())}
         try:
             segment_id = add_segment(
-                segmentation, self._loaded["found"].patch, self._loaded["provenance"]
+                segmentation,
+                self._loaded["found"].patch,
+                self._loaded["provenance"],
+                image=self._image,
             )
         except Exception:
             for n in reversed(range(kept.GetNumberOfSegments())):

@@ -39,9 +39,9 @@ class PanelController:
             panel, self.result, self.look, busy=lambda: self.run.current is not None
         )
         self.run = RunSection(panel, self.engine, self.scan, self.result)
-        self.change = ChangeSection(panel)
+        self.change = ChangeSection(panel, settle=self.result.close_step)
         self.learn = LearnSection(panel, self.models)
-        self.results = BatchResults(panel, listed=self.learn.offer)
+        self.results = BatchResults(panel, listed=self.learn.offer, settle=self.result.close_step)
         self.batch = BatchSection(panel, self.results)
         # The result comes last: what the others have ended may have started its work.
         self._polled = (
@@ -196,6 +196,7 @@ class PanelController:
                 kept_apart=notes.kept_apart,
                 lesions=self.result.lesions,
                 corrected=self.result.corrected,
+                other_image=self.result.other_image,
                 of_batch=self.results.can_save,
                 cancelled=notes.cancelled,
                 shown_instead=self.scan.shown_instead,

@@ -141,7 +141,9 @@ class BridgeLogic:
             return kept
         probability_node = maps_of(segmentation_node, segment_id)[0]
         if probability_node is None:
-            raise ValueError(_("the probability map was removed: segment the image again"))
+            raise ValueError(
+                _("this segment has no probability map: segment the image to use the sliders")
+            )
         self._let_go()
         made = ThresholdEditor.from_nodes(
             segmentation_node, segment_id, self.volume_of(segmentation_node), probability_node
@@ -312,6 +314,11 @@ class BridgeLogic:
             return edited(segmentation_node, segment_id, self.volume_of(segmentation_node))
         except ValueError:
             return False
+
+    def fits(self, segmentation_node: Any) -> bool:
+        """Whether the image still has the voxels that the result of the sliders was found in, as
+        far as that is known."""
+        return self._maps_fit(segmentation_node, self.segment_id(segmentation_node))
 
     def tabulate(self, segmentation_node: Any, rows: list[LesionRow]) -> Any:
         """Put rows into the scene's table of a segmentation; returns the table node."""

@@ -107,7 +107,10 @@ def read_result(folder: Path, stem: str) -> ReadResult:
     mask = read_scan(shown, allow_constant=True).volume
     drawn = mask.with_array(drawn_voxels(mask.array, shown).astype(np.uint8))
     if not mask.grid.same_as(scan.grid):
-        raise InputError(automatic, _("is not on the grid of its scan"), _("Run the batch again"))
+        remedy = _("Run the batch again")
+        if corrected is not None:
+            remedy = _("Save it on the grid of the automatic mask, or remove it")
+        raise InputError(shown, _("is not on the grid of its scan"), remedy)
     file = Path(f"{begin}_label-lesion_probseg.nii.gz")
     probability = read_scan(file, allow_constant=True).volume if file.is_file() else None
     sidecar = read_sidecar(Path(f"{begin}_label-lesion_mask.json"))
@@ -126,22 +129,38 @@ def _record(folder: Path, stem: str) -> dict[str, Any]:
 
 def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
     """Put it into the scene: (volume node, segmentation node, segment id)."""
-    volume = add_volume_node(read.scan, read.stem)
+    volume = add_volume_node(_right_handed(read.scan), read.stem)
     segmentation = add_segmentation(volume)
     segmentation.SetAttribute(_FOLDER, str(read.folder.resolve()))
     segmentation.SetAttribute(_STEM, read.stem)
     image = fingerprint(voxels_from_node(volume))
     segmentation.SetAttribute(IMAGE_ATTRIBUTE, image)
-    patch = Patch(read.mask.array, (0, 0, 0), read.mask.grid)
+    mask = _right_handed(read.mask)
+    patch = Patch(mask.array, (0, 0, 0), mask.grid)
     segment_id = add_segment(segmentation, patch, made)
     if read.corrected:
         # No checksum: what a person has made of it is not what the sliders would make.
         segmentation.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "Written", "corrected")
     if read.probability is not None:
-        node = add_map(read.probability, volume, "probability", image)
+        node = add_map(_right_handed(read.probability), volume, "probability", image)
         segmentation.SetNodeReferenceID(PROBABILITY_ROLE, node.GetID())
         set_maps(segmentation, segment_id, (node, None))
     return volume, segmentation, segment_id
+
+
+def _right_handed(volume: Volume) -> Volume:
+    """The volume with its slices in reverse if its axes are left-handed: Slicer would do that to
+    the image, and not to its segmentation, when the scene is saved and loaded."""
+    if not _is_left_handed(volume):
+        return volume
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * (volume.array.shape[0] - 1)
+    affine[:3, 2] *= -1
+    return Volume(volume.array[::-1], affine)
+
+
+def _is_left_handed(volume: Volume) -> bool:
+    return bool(np.linalg.det(volume.affine[:3, :3]) < 0)
 
 
 def belongs_to(segmentation_node: Any) -> bool:
@@ -184,4 +203,5 @@ def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> P
     if kept.array.shape != patch.grid.shape:
         cause = _("was warped or resampled in the scene")
         raise InputError(node.GetName(), cause, _("Open the scan again and correct that"))
-    return corrections.save_correction(folder, record, kept.with_array(patch.full()), who)
+    mask = patch.full()[::-1] if _is_left_handed(kept) else patch.full()
+    return corrections.save_correction(folder, record, kept.with_array(mask), who)

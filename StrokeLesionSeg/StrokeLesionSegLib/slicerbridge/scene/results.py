@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -48,17 +49,18 @@ def find_segmentation(volume_node: Any) -> Any | None:
 
     The newest one that lies under the volume's parent transform goes first.
     """
+    own = [n for n in segmentations_of(volume_node) if n.GetAttribute("StrokeLesionSeg") == "1"]
+    together = [node for node in own if same_parent(node, volume_node)]
+    return next(reversed(together or own), None)
+
+
+def segmentations_of(volume_node: Any) -> list[Any]:
+    """All segmentations that were made on this volume, by whomever, oldest first."""
     import slicer.util
 
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    own = [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        if node.GetNodeReferenceID(role) == volume_node.GetID()
-        and node.GetAttribute("StrokeLesionSeg") == "1"
-    ]
-    together = [node for node in own if same_parent(node, volume_node)]
-    return next(reversed(together or own), None)
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if node.GetNodeReferenceID(role) == volume_node.GetID()]
 
 
 def same_parent(node: Any, other: Any) -> bool:
@@ -104,10 +106,12 @@ def add_segment(
     provenance: Provenance,
     name: str = SEGMENT_NAME,
     segment_id: str = "",
+    image: str = "",
 ) -> str:
     """Add a segment of its own for a new result and return its id; nothing is overwritten.
 
-    ``segment_id``: the id that it should have, if it is free.
+    ``segment_id``: the id that it should have, if it is free. ``image``: the ``fingerprint`` of the
+    voxels that it was found in, if not those of now.
     """
     import slicer
 
@@ -126,6 +130,11 @@ def add_segment(
     # After the voxels: Slicer's replacing resets the status.
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     logic.SetSegmentStatus(segment, logic.InProgress)
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    volume_node = segmentation_node.GetNodeReference(role)
+    if not image and volume_node is not None and volume_node.GetImageData() is not None:
+        image = fingerprint(voxels_from_node(volume_node))
+    segment.SetTag(TAG + "Image", image)
     return str(segment_id)
 
 
@@ -143,6 +152,8 @@ def write_segment(
     for key, value in provenance.tags().items():
         segment.SetTag(TAG + key, value)
     segment.SetTag(TAG + "Written", patch.checksum())
+    # Where its alignment holds, see ``bring_along``.
+    segment.SetTag(TAG + "Grid", _grid_text(patch.grid))
 
 
 def set_segment_voxels(segmentation_node: Any, segment_id: str, patch: Patch) -> None:
@@ -405,8 +416,14 @@ def set_maps(segmentation_node: Any, segment_id: str, maps: tuple[Any | None, An
 
 
 def resampled_since(segmentation_node: Any, segment_id: str, volume_node: Any) -> bool:
-    """Whether the image has other voxels by now than when the maps of a result were made: a warp
-    was hardened on it, or it was filtered, so that neither maps nor alignment fit any more."""
+    """Whether the image has other voxels by now than those that a result was found in: a warp was
+    hardened on it, or it was filtered, so that neither maps nor alignment fit any more."""
+    segment = segmentation_node.GetSegmentation().GetSegment(segment_id)
+    image = "" if segment is None else get_tag(segment, "Image")
+    if image:
+        there = volume_node.GetImageData() is not None
+        return there and not same_voxels(image, voxels_from_node(volume_node))
+    # A scene of old: only the maps know.
     kept = [node for node in maps_of(segmentation_node, segment_id) if node is not None]
     return bool(kept) and not any(made_of(node, volume_node) for node in kept)
 
@@ -433,10 +450,10 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
     segmentation = segmentation_node.GetSegmentation()
     for n in range(segmentation.GetNumberOfSegments()):
         segment, segment_id = segmentation.GetNthSegment(n), segmentation.GetNthSegmentID(n)
-        if not get_tag(segment, "OwnMaps") or not get_tag(segment, "ToMNI"):
-            continue
-        if resampled_since(segmentation_node, segment_id, volume_node):
-            segment.SetTag(TAG + "ToMNI", "")
+        known = get_tag(segment, "Image") or get_tag(segment, "OwnMaps")
+        if known and (get_tag(segment, "ToMNI") or get_tag(segment, "ToMNIKept")):
+            fits = not resampled_since(segmentation_node, segment_id, volume_node)
+            _put_alignment_away(segment, back=fits)
     grid, own = _grid_of(volume_node), _reference_grid(segmentation_node)
     if own is None or not own.same_as(grid) or not same_parent(segmentation_node, volume_node):
         return False
@@ -447,21 +464,48 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
         there = (node for node in maps if node is not None and node.GetImageData() is not None)
         known = {node.GetID(): node for node in there}
         left |= {key: node for key, node in known.items() if _grid_of(node).shape == grid.shape}
-        then = next((_grid_of(node) for key, node in known.items() if key in left), grid)
-        if then.same_as(grid):
+        segment = segmentation.GetNthSegment(n)
+        of_maps = (_grid_of(node) for key, node in known.items() if key in left)
+        then = _found_on(segment) or next(of_maps, grid)
+        if then.shape != grid.shape or then.same_as(grid):
             continue
         hardened = True
-        segment = segmentation.GetNthSegment(n)
         made = Provenance.from_segment(segment)
         if made.to_mni is not None:
             moved = made.moved(then.affine, grid.affine)
             segment.SetTag(TAG + "ToMNI", moved.tags()["ToMNI"])
+        if not get_tag(segment, "ToMNIKept"):
+            segment.SetTag(TAG + "Grid", _grid_text(grid))
     for node in left.values():
         if not _grid_of(node).same_as(grid):
             node.SetIJKToRASMatrix(matrix_from_affine(grid.affine))
         if not same_parent(node, volume_node):
             node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     return hardened
+
+
+def _put_alignment_away(segment: Any, back: bool) -> None:
+    """Put the alignment of a result away or take it ``back``: another frame of a sequence may be
+    shown for a while, or a filter be undone."""
+    here, there = ("ToMNIKept", "ToMNI") if back else ("ToMNI", "ToMNIKept")
+    if get_tag(segment, here):
+        segment.SetTag(TAG + there, get_tag(segment, here))
+        segment.SetTag(TAG + here, "")
+
+
+def _grid_text(grid: Grid) -> str:
+    """A grid as a tag of a segment keeps it."""
+    return json.dumps({"shape": grid.shape, "affine": grid.affine.tolist()})
+
+
+def _found_on(segment: Any) -> Grid | None:
+    """The grid on which the alignment of a result holds; None in scenes of old."""
+    text = get_tag(segment, "Grid")
+    if not text:
+        return None
+    kept = json.loads(text)
+    k, j, i = kept["shape"]
+    return Grid((k, j, i), np.array(kept["affine"], np.float64))
 
 
 def _grid_of(volume_node: Any) -> Grid:

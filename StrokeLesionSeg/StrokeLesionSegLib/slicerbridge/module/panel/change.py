@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ....errors import InputError
@@ -19,10 +20,11 @@ CHANGE_HEADERS = (_("Group"), _("Class"), _("Side"), _("Before,\nmL"), _("After,
 
 
 class ChangeSection:
-    """Compares the scan of the panel, which is the later one, with an earlier one."""
+    """Compares the scan of the panel, which is the later one, with an earlier one. ``settle()``
+    lets the segment follow the sliders, before it is compared."""
 
-    def __init__(self, panel: Panel) -> None:
-        self._panel, ui = panel, panel.ui
+    def __init__(self, panel: Panel, settle: Callable[[], None]) -> None:
+        self._panel, self._settle, ui = panel, settle, panel.ui
         self._run: ComparisonRun | None = None
         self._started = Started()
         self._change: ScanChange | None = None
@@ -92,6 +94,7 @@ class ChangeSection:
             said = _("Choose the later scan at the top and the earlier one here.")
             self._panel.show_text(ui.changeLabel, texts.as_html(said, strong=True))
             return
+        self._settle()
         settings = self._panel.run_parameters()
         run = ComparisonRun(_to_compare(earlier), _to_compare(later), settings)
         try:
@@ -118,7 +121,8 @@ class ChangeSection:
             segmentation = results.find_segmentation(node) or results.add_segmentation(node)
             segment = results.add_segment(segmentation, patch_of(found.mask, node), found.made)
             self._panel.logic.choose(segmentation, segment)
-        own = [node for node in (results.find_segmentation(later),) if node is not None]
+        # Those that a reader has drawn on it, too.
+        own = [n for n in results.segmentations_of(later) if results.same_parent(n, later)]
         side_by_side.align_later(earlier, later, change.matrix, own)
         for node in own:
             results.bring_along(node, later)

@@ -35,6 +35,8 @@ class ResultSection:
         self.step_open = False
         #: The segment was corrected by hand since a run or the sliders wrote it.
         self.corrected = False
+        #: The image has other voxels by now than those that the result was found in.
+        self.other_image = False
         self._applied: tuple[float, float, str] | None = None
         self._apply_due = self._searching = False
         self._work: PolledThread[Any] | None = None
@@ -63,6 +65,7 @@ class ResultSection:
     def take_over(self) -> None:
         """The sliders are those of the result of a scene that was loaded."""
         self._applied, self.shown = self._settings(), self._panel.result()
+        self.other_image = self._has_other_image()
 
     def let_go(self) -> None:
         """The sliders are no result's."""
@@ -101,6 +104,7 @@ class ResultSection:
         node = self._panel.segmentation()
         self._searching = False
         self.corrected = node is not None and self._panel.logic.corrected(node)
+        self.other_image = self._has_other_image()
         try:
             work = self._panel.logic.found_later(node) if node is not None else None
         except ValueError as error:
@@ -110,6 +114,17 @@ class ResultSection:
             self.table.fill([])
         else:
             self._in_thread(work, functools.partial(self._show_rows, node))
+
+    def follow_image(self) -> None:
+        """The image was moved or changed: its lesions lie elsewhere, or are to be measured anew."""
+        if self._has_other_image() != self.other_image:
+            self.read_rows()
+        else:
+            self.table.fill_again()
+
+    def _has_other_image(self) -> bool:
+        node = self._panel.segmentation()
+        return node is not None and not self._panel.logic.fits(node)
 
     def _show_rows(self, node: Any, found: Found) -> None:
         if node is self._panel.segmentation():
@@ -225,11 +240,15 @@ class ResultSection:
             self._apply_soon()
 
     def close_step(self) -> None:
-        """The hand rests: the next change is a step of its own, and the scene's table follows."""
+        """The hand rests: the segment is what the sliders ask for, the next change is a step of its
+        own, and the scene's table follows."""
+        while self._apply_due or self._searching:
+            if self._searching:
+                self.poll(wait=True)
+            else:
+                self._apply.stop()
+                self._apply_sliders()
         self._settle.stop()
-        if self._searching:
-            self.poll(wait=True)
-            self._settle.stop()
         if self.step_open:
             self.step_open = False
             node = self._panel.segmentation()

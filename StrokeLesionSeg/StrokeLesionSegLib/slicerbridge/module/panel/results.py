@@ -25,10 +25,13 @@ RESULT_HEADERS = (_("Scan"), _("State"), _("Lesions"), _("mL"), _("Corrected"))
 
 
 class BatchResults:
-    """The folder for results; ``listed(any)`` is told whether it holds any."""
+    """The folder for results; ``listed(any)`` is told whether it holds any. ``settle()`` lets the
+    segment follow the sliders, before it is saved."""
 
-    def __init__(self, panel: Panel, listed: Callable[[bool], None]) -> None:
-        self._panel, self._listed, ui = panel, listed, panel.ui
+    def __init__(
+        self, panel: Panel, listed: Callable[[bool], None], settle: Callable[[], None]
+    ) -> None:
+        self._panel, self._listed, self._settle, ui = panel, listed, settle, panel.ui
         self._rows: list[dict[str, Any]] = []
         #: Whether the table shows what a batch would do.
         self._planned = False
@@ -179,6 +182,7 @@ class BatchResults:
         node, panel = self._panel.segmentation(), self._panel
         if node is None or not derivative.belongs_to(node):
             return
+        self._settle()
         try:
             who = panel.ui.whoLineEdit.text.strip()
             path = derivative.save_correction(node, panel.logic.segment_id(node), who)

@@ -134,7 +134,7 @@ class ScanSection:
         """The image may have moved or changed: check it again, and where its lesions lie."""
         if self._panel.parameters is not None:
             self.check_again()
-            self._result.table.fill_again()
+            self._result.follow_image()
             self._panel.refresh()
 
     def check_again(self) -> None:

@@ -29,6 +29,7 @@ class PanelState:
     has_result: bool = False
     kept_apart: bool = False
     corrected: bool = False
+    other_image: bool = False
     of_batch: bool = False
     lesions: int | None = None
     cancelled: bool = False
@@ -96,6 +97,11 @@ def view(state: PanelState) -> PanelView:
             step = _(
                 "Read the note on the image first. If it is a T1-weighted scan, press Segment."
             )
+    elif state.other_image:
+        step = _(
+            "The image is not that in which this was found: it was warped, resampled or filtered, "
+            "or another frame is shown. Press Segment to use sliders and probability again."
+        )
     elif state.kept_apart:
         step = _(
             "The segment you worked on is kept, hidden; the sliders now change a new one. "
