@@ -208,3 +208,18 @@ def test_segment_names_nobody_unless_asked(tmp_path: Path, home: Path, given: st
     written = everything_written(tmp_path)
     assert written.count(given or "dicom-") >= 5
     assert main(["segment", "x.nii", "--label", "a/b"]) == 2
+
+
+def test_a_folder_that_is_called_as_a_word_or_a_number_changes_no_message(
+    tmp_path: Path, out: Path, home: Path
+) -> None:
+    for name, patient in (("a", JANE), ("12", JOHN)):
+        series(tmp_path / "in" / name, len(name), "T1 MPRAGE", len(name), slices=12, **patient)
+        (tmp_path / "in" / name / f"{len(name)}_006.dcm").unlink()
+    assert batch(tmp_path / "in", out, "--force") == 3
+    for record in records(out):
+        assert re.fullmatch(
+            r'series "T1 MPRAGE" \(11 images, UID 1\.2\.3\.(\d)\): 1 slice is missing between '
+            r"\1_005\.dcm and \1_007\.dcm\. Export all its slices\.",
+            record["error"],
+        )
