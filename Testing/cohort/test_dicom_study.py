@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cli_support
+import nibabel
 import pytest
 from cohort_support import batch, records
 from StrokeLesionSegLib.cli import main
@@ -223,3 +224,25 @@ def test_a_folder_that_is_called_as_a_word_or_a_number_changes_no_message(
             r"\1_005\.dcm and \1_007\.dcm\. Export all its slices\.",
             record["error"],
         )
+
+
+@pytest.mark.parametrize(
+    "emptied", [{"PatientName": ""}, dict.fromkeys(JANE, ""), {"PatientName": "Anonymous"}]
+)
+def test_a_series_whose_patient_is_not_named_in_one_of_its_folders_is_one_scan(
+    tmp_path: Path, out: Path, home: Path, emptied: dict[str, str]
+) -> None:
+    for name, patient in (("a", {**JANE, **emptied}), ("b", JANE)):
+        series(tmp_path / "in" / name, 1, "T1 MPRAGE", slices=20, **patient)
+    for number in range(20):
+        name = "b" if number < 10 else "a"
+        (tmp_path / "in" / name / f"1_{number:03d}.dcm").unlink()
+    assert batch(tmp_path / "in", out, "--force") == 0
+    (row,) = read_table(out / "group_scans.tsv")
+    mask = nibabel.load(next(out.rglob("*_label-lesion_mask.nii.gz")))
+    assert (row["state"], mask.shape[2]) == ("done", 20)
+    # Named by the folder of the images that tell whose they are.
+    series(tmp_path / "other" / "b", 1, "T1 MPRAGE", **JANE)
+    assert (
+        row["participant_id"] == f"sub-{find_scans(tmp_path / 'other').scans[0].entities.subject}"
+    )
