@@ -9,6 +9,7 @@ from typing import Any
 
 import cli_support
 import nibabel
+import pydicom
 import pytest
 from cohort_support import batch, records
 from StrokeLesionSegLib.cli import main
@@ -246,3 +247,21 @@ def test_a_series_whose_patient_is_not_named_in_one_of_its_folders_is_one_scan(
     assert (
         row["participant_id"] == f"sub-{find_scans(tmp_path / 'other').scans[0].entities.subject}"
     )
+
+
+def test_single_images_of_several_patients_are_told_to_be_that(
+    tmp_path: Path, out: Path, home: Path
+) -> None:
+    for number in range(12):
+        patient = JANE if number < 6 else JOHN
+        series(tmp_path / "all", 1, "T1 MPRAGE", slices=12, **patient)
+        (tmp_path / "all" / f"1_{number:03d}.dcm").rename(tmp_path / f"{number}.dcm")
+    for file in (tmp_path / "all").iterdir():
+        file.unlink()
+    for number in range(12):
+        image = pydicom.dcmread(tmp_path / f"{number}.dcm")
+        image.SeriesInstanceUID = f"1.2.3.{number + 1}"
+        image.save_as(tmp_path / "all" / f"{number}.dcm")
+    assert batch(tmp_path / "all", out, "--force") == 3
+    (record,) = records(out)
+    assert "its images bear identifiers of 2 patients" in record["error"]
