@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 from pathlib import Path
 
 import cohort_support as support
@@ -65,13 +66,15 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_costs_nothing(
 
 @needs_distributed
 def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import distributed
-
     source = support.write_cohort(tmp_path / "in", 1)
-    real = distributed.Client
-    monkeypatch.setattr(distributed, "Client", lambda address, timeout: real(address, timeout=1))
+    monkeypatch.setattr(cluster, "_ANSWER_S", 1.0)
     with pytest.raises(InputError, match="no scheduler answers"):
         run_batch(source, tmp_path / "out", options(scheduler="tcp://127.0.0.1:9"))
+    # Another program, such as a web server, which waits for a question that it understands.
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(InputError, match="something else does, without a word in 1 second"):
+            run_batch(source, tmp_path / "out", options(scheduler=address))
     assert support.states(tmp_path / "out") == {}
 
 

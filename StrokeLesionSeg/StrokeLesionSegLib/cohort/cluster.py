@@ -6,11 +6,13 @@ under its names or not at all. So a worker may die at any moment, and its scan i
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.util
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,8 @@ Keep = Callable[[dict[str, Any]], None]
 _AHEAD = 3
 # How often a wait looks for finished tasks, and asks whether there are workers.
 _LOOK_S, _ASK_S = 0.05, 5.0
+# How long a scheduler may take to answer.
+_ANSWER_S = 20.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,13 +85,27 @@ def connected(address: str) -> Iterator[distributed.Client]:
     import distributed
 
     try:
-        client = distributed.Client(address, timeout=20)
-    except (OSError, ValueError, TimeoutError) as error:
+        with ThreadPoolExecutor(1) as beside:  # a notebook has a loop of its own in this thread
+            greeting = asyncio.wait_for(_greet(address), _ANSWER_S + 1)
+            beside.submit(asyncio.run, greeting).result()
+        client = distributed.Client(address, timeout=_ANSWER_S)
+    except (OSError, ValueError, TimeoutError, asyncio.TimeoutError) as error:
+        why = str(error) or f"something else does, without a word in {in_words(_ANSWER_S)}"
         raise InputError(
-            f"--scheduler {address}", f"no scheduler answers ({error})", "Check host and port"
+            f"--scheduler {address}", f"no scheduler answers ({why})", "Check host and port"
         ) from error
     with client:
         yield client
+
+
+async def _greet(address: str) -> None:
+    """Exchange greetings with the scheduler: for those of a program that is none, which says
+    nothing, a client would wait for ever."""
+    from distributed.comm import connect
+    from distributed.security import Security
+
+    comm = await connect(address, timeout=_ANSWER_S, **Security().get_connection_args("client"))
+    comm.abort()
 
 
 def run_on(
