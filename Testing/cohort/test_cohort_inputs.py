@@ -185,6 +185,14 @@ def test_names_of_masks_and_other_contrasts(name: str, expected: bool) -> None:
     assert (not why_not(Path(name), split_name(Path(name))[1])) is expected
 
 
+@pytest.mark.parametrize("ending", [".nii.gz.gz", ".nii.zst", ".mnc"])
+def test_a_scan_in_a_format_that_is_not_read_counts(tmp_path: Path, ending: str) -> None:
+    make(tmp_path, f"sub-01_T1w{ending}", f"sub-01_FLAIR{ending}", f"P7{ending}")
+    cohort = find_scans(tmp_path)
+    assert [s.relative for s in cohort.scans] == [f"P7{ending}", f"sub-01_T1w{ending}"]
+    assert cohort.left_out == {f"sub-01_FLAIR{ending}": "another kind of image (_FLAIR)"}
+
+
 def test_labels_that_bids_does_not_know_tell_subject_and_session(tmp_path: Path) -> None:
     source = make(
         tmp_path / "in",
