@@ -108,7 +108,7 @@ def connected(address: str) -> Iterator[distributed.Client]:
 async def _greet(address: str) -> None:
     """Exchange greetings with the scheduler: for those of a program that is none, which says
     nothing, a client would wait for ever."""
-    from distributed.comm import connect
+    from distributed.comm.core import connect
     from distributed.security import Security
 
     comm = await connect(address, timeout=_ANSWER_S, **Security().get_connection_args("client"))
