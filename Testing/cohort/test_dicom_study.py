@@ -249,6 +249,21 @@ def test_a_series_whose_patient_is_not_named_in_one_of_its_folders_is_one_scan(
     )
 
 
+def test_the_data_file_of_a_header_with_a_pseudonym_is_not_named(
+    tmp_path: Path, out: Path, home: Path
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 40 45 12\nencoding: raw\n"
+    (source / "DOE_JANE.nhdr").write_text(f"{header}data file: DOE_JANE.raw\n")
+    table = tmp_path / "names.tsv"
+    table.write_text("DOE_JANE\tP1\n")
+    assert batch(source, out, "--pseudonyms", table) == 3
+    (record,) = records(out)
+    assert "its data file sub-P1.raw is missing" in record["error"]
+    assert "DOE_JANE" not in everything_written(out)
+
+
 def test_single_images_of_several_patients_are_told_to_be_that(
     tmp_path: Path, out: Path, home: Path
 ) -> None:
