@@ -99,12 +99,13 @@ NOT_READ = {
     **dict.fromkeys((".gii", ".gii.gz", ".annot"), _SURFACE),
     ".vtk": ("VTK files are not supported", _CONVERT.format("3D Slicer")),
     ".vmr": ("BrainVoyager images are not supported", _CONVERT.format("BrainVoyager's export")),
+    ".nii.gz.gz": ("this is a .nii.gz compressed again", "Unpack it once, with gunzip"),
     ".mgz.gz": ("this is a .mgz compressed again", "Unpack it once, with gunzip"),
 }  # fmt: skip
 #: Those of ``NOT_READ`` that are surely whole images: the second files of pairs go with the first.
 IMAGES_NOT_READ = (
     *(".hdr", ".hdr.gz", ".nii.zst", ".nii.zstd", ".nii.lz4", ".nii.z", ".nii.7z", ".nii.zip"),
-    *(".head", ".mnc", ".mnc.gz", ".mnc2", ".mif", ".mif.gz", ".mih", ".mgz.gz"),
+    *(".head", ".mnc", ".mnc.gz", ".mnc2", ".mif", ".mif.gz", ".mih", ".mgz.gz", ".nii.gz.gz"),
 )
 
 

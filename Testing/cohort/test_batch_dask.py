@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cohort_support as support
@@ -65,14 +70,53 @@ def test_workers_give_what_one_process_gives_and_a_killed_one_costs_nothing(
 
 @needs_distributed
 def test_no_scheduler_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import distributed
-
     source = support.write_cohort(tmp_path / "in", 1)
-    real = distributed.Client
-    monkeypatch.setattr(distributed, "Client", lambda address, timeout: real(address, timeout=1))
+    monkeypatch.setattr(cluster, "_ANSWER_S", 1.0)
     with pytest.raises(InputError, match="no scheduler answers"):
         run_batch(source, tmp_path / "out", options(scheduler="tcp://127.0.0.1:9"))
+    # Another program, such as a web server, which waits for a question that it understands.
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(InputError, match="something else does, without a word in 1 second"):
+            run_batch(source, tmp_path / "out", options(scheduler=address))
     assert support.states(tmp_path / "out") == {}
+
+
+@needs_distributed
+@pytest.mark.long
+@pytest.mark.usefixtures("worker_path")
+def test_a_scheduler_that_goes_away_is_one_line_and_what_is_done_stays(tmp_path: Path) -> None:
+    source = support.write_cohort(tmp_path / "in", 6)
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    told = tmp_path / "scheduler.json"
+    scheduler = subprocess.Popen(
+        [*command, "--port", "0", "--no-dashboard", "--scheduler-file", str(told)],
+        stderr=subprocess.DEVNULL,
+    )
+
+    def kill(record: object, done: int, total: int) -> None:
+        if record is not None:
+            scheduler.kill()
+
+    try:
+        while not told.is_file():
+            time.sleep(0.1)
+        address = json.loads(told.read_text())["address"]
+        worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny"]
+        worker += ["--nthreads", "1", "--no-dashboard"]
+        with subprocess.Popen(worker, stderr=subprocess.DEVNULL) as process:
+            try:
+                with pytest.raises(InputError, match="connection to the scheduler was lost"):
+                    run_batch(source, tmp_path / "out", options(scheduler=address), progress=kill)
+            finally:
+                process.kill()
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+    done = len(support.states(tmp_path / "out"))
+    again = run_batch(source, tmp_path / "out", options())
+    assert done
+    assert (again.skipped, again.done) == (done, 6 - done)
 
 
 @needs_distributed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cli_support
 import pytest
-from cohort_support import QUICK, batch, states
+from cohort_support import QUICK, batch, records, states
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.commands import progress
 from StrokeLesionSegLib.lesions import read_table
@@ -103,6 +103,19 @@ def test_another_title_is_heeded_though_all_is_done(study: Path, out: Path) -> N
     for again in ((), ("--title", "Site A")):
         assert batch(study, out, *only, *again) == 0
         assert (out / "index.html").read_text(encoding="utf-8") == page
+
+
+def test_the_group_alone_leaves_title_and_convention_of_its_page(study: Path, out: Path) -> None:
+    chosen = ("--title", "Site A", "--report-convention", "neurological")
+    assert batch(study, out, "--participant-label", "01", *chosen) == 0
+    assert app(study, out, "group") == 0
+    assert records(out, "page")[-1]["convention"] == "neurological"
+    assert "Site A" in (out / "index.html").read_text(encoding="utf-8")
+    assert app(study, out, "group", "--report-convention", "radiological") == 0
+    assert records(out, "page")[-1]["convention"] == "radiological"
+    # Nor does one more scan take the title away.
+    assert batch(study, out) == 0
+    assert "Site A" in (out / "index.html").read_text(encoding="utf-8")
 
 
 def test_what_is_new_of_the_participants_is_on_the_page(study: Path, out: Path) -> None:

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from StrokeLesionSegLib.cohort.image_names import why_not
 from StrokeLesionSegLib.cohort.inputs import find_scans
 from StrokeLesionSegLib.cohort.naming import Entities, entities_of, tell_apart
+from StrokeLesionSegLib.cohort.options import BatchOptions
+from StrokeLesionSegLib.cohort.participants import read_participants
+from StrokeLesionSegLib.cohort.plan import selected
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.file_formats import split_name
 
@@ -180,6 +183,34 @@ def test_names_of_dicom_folders_stay_out_of_the_labels(tmp_path: Path) -> None:
 )
 def test_names_of_masks_and_other_contrasts(name: str, expected: bool) -> None:
     assert (not why_not(Path(name), split_name(Path(name))[1])) is expected
+
+
+@pytest.mark.parametrize("ending", [".nii.gz.gz", ".nii.zst", ".mnc"])
+def test_a_scan_in_a_format_that_is_not_read_counts(tmp_path: Path, ending: str) -> None:
+    make(tmp_path, f"sub-01_T1w{ending}", f"sub-01_FLAIR{ending}", f"P7{ending}")
+    cohort = find_scans(tmp_path)
+    assert [s.relative for s in cohort.scans] == [f"P7{ending}", f"sub-01_T1w{ending}"]
+    assert cohort.left_out == {f"sub-01_FLAIR{ending}": "another kind of image (_FLAIR)"}
+
+
+def test_labels_that_bids_does_not_know_tell_subject_and_session(tmp_path: Path) -> None:
+    source = make(
+        tmp_path / "in",
+        "sub-P-01/ses-pre-op/anat/sub-P-01_ses-pre-op_T1w.nii.gz",
+        "sub-P-01/ses-post-op/anat/sub-P-01_ses-post-op_T1w.nii.gz",
+        "sub-02_ses-2020-01-15_acq-mp.rage_T1w.nii.gz",
+        "sub-Müller/anat/sub-Müller_ses-prä_T1w.nii.gz",
+    )
+    assert sorted(scan.stem for scan in find_scans(source).scans) == [
+        "sub-02_ses-20200115_acq-mprage", "sub-Muller_ses-pra",
+        "sub-P01_ses-postop", "sub-P01_ses-preop",
+    ]  # fmt: skip
+    (source / "participants.tsv").write_text("participant_id\tage\nsub-P-01\t60\n02\t70\n")
+    people = read_participants(source, ["sub-P01", "sub-02"])
+    assert (people.of("sub-P01"), people.notes) == ({"age": "60"}, ())
+    chosen = BatchOptions(participants=("sub-P-01",), sessions=("post-op",))
+    (scan,) = selected(find_scans(source).scans, chosen, source)
+    assert scan.stem == "sub-P01_ses-postop"
 
 
 def test_same_names_are_told_apart_and_stay_so(tmp_path: Path) -> None:

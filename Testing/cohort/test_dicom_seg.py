@@ -99,7 +99,8 @@ def test_research_exports_without_patient_data(tmp_path: Path) -> None:
     assert dataset.NumberOfFrames == 1
 
 
-def test_enhanced_multi_frame_source(tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", [False, True], ids=["alone", "behind phase images"])
+def test_enhanced_multi_frame_source(tmp_path: Path, phase: bool) -> None:
     """Frames stored in another order than space's still get the mask of their own slice."""
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence
@@ -114,7 +115,9 @@ def test_enhanced_multi_frame_source(tmp_path: Path) -> None:
     enhanced.SOPClassUID = pydicom.uid.EnhancedMRImageStorage
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
         delattr(enhanced, keyword)
-    enhanced.NumberOfFrames = len(classic)
+    if phase:
+        order = np.concatenate([order, order])
+    enhanced.NumberOfFrames = len(order)
     enhanced.PixelData = b"".join(classic[n].PixelData for n in order)
 
     def item(keyword: str, **values: object) -> Sequence:
@@ -128,8 +131,10 @@ def test_enhanced_multi_frame_source(tmp_path: Path) -> None:
     shared.PixelMeasuresSequence = item("", PixelSpacing=[2.0, 2.0], SliceThickness=5.0)
     enhanced.SharedFunctionalGroupsSequence = Sequence([shared])
     frames = []
-    for n in order:
+    for number, n in enumerate(order):
         frame = Dataset()
+        component = "PHASE" if phase and number < len(classic) else "MAGNITUDE"
+        frame.MRImageFrameTypeSequence = item("", ComplexImageComponent=component)
         position = classic[n].ImagePositionPatient
         frame.PlanePositionSequence = item("", ImagePositionPatient=position)
         frames.append(frame)
@@ -148,6 +153,9 @@ def test_enhanced_multi_frame_source(tmp_path: Path) -> None:
         z = groups.PlanePositionSequence[0].ImagePositionPatient[2]
         k = round((z - -30.0) / 5.0)
         np.testing.assert_array_equal(pixel, mask[k])
+        frame = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber
+        assert order[frame - 1] == k
+        assert not phase or frame > len(classic)
 
     from StrokeLesionSegLib.images.formats.dicom_rtstruct import write_dicom_rtstruct
     from StrokeLesionSegLib.images.formats.dicom_sr import write_dicom_sr

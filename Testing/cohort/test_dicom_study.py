@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import cli_support
+import nibabel
+import pydicom
 import pytest
 from cohort_support import batch, records
 from StrokeLesionSegLib.cli import main
@@ -208,3 +210,73 @@ def test_segment_names_nobody_unless_asked(tmp_path: Path, home: Path, given: st
     written = everything_written(tmp_path)
     assert written.count(given or "dicom-") >= 5
     assert main(["segment", "x.nii", "--label", "a/b"]) == 2
+
+
+def test_a_folder_that_is_called_as_a_word_or_a_number_changes_no_message(
+    tmp_path: Path, out: Path, home: Path
+) -> None:
+    for name, patient in (("a", JANE), ("12", JOHN)):
+        series(tmp_path / "in" / name, len(name), "T1 MPRAGE", len(name), slices=12, **patient)
+        (tmp_path / "in" / name / f"{len(name)}_006.dcm").unlink()
+    assert batch(tmp_path / "in", out, "--force") == 3
+    for record in records(out):
+        assert re.fullmatch(
+            r'series "T1 MPRAGE" \(11 images, UID 1\.2\.3\.(\d)\): 1 slice is missing between '
+            r"\1_005\.dcm and \1_007\.dcm\. Export all its slices\.",
+            record["error"],
+        )
+
+
+@pytest.mark.parametrize(
+    "emptied", [{"PatientName": ""}, dict.fromkeys(JANE, ""), {"PatientName": "Anonymous"}]
+)
+def test_a_series_whose_patient_is_not_named_in_one_of_its_folders_is_one_scan(
+    tmp_path: Path, out: Path, home: Path, emptied: dict[str, str]
+) -> None:
+    for name, patient in (("a", {**JANE, **emptied}), ("b", JANE)):
+        series(tmp_path / "in" / name, 1, "T1 MPRAGE", slices=20, **patient)
+    for number in range(20):
+        name = "b" if number < 10 else "a"
+        (tmp_path / "in" / name / f"1_{number:03d}.dcm").unlink()
+    assert batch(tmp_path / "in", out, "--force") == 0
+    (row,) = read_table(out / "group_scans.tsv")
+    mask = nibabel.load(next(out.rglob("*_label-lesion_mask.nii.gz")))
+    assert (row["state"], mask.shape[2]) == ("done", 20)
+    # Named by the folder of the images that tell whose they are.
+    series(tmp_path / "other" / "b", 1, "T1 MPRAGE", **JANE)
+    assert (
+        row["participant_id"] == f"sub-{find_scans(tmp_path / 'other').scans[0].entities.subject}"
+    )
+
+
+def test_the_data_file_of_a_header_with_a_pseudonym_is_not_named(
+    tmp_path: Path, out: Path, home: Path
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 40 45 12\nencoding: raw\n"
+    (source / "DOE_JANE.nhdr").write_text(f"{header}data file: DOE_JANE.raw\n")
+    table = tmp_path / "names.tsv"
+    table.write_text("DOE_JANE\tP1\n")
+    assert batch(source, out, "--pseudonyms", table) == 3
+    (record,) = records(out)
+    assert "its data file sub-P1.raw is missing" in record["error"]
+    assert "DOE_JANE" not in everything_written(out)
+
+
+def test_single_images_of_several_patients_are_told_to_be_that(
+    tmp_path: Path, out: Path, home: Path
+) -> None:
+    for number in range(12):
+        patient = JANE if number < 6 else JOHN
+        series(tmp_path / "all", 1, "T1 MPRAGE", slices=12, **patient)
+        (tmp_path / "all" / f"1_{number:03d}.dcm").rename(tmp_path / f"{number}.dcm")
+    for file in (tmp_path / "all").iterdir():
+        file.unlink()
+    for number in range(12):
+        image = pydicom.dcmread(tmp_path / f"{number}.dcm")
+        image.SeriesInstanceUID = f"1.2.3.{number + 1}"
+        image.save_as(tmp_path / "all" / f"{number}.dcm")
+    assert batch(tmp_path / "all", out, "--force") == 3
+    (record,) = records(out)
+    assert "its images bear identifiers of 2 patients" in record["error"]

@@ -106,7 +106,11 @@ def run_batch(
     except OSError as error:
         raise os_input_error(error, out) from error
     with FolderLock(out, run) as lock, Ledger(out) as ledger:
-        settings = replace(settings, study=_study(ledger.runs))
+        settings = replace(
+            settings, study=_study(ledger.runs), title=options.title or ledger.page_title
+        )
+        if options.group_only and ledger.page_convention and not options.convention:
+            settings = replace(settings, convention=ledger.page_convention)
         plan = WorkPlan(scans, settings, ledger, source, options)
         report = BatchReport(
             len(scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
@@ -262,7 +266,8 @@ def _settings(options: BatchOptions, out: Path, run: str) -> tuple[Settings, Man
         probability=options.probability,
         force=options.force,
         title=options.title,
-        convention=options.convention if options.report is None else options.report.convention,
+        convention=(options.report.convention if options.report else options.convention)
+        or "radiological",
     )
     check_spaces(settings.spaces, chosen.align)
     check_deformable(settings.deformable, settings.spaces)

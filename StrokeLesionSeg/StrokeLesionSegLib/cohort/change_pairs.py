@@ -13,6 +13,7 @@ from typing import Any
 from ..errors import InputError
 from .ledger import DONE
 from .lists import table_rows
+from .naming import label
 
 _Record = Mapping[str, Any]
 # Participants that a sentence names.
@@ -66,8 +67,8 @@ def session_pairs(
     ['sub-01_ses-2_ses-10']
     """
     records = list(records)
-    participants = [label.removeprefix("sub-") for label in participants]
-    sessions = list(dict.fromkeys(label.removeprefix("ses-") for label in sessions))
+    participants = [label(name.removeprefix("sub-")) for name in participants]
+    sessions = list(dict.fromkeys(label(name.removeprefix("ses-")) for name in sessions))
     _check_labels(records, participants, sessions)
     people: dict[str, dict[str, list[_Record]]] = {}
     for record in records:
@@ -121,9 +122,9 @@ def _check_labels(
         (sessions, "ses-", "session"),
     ):
         there = {record.get(key) or "" for record in records}
-        for label in wanted:
-            if label not in there:
-                raise InputError(f"{prefix}{label}", "is not in the study", "Check the label")
+        for name in wanted:
+            if name not in there:
+                raise InputError(f"{prefix}{name}", "is not in the study", "Check the label")
     if len(sessions) == 1:
         raise InputError(f"ses-{sessions[0]}", "is only one session", "Name two or more")
 
@@ -176,7 +177,7 @@ def _times(folder: Path, subject: str) -> dict[str, str]:
         return {}
     at, when = rows[0].index("session_id"), rows[0].index("acq_time")
     return {
-        cells[at].removeprefix("ses-"): _in_utc(cells[when])
+        label(cells[at].removeprefix("ses-")): _in_utc(cells[when])
         for cells in rows[1:]
         if len(cells) > max(at, when) and re.match(r"\d{4}-\d\d-\d\d", cells[when])
     }

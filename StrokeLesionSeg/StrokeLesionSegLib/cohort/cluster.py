@@ -6,11 +6,13 @@ under its names or not at all. So a worker may die at any moment, and its scan i
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.util
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +35,8 @@ Keep = Callable[[dict[str, Any]], None]
 _AHEAD = 3
 # How often a wait looks for finished tasks, and asks whether there are workers.
 _LOOK_S, _ASK_S = 0.05, 5.0
+# How long a scheduler may take to answer.
+_ANSWER_S = 20.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,13 +85,34 @@ def connected(address: str) -> Iterator[distributed.Client]:
     import distributed
 
     try:
-        client = distributed.Client(address, timeout=20)
-    except (OSError, ValueError, TimeoutError) as error:
+        with ThreadPoolExecutor(1) as beside:  # a notebook has a loop of its own in this thread
+            greeting = asyncio.wait_for(_greet(address), _ANSWER_S + 1)
+            beside.submit(asyncio.run, greeting).result()
+        client = distributed.Client(address, timeout=_ANSWER_S)
+    except (OSError, ValueError, TimeoutError, asyncio.TimeoutError) as error:
+        why = str(error) or f"something else does, without a word in {in_words(_ANSWER_S)}"
         raise InputError(
-            f"--scheduler {address}", f"no scheduler answers ({error})", "Check host and port"
+            f"--scheduler {address}", f"no scheduler answers ({why})", "Check host and port"
         ) from error
-    with client:
-        yield client
+    # It tells of a connection that is lost by a traceback, and we in a line.
+    told = logging.getLogger("distributed.client")
+    level = told.level
+    told.setLevel(logging.CRITICAL)
+    try:
+        with client:
+            yield client
+    finally:
+        told.setLevel(level)
+
+
+async def _greet(address: str) -> None:
+    """Exchange greetings with the scheduler: for those of a program that is none, which says
+    nothing, a client would wait for ever."""
+    from distributed.comm.core import connect
+    from distributed.security import Security
+
+    comm = await connect(address, timeout=_ANSWER_S, **Security().get_connection_args("client"))
+    comm.abort()
 
 
 def run_on(
@@ -100,8 +125,8 @@ def run_on(
     """Work on ``scans`` with the workers of ``client``; ``keep`` gets the record of each.
 
     A scan whose workers die again and again becomes a failure. Raises ``InputError`` if results
-    cannot be written, a worker has another version or model, or there is no worker for
-    ``worker_timeout`` seconds, and whatever ``keep`` raises.
+    cannot be written, a worker has another version or model, there is no worker for
+    ``worker_timeout`` seconds, or the scheduler goes away, and whatever ``keep`` raises.
     """
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
@@ -111,8 +136,7 @@ def run_on(
     completed = as_completed()
 
     def hand_out() -> None:
-        threads = sum(client.nthreads().values())
-        while len(running) < max(1, threads) * _AHEAD and (found := next(waiting, None)):
+        while len(running) < max(1, _threads(client)) * _AHEAD and (found := next(waiting, None)):
             future = client.submit(
                 segment_task, found, settings, key=f"{settings.run}-{found.stem}", pure=False
             )
@@ -134,6 +158,8 @@ def run_on(
                 keep(future.result())
             future.release()
             hand_out()
+    except CancelledError as error:  # tasks are cancelled by nobody else
+        raise _lost() from error
     except BaseException:
         client.cancel(list(completed.futures), force=True)
         raise
@@ -149,7 +175,7 @@ def _wait(completed: Any, client: distributed.Client, worker_timeout: float) -> 
         if now - asked < _ASK_S:
             continue
         asked = now
-        if client.nthreads():
+        if _threads(client):
             alone = None
         elif alone is None:
             alone = now
@@ -160,6 +186,22 @@ def _wait(completed: Any, client: distributed.Client, worker_timeout: float) -> 
                 f"has had no workers for {in_words(worker_timeout)}",
                 "Start some, or wait longer with --worker-timeout",
             )
+
+
+def _threads(client: distributed.Client) -> int:
+    """Of all workers together."""
+    try:
+        return sum(client.nthreads().values())
+    except OSError as error:
+        raise _lost() from error
+
+
+def _lost() -> InputError:
+    return InputError(
+        "--scheduler",
+        "the connection to the scheduler was lost",
+        "Start it again if it has ended; the same batch goes on where this one stopped",
+    )
 
 
 def in_words(seconds: float) -> str:

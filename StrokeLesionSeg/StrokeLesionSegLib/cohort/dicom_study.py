@@ -125,10 +125,10 @@ def _across_folders(parts: list[_Part]) -> list[_Part]:
     """Series that an export has spread over several folders are put together again."""
     groups: dict[tuple[str, ...], list[_Part]] = defaultdict(list)
     for number, part in enumerate(parts):
-        key = (part.uid, part.study, *part.person) if part.uid else (str(number),)
+        key = (part.uid, part.study) if part.uid else (str(number),)
         groups[key].append(part)
     whole: list[_Part] = []
-    for group in groups.values():
+    for group in (people for same in groups.values() for people in _by_person(same)):
         images = {
             (s.uid, None if s.position is None else tuple(s.position)): s
             for part in group
@@ -144,6 +144,20 @@ def _across_folders(parts: list[_Part]) -> list[_Part]:
         folders = [folder for part in group for folder in part.folders]
         whole.append(_Part(first.uid, series, folders, first.place))
     return whole
+
+
+def _by_person(parts: list[_Part]) -> list[list[_Part]]:
+    """The parts of one series by patient. What a de-identification has emptied in some of them
+    tells nobody apart; the part of which most is known is then the first."""
+    from ..images.formats.dicom_series import NOBODY
+
+    people: dict[tuple[str, ...], list[_Part]] = defaultdict(list)
+    for part in parts:
+        people[tuple("" if NOBODY.match(told) else told for told in part.person)].append(part)
+    if all(len(set(told) - {""}) < 2 for told in zip(*people, strict=True)):
+        known = sorted(people, key=lambda person: person.count(""))
+        return [[part for person in known for part in people[person]]]
+    return list(people.values())
 
 
 def _patients(parts: list[_Part]) -> list[list[_Part]]:

@@ -19,7 +19,8 @@ from ..spaces import MNI_SPACE
 # Entities of the source that tell scans of one session apart, in the order of BIDS names.
 # "desc" and "label" are left out: they describe a derivative, and ours has its own.
 _KEPT = ("acq", "ce", "rec", "run", "echo", "part", "space", "res", "den")
-_PAIR = re.compile(r"([A-Za-z]+)-([A-Za-z0-9+]+)\Z")
+# A label may hold hyphens and more that BIDS does not know; ``label`` makes it one.
+_PAIR = re.compile(r"([A-Za-z]+)-(.+)\Z")
 _LONGEST_LABEL = 48
 
 # ATLAS R1.1 is Site1/031768/t01/031768_t1w_deface_stx, R1.2 c0008/c0008s0011t01/<same>_t1w_stx.

@@ -34,8 +34,8 @@ class BatchOptions:
         need highdicom. dicom_rtstruct: write contours for them.
     report: write an HTML page for every scan, with this in it; None writes that of the group only.
     convention: on which side the group's page shows the left, "radiological" or "neurological";
-        that of ``report`` goes first.
-    title: of the group's page; empty takes the name of the BIDS data set.
+        that of ``report`` goes first. Empty is radiological, or of the group alone as it was.
+    title: of the group's page; empty leaves the last one, or takes the name of the BIDS data set.
     atlas: which atlas volumes are told by.
     spaces: those of ``spaces.SPACES`` that results are written in; with MNI space the group gets
         overlap maps and a table for lesion-symptom mapping.
@@ -69,7 +69,7 @@ class BatchOptions:
     dicom_sr: bool = False
     dicom_rtstruct: bool = False
     report: ReportChoice | None = None
-    convention: str = "radiological"
+    convention: str = ""
     title: str = ""
     atlas: AtlasChoice = field(default_factory=AtlasChoice)
     spaces: tuple[str, ...] = (NATIVE,)

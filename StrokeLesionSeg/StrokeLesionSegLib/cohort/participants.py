@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import why_unread
 from ..pipeline import sha256_of
 from .lists import cells_between_tabs
+from .naming import label
 
 PARTICIPANTS = "participants.tsv"
 _LARGEST = 64 << 20
@@ -24,7 +25,7 @@ class Participants:
     Attributes
     ----------
     columns: its columns but ``participant_id``, in their order.
-    rows: their values by ``participant_id`` (with ``sub-``).
+    rows: their values by ``participant_id``, as subjects are called here (with ``sub-``).
     notes: one sentence for each thing that does not fit.
     """
 
@@ -81,7 +82,7 @@ def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
             continue
         cells = dict(zip(head, (cell.strip() for cell in line), strict=True))
         name = line[key].strip()
-        name = name if name.startswith("sub-") else f"sub-{name}"
+        name = f"sub-{label(name.removeprefix('sub-'))}"
         twice += name in rows
         rows.setdefault(name, {column: cells[column] for column in columns})
     wanted = set(subjects)

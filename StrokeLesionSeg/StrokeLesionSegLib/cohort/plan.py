@@ -12,6 +12,7 @@ from .dicom_study import is_told
 from .fingerprint import unchanged
 from .inputs import FoundScan
 from .ledger import DONE, FAILED, Ledger, LedgerContent, record_outputs
+from .naming import label
 from .options import BatchOptions
 from .settings import Settings
 
@@ -29,12 +30,12 @@ def selected(
     ):
         if not wanted:
             continue
-        labels = [name.removeprefix(prefix) for name in wanted]
+        labels = [label(name.removeprefix(prefix)) for name in wanted]
         there = sorted({whose(scan) for scan in scans} - {""})
-        for label in labels:
-            if label not in there:
+        for name in labels:
+            if name not in there:
                 known = ", ".join(there[:_NAMED]) + (", ..." if len(there) > _NAMED else "")
-                raise InputError(source, f"has no {prefix}{label}", f"There are: {known or 'none'}")
+                raise InputError(source, f"has no {prefix}{name}", f"There are: {known or 'none'}")
         scans = tuple(scan for scan in scans if whose(scan) in labels)
     if not scans:
         raise InputError(

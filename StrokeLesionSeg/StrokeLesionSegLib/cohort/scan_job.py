@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Cancelled, InputError
+from ..file_formats import split_name
 from ..outputs import OutputSet, beside_mask
 from ..pipeline import ScanRun, ScanRunner, check_source, impossible_outputs
 from .fingerprint import fingerprint, quick_look
@@ -158,9 +159,15 @@ def failure(
         if "--series" in remedy:  # an option of "segment": here each scan may need another
             remedy = "Name the series in a list: path, subject, session, SeriesInstanceUID"
         # Without the path, which is another on every machine: "source" says which scan it is.
-        text = f"{error.cause}. {remedy}.".replace(f"{found.path.parent}{os.sep}", "")
-        if found.relative != found.place:  # the folder may be called as the patient is
-            text = text.replace(found.path.name, "the scan")
+        text = f"{error.cause}. {remedy}."
+        if found.relative != found.place:  # it may be called as the patient is
+            text = text.replace(os.fspath(found.path), "the scan")
+            if not found.path.is_dir():  # the name of a folder alone may be any word, or a number
+                stem, ending = split_name(found.path)
+                # With any ending: the data of a detached header are called as it is.
+                name = re.escape(stem) + (r"(?=\.\w)" if ending else r"(?!\w)")
+                text = re.sub(rf"(?<!\w){name}", found.stem, text)
+        text = text.replace(f"{found.path.parent}{os.sep}", "")
         record["error"] = " ".join(text.split())
     elif isinstance(error, MemoryError) or "memory" in str(error).lower():
         record["error"] = "there is not enough memory for this scan. Use --views axial."

@@ -148,7 +148,8 @@ def add_parser(commands: Any) -> None:
     add_engine_arguments(parser)
     add_report_arguments(parser)
     add_progress_argument(parser)
-    parser.set_defaults(run=run)
+    # Whether it is asked for: of the group alone, its page stays as it was otherwise.
+    parser.set_defaults(run=run, report_convention="")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -160,7 +161,9 @@ def run(arguments: argparse.Namespace) -> int:
     pages = None
     if arguments.reports:
         pages = ReportChoice(
-            arguments.report_convention, arguments.report_paths, not arguments.no_viewer
+            arguments.report_convention or "radiological",
+            arguments.report_paths,
+            not arguments.no_viewer,
         )
     prepare(arguments)
     chosen = segment_options(arguments)

@@ -227,7 +227,8 @@ def joined(series: Sequence[Series]) -> Series | None:
     whole = replace(single[0], slices=[s.slices[0] for s in single], people=people, notes=[
         f"each of the {len(single)} images has a series UID of its own; taken as one series"
     ])  # fmt: skip
-    return whole if not problem_of(whole) else None
+    # What is said of images of several patients is not that each is too short a series.
+    return whole if several_people(whole) or not problem_of(whole) else None
 
 
 def images_left_out(chosen: Series, found: Mapping[str, Series]) -> list[str]:

@@ -106,7 +106,18 @@ def _made(
     with made_of_headers(scan, "DICOM SEG", "--dicom-seg"):
         sources, notes = source_headers(scan)
         _with_thickness(sources, scan)
-        dataset = _segmentation(_frames(mask, series, sources), sources, algorithm)
+        binary = np.ascontiguousarray(mask != 0, dtype=np.uint8)
+        if numbers := series.get("frames"):
+            # In the order of the file, which may hold others at the same places, such as phase.
+            order = np.argsort(numbers)
+            kept = [int(numbers[n]) for n in order]
+            groups = sources[0].PerFrameFunctionalGroupsSequence
+            sources[0].PerFrameFunctionalGroupsSequence = [groups[n - 1] for n in kept]
+            sources[0].NumberOfFrames = len(kept)
+            dataset = _segmentation(binary[order], sources, algorithm)
+            _number_frames(dataset, kept)
+        else:
+            dataset = _segmentation(binary, sources, algorithm)
         dataset.SeriesDescription = description_of(scan, "lesions")
     return dataset, notes
 
@@ -130,17 +141,13 @@ def _measures(source: pydicom.Dataset) -> list[pydicom.Dataset]:
     return [item for group in (*shared, *own) for item in group.get("PixelMeasuresSequence") or ()]
 
 
-def _frames(
-    mask: NDArray[np.integer[Any]], series: dict[str, Any], sources: list[pydicom.Dataset]
-) -> NDArray[np.uint8]:
-    """The mask in the order of the source's frames."""
-    binary = np.ascontiguousarray(mask != 0, dtype=np.uint8)
-    numbers = series.get("frames")
-    if not numbers:
-        return binary
-    ordered = np.zeros((int(sources[0].NumberOfFrames), *binary.shape[1:]), np.uint8)
-    ordered[np.asarray(numbers) - 1] = binary
-    return ordered
+def _number_frames(dataset: pydicom.Dataset, kept: list[int]) -> None:
+    """Call the frames that ``dataset`` refers to by their numbers in the file, of which only
+    those in ``kept`` were given."""
+    for group in dataset.PerFrameFunctionalGroupsSequence:
+        for derivation in group.DerivationImageSequence:
+            for image in derivation.SourceImageSequence:
+                image.ReferencedFrameNumber = kept[int(image.ReferencedFrameNumber) - 1]
 
 
 def _segmentation(
