@@ -134,6 +134,29 @@ def test_a_stopped_terminal_saves(folder: HeadFolder, tmp_path: Path, number: in
     assert json.loads((run / "state.json").read_text())["step"] >= 1
 
 
+def test_a_command_that_is_told_to_end_says_so(
+    folder: HeadFolder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = loop.make_step
+
+    def told(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(trainer, "VolumetricUNet", small)
+    monkeypatch.setattr(loop, "make_step", told)
+    run = tmp_path / "run"
+    words = ["fit", str(folder.path), str(run), "--network", "volumetric", "--workers", "0"]
+    assert main([*words, "--steps", "5"]) == 130
+    said = capsys.readouterr()
+    assert said.out.startswith("1 steps in")
+    assert said.err == "stroketrain: stopped\n"
+    assert (run / "mean.safetensors").is_file()
+
+
 def test_no_worker_depends_on_a_server_in_the_terminals_group(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
