@@ -352,7 +352,7 @@ class _Run:
         network = copy.deepcopy(self.parent.network).train().requires_grad_(True)
         steps = self.options.loop.steps
         loop: LoopOptions = replace(
-            self.options.loop, minutes=None if steps else minutes, of_all=True
+            self.options.loop, minutes=None if steps else minutes, since=(0, 0.0)
         )
 
         def drawing(step: int) -> np.random.Generator:
