@@ -117,6 +117,18 @@ def test_unlabelled_scans_lie_in_testing(quick_simulator, tmp_path: Path) -> Non
     assert cli.main([*simulate, "--layout", "r1.1"]) == 2
 
 
+def test_more_scans_leave_the_unlabelled_ones_as_they_are(quick_simulator, tmp_path: Path) -> None:
+    simulate = ["simulate", str(tmp_path), "--unlabelled", "2", "--subjects", "3", "-n"]
+    testing = tmp_path / "ATLAS_2/Testing"
+    before = []
+    for n in ("1", "2"):
+        assert cli.main([*simulate, n]) == 0
+        before.append({p: p.read_bytes() for p in testing.rglob("*.nii.gz")})
+    assert before[0] == before[1]
+    seeds = [json.loads(p.read_text())["seed"] for p in tmp_path.rglob("*_simulation.json")]
+    assert len(set(seeds)) == 4
+
+
 def test_native_tree_is_aligned_back(quick_simulator, drawn, tmp_path: Path) -> None:
     tree, cache = tmp_path / "tree", tmp_path / "cache"
     assert (

@@ -35,6 +35,9 @@ ASKED = "asked.json"
 # One site per source of people, as cohorts are in ATLAS.
 _SITES = {"brains": 1, "heads": 2, "labels": 3, "templates": 4, "nilearn": 5}
 
+# No tree holds so many scans; less than what lies between two seeds.
+_UNLABELLED = 500_000
+
 _state: dict[str, Any] = {}
 
 
@@ -130,7 +133,8 @@ class TreeOptions:
     layout: "r2.0", "r1.1" or "r3.0"; the scans drawn for a seed are the same in each.
     subjects: without ``data``, so many subject names for the one head, at three sites; without
         them no split by subject can be tried.
-    unlabelled: further scans, of subject names of their own, without masks in R2.0's Testing.
+    unlabelled: further scans, of subject names of their own, without masks in R2.0's Testing; the
+        same ones whatever the number of those with masks.
     """
 
     data: Path | None = None
@@ -156,12 +160,14 @@ def plan_jobs(out: Path, people: list[str], n: int, options: TreeOptions) -> lis
         per_site[site] = per_site.get(site, 0) + 1
         number_of[file] = (site, per_site[site])
     turns = subjects or len(people)
-    for number in range(n + options.unlabelled):
+    # Those without a mask are counted for themselves: more of the others leave them as they are.
+    counted = [(number, True) for number in range(n)]
+    counted += [(number, False) for number in range(options.unlabelled)]
+    for number, labelled in counted:
         file = people[number % len(people)]
         site, subject = number_of[file]
         if subjects:
             site, subject = number % subjects % 3 + 1, number % subjects // 3 + 1
-        labelled = number < n
         names = layouts.place(
             options.layout, site, subject if labelled else 900 + subject, number // turns + 1
         )
@@ -176,7 +182,7 @@ def plan_jobs(out: Path, people: list[str], n: int, options: TreeOptions) -> lis
                 "labelled": labelled,
                 "data": str(data) if data else None,
                 "cache": str(options.cache),
-                "seed": options.seed * 1_000_003 + number,
+                "seed": options.seed * 1_000_003 + number + (0 if labelled else _UNLABELLED),
                 "kind": _kind_for(file, kinds[number % len(kinds)] if kinds else None),
             }
         )
@@ -262,7 +268,7 @@ def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list
     subjects = options.subjects if data is None else None
     _refuse_other_scans(out, replace(options, subjects=subjects), [*people, *masks])
     cache = options.cache or out / ".anatomies"
-    people = _usable(people, n + options.unlabelled, data, cache)
+    people = _usable(people, max(n, options.unlabelled), data, cache)
     if not people:
         raise InputError(data or "simulate", "none of its people can be used", "Give other people")
     options = replace(options, data=data, cache=cache, subjects=subjects)
