@@ -252,7 +252,16 @@ class _Run:
                 f"subjects are left of the {LEAST_SUBJECTS} that are needed",
                 "Repair them, or correct the masks of others",
             )
+        self._forget_other_scans(ready)
         return ready
+
+    def _forget_other_scans(self, ready: list[ReadyPair]) -> None:
+        """What was learnt and measured while other scans could be used is of another split."""
+        record, used = self.folder / "used.json", {"heads": [r.head.name for r in ready]}
+        if read_json_object(record) != used:
+            shutil.rmtree(self.folder / "run", ignore_errors=True)
+            (self.folder / "before.json").unlink(missing_ok=True)
+            write_json_object(record, used)
 
     def _refuse_if_nothing_new(self, learn: list[ReadyPair], kept: list[ReadyPair]) -> None:
         """Ventricles for the heads that are learnt from; corrected masks that are automatic ones
