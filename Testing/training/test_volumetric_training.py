@@ -413,7 +413,7 @@ def test_other_weights_to_start_from_are_another_run(folder: HeadFolder, tmp_pat
         save_file(VolumetricUNet(filters=(4, 6)).state_dict(), file)
     for start in (files[0], files[0], None):  # the same command, and without --start, go on
         train(folder, tmp_path / "run", options, start=start, network=small())
-    with pytest.raises(InputError, match="did not begin with"):
+    with pytest.raises(InputError, match=r"other weights \(--start\)"):
         train(folder, tmp_path / "run", options, start=files[1], network=small())
 
 
@@ -425,7 +425,7 @@ def test_the_heads_of_one_pack_are_not_taken_for_another(
         write_pack(folder, tmp_path / "w.safetensors", tmp_path / f"pack{number}.zip")
     for _ in range(2):  # again after a stop
         assert unpack(tmp_path / "pack1.zip", tmp_path / "heads")[0].names("train") == ["one"]
-    with pytest.raises(InputError, match=r"another pack than pack2\.zip"):
+    with pytest.raises(InputError, match=r"another file \(pack\)"):
         unpack(tmp_path / "pack2.zip", tmp_path / "heads")
 
 

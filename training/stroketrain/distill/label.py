@@ -35,6 +35,7 @@ from StrokeLesionSegLib.outputs import atomic_file
 
 from ..data.cache import Cache
 from ..data.reading import WINDOW, WINDOW_LOW_OF
+from ..made_of import keep_made_of
 
 # The share of the subjects that only validate, at least one.
 _VALIDATION = 0.1
@@ -86,7 +87,12 @@ def distill(
         "weights": manifest.weight_files,
         "mirror": options.mirror,
     }
-    _same_teacher(out / "teacher.json", asked)
+    keep_made_of(
+        out / "teacher.json",
+        asked,
+        holds="labels of another teacher, or of one that was asked in another way",
+        there=any(parts.iterdir()),
+    )
     run = SegmentOptions(mirror=options.mirror, device=options.device, threads=options.threads)
     scans = find_scans(source, leave_out=out).scans
     entries, skipped = [], []
@@ -119,24 +125,6 @@ def distill(
     _write_heads(out, entries, cache, options.seed)
     say(f"{len(entries)} scans labelled by {manifest.name} in {out}, and in {out / 'heads'}")
     return cache
-
-
-def _same_teacher(path: Path, facts: dict[str, Any]) -> None:
-    if path.is_file():
-        # What an earlier version has written does not say whether windows were mirrored.
-        kept = {"mirror": facts["mirror"], **json.loads(path.read_text(encoding="utf-8"))}
-        if {**kept, "mirror": facts["mirror"]} != facts:
-            raise InputError(path.parent, "was labelled by another teacher", "Name another folder")
-        if kept != facts:
-            how = "without" if facts["mirror"] else "with"
-            raise InputError(
-                path.parent,
-                f"was labelled {how} mirrored windows",
-                "Label in the same way, or name another folder",
-            )
-        return
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _contents(source: Path, series: str | None) -> str:

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.outputs import atomic_file, read_json_object, write_json_object
+from StrokeLesionSegLib.outputs import atomic_file, write_json_object
 
+from ..made_of import RECORD, keep_made_of
 from . import layouts
 from .subject_split import kind_of, load_subject_split
 
@@ -29,8 +30,6 @@ T1_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_T1w.nii.gz"
 MASK_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_label-L_desc-T1lesion_mask.nii.gz"
 METADATA = "20220425_ATLAS_2.0_MetaData.csv"
 RECORDS = "simulated.json"
-# What was asked for, at the top of the tree.
-ASKED = "asked.json"
 
 # One site per source of people, as cohorts are in ATLAS.
 _SITES = {"brains": 1, "heads": 2, "labels": 3, "templates": 4, "nilearn": 5}
@@ -214,8 +213,7 @@ def _usable(people: list[str], most: int, data: Path | None, cache: Path) -> lis
 
 
 def _refuse_other_scans(out: Path, options: TreeOptions, drawn_from: list[str]) -> None:
-    """Raise ``InputError`` if the scans in ``out`` were drawn in another way: those that are there
-    would be taken for the ones that are asked for."""
+    """Raise ``InputError`` if the scans in ``out`` were drawn in another way."""
     asked = {
         "seed": options.seed,
         "kinds": list(options.kinds) if options.kinds else None,
@@ -223,17 +221,12 @@ def _refuse_other_scans(out: Path, options: TreeOptions, drawn_from: list[str]) 
         "subjects": options.subjects,
         "people and masks": hashlib.sha256("\n".join(drawn_from).encode()).hexdigest(),
     }
-    record = out / ASKED
-    kept = read_json_object(record)
-    others = [name for name in asked if kept and kept.get(name) != asked[name]]
-    if others:
-        raise InputError(
-            out,
-            f"holds scans that were simulated with other {' and '.join(others)}",
-            "Go on with them by the same command, or name another folder",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json_object(record, asked)
+    keep_made_of(
+        out / RECORD,
+        asked,
+        holds="scans that were simulated in another way",
+        there=any(out.rglob("*_simulation.json")),
+    )
 
 
 def _refuse_fewer_scans(out: Path, jobs: list[dict[str, Any]]) -> None:
