@@ -19,6 +19,8 @@ from stroketrain.simulate import scan as scan_module
 from stroketrain.simulate.anatomy import template_anatomy
 from stroketrain.simulate.layouts import native_grid, place
 
+TRAINED = Path(__file__).resolve().parents[1] / "trained_2d"
+
 
 @pytest.fixture(scope="module")
 def drawn() -> tuple[np.ndarray, np.ndarray]:
@@ -115,6 +117,28 @@ def test_unlabelled_scans_lie_in_testing(quick_simulator, tmp_path: Path) -> Non
     opened = Cache.open(cache)
     assert (len(opened), opened.unlabelled) == (1, 2)
     assert cli.main([*simulate, "--layout", "r1.1"]) == 2
+
+
+def test_a_cache_of_another_tree_is_not_written_over(
+    quick_simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "cache"
+    trees = [tmp_path / name / "tree" for name in ("one", "other")]
+    for tree in trees:
+        assert cli.main(["simulate", str(tree), "-n", "1"]) == 0
+    assert cli.main(["prepare", str(trees[0]), str(cache)]) == 0
+    before = {p: p.stat().st_mtime_ns for p in cache.glob("*.npy")}
+    assert cli.main(["prepare", str(trees[1]), str(cache)]) == 2
+    assert "cache: holds a cache that was made of something else (source)" in (
+        capsys.readouterr().err
+    )
+    # Nor does a teacher label scans in it.
+    assert cli.main(["distill", str(TRAINED), str(trees[0]), str(cache)]) == 2
+    assert "(command)" in capsys.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in cache.glob("*.npy")} == before
+    assert len(Cache.open(cache)) == 1
+    # The same tree is prepared again, whatever has changed in it.
+    assert cli.main(["prepare", str(trees[0]), str(cache)]) == 0
 
 
 def test_more_scans_leave_the_unlabelled_ones_as_they_are(quick_simulator, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
 from StrokeLesionSegLib.outputs import atomic_file
 
+from ..made_of import RECORD, keep_made_of
 from .atlas import counted, find_scans
 from .metadata import attach_metadata
 from .reading import WINDOW, WINDOW_LOW_OF, read_labelled
@@ -198,6 +199,17 @@ def join_caches(caches: Sequence[Cache]) -> Cache:
     )
 
 
+def refuse_other_cache(out: Path, command: str, source: Path) -> None:
+    """Raise ``InputError`` if ``out`` holds a cache that another command has made, or of another
+    source: making one takes hours."""
+    keep_made_of(
+        out / RECORD,
+        {"command": command, "source": str(source.resolve())},
+        holds="a cache that was made of something else",
+        there=(out / "index.json").is_file(),
+    )
+
+
 def simulation_records(tree: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """What the simulator drew, by subject and session; empty for a real tree.
 
@@ -216,7 +228,8 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     """Turn an ATLAS tree of any layout into a cache below ``out``.
 
     Scans that cannot be used are named and left out; ``report.json`` in the cache keeps what was
-    found, what was skipped and why. Raises ``InputError`` if nothing usable is found.
+    found, what was skipped and why. Raises ``InputError`` if nothing usable is found, and if
+    ``out`` holds a cache of something else.
     """
     survey = find_scans(tree, layout)
     metadata, unreadable = attach_metadata(tree, survey.scans)
@@ -226,10 +239,10 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     scans = survey.labelled
     if not scans:
         raise InputError(tree, "contains no scan with a lesion mask", "Name the Training folder")
+    refuse_other_cache(out, "prepare", tree)
     records = simulation_records(tree)
-    out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)
-    # What a teacher said of other scans, where ``distill`` has used the folder before.
+    # What a teacher said of other scans, where ``distill`` was stopped in the folder before.
     (out / "probabilities.npy").unlink(missing_ok=True)
     shape = (len(scans), *MNI_GRID.shape)
     from numpy.lib.format import open_memmap

@@ -33,7 +33,7 @@ from StrokeLesionSegLib.images import (
 )
 from StrokeLesionSegLib.outputs import atomic_file
 
-from ..data.cache import Cache
+from ..data.cache import Cache, refuse_other_cache
 from ..data.reading import WINDOW, WINDOW_LOW_OF
 from ..made_of import keep_made_of
 
@@ -66,8 +66,8 @@ def distill(
     Labels are cut from the kept probabilities each time, so that another threshold costs nothing.
     Scans that cannot be used are named and left out.
 
-    Raises ``InputError`` if the teacher is unknown, no scan can be used, or ``out`` belongs to
-    another teacher, or to one that was asked in another way.
+    Raises ``InputError`` if the teacher is unknown, no scan can be used, ``out`` belongs to
+    another teacher, or to one that was asked in another way, or holds a cache of other scans.
     """
     from StrokeLesionSegLib.cohort import find_scans
     from StrokeLesionSegLib.inference import SegmentOptions
@@ -80,6 +80,7 @@ def distill(
     point = OperatingPointChoice(options.threshold, min_volume_ml=options.least_ml).resolve(
         manifest.operating_point()
     )
+    refuse_other_cache(out, "distill", source)
     parts = out / "labelled"
     parts.mkdir(parents=True, exist_ok=True)
     asked = {
