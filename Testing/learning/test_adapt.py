@@ -148,6 +148,16 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     semicolons = tmp_path / "pairs.csv"
     semicolons.write_text(f'\ufeff"mask";"scan"\r\n"{old}";"raw/sub-01_T1w.nii"\r\n')
     assert [pair.mask for pair in find_pairs(semicolons).pairs] == [old]
+    # By a table of Windows, and by a folder; two sessions are one person.
+    for folder in ("ses-1", "ses-2"):
+        (tmp_path / "raw" / "sub-03" / folder).mkdir(parents=True)
+        (tmp_path / "raw" / "sub-03" / folder / "T1.nii").write_bytes(folder.encode())
+    (tmp_path / "raw" / "sub-01_ses-2_T1w.nii").write_bytes(b"a scan")
+    table.write_text(
+        f"raw\\sub-01_T1w.nii\t{old}\nraw\\sub-01_ses-2_T1w.nii\t{old}\n"
+        f"raw/sub-03/ses-1/T1.nii\t{old}\nraw\\sub-03\\ses-2\\T1.nii\t{old}\n"
+    )
+    assert [pair.subject for pair in find_pairs(table).pairs] == ["01", "01", "03", "03"]
     table.write_text("only-a-scan.nii\n")
     with pytest.raises(InputError, match="line 1 names no mask"):
         find_pairs(table)

@@ -75,11 +75,10 @@ class ListedScan:
 
 @dataclass(frozen=True)
 class ListedPair:
-    """A line of a list of scans with masks; paths are absolute, ``given`` is the scan's text."""
+    """A line of a list of scans with masks; paths are absolute."""
 
     scan: Path
     mask: Path
-    given: str
     subject: str | None = None
     series: str | None = None
 
@@ -150,7 +149,6 @@ def read_pairs(path: Path) -> list[ListedPair]:
             ListedPair(
                 located(path.parent, told["path"]),
                 mask,
-                told["path"],
                 label(subject) if subject else None,
                 _value(told, "series") or None,
             )
