@@ -113,7 +113,8 @@ def read_list(path: Path) -> list[ListedScan]:
                 path, f"line {where} names {told['path']} again", "Name each scan once"
             )
         earlier.add(series)
-        given = Path(told["path"]).as_posix()
+        text = told["path"] if "\\" in scan.name else told["path"].replace("\\", "/")
+        given = Path(text).as_posix()
         found.append(ListedScan(scan, given, _entities(told, given, scan), series))
     if not found:
         raise InputError(path, "names no scan", _SCANS.remedy)
