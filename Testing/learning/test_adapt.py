@@ -128,8 +128,13 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.subjects == ("01",)
     (changed,) = found.left_out
     assert "its T1 has changed since it was corrected" in str(changed)
-    with pytest.raises(InputError, match="at least 12"):
-        adapt(source, AdaptOptions(model=tiny_model(tmp_path / "tiny")))
+    options = AdaptOptions(model=tiny_model(tmp_path / "tiny"))
+    with pytest.raises(InputError, match=r"has changed .*; that leaves 1 of the 12 subjects"):
+        adapt(source, options)
+    for mask in source.rglob("sub-02*.nii.gz"):
+        mask.unlink()
+    with pytest.raises(InputError, match=r"1 subjects are too few.*at least 12"):
+        adapt(source, options)
     # Two raters for one scan: the one who corrected last.
     old = source / "sub-01" / "anat" / "sub-01_desc-corrected_mask.nii.gz"
     new = old.with_name("sub-01_rec-b_desc-corrected_mask.nii.gz")
