@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -139,6 +140,19 @@ def test_a_cache_of_another_tree_is_not_written_over(
     assert len(Cache.open(cache)) == 1
     # The same tree is prepared again, whatever has changed in it.
     assert cli.main(["prepare", str(trees[0]), str(cache)]) == 0
+
+
+def test_a_disk_without_room_for_a_cache_is_told(
+    quick_simulator,
+    tmp_path: Path,
+    small_disk: tuple[Path, Callable[[str], None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The system would kill the process where it writes to a mapped file."""
+    tree, cache = tmp_path / "tree", small_disk[0] / "cache"
+    assert cli.main(["simulate", str(tree), "-n", "1"]) == 0
+    assert cli.main(["prepare", str(tree), str(cache)]) == 2
+    assert "images.npy: the disk is full" in capsys.readouterr().err
 
 
 def test_more_scans_leave_the_unlabelled_ones_as_they_are(quick_simulator, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from StrokeLesionSegLib.images import (
 )
 from StrokeLesionSegLib.outputs import atomic_file
 
-from ..data.cache import Cache, refuse_other_cache
+from ..data.cache import Cache, new_arrays, refuse_other_cache
 from ..data.reading import WINDOW, WINDOW_LOW_OF
 from ..made_of import keep_made_of
 
@@ -195,14 +195,11 @@ def read_labelled(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def _write_cache(
     out: Path, entries: list[dict[str, Any]], point: Any, facts: dict[str, Any]
 ) -> Cache:
-    from numpy.lib.format import open_memmap
     from StrokeLesionSegLib.lesions import find_lesions
 
     (out / "index.json").unlink(missing_ok=True)
-    shape = (len(entries), *MNI_GRID.shape)
-    images, masks, probabilities = (
-        open_memmap(out / f"{name}.npy", "w+", np.uint8, shape)
-        for name in ("images", "masks", "probabilities")
+    images, masks, probabilities = new_arrays(
+        out, ("images", "masks", "probabilities"), len(entries)
     )
     digest = hashlib.sha256()
     for n, entry in enumerate(entries):
