@@ -1,9 +1,12 @@
-"""How dataclasses that hold arrays print themselves: an array by its type and shape."""
+"""Much in few words: dataclasses that hold arrays as they print, and long lists in a sentence."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
+
+_SHOWN = 4
 
 
 def brief_repr(self: Any) -> str:
@@ -23,6 +26,19 @@ def brief_repr(self: Any) -> str:
     told = (f.name for f in dataclasses.fields(self) if f.repr)
     shown = (f"{name}={_brief(getattr(self, name))}" for name in told)
     return f"{type(self).__qualname__}({', '.join(shown)})"
+
+
+def first_of(things: Iterable[Any]) -> str:
+    """The first few of them, sorted, and whether there are more.
+
+    Examples
+    --------
+    >>> first_of([3, 1]), first_of("fedcba")
+    ('1, 3', 'a, b, c, d and more')
+    """
+    ordered = sorted(things)
+    shown = ", ".join(map(str, ordered[:_SHOWN]))
+    return f"{shown} and more" if len(ordered) > _SHOWN else shown
 
 
 def _brief(value: Any) -> str:

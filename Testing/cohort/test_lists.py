@@ -150,6 +150,15 @@ def test_one_folder_may_be_listed_with_several_series(tmp_path: Path) -> None:
     assert [line.series for line in read_list(tmp_path / "l.csv")] == ["1.2.10", "1.2.3"]
 
 
+def test_names_with_backslashes_are_those_of_a_table_of_windows(tmp_path: Path) -> None:
+    scan = tmp_path / "raw" / "sub-01_ses-2_T1w.nii"
+    scan.parent.mkdir()
+    scan.write_bytes(b"a scan")
+    (tmp_path / "list.txt").write_text("raw\\sub-01_ses-2_T1w.nii\n")
+    (found,) = find_scans(tmp_path / "list.txt").scans
+    assert (found.path, found.stem) == (scan, "sub-01_ses-2")
+
+
 @pytest.mark.parametrize("who", WRITTEN)
 def test_pairs_of_scan_and_mask_are_read_likewise(tmp_path: Path, who: str) -> None:
     """The same lists with a mask in the place of the subject."""
@@ -163,7 +172,6 @@ def test_pairs_of_scan_and_mask_are_read_likewise(tmp_path: Path, who: str) -> N
             data = data.replace(old.encode(encoding), new.encode(encoding))
     (tmp_path / name).write_bytes(data)
     found = read_pairs(tmp_path / name)
-    assert [pair.given for pair in found] == [p for p, *_ in AB]
     assert [pair.scan.name for pair in found] == [p for p, *_ in AB]
     assert [pair.mask for pair in found] == [tmp_path / "e.nii.gz"] * 2
     subjects = [pair.subject for pair in found]

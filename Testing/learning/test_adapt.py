@@ -128,8 +128,13 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.subjects == ("01",)
     (changed,) = found.left_out
     assert "its T1 has changed since it was corrected" in str(changed)
-    with pytest.raises(InputError, match="at least 12"):
-        adapt(source, AdaptOptions(model=tiny_model(tmp_path / "tiny")))
+    options = AdaptOptions(model=tiny_model(tmp_path / "tiny"))
+    with pytest.raises(InputError, match=r"has changed .*; that leaves 1 of the 12 subjects"):
+        adapt(source, options)
+    for mask in source.rglob("sub-02*.nii.gz"):
+        mask.unlink()
+    with pytest.raises(InputError, match=r"1 subjects are too few.*at least 12"):
+        adapt(source, options)
     # Two raters for one scan: the one who corrected last.
     old = source / "sub-01" / "anat" / "sub-01_desc-corrected_mask.nii.gz"
     new = old.with_name("sub-01_rec-b_desc-corrected_mask.nii.gz")
@@ -148,6 +153,16 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     semicolons = tmp_path / "pairs.csv"
     semicolons.write_text(f'\ufeff"mask";"scan"\r\n"{old}";"raw/sub-01_T1w.nii"\r\n')
     assert [pair.mask for pair in find_pairs(semicolons).pairs] == [old]
+    # By a table of Windows, and by a folder; two sessions are one person.
+    for folder in ("ses-1", "ses-2"):
+        (tmp_path / "raw" / "sub-03" / folder).mkdir(parents=True)
+        (tmp_path / "raw" / "sub-03" / folder / "T1.nii").write_bytes(folder.encode())
+    (tmp_path / "raw" / "sub-01_ses-2_T1w.nii").write_bytes(b"a scan")
+    table.write_text(
+        f"raw\\sub-01_T1w.nii\t{old}\nraw\\sub-01_ses-2_T1w.nii\t{old}\n"
+        f"raw/sub-03/ses-1/T1.nii\t{old}\nraw\\sub-03\\ses-2\\T1.nii\t{old}\n"
+    )
+    assert [pair.subject for pair in find_pairs(table).pairs] == ["01", "01", "03", "03"]
     table.write_text("only-a-scan.nii\n")
     with pytest.raises(InputError, match="line 1 names no mask"):
         find_pairs(table)

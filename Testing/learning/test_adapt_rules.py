@@ -9,7 +9,7 @@ from pathlib import Path
 import cli_support
 import numpy as np
 import pytest
-from adapt_support import tiny_model
+from adapt_support import cohort, tiny_model
 from StrokeLesionSegLib import models
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort import find_scans
@@ -23,6 +23,8 @@ from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.learning import adapt as adapting
 from StrokeLesionSegLib.learning import loop
 from StrokeLesionSegLib.learning.adapt import naming
+from StrokeLesionSegLib.learning.adapt import run as running
+from StrokeLesionSegLib.learning.adapt.card import Ancestry
 from StrokeLesionSegLib.learning.adapt.measure import Figures, KeptScore, RegressionScore
 from StrokeLesionSegLib.learning.adapt.naming import run_identity
 from StrokeLesionSegLib.learning.adapt.options import AdaptOptions
@@ -226,6 +228,31 @@ def test_a_scan_that_the_input_check_refuses_is_told(tmp_path: Path) -> None:
     assert left_out.path == pair.mask
     assert left_out.reason.startswith("its T1 ")
     assert "noise" in left_out.reason
+
+
+def test_a_scan_that_was_put_right_is_used_when_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its sidecar nor its name is in its checksum."""
+    monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
+    source, parent = cohort(tmp_path, 2), load_model(tiny_model(tmp_path / "tiny"))
+    sidecar = tmp_path / "raw" / "sub-02_T1w.json"
+    sidecar.write_text(json.dumps({"EchoTime": 0.09, "RepetitionTime": 6.0}))
+    monkeypatch.setattr(running, "LEAST_SUBJECTS", 1)
+    run = running._Run(
+        parent, Ancestry(), "new", find_pairs(source), AdaptOptions(threads=1),
+        lambda *told: None, lambda: False,
+    )  # fmt: skip
+    assert [r.pair.subject for r in run._prepared()] == ["01"]
+    (run.folder / "run").mkdir()
+    learnt = [run.folder / "run", run.folder / "before.json"]
+    learnt[1].write_text("{}")
+    assert [r.pair.subject for r in run._prepared()] == ["01"]
+    assert all(path.exists() for path in learnt)
+    sidecar.unlink()
+    assert [r.pair.subject for r in run._prepared()] == ["01", "02"]
+    # Who learns and who judges has changed with it.
+    assert not any(path.exists() for path in learnt)
 
 
 def test_a_machine_that_was_asleep_has_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:

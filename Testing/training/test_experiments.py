@@ -403,7 +403,7 @@ def test_the_cache_of_one_tree_is_not_taken_for_another(
     assert cli.main([*command, *half, str(tmp_path / "r2" / "Testing")]) == 2
     assert "is not prepared yet" in capsys.readouterr().err
     assert cli.main([*command, "--tree", str(tmp_path / "r3" / "Training")]) == 2
-    assert "was made of another tree" in capsys.readouterr().err
+    assert "made of something else (tree)" in capsys.readouterr().err
     assert ran == ["r2", "r2", "r2"]
 
 

@@ -213,7 +213,7 @@ def test_a_folder_with_another_run_is_refused(
     )
     for other, name in others:
         assert cli.main([*fit, *other]) == 2
-        assert f"holds a run with another {name}" in capsys.readouterr().err
+        assert f"asked for in another way ({name})" in capsys.readouterr().err
     assert (tmp_path / "weights.safetensors").read_bytes() == weights
     assert (tmp_path / "run.json").read_bytes() == record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +19,8 @@ from stroketrain.data.splits import Split
 from stroketrain.simulate import scan as scan_module
 from stroketrain.simulate.anatomy import template_anatomy
 from stroketrain.simulate.layouts import native_grid, place
+
+TRAINED = Path(__file__).resolve().parents[1] / "trained_2d"
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,53 @@ def test_unlabelled_scans_lie_in_testing(quick_simulator, tmp_path: Path) -> Non
     opened = Cache.open(cache)
     assert (len(opened), opened.unlabelled) == (1, 2)
     assert cli.main([*simulate, "--layout", "r1.1"]) == 2
+
+
+def test_a_cache_of_another_tree_is_not_written_over(
+    quick_simulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "cache"
+    trees = [tmp_path / name / "tree" for name in ("one", "other")]
+    for tree in trees:
+        assert cli.main(["simulate", str(tree), "-n", "1"]) == 0
+    assert cli.main(["prepare", str(trees[0]), str(cache)]) == 0
+    before = {p: p.stat().st_mtime_ns for p in cache.glob("*.npy")}
+    assert cli.main(["prepare", str(trees[1]), str(cache)]) == 2
+    assert "cache: holds a cache that was made of something else (source)" in (
+        capsys.readouterr().err
+    )
+    # Nor does a teacher label scans in it.
+    assert cli.main(["distill", str(TRAINED), str(trees[0]), str(cache)]) == 2
+    assert "(command)" in capsys.readouterr().err
+    assert {p: p.stat().st_mtime_ns for p in cache.glob("*.npy")} == before
+    assert len(Cache.open(cache)) == 1
+    # The same tree is prepared again, whatever has changed in it.
+    assert cli.main(["prepare", str(trees[0]), str(cache)]) == 0
+
+
+def test_a_disk_without_room_for_a_cache_is_told(
+    quick_simulator,
+    tmp_path: Path,
+    small_disk: tuple[Path, Callable[[str], None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The system would kill the process where it writes to a mapped file."""
+    tree, cache = tmp_path / "tree", small_disk[0] / "cache"
+    assert cli.main(["simulate", str(tree), "-n", "1"]) == 0
+    assert cli.main(["prepare", str(tree), str(cache)]) == 2
+    assert "images.npy: the disk is full" in capsys.readouterr().err
+
+
+def test_more_scans_leave_the_unlabelled_ones_as_they_are(quick_simulator, tmp_path: Path) -> None:
+    simulate = ["simulate", str(tmp_path), "--unlabelled", "2", "--subjects", "3", "-n"]
+    testing = tmp_path / "ATLAS_2/Testing"
+    before = []
+    for n in ("1", "2"):
+        assert cli.main([*simulate, n]) == 0
+        before.append({p: p.read_bytes() for p in testing.rglob("*.nii.gz")})
+    assert before[0] == before[1]
+    seeds = [json.loads(p.read_text())["seed"] for p in tmp_path.rglob("*_simulation.json")]
+    assert len(set(seeds)) == 4
 
 
 def test_native_tree_is_aligned_back(quick_simulator, drawn, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from StrokeLesionSegLib.learning.checkpoint import (
     save_run,
 )
 from StrokeLesionSegLib.learning.loop import Trained
+from StrokeLesionSegLib.learning.step import StepResult
 from StrokeLesionSegLib.models import load_model
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
@@ -143,6 +144,59 @@ def test_a_tail_that_is_told_to_end_is_no_release(
     kept = load_run(tmp_path / "model.tail", network, network)
     assert kept is not None
     assert kept.step == 2  # the next call goes on
+
+
+def test_a_tail_that_goes_on_counts_what_was_done_before(
+    folder: HeadFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its minutes and its falling rate are those of one that was never stopped."""
+    run, network = tmp_path / "run", VolumetricUNet()
+    optimizer = torch.optim.AdamW(network.parameters())
+    save_run(run, network, network, optimizer, TrainingProgress(900, 36_000.0), {})
+    rates: list[float] = []
+
+    def step(network: torch.nn.Module, *more: Any) -> tuple[torch.Tensor, Any]:
+        return sum(p.sum() for p in network.parameters()), StepResult(0.0, None, False)
+
+    class Clock:
+        """Ten seconds a step; told to end after every third."""
+
+        def __init__(self, seconds: float) -> None:
+            self.seconds = seconds
+
+        def tick(self) -> float:
+            self.seconds += 10
+            if len(rates) in (3, 6):
+                signal.raise_signal(signal.SIGTERM)
+            return self.seconds
+
+    falling = loop._falling
+
+    def noted(share: float, fall: float) -> float:
+        rates.append(falling(share, fall))
+        return rates[-1]
+
+    monkeypatch.setattr(loop, "make_step", step)
+    monkeypatch.setattr(loop, "_Clock", Clock)
+    monkeypatch.setattr(loop, "_falling", noted)
+    monkeypatch.setattr(release, "measure", _enough)
+    options = TrainOptions(workers=0, threads=2, seed=1)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            cut_release(
+                folder, run, tmp_path / "model", ReleaseOptions("a", "1", minutes=1.5), options
+            )
+    with pytest.raises(_Enough):
+        cut_release(folder, run, tmp_path / "model", ReleaseOptions("a", "1", minutes=1.5), options)
+    assert rates == pytest.approx([falling(n / 9, 1.0) for n in range(9)])
+
+
+class _Enough(Exception):
+    """What comes behind the tail is not looked at."""
+
+
+def _enough(*told: object, **more: object) -> None:
+    raise _Enough
 
 
 def test_a_run_that_saves_meanwhile_is_read_as_it_is_then(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..brief import first_of
 from ..errors import InputError
 from ..file_formats import split_name
 from ..images import read_scan
@@ -118,16 +117,11 @@ def _check_in_mni(image: Path, values: NDArray[np.int32], affine: NDArray[np.flo
         )
 
 
-def _some(things: Collection[Any]) -> str:
-    """The first few of them."""
-    return ", ".join(map(str, sorted(things)[:4])) + (" and more" if len(things) > 4 else "")
-
-
 def _unnamed(labels: Path, values: set[int]) -> tuple[str, ...]:
     """A sentence about regions that a list of labels does not name."""
     if not values:
         return ()
-    shown = _some(values)
+    shown = first_of(values)
     if len(values) == 1:
         return (f"{labels.name} names all regions but one, which goes by its value ({shown}).",)
     return (f"{labels.name} does not name {len(values)} regions, which go by values ({shown}).",)
@@ -151,7 +145,7 @@ def _side_notes(image: Path, atlas: Atlas) -> tuple[str, ...]:
         )
     if not wrong:
         return ()
-    shown = _some(wrong)
+    shown = first_of(wrong)
     if len(wrong) == 1:
         told = f"1 region lies on the other side than its name says ({shown}); where it lies counts"
     else:

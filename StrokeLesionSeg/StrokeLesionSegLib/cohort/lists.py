@@ -75,11 +75,10 @@ class ListedScan:
 
 @dataclass(frozen=True)
 class ListedPair:
-    """A line of a list of scans with masks; paths are absolute, ``given`` is the scan's text."""
+    """A line of a list of scans with masks; paths are absolute."""
 
     scan: Path
     mask: Path
-    given: str
     subject: str | None = None
     series: str | None = None
 
@@ -114,7 +113,8 @@ def read_list(path: Path) -> list[ListedScan]:
                 path, f"line {where} names {told['path']} again", "Name each scan once"
             )
         earlier.add(series)
-        given = Path(told["path"]).as_posix()
+        text = told["path"] if "\\" in scan.name else told["path"].replace("\\", "/")
+        given = Path(text).as_posix()
         found.append(ListedScan(scan, given, _entities(told, given, scan), series))
     if not found:
         raise InputError(path, "names no scan", _SCANS.remedy)
@@ -150,7 +150,6 @@ def read_pairs(path: Path) -> list[ListedPair]:
             ListedPair(
                 located(path.parent, told["path"]),
                 mask,
-                told["path"],
                 label(subject) if subject else None,
                 _value(told, "series") or None,
             )

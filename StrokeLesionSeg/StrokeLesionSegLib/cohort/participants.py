@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..brief import first_of
 from ..errors import why_unread
 from ..pipeline import sha256_of
 from .lists import cells_between_tabs
@@ -86,7 +87,7 @@ def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
         twice += name in rows
         rows.setdefault(name, {column: cells[column] for column in columns})
     wanted = set(subjects)
-    missing = sorted(wanted - set(rows))
+    missing = wanted - set(rows)
     notes = []
     if torn:
         lines = "1 line is" if torn == 1 else f"{torn} lines are"
@@ -95,9 +96,9 @@ def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
         lines = "1 line repeats" if twice == 1 else f"{twice} lines repeat"
         notes.append(f"{PARTICIPANTS}: {lines} a participant; the first counts.")
     if missing:
-        shown = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
         notes.append(
-            f"{PARTICIPANTS} lacks {len(missing)} of {len(wanted)} participants ({shown})."
+            f"{PARTICIPANTS} lacks {len(missing)} of {len(wanted)} participants "
+            f"({first_of(missing)})."
         )
     return Participants(columns, rows, tuple(notes))
 

@@ -33,9 +33,10 @@ _LONGEST_STEP_S = 180.0
 class LoopOptions:
     """How to train.
 
-    ``minutes``, ``steps``: when to stop, None for never; of this sitting, or of all of them if
-    ``of_all``. ``rate``: learning rate, constant after a rise of ``rise`` steps. ``fall``: share of
-    the time at the end in which it falls to nothing. ``decay``: of the running mean.
+    ``minutes``, ``steps``: when to stop, None for never; counted since ``since``, the step and the
+    second of the run, or since this sitting began if that is None. ``rate``: learning rate,
+    constant after a rise of ``rise`` steps. ``fall``: share of the time at the end in which it
+    falls to nothing. ``decay``: of the running mean.
     ``save_minutes``, ``report``: minutes between checkpoints, steps between lines of the log.
     ``device``: "cpu", "cuda" or "mps"; samples come from the CPU in any case.
 
@@ -44,7 +45,7 @@ class LoopOptions:
 
     minutes: float | None = None
     steps: int | None = None
-    of_all: bool = False
+    since: tuple[int, float] | None = None
     rate: float = 7e-4
     rise: int = 40
     fall: float = 0.0
@@ -110,9 +111,7 @@ def train_network(
     )
     progress = load_run(run, network, mean, optimizer) or TrainingProgress()
     record: dict[str, Any] = asdict(options)
-    before = (
-        TrainingProgress() if options.of_all else TrainingProgress(progress.step, progress.seconds)
-    )
+    before = TrainingProgress(*(options.since or (progress.step, progress.seconds)))
     clock = _Clock(progress.seconds)
     saved = clock.seconds
     source = material.samples(progress.step)

@@ -84,9 +84,8 @@ def _cache(a: argparse.Namespace) -> Cache:
     Raises ``InputError`` where that of another tree of this name was prepared before, and where
     each process of several shards would prepare it.
     """
-    from StrokeLesionSegLib.outputs import read_json_object, write_json_object
-
     from ..data.cache import Cache, prepare
+    from ..made_of import RECORD, keep_made_of
     from ..papers.plan import BUDGETS
 
     if a.cache:
@@ -94,24 +93,22 @@ def _cache(a: argparse.Namespace) -> Cache:
     tree = a.tree
     place = a.out / "data" / (tree.name if tree else f"simulated_{a.budget}")
     source = tree or a.data
-    asked = {"made of": str(source.resolve()) if source else None}
-    if (place / "cache" / "index.json").is_file():
-        if read_json_object(place / "asked.json") not in ({}, asked):
-            raise InputError(
-                place / "cache",
-                f"was made of {'another tree' if tree else 'other data'}",
-                "Use it with --cache, or name another folder with --out",
-            )
-        return Cache.open(place / "cache")
-    if _shard(a.shard)[1] > 1:
+    prepared = (place / "cache" / "index.json").is_file()
+    if not prepared and _shard(a.shard)[1] > 1:
         # Each would write over what the other is training on.
         raise InputError(
             place / "cache",
             "is not prepared yet, and every process of --shard would do so at once",
             "Make a cache with stroketrain prepare, and name it with --cache",
         )
-    place.mkdir(parents=True, exist_ok=True)
-    write_json_object(place / "asked.json", asked)
+    keep_made_of(
+        place / RECORD,
+        {"tree" if tree else "data": str(source.resolve()) if source else None},
+        holds="a cache that was made of something else",
+        there=prepared,
+    )
+    if prepared:
+        return Cache.open(place / "cache")
     if tree is None:
         from ..simulate.tree import TreeOptions, simulate_tree
 

@@ -161,7 +161,10 @@ def _fit(a: argparse.Namespace) -> None:
 
 
 def _fit_volumetric(a: argparse.Namespace) -> None:
-    """Whole heads at once; goes on where the run in ``a.out`` was stopped."""
+    """Whole heads at once; goes on where the run in ``a.out`` was stopped.
+
+    Raises ``KeyboardInterrupt``, all saved, where it is told to end.
+    """
     from StrokeLesionSegLib.learning.checkpoint import save_mean
 
     from ..volumetric.heads import HeadFolder
@@ -198,9 +201,12 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
         save_minutes=given("save_seconds", 60 * usual.save_minutes) / 60,
         step=replace(usual.step, guided=given("guided", usual.step.guided)),
     )
-    progress = train(folder, a.out, options, start=start).progress
+    trained = train(folder, a.out, options, start=start)
+    progress = trained.progress
     save_mean(a.out)
     print(f"{progress.step} steps in {progress.seconds / 60:.0f} minutes; {a.out}")
+    if not trained.complete:
+        raise KeyboardInterrupt  # all is saved; whoever waits for the end is told
 
 
 def _device(accelerator: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +15,9 @@ import numpy as np
 from StrokeLesionSegLib.brief import brief_repr
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
-from StrokeLesionSegLib.outputs import atomic_file
+from StrokeLesionSegLib.outputs import atomic_file, os_input_error
 
+from ..made_of import RECORD, keep_made_of
 from .atlas import counted, find_scans
 from .metadata import attach_metadata
 from .reading import WINDOW, WINDOW_LOW_OF, read_labelled
@@ -198,6 +201,37 @@ def join_caches(caches: Sequence[Cache]) -> Cache:
     )
 
 
+def refuse_other_cache(out: Path, command: str, source: Path) -> None:
+    """Raise ``InputError`` if ``out`` holds a cache that another command has made, or of another
+    source: making one takes hours."""
+    keep_made_of(
+        out / RECORD,
+        {"command": command, "source": str(source.resolve())},
+        holds="a cache that was made of something else",
+        there=(out / "index.json").is_file(),
+    )
+
+
+def new_arrays(out: Path, names: Sequence[str], scans: int) -> list[np.memmap]:
+    """Mapped arrays ``out/NAME.npy``, (scans, 189, 233, 197) uint8, with the room on the disk that
+    they will take. Raises ``InputError`` if there is none."""
+    from numpy.lib.format import open_memmap
+
+    arrays: list[np.memmap] = []
+    for name in names:
+        path = out / f"{name}.npy"
+        arrays.append(open_memmap(path, "w+", np.uint8, (scans, *MNI_GRID.shape)))
+        # Else a disk that gets full kills the process, without a word, where it writes.
+        if hasattr(os, "posix_fallocate"):
+            with open(path, "r+b") as file:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+                except OSError as error:
+                    if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # it promises none
+                        raise os_input_error(error, path) from error
+    return arrays
+
+
 def simulation_records(tree: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """What the simulator drew, by subject and session; empty for a real tree.
 
@@ -216,7 +250,8 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     """Turn an ATLAS tree of any layout into a cache below ``out``.
 
     Scans that cannot be used are named and left out; ``report.json`` in the cache keeps what was
-    found, what was skipped and why. Raises ``InputError`` if nothing usable is found.
+    found, what was skipped and why. Raises ``InputError`` if nothing usable is found, and if
+    ``out`` holds a cache of something else or has no room for this one.
     """
     survey = find_scans(tree, layout)
     metadata, unreadable = attach_metadata(tree, survey.scans)
@@ -226,16 +261,12 @@ def prepare(tree: Path, out: Path, *, layout: str = "auto", say: Any = print) ->
     scans = survey.labelled
     if not scans:
         raise InputError(tree, "contains no scan with a lesion mask", "Name the Training folder")
+    refuse_other_cache(out, "prepare", tree)
     records = simulation_records(tree)
-    out.mkdir(parents=True, exist_ok=True)
     (out / "index.json").unlink(missing_ok=True)
-    # What a teacher said of other scans, where ``distill`` has used the folder before.
+    # What a teacher said of other scans, where ``distill`` was stopped in the folder before.
     (out / "probabilities.npy").unlink(missing_ok=True)
-    shape = (len(scans), *MNI_GRID.shape)
-    from numpy.lib.format import open_memmap
-
-    images = open_memmap(out / "images.npy", "w+", np.uint8, shape)
-    masks = open_memmap(out / "masks.npy", "w+", np.uint8, shape)
+    images, masks = new_arrays(out, ("images", "masks"), len(scans))
     entries: list[dict[str, Any]] = []
     skipped = [(str(path), reason) for path, reason in survey.skipped]
     digest = hashlib.sha256()

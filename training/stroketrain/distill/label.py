@@ -33,8 +33,9 @@ from StrokeLesionSegLib.images import (
 )
 from StrokeLesionSegLib.outputs import atomic_file
 
-from ..data.cache import Cache
+from ..data.cache import Cache, new_arrays, refuse_other_cache
 from ..data.reading import WINDOW, WINDOW_LOW_OF
+from ..made_of import keep_made_of
 
 # The share of the subjects that only validate, at least one.
 _VALIDATION = 0.1
@@ -65,8 +66,8 @@ def distill(
     Labels are cut from the kept probabilities each time, so that another threshold costs nothing.
     Scans that cannot be used are named and left out.
 
-    Raises ``InputError`` if the teacher is unknown, no scan can be used, or ``out`` belongs to
-    another teacher, or to one that was asked in another way.
+    Raises ``InputError`` if the teacher is unknown, no scan can be used, ``out`` belongs to
+    another teacher, or to one that was asked in another way, or holds a cache of other scans.
     """
     from StrokeLesionSegLib.cohort import find_scans
     from StrokeLesionSegLib.inference import SegmentOptions
@@ -79,6 +80,7 @@ def distill(
     point = OperatingPointChoice(options.threshold, min_volume_ml=options.least_ml).resolve(
         manifest.operating_point()
     )
+    refuse_other_cache(out, "distill", source)
     parts = out / "labelled"
     parts.mkdir(parents=True, exist_ok=True)
     asked = {
@@ -86,7 +88,12 @@ def distill(
         "weights": manifest.weight_files,
         "mirror": options.mirror,
     }
-    _same_teacher(out / "teacher.json", asked)
+    keep_made_of(
+        out / "teacher.json",
+        asked,
+        holds="labels of another teacher, or of one that was asked in another way",
+        there=any(parts.iterdir()),
+    )
     run = SegmentOptions(mirror=options.mirror, device=options.device, threads=options.threads)
     scans = find_scans(source, leave_out=out).scans
     entries, skipped = [], []
@@ -119,24 +126,6 @@ def distill(
     _write_heads(out, entries, cache, options.seed)
     say(f"{len(entries)} scans labelled by {manifest.name} in {out}, and in {out / 'heads'}")
     return cache
-
-
-def _same_teacher(path: Path, facts: dict[str, Any]) -> None:
-    if path.is_file():
-        # What an earlier version has written does not say whether windows were mirrored.
-        kept = {"mirror": facts["mirror"], **json.loads(path.read_text(encoding="utf-8"))}
-        if {**kept, "mirror": facts["mirror"]} != facts:
-            raise InputError(path.parent, "was labelled by another teacher", "Name another folder")
-        if kept != facts:
-            how = "without" if facts["mirror"] else "with"
-            raise InputError(
-                path.parent,
-                f"was labelled {how} mirrored windows",
-                "Label in the same way, or name another folder",
-            )
-        return
-    with atomic_file(path) as part:
-        part.write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _contents(source: Path, series: str | None) -> str:
@@ -206,14 +195,11 @@ def read_labelled(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 def _write_cache(
     out: Path, entries: list[dict[str, Any]], point: Any, facts: dict[str, Any]
 ) -> Cache:
-    from numpy.lib.format import open_memmap
     from StrokeLesionSegLib.lesions import find_lesions
 
     (out / "index.json").unlink(missing_ok=True)
-    shape = (len(entries), *MNI_GRID.shape)
-    images, masks, probabilities = (
-        open_memmap(out / f"{name}.npy", "w+", np.uint8, shape)
-        for name in ("images", "masks", "probabilities")
+    images, masks, probabilities = new_arrays(
+        out, ("images", "masks", "probabilities"), len(entries)
     )
     digest = hashlib.sha256()
     for n, entry in enumerate(entries):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import warnings
@@ -15,9 +14,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.outputs import read_json_object, write_json_object
 
+from ..made_of import RECORD, keep_made_of
 from .checkpoints import WholeCheckpointIO
 from .devices import Devices
 
@@ -79,21 +77,13 @@ def make_trainer(
 
 def refuse_another_run(resume: Path, asked: Mapping[str, Any]) -> None:
     """Raise ``InputError`` if the checkpoint ``resume`` is of a run that was asked for in another
-    way: its weights would be taken for those of this one. ``asked``, JSON-ready, is kept beside it
-    where no checkpoint is yet."""
-    record, wanted = resume.with_name("asked.json"), json.loads(json.dumps(asked))
-    if not resume.exists():
-        resume.parent.mkdir(parents=True, exist_ok=True)
-        write_json_object(record, wanted)
-        return
-    kept = read_json_object(record)
-    others = [name for name in wanted if kept and kept.get(name) != wanted[name]]
-    if others:
-        raise InputError(
-            resume.parent.parent,
-            f"holds a run with another {' and another '.join(others)}",
-            "Go on with it by the same command, or name another folder",
-        )
+    way: its weights would be taken for those of this one. ``asked`` is JSON-ready."""
+    keep_made_of(
+        resume.parent.parent / RECORD,
+        asked,
+        holds="a run that was asked for in another way",
+        there=resume.exists(),
+    )
 
 
 def train(

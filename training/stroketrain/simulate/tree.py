@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.outputs import atomic_file, read_json_object, write_json_object
+from StrokeLesionSegLib.outputs import atomic_file, write_json_object
 
+from ..made_of import RECORD, keep_made_of
 from . import layouts
 from .subject_split import kind_of, load_subject_split
 
@@ -29,11 +30,12 @@ T1_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_T1w.nii.gz"
 MASK_NAME = "{subject}_{session}_space-MNI152NLin2009aSym_label-L_desc-T1lesion_mask.nii.gz"
 METADATA = "20220425_ATLAS_2.0_MetaData.csv"
 RECORDS = "simulated.json"
-# What was asked for, at the top of the tree.
-ASKED = "asked.json"
 
 # One site per source of people, as cohorts are in ATLAS.
 _SITES = {"brains": 1, "heads": 2, "labels": 3, "templates": 4, "nilearn": 5}
+
+# No tree holds so many scans; less than what lies between two seeds.
+_UNLABELLED = 500_000
 
 _state: dict[str, Any] = {}
 
@@ -130,7 +132,8 @@ class TreeOptions:
     layout: "r2.0", "r1.1" or "r3.0"; the scans drawn for a seed are the same in each.
     subjects: without ``data``, so many subject names for the one head, at three sites; without
         them no split by subject can be tried.
-    unlabelled: further scans, of subject names of their own, without masks in R2.0's Testing.
+    unlabelled: further scans, of subject names of their own, without masks in R2.0's Testing; the
+        same ones whatever the number of those with masks.
     """
 
     data: Path | None = None
@@ -156,12 +159,14 @@ def plan_jobs(out: Path, people: list[str], n: int, options: TreeOptions) -> lis
         per_site[site] = per_site.get(site, 0) + 1
         number_of[file] = (site, per_site[site])
     turns = subjects or len(people)
-    for number in range(n + options.unlabelled):
+    # Those without a mask are counted for themselves: more of the others leave them as they are.
+    counted = [(number, True) for number in range(n)]
+    counted += [(number, False) for number in range(options.unlabelled)]
+    for number, labelled in counted:
         file = people[number % len(people)]
         site, subject = number_of[file]
         if subjects:
             site, subject = number % subjects % 3 + 1, number % subjects // 3 + 1
-        labelled = number < n
         names = layouts.place(
             options.layout, site, subject if labelled else 900 + subject, number // turns + 1
         )
@@ -176,7 +181,7 @@ def plan_jobs(out: Path, people: list[str], n: int, options: TreeOptions) -> lis
                 "labelled": labelled,
                 "data": str(data) if data else None,
                 "cache": str(options.cache),
-                "seed": options.seed * 1_000_003 + number,
+                "seed": options.seed * 1_000_003 + number + (0 if labelled else _UNLABELLED),
                 "kind": _kind_for(file, kinds[number % len(kinds)] if kinds else None),
             }
         )
@@ -208,8 +213,7 @@ def _usable(people: list[str], most: int, data: Path | None, cache: Path) -> lis
 
 
 def _refuse_other_scans(out: Path, options: TreeOptions, drawn_from: list[str]) -> None:
-    """Raise ``InputError`` if the scans in ``out`` were drawn in another way: those that are there
-    would be taken for the ones that are asked for."""
+    """Raise ``InputError`` if the scans in ``out`` were drawn in another way."""
     asked = {
         "seed": options.seed,
         "kinds": list(options.kinds) if options.kinds else None,
@@ -217,17 +221,12 @@ def _refuse_other_scans(out: Path, options: TreeOptions, drawn_from: list[str]) 
         "subjects": options.subjects,
         "people and masks": hashlib.sha256("\n".join(drawn_from).encode()).hexdigest(),
     }
-    record = out / ASKED
-    kept = read_json_object(record)
-    others = [name for name in asked if kept and kept.get(name) != asked[name]]
-    if others:
-        raise InputError(
-            out,
-            f"holds scans that were simulated with other {' and '.join(others)}",
-            "Go on with them by the same command, or name another folder",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json_object(record, asked)
+    keep_made_of(
+        out / RECORD,
+        asked,
+        holds="scans that were simulated in another way",
+        there=any(out.rglob("*_simulation.json")),
+    )
 
 
 def _refuse_fewer_scans(out: Path, jobs: list[dict[str, Any]]) -> None:
@@ -262,7 +261,7 @@ def simulate_tree(out: Path, n: int, options: TreeOptions | None = None) -> list
     subjects = options.subjects if data is None else None
     _refuse_other_scans(out, replace(options, subjects=subjects), [*people, *masks])
     cache = options.cache or out / ".anatomies"
-    people = _usable(people, n + options.unlabelled, data, cache)
+    people = _usable(people, max(n, options.unlabelled), data, cache)
     if not people:
         raise InputError(data or "simulate", "none of its people can be used", "Give other people")
     options = replace(options, data=data, cache=cache, subjects=subjects)

@@ -20,9 +20,10 @@ from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import atomic_output
 from StrokeLesionSegLib.learning.checkpoint import mean_weights
 from StrokeLesionSegLib.models.safetensors_io import read_safetensors, write_safetensors
-from StrokeLesionSegLib.outputs import read_json_object, write_json_object
+from StrokeLesionSegLib.outputs import write_json_object
 from StrokeLesionSegLib.pipeline import sha256_of
 
+from ..made_of import RECORD, keep_made_of
 from .heads import HeadFolder
 
 _LEVELS = 63
@@ -67,25 +68,20 @@ def unpack(pack: Path, folder: Path) -> tuple[HeadFolder, Path]:
     What was unpacked before is kept. Raises ``InputError`` for a file that is no pack, and for a
     folder with the heads of another one.
     """
-    start, split, made_of = folder / _START, folder / "split.json", sha256_of(pack)
-    if split.is_file():
-        # Of packs that were unpacked by earlier versions nobody knows which they were.
-        if read_json_object(split).get("pack", made_of) != made_of:
-            raise InputError(
-                folder, f"holds the heads of another pack than {pack.name}",
-                "Go on with that one, or train in another folder",
-            )  # fmt: skip
-    else:
+    unpacked = (folder / "split.json").is_file()
+    asked = {"pack": sha256_of(pack)}
+    keep_made_of(folder / RECORD, asked, holds="the heads of another file", there=unpacked)
+    if not unpacked:
         try:
             with zipfile.ZipFile(pack) as z:
-                _unpack(z, folder, made_of)
+                _unpack(z, folder)
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise InputError(pack, f"is not a pack of heads ({error})", "Make one with stroketrain "
                              "pack") from error  # fmt: skip
-    return HeadFolder(folder), start
+    return HeadFolder(folder), folder / _START
 
 
-def _unpack(z: zipfile.ZipFile, folder: Path, made_of: str) -> None:
+def _unpack(z: zipfile.ZipFile, folder: Path) -> None:
     split = json.loads(z.read("split.json"))
     (folder / "heads").mkdir(parents=True, exist_ok=True)
     for name in split["train"]:
@@ -103,7 +99,7 @@ def _unpack(z: zipfile.ZipFile, folder: Path, made_of: str) -> None:
     np.savez(folder / "masks-train.npz", **masks)  # type: ignore[arg-type]
     (folder / _START).write_bytes(z.read(_START))
     # Last: it says that all the rest is there.
-    write_json_object(folder / "split.json", {**split, "pack": made_of})
+    write_json_object(folder / "split.json", split)
 
 
 def _halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress, load
 from StrokeLesionSegLib.models.manifest import check_name_option
 from StrokeLesionSegLib.networks.volumetric import INPUTS, VolumetricUNet
 from StrokeLesionSegLib.operating_point import OperatingPoint
-from StrokeLesionSegLib.outputs import os_input_error
+from StrokeLesionSegLib.outputs import os_input_error, read_json_object, write_json_object
 from torch import nn
 
 from .calibrate import Answer, fit_calibration
@@ -36,6 +36,8 @@ CHANNELS = (
     "click_negative",
     "previous_probability",
 )
+# Step and second of the run that a tail began at.
+_TAIL = "tail.json"
 # What is tried; the second threshold is what a lesion has to reach somewhere.
 POINTS = tuple(
     OperatingPoint(low, high, ml, mean)
@@ -90,7 +92,8 @@ def cut_release(
     if options.minutes > 0:
         if not (work / STATE).is_file():  # else a tail that was stopped goes on
             _copy_run(run, work)
-        falling = replace(tail, minutes=options.minutes, fall=1.0, steps=None)
+        since = read_json_object(work / _TAIL).get("since")  # of all its sittings
+        falling = replace(tail, minutes=options.minutes, fall=1.0, steps=None, since=since)
         if not train(folder, work, falling).complete:
             raise KeyboardInterrupt  # the tail is saved; weights of half of it are no release
     source = work if options.minutes > 0 else run
@@ -121,6 +124,7 @@ def _copy_run(run: Path, work: Path) -> None:
     except OSError as error:
         raise os_input_error(error, part) from error
     (part / STATE).write_text(json.dumps(record), encoding="utf-8")
+    write_json_object(part / _TAIL, {"since": [record["step"], record["seconds"]]})
     part.rename(work)
 
 

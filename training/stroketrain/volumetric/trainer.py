@@ -15,10 +15,10 @@ from StrokeLesionSegLib.learning.checkpoint import STATE, TrainingProgress
 from StrokeLesionSegLib.learning.loop import LoopOptions, Material, Trained, train_network
 from StrokeLesionSegLib.learning.strokes.head import Sample
 from StrokeLesionSegLib.networks.volumetric import VolumetricUNet
-from StrokeLesionSegLib.outputs import read_json_object, write_json_object
 from StrokeLesionSegLib.pipeline import sha256_of
 from torch import nn
 
+from ..made_of import RECORD, keep_made_of
 from .heads import HeadFolder
 from .stream import scans
 
@@ -88,17 +88,10 @@ def train(
 def _refuse_other_weights(run: Path, start: Path | None) -> None:
     """Raise ``InputError`` if ``run`` holds a run that began with other weights: it goes on with
     its own, and ``start`` would be ignored."""
-    record = run / "began.json"
-    given = None if start is None else sha256_of(start)
-    if not (run / STATE).is_file():
-        run.mkdir(parents=True, exist_ok=True)
-        write_json_object(record, {"start": given})
-    elif given is not None and read_json_object(record).get("start", given) != given:
-        raise InputError(
-            run,
-            f"holds a run that did not begin with {start}",
-            "Leave out --start to go on with it, or name another folder",
-        )
+    there = (run / STATE).is_file()
+    # Without --start a run goes on whatever it began with.
+    asked = {} if there and start is None else {"--start": start and sha256_of(start)}
+    keep_made_of(run / RECORD, asked, holds="a run that began with other weights", there=there)
 
 
 def _seed_from(seed: int | None, step: int) -> int | None:

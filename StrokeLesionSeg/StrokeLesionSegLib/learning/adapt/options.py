@@ -66,7 +66,7 @@ class AdaptOptions:
     no_shared_subjects: bool = False
     loop: LoopOptions = field(
         default_factory=lambda: LoopOptions(
-            of_all=True, rate=3e-4, rise=10, fall=0.6, decay=0.98, save_minutes=2.0, report=20
+            since=(0, 0.0), rate=3e-4, rise=10, fall=0.6, decay=0.98, save_minutes=2.0, report=20
         )
     )
     sizes: Sizes = field(default_factory=Sizes)

@@ -165,10 +165,17 @@ def _checked(candidate: _Candidate) -> Pair | LeftOut:
     )
 
 
+def _subject_of(scan: Path) -> str:
+    """Whose scan it is, by its name or a BIDS folder. Other folders may be one person's sessions,
+    who must not be taken for two."""
+    bids = any(part.startswith("sub-") for part in scan.parts)
+    return entities_of(str(scan) if bids else scan.name).subject
+
+
 def _listed(path: Path) -> list[_Candidate]:
     return [
         _Candidate(
-            line.subject or entities_of(Path(line.given).name).subject,
+            line.subject or _subject_of(line.scan),
             line.scan,
             line.mask,
             None,

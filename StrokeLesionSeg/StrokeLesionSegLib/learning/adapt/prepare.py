@@ -89,6 +89,8 @@ def prepare_pairs(
 ) -> tuple[list[ReadyPair], list[LeftOut]]:
     """Every pair that can be used, on the head box in ``folder``, and what cannot.
 
+    What cannot is not kept: a name or a sidecar may be put right before the run goes on.
+
     Raises ``InputError`` if the folder cannot be written, ``Cancelled`` if told so.
     """
     from ...errors import Cancelled
@@ -104,11 +106,12 @@ def prepare_pairs(
             raise Cancelled("cancelled while scans were prepared")
         facts = folder / f"{n:04d}.json"
         if not facts.is_file():
-            write_json_object(facts, _prepare(pair, predictor, facts.with_suffix(".npz"), cancel))
+            made = _prepare(pair, predictor, facts.with_suffix(".npz"), cancel)
+            if isinstance(made, LeftOut):
+                left_out.append(made)
+                continue
+            write_json_object(facts, made)
         content = json.loads(facts.read_text(encoding="utf-8"))
-        if content["error"] is not None:
-            left_out.append(LeftOut(pair.mask, content["error"]))
-            continue
         ready.append(
             ReadyPair(
                 pair,
@@ -124,7 +127,7 @@ def prepare_pairs(
 
 def _prepare(
     pair: Pair, predictor: WholeHeadPredictor, target: Path, cancel: Cancel
-) -> dict[str, Any]:
+) -> dict[str, Any] | LeftOut:
     from ...correction.head_map import HeadMap
     from ...inference import before_network
     from ...input_check import check_aligned, check_scan, refuse_or_warn
@@ -143,7 +146,7 @@ def _prepare(
         refuse_or_warn(pair.scan, findings, force=False)
     except InputError as error:
         cause = f"its T1 {error.cause}" if error.where == str(pair.scan) else error.cause
-        return {"error": f"{cause}; not used", "alignment": None, "ml": 0.0, "same": None}
+        return LeftOut(pair.mask, f"{cause}; not used")
     on_head = HeadMap(canonical, ready.prepared.start).from_native(mask.astype(np.float32)) >= 0.5
     image = np.round(ready.prepared.image * 255).astype(np.uint8)
     nothing = np.zeros(on_head.shape, bool)
@@ -152,7 +155,7 @@ def _prepare(
     alignment = None
     if ready.found is not None:
         alignment = {**asdict(ready.found), "matrix": ready.found.matrix.tolist()}
-    return {"error": None, "alignment": alignment, "ml": ml, "same": _same(pair, mask)}
+    return {"alignment": alignment, "ml": ml, "same": _same(pair, mask)}
 
 
 def add_ventricles(

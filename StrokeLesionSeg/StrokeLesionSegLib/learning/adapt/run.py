@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -128,11 +128,24 @@ def adapt(
     name = free_name(parent.manifest.name, options.name)
     found = find_pairs(source)
     # Refused before any work is done where the counts alone say so.
+    _refuse_too_few(found.subjects, found.left_out)
     split_subjects(found.subjects, options.seed, ancestry.learnt, ancestry.kept)
     with torch_threads(available_threads(options.threads)):
         run = _Run(parent, ancestry, name, found, options, tell, stop)
         with run.alone():
             return run.go()
+
+
+def _refuse_too_few(subjects: Collection[str], left_out: Sequence[LeftOut]) -> None:
+    """Raises ``InputError`` where others were ``left_out``, and says why."""
+    if len(subjects) < LEAST_SUBJECTS and left_out:
+        more = f", like {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        raise InputError(
+            left_out[0].path,
+            f"{left_out[0].reason}{more}; that leaves {len(subjects)} of the {LEAST_SUBJECTS} "
+            "subjects that are needed",
+            "Repair them, or correct the masks of others",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,15 +257,17 @@ class _Run:
             self.found.pairs, predictor, self.folder / "scans", self.tell, self.cancel
         )
         self.left_out += left_out
-        subjects = {r.pair.subject for r in ready}
-        if len(subjects) < LEAST_SUBJECTS and left_out:
-            raise InputError(
-                left_out[0].path,
-                f"{left_out[0].reason} (left out, like {len(left_out) - 1} more); {len(subjects)} "
-                f"subjects are left of the {LEAST_SUBJECTS} that are needed",
-                "Repair them, or correct the masks of others",
-            )
+        _refuse_too_few({r.pair.subject for r in ready}, self.left_out)
+        self._forget_other_scans(ready)
         return ready
+
+    def _forget_other_scans(self, ready: list[ReadyPair]) -> None:
+        """What was learnt and measured while other scans could be used is of another split."""
+        record, used = self.folder / "used.json", {"heads": [r.head.name for r in ready]}
+        if read_json_object(record) != used:
+            shutil.rmtree(self.folder / "run", ignore_errors=True)
+            (self.folder / "before.json").unlink(missing_ok=True)
+            write_json_object(record, used)
 
     def _refuse_if_nothing_new(self, learn: list[ReadyPair], kept: list[ReadyPair]) -> None:
         """Ventricles for the heads that are learnt from; corrected masks that are automatic ones
@@ -352,7 +367,7 @@ class _Run:
         network = copy.deepcopy(self.parent.network).train().requires_grad_(True)
         steps = self.options.loop.steps
         loop: LoopOptions = replace(
-            self.options.loop, minutes=None if steps else minutes, of_all=True
+            self.options.loop, minutes=None if steps else minutes, since=(0, 0.0)
         )
 
         def drawing(step: int) -> np.random.Generator:
