@@ -45,6 +45,16 @@ def tracked_files() -> list[Path]:
     return [path for path in files if path.is_file() and not path.is_symlink()]
 
 
+# What a reader meets first. A file that a trial has left there is found by this.
+TOP_LEVEL = {
+    ".ci", ".dockerignore", ".gitignore", ".pre-commit-config.yaml", "Apptainer.def",
+    "CHANGELOG.md", "CITATION.cff", "CMakeLists.txt", "CONTRIBUTING.md", "Containerfile",
+    "LICENSE.txt", "Makefile", "NOTICE", "README.md", "Resources", "StrokeLesionSeg",
+    "StrokeLesionSeg.json", "Testing", "constraints.txt", "docs", "pyproject.toml", "setup.py",
+    "training",
+}  # fmt: skip
+
+
 def text_files() -> list[tuple[Path, str]]:
     found = []
     for path in tracked_files():
@@ -148,6 +158,12 @@ def test_the_search_for_unsafe_parts_finds_them() -> None:
     assert [n for n, _ in unsafe_parts(lines)] == [1, 3, 4, 5]
 
 
+def test_top_level_holds_what_belongs_there() -> None:
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a checkout: built and installed things lie beside")
+    assert {path.relative_to(REPOSITORY).parts[0] for path in tracked_files()} == TOP_LEVEL
+
+
 def test_changelog_keeps_its_form() -> None:
     lines = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# Changelog"
@@ -160,8 +176,8 @@ def test_changelog_keeps_its_form() -> None:
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     for kind in (n for n, line in enumerate(lines) if line.startswith("### ")):
         # A long one is divided by area.
-        below = [line for line in lines[kind + 1 : kind + 6] if line and line[:5] != "#### "]
-        assert below and below[0].startswith("- "), lines[kind]
+        below = (line for line in lines[kind + 1 :] if line and line[:5] != "#### ")
+        assert next(below, "").startswith("- "), lines[kind]
 
 
 def test_every_folder_with_code_is_a_package() -> None:
