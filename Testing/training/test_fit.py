@@ -32,19 +32,14 @@ SPEC = {
 }
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tree")
-    arguments = ["simulate", str(folder), "-n", "2", "--seed", "1", "--kinds", "cavity"]
-    assert cli.main(arguments) == 0
-    return folder
+@pytest.fixture
+def tree(drawn: Path) -> Path:
+    return drawn / "tree"
 
 
-@pytest.fixture(scope="module")
-def cache(tree: Path) -> Path:
-    folder = tree / "cache"
-    assert cli.main(["prepare", str(tree), str(folder)]) == 0
-    return folder
+@pytest.fixture
+def cache(drawn: Path) -> Path:
+    return drawn / "cache"
 
 
 def test_cache_holds_what_the_tree_holds(cache: Path) -> None:
