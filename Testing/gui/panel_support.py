@@ -15,7 +15,7 @@ from typing import Any
 import forked_python
 import numpy as np
 import pytest
-from simulated import simulated_head
+from simulated import simulated_head, small_head
 from StrokeLesionSegLib.images import write_volume
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.sample_scan import SimulatedStroke
@@ -27,9 +27,9 @@ from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
 
 
 def simulated_once(seed: int = 0) -> SimulatedStroke:
-    """The sample at 2 mm, as ``stroke_in_head`` is asked for it."""
+    """The sample, small and coarse, as ``stroke_in_head`` is asked for it."""
     assert seed == 0
-    return simulated_head(2)
+    return small_head()
 
 
 def simulated_as_it_is(seed: int = 0) -> SimulatedStroke:
