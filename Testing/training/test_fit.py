@@ -215,7 +215,7 @@ def test_a_folder_with_another_run_is_refused(
 
 def test_a_run_that_is_told_to_end_is_kept_and_says_so(cache: Path, tmp_path: Path) -> None:
     fit = ["fit", str(cache), "RUN", "--network", json.dumps(SPEC), "--batch", "1"]
-    fit += ["--steps", "120", "--precision", "32-true", "--threads", "1", "--accelerator", "cpu"]
+    fit += ["--steps", "90", "--precision", "32-true", "--threads", "1", "--accelerator", "cpu"]
     stopped, whole = (
         [str(tmp_path / name) if part == "RUN" else part for part in fit]
         for name in ("stopped", "whole")
