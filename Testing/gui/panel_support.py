@@ -38,6 +38,17 @@ def simulated_as_it_is(seed: int = 0) -> SimulatedStroke:
     return simulated_head()
 
 
+def simulated_coarsely(seed: int = 0) -> SimulatedStroke:
+    """The sample at 2 mm."""
+    assert seed == 0
+    return simulated_head(2)
+
+
+@pytest.fixture
+def coarse_sample() -> None:
+    """For tests that do something while a run lasts, which need twice as long a one."""
+
+
 @pytest.fixture
 def whole_sample() -> None:
     """For tests that need the sample as it is: of a user's size, or with a run that lasts."""
@@ -153,8 +164,11 @@ def panel(
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_in.child_widgets)
     clipboard = stand_in.application().clipboard()
     monkeypatch.setattr(slicer.app, "clipboard", lambda: clipboard, raising=False)
-    whole = "whole_sample" in request.fixturenames
-    drawn = simulated_as_it_is if whole else simulated_once
+    drawn = simulated_once
+    if "whole_sample" in request.fixturenames:
+        drawn = simulated_as_it_is
+    elif "coarse_sample" in request.fixturenames:
+        drawn = simulated_coarsely
     monkeypatch.setattr(sample, "stroke_in_head", drawn)
     monkeypatch.setattr(process, "subprocess", forked_python.Subprocess)
     # Exceptions in slots are printed and swallowed by Qt: collect them.
