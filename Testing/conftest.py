@@ -174,22 +174,22 @@ def aligned(kept_by_all: Path) -> Callable[[Path], Alignment]:
     return found
 
 
-_aligned: dict[str, Any] = {}
-
-
 @pytest.fixture(scope="module")
-def aligned_once() -> Iterator[None]:
-    """The same heads come in command after command; how they lie is found once. What is true of
-    alignments is asked without this."""
+def aligned_once(kept_by_all: Path) -> Iterator[None]:
+    """The same heads come in command after command; how they lie is found once for all tests and
+    processes. What is true of alignments is asked without this."""
     from StrokeLesionSegLib import images
 
     def once(real: Callable[..., Any]) -> Callable[..., Any]:
         def align(*given: Any, **more: Any) -> Any:
             content = [(g.array, g.affine) if isinstance(g, images.Volume) else g for g in given]
             key = hashlib.sha256(pickle.dumps((real.__name__, content))).hexdigest()
-            if key not in _aligned:
-                _aligned[key] = real(*given, **more)
-            return _aligned[key]
+            kept = kept_by_all / f"{key}.pickle"
+            if not kept.exists():
+                own = kept.with_suffix(f".{os.getpid()}")
+                own.write_bytes(pickle.dumps(real(*given, **more)))
+                own.replace(kept)
+            return pickle.loads(kept.read_bytes())
 
         return align
 

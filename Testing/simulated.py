@@ -34,6 +34,16 @@ def simulated_head(step: int = 1) -> SimulatedStroke:
 
 
 @functools.cache
+def small_head() -> SimulatedStroke:
+    """The sample as a head of three quarters of its size, in voxels of 1.5 mm: an engine that
+    brings it to 1 mm has two fifths of the work, where a test needs no head of a person's size."""
+    head, scale = simulated_head(2), np.diag([0.75, 0.75, 0.75, 1.0])
+    return SimulatedStroke(
+        *(Volume(volume.array, scale @ volume.affine) for volume in (head.t1, head.truth))
+    )
+
+
+@functools.cache
 def simulated_template() -> SimulatedStroke:
     """The demo's; its arrays are everybody's and stay as they are."""
     datasets = pytest.importorskip("nilearn.datasets")

@@ -42,8 +42,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, model_home: Path) -> Path:
     shown = {"1": person.array, "2": moved(person.array, matrix), "10": person.array + 1}
     for session, array in shown.items():
         scan(source, "01", session, array)
-    scan(source, "02", "1", head(2).array)
-    scan(source, "02", "2", head(3).array)
+    scan(source, "02", "1", head(1).array)
+    scan(source, "02", "2", head(2).array)
     scan(source, "03", "1", head(2).array)
     (source / "dataset_description.json").write_text('{"Name": "Two times", "BIDSVersion": "1.10"}')
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ for folder in (Path(__file__).resolve().parent, Path(__file__).resolve().parents
     sys.path.insert(0, str(folder))
 
 # The path has to be set first; the fixtures are those of the tests on slicer-core.
-from panel_support import first_entry, panel, ready, whole_sample  # noqa: E402
+from panel_support import coarse_sample, first_entry, panel, ready, whole_sample  # noqa: E402
 from slicer_fixtures import (  # noqa: E402
     home_with_fluid,
     model_home,
@@ -21,6 +21,7 @@ from slicer_fixtures import (  # noqa: E402
 )
 
 __all__ = [
+    "coarse_sample",
     "first_entry",
     "home_with_fluid",
     "model_home",

@@ -15,7 +15,7 @@ from typing import Any
 import forked_python
 import numpy as np
 import pytest
-from simulated import simulated_head
+from simulated import simulated_head, small_head
 from StrokeLesionSegLib.images import write_volume
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.sample_scan import SimulatedStroke
@@ -27,15 +27,26 @@ from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
 
 
 def simulated_once(seed: int = 0) -> SimulatedStroke:
-    """The sample at 2 mm, as ``stroke_in_head`` is asked for it."""
+    """The sample, small and coarse, as ``stroke_in_head`` is asked for it."""
     assert seed == 0
-    return simulated_head(2)
+    return small_head()
 
 
 def simulated_as_it_is(seed: int = 0) -> SimulatedStroke:
     """The sample as users get it, at 1 mm."""
     assert seed == 0
     return simulated_head()
+
+
+def simulated_coarsely(seed: int = 0) -> SimulatedStroke:
+    """The sample at 2 mm."""
+    assert seed == 0
+    return simulated_head(2)
+
+
+@pytest.fixture
+def coarse_sample() -> None:
+    """For tests that do something while a run lasts, which need twice as long a one."""
 
 
 @pytest.fixture
@@ -153,8 +164,11 @@ def panel(
     monkeypatch.setattr(slicer.util, "childWidgetVariables", stand_in.child_widgets)
     clipboard = stand_in.application().clipboard()
     monkeypatch.setattr(slicer.app, "clipboard", lambda: clipboard, raising=False)
-    whole = "whole_sample" in request.fixturenames
-    drawn = simulated_as_it_is if whole else simulated_once
+    drawn = simulated_once
+    if "whole_sample" in request.fixturenames:
+        drawn = simulated_as_it_is
+    elif "coarse_sample" in request.fixturenames:
+        drawn = simulated_coarsely
     monkeypatch.setattr(sample, "stroke_in_head", drawn)
     monkeypatch.setattr(process, "subprocess", forked_python.Subprocess)
     # Exceptions in slots are printed and swallowed by Qt: collect them.

@@ -133,6 +133,7 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     assert "is not there" in panel.text("batchLabel")
 
 
+@pytest.mark.usefixtures("coarse_sample")
 def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path) -> None:
     """What was done until a stop can be opened, and why a scan failed is told, also by a
     double-click on it; the next start does the rest."""
@@ -175,6 +176,7 @@ def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path
     assert panel.parameters.inputVolume.GetName() == "sub-01"
 
 
+@pytest.mark.usefixtures("coarse_sample")
 def test_each_scan_is_shown_while_the_batch_runs(ready: Panel, tmp_path: Path) -> None:
     """Waiting, running, done and failed, each in its row; a scan that is done is opened before the
     batch ends. What an earlier batch has done stays in the table."""

@@ -14,11 +14,13 @@ import types
 from pathlib import Path
 from typing import Any
 
+import forked_python
 import numpy as np
 import pytest
 from panel_support import Panel, result_of_a_script, simulated_once
 from StrokeLesionSegLib.lesions import expected_dice
 from StrokeLesionSegLib.models import Manifest, find_model
+from StrokeLesionSegLib.models.foreign import child
 from StrokeLesionSegLib.slicerbridge.module import sample
 from StrokeLesionSegLib.slicerbridge.scene import results
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
@@ -674,6 +676,8 @@ def test_a_model_of_others_is_installed_and_shown_with_its_space_and_time(
     panel: Panel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What its files do not say is asked in dialogs."""
+    # That a new interpreter reads its checkpoint is asked by the tests of such models.
+    monkeypatch.setattr(child, "subprocess", forked_python.Subprocess)
     file = Path(__file__).resolve().parents[1] / "nnunet" / "models" / "plain3d.zip"
     asked: list[tuple[str, tuple[str, ...]]] = []
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import pickle
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +33,7 @@ from StrokeLesionSegLib.learning.adapt.verdict import Verdict
 from StrokeLesionSegLib.learning.heads import save_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Head
 from StrokeLesionSegLib.learning.strokes.head import Sample
-from StrokeLesionSegLib.models import load_model, pack_model, remove_model
+from StrokeLesionSegLib.models import LoadedModel, load_model, pack_model, remove_model
 from StrokeLesionSegLib.operating_point import OperatingPoint
 
 
@@ -46,10 +49,34 @@ def simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "regression_scan", draw)
 
 
+def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that learns what another has learnt chooses and judges by the same figures."""
+    known: dict[bytes, Any] = {}
+
+    def once(real: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(model: Any, *told: Any, **more: Any) -> Any:
+            of_figures = isinstance(model, LoadedModel)
+            network = model.network if of_figures else model
+            point = model.manifest.operating_point() if of_figures else None
+            scans = [pair.pair.scan for pair in told[0]] if of_figures else told[0].tobytes()
+            weights = [tensor.numpy().tobytes() for tensor in network.state_dict().values()]
+            asked = (real.__name__, point, scans, weights, more.get("mirrored"))
+            key = hashlib.sha256(pickle.dumps(asked)).digest()
+            if key not in known:
+                known[key] = real(model, *told, **more)
+            return known[key]
+
+        return ask
+
+    monkeypatch.setattr(running, "figures_of", once(running.figures_of))
+    monkeypatch.setattr(running, "answer", once(running.answer))
+
+
 @pytest.mark.timeout(1200)  # twelve heads are prepared and judged, on a machine that may be busy
 def test_a_cohort_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STROKE_LESION_SEG_HOME", str(tmp_path / "home"))
     simulated_once(monkeypatch)
+    measured_once(monkeypatch)
     # What lies between them is chosen from in test_adapt_choice.py.
     monkeypatch.setattr(running, "SHARES", (0.0, 1.0))
     source, parent = cohort(tmp_path, 12), tiny_model(tmp_path / "tiny")

@@ -13,7 +13,7 @@ import forked_python
 import nibabel
 import numpy as np
 import pytest
-from simulated import simulated_head
+from simulated import small_head
 from StrokeLesionSegLib.slicerbridge.engine import process, run
 
 FAST = {"model": "fluid", "align": "none", "precision": "float32", "device": "cpu"}
@@ -27,8 +27,8 @@ def scripts(repository: Path) -> list[str]:
 
 @pytest.fixture
 def scan() -> nibabel.Nifti1Image:
-    """The sample at 3 mm: a few seconds less for each run."""
-    t1 = simulated_head(3).t1
+    """The sample, small and coarse: a few seconds less for each run."""
+    t1 = small_head().t1
     return nibabel.Nifti1Image(t1.array.T, t1.affine)
 
 

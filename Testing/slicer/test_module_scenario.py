@@ -13,7 +13,7 @@ from typing import Any
 import forked_python
 import numpy as np
 import pytest
-from simulated import simulated_head
+from simulated import simulated_head, small_head
 from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.operating_point import OperatingPoint
@@ -54,7 +54,7 @@ def the_engine_is_forked(monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 @pytest.fixture(scope="module")
 def simulated() -> SimulatedStroke:
-    return simulated_head(2)
+    return small_head()
 
 
 def test_the_whole_way_of_a_user(module: Any, slicer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,19 +32,14 @@ SPEC = {
 }
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tree")
-    arguments = ["simulate", str(folder), "-n", "2", "--seed", "1", "--kinds", "cavity"]
-    assert cli.main(arguments) == 0
-    return folder
+@pytest.fixture
+def tree(drawn: Path) -> Path:
+    return drawn / "tree"
 
 
-@pytest.fixture(scope="module")
-def cache(tree: Path) -> Path:
-    folder = tree / "cache"
-    assert cli.main(["prepare", str(tree), str(folder)]) == 0
-    return folder
+@pytest.fixture
+def cache(drawn: Path) -> Path:
+    return drawn / "cache"
 
 
 def test_cache_holds_what_the_tree_holds(cache: Path) -> None:
@@ -220,7 +215,7 @@ def test_a_folder_with_another_run_is_refused(
 
 def test_a_run_that_is_told_to_end_is_kept_and_says_so(cache: Path, tmp_path: Path) -> None:
     fit = ["fit", str(cache), "RUN", "--network", json.dumps(SPEC), "--batch", "1"]
-    fit += ["--steps", "120", "--precision", "32-true", "--threads", "1", "--accelerator", "cpu"]
+    fit += ["--steps", "90", "--precision", "32-true", "--threads", "1", "--accelerator", "cpu"]
     stopped, whole = (
         [str(tmp_path / name) if part == "RUN" else part for part in fit]
         for name in ("stopped", "whole")

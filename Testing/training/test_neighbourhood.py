@@ -212,12 +212,9 @@ def test_deep_supervision_trains_every_level():
     assert 1.2 * plain.item() < loss.item() < 2.2 * plain.item()
 
 
-def test_fit_with_channels_becomes_a_model_of_the_engine(tmp_path: Path, capsys):
-    tree, out = tmp_path / "tree", tmp_path / "run"
-    arguments = ["simulate", str(tree), "-n", "1", "--seed", "1", "--kinds", "cavity"]
-    assert cli.main(arguments) == 0
-    assert cli.main(["prepare", str(tree), str(tmp_path / "cache")]) == 0
-    fit = ["fit", str(tmp_path / "cache"), str(out), "--network", json.dumps(SPEC), "--steps", "3",
+def test_fit_with_channels_becomes_a_model_of_the_engine(drawn: Path, tmp_path: Path, capsys):
+    out = tmp_path / "run"
+    fit = ["fit", str(drawn / "cache"), str(out), "--network", json.dumps(SPEC), "--steps", "3",
            "--batch", "2", "--paint", "0.5", "--accelerator", "cpu",
            "--precision", "32-true", "--progress", "none"]  # fmt: skip
     capsys.readouterr()
