@@ -169,6 +169,9 @@ def test_a_folder_that_cannot_be_written_to(panel: Panel, tmp_path: Path, monkey
     assert "a file" not in panel.text("nextStepLabel")
     assert list(tmp_path.glob("*.html"))
     assert ".html" in panel.text("reportLabel")
+    # It is of that scan, and of no other.
+    panel.parameters.inputVolume = flat(panel.slicer)
+    assert panel.text("reportLabel") == ""
 
 
 def test_a_batch_whose_folder_cannot_be_written_to_or_whose_engine_is_killed(

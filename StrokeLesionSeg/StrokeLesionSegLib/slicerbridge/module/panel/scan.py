@@ -74,6 +74,8 @@ class ScanSection:
         node, before = panel.parameters.inputVolume, self.volume
         if before is not None and before is not node:
             self._views.keep(before)
+        if before is not node:
+            panel.show_text(panel.ui.reportLabel, "")  # the report of another scan
         self.volume = node
         self._observe(node)
         self.check = check_input(node)
