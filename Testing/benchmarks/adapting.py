@@ -1,4 +1,4 @@
-"""What ``adapt`` is worth: two simulated sites, Dice before and after on others of the same site.
+"""What ``adapt`` is worth: simulated sites, Dice before and after on others of the same site.
 
     python Testing/benchmarks/adapting.py --data ../shared/data --out bench/adapting
     python Testing/benchmarks/adapting.py ... --sites deep --subjects 12 --seeds 0 --minutes 20
@@ -8,7 +8,7 @@ resolution, noise and lesions. The subjects of the site are people of the traini
 of that split; 20 others, the validation people with masks of the part "test", judge, and ``adapt``
 sees neither. A setting is a site, a number of subjects and a seed; each is one run of the command
 line with its own models' folder. What is done is kept in ``--out``, so that a run that was stopped
-goes on; whole it takes about 20 hours on two cores, since it is 18 settings of an hour.
+goes on; whole it takes about 30 hours on two cores, since it is 27 settings of an hour.
 If the new model is not installed, the old one's figure stands for both, as it does for the user.
 
 With ATLAS at hand, the same on one of its sites, of which no model that ships has seen a scan:

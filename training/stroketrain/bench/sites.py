@@ -1,9 +1,11 @@
-"""Two simulated sites that look unlike the training, for trying out adaptation (``adapt``).
+"""Simulated sites that look unlike the training, for trying out adaptation (``adapt``).
 
 A site is a scanner and the strokes that it sees: the same contrast curve, resolution and noise in
 all its scans, and lesions of one look, drawn by the independent simulator. Site "thick" has slices
 of 3 mm, little contrast, much noise, and cavities of any size. Site "deep" has sharp scans of
-1 mm with another contrast curve, and one to three small lesions deep in the brain.
+1 mm with another contrast curve, and one to three small lesions deep in the brain. Site "low-field"
+is a small magnet, such as one of 64 mT: slices of 5 mm, fluid that is not black, little contrast,
+noise, and cavities of any size.
 
 Simulated, and called so wherever its figures are shown.
 """
@@ -65,6 +67,7 @@ SITES = {
     for site in (
         Site("thick", (0.9, 0.9, 3.0), (0.12, 0.40, 0.72, 1.0), 1.6, 0.035, "cavity", False),
         Site("deep", (1.0, 1.0, 1.0), (0.0, 0.18, 0.66, 1.0), -1.0, 0.015, "mixed", True),
+        Site("low-field", (1.6, 1.6, 5.0), (0.22, 0.48, 0.75, 1.0), 3.0, 0.05, "cavity", False),
     )
 }
 
