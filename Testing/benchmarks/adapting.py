@@ -228,7 +228,8 @@ def draw_picture(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     names = sorted({row["site"] for row in rows})
-    figure, axes = plt.subplots(1, len(names), sharey=True, squeeze=False, figsize=(7, 3.4))
+    size = (0.6 + 3.2 * len(names), 3.4)
+    figure, axes = plt.subplots(1, len(names), sharey=True, squeeze=False, figsize=size)
     for ax, name in zip(axes[0], names, strict=True):
         for row in (r for r in rows if r["site"] == name):
             pair = [float(np.mean(row[key])) for key in ("before", "after")]
@@ -238,7 +239,7 @@ def draw_picture(rows: list[dict[str, Any]], path: Path) -> None:
         kind = "simulated site" if name in SITES else "ATLAS,"
         ax.set(title=f"{kind} “{name}”", xticks=[0, 1], xticklabels=["before", "after"])
         ax.set_xlim(-0.3, 1.3)
-        ax.legend(fontsize=7)
+        ax.legend(fontsize=7, loc="center")
     axes[0][0].set_ylabel("mean Dice of 20 others")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
