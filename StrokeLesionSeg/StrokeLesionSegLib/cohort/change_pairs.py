@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InputError
 from .ledger import DONE
 from .lists import table_rows
-from .naming import label
+from .naming import bare_label
 
 _Record = Mapping[str, Any]
 # Participants that a sentence names.
@@ -67,8 +67,8 @@ def session_pairs(
     ['sub-01_ses-2_ses-10']
     """
     records = list(records)
-    participants = [label(name.removeprefix("sub-")) for name in participants]
-    sessions = list(dict.fromkeys(label(name.removeprefix("ses-")) for name in sessions))
+    participants = [bare_label(name, "sub-") for name in participants]
+    sessions = list(dict.fromkeys(bare_label(name, "ses-") for name in sessions))
     _check_labels(records, participants, sessions)
     people: dict[str, dict[str, list[_Record]]] = {}
     for record in records:
@@ -177,7 +177,7 @@ def _times(folder: Path, subject: str) -> dict[str, str]:
         return {}
     at, when = rows[0].index("session_id"), rows[0].index("acq_time")
     return {
-        label(cells[at].removeprefix("ses-")): _in_utc(cells[when])
+        bare_label(cells[at], "ses-"): _in_utc(cells[when])
         for cells in rows[1:]
         if len(cells) > max(at, when) and re.match(r"\d{4}-\d\d-\d\d", cells[when])
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..lesions.tables import unquoted
-from .naming import Entities, dicom_entities_of, entities_of, label
+from .naming import Entities, bare_label, dicom_entities_of, entities_of, label
 
 #: How the names of lists end.
 LIST_ENDINGS = (".txt", ".tsv", ".csv", ".lst")
@@ -355,9 +355,9 @@ def located(folder: Path, text: str) -> Path:
 
 def _entities(told: dict[str, str], given: str, scan: Path) -> Entities | None:
     subject, session = _value(told, "subject"), _value(told, "session")
-    named = label(session.removeprefix("ses-")) if session else ""
+    named = bare_label(session, "ses-") if session else ""
     if subject:
-        return Entities(label(subject.removeprefix("sub-")), named)
+        return Entities(bare_label(subject, "sub-"), named)
     if not named:
         return None
     of = dicom_entities_of if scan.is_dir() else entities_of

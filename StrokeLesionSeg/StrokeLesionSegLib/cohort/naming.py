@@ -156,6 +156,18 @@ def label(text: str, unique: str | None = None) -> str:
     return f"{short[: _LONGEST_LABEL - 8] or 'x'}{checksum(text if unique is None else unique)}"
 
 
+def bare_label(name: str, prefix: str) -> str:
+    """The label of a subject or session that may be named with its ``prefix`` ("sub-", "ses-").
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort.naming import bare_label
+    >>> bare_label("ses-pre-op", "ses-"), bare_label("01", "sub-")
+    ('preop', '01')
+    """
+    return label(name.removeprefix(prefix))
+
+
 def checksum(text: str) -> str:
     """Eight digits that tell texts apart."""
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]

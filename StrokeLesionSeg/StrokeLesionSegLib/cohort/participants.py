@@ -12,7 +12,7 @@ from ..brief import first_of
 from ..errors import why_unread
 from ..pipeline import sha256_of
 from .lists import cells_between_tabs
-from .naming import label
+from .naming import bare_label
 
 PARTICIPANTS = "participants.tsv"
 _LARGEST = 64 << 20
@@ -83,7 +83,7 @@ def read_participants(source: Path, subjects: Iterable[str]) -> Participants:
             continue
         cells = dict(zip(head, (cell.strip() for cell in line), strict=True))
         name = line[key].strip()
-        name = f"sub-{label(name.removeprefix('sub-'))}"
+        name = f"sub-{bare_label(name, 'sub-')}"
         twice += name in rows
         rows.setdefault(name, {column: cells[column] for column in columns})
     wanted = set(subjects)

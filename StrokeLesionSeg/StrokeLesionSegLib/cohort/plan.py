@@ -12,7 +12,7 @@ from .dicom_study import is_told
 from .fingerprint import unchanged
 from .inputs import FoundScan
 from .ledger import DONE, FAILED, Ledger, LedgerContent, record_outputs
-from .naming import label
+from .naming import bare_label
 from .options import BatchOptions
 from .settings import Settings
 
@@ -30,7 +30,7 @@ def selected(
     ):
         if not wanted:
             continue
-        labels = [label(name.removeprefix(prefix)) for name in wanted]
+        labels = [bare_label(name, prefix) for name in wanted]
         there = sorted({whose(scan) for scan in scans} - {""})
         for name in labels:
             if name not in there:

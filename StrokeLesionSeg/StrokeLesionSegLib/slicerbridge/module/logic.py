@@ -22,7 +22,7 @@ from ..scene.probability_map import Found, ProbabilityMap, Seed
 from ..scene.provenance import Provenance
 from ..scene.results import bring_along, edited, maps_of, read_segment, resampled_since
 from ..scene.scan_views import color_result, results_of, show_result
-from ..scene.volumes import node_by_id, volume_from_node
+from ..scene.volumes import image_of, node_by_id, volume_from_node
 from .in_mni import SegmentInMni
 from .measure import LesionRow, add_table, lesions_of_patch, measure_segment, rows_of
 from .report import Report
@@ -111,10 +111,7 @@ class BridgeLogic:
 
     def volume_of(self, segmentation_node: Any) -> Any:
         """The image that a segmentation was made from. Raises ``ValueError`` if it is gone."""
-        import slicer
-
-        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-        node = segmentation_node.GetNodeReference(role)
+        node = image_of(segmentation_node)
         if node is None:
             said = _("the image of {name} is not in the scene")
             raise ValueError(said.format(name=segmentation_node.GetName()))

@@ -25,7 +25,7 @@ from .results import (
     read_segment,
     set_maps,
 )
-from .volumes import add_volume_node, fingerprint, same_voxels, voxels_from_node
+from .volumes import add_volume_node, fingerprint, image_of, same_voxels, voxels_from_node
 
 # Of a segmentation: the folder of the derivative, and the begin of the names of the scan's files.
 _FOLDER, _STEM = "StrokeLesionSeg.derivative", "StrokeLesionSeg.stem"
@@ -137,7 +137,7 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
     segmentation.SetAttribute(IMAGE_ATTRIBUTE, image)
     mask = _right_handed(read.mask)
     patch = Patch(mask.array, (0, 0, 0), mask.grid)
-    segment_id = add_segment(segmentation, patch, made)
+    segment_id = add_segment(segmentation, patch, made, image=image)
     if read.corrected:
         # No checksum: what a person has made of it is not what the sliders would make.
         segmentation.GetSegmentation().GetSegment(segment_id).SetTag(TAG + "Written", "corrected")
@@ -173,17 +173,10 @@ def image_changed(segmentation_node: Any) -> bool:
     """Whether the scan has other voxels than when it was opened: it was filtered, which does a
     correction no harm, or warped, after which that does not lie on the scan as it is stored."""
     kept = segmentation_node.GetAttribute(IMAGE_ATTRIBUTE)
-    node = _image_of(segmentation_node)
+    node = image_of(segmentation_node)
     if not kept or node is None or node.GetImageData() is None:
         return False
     return not same_voxels(kept, voxels_from_node(node))
-
-
-def _image_of(segmentation_node: Any) -> Any:
-    import slicer
-
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    return segmentation_node.GetNodeReference(role)
 
 
 def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> Path:
@@ -194,7 +187,7 @@ def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> P
     """
     from ...cohort import corrections
 
-    node = _image_of(segmentation_node)
+    node = image_of(segmentation_node)
     patch = read_segment(segmentation_node, segment_id, node)
     folder = Path(segmentation_node.GetAttribute(_FOLDER))
     record = _record(folder, segmentation_node.GetAttribute(_STEM))

@@ -19,6 +19,7 @@ from .volumes import (
     affine_from_matrix,
     affine_from_node,
     fingerprint,
+    image_of,
     matrix_from_affine,
     node_by_id,
     same_voxels,
@@ -58,9 +59,8 @@ def segmentations_of(volume_node: Any) -> list[Any]:
     """All segmentations that were made on this volume, by whomever, oldest first."""
     import slicer.util
 
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-    return [node for node in nodes if node.GetNodeReferenceID(role) == volume_node.GetID()]
+    return [node for node in nodes if image_of(node) is volume_node]
 
 
 def same_parent(node: Any, other: Any) -> bool:
@@ -130,8 +130,7 @@ def add_segment(
     # After the voxels: Slicer's replacing resets the status.
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     logic.SetSegmentStatus(segment, logic.InProgress)
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    volume_node = segmentation_node.GetNodeReference(role)
+    volume_node = image_of(segmentation_node)
     if not image and volume_node is not None and volume_node.GetImageData() is not None:
         image = fingerprint(voxels_from_node(volume_node))
     segment.SetTag(TAG + "Image", image)

@@ -7,7 +7,7 @@ from typing import Any
 
 from .provenance import get_tag
 from .results import show_background
-from .volumes import is_scan, node_by_id
+from .volumes import image_of, is_scan, node_by_id
 
 # Of the first, second, ... result of a scan, so that two that are shown are told apart; the first
 # keeps the colour of its term.
@@ -97,17 +97,15 @@ def show_segmentation_of(volume_node: Any, segmentation_node: Any | None) -> Non
 
     Segmentations that the module has not made stay as they are.
     """
-    import slicer
     import slicer.util
 
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         display = node.GetDisplayNode()
         if display is None or node.GetAttribute("StrokeLesionSeg") != "1":
             continue
         if node is segmentation_node:
             display.SetVisibility(True)
-        elif node.GetNodeReference(role) is not volume_node:
+        elif image_of(node) is not volume_node:
             display.SetVisibility(False)
 
 

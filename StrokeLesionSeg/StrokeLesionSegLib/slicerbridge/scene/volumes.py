@@ -118,6 +118,14 @@ def same_voxels(kept: str, array: NDArray[Any]) -> bool:
     return False
 
 
+def image_of(segmentation_node: Any) -> Any | None:
+    """The image that a segmentation was made on; None if it is not in the scene."""
+    import slicer
+
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    return segmentation_node.GetNodeReference(role)
+
+
 def add_volume_node(
     volume: Volume,
     name: str,

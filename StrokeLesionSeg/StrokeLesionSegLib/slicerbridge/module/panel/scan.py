@@ -15,7 +15,7 @@ from ...scene.scan_views import (
     scan_in_all_views,
     show_segmentation_of,
 )
-from ...scene.volumes import first_scan, own_maps
+from ...scene.volumes import first_scan, image_of, own_maps
 from ..logic import SEGMENT_ATTRIBUTE, newest_segment
 from ..measure import rows_of
 from . import texts
@@ -292,12 +292,10 @@ def _point_to(combo: Any, index: int) -> None:
 
 def scan_of_newest_result() -> Any | None:
     """The image of the segmentation that a run of a model made last, if both are there."""
-    import slicer
     import slicer.util
 
-    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     for node in reversed(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")):
-        scan = node.GetNodeReference(role)
+        scan = image_of(node)
         if scan is not None and newest_segment(node):
             return scan
     return None
