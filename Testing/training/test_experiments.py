@@ -216,6 +216,19 @@ def test_every_row_of_the_papers_is_there() -> None:
             assert len(set(keys)) == len(keys), (row.row, budget)
 
 
+def test_rows_that_were_not_installed_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a checkout has the rows"):
+        load_rows(tmp_path / "experiments")
+
+
+def test_an_unknown_row_is_told_before_data_are_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["experiments", "run", "A1", "A99", "--out", str(tmp_path / "runs")]) == 2
+    assert "unknown row A99" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_full_budget_is_the_papers_recipe() -> None:
     rows = load_rows()
     assert budgeted(rows["B3"], {}, "full") == load_recipe("cs230_paper")

@@ -59,8 +59,10 @@ def run(a: argparse.Namespace) -> None:
     else:
         from ..fit.devices import Devices
         from ..fit.trainer import Runtime
-        from ..papers.run import MANIFESTS, RowsOptions, run_rows
+        from ..papers.run import MANIFESTS, RowsOptions, chosen_rows, run_rows
 
+        # Before the data are made, which takes long.
+        chosen_rows(a.rows)
         if a.threads:
             import torch
 

@@ -125,7 +125,14 @@ def _order(row: str) -> tuple[str, int]:
 
 
 def load_rows(folder: Path = ROWS) -> dict[str, Row]:
-    """Every row by its id, in the papers' order. Raises ``InputError`` for a malformed entry."""
+    """Every row by its id, in the papers' order.
+
+    Raises ``InputError`` for a malformed entry, and where the rows were not installed.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            folder, "is not there: a checkout has the rows", 'Run pip install -e ".[train]" in one'
+        )
     rows: dict[str, Row] = {}
     known = {f.name for f in fields(Row)}
     for path in sorted(folder.glob("*.yaml")):
