@@ -73,6 +73,8 @@ def main() -> int:
             for seed in arguments.seeds:
                 rows.append(setting(arguments, name, subjects, seed))
                 print(line(rows[-1]), flush=True)
+    for (name, subjects), gains in by_setting(rows).items():
+        print(f"{name}, {subjects} subjects: {np.mean(gains):+.4f} ({len(gains)} seeds)")
     if arguments.picture:
         draw_picture(rows, arguments.picture)
     return 0
@@ -210,37 +212,52 @@ def dice_of(model: LoadedModel, scan: Path, mask: Path, threads: int | None) -> 
 
 def line(row: dict[str, Any]) -> str:
     """A row of the table in the docs."""
-    before, after = (float(np.mean(row[key])) for key in ("before", "after"))
+    before, after = (np.mean(row[key]) for key in ("before", "after"))
     kept = row["figures"]["kept Dice"]
     said = "installed" if row["installed"] else "kept the old one: " + "; ".join(row["reasons"])
     return (
         f"| {row['site']} | {row['subjects']} | {row['seed']} | {before:.3f} | {after:.3f} | "
-        f"{after - before:+.3f} | {kept[0]:.3f} | {kept[1]:.3f} | {row['minutes']:.0f} | "
+        f"{gain(row):+.3f} | {kept[0]:.3f} | {kept[1]:.3f} | {row['minutes']:.0f} | "
         f"{row['peak_mb']:.0f} | {said} |"
     )
 
 
+def gain(row: dict[str, Any]) -> float:
+    """By how much the mean Dice of the others changes."""
+    return float(np.mean(row["after"]) - np.mean(row["before"]))
+
+
+def by_setting(rows: list[dict[str, Any]]) -> dict[tuple[str, int], list[float]]:
+    """The gains of all seeds by site and number of subjects."""
+    gains: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        gains.setdefault((row["site"], row["subjects"]), []).append(gain(row))
+    return gains
+
+
 def draw_picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """Dice of the 20 others before and after, by site and number of subjects."""
+    """What the others gain: a bar for the mean of the seeds, a dot for each."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    names = sorted({row["site"] for row in rows})
-    size = (0.6 + 3.2 * len(names), 3.4)
+    gains = by_setting(rows)
+    names = sorted({site for site, _ in gains})
+    size = (0.8 + 2.4 * len(names), 3.2)
     figure, axes = plt.subplots(1, len(names), sharey=True, squeeze=False, figsize=size)
     for ax, name in zip(axes[0], names, strict=True):
-        for row in (r for r in rows if r["site"] == name):
-            pair = [float(np.mean(row[key])) for key in ("before", "after")]
-            ax.plot(
-                [0, 1], pair, "o-", label=f"{row['subjects']} subjects, {row['minutes']:.0f} min"
-            )
+        settings = sorted(subjects for site, subjects in gains if site == name)
+        for n, subjects in enumerate(settings):
+            of_seeds = gains[name, subjects]
+            ax.bar(n, np.mean(of_seeds), width=0.6, color="#9ecae1")
+            ax.plot(n + np.linspace(-0.12, 0.12, len(of_seeds)), of_seeds, "o", color="#08519c")
+        before = np.mean([np.mean(row["before"]) for row in rows if row["site"] == name])
         kind = "simulated site" if name in SITES else "ATLAS,"
-        ax.set(title=f"{kind} “{name}”", xticks=[0, 1], xticklabels=["before", "after"])
-        ax.set_xlim(-0.3, 1.3)
-        ax.legend(fontsize=7, loc="center")
-    axes[0][0].set_ylabel("mean Dice of 20 others")
+        ax.set(title=f"{kind} “{name}”\nbefore {before:.3f}", xlabel="subjects")
+        ax.set_xticks(range(len(settings)), map(str, settings))
+        ax.axhline(0, color="black", linewidth=0.8)
+    axes[0][0].set_ylabel("gain in mean Dice of 20 others")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -53,3 +53,23 @@ def test_one_site_is_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert read_scan(united).volume.array.sum() == 2 * 64
     with pytest.raises(SystemExit, match="R010: 3 subjects"):
         atlas_cohort(scans, "R010", 12, 0, tmp_path / "masks")
+
+
+def test_the_gains_of_seeds_are_put_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmarks = Path(__file__).resolve().parents[1] / "benchmarks"
+    monkeypatch.syspath_prepend(str(benchmarks))
+    from adapting import by_setting, draw_picture
+
+    told = [("deep", 12, 0.3), ("deep", 12, 0.1), ("deep", 24, 0.2), ("thick", 12, 0.25)]
+    rows = [
+        {"site": site, "subjects": subjects, "before": [0.1, 0.3], "after": [after, after]}
+        for site, subjects, after in told
+    ]
+    gains = by_setting(rows)
+    assert gains["deep", 12] == pytest.approx([0.1, -0.1])
+    assert gains["thick", 12] == pytest.approx([0.05])
+    assert list(gains) == [("deep", 12), ("deep", 24), ("thick", 12)]
+    draw_picture(rows, tmp_path / "gains.png")
+    assert (tmp_path / "gains.png").stat().st_size > 5000
