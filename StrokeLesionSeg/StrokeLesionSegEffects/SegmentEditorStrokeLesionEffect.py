@@ -296,7 +296,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def threshold(self):
         """As the user has set it, else the model's own."""
-        own = self.entry.session.point.threshold if self.entry is not None else 0.5
+        own = self.entry.session.recommended.threshold if self.entry is not None else 0.5
         return self.scriptedEffect.doubleParameter("Threshold") or own
 
     def onThreshold(self, value):

@@ -640,6 +640,18 @@ def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:
     assert one.scripted.saves == 0
 
 
+def test_cancel_goes_back_to_the_models_own_threshold_after_a_click(desk: Any) -> None:
+    """Which was cut at the threshold that is cancelled."""
+    one = ready(desk)
+    one.effect.onThreshold(0.3)
+    one.settle(0.05)
+    one.event("LeftButtonPressEvent", xy=(xy := one.xy_of("Red", (12, 16, 21))))
+    one.event("LeftButtonReleaseEvent", xy=xy)
+    assert one.editor.voxels("one").any()
+    one.effect.onCancel()
+    assert one.effect.threshold() == 0.5
+
+
 def test_the_threshold_of_one_scan_is_not_that_of_the_next(desk: Any, slicer: Any) -> None:
     import bridge_scenes
 

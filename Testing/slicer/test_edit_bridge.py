@@ -642,6 +642,19 @@ def test_a_fill_that_is_undone_counts_as_nobodys_handwork(slicer: Any) -> None:
     assert click(bench, (12, 16, 21), False).voxels > 1
 
 
+def test_a_threshold_of_clicks_leaves_the_models_second_one_alone(slicer: Any) -> None:
+    """Clicks are cut above it for a while; what is filled below it then has to reach it, too."""
+    bench = Bench(slicer)
+    bench.session.recommended = bench.session.point = OperatingPoint(0.4, 0.97)
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.4)
+    filled = bench.now()["one"]
+    assert not filled[12, 16, 21]
+    assert click(bench, (16, 3, 24), True, threshold=0.98).voxels > 0
+    bench.editor.undo()
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.4)
+    np.testing.assert_array_equal(bench.now()["one"], filled)
+
+
 def test_each_segment_has_its_own_clicks(slicer: Any) -> None:
     bench = Bench(slicer)
     first = bench.target

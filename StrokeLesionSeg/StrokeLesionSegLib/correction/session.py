@@ -98,7 +98,8 @@ class CorrectionSession:
     ----------
     grid: the native grid. alignment: of the scan; one with ``ok`` false was not used.
     warnings: one sentence each.
-    point: the operating point; its threshold is where answers to clicks are cut, too.
+    recommended: the operating point that the model recommends.
+    point: the same at the threshold of now, which is where answers to clicks are cut, too.
 
     Examples
     --------
@@ -118,7 +119,7 @@ class CorrectionSession:
         known: Known | None = None,
     ) -> None:
         known = known or Known()
-        self.grid, self.point = grid, point
+        self.grid, self.recommended, self.point = grid, point, point
         self.alignment, self.warnings = known.alignment, known.warnings
         self._head, self._answers = head, answers
         self._clicks: dict[Voxel, bool] = {}
@@ -336,7 +337,7 @@ class CorrectionSession:
             self.grid,
             self._head,
             self._answers,
-            self.point,
+            self.recommended,
             Known(mask, self.probability, self.alignment, self.warnings),
         )
 
@@ -345,7 +346,7 @@ class CorrectionSession:
 
         Raises ``ValueError`` for one outside (0, 1].
         """
-        own = self.point
+        own = self.recommended
         self.point = OperatingPoint.at(
             threshold, own.second_threshold, own.min_volume_ml, own.min_mean_probability
         )
