@@ -336,9 +336,15 @@ def test_results_that_were_there_before_the_panel_are_followed_too(
     panel.until(lambda: panel.ui.resultComboBox.currentText == "Stroke lesion 2", 5)
 
 
-def test_a_scan_that_is_removed_leaves_the_panel_empty_and_usable(panel: Panel) -> None:
+@pytest.mark.parametrize("moved", [False, True], ids=["at rest", "just after a slider moved"])
+def test_a_scan_that_is_removed_leaves_the_panel_empty_and_usable(
+    panel: Panel, moved: bool
+) -> None:
     first, _segmentation = result_of_a_script(panel)
     choose(panel, first)
+    if moved:
+        panel.parameters.threshold = 0.3
+        panel.applied()
     panel.slicer.mrmlScene.RemoveNode(first)
     panel.settle(0.3)
     assert panel.parameters.inputVolume is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -253,7 +254,8 @@ class ResultSection:
             self.step_open = False
             node = self._panel.segmentation()
             if node is not None:
-                self._panel.logic.tabulate(node, self.table.rows)
+                with contextlib.suppress(ValueError):  # its image was removed meanwhile
+                    self._panel.logic.tabulate(node, self.table.rows)
 
     def _on_tick(self, row: LesionRow, keep: bool) -> None:
         """A lesion is left out of the segment, or taken back."""
