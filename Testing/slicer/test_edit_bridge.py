@@ -5,6 +5,7 @@ On Slicer's real libraries. Voxel counts under masking and overwriting are in ``
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from map_session import MapSession
 from StrokeLesionSegLib.boxes import whole_box
 from StrokeLesionSegLib.correction import Change
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.images.volume import Grid, Volume
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.editor import correct, outline
 from StrokeLesionSegLib.slicerbridge.editor import (
@@ -37,6 +38,7 @@ from StrokeLesionSegLib.slicerbridge.editor import (
 from StrokeLesionSegLib.slicerbridge.editor.review import REVIEW_TAG, Reviewer
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
 from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, Provenance
 from test_edit_voxels import Bench
@@ -712,6 +714,27 @@ def test_a_tag_that_makes_no_sense_is_ignored(slicer: Any, text: str) -> None:
     assert clicks_of(bench) == []
     bench.target.segment.SetTag(TAG + REVIEW_TAG, text)
     assert [p.state for p in Reviewer(bench.effect, bench.grid, bench.target).look()] == ["open"]
+
+
+def test_what_a_tag_keeps_of_a_segment_costs_what_that_does_and_not_what_the_scan_does() -> None:
+    """It is written at every click."""
+    mask = np.zeros((160, 160, 160), bool)
+    mask[50:60, 60:80, 70:75] = True
+    grid = Grid(mask.shape, np.eye(4))
+    tracemalloc.start()
+    try:
+        texts = (edit_store._packed(mask, grid), edit_store._checksum(mask, grid))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < mask.nbytes / 10
+    state = {"made": texts[0], "grid": {"shape": list(mask.shape)}}
+    np.testing.assert_array_equal(edit_store._made_in(state, ~mask), mask)
+    assert texts[1] == Patch(mask.astype(np.uint8), (0, 0, 0), grid).checksum()
+    empty = mask & False
+    state["made"] = edit_store._packed(empty, grid)
+    np.testing.assert_array_equal(edit_store._made_in(state, mask), empty)
+    assert edit_store._checksum(empty, grid) == "0"
 
 
 def test_the_volume_is_told_since_the_first_correction(slicer: Any) -> None:

@@ -398,12 +398,12 @@ def _fingerprint_of(source_id: str) -> str:
 
 def _checksum(mask: NDArray[np.bool_], grid: Grid) -> str:
     """The same for equal masks (K, J, I)."""
-    return Patch(mask.astype(np.uint8), (0, 0, 0), grid).checksum()
+    return Patch.of_mask(mask, grid).checksum()
 
 
 def _packed(made: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
     """A mask (K, J, I) in JSON."""
-    cut = Patch(made.astype(np.uint8), (0, 0, 0), grid).trimmed()
+    cut = Patch.of_mask(made, grid)
     voxels = voxels_to_text(cut.mask)
     return {"start": list(cut.start), "shape": list(cut.mask.shape), "voxels": voxels}
 
@@ -432,8 +432,8 @@ def _before_hand_work(
     segment = target.segment
     written = get_tag(segment, "Written") if segment is not None else ""
     node = maps_of(target.node, target.segment_id)[0] if written else None
-    now = Patch(mask.astype(np.uint8), (0, 0, 0), entry.edit_grid.grid)
-    if node is None or node.GetImageData() is None or now.checksum() == written:
+    now = _checksum(mask, entry.edit_grid.grid)
+    if node is None or node.GetImageData() is None or now == written:
         return mask
     made = Provenance.from_segment(segment)
     probability = ProbabilityMap(volume_from_node(node))
