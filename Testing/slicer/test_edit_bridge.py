@@ -669,6 +669,31 @@ def test_each_segment_has_its_own_clicks(slicer: Any) -> None:
     assert clicks_of(bench) == [((12, 16, 21), True)]
 
 
+class Taught(MapSession):
+    """The map is that of the last answer, as a network's is: around a click it says as clicked."""
+
+    def _answered(self, wrong: Any, lesion: bool, before: Any) -> Any:
+        answered = super()._answered(wrong, lesion, before)
+        taught = self.map.array.copy()
+        for k, j, i in wrong:
+            taught[k - 1 : k + 2, j - 1 : j + 2, i - 1 : i + 2] = lesion
+        self.map = self.map.with_array(taught)
+        return answered
+
+
+def test_what_clicks_on_one_segment_have_taught_does_not_fill_another(slicer: Any) -> None:
+    bench = Bench(slicer)
+    first = bench.target
+    bench.entry.session = Taught(blob_volume(bench.volume))
+    click(bench, (16, 3, 24), True)
+    bench.target = edit_target.EditTarget(first.segmentation_id, "two")
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.5)
+    np.testing.assert_array_equal(bench.now()["two"], bench.probability >= 0.5)
+    bench.target = first
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.5)
+    assert bench.now()["one"][15:18, 2:5, 23:26].all(), "it is still known where it was clicked"
+
+
 def test_clicks_and_decisions_survive_a_saved_scene(slicer: Any, tmp_path: Path) -> None:
     bench = Bench(slicer)
     click(bench, (12, 16, 21), True)

@@ -331,14 +331,20 @@ class CorrectionSession:
         self._clicks = {c.voxel: c.lesion for c in inside}
         self._steps.clear()
 
-    def for_mask(self, mask: NDArray[Any]) -> CorrectionSession:
-        """A session for another mask of the same scan, without clicks; costs no network call."""
+    def for_mask(
+        self, mask: NDArray[Any], probability: NDArray[np.floating[Any]]
+    ) -> CorrectionSession:
+        """A session for another mask of the same scan, without clicks; costs no network call.
+
+        ``probability``: what the model said of the scan, (K, J, I). That of this session knows its
+        clicks.
+        """
         return CorrectionSession(
             self.grid,
             self._head,
             self._answers,
             self.recommended,
-            Known(mask, self.probability, self.alignment, self.warnings),
+            Known(mask, probability, self.alignment, self.warnings),
         )
 
     def change_threshold(self, threshold: float) -> None:
