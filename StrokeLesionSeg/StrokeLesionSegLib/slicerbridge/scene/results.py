@@ -68,6 +68,25 @@ def same_parent(node: Any, other: Any) -> bool:
     return (node.GetTransformNodeID() or None) == (other.GetTransformNodeID() or None)
 
 
+def edited_on(segmentation_node: Any, volume_node: Any) -> bool:
+    """Whether the Segment Editor works on the voxels that an image has now, as far as is known.
+
+    It does not where the image alone was moved, resampled or cropped since its results were found:
+    what is found in it now would be cut and coarsened to the voxels of before at the first edit.
+    """
+    if not same_parent(segmentation_node, volume_node):
+        return False
+    bring_along(segmentation_node, volume_node)
+    grid, own = _grid_of(volume_node), _reference_grid(segmentation_node)
+    if own is None or own.same_as(grid):
+        return True
+    # Somebody may have chosen a finer geometry to edit on; the image is as it was then.
+    segmentation = segmentation_node.GetSegmentation()
+    segments = map(segmentation.GetNthSegment, range(segmentation.GetNumberOfSegments()))
+    known = [found for found in map(_found_on, segments) if found is not None]
+    return all(found.same_as(grid) for found in known)
+
+
 def add_segmentation(volume_node: Any) -> Any:
     """A new segmentation in the geometry of ``volume_node``, beside it in every respect:
     under the same parent transform and in the same study of the subject hierarchy."""
