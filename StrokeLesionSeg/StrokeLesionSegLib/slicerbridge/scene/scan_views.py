@@ -92,9 +92,9 @@ def _slice_views() -> list[tuple[Any, Any | None]]:
     return found
 
 
-def show_segmentation(segmentation_node: Any | None) -> None:
-    """Show this segmentation of the module and hide its others, those of the same image from
-    before it was moved or resampled, too.
+def show_segmentation(segmentation_node: Any | None, alone: bool = True) -> None:
+    """Show this segmentation of the module, and where it is to be ``alone`` hide its others, those
+    of the same image from before it was moved or resampled, too.
 
     Segmentations that the module has not made stay as they are.
     """
@@ -102,7 +102,9 @@ def show_segmentation(segmentation_node: Any | None) -> None:
 
     for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
         display = node.GetDisplayNode()
-        if display is not None and node.GetAttribute("StrokeLesionSeg") == "1":
+        if display is None or node.GetAttribute("StrokeLesionSeg") != "1":
+            continue
+        if node is segmentation_node or alone:
             display.SetVisibility(node is segmentation_node)
 
 

@@ -93,7 +93,8 @@ class ScanSection:
             if node is not None:
                 if node is not before and self.check.usable:
                     self._views.show(node)
-                show_segmentation(found)
+                # A result that came for the same scan may be one of two that are compared.
+                show_segmentation(found, alone=node is not before)
                 self._look.show_overlay()
         self._result.read_rows()
 
