@@ -22,6 +22,8 @@ from .results import (
     add_map,
     add_segment,
     add_segmentation,
+    changed,
+    read_own,
     read_segment,
     set_maps,
 )
@@ -177,6 +179,19 @@ def image_changed(segmentation_node: Any) -> bool:
     if not kept or node is None or node.GetImageData() is None:
         return False
     return not same_voxels(kept, voxels_from_node(node))
+
+
+def left_out(segmentation_node: Any, segment_id: str) -> list[str]:
+    """Names of the segments that somebody has drawn or corrected beside this one, which are no part
+    of what ``save_correction`` saves; empty ones do not count."""
+    node, segmentation = image_of(segmentation_node), segmentation_node.GetSegmentation()
+    names = []
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment, other = segmentation.GetNthSegment(n), segmentation.GetNthSegmentID(n)
+        patch = read_own(segmentation_node, other, node)
+        if other != segment_id and patch.mask.any() and changed(segment, patch):
+            names.append(str(segment.GetName()))
+    return names
 
 
 def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> Path:

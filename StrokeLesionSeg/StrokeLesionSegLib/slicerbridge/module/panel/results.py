@@ -184,12 +184,23 @@ class BatchResults:
             return
         self._settle()
         try:
-            who = panel.ui.whoLineEdit.text.strip()
-            path = derivative.save_correction(node, panel.logic.segment_id(node), who)
+            who, segment_id = panel.ui.whoLineEdit.text.strip(), panel.logic.segment_id(node)
+            path = derivative.save_correction(node, segment_id, who)
         except (InputError, OSError, ValueError) as error:
             self.tell(sentence_of(error), strong=True)
             return
         shown = texts.links_html(_("Saved:"), path)
+        others = derivative.left_out(node, segment_id)
+        if others:
+            said = _(
+                "This is the segment '{name}' alone, without {others}. What belongs to the lesions "
+                "of this scan has to be added to it, with 'Logical operators' of the Segment "
+                "Editor, and saved again."
+            ).format(
+                name=node.GetSegmentation().GetSegment(segment_id).GetName(),
+                others=", ".join(f"'{other}'" for other in others),
+            )
+            shown += f"<br><b>{html.escape(said)}</b>"
         if derivative.image_changed(node):
             said = _(
                 "The image was filtered or warped since it was opened. If it was warped, this mask "
