@@ -22,6 +22,7 @@ from StrokeLesionSegLib.slicerbridge.scene.results import read_segment, set_segm
 from StrokeLesionSegLib.slicerbridge.scene.volumes import (
     matrix_from_affine,
     set_volume,
+    volume_from_node,
     voxels_from_node,
 )
 
@@ -122,6 +123,27 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
     assert derivative.image_changed(segmentation)
     # Other voxels than the scan has are no correction of it.
     set_volume(volume, Volume(np.zeros((8, 10, 12), np.int16), np.diag([2.0, 3, 4, 1])))
+    with pytest.raises(InputError, match="resampled"):
+        derivative.save_correction(segmentation, segment_id)
+
+
+def test_a_scan_whose_voxels_were_put_in_another_order_is_no_place_for_its_correction(
+    slicer: Any, tmp_path: Path
+) -> None:
+    """As by Orient Scalar Volume, in place: nothing is seen of it, and the mask would be mirrored.
+    One that was filtered alone is."""
+    out, mask = batch_of_one(tmp_path, np.diag([-1.0, 1.5, 2.0, 1.0]))
+    volume, segmentation, segment_id = derivative.add_result(
+        read_result(out, "sub-01"), Provenance()
+    )
+    there = volume_from_node(volume)
+    set_volume(volume, there.with_array(there.array // 2))
+    saved = read_scan(derivative.save_correction(segmentation, segment_id)).volume
+    np.testing.assert_array_equal(saved.array != 0, mask)
+    affine = there.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array([there.array.shape[2] - 1, 0, 0])
+    affine[:3, 0] *= -1
+    set_volume(volume, Volume(there.array[:, :, ::-1].copy(), affine))
     with pytest.raises(InputError, match="resampled"):
         derivative.save_correction(segmentation, segment_id)
 

@@ -23,6 +23,7 @@ from .results import (
     add_segment,
     add_segmentation,
     changed,
+    edited_on,
     read_own,
     read_segment,
     set_maps,
@@ -198,7 +199,7 @@ def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> P
     """Write the segment as it is now as the corrected mask of its scan; returns the file.
 
     On the scan's own grid, wherever image and segmentation were moved to in the scene. ``who``: a
-    pseudonym of the person. Raises ``InputError``, also if the image has other voxels by now.
+    pseudonym of the person. Raises ``InputError``, also if the image was resampled or turned.
     """
     from ...cohort import corrections
 
@@ -208,8 +209,10 @@ def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> P
     record = _record(folder, segmentation_node.GetAttribute(_STEM))
     automatic = folder / str(record["folder"]) / f"{record['stem']}_label-lesion_mask.nii.gz"
     kept = read_scan(automatic, allow_constant=True).volume
-    if kept.array.shape != patch.grid.shape:
-        cause = _("was warped or resampled in the scene")
+    # Other voxels elsewhere may be the same ones in another order.
+    turned = image_changed(segmentation_node) and not edited_on(segmentation_node, node)
+    if turned or kept.array.shape != patch.grid.shape:
+        cause = _("was warped, resampled or turned in the scene")
         raise InputError(node.GetName(), cause, _("Open the scan again and correct that"))
     mask = patch.full()[::-1] if _is_left_handed(kept) else patch.full()
     return corrections.save_correction(folder, record, kept.with_array(mask), who)
