@@ -21,7 +21,7 @@ from StrokeLesionSegLib.slicerbridge.module.panel import followed
 from StrokeLesionSegLib.slicerbridge.scene import derivative, results
 from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
-from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
+from StrokeLesionSegLib.slicerbridge.scene.volumes import set_volume, volume_from_node
 from test_derivative import batch_of_one
 
 
@@ -155,6 +155,30 @@ def test_what_a_reader_drew_beside_the_segment_that_is_saved_is_told(
     panel.click("saveCorrectionButton")
     said = html.unescape(panel.text("batchLabel"))
     assert "This is the segment 'Stroke lesion' alone, without 'Segment_1'." in said
+
+
+def test_a_correction_of_an_image_that_may_have_been_warped_is_saved_when_asked_for_again(
+    panel: Panel, tmp_path: Path
+) -> None:
+    """Its file would be the one that opens next time, that tables prefer and that models learn."""
+    out, _mask = batch_of_one(tmp_path, np.eye(4))
+    read = derivative.read_result(out, "sub-01")
+    volume, segmentation, segment_id = derivative.add_result(read, Provenance())
+    panel.widget.logic.choose(segmentation, segment_id)
+    panel.parameters.inputVolume = volume
+    panel.measured()
+    corrected = out / "sub-01_desc-corrected_mask.nii.gz"
+    for _again in (False, True):
+        voxels = volume_from_node(volume)
+        set_volume(volume, voxels.with_array(np.roll(voxels.array, 2, axis=1)))
+        panel.click("saveCorrectionButton")
+        assert panel.text("batchLabel").startswith("Nothing was saved yet: the image was filtered")
+        assert not corrected.exists()
+        panel.click("saveCorrectionButton")
+        assert panel.text("batchLabel").startswith("Saved:")
+        corrected.unlink()
+    panel.click("saveCorrectionButton")
+    assert corrected.exists(), "it is asked once of each image"
 
 
 def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path) -> None:

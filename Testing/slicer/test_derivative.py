@@ -117,10 +117,10 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
     assert saved.grid.same_as(kept.grid)
     np.testing.assert_array_equal(saved.array != 0, mask)
     # A warp may keep the grid, and is told.
-    assert not derivative.image_changed(segmentation)
+    assert not derivative.changed_image(segmentation)
     voxels = voxels_from_node(volume)
     voxels[:] = np.roll(voxels, 2, axis=1)
-    assert derivative.image_changed(segmentation)
+    assert derivative.changed_image(segmentation)
     # Other voxels than the scan has are no correction of it.
     set_volume(volume, Volume(np.zeros((8, 10, 12), np.int16), np.diag([2.0, 3, 4, 1])))
     with pytest.raises(InputError, match="resampled"):

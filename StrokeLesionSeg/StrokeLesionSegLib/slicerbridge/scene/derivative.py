@@ -172,14 +172,16 @@ def belongs_to(segmentation_node: Any) -> bool:
     return bool(folder and Path(folder).is_dir())
 
 
-def image_changed(segmentation_node: Any) -> bool:
-    """Whether the scan has other voxels than when it was opened: it was filtered, which does a
-    correction no harm, or warped, after which that does not lie on the scan as it is stored."""
+def changed_image(segmentation_node: Any) -> str:
+    """The ``fingerprint`` of the scan's voxels where they are others than when it was opened: it
+    was filtered, which does a correction no harm, or warped, after which that does not lie on the
+    scan as it is stored. Empty if they are not."""
     kept = segmentation_node.GetAttribute(IMAGE_ATTRIBUTE)
     node = image_of(segmentation_node)
     if not kept or node is None or node.GetImageData() is None:
-        return False
-    return not same_voxels(kept, voxels_from_node(node))
+        return ""
+    voxels = voxels_from_node(node)
+    return "" if same_voxels(kept, voxels) else fingerprint(voxels)
 
 
 def left_out(segmentation_node: Any, segment_id: str) -> list[str]:
@@ -210,7 +212,7 @@ def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> P
     automatic = folder / str(record["folder"]) / f"{record['stem']}_label-lesion_mask.nii.gz"
     kept = read_scan(automatic, allow_constant=True).volume
     # Other voxels elsewhere may be the same ones in another order.
-    turned = image_changed(segmentation_node) and not edited_on(segmentation_node, node)
+    turned = changed_image(segmentation_node) and not edited_on(segmentation_node, node)
     if turned or kept.array.shape != patch.grid.shape:
         cause = _("was warped, resampled or turned in the scene")
         raise InputError(node.GetName(), cause, _("Open the scan again and correct that"))
