@@ -154,16 +154,9 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
 def _right_handed(volume: Volume) -> Volume:
     """The volume with its slices in reverse if its axes are left-handed: Slicer would do that to
     the image, and not to its segmentation, when the scene is saved and loaded."""
-    if not _is_left_handed(volume):
+    if not volume.grid.left_handed:
         return volume
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, 2] * (volume.array.shape[0] - 1)
-    affine[:3, 2] *= -1
-    return Volume(volume.array[::-1], affine)
-
-
-def _is_left_handed(volume: Volume) -> bool:
-    return bool(np.linalg.det(volume.affine[:3, :3]) < 0)
+    return Volume(volume.array[::-1], volume.grid.slices_reversed().affine)
 
 
 def belongs_to(segmentation_node: Any) -> bool:
@@ -216,5 +209,5 @@ def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> P
     if turned or kept.array.shape != patch.grid.shape:
         cause = _("was warped, resampled or turned in the scene")
         raise InputError(node.GetName(), cause, _("Open the scan again and correct that"))
-    mask = patch.full()[::-1] if _is_left_handed(kept) else patch.full()
+    mask = patch.full()[::-1] if kept.grid.left_handed else patch.full()
     return corrections.save_correction(folder, record, kept.with_array(mask), who)

@@ -65,7 +65,10 @@ class ResultSection:
 
     def take_over(self) -> None:
         """The sliders are those of the result of a scene that was loaded."""
-        self._applied, self.shown = self._settings(), self._panel.result()
+        self.shown = self._panel.result()
+        if self.shown is not None:  # loading may have turned the voxels that are meant
+            self._panel.set(dropped=self._panel.logic.settings(self.shown[0]).dropped)
+        self._applied = self._settings()
         self.other_image = self._has_other_image()
 
     def let_go(self) -> None:
