@@ -1300,6 +1300,19 @@ def test_the_mirror_image_is_where_the_scan_is_now(slicer: Any) -> None:
     np.testing.assert_array_equal(volumes.volume_from_node(node).array, bench.entry.mirrored())
 
 
+def test_the_mirror_image_is_that_of_the_voxels_that_the_scan_has_now(slicer: Any) -> None:
+    """Which was filtered in place, so that a session was opened anew."""
+    bench = Bench(slicer)
+    node = edit_mirror.mirrored_node(bench.entry)
+    before = volumes.volume_from_node(node).array
+    volume = bench.entry.volume
+    bench.entry.volume = volume.with_array(volume.array // 2)
+    assert edit_mirror.mirrored_node(bench.entry) is node
+    now = volumes.volume_from_node(node).array
+    np.testing.assert_array_equal(now, bench.entry.mirrored())
+    assert now.mean() == pytest.approx(before.mean() / 2, rel=0.01)
+
+
 def test_an_editor_of_another_segmentation_has_no_session(slicer: Any) -> None:
     bench = Bench(slicer)
     other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "other")
