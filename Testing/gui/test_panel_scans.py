@@ -524,6 +524,27 @@ def test_an_overlay_has_its_legend(panel: Panel) -> None:
         assert shown == ([] if value == "none" else [wanted])
 
 
+def test_a_map_of_other_voxels_is_not_shown_above_the_image(panel: Panel) -> None:
+    """Nor is it used; it comes back with the voxels that it was made of."""
+    first, segmentation = result_of_a_script(panel)
+    probability = results.maps_of(segmentation)[0]
+    choose(panel, first)
+    panel.choose("overlay", "probability")
+    views = panel.slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+
+    def above() -> set[Any]:
+        return {view.GetForegroundVolumeID() for view in views}
+
+    assert above() == {probability.GetID()}
+    kept = panel.slicer.util.arrayFromVolume(first).copy()
+    panel.slicer.util.updateVolumeFromArray(first, np.roll(kept, 2, 1))
+    panel.until(lambda: above() == {None}, 10)
+    panel.measured()
+    panel.slicer.util.updateVolumeFromArray(first, kept)
+    panel.until(lambda: above() == {probability.GetID()}, 10)
+    panel.measured()
+
+
 def test_the_term_and_the_model_of_a_segment_are_told(panel: Panel) -> None:
     first, _segmentation = result_of_a_script(panel)
     choose(panel, first)
