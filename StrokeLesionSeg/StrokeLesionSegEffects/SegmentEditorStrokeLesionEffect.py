@@ -269,7 +269,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
                 text += " " + _("A click waits.")
             elif waiting:
                 text += " " + _("{count} clicks wait.").format(count=waiting)
-            else:
+            elif self.mode() == "click":  # brush and outline need the session
                 text += " " + _("You may click already.")
         elif ready:
             text = self.said or hint(self.mode())

@@ -375,6 +375,10 @@ def test_clicks_wait_for_the_session_and_are_drawn(
     one.activate()
     one.until(lambda: "Aligning" in one.text())
     assert "may click already" in one.text()
+    for mode in ("brush", "outline"):  # they do nothing yet
+        one.effect.setMode(mode)
+        assert "may click already" not in one.text()
+    one.effect.setMode("click")
     first, second = (12, 16, 21), (16, 3, 24)
     for index in (first, second):
         click_early(one, index)
