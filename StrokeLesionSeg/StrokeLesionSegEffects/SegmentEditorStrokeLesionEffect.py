@@ -269,7 +269,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
                 text += " " + _("A click waits.")
             elif waiting:
                 text += " " + _("{count} clicks wait.").format(count=waiting)
-            else:
+            elif self.mode() == "click":  # brush and outline need the session
                 text += " " + _("You may click already.")
         elif ready:
             text = self.said or hint(self.mode())
@@ -296,7 +296,7 @@ class SegmentEditorStrokeLesionEffect(LesionEffect):
 
     def threshold(self):
         """As the user has set it, else the model's own."""
-        own = self.entry.session.point.threshold if self.entry is not None else 0.5
+        own = self.entry.session.recommended.threshold if self.entry is not None else 0.5
         return self.scriptedEffect.doubleParameter("Threshold") or own
 
     def onThreshold(self, value):

@@ -375,6 +375,10 @@ def test_clicks_wait_for_the_session_and_are_drawn(
     one.activate()
     one.until(lambda: "Aligning" in one.text())
     assert "may click already" in one.text()
+    for mode in ("brush", "outline"):  # they do nothing yet
+        one.effect.setMode(mode)
+        assert "may click already" not in one.text()
+    one.effect.setMode("click")
     first, second = (12, 16, 21), (16, 3, 24)
     for index in (first, second):
         click_early(one, index)
@@ -638,6 +642,18 @@ def test_cancel_goes_back_to_the_models_own_threshold(desk: Any) -> None:
     assert not one.effect.actors.overlay.labels.any()
     assert not one.editor.voxels("one").any()
     assert one.scripted.saves == 0
+
+
+def test_cancel_goes_back_to_the_models_own_threshold_after_a_click(desk: Any) -> None:
+    """Which was cut at the threshold that is cancelled."""
+    one = ready(desk)
+    one.effect.onThreshold(0.3)
+    one.settle(0.05)
+    one.event("LeftButtonPressEvent", xy=(xy := one.xy_of("Red", (12, 16, 21))))
+    one.event("LeftButtonReleaseEvent", xy=xy)
+    assert one.editor.voxels("one").any()
+    one.effect.onCancel()
+    assert one.effect.threshold() == 0.5
 
 
 def test_the_threshold_of_one_scan_is_not_that_of_the_next(desk: Any, slicer: Any) -> None:

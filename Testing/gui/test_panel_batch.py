@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 from panel_support import Panel
 from StrokeLesionSegLib.cohort.corrected import corrected_masks
-from StrokeLesionSegLib.images import Volume, read_scan, write_volume
+from StrokeLesionSegLib.images import Grid, Volume, read_scan, write_volume
 from StrokeLesionSegLib.slicerbridge.engine import batch
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess, Progress
 from StrokeLesionSegLib.slicerbridge.module.panel import followed
 from StrokeLesionSegLib.slicerbridge.scene import derivative, results
-from StrokeLesionSegLib.slicerbridge.scene.volumes import volume_from_node
+from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
+from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
+from StrokeLesionSegLib.slicerbridge.scene.volumes import set_volume, volume_from_node
+from test_derivative import batch_of_one
 
 
 def run_batch(panel: Panel) -> None:
@@ -134,6 +138,49 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("coarse_sample")
+def test_what_a_reader_drew_beside_the_segment_that_is_saved_is_told(
+    panel: Panel, tmp_path: Path
+) -> None:
+    out, mask = batch_of_one(tmp_path, np.eye(4))
+    read = derivative.read_result(out, "sub-01")
+    volume, segmentation, segment_id = derivative.add_result(read, Provenance())
+    panel.widget.logic.choose(segmentation, segment_id)
+    panel.parameters.inputVolume = volume
+    panel.measured()
+    panel.click("saveCorrectionButton")
+    assert "alone" not in panel.text("batchLabel")
+    drawn = segmentation.GetSegmentation().AddEmptySegment("", "Segment_1")
+    patch = Patch(np.ones((3, 3, 3), np.uint8), (1, 2, 3), Grid(mask.shape, np.eye(4)))
+    results.set_segment_voxels(segmentation, drawn, patch)
+    panel.click("saveCorrectionButton")
+    said = html.unescape(panel.text("batchLabel"))
+    assert "This is the segment 'Stroke lesion' alone, without 'Segment_1'." in said
+
+
+def test_a_correction_of_an_image_that_may_have_been_warped_is_saved_when_asked_for_again(
+    panel: Panel, tmp_path: Path
+) -> None:
+    """Its file would be the one that opens next time, that tables prefer and that models learn."""
+    out, _mask = batch_of_one(tmp_path, np.eye(4))
+    read = derivative.read_result(out, "sub-01")
+    volume, segmentation, segment_id = derivative.add_result(read, Provenance())
+    panel.widget.logic.choose(segmentation, segment_id)
+    panel.parameters.inputVolume = volume
+    panel.measured()
+    corrected = out / "sub-01_desc-corrected_mask.nii.gz"
+    for _again in (False, True):
+        voxels = volume_from_node(volume)
+        set_volume(volume, voxels.with_array(np.roll(voxels.array, 2, axis=1)))
+        panel.click("saveCorrectionButton")
+        assert panel.text("batchLabel").startswith("Nothing was saved yet: the image was filtered")
+        assert not corrected.exists()
+        panel.click("saveCorrectionButton")
+        assert panel.text("batchLabel").startswith("Saved:")
+        corrected.unlink()
+    panel.click("saveCorrectionButton")
+    assert corrected.exists(), "it is asked once of each image"
+
+
 def test_a_batch_that_was_stopped_or_failed_in_part(ready: Panel, tmp_path: Path) -> None:
     """What was done until a stop can be opened, and why a scan failed is told, also by a
     double-click on it; the next start does the rest."""

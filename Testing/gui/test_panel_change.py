@@ -6,7 +6,13 @@ import numpy as np
 from heads import AFFINE, ball, head, move, moved
 from panel_support import Panel
 from StrokeLesionSegLib.images import Volume
-from StrokeLesionSegLib.slicerbridge.engine.compare import patch_of
+from StrokeLesionSegLib.slicerbridge.engine.compare import (
+    ComparisonRun,
+    FoundMask,
+    ScanChange,
+    ScanToCompare,
+    patch_of,
+)
 from StrokeLesionSegLib.slicerbridge.scene import results, side_by_side
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 from StrokeLesionSegLib.slicerbridge.scene.volumes import add_volume_node
@@ -71,3 +77,23 @@ def test_two_scans_from_the_panel(panel: Panel) -> None:
     assert panel.controller.change.earlier is None
     assert panel.stand_in.raw(panel.ui.changeTable).isHidden()
     assert panel.text("changeLabel") == ""
+
+
+def test_both_scans_keep_their_lesions_where_those_of_the_later_one_were_found_on_the_way(
+    panel: Panel,
+) -> None:
+    """A result that comes for the chosen scan is shown, and the earlier scan's is not hidden."""
+    person, mask = head(1).array, ball((40, 0, 20), 12).astype(np.uint8)
+    earlier = add_scan(panel, person, "before", mask)
+    later = add_volume_node(Volume(person.astype(np.float32) + 1, AFFINE), "after")
+    panel.parameters.inputVolume = later
+    panel.settle(0.3)
+    found = {1: FoundMask(mask, Provenance(model="found on the way"))}
+    change = ScanChange([], {}, np.eye(4), found, AFFINE)
+    scans = tuple(ScanToCompare(node) for node in (earlier, later))
+    panel.controller.change._take(ComparisonRun(*scans), change)
+    of_later = results.find_segmentation(later)
+    panel.until(lambda: panel.parameters.segmentation is of_later, 30)
+    panel.measured()
+    for node in (results.find_segmentation(earlier), of_later):
+        assert node.GetDisplayNode().GetVisibility()

@@ -111,10 +111,14 @@ def test_regions_and_files_of_a_segment(
     panel.until(lambda: not panel.controller.report.busy, 120)
     assert "exists" in panel.text("nextStepLabel")
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
-    # What the sliders change is no longer what the table tells.
+    # What the sliders change is no longer what the table tells, nor that of the scene.
+    panel.controller.lookAgain()
+    panel.measured()
+    assert segmentation.GetNodeReference(REGIONS_ROLE) is not None, "it is still the same segment"
     panel.parameters.threshold = 0.6
     panel.applied()
     assert table.isHidden()
+    assert segmentation.GetNodeReference(REGIONS_ROLE) is None
     assert voxels_from_node(node) is not None
 
 

@@ -336,9 +336,15 @@ def test_results_that_were_there_before_the_panel_are_followed_too(
     panel.until(lambda: panel.ui.resultComboBox.currentText == "Stroke lesion 2", 5)
 
 
-def test_a_scan_that_is_removed_leaves_the_panel_empty_and_usable(panel: Panel) -> None:
+@pytest.mark.parametrize("moved", [False, True], ids=["at rest", "just after a slider moved"])
+def test_a_scan_that_is_removed_leaves_the_panel_empty_and_usable(
+    panel: Panel, moved: bool
+) -> None:
     first, _segmentation = result_of_a_script(panel)
     choose(panel, first)
+    if moved:
+        panel.parameters.threshold = 0.3
+        panel.applied()
     panel.slicer.mrmlScene.RemoveNode(first)
     panel.settle(0.3)
     assert panel.parameters.inputVolume is None
@@ -516,6 +522,27 @@ def test_an_overlay_has_its_legend(panel: Panel) -> None:
         shown = [(n.GetTitleText(), n.GetColorNode().GetName()) for n in nodes if n.GetVisibility()]
         wanted = (value.capitalize(), f"Lesion {value}")
         assert shown == ([] if value == "none" else [wanted])
+
+
+def test_a_map_of_other_voxels_is_not_shown_above_the_image(panel: Panel) -> None:
+    """Nor is it used; it comes back with the voxels that it was made of."""
+    first, segmentation = result_of_a_script(panel)
+    probability = results.maps_of(segmentation)[0]
+    choose(panel, first)
+    panel.choose("overlay", "probability")
+    views = panel.slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+
+    def above() -> set[Any]:
+        return {view.GetForegroundVolumeID() for view in views}
+
+    assert above() == {probability.GetID()}
+    kept = panel.slicer.util.arrayFromVolume(first).copy()
+    panel.slicer.util.updateVolumeFromArray(first, np.roll(kept, 2, 1))
+    panel.until(lambda: above() == {None}, 10)
+    panel.measured()
+    panel.slicer.util.updateVolumeFromArray(first, kept)
+    panel.until(lambda: above() == {probability.GetID()}, 10)
+    panel.measured()
 
 
 def test_the_term_and_the_model_of_a_segment_are_told(panel: Panel) -> None:

@@ -57,8 +57,8 @@ class MapSession(CorrectionSession):
     def probability(self) -> Any:
         return self.map.array
 
-    def for_mask(self, mask: Any) -> MapSession:
-        return MapSession(self.map, mask)
+    def for_mask(self, mask: Any, probability: Any) -> MapSession:
+        return type(self)(self.map.with_array(probability), mask)
 
     def _answered(self, wrong: Any, lesion: bool, before: Any) -> Any:
         self.calls += 1

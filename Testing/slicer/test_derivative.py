@@ -22,6 +22,7 @@ from StrokeLesionSegLib.slicerbridge.scene.results import read_segment, set_segm
 from StrokeLesionSegLib.slicerbridge.scene.volumes import (
     matrix_from_affine,
     set_volume,
+    volume_from_node,
     voxels_from_node,
 )
 
@@ -75,7 +76,7 @@ def test_a_table_that_excel_has_saved_hides_no_results(
         assert (row["scan"], row["state"], row["volume_ml"]) == ("sub-01", "done", 2.5)
 
 
-def _batch_of_one(folder: Path, affine: np.ndarray, second_piece: bool = False) -> tuple[Path, Any]:
+def batch_of_one(folder: Path, affine: np.ndarray, second_piece: bool = False) -> tuple[Path, Any]:
     """A folder of results with the scan sub-01, and its mask (K, J, I) of 40 voxels and more."""
     out = folder / "out"
     out.mkdir()
@@ -101,7 +102,7 @@ def _batch_of_one(folder: Path, affine: np.ndarray, second_piece: bool = False) 
 
 def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Path) -> None:
     """Wherever image and segmentation were moved to in the scene meanwhile."""
-    out, mask = _batch_of_one(tmp_path, np.diag([-1.0, 1.5, 2.0, 1.0]))
+    out, mask = batch_of_one(tmp_path, np.diag([-1.0, 1.5, 2.0, 1.0]))
     automatic = out / "sub-01_label-lesion_mask.nii.gz"
     read = read_result(out, "sub-01")
     volume, segmentation, segment_id = derivative.add_result(read, Provenance())
@@ -116,19 +117,40 @@ def test_a_correction_is_saved_on_the_grid_of_its_scan(slicer: Any, tmp_path: Pa
     assert saved.grid.same_as(kept.grid)
     np.testing.assert_array_equal(saved.array != 0, mask)
     # A warp may keep the grid, and is told.
-    assert not derivative.image_changed(segmentation)
+    assert not derivative.changed_image(segmentation)
     voxels = voxels_from_node(volume)
     voxels[:] = np.roll(voxels, 2, axis=1)
-    assert derivative.image_changed(segmentation)
+    assert derivative.changed_image(segmentation)
     # Other voxels than the scan has are no correction of it.
     set_volume(volume, Volume(np.zeros((8, 10, 12), np.int16), np.diag([2.0, 3, 4, 1])))
     with pytest.raises(InputError, match="resampled"):
         derivative.save_correction(segmentation, segment_id)
 
 
+def test_a_scan_whose_voxels_were_put_in_another_order_is_no_place_for_its_correction(
+    slicer: Any, tmp_path: Path
+) -> None:
+    """As by Orient Scalar Volume, in place: nothing is seen of it, and the mask would be mirrored.
+    One that was filtered alone is."""
+    out, mask = batch_of_one(tmp_path, np.diag([-1.0, 1.5, 2.0, 1.0]))
+    volume, segmentation, segment_id = derivative.add_result(
+        read_result(out, "sub-01"), Provenance()
+    )
+    there = volume_from_node(volume)
+    set_volume(volume, there.with_array(there.array // 2))
+    saved = read_scan(derivative.save_correction(segmentation, segment_id)).volume
+    np.testing.assert_array_equal(saved.array != 0, mask)
+    affine = there.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array([there.array.shape[2] - 1, 0, 0])
+    affine[:3, 0] *= -1
+    set_volume(volume, Volume(there.array[:, :, ::-1].copy(), affine))
+    with pytest.raises(InputError, match="resampled"):
+        derivative.save_correction(segmentation, segment_id)
+
+
 def test_a_mask_on_another_grid_than_its_scan_is_named(tmp_path: Path) -> None:
     """The corrected one, which no batch makes anew, or the automatic one."""
-    out, mask = _batch_of_one(tmp_path, np.eye(4))
+    out, mask = batch_of_one(tmp_path, np.eye(4))
     corrected = out / "sub-01_desc-corrected_mask.nii.gz"
     other = Volume(mask.astype(np.uint8), np.diag([2.0, 2, 2, 1]))
     write_volume(corrected, other)
@@ -147,7 +169,7 @@ def test_a_saved_scene_keeps_the_order_of_a_scans_slices(
     slicer: Any, tmp_path: Path, way: float
 ) -> None:
     """Slicer reverses those of a left-handed image when it saves and loads it."""
-    out, mask = _batch_of_one(tmp_path, np.diag([way, 1.5, 2.0, 1.0]), second_piece=True)
+    out, mask = batch_of_one(tmp_path, np.diag([way, 1.5, 2.0, 1.0]), second_piece=True)
     logic = BridgeLogic()
     _volume, segmentation, segment_id = derivative.add_result(
         read_result(out, "sub-01"), Provenance()
@@ -171,7 +193,7 @@ def test_a_saved_scene_keeps_the_order_of_a_scans_slices(
 
 def test_a_corrected_mask_is_none_that_the_sliders_have_made(slicer: Any, tmp_path: Path) -> None:
     """Its own lesions are listed, and the sliders begin a segment beside it."""
-    out, mask = _batch_of_one(tmp_path, np.eye(4))
+    out, mask = batch_of_one(tmp_path, np.eye(4))
     logic = BridgeLogic()
 
     def opened() -> tuple[Any, str]:
@@ -194,6 +216,28 @@ def test_a_corrected_mask_is_none_that_the_sliders_have_made(slicer: Any, tmp_pa
     assert logic.segment_id(segmentation) != segment_id
     kept = read_segment(segmentation, segment_id, logic.volume_of(segmentation))
     assert kept.checksum() == corrected.checksum()
+
+
+def test_segments_of_a_reader_beside_the_one_that_is_saved_are_named(
+    slicer: Any, tmp_path: Path
+) -> None:
+    out, mask = batch_of_one(tmp_path, np.eye(4))
+    logic = BridgeLogic()
+    _volume, segmentation, segment_id = derivative.add_result(
+        read_result(out, "sub-01"), Provenance()
+    )
+    logic.choose(segmentation, segment_id)
+    assert derivative.left_out(segmentation, segment_id) == []
+    drawn = segmentation.GetSegmentation().AddEmptySegment("", "Segment_1")
+    assert derivative.left_out(segmentation, segment_id) == [], "nothing is drawn yet"
+    patch = Patch(np.ones((3, 3, 3), np.uint8), (1, 2, 3), Grid(mask.shape, np.eye(4)))
+    set_segment_voxels(segmentation, drawn, patch)
+    assert derivative.left_out(segmentation, segment_id) == ["Segment_1"]
+    # What a reader has corrected is left behind where the sliders begin anew beside it.
+    set_segment_voxels(segmentation, segment_id, patch)
+    logic.threshold(segmentation, 0.4)
+    now = logic.segment_id(segmentation)
+    assert derivative.left_out(segmentation, now) == ["Stroke lesion", "Segment_1"]
 
 
 def test_of_a_scan_whose_values_are_put_right(tmp_path: Path) -> None:

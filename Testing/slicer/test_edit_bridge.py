@@ -5,6 +5,7 @@ On Slicer's real libraries. Voxel counts under masking and overwriting are in ``
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from map_session import MapSession
 from StrokeLesionSegLib.boxes import whole_box
 from StrokeLesionSegLib.correction import Change
 from StrokeLesionSegLib.errors import InputError
-from StrokeLesionSegLib.images.volume import Volume
+from StrokeLesionSegLib.images.volume import Grid, Volume
 from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.slicerbridge.editor import correct, outline
 from StrokeLesionSegLib.slicerbridge.editor import (
@@ -37,6 +38,7 @@ from StrokeLesionSegLib.slicerbridge.editor import (
 from StrokeLesionSegLib.slicerbridge.editor.review import REVIEW_TAG, Reviewer
 from StrokeLesionSegLib.slicerbridge.editor.stroke import Brush, Stroke
 from StrokeLesionSegLib.slicerbridge.scene import results, volumes
+from StrokeLesionSegLib.slicerbridge.scene.patch import Patch
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, Provenance
 from test_edit_voxels import Bench
@@ -642,6 +644,19 @@ def test_a_fill_that_is_undone_counts_as_nobodys_handwork(slicer: Any) -> None:
     assert click(bench, (12, 16, 21), False).voxels > 1
 
 
+def test_a_threshold_of_clicks_leaves_the_models_second_one_alone(slicer: Any) -> None:
+    """Clicks are cut above it for a while; what is filled below it then has to reach it, too."""
+    bench = Bench(slicer)
+    bench.session.recommended = bench.session.point = OperatingPoint(0.4, 0.97)
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.4)
+    filled = bench.now()["one"]
+    assert not filled[12, 16, 21]
+    assert click(bench, (16, 3, 24), True, threshold=0.98).voxels > 0
+    bench.editor.undo()
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.4)
+    np.testing.assert_array_equal(bench.now()["one"], filled)
+
+
 def test_each_segment_has_its_own_clicks(slicer: Any) -> None:
     bench = Bench(slicer)
     first = bench.target
@@ -652,6 +667,31 @@ def test_each_segment_has_its_own_clicks(slicer: Any) -> None:
     assert clicks_of(bench) == [((16, 3, 24), True)]
     bench.target = first
     assert clicks_of(bench) == [((12, 16, 21), True)]
+
+
+class Taught(MapSession):
+    """The map is that of the last answer, as a network's is: around a click it says as clicked."""
+
+    def _answered(self, wrong: Any, lesion: bool, before: Any) -> Any:
+        answered = super()._answered(wrong, lesion, before)
+        taught = self.map.array.copy()
+        for k, j, i in wrong:
+            taught[k - 1 : k + 2, j - 1 : j + 2, i - 1 : i + 2] = lesion
+        self.map = self.map.with_array(taught)
+        return answered
+
+
+def test_what_clicks_on_one_segment_have_taught_does_not_fill_another(slicer: Any) -> None:
+    bench = Bench(slicer)
+    first = bench.target
+    bench.entry.session = Taught(blob_volume(bench.volume))
+    click(bench, (16, 3, 24), True)
+    bench.target = edit_target.EditTarget(first.segmentation_id, "two")
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.5)
+    np.testing.assert_array_equal(bench.now()["two"], bench.probability >= 0.5)
+    bench.target = first
+    correct.fill(bench.effect, bench.store, bench.entry, bench.target, 0.5)
+    assert bench.now()["one"][15:18, 2:5, 23:26].all(), "it is still known where it was clicked"
 
 
 def test_clicks_and_decisions_survive_a_saved_scene(slicer: Any, tmp_path: Path) -> None:
@@ -699,6 +739,27 @@ def test_a_tag_that_makes_no_sense_is_ignored(slicer: Any, text: str) -> None:
     assert clicks_of(bench) == []
     bench.target.segment.SetTag(TAG + REVIEW_TAG, text)
     assert [p.state for p in Reviewer(bench.effect, bench.grid, bench.target).look()] == ["open"]
+
+
+def test_what_a_tag_keeps_of_a_segment_costs_what_that_does_and_not_what_the_scan_does() -> None:
+    """It is written at every click."""
+    mask = np.zeros((160, 160, 160), bool)
+    mask[50:60, 60:80, 70:75] = True
+    grid = Grid(mask.shape, np.eye(4))
+    tracemalloc.start()
+    try:
+        texts = (edit_store._packed(mask, grid), edit_store._checksum(mask, grid))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < mask.nbytes / 10
+    state = {"made": texts[0], "grid": {"shape": list(mask.shape)}}
+    np.testing.assert_array_equal(edit_store._made_in(state, ~mask), mask)
+    assert texts[1] == Patch(mask.astype(np.uint8), (0, 0, 0), grid).checksum()
+    empty = mask & False
+    state["made"] = edit_store._packed(empty, grid)
+    np.testing.assert_array_equal(edit_store._made_in(state, mask), empty)
+    assert edit_store._checksum(empty, grid) == "0"
 
 
 def test_the_volume_is_told_since_the_first_correction(slicer: Any) -> None:
@@ -1237,6 +1298,19 @@ def test_the_mirror_image_is_where_the_scan_is_now(slicer: Any) -> None:
     assert edit_mirror.mirrored_node(bench.entry) is node
     assert volumes.volume_from_node(node).grid.same_as(grid)
     np.testing.assert_array_equal(volumes.volume_from_node(node).array, bench.entry.mirrored())
+
+
+def test_the_mirror_image_is_that_of_the_voxels_that_the_scan_has_now(slicer: Any) -> None:
+    """Which was filtered in place, so that a session was opened anew."""
+    bench = Bench(slicer)
+    node = edit_mirror.mirrored_node(bench.entry)
+    before = volumes.volume_from_node(node).array
+    volume = bench.entry.volume
+    bench.entry.volume = volume.with_array(volume.array // 2)
+    assert edit_mirror.mirrored_node(bench.entry) is node
+    now = volumes.volume_from_node(node).array
+    np.testing.assert_array_equal(now, bench.entry.mirrored())
+    assert now.mean() == pytest.approx(before.mean() / 2, rel=0.01)
 
 
 def test_an_editor_of_another_segmentation_has_no_session(slicer: Any) -> None:

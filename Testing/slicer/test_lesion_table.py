@@ -18,6 +18,7 @@ from StrokeLesionSegLib.slicerbridge.scene.probability_map import (
     seeds_to_text,
 )
 from StrokeLesionSegLib.slicerbridge.scene.provenance import TAG, Provenance
+from test_run_ends import about_to_add
 
 
 def scene(slicer: Any, affine: np.ndarray | None = None) -> tuple[Any, Any, str, Any]:
@@ -306,3 +307,46 @@ def test_maps_stay_those_of_an_image_that_is_saved_and_loaded(
     assert reading.ReadData(loaded)
     assert slicer.util.arrayFromVolume(loaded).dtype == stored
     assert results.made_of(kept, loaded)
+
+
+def test_a_left_handed_image_of_a_script_keeps_its_result_when_the_scene_is_loaded(
+    slicer: Any, tmp_path: Path
+) -> None:
+    """Slicer turns the image and its maps then, and not the segmentation: what was left out stays
+    so, and what belongs to the image goes on following it."""
+    affine = np.diag([-1.0, 1.2, 2.0, 1.0])
+    affine[:3, 3] = (5, 6, 7)
+    node = head_node(slicer, affine)
+    logic = BridgeLogic()
+    run = about_to_add(slicer, node)
+    while run.poll():
+        pass
+    segmentation = logic.accept(run).segmentation_node
+    rows = logic.rows(segmentation)
+    logic.threshold(segmentation, 0.5, 0.0, [rows[1].seed])
+    first = logic.measure(segmentation)
+    file = str(tmp_path / "scene.mrb")
+    assert slicer.mrmlScene.WriteToMRB(file)
+    slicer.mrmlScene.Clear(0)
+    slicer.mrmlScene.ReadFromMRB(file, True)
+    (segmentation,) = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    node, logic = volumes.image_of(segmentation), BridgeLogic()
+    assert np.linalg.det(affine[:3, :3]) < 0 < np.linalg.det(volumes.affine_from_node(node)[:3, :3])
+    assert [row.keep for row in logic.rows(segmentation)] == [True, False]
+    made = logic.settings(segmentation)
+    logic.threshold(segmentation, 0.4, 0.0, seeds_from_text(made.dropped))
+    logic.undo(segmentation)
+    (now,) = logic.measure(segmentation)
+    assert now.volume_ml == pytest.approx(first[0].volume_ml)
+    np.testing.assert_allclose(now.centroid_ras_mm, first[0].centroid_ras_mm, atol=1e-6)
+    # A transform that is hardened on both takes the maps along.
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    shift = np.eye(4)
+    shift[:3, 3] = (40, -3, 5)
+    transform.SetMatrixTransformToParent(volumes.matrix_from_affine(shift))
+    for moved in (node, segmentation):
+        moved.SetAndObserveTransformNodeID(transform.GetID())
+        moved.HardenTransform()
+    (row,) = [row for row in logic.threshold(segmentation, 0.5, 0.0, [now.seed]) if not row.keep]
+    wanted = np.add(first[0].centroid_ras_mm, shift[:3, 3])
+    np.testing.assert_allclose(row.centroid_ras_mm, wanted, atol=1e-6)

@@ -9,13 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 from bridge_scenes import blob_volume, head_node
+from editor_stand_in import Editor
+from StrokeLesionSegLib.images.volume import Volume
 from StrokeLesionSegLib.operating_point import OperatingPoint
+from StrokeLesionSegLib.slicerbridge.editor.target import EditGrid
 from StrokeLesionSegLib.slicerbridge.engine import compare, run
 from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
-from StrokeLesionSegLib.slicerbridge.scene import results
+from StrokeLesionSegLib.slicerbridge.scene import results, scan_views
 from StrokeLesionSegLib.slicerbridge.scene.probability_map import ProbabilityMap
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
-from StrokeLesionSegLib.slicerbridge.scene.volumes import affine_from_node
+from StrokeLesionSegLib.slicerbridge.scene.volumes import (
+    add_volume_node,
+    affine_from_node,
+    matrix_from_affine,
+    set_volume,
+    volume_from_node,
+)
 
 
 def about_to_add(slicer: Any, node: Any) -> run.SegmentationRun:
@@ -112,6 +121,64 @@ def test_results_lie_on_an_image_that_was_moved_meanwhile(slicer: Any) -> None:
     kept = Provenance.from_segment(tag).to_mni
     assert kept is not None
     np.testing.assert_allclose(kept @ now, to_mni @ before, atol=1e-4)
+
+
+def resample(node: Any) -> None:
+    """In place, to voxels of half the size, as by Slicer's own modules."""
+    voxels, affine = volume_from_node(node).array, affine_from_node(node)
+    affine[:3, 3] -= affine[:3, :3] @ np.full(3, 0.25)
+    affine[:3, :3] /= 2
+    set_volume(node, Volume(np.kron(voxels, np.ones((2, 2, 2), voxels.dtype)), affine))
+
+
+def recentre(node: Any) -> None:
+    node.SetOrigin(*np.add(node.GetOrigin(), (20.3, -10.0, 5.0)))
+
+
+@pytest.mark.parametrize("change", [resample, recentre])
+def test_what_is_found_in_an_image_with_other_voxels_is_edited_on_these(
+    slicer: Any, change: Any
+) -> None:
+    """And not on those of the segmentation that an earlier run made."""
+    node = head_node(slicer)
+    found = []
+    for again in (False, True):
+        if again:
+            change(node)
+        made = about_to_add(slicer, node)
+        while made.poll():
+            pass
+        assert made.results is not None
+        found.append(made.results)
+    first, second = (one.segmentation_node for one in found)
+    assert first is not second
+    assert results.find_segmentation(node) is second
+    scan_views.show_segmentation(second)
+    shown = [node.GetDisplayNode().GetVisibility() for node in (first, second)]
+    assert shown == [0, 1], "the older one would be taken for a part of it"
+    editor = Editor(slicer, node, second)
+    image = editor.effect().sourceVolumeImageData()
+    grid = EditGrid.from_image(image, second).grid
+    assert grid.same_as(volume_from_node(node).grid)
+
+
+def test_a_finer_geometry_to_edit_on_is_kept_for_the_next_result(slicer: Any) -> None:
+    node = head_node(slicer)
+    for again in (False, True):
+        if again:
+            finer = add_volume_node(volume_from_node(node), "finer")
+            resample(finer)
+            segmentation = results.find_segmentation(node)
+            geometry = slicer.vtkSegmentationConverter.SerializeImageGeometry(
+                matrix_from_affine(affine_from_node(finer)), finer.GetImageData()
+            )
+            name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+            segmentation.GetSegmentation().SetConversionParameter(name, geometry)
+        made = about_to_add(slicer, node)
+        while made.poll():
+            pass
+    assert made.results is not None
+    assert made.results.segmentation_node is segmentation
 
 
 @pytest.mark.parametrize("kind", [run, compare])

@@ -98,7 +98,8 @@ class CorrectionSession:
     ----------
     grid: the native grid. alignment: of the scan; one with ``ok`` false was not used.
     warnings: one sentence each.
-    point: the operating point; its threshold is where answers to clicks are cut, too.
+    recommended: the operating point that the model recommends.
+    point: the same at the threshold of now, which is where answers to clicks are cut, too.
 
     Examples
     --------
@@ -118,7 +119,7 @@ class CorrectionSession:
         known: Known | None = None,
     ) -> None:
         known = known or Known()
-        self.grid, self.point = grid, point
+        self.grid, self.recommended, self.point = grid, point, point
         self.alignment, self.warnings = known.alignment, known.warnings
         self._head, self._answers = head, answers
         self._clicks: dict[Voxel, bool] = {}
@@ -330,14 +331,20 @@ class CorrectionSession:
         self._clicks = {c.voxel: c.lesion for c in inside}
         self._steps.clear()
 
-    def for_mask(self, mask: NDArray[Any]) -> CorrectionSession:
-        """A session for another mask of the same scan, without clicks; costs no network call."""
+    def for_mask(
+        self, mask: NDArray[Any], probability: NDArray[np.floating[Any]]
+    ) -> CorrectionSession:
+        """A session for another mask of the same scan, without clicks; costs no network call.
+
+        ``probability``: what the model said of the scan, (K, J, I). That of this session knows its
+        clicks.
+        """
         return CorrectionSession(
             self.grid,
             self._head,
             self._answers,
-            self.point,
-            Known(mask, self.probability, self.alignment, self.warnings),
+            self.recommended,
+            Known(mask, probability, self.alignment, self.warnings),
         )
 
     def change_threshold(self, threshold: float) -> None:
@@ -345,7 +352,7 @@ class CorrectionSession:
 
         Raises ``ValueError`` for one outside (0, 1].
         """
-        own = self.point
+        own = self.recommended
         self.point = OperatingPoint.at(
             threshold, own.second_threshold, own.min_volume_ml, own.min_mean_probability
         )

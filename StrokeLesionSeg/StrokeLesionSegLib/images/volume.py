@@ -50,6 +50,18 @@ class Grid:
         """Volume of one voxel in mL, right for sheared grids too."""
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
 
+    @property
+    def left_handed(self) -> bool:
+        """Whether i, j and k are to each other as the fingers of a left hand."""
+        return bool(np.linalg.det(self.affine[:3, :3]) < 0)
+
+    def slices_reversed(self) -> Grid:
+        """The same voxels in the opposite order of k, as of ``array[::-1]``."""
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, 2] * (self.shape[0] - 1)
+        affine[:3, 2] *= -1
+        return Grid(self.shape, affine)
+
     def same_as(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """True if shape agrees and no corner is further than ``tolerance_mm`` off."""
         if self.shape != other.shape:

@@ -80,7 +80,7 @@ def found(session: Any, threshold: float) -> Any:
     from ...lesions import find_lesions
     from ...operating_point import OperatingPoint
 
-    own = session.point
+    own = session.recommended
     point = OperatingPoint.at(
         threshold, own.second_threshold, own.min_volume_ml, own.min_mean_probability
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ...images.volume import Volume
-from ..scene.volumes import add_volume_node, node_by_id, set_volume, volume_from_node
+from ..scene.results import IMAGE_ATTRIBUTE
+from ..scene.volumes import add_volume_node, fingerprint, node_by_id, set_volume, volume_from_node
 from .store import Entry
 
 # Of a segmentation, and of the mirrored scan: whose mirror image it is.
@@ -14,19 +15,23 @@ _MARK = "StrokeLesionSeg"
 
 
 def mirrored_node(entry: Entry) -> Any:
-    """The mirrored scan as a volume node of the scene; made once for a segmentation on a grid."""
-    segmentation = entry.edit_grid.node
+    """The mirrored scan as a volume node of the scene; made once for a segmentation on a grid, and
+    again where the scan was filtered since, or shows another frame of a sequence."""
+    segmentation, image = entry.edit_grid.node, fingerprint(entry.volume.array)
     node = node_by_id(segmentation.GetNodeReferenceID(ROLE))
     if node is not None and node.GetNodeReferenceID(_OF) == entry.source_id:
         # Scan and segmentation may have been moved since, and nobody moves what is not shown.
         node.SetAndObserveTransformNodeID(segmentation.GetTransformNodeID())
-        if not volume_from_node(node).grid.same_as(entry.edit_grid.grid):
+        other = node.GetAttribute(IMAGE_ATTRIBUTE) != image
+        if other or not volume_from_node(node).grid.same_as(entry.edit_grid.grid):
+            node.SetAttribute(IMAGE_ATTRIBUTE, image)
             set_volume(node, Volume(entry.mirrored(), entry.edit_grid.grid.affine))
         return node
     source = node_by_id(entry.source_id)
     volume = Volume(entry.mirrored(), entry.edit_grid.grid.affine)
     node = add_volume_node(volume, f"{source.GetName()} mirrored", like=segmentation)
     node.SetAttribute(_MARK, "mirrored")
+    node.SetAttribute(IMAGE_ATTRIBUTE, image)
     node.SetNodeReferenceID(_OF, entry.source_id)
     node.CreateDefaultDisplayNodes()
     shown, display = source.GetDisplayNode(), node.GetDisplayNode()

@@ -90,7 +90,10 @@ class Work:
 
 @dataclass(eq=False)
 class Entry:
-    """One scan that is ready to be corrected, with the grid that it is edited on."""
+    """One scan that is ready to be corrected, with the grid that it is edited on.
+
+    ``session``: becomes that of the first segment. ``probability``: before any click, (K, J, I).
+    """
 
     session: CorrectionSession
     edit_grid: EditGrid
@@ -98,6 +101,17 @@ class Entry:
     source_id: str
     volume: Volume
     works: dict[EditTarget, Work] = field(default_factory=dict)
+    probability: NDArray[np.float32] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.probability = self.session.probability
+
+    def session_for(self, mask: NDArray[np.bool_]) -> CorrectionSession:
+        """One for a segment that has none yet; what others were told by clicks is not known to it.
+
+        ``mask``: the segment, bool (K, J, I).
+        """
+        return self.session.for_mask(mask, self.probability) if self.works else self.session
 
     def mirrored(self) -> NDArray[np.float32]:
         """The scan with left and right exchanged, on the edited grid; up to some seconds."""
@@ -307,7 +321,7 @@ class SessionStore:
         mask = segment_voxels(target, entry.edit_grid) != 0
         work = entry.works.pop(target, None)
         if work is None:
-            own = entry.session if not entry.works else entry.session.for_mask(mask)
+            own = entry.session_for(mask)
             state = _state_in(text, entry, mask)
             clicks, first_ml, step = _read(entry, state)
             first = _made_in(state, mask) if text else _before_hand_work(entry, target, mask)
@@ -398,12 +412,12 @@ def _fingerprint_of(source_id: str) -> str:
 
 def _checksum(mask: NDArray[np.bool_], grid: Grid) -> str:
     """The same for equal masks (K, J, I)."""
-    return Patch(mask.astype(np.uint8), (0, 0, 0), grid).checksum()
+    return Patch.of_mask(mask, grid).checksum()
 
 
 def _packed(made: NDArray[np.bool_], grid: Grid) -> dict[str, Any]:
     """A mask (K, J, I) in JSON."""
-    cut = Patch(made.astype(np.uint8), (0, 0, 0), grid).trimmed()
+    cut = Patch.of_mask(made, grid)
     voxels = voxels_to_text(cut.mask)
     return {"start": list(cut.start), "shape": list(cut.mask.shape), "voxels": voxels}
 
@@ -432,8 +446,8 @@ def _before_hand_work(
     segment = target.segment
     written = get_tag(segment, "Written") if segment is not None else ""
     node = maps_of(target.node, target.segment_id)[0] if written else None
-    now = Patch(mask.astype(np.uint8), (0, 0, 0), entry.edit_grid.grid)
-    if node is None or node.GetImageData() is None or now.checksum() == written:
+    now = _checksum(mask, entry.edit_grid.grid)
+    if node is None or node.GetImageData() is None or now == written:
         return mask
     made = Provenance.from_segment(segment)
     probability = ProbabilityMap(volume_from_node(node))

@@ -32,8 +32,8 @@ from ..scene.results import (
     add_map,
     add_segment,
     add_segmentation,
+    edited_on,
     find_segmentation,
-    same_parent,
     set_maps,
 )
 from ..scene.volumes import (
@@ -261,8 +261,8 @@ class SegmentationRun(EngineRun):
     def _add_segment(self) -> None:
         node = if_present(self._volume_node)
         segmentation: Any = if_present(self._segmentation_node) or find_segmentation(node)
-        if segmentation is None or not same_parent(segmentation, node):
-            # The image was moved since: its earlier segmentation stays where it is.
+        if segmentation is None or not edited_on(segmentation, node):
+            # The image was moved or resampled since: its earlier segmentation stays as it is.
             segmentation = self._added["new"] = add_segmentation(node)
         kept = segmentation.GetSegmentation()
         before = {kept.GetNthSegmentID(n) for n in range(kept.GetNumberOfSegments())}

@@ -34,7 +34,7 @@ class PanelController:
         self.engine = EngineSection(panel)
         self.report = ReportSection(panel)
         self.result = ResultSection(panel, refilled=self.report.hide_regions)
-        self.look = LookSection(panel)
+        self.look = LookSection(panel, other_image=lambda: self.result.other_image)
         self.scan = ScanSection(
             panel, self.result, self.look, busy=lambda: self.run.current is not None
         )

@@ -13,9 +13,11 @@ import numpy as np
 
 from ...images.volume import Volume
 from ..i18n import tr as _
+from ..scene.patch import Patch
 from ..scene.probability_map import ProbabilityMap
 from ..scene.provenance import Provenance
 from ..scene.results import read_segment
+from ..scene.volumes import image_of
 from .measure import fill_columns, own_table
 from .report import safe_name
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from ...lesions import RegionTable
 
 REGIONS_ROLE = "StrokeLesionSeg.regions"
+# Of that table: the segment and its voxels, as they were counted.
+_COUNTED = "StrokeLesionSeg.counted"
 
 # (column, VTK type, unit, what it is, value of a row)
 _COLUMNS: tuple[tuple[str, str, str, str, Any], ...] = (
@@ -58,6 +62,8 @@ class SegmentInMni:
             )
         self._to_mni = to_mni
         patch = read_segment(segmentation_node, segment_id, volume_node)
+        #: What its regions are counted in, see ``forget_regions``.
+        self.counted = _counted(segment_id, patch)
         self._mask = Volume(patch.full(), patch.grid.affine)
         self._probability = None if probability is None else probability.volume
         self._name = safe_name(volume_node.GetName() or "scan")
@@ -104,11 +110,33 @@ class SegmentInMni:
         return [*(path for path, _volume in volumes), transform]
 
 
-def add_region_table(table: RegionTable, volume_node: Any, segmentation_node: Any) -> Any:
-    """The table node with a segmentation's volumes by region, made at first use."""
+def add_region_table(
+    table: RegionTable, volume_node: Any, segmentation_node: Any, counted: str
+) -> Any:
+    """The table node with a segmentation's volumes by region, made at first use; ``counted``: what
+    ``SegmentInMni`` says of it."""
     node = own_table(REGIONS_ROLE, "regions", volume_node, segmentation_node)
     fill_columns(node, _COLUMNS, table.table_rows())
+    node.SetAttribute(_COUNTED, counted)
     return node
+
+
+def forget_regions(segmentation_node: Any, segment_id: str) -> None:
+    """Take the volumes by region out of the scene if the segment is another one by now, or has
+    other voxels: they would be saved and read as its own."""
+    import slicer
+
+    node = segmentation_node.GetNodeReference(REGIONS_ROLE)
+    volume_node = image_of(segmentation_node)
+    counted = "" if node is None else node.GetAttribute(_COUNTED)
+    if not counted or volume_node is None:
+        return
+    if counted != _counted(segment_id, read_segment(segmentation_node, segment_id, volume_node)):
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def _counted(segment_id: str, patch: Patch) -> str:
+    return f"{segment_id} {patch.checksum()}"
 
 
 def _number(share: float | None) -> float:

@@ -117,6 +117,13 @@ class BridgeLogic:
             raise ValueError(said.format(name=segmentation_node.GetName()))
         return node
 
+    def settings(self, segmentation_node: Any) -> Provenance:
+        """What made the segment of the sliders, with places on the image as it is now. Raises
+        ``ValueError``."""
+        self._bring_along(segmentation_node)
+        segment_id = self.segment_id(segmentation_node)
+        return Provenance.from_segment(segmentation_node.GetSegmentation().GetSegment(segment_id))
+
     def thresholder(self, segmentation_node: Any) -> ThresholdEditor:
         """The sliders of a segmentation, from the scene if need be. Raises ``ValueError``."""
         self._bring_along(segmentation_node)

@@ -22,6 +22,9 @@ from .results import (
     add_map,
     add_segment,
     add_segmentation,
+    changed,
+    edited_on,
+    read_own,
     read_segment,
     set_maps,
 )
@@ -151,16 +154,9 @@ def add_result(read: ReadResult, made: Provenance) -> tuple[Any, Any, str]:
 def _right_handed(volume: Volume) -> Volume:
     """The volume with its slices in reverse if its axes are left-handed: Slicer would do that to
     the image, and not to its segmentation, when the scene is saved and loaded."""
-    if not _is_left_handed(volume):
+    if not volume.grid.left_handed:
         return volume
-    affine = volume.affine.copy()
-    affine[:3, 3] += affine[:3, 2] * (volume.array.shape[0] - 1)
-    affine[:3, 2] *= -1
-    return Volume(volume.array[::-1], affine)
-
-
-def _is_left_handed(volume: Volume) -> bool:
-    return bool(np.linalg.det(volume.affine[:3, :3]) < 0)
+    return Volume(volume.array[::-1], volume.grid.slices_reversed().affine)
 
 
 def belongs_to(segmentation_node: Any) -> bool:
@@ -169,21 +165,36 @@ def belongs_to(segmentation_node: Any) -> bool:
     return bool(folder and Path(folder).is_dir())
 
 
-def image_changed(segmentation_node: Any) -> bool:
-    """Whether the scan has other voxels than when it was opened: it was filtered, which does a
-    correction no harm, or warped, after which that does not lie on the scan as it is stored."""
+def changed_image(segmentation_node: Any) -> str:
+    """The ``fingerprint`` of the scan's voxels where they are others than when it was opened: it
+    was filtered, which does a correction no harm, or warped, after which that does not lie on the
+    scan as it is stored. Empty if they are not."""
     kept = segmentation_node.GetAttribute(IMAGE_ATTRIBUTE)
     node = image_of(segmentation_node)
     if not kept or node is None or node.GetImageData() is None:
-        return False
-    return not same_voxels(kept, voxels_from_node(node))
+        return ""
+    voxels = voxels_from_node(node)
+    return "" if same_voxels(kept, voxels) else fingerprint(voxels)
+
+
+def left_out(segmentation_node: Any, segment_id: str) -> list[str]:
+    """Names of the segments that somebody has drawn or corrected beside this one, which are no part
+    of what ``save_correction`` saves; empty ones do not count."""
+    node, segmentation = image_of(segmentation_node), segmentation_node.GetSegmentation()
+    names = []
+    for n in range(segmentation.GetNumberOfSegments()):
+        segment, other = segmentation.GetNthSegment(n), segmentation.GetNthSegmentID(n)
+        patch = read_own(segmentation_node, other, node)
+        if other != segment_id and patch.mask.any() and changed(segment, patch):
+            names.append(str(segment.GetName()))
+    return names
 
 
 def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> Path:
     """Write the segment as it is now as the corrected mask of its scan; returns the file.
 
     On the scan's own grid, wherever image and segmentation were moved to in the scene. ``who``: a
-    pseudonym of the person. Raises ``InputError``, also if the image has other voxels by now.
+    pseudonym of the person. Raises ``InputError``, also if the image was resampled or turned.
     """
     from ...cohort import corrections
 
@@ -193,8 +204,10 @@ def save_correction(segmentation_node: Any, segment_id: str, who: str = "") -> P
     record = _record(folder, segmentation_node.GetAttribute(_STEM))
     automatic = folder / str(record["folder"]) / f"{record['stem']}_label-lesion_mask.nii.gz"
     kept = read_scan(automatic, allow_constant=True).volume
-    if kept.array.shape != patch.grid.shape:
-        cause = _("was warped or resampled in the scene")
+    # Other voxels elsewhere may be the same ones in another order.
+    turned = changed_image(segmentation_node) and not edited_on(segmentation_node, node)
+    if turned or kept.array.shape != patch.grid.shape:
+        cause = _("was warped, resampled or turned in the scene")
         raise InputError(node.GetName(), cause, _("Open the scan again and correct that"))
-    mask = patch.full()[::-1] if _is_left_handed(kept) else patch.full()
+    mask = patch.full()[::-1] if kept.grid.left_handed else patch.full()
     return corrections.save_correction(folder, record, kept.with_array(mask), who)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...boxes import bounding_box
+from ...boxes import EMPTY, bounding_box
 from ...images.volume import Grid
 
 
@@ -20,6 +20,12 @@ class Patch:
     mask: NDArray[np.uint8]
     start: tuple[int, int, int]
     grid: Grid
+
+    @classmethod
+    def of_mask(cls, mask: NDArray[np.bool_], grid: Grid) -> Patch:
+        """Of a mask of the whole grid, cut to the voxels that are set: only these are copied."""
+        (k, j, i) = box = bounding_box(mask) or EMPTY
+        return cls(mask[box].astype(np.uint8), (k.start, j.start, i.start), grid)
 
     def checksum(self) -> str:
         """The same for equal masks, wherever the patch was cut."""

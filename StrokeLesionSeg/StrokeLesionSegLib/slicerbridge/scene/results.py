@@ -11,7 +11,7 @@ from ...images.volume import Grid, Volume
 from ..i18n import tr as _
 from .look import show_legend
 from .patch import Patch
-from .probability_map import SHOWN_FROM
+from .probability_map import SHOWN_FROM, seeds_from_text, seeds_to_text
 from .provenance import TAG, Provenance, get_tag
 from .terminology import INFARCT, load_terminology, set_term
 from .volumes import (
@@ -66,6 +66,25 @@ def segmentations_of(volume_node: Any) -> list[Any]:
 def same_parent(node: Any, other: Any) -> bool:
     """True if both nodes lie under the same transform, or under none."""
     return (node.GetTransformNodeID() or None) == (other.GetTransformNodeID() or None)
+
+
+def edited_on(segmentation_node: Any, volume_node: Any) -> bool:
+    """Whether the Segment Editor works on the voxels that an image has now, as far as is known.
+
+    It does not where the image alone was moved, resampled or cropped since its results were found:
+    what is found in it now would be cut and coarsened to the voxels of before at the first edit.
+    """
+    if not same_parent(segmentation_node, volume_node):
+        return False
+    bring_along(segmentation_node, volume_node)
+    grid, own = _grid_of(volume_node), _reference_grid(segmentation_node)
+    if own is None or own.same_as(grid):
+        return True
+    # Somebody may have chosen a finer geometry to edit on; the image is as it was then.
+    segmentation = segmentation_node.GetSegmentation()
+    segments = map(segmentation.GetNthSegment, range(segmentation.GetNumberOfSegments()))
+    known = [found for found in map(_found_on, segments) if found is not None]
+    return all(found.same_as(grid) for found in known)
 
 
 def add_segmentation(volume_node: Any) -> Any:
@@ -454,6 +473,8 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
             fits = not resampled_since(segmentation_node, segment_id, volume_node)
             _put_alignment_away(segment, back=fits)
     grid, own = _grid_of(volume_node), _reference_grid(segmentation_node)
+    if own is not None and own.left_handed and not own.same_as(grid):
+        own = own.slices_reversed()
     if own is None or not own.same_as(grid) or not same_parent(segmentation_node, volume_node):
         return False
     left: dict[str, Any] = {}
@@ -464,6 +485,7 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
         known = {node.GetID(): node for node in there}
         left |= {key: node for key, node in known.items() if _grid_of(node).shape == grid.shape}
         segment = segmentation.GetNthSegment(n)
+        _follow_loading(segment, grid)
         of_maps = (_grid_of(node) for key, node in known.items() if key in left)
         then = _found_on(segment) or next(of_maps, grid)
         if then.shape != grid.shape or then.same_as(grid):
@@ -481,6 +503,18 @@ def bring_along(segmentation_node: Any, volume_node: Any) -> bool:
         if not same_parent(node, volume_node):
             node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
     return hardened
+
+
+def _follow_loading(segment: Any, grid: Grid) -> None:
+    """Slicer loads a left-handed image, and the maps of it, with their slices in reverse, and a
+    segmentation as it was: the voxels that a result names are turned, too."""
+    found = _found_on(segment)
+    if found is None or not found.left_handed or not found.slices_reversed().same_as(grid):
+        return
+    seeds = seeds_from_text(get_tag(segment, "Dropped"))
+    turned = ((grid.shape[0] - 1 - k, j, i) for k, j, i in seeds)
+    segment.SetTag(TAG + "Dropped", seeds_to_text(turned))
+    segment.SetTag(TAG + "Grid", _grid_text(grid))
 
 
 def _put_alignment_away(segment: Any, back: bool) -> None:

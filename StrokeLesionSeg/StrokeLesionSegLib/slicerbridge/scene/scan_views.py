@@ -7,7 +7,7 @@ from typing import Any
 
 from .provenance import get_tag
 from .results import show_background
-from .volumes import image_of, is_scan, node_by_id
+from .volumes import is_scan, node_by_id
 
 # Of the first, second, ... result of a scan, so that two that are shown are told apart; the first
 # keeps the colour of its term.
@@ -92,8 +92,9 @@ def _slice_views() -> list[tuple[Any, Any | None]]:
     return found
 
 
-def show_segmentation_of(volume_node: Any, segmentation_node: Any | None) -> None:
-    """Show the module's segmentation of this image and hide those of other images.
+def show_segmentation(segmentation_node: Any | None, alone: bool = True) -> None:
+    """Show this segmentation of the module, and where it is to be ``alone`` hide its others, those
+    of the same image from before it was moved or resampled, too.
 
     Segmentations that the module has not made stay as they are.
     """
@@ -103,10 +104,8 @@ def show_segmentation_of(volume_node: Any, segmentation_node: Any | None) -> Non
         display = node.GetDisplayNode()
         if display is None or node.GetAttribute("StrokeLesionSeg") != "1":
             continue
-        if node is segmentation_node:
-            display.SetVisibility(True)
-        elif image_of(node) is not volume_node:
-            display.SetVisibility(False)
+        if node is segmentation_node or alone:
+            display.SetVisibility(node is segmentation_node)
 
 
 def results_of(segmentation_node: Any | None) -> list[tuple[str, str]]:

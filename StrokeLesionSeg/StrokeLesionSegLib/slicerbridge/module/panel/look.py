@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ...i18n import tr as _
@@ -11,15 +12,18 @@ from ..logic import newest_segment
 from .context import ForResult, Panel
 from .texts import PanelView
 
-_NO_OVERLAY = ("none", 0.0)
+_NO_OVERLAY = ("none", 0.0, False)
 
 
 class LookSection:
-    """The overlay of a map over the image, the segment in 3D and its colour."""
+    """The overlay of a map over the image, the segment in 3D and its colour.
 
-    def __init__(self, panel: Panel) -> None:
-        self._panel, ui = panel, panel.ui
-        self._overlay_shown: tuple[str, float] = _NO_OVERLAY
+    ``other_image``: whether the image has other voxels by now than those that its maps are of.
+    """
+
+    def __init__(self, panel: Panel, other_image: Callable[[], bool]) -> None:
+        self._panel, self._other_image, ui = panel, other_image, panel.ui
+        self._overlay_shown: tuple[str, float, bool] = _NO_OVERLAY
         self._for_result = [
             ForResult(widget)
             for widget in (ui.overlayComboBox, ui.overlayOpacitySlider, ui.surfaceButton)
@@ -33,20 +37,24 @@ class LookSection:
 
     def show_overlay(self) -> None:
         """Show the map that is asked for, as strongly as is asked for."""
-        parameters, shown = self._panel.parameters, self._panel.segmentation()
-        self._overlay_shown = (parameters.overlay, parameters.overlayOpacity)
+        shown, self._overlay_shown = self._panel.segmentation(), self._wanted()
+        overlay, opacity, other = self._overlay_shown
         probability, uncertainty = maps_of(shown, newest_segment(shown))
-        node = {"probability": probability, "uncertainty": uncertainty}.get(parameters.overlay)
-        show_overlay(node, parameters.overlayOpacity)
+        node = {"probability": probability, "uncertainty": uncertainty}.get(overlay)
+        show_overlay(None if other else node, opacity)
 
     def follow(self) -> None:
-        """The parameters changed, maybe those of the overlay."""
-        parameters = self._panel.parameters
-        if (parameters.overlay, parameters.overlayOpacity) != self._overlay_shown:
+        """Parameters or image changed, maybe those of the overlay."""
+        if self._panel.parameters is not None and self._wanted() != self._overlay_shown:
             self.show_overlay()
+
+    def _wanted(self) -> tuple[str, float, bool]:
+        parameters = self._panel.parameters
+        return parameters.overlay, parameters.overlayOpacity, self._other_image()
 
     def show(self, view: PanelView) -> None:
         """The widgets show what is; cheap."""
+        self.follow()
         ui, result = self._panel.ui, self._panel.result()
         for widget in self._for_result:
             widget.show(view)

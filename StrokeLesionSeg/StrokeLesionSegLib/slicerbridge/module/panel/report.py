@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ....errors import InputError
 from ...engine.polled_thread import PolledThread
 from ...i18n import tr as _
-from ..in_mni import SegmentInMni, add_region_table
+from ..in_mni import SegmentInMni, add_region_table, forget_regions
 from ..report import Report
 from . import texts
 from .context import ForResult, Panel, sentence_of
@@ -60,6 +60,9 @@ class ReportSection:
         """The volumes by region are of the segment as it was."""
         self._fillings += 1
         self._panel.ui.regionTable.visible = False
+        result = self._panel.result()
+        if result is not None:
+            forget_regions(*result)
 
     # -- report -----------------------------------------------------------------------------------
 
@@ -95,7 +98,7 @@ class ReportSection:
     def _on_regions(self) -> None:
         """Volumes by region of the segment as it is now."""
         then = functools.partial(self._show_regions, self._fillings)
-        self._start_mni(lambda there: there.regions(), then)
+        self._start_mni(lambda there: (there.regions(), there.counted), then)
 
     def _on_mni(self) -> None:
         """Write the segment as it is now, its probability and the transform in MNI space."""
@@ -130,14 +133,15 @@ class ReportSection:
             self._panel.notes.problem = ""
         self._panel.refresh()
 
-    def _show_regions(self, fillings: int, node: Any, table: RegionTable) -> None:
+    def _show_regions(self, fillings: int, node: Any, found: tuple[RegionTable, str]) -> None:
         if node is not self._panel.segmentation():
             return
         if fillings != self._fillings:  # the segment is another one by now
             self._on_regions()
             return
+        table, counted = found
         rows, widget = table.table_rows(), self._panel.ui.regionTable
-        add_region_table(table, self._panel.logic.volume_of(node), node)
+        add_region_table(table, self._panel.logic.volume_of(node), node, counted)
         cells = [texts.region_cells(row) for row in rows]
         self._panel.fill_table(widget, texts.REGION_HEADERS, cells, [row[0] for row in cells])
         # The numbers are seen without scrolling; a long name is in its tip.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +65,10 @@ class ResultSection:
 
     def take_over(self) -> None:
         """The sliders are those of the result of a scene that was loaded."""
-        self._applied, self.shown = self._settings(), self._panel.result()
+        self.shown = self._panel.result()
+        if self.shown is not None:  # loading may have turned the voxels that are meant
+            self._panel.set(dropped=self._panel.logic.settings(self.shown[0]).dropped)
+        self._applied = self._settings()
         self.other_image = self._has_other_image()
 
     def let_go(self) -> None:
@@ -253,7 +257,8 @@ class ResultSection:
             self.step_open = False
             node = self._panel.segmentation()
             if node is not None:
-                self._panel.logic.tabulate(node, self.table.rows)
+                with contextlib.suppress(ValueError):  # its image was removed meanwhile
+                    self._panel.logic.tabulate(node, self.table.rows)
 
     def _on_tick(self, row: LesionRow, keep: bool) -> None:
         """A lesion is left out of the segment, or taken back."""

@@ -38,6 +38,8 @@ class BatchResults:
         #: The folder of the batch that runs, and by stem the rows that it has told of.
         self._running_in, self._told = "", dict[str, dict[str, Any]]()
         self._opening: PolledThread[Any] | None = None
+        #: The segmentation and the other image of which it was asked whether to save at all.
+        self._asked: tuple[Any, str] | None = None
         ui.batchTable.visible = False
         panel.connect(ui.batchTable, "cellDoubleClicked(int,int)", self._on_row)
         changed = "currentPathChanged(QString)"
@@ -142,6 +144,7 @@ class BatchResults:
 
     def forget(self) -> None:
         """The scene closes: a result that is being read was for that one."""
+        self._asked = None
         if self._opening is not None:
             self._opening = None
             self.tell("")
@@ -183,17 +186,32 @@ class BatchResults:
         if node is None or not derivative.belongs_to(node):
             return
         self._settle()
+        image = derivative.changed_image(node)
+        if image and (node, image) != self._asked:
+            self._asked = (node, image)
+            said = _(
+                "Nothing was saved yet: the image was filtered or warped since it was opened. If "
+                "it was warped, this mask does not lie on the scan: open that again and correct "
+                "it. If it was only filtered, press Save correction again."
+            )
+            self.tell(said, strong=True)
+            return
         try:
-            who = panel.ui.whoLineEdit.text.strip()
-            path = derivative.save_correction(node, panel.logic.segment_id(node), who)
+            who, segment_id = panel.ui.whoLineEdit.text.strip(), panel.logic.segment_id(node)
+            path = derivative.save_correction(node, segment_id, who)
         except (InputError, OSError, ValueError) as error:
             self.tell(sentence_of(error), strong=True)
             return
         shown = texts.links_html(_("Saved:"), path)
-        if derivative.image_changed(node):
+        others = derivative.left_out(node, segment_id)
+        if others:
             said = _(
-                "The image was filtered or warped since it was opened. If it was warped, this mask "
-                "does not lie on the scan: open it again and correct that."
+                "This is the segment '{name}' alone, without {others}. What belongs to the lesions "
+                "of this scan has to be added to it, with 'Logical operators' of the Segment "
+                "Editor, and saved again."
+            ).format(
+                name=node.GetSegmentation().GetSegment(segment_id).GetName(),
+                others=", ".join(f"'{other}'" for other in others),
             )
             shown += f"<br><b>{html.escape(said)}</b>"
         panel.show_text(panel.ui.batchLabel, shown)

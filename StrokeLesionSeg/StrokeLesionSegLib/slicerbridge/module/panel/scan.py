@@ -13,7 +13,7 @@ from ...scene.scan_views import (
     ScanViews,
     results_of,
     scan_in_all_views,
-    show_segmentation_of,
+    show_segmentation,
 )
 from ...scene.volumes import first_scan, image_of, own_maps
 from ..logic import SEGMENT_ATTRIBUTE, newest_segment
@@ -93,7 +93,8 @@ class ScanSection:
             if node is not None:
                 if node is not before and self.check.usable:
                     self._views.show(node)
-                show_segmentation_of(node, found)
+                # A result that came for the same scan may be one of two that are compared.
+                show_segmentation(found, alone=node is not before)
                 self._look.show_overlay()
         self._result.read_rows()
 
@@ -103,14 +104,14 @@ class ScanSection:
         self._panel.set(segmentation=results.segmentation_node)
         self._result.show_settings(results.provenance)
         show_background(self.volume)
-        show_segmentation_of(self.volume, results.segmentation_node)
+        show_segmentation(results.segmentation_node)
         self._result.table.fill(rows_of(results.found), results.found.expected_dice)
         self._look.show_overlay()
 
     def hide_others(self) -> None:
         """Show the segmentation of the chosen scan, and none of another one."""
         if self.volume is not None:
-            show_segmentation_of(self.volume, find_segmentation(self.volume))
+            show_segmentation(find_segmentation(self.volume))
 
     def let_go(self) -> None:
         """No scan is chosen; the parameters of another scene come next, if any."""
