@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
         type=path,
         metavar="FOLDER",
         help="BIDS derivative with *_desc-corrected_mask.nii.gz of at least 12 subjects, or a list "
-        "(.tsv) of scan, mask and, optionally, subject",
+        "(.tsv) of scan, mask and, unless names or folders are those of BIDS, subject",
     )
     parser.add_argument(
         "--name", help="name of the new model (default: the parent's with -adapted)"
