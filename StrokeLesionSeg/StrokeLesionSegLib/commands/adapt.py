@@ -58,7 +58,8 @@ def add_parser(commands: Any) -> None:
         type=number(0, 2**31, kind=int),
         default=0,
         metavar="N",
-        help="seed of the order of training; the same seed gives the same run (default: 0)",
+        help="seed of who judges and of what is drawn; how much is learnt is up to the clock "
+        "(default: 0)",
     )
     parser.add_argument(
         "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all available CPUs"
