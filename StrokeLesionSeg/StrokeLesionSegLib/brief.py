@@ -1,4 +1,5 @@
-"""Much in few words: dataclasses that hold arrays as they print, and long lists in a sentence."""
+"""Much in few words: dataclasses that hold arrays as they print, long lists and counts in a
+sentence."""
 
 from __future__ import annotations
 
@@ -39,6 +40,17 @@ def first_of(things: Iterable[Any]) -> str:
     ordered = sorted(things)
     shown = ", ".join(map(str, ordered[:_SHOWN]))
     return f"{shown} and more" if len(ordered) > _SHOWN else shown
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, in the singular for one.
+
+    Examples
+    --------
+    >>> counted(1, "scan"), counted(2, "scan")
+    ('1 scan', '2 scans')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _brief(value: Any) -> str:

@@ -161,7 +161,7 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         adapt(source, options)
     for mask in source.rglob("sub-02*.nii.gz"):
         mask.unlink()
-    with pytest.raises(InputError, match=r"1 subjects are too few.*at least 12"):
+    with pytest.raises(InputError, match=r"1 subject, too few.*at least 12"):
         adapt(source, options)
     # Two raters for one scan: the one who corrected last.
     old = source / "sub-01" / "anat" / "sub-01_desc-corrected_mask.nii.gz"

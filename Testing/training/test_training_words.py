@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("lightning")
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 from stroketrain import cli
-from stroketrain.data.atlas import counted
 from stroketrain.fit.trainer import Runtime, make_trainer
 from stroketrain.simulate import tree
 

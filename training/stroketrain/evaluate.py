@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from StrokeLesionSegLib.brief import brief_repr
+from StrokeLesionSegLib.brief import brief_repr, counted
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
@@ -75,7 +75,7 @@ def predict_tree(
                 "Use the tree of the split",
             )
         if len(scans) < len(names):
-            say(f"{len(names) - len(scans)} scans of that part are not in {tree}")
+            say(f"{tree} lacks {counted(len(names) - len(scans), 'scan')} of that part")
     used = False
     for scan in scans:
         try:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..brief import counted
 from ..errors import Cancelled, InputError
 from .options import add_progress_argument, number, path, prepare
 from .progress import make_reporter, print_json
@@ -112,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.progress != "json":
         print(
-            f"takes up to {arguments.minutes:g} minutes and about 2 GB of memory, beside other "
+            f"takes up to {arguments.minutes:g} min and about 2 GB of memory, beside other "
             "work; if it is stopped, the same command goes on",
             file=sys.stderr,
         )
@@ -186,8 +187,9 @@ def _print(outcome: Outcome, exported: Path | None) -> None:
         print(table.text())
         print()
     learnt, kept = len(outcome.split.learn), len(outcome.split.kept)
-    print(f"learnt from {learnt} subjects, judged by {kept}; {outcome.facts['steps']} steps, "
-          f"{outcome.facts['minutes in all']:.0f} minutes")  # fmt: skip
+    steps = counted(outcome.facts["steps"], "step")
+    minutes = counted(round(outcome.facts["minutes in all"]), "minute")
+    print(f"learnt from {learnt} subjects, judged by {kept}; {steps}, {minutes}")
     if outcome.installed is None:
         print("not installed, the old model stays:")
         for reason in outcome.verdict.reasons:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from StrokeLesionSegLib.brief import brief_repr
+from StrokeLesionSegLib.brief import brief_repr, counted
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
 from StrokeLesionSegLib.outputs import atomic_file, os_input_error
 
 from ..made_of import RECORD, keep_made_of
-from .atlas import counted, find_scans
+from .atlas import find_scans
 from .metadata import attach_metadata
 from .reading import WINDOW, WINDOW_LOW_OF, read_labelled
 

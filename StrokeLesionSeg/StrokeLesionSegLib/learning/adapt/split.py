@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ...brief import counted
 from ...errors import InputError
 from .options import LEAST_KEPT, LEAST_SUBJECTS
 
@@ -69,7 +70,7 @@ def split_subjects(
     if len(order) < LEAST_SUBJECTS:
         raise InputError(
             "corrected masks",
-            f"{len(order)} subjects are too few to train on and to test on",
+            f"{counted(len(order), 'subject')}, too few to train on and to test on",
             f"Correct the masks of at least {LEAST_SUBJECTS}",
         )
     known, judged = ({person_of(s) for s in part} for part in (learnt, kept))
@@ -81,7 +82,7 @@ def split_subjects(
     if len(chosen) < LEAST_KEPT:
         raise InputError(
             "corrected masks",
-            f"{len(chosen)} subjects are left that the parent was not trained on, and "
+            f"{counted(len(chosen), 'subject')} left that the parent was not trained on, and "
             f"{LEAST_KEPT} are needed to test the new model",
             "Correct the masks of others, or start from the model that ships",
         )
