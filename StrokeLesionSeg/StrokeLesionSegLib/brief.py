@@ -29,17 +29,17 @@ def brief_repr(self: Any) -> str:
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
-def first_of(things: Iterable[Any]) -> str:
-    """The first few of them, sorted, and whether there are more.
+def first_of(things: Iterable[Any], most: int = _SHOWN) -> str:
+    """The first few of them, at ``most`` so many, sorted, and whether there are more.
 
     Examples
     --------
-    >>> first_of([3, 1]), first_of("fedcba")
-    ('1, 3', 'a, b, c, d and more')
+    >>> first_of([3, 1]), first_of("fedcba"), first_of("fedcba", most=6)
+    ('1, 3', 'a, b, c, d and more', 'a, b, c, d, e, f')
     """
     ordered = sorted(things)
-    shown = ", ".join(map(str, ordered[:_SHOWN]))
-    return f"{shown} and more" if len(ordered) > _SHOWN else shown
+    shown = ", ".join(map(str, ordered[:most]))
+    return f"{shown} and more" if len(ordered) > most else shown
 
 
 def counted(number: int, noun: str) -> str:
