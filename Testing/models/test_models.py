@@ -488,6 +488,14 @@ def test_packing_is_reproducible_and_checks_first(tmp_path):
     assert not (tmp_path / "broken.zip").exists()
 
 
+def test_a_network_of_a_later_version_is_told(home, tmp_path):
+    write(tmp_path / "later")
+    content = manifest_of(tmp_path / "later")
+    put_manifest(tmp_path / "later", {**content, "network": {"name": "of_tomorrow"}})
+    with pytest.raises(InputError, match=r"unknown network 'of_tomorrow'.* or update StrokeLes"):
+        models.install_model(tmp_path / "later")
+
+
 def test_what_was_adapted_here_is_not_lost_to_a_namesake(home, tmp_path):
     mine = models.install_model(make_zip(tmp_path, seed=1))
     card = mine.directory / store.LOCAL_CARD

@@ -114,8 +114,10 @@ def install_model(
             manifest = verify_directory(stage)
         except InputError as error:
             # Nobody knows the stage: the message has to name the file that the user gave.
-            where = f"{source}: {Path(error.where).name}"
-            raise InputError(where, error.cause, _REMEDY) from error
+            name = Path(error.where).name
+            # Damaged weights are to be installed again, by whoever is about to install them.
+            remedy = error.remedy if name == MANIFEST_NAME else _REMEDY
+            raise InputError(f"{source}: {name}", error.cause, remedy) from error
         target = root / manifest.name
         refuse_taken_name(source, manifest.name, "Give the model another name with --name")
         _keep_what_was_learnt_here(source, stage, target, manifest)
