@@ -184,6 +184,8 @@ def test_nobody_learns_and_judges_under_two_names(tmp_path: Path) -> None:
     assert subjects(heading, *lines) == ("1", "10")
     lines = ("a.nii,mask.nii,P01", "b.nii,mask.nii,P01")
     assert subjects("scan,mask,patient ID", *lines) == ("P01",)
+    lines = ("a.nii,mask.nii,sub-01_ses-1", "b.nii,mask.nii,sub-01_ses-2")
+    assert subjects(heading, *lines) == ("01",)
     with pytest.raises(InputError, match=r"does not say whose scan P01_pre\.nii is"):
         subjects("scan,mask", "P01_pre.nii,mask.nii", "P01_post.nii,mask.nii")
     # An ancestor has learnt from them by other names.

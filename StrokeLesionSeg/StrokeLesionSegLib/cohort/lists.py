@@ -147,7 +147,8 @@ def read_pairs(path: Path) -> list[ListedPair]:
         mask = located(path.parent, told["mask"])
         if not mask.is_file():
             raise InputError(path, f"line {where}: there is no mask {told['mask']}", _PAIRS.remedy)
-        subject = _value(told, "subject")
+        # Some name the session with the subject, as names of files do.
+        subject = _value(told, "subject").partition("_ses-")[0]
         found.append(
             ListedPair(
                 located(path.parent, told["path"]),
