@@ -255,8 +255,16 @@ def test_a_scan_that_the_input_check_refuses_is_told(tmp_path: Path) -> None:
     )
     assert ready == []
     assert left_out.path == pair.mask
-    assert left_out.reason.startswith("its T1 ")
+    assert left_out.reason.startswith("its T1, t1.nii: ")
     assert "noise" in left_out.reason
+    # Its data lie in another file, which is not there.
+    (tmp_path / "t1.nhdr").write_text(
+        "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 32 32 32\nspace: RAS\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: raw\ndata file: t1.raw\n"
+    )
+    pair = replace(pair, scan=tmp_path / "t1.nhdr")
+    told = prepare_pairs([pair], None, tmp_path / "more", lambda *_: None, lambda: False)[1]  # type: ignore[arg-type]
+    assert told[0].reason.startswith("its T1, t1.")
 
 
 def test_a_scan_that_was_put_right_is_used_when_the_run_goes_on(
