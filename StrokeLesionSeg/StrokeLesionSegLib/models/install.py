@@ -58,6 +58,8 @@ _TRIES, _PAUSE_S = 20, 0.05
 # No installation pauses for so long.
 _ABANDONED_S = 86_400.0
 _REMEDY = "Take the model from its publisher again"
+# Told in Slicer's panel, too, which does not ask for a name.
+_RENAME = "Give it another name with 'stroke-lesion-seg models install FILE --name NAME'"
 
 
 def install_model(
@@ -119,7 +121,7 @@ def install_model(
             remedy = error.remedy if name == MANIFEST_NAME else _REMEDY
             raise InputError(f"{source}: {name}", error.cause, remedy) from error
         target = root / manifest.name
-        refuse_taken_name(source, manifest.name, "Give the model another name with --name")
+        refuse_taken_name(source, manifest.name, _RENAME)
         _keep_what_was_learnt_here(source, stage, target, manifest)
         # mkdtemp makes the directory private; a shared cache is the administrator's to decide.
         stage.chmod(0o777 & ~_umask())
@@ -179,7 +181,7 @@ def _keep_what_was_learnt_here(source: Path, stage: Path, target: Path, new: Man
         raise InputError(
             source,
             f"would replace {new.name}, a model that was adapted on this computer",
-            "Give the model another name with --name, or remove the one that is here",
+            f"{_RENAME}, or remove the one that is here",
         )
     shutil.copyfile(card, stage / LOCAL_CARD)
 
