@@ -1,4 +1,5 @@
-"""Much in few words: dataclasses that hold arrays as they print, and long lists in a sentence."""
+"""Much in few words: dataclasses that hold arrays as they print, long lists and counts in a
+sentence."""
 
 from __future__ import annotations
 
@@ -28,17 +29,28 @@ def brief_repr(self: Any) -> str:
     return f"{type(self).__qualname__}({', '.join(shown)})"
 
 
-def first_of(things: Iterable[Any]) -> str:
-    """The first few of them, sorted, and whether there are more.
+def first_of(things: Iterable[Any], most: int = _SHOWN) -> str:
+    """The first few of them, at ``most`` so many, sorted, and whether there are more.
 
     Examples
     --------
-    >>> first_of([3, 1]), first_of("fedcba")
-    ('1, 3', 'a, b, c, d and more')
+    >>> first_of([3, 1]), first_of("fedcba"), first_of("fedcba", most=6)
+    ('1, 3', 'a, b, c, d and more', 'a, b, c, d, e, f')
     """
     ordered = sorted(things)
-    shown = ", ".join(map(str, ordered[:_SHOWN]))
-    return f"{shown} and more" if len(ordered) > _SHOWN else shown
+    shown = ", ".join(map(str, ordered[:most]))
+    return f"{shown} and more" if len(ordered) > most else shown
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts, in the singular for one.
+
+    Examples
+    --------
+    >>> counted(1, "scan"), counted(2, "scan")
+    ('1 scan', '2 scans')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _brief(value: Any) -> str:

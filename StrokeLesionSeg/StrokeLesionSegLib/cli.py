@@ -124,9 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Cancelled):
         return _say("stopped", EXIT_STOPPED)
     except BrokenPipeError:
-        # Whoever read our output went away. Python would complain once more when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_STOPPED
+        return nobody_reads()
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
         if package not in _PACKAGES:
@@ -157,6 +155,13 @@ _OUT_OF_MEMORY = (
     "memory: there is not enough of it for this scan. "
     "Close other programs, or use --views axial --batch-size 1."
 )
+
+
+def nobody_reads() -> int:
+    """Whoever read our output went away, as ``head`` does; returns the exit code."""
+    # Python would complain once more when it flushes.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_STOPPED
 
 
 def _print_anything() -> None:

@@ -246,7 +246,7 @@ def test_labels_are_needed_and_found_beside_the_image(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"halves\.nii\.gz: has no list of labels"):
         read_atlas(image)
     (tmp_path / "halves.json").write_text(json.dumps({"8": "eight"}))
-    with pytest.raises(InputError, match=r"names none of the 2 regions of halves\.nii\.gz"):
+    with pytest.raises(InputError, match=r"names none of 2 regions of halves\.nii\.gz"):
         read_atlas(image)
     (tmp_path / "halves.json").write_text(json.dumps({"1": "one"}))
     atlas = read_atlas(image)

@@ -22,7 +22,7 @@ from StrokeLesionSegLib.images import read_scan, write_volume
 from StrokeLesionSegLib.inference.head_box import HEAD_BOX, HEAD_SHAPE
 from StrokeLesionSegLib.learning.adapt import AdaptOptions, adapt, find_pairs
 from StrokeLesionSegLib.learning.adapt import run as running
-from StrokeLesionSegLib.learning.adapt.card import CARD, Ancestry, ancestry_of
+from StrokeLesionSegLib.learning.adapt.card import Ancestry, ancestry_of
 from StrokeLesionSegLib.learning.adapt.choose import Chosen
 from StrokeLesionSegLib.learning.adapt.measure import Figures
 from StrokeLesionSegLib.learning.adapt.mixing import Mixture, RegressionScan, regression_scan
@@ -34,6 +34,7 @@ from StrokeLesionSegLib.learning.heads import save_head
 from StrokeLesionSegLib.learning.strokes.anatomy import Head
 from StrokeLesionSegLib.learning.strokes.head import Sample
 from StrokeLesionSegLib.models import LoadedModel, load_model, pack_model, remove_model
+from StrokeLesionSegLib.models.store import LOCAL_CARD
 from StrokeLesionSegLib.operating_point import OperatingPoint
 
 
@@ -140,7 +141,7 @@ def test_a_cohort_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ancestry = ancestry_of(better.installed)
     assert ancestry.learnt == better.split.learn
     assert ancestry.kept == better.split.kept
-    (better.installed.directory / CARD).unlink()
+    (better.installed.directory / LOCAL_CARD).unlink()
     with pytest.raises(InputError, match="adapted elsewhere"):
         ancestry_of(better.installed)
     assert ancestry_of(better.installed, no_shared_subjects=True).learnt == ()
@@ -160,7 +161,7 @@ def test_what_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         adapt(source, options)
     for mask in source.rglob("sub-02*.nii.gz"):
         mask.unlink()
-    with pytest.raises(InputError, match=r"1 subjects are too few.*at least 12"):
+    with pytest.raises(InputError, match=r"1 subject, too few.*at least 12"):
         adapt(source, options)
     # Two raters for one scan: the one who corrected last.
     old = source / "sub-01" / "anat" / "sub-01_desc-corrected_mask.nii.gz"

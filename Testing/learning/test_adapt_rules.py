@@ -167,6 +167,35 @@ def test_scans_of_a_dicom_export_are_found(tmp_path: Path) -> None:
     assert SourceScans(out).find("nowhere.nii") == tmp_path / "in" / "nowhere.nii"
 
 
+def test_nobody_learns_and_judges_under_two_names(tmp_path: Path) -> None:
+    for n, name in enumerate(("a", "b", "c", "sub-01_T1w", "P01_pre", "P01_post")):
+        (tmp_path / f"{name}.nii").write_bytes(b"%d" % n)
+    (tmp_path / "mask.nii").write_bytes(b"mask")
+    table = tmp_path / "pairs.csv"
+
+    def subjects(heading: str, *lines: str) -> tuple[str, ...]:
+        table.write_text("\n".join((heading, *lines)))
+        return find_pairs(table).subjects
+
+    heading = "scan,mask,subject"
+    assert subjects(heading, "a.nii,mask.nii,P01", "b.nii,mask.nii,p01") == ("P01",)
+    # Excel takes the zeros of a column of numbers.
+    lines = ("a.nii,mask.nii,1", "sub-01_T1w.nii,mask.nii,", "c.nii,mask.nii,10")
+    assert subjects(heading, *lines) == ("1", "10")
+    lines = ("a.nii,mask.nii,P01", "b.nii,mask.nii,P01")
+    assert subjects("scan,mask,patient ID", *lines) == ("P01",)
+    lines = ("a.nii,mask.nii,sub-01_ses-1", "b.nii,mask.nii,sub-01_ses-2")
+    assert subjects(heading, *lines) == ("01",)
+    with pytest.raises(InputError, match=r"does not say whose scan P01_pre\.nii is"):
+        subjects("scan,mask", "P01_pre.nii,mask.nii", "P01_post.nii,mask.nii")
+    # An ancestor has learnt from them by other names.
+    spelled = [f"P{n:02d}" for n in range(24)]
+    split = split_subjects(
+        spelled, 0, [f"p{n}" for n in range(12)], [f"p{n}" for n in range(12, 16)]
+    )
+    assert set(spelled[12:16]) <= set(split.kept) <= set(spelled[12:])
+
+
 def test_masks_that_teach_nothing_are_told(tmp_path: Path) -> None:
     scan = np.random.default_rng(0).random((12, 12, 12)).astype(np.float32)
     write_volume(tmp_path / "t1.nii", Volume(scan, np.eye(4)))
@@ -226,8 +255,16 @@ def test_a_scan_that_the_input_check_refuses_is_told(tmp_path: Path) -> None:
     )
     assert ready == []
     assert left_out.path == pair.mask
-    assert left_out.reason.startswith("its T1 ")
+    assert left_out.reason.startswith("its T1, t1.nii: ")
     assert "noise" in left_out.reason
+    # Its data lie in another file, which is not there.
+    (tmp_path / "t1.nhdr").write_text(
+        "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 32 32 32\nspace: RAS\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: raw\ndata file: t1.raw\n"
+    )
+    pair = replace(pair, scan=tmp_path / "t1.nhdr")
+    told = prepare_pairs([pair], None, tmp_path / "more", lambda *_: None, lambda: False)[1]  # type: ignore[arg-type]
+    assert told[0].reason.startswith("its T1, t1.")
 
 
 def test_a_scan_that_was_put_right_is_used_when_the_run_goes_on(

@@ -488,6 +488,35 @@ def test_packing_is_reproducible_and_checks_first(tmp_path):
     assert not (tmp_path / "broken.zip").exists()
 
 
+def test_a_network_of_a_later_version_is_told(home, tmp_path):
+    write(tmp_path / "later")
+    content = manifest_of(tmp_path / "later")
+    put_manifest(tmp_path / "later", {**content, "network": {"name": "of_tomorrow"}})
+    with pytest.raises(InputError, match=r"unknown network 'of_tomorrow'.* or update StrokeLes"):
+        models.install_model(tmp_path / "later")
+
+
+def test_what_was_adapted_here_is_not_lost_to_a_namesake(home, tmp_path):
+    mine = models.install_model(make_zip(tmp_path, seed=1))
+    card = mine.directory / store.LOCAL_CARD
+    card.write_text(json.dumps({"sha256": mine.sha256, "learnt": ["01"], "kept": []}))
+    before = contents(home / "models")
+    # The same model again, as it was exported.
+    models.install_model(tmp_path / "tiny-1.zip")
+    assert contents(home / "models") == before
+    # A colleague's: ``adapt`` calls all of them the same.
+    theirs = make_zip(tmp_path, seed=2)
+    with pytest.raises(InputError, match="would replace tiny, a model that was adapted on this"):
+        models.install_model(theirs)
+    assert contents(home / "models") == before
+    assert models.install_model(theirs, models.ImportChoices(name="theirs")).name == "theirs"
+    assert models.verify_model("theirs").sha256 != models.verify_model("tiny").sha256
+    with pytest.raises(InputError, match="is no name of a model"):
+        models.install_model(theirs, models.ImportChoices(name="a b"))
+    with pytest.raises(InputError, match="options but --name do not apply"):
+        models.install_model(theirs, models.ImportChoices(space="native"))
+
+
 def test_flat_zip(home, tmp_path):
     write(tmp_path / "flat")
     with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:

@@ -72,6 +72,9 @@ def test_the_numbers(tmp_path: Path) -> None:
     assert cases["sub-03"][-5:] == ["0.22", "0", "0", "1", "0"]
     # Distances need a surface in both.
     assert cases["sub-03"][6:8] == ["n/a", "n/a"]
+    result.summary["lesion_free"]["n"] = 1
+    verdict = section(page_of(tmp_path, result), "Summary").one("p", "verdict").text
+    assert verdict.endswith("1 of 1 lesion-free scan was left empty.")
 
 
 def test_the_charts(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,32 @@ def test_curves_of_the_volumetric_network(
     check(tmp_path / "out", "curves")
     assert cli.main(["figures", "curves", str(run), str(tmp_path), "--out", out]) == 2
     assert "not a run of the volumetric network" in capsys.readouterr().err
+
+
+def test_a_panel_of_a_row_says_which_runs_are_not_there(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The manifests of a checkout come without the weights of their runs."""
+    panel = ["figures", "panel", str(folder), str(tmp_path), "--row", "B3", "--out", str(tmp_path)]
+    assert cli.main([*panel, "--seed", "9"]) == 2
+    assert "row B3: has no run with seed 9 at budget small" in capsys.readouterr().err
+    assert cli.main(panel) == 2
+    assert "there are no weights of this run of row B3. Name the" in capsys.readouterr().err
+
+
+def test_a_cache_that_is_not_whole_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that was being copied, and an index of something else."""
+
+    def refused() -> bool:
+        assert cli.main(["split", str(tmp_path), str(tmp_path / "split.json")]) == 2
+        return "is not a whole cache" in capsys.readouterr().err
+
+    shutil.copy(folder / "index.json", tmp_path)
+    assert refused()
+    (tmp_path / "images.npy").write_bytes((folder / "images.npy").read_bytes()[:1_000_000])
+    shutil.copy(folder / "masks.npy", tmp_path)
+    assert refused()
+    (tmp_path / "index.json").write_text('{"rows": {}}')
+    assert refused()

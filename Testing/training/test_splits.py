@@ -89,7 +89,7 @@ def test_the_seed_decides() -> None:
 def test_three_units_fill_three_parts() -> None:
     split = make_split(SCANS[2:5], seed=0)
     assert [len(split.parts[p]) for p in PARTS] == [1, 1, 1]
-    with pytest.raises(InputError, match="only 2 subject"):
+    with pytest.raises(InputError, match="2 subjects, and three parts need"):
         make_split(SCANS[2:4])
     with pytest.raises(InputError, match="unknown way"):
         make_split(SCANS, "patient")

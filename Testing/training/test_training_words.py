@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("lightning")
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 from stroketrain import cli
-from stroketrain.data.atlas import counted
 from stroketrain.fit.trainer import Runtime, make_trainer
 from stroketrain.simulate import tree
 
@@ -34,6 +37,27 @@ def test_an_error_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     assert cli.main(["fit", str(tmp_path / "none"), str(tmp_path / "run")]) == 2
     assert capfd.readouterr().err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_nobody_has_to_read_what_it_prints() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    listing = [sys.executable, "-m", "stroketrain.cli", "experiments", "list"]
+    done = subprocess.run(listing, stdout=writes, stderr=subprocess.PIPE)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
+def test_what_the_system_refuses_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "no folder" / "table.md"
+    nothing = ["--manifests", str(tmp_path)]
+    assert cli.main(["experiments", "table", "--out", str(table), *nothing]) == 2
+    assert capfd.readouterr().err == (
+        f"stroketrain: {table}: cannot be read or written (No such file or directory). "
+        "Check the path, and what you may do there.\n"
+    )
 
 
 def test_lightning_recommends_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,12 @@ def test_a_tail_that_is_told_to_end_is_no_release(
     kept = load_run(tmp_path / "model.tail", network, network)
     assert kept is not None
     assert kept.step == 2  # the next call goes on
+    # Not as the tail of another run.
+    save_run(tmp_path / "other", network, network, optimizer, TrainingProgress(7), {})
+    with pytest.raises(InputError, match="tail of another run"):
+        cut_release(
+            folder, tmp_path / "other", tmp_path / "model", ReleaseOptions("a", "1"), options
+        )
 
 
 def test_a_tail_that_goes_on_counts_what_was_done_before(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
 from StrokeLesionSegLib import __version__
+from StrokeLesionSegLib.cli import nobody_reads
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.outputs import os_input_error
 
 from .commands import (
     bench,
@@ -69,13 +72,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except InputError as error:
-        print(f"stroketrain: {error}", file=sys.stderr)
-        return 2
+        return _say(error)
+    except BrokenPipeError:
+        return nobody_reads()
+    except OSError as error:
+        return _say(_refused(error))
     except KeyboardInterrupt:
         print("stroketrain: stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _refused(error: OSError) -> InputError:
+    """What the system refused of a file or folder. Raises ``error`` where it names none."""
+    if error.errno == errno.ENOSPC:
+        return os_input_error(error, error.filename or "output")
+    if error.filename is None:
+        raise error
+    cause = f"cannot be read or written ({error.strerror})"
+    return InputError(error.filename, cause, "Check the path, and what you may do there")
+
+
+def _say(error: InputError) -> int:
+    print(f"stroketrain: {error}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from StrokeLesionSegLib.brief import brief_repr
+from StrokeLesionSegLib.brief import brief_repr, counted
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.inference import SegmentOptions, segment_volume
@@ -52,15 +53,20 @@ def part_of_split(path: Path, part: str) -> set[str]:
     return set(split.parts[part])
 
 
+def tell(text: str) -> None:
+    """Say on the way what is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def predict_tree(
     model: LoadedModel,
     tree: Path,
     options: SegmentOptions,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
     names: set[str] | None = None,
 ) -> Iterable[Case]:
     """Run the engine on every labelled scan of an ATLAS tree of any layout, one at a time; with
-    ``names`` on those alone.
+    ``names`` on those alone. ``say`` hears of each.
 
     Raises ``InputError`` if none of them is there, or if not one could be used.
     """
@@ -75,7 +81,7 @@ def predict_tree(
                 "Use the tree of the split",
             )
         if len(scans) < len(names):
-            say(f"{len(names) - len(scans)} scans of that part are not in {tree}")
+            say(f"{tree} lacks {counted(len(names) - len(scans), 'scan')} of that part")
     used = False
     for scan in scans:
         try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.models import write_model
 from StrokeLesionSegLib.models.channels import BY_NUMBER
@@ -66,8 +67,8 @@ def _trained_on(record: dict[str, Any]) -> str:
     if simulated is None:
         return ""
     if simulated:
-        return f"Trained on {scans} scans, {simulated} of them with simulated strokes. "
-    return f"Trained on {scans} scans, none of them simulated. "
+        return f"Trained on {counted(scans, 'scan')}, {simulated} of them with simulated strokes. "
+    return f"Trained on {counted(scans, 'scan')}, none of them simulated. "
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..brief import first_of
+from ..brief import counted, first_of
 from ..errors import InputError
 from ..file_formats import split_name
 from ..images import read_scan
@@ -72,7 +72,7 @@ def read_atlas(image: Path, labels: Path | None = None) -> Atlas:
     if not inside & set(names):
         raise InputError(
             labels,
-            f"names none of the {len(inside)} regions of {image.name}",
+            f"names none of {counted(len(inside), 'region')} of {image.name}",
             "Give the label file that belongs to the atlas",
         )
     _check_in_mni(image, values, volume.affine)

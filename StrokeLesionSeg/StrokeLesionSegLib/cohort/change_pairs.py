@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from ..brief import first_of
 from ..errors import InputError
 from .ledger import DONE
 from .lists import table_rows
@@ -92,7 +93,7 @@ def session_pairs(
     for note in dict.fromkeys(text for _, text in guessed):
         notes.append(f"{_people([who for who, text in guessed if text == note])}: {note}")
     if several:
-        shown = ", ".join(several[:_NAMED]) + (", ..." if len(several) > _NAMED else "")
+        shown = first_of(several, _NAMED)
         notes.append(f"Sessions with several scans take part with one of them: {shown}.")
     if not pairs:
         raise InputError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..lesions.tables import unquoted
-from .naming import Entities, bare_label, dicom_entities_of, entities_of, label
+from .naming import Entities, bare_label, dicom_entities_of, entities_of
 
 #: How the names of lists end.
 LIST_ENDINGS = (".txt", ".tsv", ".csv", ".lst")
@@ -29,6 +29,8 @@ _COLUMNS = {
     ),
 }
 _OF_MASKS = ("mask", "maskpath", "maskfile", "lesion", "lesionmask", "corrected", "segmentation")
+# Here nothing is called by it; in results of ``batch`` it may be a patient's name.
+_OF_PEOPLE = ("patient", "patientid", "person", "subj", "subjid")
 # Other characters that end lines are text, as in comments that were pasted.
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -54,7 +56,7 @@ _SCANS = _Kind(
     "Give one path per line, optionally followed by subject, session and DICOM series, with tabs",
 )
 _PAIRS = _Kind(
-    {**_COLUMNS, **dict.fromkeys(_OF_MASKS, "mask")},
+    {**_COLUMNS, **dict.fromkeys(_OF_MASKS, "mask"), **dict.fromkeys(_OF_PEOPLE, "subject")},
     ("path", "mask", "subject", "series"),
     "scan",
     "Give scan, mask and (if wanted) subject and DICOM series on each line, separated by tabs",
@@ -145,12 +147,13 @@ def read_pairs(path: Path) -> list[ListedPair]:
         mask = located(path.parent, told["mask"])
         if not mask.is_file():
             raise InputError(path, f"line {where}: there is no mask {told['mask']}", _PAIRS.remedy)
-        subject = _value(told, "subject").removeprefix("sub-")
+        # Some name the session with the subject, as names of files do.
+        subject = _value(told, "subject").partition("_ses-")[0]
         found.append(
             ListedPair(
                 located(path.parent, told["path"]),
                 mask,
-                label(subject) if subject else None,
+                bare_label(subject, "sub-") if subject else None,
                 _value(told, "series") or None,
             )
         )

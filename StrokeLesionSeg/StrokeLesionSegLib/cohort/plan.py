@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..brief import first_of
 from ..errors import InputError
 from .dicom_study import is_told
 from .fingerprint import unchanged
@@ -31,11 +32,11 @@ def selected(
         if not wanted:
             continue
         labels = [bare_label(name, prefix) for name in wanted]
-        there = sorted({whose(scan) for scan in scans} - {""})
+        there = {whose(scan) for scan in scans} - {""}
         for name in labels:
             if name not in there:
-                known = ", ".join(there[:_NAMED]) + (", ..." if len(there) > _NAMED else "")
-                raise InputError(source, f"has no {prefix}{name}", f"There are: {known or 'none'}")
+                known = first_of(there, _NAMED) or "none"
+                raise InputError(source, f"has no {prefix}{name}", f"There are: {known}")
         scans = tuple(scan for scan in scans if whose(scan) in labels)
     if not scans:
         raise InputError(

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..brief import counted
 from ..errors import Cancelled, InputError
 from .options import add_progress_argument, number, path, prepare
 from .progress import make_reporter, print_json
@@ -37,7 +38,7 @@ def add_parser(commands: Any) -> None:
         type=path,
         metavar="FOLDER",
         help="BIDS derivative with *_desc-corrected_mask.nii.gz of at least 12 subjects, or a list "
-        "(.tsv) of scan, mask and, optionally, subject",
+        "(.tsv) of scan, mask and, unless names or folders are those of BIDS, subject",
     )
     parser.add_argument(
         "--name", help="name of the new model (default: the parent's with -adapted)"
@@ -58,7 +59,8 @@ def add_parser(commands: Any) -> None:
         type=number(0, 2**31, kind=int),
         default=0,
         metavar="N",
-        help="seed of the order of training; the same seed gives the same run (default: 0)",
+        help="seed of who judges and of what is drawn; how much is learnt is up to the clock "
+        "(default: 0)",
     )
     parser.add_argument(
         "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all available CPUs"
@@ -111,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.progress != "json":
         print(
-            f"takes up to {arguments.minutes:g} minutes and about 2 GB of memory, beside other "
+            f"takes up to {arguments.minutes:g} min and about 2 GB of memory, beside other "
             "work; if it is stopped, the same command goes on",
             file=sys.stderr,
         )
@@ -185,8 +187,9 @@ def _print(outcome: Outcome, exported: Path | None) -> None:
         print(table.text())
         print()
     learnt, kept = len(outcome.split.learn), len(outcome.split.kept)
-    print(f"learnt from {learnt} subjects, judged by {kept}; {outcome.facts['steps']} steps, "
-          f"{outcome.facts['minutes in all']:.0f} minutes")  # fmt: skip
+    steps = counted(outcome.facts["steps"], "step")
+    minutes = counted(round(outcome.facts["minutes in all"]), "minute")
+    print(f"learnt from {learnt} subjects, judged by {kept}; {steps}, {minutes}")
     if outcome.installed is None:
         print("not installed, the old model stays:")
         for reason in outcome.verdict.reasons:

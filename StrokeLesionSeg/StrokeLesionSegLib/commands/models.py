@@ -40,8 +40,8 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="zip or folder of a model: ours, nnU-Net v2's or SynthStroke's",
     )
+    install.add_argument("--name", help="the model's name here (default: as its file says)")
     others = install.add_argument_group("for third-party models, where their files do not say")
-    others.add_argument("--name", help="the model's name here")
     others.add_argument("--configuration", help="of nnU-Net, such as 3d_fullres")
     others.add_argument("--folds", metavar="N,N", help="default: all that are there")
     others.add_argument("--lesion", metavar="LABEL", help="which of several labels is the lesion")

@@ -118,6 +118,8 @@ def _without_absurd(array: NDArray[np.float32], dtype: str) -> tuple[NDArray[np.
         return array, ""
     worst = float(array.max() if array.max() > top else array.min())
     out = np.clip(array, low if array.min() < bottom else None, high if worst > top else None)
+    if absurd == 1:
+        return out, f"1 voxel of an absurd value ({worst:.3g}) was cut to the others'"
     return out, f"{absurd} voxels of absurd values (such as {worst:.3g}) were cut to the others'"
 
 

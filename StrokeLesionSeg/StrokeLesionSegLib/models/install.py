@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import platform
 import secrets
@@ -22,10 +23,19 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import InputError
+from ..outputs import read_json_object
 from .foreign.choices import ImportChoices
 from .load import verify_directory
-from .manifest import MANIFEST_NAME, MAX_MANIFEST_BYTES, MAX_WEIGHT_BYTES, Manifest, parse_json
+from .manifest import (
+    MANIFEST_NAME,
+    MAX_MANIFEST_BYTES,
+    MAX_WEIGHT_BYTES,
+    Manifest,
+    check_name_option,
+    parse_json,
+)
 from .store import (
+    LOCAL_CARD,
     OLD_PREFIX,
     STAGE_PREFIX,
     find_model,
@@ -48,6 +58,8 @@ _TRIES, _PAUSE_S = 20, 0.05
 # No installation pauses for so long.
 _ABANDONED_S = 86_400.0
 _REMEDY = "Take the model from its publisher again"
+# Told in Slicer's panel, too, which does not ask for a name.
+_RENAME = "Give it another name with 'stroke-lesion-seg models install FILE --name NAME'"
 
 
 def install_model(
@@ -60,15 +72,16 @@ def install_model(
 
     ``file`` is a zip that holds ``manifest.json`` and the weights, flat or one folder deep, or a
     directory of the same; or a model of others: a folder or zip of nnU-Net v2, a folder of
-    SynthStroke. ``choices`` are for these. A model of the same name is replaced only after the new
-    one has been verified completely: sizes, SHA-256, manifest, network, names and shapes of all
-    tensors. What is installed is a copy; ``file`` stays as it is. ``python``: the interpreter that
-    reads a checkpoint in a process of its own, where this one's executable is no Python.
+    SynthStroke. ``choices`` are for these, but for the name. A model of the same name is replaced
+    only after the new one has been verified completely: sizes, SHA-256, manifest, network, names
+    and shapes of all tensors. What is installed is a copy; ``file`` stays as it is. ``python``: the
+    interpreter that reads a checkpoint in a process of its own, where this one's executable is no
+    Python.
 
     Raises ``InputError`` for everything that is wrong with the file (names that leave the
-    archive, links, absurd sizes included), for the name of a shipped model or of an installed one
-    in other capitals, and if the cache cannot be written; the model that was there before stays and
-    works.
+    archive, links, absurd sizes included), for the name of a shipped model, of an installed one
+    in other capitals or of another one that ``adapt`` has made here, and if the cache cannot be
+    written; the model that was there before stays and works.
 
     Examples
     --------
@@ -103,10 +116,13 @@ def install_model(
             manifest = verify_directory(stage)
         except InputError as error:
             # Nobody knows the stage: the message has to name the file that the user gave.
-            where = f"{source}: {Path(error.where).name}"
-            raise InputError(where, error.cause, _REMEDY) from error
+            name = Path(error.where).name
+            # Damaged weights are to be installed again, by whoever is about to install them.
+            remedy = error.remedy if name == MANIFEST_NAME else _REMEDY
+            raise InputError(f"{source}: {name}", error.cause, remedy) from error
         target = root / manifest.name
-        refuse_taken_name(source, manifest.name, "Give the model another name in its manifest")
+        refuse_taken_name(source, manifest.name, _RENAME)
+        _keep_what_was_learnt_here(source, stage, target, manifest)
         # mkdtemp makes the directory private; a shared cache is the administrator's to decide.
         stage.chmod(0o777 & ~_umask())
         replace_directory(stage, target)
@@ -134,16 +150,40 @@ def _stage(source: Path, stage: Path, choices: ImportChoices, python: str | None
                     source, f"contains another zip instead of a model ({packed[0]})",
                     "Unpack it and name the zip inside",
                 )  # fmt: skip
-    if choices != ImportChoices():
+    if replace(choices, name=None) != ImportChoices():
         raise InputError(
             source,
-            "is not a model of nnU-Net or SynthStroke, so these options do not apply",
+            "is not a model of nnU-Net or SynthStroke, so options but --name do not apply",
             "Leave out the options",
         )
+    if choices.name is not None:
+        check_name_option(choices.name)
     if source.is_dir():
         _copy_directory(source, stage)
     else:
         _extract(source, stage)
+    if choices.name is not None:
+        path = stage / MANIFEST_NAME
+        content = {**parse_json(path.read_text(encoding="utf-8"), source), "name": choices.name}
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        path.write_text(text, encoding="utf-8")
+
+
+def _keep_what_was_learnt_here(source: Path, stage: Path, target: Path, new: Manifest) -> None:
+    """The card of a model that ``adapt`` has made here stays with its weights.
+
+    Raises ``InputError`` if others would replace them: a colleague's model is called the same.
+    """
+    card = target / LOCAL_CARD
+    if not card.is_file():
+        return
+    if read_json_object(card).get("sha256") != new.weight_files[0]["sha256"]:
+        raise InputError(
+            source,
+            f"would replace {new.name}, a model that was adapted on this computer",
+            f"{_RENAME}, or remove the one that is here",
+        )
+    shutil.copyfile(card, stage / LOCAL_CARD)
 
 
 def _owner() -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..brief import counted
 from ..errors import InputError
 from .manifest import MANIFEST_NAME, Manifest
 from .safetensors_io import parse_header, parse_safetensors, read_bytes
@@ -106,9 +107,9 @@ def check_tensors(network: torch.nn.Module, shapes: Mapping[str, tuple[int, ...]
     missing = [n for n in wanted if n not in shapes and not n.endswith(IGNORABLE)]
     surplus = [n for n in shapes if n not in wanted]
     if missing:
-        return f"{len(missing)} tensors are missing, for example {missing[0]}"
+        return f"{counted(len(missing), 'tensor')} missing, for example {missing[0]}"
     if surplus:
-        return f"{len(surplus)} tensors belong to no part of the network, for example {surplus[0]}"
+        return f"{counted(len(surplus), 'tensor')} of no part of it, for example {surplus[0]}"
     for name, shape in shapes.items():
         if shape != wanted[name]:
             return f"tensor {name} has shape {shape}, the network wants {wanted[name]}"

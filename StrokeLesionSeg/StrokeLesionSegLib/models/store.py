@@ -23,6 +23,9 @@ from .manifest import MANIFEST_NAME, Manifest
 HOME_VARIABLE = "STROKE_LESION_SEG_HOME"
 _FOLDER = "stroke-lesion-seg"
 
+#: What ``adapt`` keeps beside a model's weights: whose scans they have learnt from. It is in no
+#: model that is passed on.
+LOCAL_CARD = "local_card.json"
 # Directories of a running or interrupted installation begin with a dot, no model's name does.
 OLD_PREFIX = ".old-"
 STAGE_PREFIX = ".install-"

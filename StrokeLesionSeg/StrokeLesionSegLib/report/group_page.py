@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..brief import brief_repr
+from ..brief import brief_repr, first_of
 from .by_group import Column, Result, by_group, shown_columns, volume_chart
 from .concerns import concerns, further, is_shared, mean_probability, shared_by_most
 from .content import RADIOLOGICAL, SHARED_FOLDER, FrequencyMap, GroupScan, GroupTraits
@@ -261,8 +261,7 @@ def _suspicious(results: Sequence[Result]) -> Markup | None:
     ]
     empty = [r.scan.name for r in results if r.done and not r.volumes]
     if empty:
-        shown = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
-        more.append(f"No lesion was found in {_scans(len(empty))}: {shown}.")
+        more.append(f"No lesion was found in {_scans(len(empty))}: {first_of(empty, _NAMED)}.")
     if not doubtful and not more:
         return None
     rows: list[list[object]] = [[_link(r.scan), " ".join(why)] for r, why in doubtful]

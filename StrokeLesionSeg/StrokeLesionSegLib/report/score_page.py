@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..brief import counted
 from .charts import bars, difference_axis, points, volume_axis
 from .page import (
     Inline,
@@ -148,7 +149,8 @@ def _summary(result: FolderScores) -> Markup:
     else:
         sentence += "."
     if free["n"]:
-        sentence += f" {free['exactly_empty']} of {free['n']} lesion-free scans were left empty."
+        scans = f"{counted(free['n'], 'lesion-free scan')} {'was' if free['n'] == 1 else 'were'}"
+        sentence += f" {free['exactly_empty']} of {scans} left empty."
     volumes = result.summary["volumes"]
     tiles = [
         tile("Cases", str(len(cases))),

@@ -106,6 +106,7 @@ WARNINGS = (
     _("values above {most} had run over ({share} of the voxels); put right"),
     _("all values are negative; the sign was turned"),
     _("the background of {value} was set to {other}"),
+    _("1 voxel of an absurd value ({value}) was cut to the others'"),
     _("{count} voxels of absurd values (such as {value}) were cut to the others'"),
     _("{count} of {all} voxels were NaN or infinite and were set to 0"),
     _(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.lesions import write_sidecar
 from StrokeLesionSegLib.lesions.tables import write_text
 
@@ -244,7 +245,7 @@ def _robot(rows: list[Row]) -> list[str]:
             lines.append(
                 [name, noise, *(cell(series[n]) if n < len(series) else "" for n in _CLICKS)]
             )
-    head = ("lesions above 1 mL", "clicks miss by (SD)", *(f"{n} clicks" for n in _CLICKS))
+    head = ("lesions above 1 mL", "clicks miss by (SD)", *(counted(n, "click") for n in _CLICKS))
     return [
         "## Robot user",
         "The robot clicks where the largest error is thickest, in the session that the effects "

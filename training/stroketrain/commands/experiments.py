@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def run(a: argparse.Namespace) -> None:
             RowsOptions(a.budget, a.manifests or MANIFESTS, not a.drop_weights, shard),
             runtime=Runtime(Devices(a.device), a.precision, logger=a.logger, progress=a.progress),
         )
-        print(f"{done} trainings done; stroketrain experiments table makes the table")
+        print(f"{counted(done, 'training')} done; stroketrain experiments table makes the table")
 
 
 def _cache(a: argparse.Namespace) -> Cache:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 
 from ..product.options import NETWORK, FitOptions, Simulate, network_of
@@ -204,7 +205,8 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
     trained = train(folder, a.out, options, start=start)
     progress = trained.progress
     save_mean(a.out)
-    print(f"{progress.step} steps in {progress.seconds / 60:.0f} minutes; {a.out}")
+    minutes = counted(round(progress.seconds / 60), "minute")
+    print(f"{counted(progress.step, 'step')} in {minutes}; {a.out}")
     if not trained.complete:
         raise KeyboardInterrupt  # all is saved; whoever waits for the end is told
 

@@ -38,7 +38,8 @@ def run(a: argparse.Namespace) -> None:
     if a.page:
         _page(a)
         return
-    from ..data.atlas import counted
+    from StrokeLesionSegLib.brief import counted
+
     from ..simulate.tree import TreeOptions, simulate_tree
 
     if a.data is not None and not (a.data / "t1").is_dir():

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 
 LAYOUTS = ("r2.0", "r3.0", "r1.1", "r1.2")
@@ -104,11 +105,6 @@ class Survey:
             f"{len(self.unlabelled)} without (for prediction only)",
             *(f"skipped {path}: {reason}" for path, reason in self.skipped),
         ]
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 scan``, ``2 scans``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _files(root: Path) -> Iterable[Path]:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from StrokeLesionSegLib.brief import brief_repr
-from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.brief import brief_repr, counted
+from StrokeLesionSegLib.errors import InputError, why_unread
 from StrokeLesionSegLib.images import MNI_GRID
 from StrokeLesionSegLib.outputs import atomic_file, os_input_error
 
 from ..made_of import RECORD, keep_made_of
-from .atlas import counted, find_scans
+from .atlas import find_scans
 from .metadata import attach_metadata
 from .reading import WINDOW, WINDOW_LOW_OF, read_labelled
 
@@ -53,24 +53,33 @@ class Cache:
 
     @staticmethod
     def open(folder: Path) -> Cache:
-        """Map the cache in ``folder``; raises ``InputError`` if it is missing or unfinished."""
+        """Map the cache in ``folder``; raises ``InputError`` if it is missing, unfinished or not
+        whole."""
         index = folder / "index.json"
         if not index.is_file():
             raise InputError(folder, "contains no finished cache", "Run stroketrain prepare first")
-        meta = json.loads(index.read_text(encoding="utf-8"))
-        images = np.load(folder / "images.npy", mmap_mode="r")
-        masks = np.load(folder / "masks.npy", mmap_mode="r")
-        said = folder / "probabilities.npy"
-        n = len(meta["scans"])  # scans that were left out have left empty room at the end
-        return Cache(
-            images[:n],
-            masks[:n],
-            meta["scans"],
-            meta["fingerprint"],
-            layout=meta.get("layout", ""),
-            unlabelled=_unlabelled(folder),
-            probabilities=np.load(said, mmap_mode="r")[:n] if said.is_file() else None,
-        )
+        names = ["images.npy", "masks.npy"]
+        if (folder / "probabilities.npy").is_file():
+            names.append("probabilities.npy")
+        try:
+            meta = json.loads(index.read_text(encoding="utf-8"))
+            n = len(meta["scans"])  # scans that were left out have left empty room at the end
+            images, masks, *said = (np.load(folder / name, mmap_mode="r")[:n] for name in names)
+            return Cache(
+                images,
+                masks,
+                meta["scans"],
+                meta["fingerprint"],
+                layout=meta.get("layout", ""),
+                unlabelled=_unlabelled(folder),
+                probabilities=said[0] if said else None,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                folder,
+                f"is not a whole cache ({why_unread(error)})",
+                "Make it with stroketrain prepare, or copy all of it again",
+            ) from error
 
     def __len__(self) -> int:
         return len(self.scans)

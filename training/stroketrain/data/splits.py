@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.outputs import atomic_file
 
@@ -97,7 +98,7 @@ def make_split(
         if len(groups) < 3:
             raise InputError(
                 f"--by {by}",
-                f"three parts need at least three, but there is only {len(groups)} {key}(s)",
+                f"{counted(len(groups), key)}, and three parts need at least three",
                 "Split in another way, or add data",
             )
         weigh = (lambda names: 1.0) if by == "subject" else (lambda names: float(len(names)))

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import (
     MNI_GRID,
@@ -124,7 +125,8 @@ def distill(
     facts = {"teacher": manifest.name, "operating_point": asdict(point)}
     cache = _write_cache(out, entries, point, facts)
     _write_heads(out, entries, cache, options.seed)
-    say(f"{len(entries)} scans labelled by {manifest.name} in {out}, and in {out / 'heads'}")
+    labelled = counted(len(entries), "scan")
+    say(f"{labelled} labelled by {manifest.name} in {out}, and in {out / 'heads'}")
     return cache
 
 

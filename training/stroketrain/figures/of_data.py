@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.images import MNI_GRID
 from StrokeLesionSegLib.networks import build_network, encoder_receptive_field
@@ -88,7 +89,8 @@ def overlap(cache: Cache, out: Path) -> list[Path]:
     bar = figure.colorbar(scale, cax=figure.add_axes((0.945, 0.2, 0.012, 0.6)))
     bar.set_label("% of scans", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    figure.text(0.0, 1.01, f"lesion in {len(cache)} scans", ha="left", va="bottom", fontsize=9)
+    of = f"lesion in {counted(len(cache), 'scan')}"
+    figure.text(0.0, 1.01, of, ha="left", va="bottom", fontsize=9)
     return save(figure, out, "overlap")
 
 

@@ -235,7 +235,10 @@ def bars(row_name: str, manifests: Path, budget: str, out: Path) -> list[Path]:
 def panel_of_row(
     cache: Cache, row_name: str, folder: Path, manifests: Path, budget: str, out: Path, seed: int
 ) -> list[Path]:
-    """``panel`` of all variants of a row with one seed; ``folder`` holds the budget's runs."""
+    """``panel`` of all variants of a row with one seed; ``folder`` holds the budget's runs.
+
+    Raises ``InputError`` if there are none of this seed, or the folder does not hold them.
+    """
     _, groups = runs_of_row(row_name, manifests, budget)
     named = [
         (name, folder / key)
@@ -243,6 +246,16 @@ def panel_of_row(
         for key, run in runs
         if run["seed"] == seed
     ]
+    row = f"row {row_name}"
+    if not named:
+        raise InputError(row, f"has no run with seed {seed} at budget {budget}", "Use another seed")
+    if missing := [run for _, run in named if not (run / "weights.safetensors").is_file()]:
+        raise InputError(
+            missing[0],
+            f"there are no weights of this run of {row}",
+            f"Name the folder {budget} that experiments run wrote, without --drop-weights, or the "
+            "--manifests of its runs",
+        )
     return panel(cache, [f for _, f in named], out, [n for n, _ in named], f"panel_{row_name}")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.networks import (
     build_network,
     count_macs,
@@ -27,8 +28,9 @@ def data_found(cache: Cache) -> list[str]:
     free = sum(s["volume_ml"] == 0 for s in cache.scans)
     simulated = sum("simulation" in s for s in cache.scans)
     return [
-        f"{len(cache)} labelled scans of {subjects} subjects from {len(sites)} sites, {free} "
-        f"lesion-free, {simulated} simulated; {cache.unlabelled} without a mask, for prediction"
+        f"{counted(len(cache), 'labelled scan')} of {counted(subjects, 'subject')} from "
+        f"{counted(len(sites), 'site')}, {free} lesion-free, {simulated} "
+        f"simulated; {cache.unlabelled} without a mask, for prediction"
     ]
 
 

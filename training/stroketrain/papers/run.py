@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.outputs import atomic_file
 
@@ -145,5 +146,8 @@ def run_rows(
         index = read_index(folder)
         index["rows"][name] = entry
         _write(folder / INDEX, index, indent=1)
-        say(f"{name} done: {len(entry['runs'])} trainings, {len(entry['facts'])} facts")
+        say(
+            f"{name} done: {counted(len(entry['runs']), 'training')}, "
+            f"{counted(len(entry['facts']), 'fact')}"
+        )
     return done

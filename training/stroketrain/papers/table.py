@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import yaml
+from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.lesions.scorers.summary import bootstrap_interval
 
-from ..data.atlas import counted
 from .plan import BUDGETS, ROWS, Row, load_rows
 from .run import MANIFESTS, read_index
 from .schedules import relative_swing
@@ -170,7 +170,7 @@ def _data(row: Row, entry: dict[str, Any] | None) -> str:
         return "-"
     data = entry["data"]
     release = data.get("release", "").upper()
-    text = ", ".join([*([release] if release else []), f"{data['scans']} scans"])
+    text = ", ".join([*([release] if release else []), counted(data["scans"], "scan")])
     if data["simulated"]:
         text += f", {data['simulated']} simulated"
     text += f", `{data['fingerprint'][:8]}`"
@@ -184,10 +184,12 @@ def _data_lines(rows: dict[str, Any]) -> list[str]:
         data = entry["data"]
         origin = "as read from an ATLAS tree"
         if data["simulated"]:
-            origin = f"{data['simulated']} of them simulated strokes on {data['heads']} heads"
+            heads = counted(data["heads"], "head")
+            origin = f"{data['simulated']} of them simulated strokes on {heads}"
         lines[data["fingerprint"]] = (
-            f"Data `{data['fingerprint'][:8]}`: {data['scans']} scans of {data['subjects']} "
-            f"subjects from {data['sites']} sites, {origin}."
+            f"Data `{data['fingerprint'][:8]}`: {counted(data['scans'], 'scan')} of "
+            f"{counted(data['subjects'], 'subject')} from {counted(data['sites'], 'site')}, "
+            f"{origin}."
         )
     return list(lines.values())
 
@@ -198,10 +200,10 @@ def _ran(row: Row, entry: dict[str, Any], folder: Path) -> str:
         return "measured" if entry["facts"] else "-"
     first = next(iter(groups.values()))
     epochs = sorted({r["epochs"] for g in groups.values() for r in g})
-    span = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]}-{epochs[-1]}"
+    span = f"{epochs[0]}-{epochs[-1]} epochs" if len(epochs) > 1 else counted(epochs[0], "epoch")
     seeds = len(first)
     runs = sum(map(len, groups.values()))
-    return ", ".join([counted(runs, "run"), f"{span} epochs", counted(seeds, "seed")])
+    return ", ".join([counted(runs, "run"), span, counted(seeds, "seed")])
 
 
 def _cell(lines: list[str]) -> str:

@@ -23,6 +23,7 @@ from StrokeLesionSegLib.operating_point import OperatingPoint
 from StrokeLesionSegLib.outputs import os_input_error, read_json_object, write_json_object
 from torch import nn
 
+from ..made_of import keep_made_of
 from .calibrate import Answer, fit_calibration
 from .heads import HeadFolder
 from .trainer import TrainOptions, train
@@ -36,7 +37,7 @@ CHANNELS = (
     "click_negative",
     "previous_probability",
 )
-# Step and second of the run that a tail began at.
+# The run that a tail was cut from, and the step and second of it.
 _TAIL = "tail.json"
 # What is tried; the second threshold is what a lesion has to reach somewhere.
 POINTS = tuple(
@@ -74,8 +75,9 @@ def cut_release(
     """Write a model to ``out`` and return what it scores on validation, by what is in it.
 
     ``tail``: how the tail is trained; minutes and falling rate come from ``options``.
-    Raises ``InputError`` for a run that is none, a name that no model may have, and heads of which
-    none validates, ``KeyboardInterrupt`` where it is told to end while the tail is trained.
+    Raises ``InputError`` for a run that is none, a name that no model may have, heads of which
+    none validates, and beside the stopped tail of another run, ``KeyboardInterrupt`` where it is
+    told to end while the tail is trained.
     """
     check_name_option(options.name)
     if not folder.names("validation"):
@@ -92,6 +94,8 @@ def cut_release(
     if options.minutes > 0:
         if not (work / STATE).is_file():  # else a tail that was stopped goes on
             _copy_run(run, work)
+        asked = {"run": str(run.resolve())}
+        keep_made_of(work / _TAIL, asked, holds="the tail of another run", there=True)
         since = read_json_object(work / _TAIL).get("since")  # of all its sittings
         falling = replace(tail, minutes=options.minutes, fall=1.0, steps=None, since=since)
         if not train(folder, work, falling).complete:
@@ -124,7 +128,8 @@ def _copy_run(run: Path, work: Path) -> None:
     except OSError as error:
         raise os_input_error(error, part) from error
     (part / STATE).write_text(json.dumps(record), encoding="utf-8")
-    write_json_object(part / _TAIL, {"since": [record["step"], record["seconds"]]})
+    since = [record["step"], record["seconds"]]
+    write_json_object(part / _TAIL, {"since": since, "run": str(run.resolve())})
     part.rename(work)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...brief import counted
 from ...errors import NOWHERE, InputError
 from ...file_formats import image_endings
 from .checks import MAX_VOXELS, checked_scan
@@ -438,7 +439,7 @@ def _stack(
         distinct = 1 + int((steps >= 1e-3).sum())
         raise InputError(
             path,
-            f"series {name}: {len(slices)} images share {distinct} positions "
+            f"series {name}: {len(slices)} images share {counted(distinct, 'position')} "
             f"({_why_several(slices)})",
             "Export one of them as a series of its own",
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...brief import brief_repr
+from ...brief import brief_repr, counted
 
 if TYPE_CHECKING:
     import pydicom
@@ -82,12 +82,12 @@ class Series:
     @property
     def count_of_kind(self) -> str:
         """``1 phase image``, ``2 phase images``."""
-        return f"{len(self.slices)} {self.kind or 'image'}{'s' * (len(self.slices) != 1)}"
+        return counted(len(self.slices), self.kind or "image")
 
     def describe(self) -> str:
         name = self.facts.get("SeriesDescription") or "no description"
         kind = f", {self.kind}s" if self.kind else ""
-        return f'"{name}" ({len(self.slices)} images{kind}, UID {self.uid})'
+        return f'"{name}" ({counted(len(self.slices), "image")}{kind}, UID {self.uid})'
 
 
 def other_component(image_type: Iterable[str] | str) -> str:

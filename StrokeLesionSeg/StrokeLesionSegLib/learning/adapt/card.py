@@ -15,9 +15,9 @@ from typing import Any
 
 from ...errors import InputError
 from ...models import Manifest
+from ...models.store import LOCAL_CARD
 from ...outputs import atomic_file
 
-CARD = "local_card.json"
 #: The manifest's entry in ``training`` that says a model was adapted.
 ADAPTED = "adapted"
 
@@ -42,10 +42,10 @@ def ancestry_of(manifest: Manifest, no_shared_subjects: bool = False) -> Ancestr
     if not isinstance(facts, Mapping):
         return Ancestry()
     generation = int(facts.get("generation", 1))
-    path = None if manifest.directory is None else manifest.directory / CARD
+    path = None if manifest.directory is None else manifest.directory / LOCAL_CARD
     try:
         if path is None:
-            raise FileNotFoundError(CARD)
+            raise FileNotFoundError(LOCAL_CARD)
         card = json.loads(path.read_text(encoding="utf-8"))
         if card["sha256"] != manifest.weights["sha256"]:
             raise ValueError("it belongs to other weights")

@@ -6,14 +6,15 @@ Whatever cannot be used is named with the reason, and the rest goes on.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...cohort.corrected import corrected_masks
 from ...cohort.fingerprint import fingerprint
-from ...cohort.lists import LIST_ENDINGS, read_pairs
+from ...cohort.lists import LIST_ENDINGS, ListedPair, read_pairs
 from ...cohort.naming import entities_of
 from ...errors import InputError, not_there
+from .split import person_of
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,12 @@ def find_pairs(source: Path) -> FoundPairs:
     ----------
     source: a BIDS derivative with ``*_desc-corrected_mask.nii.gz``, or a list (.tsv, .csv, .txt)
         with the columns scan, mask and, if it likes, subject and DICOM series; see ``read_pairs``.
+        Subjects that it does not name are those of BIDS names and folders.
 
     Raises
     ------
     InputError
-        If there is nothing, or the list cannot be read.
+        If there is nothing, or the list cannot be read or leaves open whose a scan is.
 
     Examples
     --------
@@ -115,6 +117,11 @@ def find_pairs(source: Path) -> FoundPairs:
             "contains no corrected masks",
             "Save corrections as *_desc-corrected_mask.nii.gz beside the automatic masks",
         )
+    # One spelling for a person.
+    spelled: dict[str, str] = {}
+    candidates = [
+        replace(c, subject=spelled.setdefault(person_of(c.subject), c.subject)) for c in candidates
+    ]
     pairs: dict[tuple[str, str | None], tuple[Pair, str]] = {}
     left_out = []
     for candidate in candidates:
@@ -165,17 +172,27 @@ def _checked(candidate: _Candidate) -> Pair | LeftOut:
     )
 
 
-def _subject_of(scan: Path) -> str:
-    """Whose scan it is, by its name or a BIDS folder. Other folders may be one person's sessions,
-    who must not be taken for two."""
-    bids = any(part.startswith("sub-") for part in scan.parts)
-    return entities_of(str(scan) if bids else scan.name).subject
+def _subject_of(line: ListedPair, listed: Path) -> str:
+    """Whose scan it is: as its line says, or its name or a BIDS folder.
+
+    Raises ``InputError`` where nothing does: other names and folders may be one person's sessions,
+    who must not be taken for two.
+    """
+    if line.subject:
+        return line.subject
+    if not any(part.startswith("sub-") for part in line.scan.parts):
+        raise InputError(
+            listed,
+            f"does not say whose scan {line.scan.name} is",
+            "Add its subject in a column: who is learnt from must not judge",
+        )
+    return entities_of(str(line.scan)).subject
 
 
 def _listed(path: Path) -> list[_Candidate]:
     return [
         _Candidate(
-            line.subject or _subject_of(line.scan),
+            _subject_of(line, path),
             line.scan,
             line.mask,
             None,

@@ -145,8 +145,10 @@ def _prepare(
         findings += check_aligned(volume, ready.found)
         refuse_or_warn(pair.scan, findings, force=False)
     except InputError as error:
-        cause = f"its T1 {error.cause}" if error.where == str(pair.scan) else error.cause
-        return LeftOut(pair.mask, f"{cause}; not used")
+        # A file of the scan, too, where that is a folder or has its data elsewhere.
+        of_scan = error.where != str(pair.mask)
+        whose = f"its T1, {Path(error.where).name}: " if of_scan else ""
+        return LeftOut(pair.mask, f"{whose}{error.cause}; not used")
     on_head = HeadMap(canonical, ready.prepared.start).from_native(mask.astype(np.float32)) >= 0.5
     image = np.round(ready.prepared.image * 255).astype(np.uint8)
     nothing = np.zeros(on_head.shape, bool)

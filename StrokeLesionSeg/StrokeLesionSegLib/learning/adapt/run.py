@@ -22,12 +22,12 @@ from ...errors import Cancelled, InputError
 from ...inference.device import available_threads, peak_memory_bytes, torch_threads
 from ...models import install_model, load_model, user_home
 from ...models.export import write_model
-from ...models.store import no_home
+from ...models.store import LOCAL_CARD, no_home
 from ...outputs import read_json_object, write_json_object
 from ..heads import template_as_head
 from ..loop import LoopOptions, Material, train_network
 from ..strokes.anatomy import Anatomy
-from .card import ADAPTED, CARD, Ancestry, LocalCard, Table, ancestry_of
+from .card import ADAPTED, Ancestry, LocalCard, Table, ancestry_of
 from .choose import SHARES, Chosen, choose
 from .measure import Figures, Watch, answer, figures_of, find, searched_box, with_point
 from .mixing import Mixture, RegressionScan, bank_of, regression_scan
@@ -473,7 +473,7 @@ class _Run:
         )
         installed = self._install(model, verdict, facts) if verdict.better else None
         if installed is not None and installed.directory is not None:
-            place = installed.directory / CARD
+            place = installed.directory / LOCAL_CARD
             card.write(place, installed.weights["sha256"])
         else:
             place = user_home() / "not-installed" / f"{self.name}-{self.id}.json"

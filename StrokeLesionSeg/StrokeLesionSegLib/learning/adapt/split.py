@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ...brief import counted
 from ...errors import InputError
 from .options import LEAST_KEPT, LEAST_SUBJECTS
 
@@ -20,6 +22,19 @@ class SubjectSplit:
 
     learn: tuple[str, ...]
     kept: tuple[str, ...]
+
+
+def person_of(subject: str) -> str:
+    """What all spellings of a subject have in common: tables lose the capitals of ``P01`` and the
+    zeros of ``01``, and a person in two spellings could be learnt from and judge.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.learning.adapt.split import person_of
+    >>> person_of("P007") == person_of("p7"), person_of("P10") == person_of("P1")
+    (True, False)
+    """
+    return re.sub(r"(?<!\d)0+(?=\d)", "", subject.casefold())
 
 
 def lot(subject: str, seed: int) -> float:
@@ -55,18 +70,19 @@ def split_subjects(
     if len(order) < LEAST_SUBJECTS:
         raise InputError(
             "corrected masks",
-            f"{len(order)} subjects are too few to train on and to test on",
+            f"{counted(len(order), 'subject')}, too few to train on and to test on",
             f"Correct the masks of at least {LEAST_SUBJECTS}",
         )
-    free = [s for s in order if s not in set(learnt)]
-    chosen = [s for s in free if s in set(kept)]
-    others = [s for s in free if s not in set(kept)]
+    known, judged = ({person_of(s) for s in part} for part in (learnt, kept))
+    free = [s for s in order if person_of(s) not in known]
+    chosen = [s for s in free if person_of(s) in judged]
+    others = [s for s in free if person_of(s) not in judged]
     chosen += [s for s in others if lot(s, seed) < _SHARE]
     chosen += [s for s in others if s not in chosen][: max(0, LEAST_KEPT - len(chosen))]
     if len(chosen) < LEAST_KEPT:
         raise InputError(
             "corrected masks",
-            f"{len(chosen)} subjects are left that the parent was not trained on, and "
+            f"{counted(len(chosen), 'subject')} left that the parent was not trained on, and "
             f"{LEAST_KEPT} are needed to test the new model",
             "Correct the masks of others, or start from the model that ships",
         )

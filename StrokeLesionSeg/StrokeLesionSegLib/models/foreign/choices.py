@@ -46,7 +46,7 @@ class ImportChoices:
 
     Attributes
     ----------
-    name: the model's name here.
+    name: the model's name here; of ours, too.
     configuration: of nnU-Net, such as "3d_fullres", where the folder holds several.
     folds: names of the folds ("0", "all"); None: all that are there.
     lesion: the label that is the lesion, where there are several.
