@@ -222,9 +222,36 @@ def test_a_folder_that_is_called_as_a_word_or_a_number_changes_no_message(
     for record in records(out):
         assert re.fullmatch(
             r'series "T1 MPRAGE" \(11 images, UID 1\.2\.3\.(\d)\): 1 slice is missing between '
-            r"\1_005\.dcm and \1_007\.dcm\. Export all its slices\.",
+            r"file 6 and file 7\. Export all its slices\.",
             record["error"],
         )
+
+
+@pytest.mark.parametrize("option", [[], ["--source-names"]])
+def test_files_that_a_scanner_calls_as_the_patient_are_not_named(
+    tmp_path: Path, out: Path, home: Path, option: list[str]
+) -> None:
+    """As Siemens exports them; one slice of the T1 is missing, and the FLAIR cannot be used."""
+    source = tmp_path / "in" / "p1"
+    series(source, 1, "T1 MPRAGE", EchoTime="3", slices=12, **JANE)
+    series(source, 2, "FLAIR", EchoTime="120", **JANE)
+    for file in sorted(source.iterdir()):
+        image = pydicom.dcmread(file)
+        if image.SeriesDescription == "FLAIR":
+            del image.ImagePositionPatient
+            image.save_as(file)
+        number = f"{image.SeriesInstanceUID[-1]}.{image.InstanceNumber:04d}"
+        file.rename(source / f"DOE_JANE.MR.HEAD.{number}.IMA")
+    (source / "DOE_JANE.MR.HEAD.1.0005.IMA").unlink()
+    assert batch(tmp_path / "in", out, "--force", *option) == 3
+    (record,) = records(out)
+    between = "file 4 and file 5"
+    if option:
+        between = "DOE_JANE.MR.HEAD.1.0004.IMA and DOE_JANE.MR.HEAD.1.0006.IMA"
+    assert f"1 slice is missing between {between}. " in record["error"]
+    (row,) = read_table(out / "group_left_out.tsv")
+    assert row["reason"] == "an image has no position, orientation or pixel spacing (file 1)"
+    assert bool(named(out)) is bool(option)
 
 
 @pytest.mark.parametrize(
