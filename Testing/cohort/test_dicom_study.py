@@ -183,6 +183,26 @@ def test_pseudonyms_of_image_files(tmp_path: Path, out: Path, home: Path) -> Non
     assert not named(out)
 
 
+def test_images_that_are_left_out_are_not_named_where_patients_have_pseudonyms(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "in"
+    (source / "DOE_JANE").mkdir(parents=True)
+    images = ("T1.nii", "T1.mgz", "T1_brain.nii", "FLAIR.nii", "x.par", "x.rec", "n_part-phase.nii")
+    for name in (*(f"DOE_JANE/{image}" for image in images), "doe_john.nii", "c1doe_john.nii"):
+        (source / name).write_bytes(b"")
+    (tmp_path / "key.tsv").write_text("DOE_JANE\tS01\ndoe_john\tS02\n")
+    pseudonyms = Pseudonyms(tmp_path / "key.tsv")
+    told = find_scans(source, pseudonyms=pseudonyms).left_out
+    assert sorted(told.values()) == [
+        "a Philips PAR/REC image, which is not read", "a copy", "a copy", "a map or field",
+        "a phase image", "another contrast",
+    ]  # fmt: skip
+    assert not re.search("doe|jo?[ao]", " ".join((*told, *told.values())), re.IGNORECASE)
+    named = find_scans(source, pseudonyms=pseudonyms, source_names=True).left_out
+    assert named["DOE_JANE/T1_brain.nii"] == "a copy of T1"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -41,6 +41,7 @@ _MASK_FOLDERS = {"labelstr", "labelsts", "labels", "masks", "segmentations"}
 _UNFINISHED = {"part", "partial", "crdownload", "download", "filepart", "aria2", "tmp"}
 # Values along surfaces (CIFTI) in files that are called .nii.
 _CIFTI = re.compile(r"\.[dp](?:tseries|scalar|label|conn|dconn|pconn)\Z", re.I)
+_FURTHER = re.compile(r" \(.*|(?<=^a copy) of .*|(?<=^an echo) of .*| (?:made from|that|than) .*")
 # They may be somebody's initials or an ordinary word, unless they come last.
 _LAST_ONLY = {"gm", "wm", "csf", "field", "atlas", "coef", "distance", "tissue", "bias"}
 _ANTS = re.compile(
@@ -134,6 +135,18 @@ def unread(name: str, beside: Collection[str]) -> str:
     if lower in _UNFINISHED and stem.lower().endswith((*image_endings(), *IMAGES_NOT_READ)):
         return "a download that is not complete"
     return ""
+
+
+def kind_of(reason: str) -> str:
+    """A reason why an image is no scan, without the names of others and what was read of its own.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort.image_names import kind_of
+    >>> kind_of("a copy of T1.nii in another format"), kind_of("a map or field made from T1")
+    ('a copy', 'a map or field')
+    """
+    return _FURTHER.sub("", reason)
 
 
 def derived(paths: Iterable[Path]) -> Mapping[Path, str]:

@@ -17,9 +17,9 @@ from ..errors import InputError, not_there
 from ..file_formats import FORMATS, IMAGES_NOT_READ, image_endings, split_name
 from .bidsignore import BidsIgnore
 from .dicom_study import dicom_scans, told_as
-from .image_names import derived, unread, why_not
+from .image_names import derived, kind_of, unread, why_not
 from .lists import LIST_ENDINGS, WORKBOOKS, read_list
-from .naming import Entities, dicom_entities_of, entities_of, tell_apart
+from .naming import Entities, checksum, dicom_entities_of, entities_of, tell_apart
 from .pseudonyms import Pseudonyms
 
 _NEVER = {"derivatives", "sourcedata", "code", "logs", "@eaDir", "__MACOSX"}
@@ -63,7 +63,7 @@ class FoundScan:
 class Cohort:
     """``scans`` in the order of their paths, and why each other image was ``left_out``.
 
-    ``left_out``: reasons by the images' names relative to the input.
+    ``left_out``: reasons by the images' names relative to the input; by checksums with pseudonyms.
     """
 
     scans: tuple[FoundScan, ...]
@@ -132,6 +132,8 @@ def find_scans(
     paths, left_out = _search(source, leave_out, _NEVER)
     if not paths:
         paths, left_out = _search(source, leave_out, _NEVER - {"derivatives"})
+    if pseudonyms is not None and not source_names:
+        left_out = {f"image-{checksum(name)}": kind_of(why) for name, why in left_out.items()}
     images = [path for path in paths if is_image(path)]
     series, others = dicom_scans(source, [p for p in paths if not is_image(p)], pseudonyms)
     found = [_Found(path, _relative(path, source)) for path in images]
