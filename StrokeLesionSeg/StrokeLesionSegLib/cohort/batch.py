@@ -6,12 +6,13 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..brief import first_of
 from ..errors import Cancelled, InputError
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
@@ -162,6 +163,7 @@ def run_batch(
                 write_description(out, source, made_by, otherwise)
                 ledger.append(_end_record(settings, report))
         here = {found.stem: found for found in cohort.scans}
+        report.notes += _no_longer_there(group, ledger, source, here)
         report.notes += PagesOfScans(settings, manifest, ledger, here).update(group)
         # Stale after a kill between the last scan and here.
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
@@ -343,6 +345,27 @@ def _end_record(settings: Settings, report: BatchReport) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _no_longer_there(
+    group: list[dict[str, Any]], ledger: Ledger, source: Path, here: Container[str]
+) -> tuple[str, ...]:
+    """That results are of scans which ``source`` held once: removed since, or called otherwise."""
+    gone = [
+        record["stem"]
+        for record in group
+        if record["stem"] not in here
+        and ledger.runs.get(str(record.get("run")), {}).get("input") == str(source)
+    ]
+    if not gone:
+        return ()
+    results, them = "1 result is of a scan", "its folder"
+    if len(gone) > 1:
+        results, them = f"{len(gone)} results are of scans", "their folders"
+    return (
+        f"{results} that the input no longer holds under that name ({first_of(gone)}), and in the "
+        f"tables all the same. Remove {them} from the output if you do not want that.",
+    )
 
 
 def _group_records(scans: tuple[FoundScan, ...], ledger: Ledger, out: Path) -> list[dict[str, Any]]:
