@@ -16,6 +16,7 @@ from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort import find_scans
 from StrokeLesionSegLib.cohort.pseudonyms import Pseudonyms
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.lesions import read_table
 
 JANE = {"PatientName": "Doe^Jane", "PatientID": "4711", "PatientBirthDate": "19500102"}
@@ -106,6 +107,26 @@ def test_a_series_in_several_folders_is_one(tmp_path: Path) -> None:
         file.rename(tmp_path / "cd" / "b" / file.name)
     (scan,) = find_scans(tmp_path).scans
     assert scan.path == tmp_path / "cd"
+
+
+def test_series_whose_images_bear_uids_of_their_own_are_told_apart(tmp_path: Path) -> None:
+    """A folder with two studies, of which one has a FLAIR, too."""
+    series(tmp_path, 11, "T1 MPRAGE", 1, EchoTime="3", StudyDate="20190601", **JANE)
+    series(tmp_path, 22, "FLAIR", 1, EchoTime="120", StudyDate="20190601", **JANE)
+    series(tmp_path, 33, "T1 MPRAGE", 2, EchoTime="3", StudyDate="20200601", **JANE)
+    for file in tmp_path.iterdir():
+        image = pydicom.dcmread(file)
+        image.SeriesInstanceUID += f".{image.InstanceNumber}"
+        image.save_as(file)
+    cohort = find_scans(tmp_path)
+    assert [scan.entities.session for scan in cohort.scans] == ["1", "2"]
+    assert list(cohort.left_out.values()) == ['FLAIR (echo time 120 ms, "FLAIR")']
+    for scan, study_uid in zip(cohort.scans, ("1.2.9.1", "1.2.9.2"), strict=True):
+        read = read_scan(scan.path, series=scan.series)
+        assert (read.volume.array.shape[0], len(read.header["series"]["files"])) == (10, 10)
+        assert read.header["series"]["StudyInstanceUID"] == study_uid
+    with pytest.raises(InputError, match=r"2 series that may be .* Choose one with --series UID"):
+        read_scan(tmp_path)
 
 
 def test_repeats_of_a_sequence_are_runs(tmp_path: Path) -> None:

@@ -124,9 +124,9 @@ def _parts_in(source: Path, folder: Path, found: _FoundSeries) -> list[_Part]:
         entities = dicom_entities_of(place)
         found.scans.append(DicomScan(folder, None, told_as(place), place, entities))
         return []
-    everything = sorted(series.values(), key=lambda s: (s.uid, s.kind))
-    if whole := joined(everything):
-        return [_Part("", whole, [folder], place)]
+    everything = joined(sorted(series.values(), key=lambda s: (s.uid, s.kind)))
+    if len(everything) == 1 < len(series):
+        return [_Part("", everything[0], [folder], place)]
     # Phase images of a series with magnitude images go with these.
     chosen = {s.uid: s for s in reversed(everything)}
     return [_Part(uid, s, [folder], place) for uid, s in chosen.items()]
