@@ -155,7 +155,7 @@ def run_batch(
             if not lock.is_lost():
                 group = _group_records(cohort.scans, ledger, out)
                 group, notes, corrections = with_corrections(out, group, settings.atlas)
-                group, odd, ratings = with_ratings(out, group, settings.study)
+                group, odd, ratings = with_ratings(out, group, settings.study, ledger.since)
                 report.notes += (*notes, *odd)
                 by_hand = f"{corrections} {ratings} {participants_checksum(source)}".strip()
                 write_group_tables(out, group)
