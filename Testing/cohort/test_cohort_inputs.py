@@ -325,6 +325,19 @@ def test_bad_lists(tmp_path: Path, text: str, cause: str) -> None:
         find_scans(path)
 
 
+def test_archives_are_listed(tmp_path: Path) -> None:
+    """A patient who came as an archive among folders of others was missing without a word."""
+    for name in ("P1.zip", "P2.tar.gz"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"\(2 archives are not read\)"):
+        find_scans(tmp_path)
+    for name in ("p3_T1w.nii.gz", "p3_FLAIR.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    left_out = find_scans(tmp_path).left_out
+    assert list(left_out) == ["P1.zip", "P2.tar.gz", "p3_FLAIR.nii.gz"]
+    assert left_out["P1.zip"] == "an archive, which has to be unpacked"
+
+
 def test_nothing_to_do_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file or folder"):
         find_scans(tmp_path / "missing")

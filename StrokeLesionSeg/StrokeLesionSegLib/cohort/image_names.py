@@ -37,6 +37,9 @@ _MAPS = {
 }
 # Folders beside those of the scans, as nnU-Net and others lay them out.
 _MASK_FOLDERS = {"labelstr", "labelsts", "labels", "masks", "segmentations"}
+# As archives of DICOM images and downloads of studies come; a whole patient may be in one.
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+ARCHIVE = "an archive, which has to be unpacked"
 # What browsers and programs for copying add to a name until all is there.
 _UNFINISHED = {"part", "partial", "crdownload", "download", "filepart", "aria2", "tmp"}
 # Values along surfaces (CIFTI) in files that are called .nii.
@@ -130,6 +133,8 @@ def unread(name: str, beside: Collection[str]) -> str:
     """
     stem, _, ending = name.rpartition(".")
     lower = ending.lower()
+    if name.lower().endswith(_ARCHIVES):
+        return ARCHIVE
     if lower == "par" and any(f"{stem}.{rec}" in beside for rec in ("rec", "REC")):
         return "a Philips PAR/REC image, which is not read"
     if lower in _UNFINISHED and stem.lower().endswith((*image_endings(), *IMAGES_NOT_READ)):

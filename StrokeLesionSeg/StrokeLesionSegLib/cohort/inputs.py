@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..errors import InputError, not_there
 from ..file_formats import FORMATS, IMAGES_NOT_READ, image_endings, split_name
 from .bidsignore import BidsIgnore
 from .dicom_study import dicom_scans, told_as
-from .image_names import derived, kind_of, unread, why_not
+from .image_names import ARCHIVE, derived, kind_of, unread, why_not
 from .lists import LIST_ENDINGS, WORKBOOKS, read_list
 from .naming import Entities, checksum, dicom_entities_of, entities_of, tell_apart
 from .pseudonyms import Pseudonyms
@@ -162,7 +162,7 @@ def _cohort(
         raise InputError(
             source,
             "holds no T1-weighted scans"
-            + (f" ({_something_else(len(left_out))})" if left_out else ""),
+            + (f" ({_something_else(left_out.values())})" if left_out else ""),
             "Give a folder with NIfTI, NRRD, MetaImage or DICOM files, a BIDS data set, or a list",
         )
     told, named = [], []
@@ -185,8 +185,17 @@ def _cohort(
     return Cohort(tuple(scans), dict(sorted(left_out.items())))
 
 
-def _something_else(count: int) -> str:
-    return "1 image is of another kind" if count == 1 else f"{count} images are of another kind"
+def _something_else(reasons: Collection[str]) -> str:
+    archives = sum(reason == ARCHIVE for reason in reasons)
+    told = (
+        (len(reasons) - archives, "image", "of another kind"),
+        (archives, "archive", "not read"),
+    )
+    return ", ".join(
+        f"1 {what} is {why}" if count == 1 else f"{count} {what}s are {why}"
+        for count, what, why in told
+        if count
+    )
 
 
 def is_image(path: Path) -> bool:
