@@ -325,6 +325,30 @@ def test_bad_lists(tmp_path: Path, text: str, cause: str) -> None:
         find_scans(path)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("張三_01.nii.gz", "李四_01.nii.gz"),
+        ("Иванов 1/T1.nii.gz", "Петров 1/T1.nii.gz"),
+        ("sub-Ωa1/anat/T1.nii.gz", "sub-Ψa1/anat/T1.nii.gz"),
+        ("Łoś.nii.gz", "ośß.nii.gz"),
+        (os.fsdecode(b"M\xfcller.nii.gz"), os.fsdecode(b"M\xf6ller.nii.gz")),
+    ],
+)
+def test_people_whose_names_ascii_lacks_are_not_taken_for_one(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    scans = find_scans(tmp_path).scans
+    assert len({scan.entities.subject for scan in scans}) == 2
+    assert all(re.fullmatch("[0-9A-Za-z]+", scan.entities.subject) for scan in scans)
+    # Accents alone are not what tells people apart.
+    assert entities_of("Müller_1.nii.gz").subject == "Muller1"
+    assert entities_of("sub-01/ses-術前1/anat/sub-01_T1w.nii").session != "1"
+
+
 def test_archives_are_listed(tmp_path: Path) -> None:
     """A patient who came as an archive among folders of others was missing without a word."""
     for name in ("P1.zip", "P2.tar.gz"):
