@@ -63,6 +63,8 @@ _COSINES_WARNING = 1e-3
 # Along the normal, in parts of the slice spacing: from the first on a warning, from the second on
 # the stack is no regular grid, and half a spacing more than usual means a slice is missing.
 _UNEVEN_WARNING, _UNEVEN_ERROR, _GAP = 0.02, 0.1, 1.5
+# Across it, in parts of a pixel.
+_SIDEWAYS = 0.5
 
 _MR = "1.2.840.10008.5.1.4.1.1.4"
 _ENHANCED = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
@@ -469,6 +471,16 @@ def _stack(
         notes.append(
             f"the slice spacing varies ({steps.min():.3f} to {steps.max():.3f} mm); "
             f"{even[1] - even[0]:.3f} mm is used"
+        )
+    # A tilted gantry shifts every slice alike; parts of two scans in one series do not.
+    line = positions[0] + np.outer(np.linspace(0, 1, len(slices)), positions[-1] - positions[0])
+    beside = (positions - line) @ np.stack([row, column], axis=1)
+    shifted = float(np.abs(beside).max())
+    if shifted > _SIDEWAYS * min(first.spacing):
+        raise InputError(
+            path,
+            f"series {name}: the slices are shifted sideways, by up to {shifted:.1f} mm",
+            _EXPORT,
         )
     if first.rows * first.columns * len(slices) > MAX_VOXELS:
         raise InputError(
