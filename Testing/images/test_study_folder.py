@@ -102,3 +102,13 @@ def test_two_patients_in_one_folder_are_never_mixed_up(tmp_path: Path) -> None:
     series(tmp_path, 2, "FLAIR", EchoTime="120", PatientID="B")
     with pytest.raises(InputError, match="series of 2 patients"):
         read_scan(tmp_path)
+
+
+def test_two_patients_without_an_identifier_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    """The finer of two T1s was taken, whoever it was of."""
+    series(tmp_path, 1, "T1 MPRAGE", PatientID="", PatientName="Doe^Jane")
+    series(tmp_path, 2, "T1 MPRAGE Gd", PatientID="", PatientName="DOE^JANE^^")
+    assert read_scan(tmp_path).header["series"]["SeriesInstanceUID"] == T1
+    series(tmp_path, 3, "T1 MPRAGE Gd", PatientID="", PatientName="Doe^John")
+    with pytest.raises(InputError, match="series of 2 patients"):
+        read_scan(tmp_path)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from .dicom_pixels import EXPORT as _EXPORT
-from .dicom_series import Series, several_people
+from .dicom_series import Series, patients_of, several_people
 from .sequence import SequenceFacts, facts_from, has_agent, other_kind, says_t1
 
 MIN_SLICES = 8
@@ -177,7 +177,7 @@ def choose(path: Path, found: Mapping[str, Series], series: str | None) -> tuple
         long = [s for s in everything if len(s.slices) >= MIN_SLICES]
         reasons = "; ".join(f"{s.describe()}: {problem_of(s)}" for s in long[:_LISTED])
         raise InputError(path, f"contains no usable series: {reasons}", _EXPORT)
-    people = {s.patient[:1] for s in usable if s.patient[:1] != ("",)}
+    people = patients_of(usable)
     if len(people) > 1:
         raise InputError(
             path,
