@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.image_names import why_not
 from StrokeLesionSegLib.cohort.inputs import find_scans
 from StrokeLesionSegLib.cohort.naming import Entities, entities_of, tell_apart
@@ -347,6 +348,29 @@ def test_people_whose_names_ascii_lacks_are_not_taken_for_one(
     # Accents alone are not what tells people apart.
     assert entities_of("Müller_1.nii.gz").subject == "Muller1"
     assert entities_of("sub-01/ses-術前1/anat/sub-01_T1w.nii").session != "1"
+
+
+def test_folders_that_cannot_be_entered_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their patients were missing in the cohort without a word."""
+    source = make(tmp_path / "in", "sub-01/anat/sub-01_T1w.nii", "sub-02/anat/sub-02_T1w.nii")
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "sub-02":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    cohort = find_scans(source)
+    assert [scan.stem for scan in cohort.scans] == ["sub-01"]
+    assert cohort.notes == ("1 folder of the input cannot be read (sub-02).",)
+    assert main(["batch", str(source), str(tmp_path / "out"), "--dry-run"]) == 0
+    assert "warning: 1 folder of the input cannot" in capsys.readouterr().err
+    (source / "sub-01" / "anat" / "sub-01_T1w.nii").unlink()
+    with pytest.raises(InputError, match=r"1 folder of the input cannot be read \(sub-02\)"):
+        find_scans(source)
 
 
 def test_archives_are_listed(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def run_batch(
         report = BatchReport(
             len(scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
         )
+        report.notes = cohort.notes
         report.places = {s.relative: s.place for s in cohort.scans if s.relative != s.place}
         # Of the group alone, what made the results of before; not what this call would have done.
         made_by, digest = settings.parameters, settings.digest
@@ -224,6 +225,7 @@ def _dry(
         cohort.left_out,
         planned=tuple(plan.to_do),
         places={scan.relative: scan.place for scan in scans if scan.relative != scan.place},
+        notes=cohort.notes,
     )
 
 

@@ -306,7 +306,9 @@ def _print(report: BatchReport, out: Path) -> None:
 
 
 def _print_plan(report: BatchReport) -> None:
-    """What would be done, a line each."""
+    """What would be done, a line each; what is odd on stderr."""
+    for warning in report.notes:
+        print(one_line(f"warning: {warning}"), file=sys.stderr)
     for scan in report.planned:
         print(one_line(f"would do: {scan.stem}  {scan.place}"))
     for name, why in report.left_out.items():
