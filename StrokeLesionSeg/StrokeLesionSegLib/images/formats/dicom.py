@@ -96,7 +96,7 @@ def read_dicom(path: Path, *, series: str | None = None) -> Scan:
     missing slices, uneven spacing, mixed orientations or sizes, several images at one position,
     colour, and pixels that cannot be decoded.
     """
-    found = collect(path)
+    found = collect(path, series=series)
     chosen, told = choose(path, found, series)
     left_out = [*told, *images_left_out(chosen, found)]
     slices, affine, notes = _stack(path, chosen, left_out)
@@ -134,25 +134,28 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def collect(path: Path, files: Sequence[Path] | None = None) -> dict[str, Series]:
+def collect(
+    path: Path, files: Sequence[Path] | None = None, *, series: str | None = None
+) -> dict[str, Series]:
     """The MR series under ``path`` (of ``files`` only, if given) by UID.
 
-    Raises ``InputError`` if there is no MR image, or if a header is damaged.
+    Raises ``InputError`` if there is no MR image, or if a header is damaged; where ``series`` is
+    there, only for files in the folders that it lies in.
     """
     with warnings.catch_warnings():
         # pydicom comments on every value that bends the standard; most scanners bend some.
         warnings.simplefilter("ignore")
-        return _collect_series(path, _files(path) if files is None else files)
+        return _collect_series(path, _files(path) if files is None else files, series)
 
 
-def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
+def _collect_series(path: Path, files: Sequence[Path], series: str | None) -> dict[str, Series]:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     found: dict[str, Series] = {}
     seen: set[str] = set()
     others: dict[str, int] = defaultdict(int)
-    unreadable: list[Path] = []
+    unread: list[tuple[Path, InputError]] = []
     short: list[Path] = []
     for file in files:
         try:
@@ -170,29 +173,31 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
             header = pydicom.dcmread(file, defer_size=512, specific_tags=_TAGS, force=not marked)
         except InvalidDicomError:
             continue
-        except FileNotFoundError as error:
-            if file.is_symlink():
-                raise InputError(file, *NOWHERE) from error
-            raise InputError(file, "it has disappeared", "Copy the series again") from error
-        except PermissionError:
-            unreadable.append(file)
+        except FileNotFoundError:
+            gone = NOWHERE if file.is_symlink() else ("it has disappeared", "Copy the series again")
+            unread.append((file, InputError(file, *gone)))
             continue
-        except InputError:
-            raise
+        except PermissionError:
+            why = "no permission to read it", "Ask for read access or copy it elsewhere"
+            unread.append((file, InputError(file, *why)))
+            continue
+        except InputError as error:
+            unread.append((file, error))
+            continue
         except Exception as error:  # pydicom raises many types on damaged headers
-            raise InputError(
-                file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
-            ) from error
+            unread.append((file, _damaged(file, error)))
+            continue
         try:
             _sort_in(file, header, found, seen, others)
         except Exception as error:  # values are only converted, and found damaged, when asked for
-            raise InputError(
-                file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
-            ) from error
-    if unreadable:
-        raise InputError(
-            unreadable[0], "no permission to read it", "Ask for read access or copy it elsewhere"
-        )
+            unread.append((file, _damaged(file, error)))
+    # Beside a series that somebody has named they may be its slices; in other folders they are not.
+    folders = {
+        s.file.parent for entry in found.values() if entry.uid == series for s in entry.slices
+    }
+    for file, trouble in unread:
+        if not folders or file.parent in folders:
+            raise trouble
     if not found:
         if path.is_file() and path.name.upper() == "DICOMDIR":
             raise InputError(
@@ -224,6 +229,10 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
     for entry in found.values():
         entry.notes += cut_short(entry, short)
     return found
+
+
+def _damaged(file: Path, error: Exception) -> InputError:
+    return InputError(file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT)
 
 
 def _sort_in(
