@@ -23,6 +23,8 @@ from .errors import InputError
 from .file_formats import FORMATS, ending_like, split_name, written_endings
 
 _STAGING_PREFIX = ".stroke-lesion-seg-"
+# No run takes so long, by the clock of the disk: what it staged is nobody's.
+_ABANDONED_S = 86_400
 # Windows' own numbers of errors: a path that is not found, a file that another program has open,
 # a name that is too long; and how long a path may be unless the system was told to allow more.
 _PATH_NOT_FOUND, _SHARING_VIOLATION, _NAME_TOO_LONG = 3, 32, 206
@@ -204,6 +206,7 @@ class OutputSet:
             except OSError as error:
                 raise os_input_error(error, path) from error
             self._staging[folder] = staging
+            _sweep(staging)
             self._probe(path)
 
     def _make_folder(self, folder: Path, path: Path) -> None:
@@ -317,6 +320,15 @@ def write_json_object(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` on one line, completely or not at all."""
     with atomic_file(path) as part:
         part.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _sweep(staging: Path) -> None:
+    """Remove the staging folders that killed runs have left beside ``staging``, which is new."""
+    with contextlib.suppress(OSError):
+        now = staging.stat().st_mtime
+        for other in staging.parent.glob(f"{_STAGING_PREFIX}*"):
+            if now - other.lstat().st_mtime > _ABANDONED_S and not other.is_symlink():
+                shutil.rmtree(other, ignore_errors=True)
 
 
 def _folder(path: Path) -> Path:

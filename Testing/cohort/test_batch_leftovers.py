@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -145,3 +146,25 @@ def test_what_was_being_written_beside_complete_results_is_swept(tmp_path: Path,
         (folder / f".{name}").write_bytes(b"half")
     assert support.batch(source, out) == 0
     assert sorted(p.name for p in folder.glob(".*")) == [f".{name}" for name in names[1:]]
+
+
+def test_results_of_scans_that_went_or_have_another_name_are_told(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A lab renames a scan and takes another out: both would count in the group without a word."""
+    source = support.write_cohort(tmp_path / "in", 3)
+    assert support.batch(source, out) == 0
+    (source / "case0.nii.gz").unlink()
+    (source / "case1.nii.gz").rename(source / "case9.nii.gz")
+    assert "no longer holds" not in capsys.readouterr().err
+    assert support.batch(source, out) == 0
+    assert (
+        "warning: 2 results are of scans that the input no longer holds under that name "
+        "(sub-Case0, sub-Case1), and in the tables all the same. " in capsys.readouterr().err
+    )
+    for name in ("sub-Case0", "sub-Case1"):
+        shutil.rmtree(out / name)
+    assert support.batch(source, out) == 0
+    assert capsys.readouterr().err == ""
+    rows = [row["scan"] for row in read_table(out / "group_scans.tsv")]
+    assert rows == ["sub-Case2", "sub-Case9"]

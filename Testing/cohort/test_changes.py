@@ -306,6 +306,23 @@ def test_the_order_of_sessions(tmp_path: Path) -> None:
     assert names(session_pairs(words, sessions=["pre", "ses-post"])) == ["sub-1_ses-pre_ses-post"]
 
 
+@pytest.mark.parametrize("folder", ["sub-P-01", "site1/sub-P-01", "sub-P01"])
+def test_the_table_of_sessions_is_that_of_the_folder(tmp_path: Path, folder: str) -> None:
+    """A label has no hyphens; the folder and the file that it was made of may have some."""
+    name = folder.rpartition("/")[2]
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / f"{name}_sessions.tsv").write_text(
+        "session_id\tacq_time\nses-pre-op\t2020-01-01\nses-post\t2021-01-01\n"
+    )
+    words = [
+        {**entry("P01", label), "source": f"{folder}/ses-{session}/anat/{name}_T1w.nii"}
+        for label, session in (("preop", "pre-op"), ("post", "post"))
+    ]
+    pairs, notes = session_pairs(words, tmp_path)
+    assert [pair.name for pair in pairs] == ["sub-P01_ses-preop_ses-post"]
+    assert notes == []
+
+
 def test_times_of_several_time_zones_are_in_the_order_that_they_were(tmp_path: Path) -> None:
     folder = tmp_path / "sub-1"
     folder.mkdir()

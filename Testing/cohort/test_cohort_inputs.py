@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort.image_names import why_not
 from StrokeLesionSegLib.cohort.inputs import find_scans
 from StrokeLesionSegLib.cohort.naming import Entities, entities_of, tell_apart
@@ -323,6 +324,66 @@ def test_bad_lists(tmp_path: Path, text: str, cause: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match=cause):
         find_scans(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("張三_01.nii.gz", "李四_01.nii.gz"),
+        ("Иванов 1/T1.nii.gz", "Петров 1/T1.nii.gz"),
+        ("sub-Ωa1/anat/T1.nii.gz", "sub-Ψa1/anat/T1.nii.gz"),
+        ("Łoś.nii.gz", "ośß.nii.gz"),
+        (os.fsdecode(b"M\xfcller.nii.gz"), os.fsdecode(b"M\xf6ller.nii.gz")),
+    ],
+)
+def test_people_whose_names_ascii_lacks_are_not_taken_for_one(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    scans = find_scans(tmp_path).scans
+    assert len({scan.entities.subject for scan in scans}) == 2
+    assert all(re.fullmatch("[0-9A-Za-z]+", scan.entities.subject) for scan in scans)
+    # Accents alone are not what tells people apart.
+    assert entities_of("Müller_1.nii.gz").subject == "Muller1"
+    assert entities_of("sub-01/ses-術前1/anat/sub-01_T1w.nii").session != "1"
+
+
+def test_folders_that_cannot_be_entered_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their patients were missing in the cohort without a word."""
+    source = make(tmp_path / "in", "sub-01/anat/sub-01_T1w.nii", "sub-02/anat/sub-02_T1w.nii")
+    scandir = os.scandir
+
+    def refusing(path: Path) -> object:
+        if Path(path).name == "sub-02":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    cohort = find_scans(source)
+    assert [scan.stem for scan in cohort.scans] == ["sub-01"]
+    assert cohort.notes == ("1 folder of the input cannot be read (sub-02).",)
+    assert main(["batch", str(source), str(tmp_path / "out"), "--dry-run"]) == 0
+    assert "warning: 1 folder of the input cannot" in capsys.readouterr().err
+    (source / "sub-01" / "anat" / "sub-01_T1w.nii").unlink()
+    with pytest.raises(InputError, match=r"1 folder of the input cannot be read \(sub-02\)"):
+        find_scans(source)
+
+
+def test_archives_are_listed(tmp_path: Path) -> None:
+    """A patient who came as an archive among folders of others was missing without a word."""
+    for name in ("P1.zip", "P2.tar.gz"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match=r"\(2 archives are not read\)"):
+        find_scans(tmp_path)
+    for name in ("p3_T1w.nii.gz", "p3_FLAIR.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    left_out = find_scans(tmp_path).left_out
+    assert list(left_out) == ["P1.zip", "P2.tar.gz", "p3_FLAIR.nii.gz"]
+    assert left_out["P1.zip"] == "an archive, which has to be unpacked"
 
 
 def test_nothing_to_do_is_said(tmp_path: Path) -> None:

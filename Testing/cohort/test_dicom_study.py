@@ -16,6 +16,7 @@ from StrokeLesionSegLib.cli import main
 from StrokeLesionSegLib.cohort import find_scans
 from StrokeLesionSegLib.cohort.pseudonyms import Pseudonyms
 from StrokeLesionSegLib.errors import InputError
+from StrokeLesionSegLib.images import read_scan
 from StrokeLesionSegLib.lesions import read_table
 
 JANE = {"PatientName": "Doe^Jane", "PatientID": "4711", "PatientBirthDate": "19500102"}
@@ -108,6 +109,26 @@ def test_a_series_in_several_folders_is_one(tmp_path: Path) -> None:
     assert scan.path == tmp_path / "cd"
 
 
+def test_series_whose_images_bear_uids_of_their_own_are_told_apart(tmp_path: Path) -> None:
+    """A folder with two studies, of which one has a FLAIR, too."""
+    series(tmp_path, 11, "T1 MPRAGE", 1, EchoTime="3", StudyDate="20190601", **JANE)
+    series(tmp_path, 22, "FLAIR", 1, EchoTime="120", StudyDate="20190601", **JANE)
+    series(tmp_path, 33, "T1 MPRAGE", 2, EchoTime="3", StudyDate="20200601", **JANE)
+    for file in tmp_path.iterdir():
+        image = pydicom.dcmread(file)
+        image.SeriesInstanceUID += f".{image.InstanceNumber}"
+        image.save_as(file)
+    cohort = find_scans(tmp_path)
+    assert [scan.entities.session for scan in cohort.scans] == ["1", "2"]
+    assert list(cohort.left_out.values()) == ['FLAIR (echo time 120 ms, "FLAIR")']
+    for scan, study_uid in zip(cohort.scans, ("1.2.9.1", "1.2.9.2"), strict=True):
+        read = read_scan(scan.path, series=scan.series)
+        assert (read.volume.array.shape[0], len(read.header["series"]["files"])) == (10, 10)
+        assert read.header["series"]["StudyInstanceUID"] == study_uid
+    with pytest.raises(InputError, match=r"2 series that may be .* Choose one with --series UID"):
+        read_scan(tmp_path)
+
+
 def test_repeats_of_a_sequence_are_runs(tmp_path: Path) -> None:
     series(tmp_path / "a", 1, "T1 MPRAGE", **JANE)
     series(tmp_path / "b", 2, "T1 MPRAGE", **JANE)
@@ -183,6 +204,26 @@ def test_pseudonyms_of_image_files(tmp_path: Path, out: Path, home: Path) -> Non
     assert not named(out)
 
 
+def test_images_that_are_left_out_are_not_named_where_patients_have_pseudonyms(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "in"
+    (source / "DOE_JANE").mkdir(parents=True)
+    images = ("T1.nii", "T1.mgz", "T1_brain.nii", "FLAIR.nii", "x.par", "x.rec", "n_part-phase.nii")
+    for name in (*(f"DOE_JANE/{image}" for image in images), "doe_john.nii", "c1doe_john.nii"):
+        (source / name).write_bytes(b"")
+    (tmp_path / "key.tsv").write_text("DOE_JANE\tS01\ndoe_john\tS02\n")
+    pseudonyms = Pseudonyms(tmp_path / "key.tsv")
+    told = find_scans(source, pseudonyms=pseudonyms).left_out
+    assert sorted(told.values()) == [
+        "a Philips PAR/REC image, which is not read", "a copy", "a copy", "a map or field",
+        "a phase image", "another contrast",
+    ]  # fmt: skip
+    assert not re.search("doe|jo?[ao]", " ".join((*told, *told.values())), re.IGNORECASE)
+    named = find_scans(source, pseudonyms=pseudonyms, source_names=True).left_out
+    assert named["DOE_JANE/T1_brain.nii"] == "a copy of T1"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -222,9 +263,36 @@ def test_a_folder_that_is_called_as_a_word_or_a_number_changes_no_message(
     for record in records(out):
         assert re.fullmatch(
             r'series "T1 MPRAGE" \(11 images, UID 1\.2\.3\.(\d)\): 1 slice is missing between '
-            r"\1_005\.dcm and \1_007\.dcm\. Export all its slices\.",
+            r"file 6 and file 7\. Export all its slices\.",
             record["error"],
         )
+
+
+@pytest.mark.parametrize("option", [[], ["--source-names"]])
+def test_files_that_a_scanner_calls_as_the_patient_are_not_named(
+    tmp_path: Path, out: Path, home: Path, option: list[str]
+) -> None:
+    """As Siemens exports them; one slice of the T1 is missing, and the FLAIR cannot be used."""
+    source = tmp_path / "in" / "p1"
+    series(source, 1, "T1 MPRAGE", EchoTime="3", slices=12, **JANE)
+    series(source, 2, "FLAIR", EchoTime="120", **JANE)
+    for file in sorted(source.iterdir()):
+        image = pydicom.dcmread(file)
+        if image.SeriesDescription == "FLAIR":
+            del image.ImagePositionPatient
+            image.save_as(file)
+        number = f"{image.SeriesInstanceUID[-1]}.{image.InstanceNumber:04d}"
+        file.rename(source / f"DOE_JANE.MR.HEAD.{number}.IMA")
+    (source / "DOE_JANE.MR.HEAD.1.0005.IMA").unlink()
+    assert batch(tmp_path / "in", out, "--force", *option) == 3
+    (record,) = records(out)
+    between = "file 4 and file 5"
+    if option:
+        between = "DOE_JANE.MR.HEAD.1.0004.IMA and DOE_JANE.MR.HEAD.1.0006.IMA"
+    assert f"1 slice is missing between {between}. " in record["error"]
+    (row,) = read_table(out / "group_left_out.tsv")
+    assert row["reason"] == "an image has no position, orientation or pixel spacing (file 1)"
+    assert bool(named(out)) is bool(option)
 
 
 @pytest.mark.parametrize(

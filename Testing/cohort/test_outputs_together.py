@@ -8,6 +8,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -312,6 +313,20 @@ def test_names_that_the_terminal_cannot_show(
     (page,) = (tmp_path / "pages").iterdir()
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert batch(scan, tmp_path / "out", "--force") == 0
+
+
+def test_what_killed_runs_have_staged_goes_after_a_day(tmp_path: Path) -> None:
+    """``segment`` again into a folder: the hidden folders of runs that were killed piled up."""
+    for name, hours in (("dead", 25), ("alive", 23)):
+        folder = tmp_path / f".stroke-lesion-seg-{name}"
+        folder.mkdir()
+        (folder / "mask.nii.gz").write_bytes(b"half")
+        os.utime(folder, times=(time.time() - 3600 * hours,) * 2)
+    (tmp_path / ".stroke-lesion-seg-link").symlink_to(tmp_path / ".stroke-lesion-seg-alive")
+    with OutputSet([tmp_path / "mask.nii.gz"]):
+        pass
+    names = {".stroke-lesion-seg-alive", ".stroke-lesion-seg-link"}
+    assert {path.name for path in tmp_path.iterdir()} == names
 
 
 def test_the_mask_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

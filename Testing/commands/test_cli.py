@@ -252,6 +252,24 @@ def test_existing_outputs_are_kept_unless_told(
     assert table.read_text() != "mine\n"
 
 
+def test_what_an_earlier_run_has_left_beside_the_mask_is_told(
+    scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert segment(scan) == 0
+    transform = tmp_path / "scan_from-T1w_to-MNI152NLin2009aSym_mode-image_xfm.h5"
+    transform.write_bytes(b"of an earlier run with --space")
+    capsys.readouterr()
+    assert segment(scan, "--overwrite", "--no-table") == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "earlier" in line]
+    assert line == (
+        "warning: beside the mask lies what was not written now and may tell of the lesions of an "
+        f"earlier run: scan_lesion.tsv, {transform.name}"
+    )
+    transform.unlink()
+    assert segment(scan, "--overwrite") == 0
+    assert "earlier" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["scan.nii.gz", "./scan.nii.gz"])
 def test_the_scan_itself_is_never_overwritten(
     scan: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -334,6 +334,13 @@ def _two_echoes(folder: Path) -> Path:
     return _series(folder, ks=tuple(k // 2 for k in range(12)))
 
 
+def _shift_half(data: Dataset, n: int) -> None:
+    """Half of the slices lie beside the others, as those of a second scan would."""
+    beside = (n >= SHAPE[0] // 2) * 10.0 * np.array(data.ImageOrientationPatient[:3], float)
+    place = np.array(data.ImagePositionPatient, float) + beside
+    data.ImagePositionPatient = [f"{value:.6f}" for value in place]
+
+
 ks = tuple(range(SHAPE[0]))
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "empty folder": (lambda f: f, "no DICOM images"),
@@ -344,6 +351,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing slice": (lambda f: _series(f, ks=(*ks[:5], *ks[6:])), "1 slice is missing between"),
     "three missing": (lambda f: _series(f, ks=(*ks[:5], *ks[8:])), "3 slices are missing"),
     "uneven": (lambda f: _series(f, ks=tuple(1.02**k * k for k in ks)), "unevenly spaced"),
+    "shifted": (lambda f: _series(f, edit=_shift_half), "shifted sideways, by up to"),
     "echoes": (_two_echoes, "12 images share 6 positions"),
     "orientation": (
         lambda f: _series(f, edit=_set(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])),

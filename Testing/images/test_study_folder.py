@@ -102,3 +102,39 @@ def test_two_patients_in_one_folder_are_never_mixed_up(tmp_path: Path) -> None:
     series(tmp_path, 2, "FLAIR", EchoTime="120", PatientID="B")
     with pytest.raises(InputError, match="series of 2 patients"):
         read_scan(tmp_path)
+
+
+def test_two_patients_without_an_identifier_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    """The finer of two T1s was taken, whoever it was of."""
+    series(tmp_path, 1, "T1 MPRAGE", PatientID="", PatientName="Doe^Jane")
+    series(tmp_path, 2, "T1 MPRAGE Gd", PatientID="", PatientName="DOE^JANE^^")
+    assert read_scan(tmp_path).header["series"]["SeriesInstanceUID"] == T1
+    series(tmp_path, 3, "T1 MPRAGE Gd", PatientID="", PatientName="Doe^John")
+    with pytest.raises(InputError, match="series of 2 patients"):
+        read_scan(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "link"])
+def test_what_is_wrong_with_other_series_does_not_keep_a_named_one(
+    tmp_path: Path, kind: str
+) -> None:
+    """A disc with a broken file; a study under DataLad of which one series was fetched."""
+    uid = series(tmp_path, 2, "T1 MPRAGE")
+    series(tmp_path, 3, "FLAIR", EchoTime="120")
+
+    def spoil(file: Path) -> None:
+        file.unlink()
+        if kind == "link":
+            file.symlink_to(tmp_path / "nowhere")
+        else:
+            file.write_bytes(bytes(128) + b"DICM" + b"\x02\0\0\0UL" * 30)
+
+    spoil(next((tmp_path / "s3").iterdir()))
+    assert read_scan(tmp_path, series=uid).volume.array.shape == PIXELS.shape
+    # Without a name it might be one of the T1's.
+    with pytest.raises(InputError, match="s3"):
+        read_scan(tmp_path)
+    # So may what lies beside its images.
+    spoil(next((tmp_path / "s2").iterdir()))
+    with pytest.raises(InputError, match="s2"):
+        read_scan(tmp_path, series=uid)

@@ -6,12 +6,13 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..brief import first_of
 from ..errors import Cancelled, InputError
 from ..outputs import os_input_error, sync_folder
 from ..pipeline import software_versions
@@ -115,6 +116,7 @@ def run_batch(
         report = BatchReport(
             len(scans), 0, plan.skipped, plan.failed, plan.incomplete, cohort.left_out
         )
+        report.notes = cohort.notes
         report.places = {s.relative: s.place for s in cohort.scans if s.relative != s.place}
         # Of the group alone, what made the results of before; not what this call would have done.
         made_by, digest = settings.parameters, settings.digest
@@ -154,7 +156,7 @@ def run_batch(
             if not lock.is_lost():
                 group = _group_records(cohort.scans, ledger, out)
                 group, notes, corrections = with_corrections(out, group, settings.atlas)
-                group, odd, ratings = with_ratings(out, group, settings.study)
+                group, odd, ratings = with_ratings(out, group, settings.study, ledger.since)
                 report.notes += (*notes, *odd)
                 by_hand = f"{corrections} {ratings} {participants_checksum(source)}".strip()
                 write_group_tables(out, group)
@@ -162,6 +164,7 @@ def run_batch(
                 write_description(out, source, made_by, otherwise)
                 ledger.append(_end_record(settings, report))
         here = {found.stem: found for found in cohort.scans}
+        report.notes += _no_longer_there(group, ledger, source, here)
         report.notes += PagesOfScans(settings, manifest, ledger, here).update(group)
         # Stale after a kill between the last scan and here.
         stale = ledger.page_is_stale or ledger.page_corrections != by_hand
@@ -222,6 +225,7 @@ def _dry(
         cohort.left_out,
         planned=tuple(plan.to_do),
         places={scan.relative: scan.place for scan in scans if scan.relative != scan.place},
+        notes=cohort.notes,
     )
 
 
@@ -343,6 +347,27 @@ def _end_record(settings: Settings, report: BatchReport) -> dict[str, Any]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _no_longer_there(
+    group: list[dict[str, Any]], ledger: Ledger, source: Path, here: Container[str]
+) -> tuple[str, ...]:
+    """That results are of scans which ``source`` held once: removed since, or called otherwise."""
+    gone = [
+        record["stem"]
+        for record in group
+        if record["stem"] not in here
+        and ledger.runs.get(str(record.get("run")), {}).get("input") == str(source)
+    ]
+    if not gone:
+        return ()
+    results, them = "1 result is of a scan", "its folder"
+    if len(gone) > 1:
+        results, them = f"{len(gone)} results are of scans", "their folders"
+    return (
+        f"{results} that the input no longer holds under that name ({first_of(gone)}), and in the "
+        f"tables all the same. Remove {them} from the output if you do not want that.",
+    )
 
 
 def _group_records(scans: tuple[FoundScan, ...], ledger: Ledger, out: Path) -> list[dict[str, Any]]:

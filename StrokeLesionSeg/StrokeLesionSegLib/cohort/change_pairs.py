@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..brief import first_of
@@ -80,7 +80,8 @@ def session_pairs(
             people.setdefault(subject, {}).setdefault(session, []).append(record)
     pairs, notes, guessed, several = [], [], [], []
     for subject, held in sorted(people.items()):
-        order, note = _order(subject, sorted(held), root, sessions)
+        folder = None if root is None else _folder(subject, held, root)
+        order, note = _order(sorted(held), folder, sessions)
         if note:
             guessed.append((subject, note))
         chosen = []
@@ -135,10 +136,19 @@ def _best(records: Sequence[_Record]) -> _Record:
     return min(records, key=lambda r: (r["state"] != DONE, not r.get("corrected"), str(r["stem"])))
 
 
-def _order(
-    subject: str, labels: list[str], root: Path | None, wanted: Sequence[str]
-) -> tuple[list[str], str]:
-    """The sessions in their order, and a sentence if that is a guess or not as labels tell."""
+def _folder(subject: str, held: Mapping[str, Sequence[_Record]], root: Path) -> Path:
+    """The folder of a person, whose name may hold hyphens and more that a label does not."""
+    above = (PurePath(str(r.get("source") or "")).parents for rs in held.values() for r in rs)
+    named = (folder for folders in above for folder in folders if folder.name.startswith("sub-"))
+    own = (folder for folder in named if bare_label(folder.name, "sub-") == subject)
+    return root / next(own, f"sub-{subject}")
+
+
+def _order(labels: list[str], folder: Path | None, wanted: Sequence[str]) -> tuple[list[str], str]:
+    """The sessions in their order, and a sentence if that is a guess or not as labels tell.
+
+    ``folder``: where the person's table of sessions may lie.
+    """
     if wanted:
         return sorted(labels, key=list(wanted).index), ""
     if len(labels) < 2:
@@ -146,7 +156,7 @@ def _order(
     numbers = {label: re.findall(r"\d+", label) for label in labels}
     told = all(len(found) == 1 for found in numbers.values())
     by_label = sorted(labels, key=lambda x: (int(numbers[x][0]), x)) if told else labels
-    times = {} if root is None else _times(root / f"sub-{subject}", subject)
+    times = {} if folder is None else _times(folder)
     known = [times.get(label, "") for label in labels]
     if all(known) and len(set(known)) == len(known):
         by_time = sorted(labels, key=lambda label: times[label])
@@ -164,10 +174,10 @@ def _order(
     )
 
 
-def _times(folder: Path, subject: str) -> dict[str, str]:
+def _times(folder: Path) -> dict[str, str]:
     """``acq_time`` of ``sub-*_sessions.tsv`` by session, so that text sorts as time does; empty if
     it does not tell."""
-    file = folder / f"sub-{subject}_sessions.tsv"
+    file = folder / f"{folder.name}_sessions.tsv"
     if not file.is_file():
         return {}
     try:

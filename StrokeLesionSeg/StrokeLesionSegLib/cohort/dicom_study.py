@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -21,6 +21,9 @@ from .pseudonyms import Pseudonyms
 
 if TYPE_CHECKING:
     from ..images.formats.dicom_series import Series
+
+# Names of files that are no longer are numbers or words that messages are made of.
+_NOBODYS = 3
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,14 @@ def is_told(name: str) -> bool:
     return re.fullmatch(r"dicom-[0-9a-f]{8}", name) is not None
 
 
+def without_file_names(text: str, files: Iterable[Path]) -> str:
+    """``text`` with DICOM ``files`` by number: they may be called as the patient is, too."""
+    for number, file in enumerate(files, start=1):
+        if len(file.name) > _NOBODYS and file.name in text:
+            text = re.sub(rf"(?<![\w.]){re.escape(file.name)}(?!\w)", f"file {number}", text)
+    return text
+
+
 def _parts_in(source: Path, folder: Path, found: _FoundSeries) -> list[_Part]:
     from ..images.formats.dicom import NoMrImages, collect
     from ..images.formats.dicom_choice import joined
@@ -113,9 +124,9 @@ def _parts_in(source: Path, folder: Path, found: _FoundSeries) -> list[_Part]:
         entities = dicom_entities_of(place)
         found.scans.append(DicomScan(folder, None, told_as(place), place, entities))
         return []
-    everything = sorted(series.values(), key=lambda s: (s.uid, s.kind))
-    if whole := joined(everything):
-        return [_Part("", whole, [folder], place)]
+    everything = joined(sorted(series.values(), key=lambda s: (s.uid, s.kind)))
+    if len(everything) == 1 < len(series):
+        return [_Part("", everything[0], [folder], place)]
     # Phase images of a series with magnitude images go with these.
     chosen = {s.uid: s for s in reversed(everything)}
     return [_Part(uid, s, [folder], place) for uid, s in chosen.items()]
@@ -223,7 +234,9 @@ def _one_patient(
             if part not in left:
                 name = str(part.series.facts.get("SeriesDescription") or "no description")
                 told = f'sub-{named.subject}: "{name}" ({told_as(part.place, part.uid)})'
-                found.left_out[told] = reasons.get(part.uid, "another one is taken")
+                why = reasons.get(part.uid, "another one is taken")
+                files = sorted({image.file for image in part.series.slices})
+                found.left_out[told] = without_file_names(why, files)
 
 
 def _chosen(parts: list[_Part]) -> tuple[list[_Part], dict[str, str]]:

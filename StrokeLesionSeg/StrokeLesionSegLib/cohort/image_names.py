@@ -37,10 +37,14 @@ _MAPS = {
 }
 # Folders beside those of the scans, as nnU-Net and others lay them out.
 _MASK_FOLDERS = {"labelstr", "labelsts", "labels", "masks", "segmentations"}
+# As archives of DICOM images and downloads of studies come; a whole patient may be in one.
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
+ARCHIVE = "an archive, which has to be unpacked"
 # What browsers and programs for copying add to a name until all is there.
 _UNFINISHED = {"part", "partial", "crdownload", "download", "filepart", "aria2", "tmp"}
 # Values along surfaces (CIFTI) in files that are called .nii.
 _CIFTI = re.compile(r"\.[dp](?:tseries|scalar|label|conn|dconn|pconn)\Z", re.I)
+_FURTHER = re.compile(r" \(.*|(?<=^a copy) of .*|(?<=^an echo) of .*| (?:made from|that|than) .*")
 # They may be somebody's initials or an ordinary word, unless they come last.
 _LAST_ONLY = {"gm", "wm", "csf", "field", "atlas", "coef", "distance", "tissue", "bias"}
 _ANTS = re.compile(
@@ -129,11 +133,25 @@ def unread(name: str, beside: Collection[str]) -> str:
     """
     stem, _, ending = name.rpartition(".")
     lower = ending.lower()
+    if name.lower().endswith(_ARCHIVES):
+        return ARCHIVE
     if lower == "par" and any(f"{stem}.{rec}" in beside for rec in ("rec", "REC")):
         return "a Philips PAR/REC image, which is not read"
     if lower in _UNFINISHED and stem.lower().endswith((*image_endings(), *IMAGES_NOT_READ)):
         return "a download that is not complete"
     return ""
+
+
+def kind_of(reason: str) -> str:
+    """A reason why an image is no scan, without the names of others and what was read of its own.
+
+    Examples
+    --------
+    >>> from StrokeLesionSegLib.cohort.image_names import kind_of
+    >>> kind_of("a copy of T1.nii in another format"), kind_of("a map or field made from T1")
+    ('a copy', 'a map or field')
+    """
+    return _FURTHER.sub("", reason)
 
 
 def derived(paths: Iterable[Path]) -> Mapping[Path, str]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ..brief import first_of
 from ..errors import InputError, not_there
 from ..file_formats import FORMATS, IMAGES_NOT_READ, image_endings, split_name
 from .bidsignore import BidsIgnore
 from .dicom_study import dicom_scans, told_as
-from .image_names import derived, unread, why_not
+from .image_names import ARCHIVE, derived, kind_of, unread, why_not
 from .lists import LIST_ENDINGS, WORKBOOKS, read_list
-from .naming import Entities, dicom_entities_of, entities_of, tell_apart
+from .naming import Entities, checksum, dicom_entities_of, entities_of, tell_apart
 from .pseudonyms import Pseudonyms
 
 _NEVER = {"derivatives", "sourcedata", "code", "logs", "@eaDir", "__MACOSX"}
@@ -63,11 +64,19 @@ class FoundScan:
 class Cohort:
     """``scans`` in the order of their paths, and why each other image was ``left_out``.
 
-    ``left_out``: reasons by the images' names relative to the input.
+    ``left_out``: reasons by the images' names relative to the input; by checksums with pseudonyms.
+    ``closed``: folders that cannot be entered, relative to the input; for the terminal alone, as
+    they may be called as patients are.
     """
 
     scans: tuple[FoundScan, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    closed: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about the input, a sentence each."""
+        return (f"{_closed(self.closed)}.",) if self.closed else ()
 
     @property
     def passed_over(self) -> tuple[str, ...]:
@@ -129,15 +138,21 @@ def find_scans(
         raise InputError(
             source, f"cannot be read ({error.strerror or error})", "Ask for read access"
         ) from error
-    paths, left_out = _search(source, leave_out, _NEVER)
+    closed: set[str] = set()
+    paths, left_out = _search(source, leave_out, _NEVER, closed)
     if not paths:
-        paths, left_out = _search(source, leave_out, _NEVER - {"derivatives"})
+        paths, left_out = _search(source, leave_out, _NEVER - {"derivatives"}, closed)
+    if pseudonyms is not None and not source_names:
+        left_out = {f"image-{checksum(name)}": kind_of(why) for name, why in left_out.items()}
     images = [path for path in paths if is_image(path)]
     series, others = dicom_scans(source, [p for p in paths if not is_image(p)], pseudonyms)
     found = [_Found(path, _relative(path, source)) for path in images]
     found += [_Found(s.path, s.place, s.entities, s.series, s.told) for s in series]
     found.sort(key=lambda f: (f.path, f.series or ""))
-    return _cohort(source, found, {**left_out, **others}, pseudonyms, source_names)
+    if not found and closed:
+        raise InputError(source, _closed(closed), "Ask for read access")
+    cohort = _cohort(source, found, {**left_out, **others}, pseudonyms, source_names)
+    return replace(cohort, closed=tuple(sorted(closed)))
 
 
 @dataclass(frozen=True)
@@ -160,7 +175,7 @@ def _cohort(
         raise InputError(
             source,
             "holds no T1-weighted scans"
-            + (f" ({_something_else(len(left_out))})" if left_out else ""),
+            + (f" ({_something_else(left_out.values())})" if left_out else ""),
             "Give a folder with NIfTI, NRRD, MetaImage or DICOM files, a BIDS data set, or a list",
         )
     told, named = [], []
@@ -183,8 +198,23 @@ def _cohort(
     return Cohort(tuple(scans), dict(sorted(left_out.items())))
 
 
-def _something_else(count: int) -> str:
-    return "1 image is of another kind" if count == 1 else f"{count} images are of another kind"
+def _closed(folders: Collection[str]) -> str:
+    """That folders cannot be entered."""
+    which = "1 folder" if len(folders) == 1 else f"{len(folders)} folders"
+    return f"{which} of the input cannot be read ({first_of(folders)})"
+
+
+def _something_else(reasons: Collection[str]) -> str:
+    archives = sum(reason == ARCHIVE for reason in reasons)
+    told = (
+        (len(reasons) - archives, "image", "of another kind"),
+        (archives, "archive", "not read"),
+    )
+    return ", ".join(
+        f"1 {what} is {why}" if count == 1 else f"{count} {what}s are {why}"
+        for count, what, why in told
+        if count
+    )
 
 
 def is_image(path: Path) -> bool:
@@ -208,15 +238,18 @@ def _relative(path: Path, source: Path) -> str:
 
 
 def _search(
-    source: Path, leave_out: Path | None, never: set[str]
+    source: Path, leave_out: Path | None, never: set[str], closed: set[str]
 ) -> tuple[list[Path], dict[str, str]]:
-    """Scans, and by the relative names of other images why they are none."""
+    """Scans, and by the relative names of other images why they are none.
+
+    Folders that cannot be entered are added to ``closed``.
+    """
     found: list[Path] = []
     left_out: dict[str, str] = {}
     ignored = BidsIgnore(source)
     images = image_endings()
     avoid = None if leave_out is None else os.path.realpath(leave_out)
-    for folder, names in _walk(source, avoid, never):
+    for folder, names in _walk(source, avoid, never, closed):
         dicom = False
         for name in names:
             path = folder / name
@@ -239,7 +272,9 @@ def _search(
     return sorted(path for path in found if path not in made), left_out
 
 
-def _walk(top: Path, left_out: str | None, never: set[str]) -> Iterator[tuple[Path, list[str]]]:
+def _walk(
+    top: Path, left_out: str | None, never: set[str], closed: set[str]
+) -> Iterator[tuple[Path, list[str]]]:
     """Folders with the names of their files, sorted; linked folders too, none of them twice."""
     waiting, seen = [top], set()
     while waiting:
@@ -261,7 +296,8 @@ def _walk(top: Path, left_out: str | None, never: set[str]) -> Iterator[tuple[Pa
                     elif entry.name not in never:
                         folders.append(Path(entry.path))
         except OSError:
-            continue  # a folder that may not be entered holds nothing for us
+            closed.add(_relative(folder, top))
+            continue
         waiting.extend(sorted(folders, reverse=True))
         yield folder, sorted(files)
 

@@ -35,7 +35,8 @@ class LedgerContent:
 
     Attributes
     ----------
-    scans: the last record of every scan, by the stem of its outputs.
+    scans: the last record of every scan, by the stem of its outputs. since: when the lesions were
+        first found that it tells of.
     runs: all records of batches, by their ``run``.
     complete_bytes: length of the file up to the end of the last complete line.
     unreadable: number of complete lines that are no records.
@@ -45,6 +46,7 @@ class LedgerContent:
     """
 
     scans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    since: dict[str, str] = field(default_factory=dict)
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     complete_bytes: int = 0
     unreadable: int = 0
@@ -91,7 +93,7 @@ def _take(line: bytes, content: LedgerContent) -> None:
             content.runs[str(record["run"])] = record
             return
         if record["record"] == "scan" and record["state"] in (DONE, FAILED):
-            content.scans[str(record["stem"])] = record
+            _keep(content.scans, content.since, record)
             content.page_is_stale = True
             return
         if record["record"] == "page":
@@ -105,11 +107,25 @@ def _take(line: bytes, content: LedgerContent) -> None:
     content.unreadable += 1
 
 
+def _keep(scans: dict[str, dict[str, Any]], since: dict[str, str], record: dict[str, Any]) -> None:
+    """Make ``record`` the last one of its scan."""
+    stem = str(record["stem"])
+    if _found(record) != _found(scans.get(stem, {})):
+        since[stem] = str(record.get("time"))
+    scans[stem] = record
+
+
+def _found(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What tells whether two records are of one mask."""
+    names = ("state", "model_sha256", "lesions", "volume_ml", "largest_ml")
+    return ((record.get("input") or {}).get("sha256"), *(record.get(name) for name in names))
+
+
 class Ledger:
     """The ledger of an output folder, open for writing. Call only with the folder's lock held.
 
-    ``scans``, ``runs`` and ``page_is_stale`` are as in ``LedgerContent`` and follow what is
-    appended.
+    ``scans``, ``since``, ``runs`` and ``page_is_stale`` are as in ``LedgerContent`` and follow what
+    is appended.
 
     Examples
     --------
@@ -125,7 +141,7 @@ class Ledger:
         """Raises ``InputError`` if the ledger cannot be written."""
         self.path = out / LEDGER_NAME
         content = read_ledger(out)
-        self.scans, self.runs = content.scans, content.runs
+        self.scans, self.since, self.runs = content.scans, content.since, content.runs
         self.unreadable = content.unreadable
         self.page_is_stale = content.page_is_stale
         self.page_corrections, self.page_title = content.page_corrections, content.page_title
@@ -151,7 +167,7 @@ class Ledger:
         if record["record"] == "run":
             self.runs[record["run"]] = dict(record)
         elif record["record"] == "scan":
-            self.scans[record["stem"]] = dict(record)
+            _keep(self.scans, self.since, dict(record))
             self.page_is_stale = True
         elif record["record"] == "page":
             self.page_is_stale = False

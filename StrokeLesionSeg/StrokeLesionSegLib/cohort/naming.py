@@ -102,8 +102,7 @@ def entities_of(relative: str) -> Entities:
         return atlas
     words = [_camel(part) for part in parts[:-1] if part.lower() != "anat"]
     words.append(_camel(name))
-    text = "".join(words)
-    return Entities(text if 0 < len(text) <= _LONGEST_LABEL else label(text, relative))
+    return Entities(label("".join(words), relative))
 
 
 def dicom_entities_of(relative: str) -> Entities:
@@ -137,8 +136,7 @@ def _atlas(parts: tuple[str, ...]) -> Entities | None:
 
 def _camel(text: str) -> str:
     """Letters and digits of a name, its words told apart by capitals; words of kind left out."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    words = [word for word in re.split(r"[^A-Za-z0-9]+", plain) if word]
+    words = [word for word in re.split(r"[^A-Za-z0-9]+", _in_ascii(text)) if word]
     told = [word for word in words if word.lower() not in _KIND] or words
     return "".join(word[0].upper() + word[1:] for word in told)
 
@@ -146,14 +144,26 @@ def _camel(text: str) -> str:
 def label(text: str, unique: str | None = None) -> str:
     """``text`` as a BIDS label: ASCII letters and digits, of bounded length, never empty.
 
-    What cannot be said that way, or is too long, is told apart by a checksum of ``unique``
-    (default: ``text`` itself).
+    What cannot be said that way, not all of it either, or is too long, is told apart by a checksum
+    of ``unique`` (default: ``text`` itself).
     """
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    short = re.sub(r"[^A-Za-z0-9]+", "", plain)
-    if short and len(short) <= _LONGEST_LABEL:
+    unique = text if unique is None else unique
+    short = re.sub(r"[^A-Za-z0-9]+", "", _in_ascii(text))
+    if 0 < len(short) <= _LONGEST_LABEL and not _loses(unique):
         return short
-    return f"{short[: _LONGEST_LABEL - 8] or 'x'}{checksum(text if unique is None else unique)}"
+    return f"{short[: _LONGEST_LABEL - 8] or 'x'}{checksum(unique)}"
+
+
+def _in_ascii(text: str) -> str:
+    """What of a text ASCII has, letters without their accents."""
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+
+
+def _loses(text: str) -> bool:
+    """Whether ASCII lacks a letter or digit of a text: two patients may differ in nothing else."""
+    # The second are bytes of names in another character set.
+    plain = unicodedata.normalize("NFKD", text)
+    return any((c.isalnum() and not c.isascii()) or "\udc80" <= c <= "\udcff" for c in plain)
 
 
 def bare_label(name: str, prefix: str) -> str:

@@ -7,10 +7,13 @@ latest counts, as in the browser.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from ..brief import first_of
 from ..errors import InputError
 from .lists import table_rows
 
@@ -19,12 +22,19 @@ RATINGS = "ratings*.tsv"
 VALUES = ("accepted", "correct", "rejected")
 _NEEDED = ("study", "scan", "rating")
 _NOTHING = ("", "n/a")
+_OLDER = "Rated before this mask was made."
 
 
 def with_ratings(
-    out: Path, records: Iterable[Mapping[str, Any]], study: str
+    out: Path,
+    records: Iterable[Mapping[str, Any]],
+    study: str,
+    since: Mapping[str, str],
 ) -> tuple[list[dict[str, Any]], list[str], str]:
     """The ledger's records with ``rating`` and ``rating_comment``, what is odd, and a checksum.
+
+    A rating that is older than the mask (``since``, by the scans' stems, or when it was corrected)
+    stays, and is among the reasons to look at the scan.
 
     ``study``: its identity; a file that bears another one is named and not used. The checksum
     tells whether the ratings are those of another time.
@@ -39,11 +49,38 @@ def with_ratings(
         for scan, told in found.items():
             if scan not in ratings or told[0] >= ratings[scan][0]:
                 ratings[scan] = told
+    older = []
     for record in told_of:
         if told := ratings.get(record["stem"]):
             record |= {"rating": told[1] or None, "rating_comment": told[2] or None}
+            corrected = record.get("correction")
+            made = (since.get(record["stem"]), corrected and corrected.when)
+            if told[1] and _is_older(told[0], made):
+                record["look_at"] = [*(record.get("look_at") or ()), _OLDER]
+                older.append(record["stem"])
+    if older:
+        which = "1 rating is older than its mask"
+        if len(older) > 1:
+            which = f"{len(older)} ratings are older than their masks"
+        notes.append(f"{which} ({first_of(older)}): rate again.")
     text = "\n".join((*(f"{scan} {told}" for scan, told in sorted(ratings.items())), *notes))
     return told_of, notes, hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
+
+
+def _is_older(rated: str, made: Iterable[str | None]) -> bool:
+    """Whether one of the times ``made`` is later; False if nothing tells."""
+    when, moments = _moment(rated), map(_moment, made)
+    return when is not None and any(m is not None and when < m for m in moments)
+
+
+def _moment(told: object) -> datetime | None:
+    """A time in ISO 8601, as the page and the ledger write it."""
+    try:
+        # Python 3.10 knows no Z.
+        moment = datetime.fromisoformat(re.sub(r"Z\Z", "+00:00", str(told)))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _read(file: Path, study: str, stems: set[str]) -> tuple[dict[str, tuple[str, str, str]], str]:

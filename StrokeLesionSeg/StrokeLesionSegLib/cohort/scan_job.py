@@ -24,6 +24,8 @@ from ..errors import Cancelled, InputError
 from ..file_formats import split_name
 from ..outputs import OutputSet, beside_mask
 from ..pipeline import ScanRun, ScanRunner, check_source, impossible_outputs
+from ..pipeline.contents import scan_files
+from .dicom_study import without_file_names
 from .fingerprint import fingerprint, quick_look
 from .inputs import FoundScan
 from .ledger import DONE, FAILED
@@ -162,7 +164,9 @@ def failure(
         text = f"{error.cause}. {remedy}."
         if found.relative != found.place:  # it may be called as the patient is
             text = text.replace(os.fspath(found.path), "the scan")
-            if not found.path.is_dir():  # the name of a folder alone may be any word, or a number
+            if found.path.is_dir():  # its name alone may be any word, or a number
+                text = without_file_names(text, scan_files(found.path))
+            else:
                 stem, ending = split_name(found.path)
                 # With any ending: the data of a detached header are called as it is.
                 name = re.escape(stem) + (r"(?=\.\w)" if ending else r"(?!\w)")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -307,7 +306,9 @@ def _print(report: BatchReport, out: Path) -> None:
 
 
 def _print_plan(report: BatchReport) -> None:
-    """What would be done, a line each."""
+    """What would be done, a line each; what is odd on stderr."""
+    for warning in report.notes:
+        print(one_line(f"warning: {warning}"), file=sys.stderr)
     for scan in report.planned:
         print(one_line(f"would do: {scan.stem}  {scan.place}"))
     for name, why in report.left_out.items():
@@ -329,9 +330,9 @@ def _named(report: BatchReport, record: Mapping[str, Any]) -> str:
 def _left_out(left_out: Mapping[str, str]) -> str:
     """How many images were left out, for which reasons, and where they are listed."""
     from ..cohort.dataset import LEFT_OUT
+    from ..cohort.image_names import kind_of
 
-    kinds = Counter(re.sub(r" \(.*|(?<=^a copy) of .*| made from .*| that .*", "", why)
-                    for why in left_out.values())  # fmt: skip
+    kinds = Counter(map(kind_of, left_out.values()))
     told = [f"{count} x {why}" for why, count in kinds.most_common(_REASONS)]
     if len(kinds) > _REASONS:
         told.append("...")

@@ -122,6 +122,15 @@ class OutputPaths:
         names = (self.mni_mask, self.mni_probability, self.mni_transform)
         return [p for p in names if p is not None]
 
+    def of_before(self, source: Path) -> list[Path]:
+        """What lies beside an earlier mask under the default names, and is not written anew."""
+        if not self.mask.is_file():
+            return []
+        usual = OutputPaths.beside(source, self.mask).with_mni()
+        new = {*self.volumes, *(path for path, _ in self.documents), source}
+        files = (*usual.volumes, *(path for path, _ in usual.documents))
+        return [path for path in files if path not in new and path.is_file()]
+
     @property
     def volumes(self) -> list[Path]:
         images = (

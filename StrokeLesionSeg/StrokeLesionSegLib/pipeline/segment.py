@@ -104,12 +104,18 @@ def segment_file(
     check_source(source)
     _check_options(paths, options or FileOptions())
     with OutputSet(paths.volumes, paths.documents, source=source, overwrite=overwrite) as outputs:
+        before = paths.of_before(source)
         result = segment_into(
             outputs, source, paths, options, progress=progress, cancel=cancel, notice=notice
         )
         outputs.commit()
         if progress is not None:
             progress("write", 1, 1)
+        if before and notice is not None:
+            notice(
+                f"beside the mask lies what was not written now and may tell of the lesions of an "
+                f"earlier run: {', '.join(path.name for path in before)}"
+            )
     return result
 
 

@@ -64,6 +64,8 @@ _COSINES_WARNING = 1e-3
 # Along the normal, in parts of the slice spacing: from the first on a warning, from the second on
 # the stack is no regular grid, and half a spacing more than usual means a slice is missing.
 _UNEVEN_WARNING, _UNEVEN_ERROR, _GAP = 0.02, 0.1, 1.5
+# Across it, in parts of a pixel.
+_SIDEWAYS = 0.5
 
 _MR = "1.2.840.10008.5.1.4.1.1.4"
 _ENHANCED = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
@@ -95,7 +97,7 @@ def read_dicom(path: Path, *, series: str | None = None) -> Scan:
     missing slices, uneven spacing, mixed orientations or sizes, several images at one position,
     colour, and pixels that cannot be decoded.
     """
-    found = collect(path)
+    found = collect(path, series=series)
     chosen, told = choose(path, found, series)
     left_out = [*told, *images_left_out(chosen, found)]
     slices, affine, notes = _stack(path, chosen, left_out)
@@ -133,25 +135,28 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def collect(path: Path, files: Sequence[Path] | None = None) -> dict[str, Series]:
+def collect(
+    path: Path, files: Sequence[Path] | None = None, *, series: str | None = None
+) -> dict[str, Series]:
     """The MR series under ``path`` (of ``files`` only, if given) by UID.
 
-    Raises ``InputError`` if there is no MR image, or if a header is damaged.
+    Raises ``InputError`` if there is no MR image, or if a header is damaged; where ``series`` is
+    there, only for files in the folders that it lies in.
     """
     with warnings.catch_warnings():
         # pydicom comments on every value that bends the standard; most scanners bend some.
         warnings.simplefilter("ignore")
-        return _collect_series(path, _files(path) if files is None else files)
+        return _collect_series(path, _files(path) if files is None else files, series)
 
 
-def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
+def _collect_series(path: Path, files: Sequence[Path], series: str | None) -> dict[str, Series]:
     import pydicom
     from pydicom.errors import InvalidDicomError
 
     found: dict[str, Series] = {}
     seen: set[str] = set()
     others: dict[str, int] = defaultdict(int)
-    unreadable: list[Path] = []
+    unread: list[tuple[Path, InputError]] = []
     short: list[Path] = []
     for file in files:
         try:
@@ -169,29 +174,31 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
             header = pydicom.dcmread(file, defer_size=512, specific_tags=_TAGS, force=not marked)
         except InvalidDicomError:
             continue
-        except FileNotFoundError as error:
-            if file.is_symlink():
-                raise InputError(file, *NOWHERE) from error
-            raise InputError(file, "it has disappeared", "Copy the series again") from error
-        except PermissionError:
-            unreadable.append(file)
+        except FileNotFoundError:
+            gone = NOWHERE if file.is_symlink() else ("it has disappeared", "Copy the series again")
+            unread.append((file, InputError(file, *gone)))
             continue
-        except InputError:
-            raise
+        except PermissionError:
+            why = "no permission to read it", "Ask for read access or copy it elsewhere"
+            unread.append((file, InputError(file, *why)))
+            continue
+        except InputError as error:
+            unread.append((file, error))
+            continue
         except Exception as error:  # pydicom raises many types on damaged headers
-            raise InputError(
-                file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
-            ) from error
+            unread.append((file, _damaged(file, error)))
+            continue
         try:
             _sort_in(file, header, found, seen, others)
         except Exception as error:  # values are only converted, and found damaged, when asked for
-            raise InputError(
-                file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT
-            ) from error
-    if unreadable:
-        raise InputError(
-            unreadable[0], "no permission to read it", "Ask for read access or copy it elsewhere"
-        )
+            unread.append((file, _damaged(file, error)))
+    # Beside a series that somebody has named they may be its slices; in other folders they are not.
+    folders = {
+        s.file.parent for entry in found.values() if entry.uid == series for s in entry.slices
+    }
+    for file, trouble in unread:
+        if not folders or file.parent in folders:
+            raise trouble
     if not found:
         if path.is_file() and path.name.upper() == "DICOMDIR":
             raise InputError(
@@ -223,6 +230,10 @@ def _collect_series(path: Path, files: Sequence[Path]) -> dict[str, Series]:
     for entry in found.values():
         entry.notes += cut_short(entry, short)
     return found
+
+
+def _damaged(file: Path, error: Exception) -> InputError:
+    return InputError(file, f"the DICOM header is damaged ({type(error).__name__})", _EXPORT)
 
 
 def _sort_in(
@@ -470,6 +481,16 @@ def _stack(
         notes.append(
             f"the slice spacing varies ({steps.min():.3f} to {steps.max():.3f} mm); "
             f"{even[1] - even[0]:.3f} mm is used"
+        )
+    # A tilted gantry shifts every slice alike; parts of two scans in one series do not.
+    line = positions[0] + np.outer(np.linspace(0, 1, len(slices)), positions[-1] - positions[0])
+    beside = (positions - line) @ np.stack([row, column], axis=1)
+    shifted = float(np.abs(beside).max())
+    if shifted > _SIDEWAYS * min(first.spacing):
+        raise InputError(
+            path,
+            f"series {name}: the slices are shifted sideways, by up to {shifted:.1f} mm",
+            _EXPORT,
         )
     if first.rows * first.columns * len(slices) > MAX_VOXELS:
         raise InputError(

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import InputError
 from .dicom_pixels import EXPORT as _EXPORT
-from .dicom_series import Series, several_people
+from .dicom_series import Series, patients_of, several_people
 from .sequence import SequenceFacts, facts_from, has_agent, other_kind, says_t1
 
 MIN_SLICES = 8
@@ -151,10 +151,7 @@ def choose(path: Path, found: Mapping[str, Series], series: str | None) -> tuple
 
     Raises ``InputError`` if none can be taken, or if it is not clear which.
     """
-    everything = sorted(found.values(), key=lambda s: (s.uid, s.kind))
-    whole = joined(everything) if series is None else None
-    if whole is not None:
-        everything = [whole]
+    everything = joined(sorted(found.values(), key=lambda s: (s.uid, s.kind)))
     if series is not None:
         chosen = next((s for s in everything if s.uid == series), None)
         if chosen is None:
@@ -180,7 +177,7 @@ def choose(path: Path, found: Mapping[str, Series], series: str | None) -> tuple
         long = [s for s in everything if len(s.slices) >= MIN_SLICES]
         reasons = "; ".join(f"{s.describe()}: {problem_of(s)}" for s in long[:_LISTED])
         raise InputError(path, f"contains no usable series: {reasons}", _EXPORT)
-    people = {s.patient[:1] for s in usable if s.patient[:1] != ("",)}
+    people = patients_of(usable)
     if len(people) > 1:
         raise InputError(
             path,
@@ -215,20 +212,27 @@ def _listing(series: Sequence[Series]) -> str:
     return text + (f"; and {more} more" if more > 0 else "")
 
 
-def joined(series: Sequence[Series]) -> Series | None:
-    """One series of what bears a series UID for every image; None if this is not so."""
-    single = [s for s in series if len(s.slices) == 1 and not s.enhanced and not s.kind]
+def joined(series: Sequence[Series]) -> list[Series]:
+    """``series``, those of one scan put together if every image bears a series UID of its own.
+
+    Study, description and frame of reference tell what is one scan; it bears the first UID.
+    """
+    if any(len(s.slices) != 1 or s.enhanced for s in series):
+        return list(series)
     names = ("StudyInstanceUID", "SeriesDescription", "FrameOfReferenceUID")
-    if len(single) != len(series) or len(single) < MIN_SLICES:
-        return None
-    if len({tuple(s.facts[name] for name in names) for s in single}) != 1:
-        return None
-    people = set().union(*(s.people for s in single))
-    whole = replace(single[0], slices=[s.slices[0] for s in single], people=people, notes=[
-        f"each of the {len(single)} images has a series UID of its own; taken as one series"
-    ])  # fmt: skip
-    # What is said of images of several patients is not that each is too short a series.
-    return whole if several_people(whole) or not problem_of(whole) else None
+    scans: dict[tuple[str, ...], list[Series]] = {}
+    for s in series:
+        scans.setdefault((s.kind, *(str(s.facts[name]) for name in names)), []).append(s)
+    found: list[Series] = []
+    for single in scans.values():
+        people = set().union(*(s.people for s in single))
+        whole = replace(single[0], slices=[s.slices[0] for s in single], people=people, notes=[
+            f"each of the {len(single)} images has a series UID of its own; taken as one series"
+        ])  # fmt: skip
+        # What is said of images of several patients is not that each is too short a series.
+        sound = several_people(whole) or not problem_of(whole)
+        found += [whole] if len(single) >= MIN_SLICES and sound else single
+    return found
 
 
 def images_left_out(chosen: Series, found: Mapping[str, Series]) -> list[str]:

@@ -153,6 +153,12 @@ def several_people(entry: Series) -> str:
     return f"its images bear {'identifiers' if identifiers > 1 else 'names'} of {count} patients"
 
 
+def patients_of(series: Sequence[Series]) -> set[str]:
+    """The identifiers of the patients of several series, or where nobody has one their names."""
+    identifiers = {identifier for s in series for identifier in s.patient[:1]} - {""}
+    return identifiers or set().union(*(_told(s, 1) for s in series))
+
+
 def several_names(entry: Series) -> list[str]:
     """A warning if images of one patient, by the identifier, bear several names."""
     names = len(_told(entry, 1))
