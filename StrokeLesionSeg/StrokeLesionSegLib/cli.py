@@ -153,10 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 _PACKAGES = {"PIL": "Pillow"} | {
     name: name for name in ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "highdicom")
 }
-_OUT_OF_MEMORY = (
-    "memory: there is not enough of it for this scan. "
-    "Close other programs, or use --views axial --batch-size 1."
-)
+_OUT_OF_MEMORY = "memory: there is not enough of it. Close other programs and try again."
 
 
 def _print_anything() -> None:
