@@ -180,6 +180,15 @@ def add_progress_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def refuse(arguments: argparse.Namespace, names: tuple[str, ...], cause: str, remedy: str) -> None:
+    """``InputError`` for options that were asked for, and would have no effect."""
+    for name in names:
+        value = getattr(arguments, name)
+        # A 0 is asked for, and equal to False.
+        if value is not False and value not in (None, (), "", "auto"):
+            raise InputError(f"--{name.replace('_', '-')}", cause, remedy)
+
+
 def prepare(arguments: argparse.Namespace) -> None:
     """Set up the process before torch and SimpleITK are imported; ``--threads`` binds both."""
     import os
