@@ -130,7 +130,8 @@ def add_parser(commands: Any) -> None:
         "--title",
         default="",
         metavar="TEXT",
-        help="title of the group's page (default: the name of the BIDS data set)",
+        help="title of the group's page (default: that of the last batch, or the name of the BIDS "
+        "data set)",
     )
     people = parser.add_argument_group("names")
     people.add_argument(
