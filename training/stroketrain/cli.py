@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from StrokeLesionSegLib import __version__
+from StrokeLesionSegLib.cli import OneLineParser
 from StrokeLesionSegLib.errors import InputError
 
 from .commands import (
@@ -36,7 +37,7 @@ COMMANDS = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="stroketrain", description="Train StrokeLesionSeg models, step by step."
     )
     parser.add_argument("--version", action="version", version=f"stroketrain {__version__}")
