@@ -138,6 +138,7 @@ def test_atlas_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (("--report", "r", "--report-convention", "mirror"), "invalid choice"),
         (("--report-convention", "radiological"), "--report-convention: is for the report, but"),
         (("--report-paths",), "--report-paths: is for the report, but none is asked for"),
+        (("--atlas", "a.nii.gz", "--no-table"), "--atlas: is for the volumes by region, but no"),
         (("--no-viewer",), "--no-viewer: is for the report, but none is asked for"),
     ],
 )

@@ -139,6 +139,13 @@ def run(arguments: argparse.Namespace) -> int:
             "is for the report, but none is asked for",
             "Add --report DIR",
         )
+        if arguments.no_table:
+            refuse(
+                arguments,
+                ("atlas",),
+                "is for the volumes by region, but no table and no report is asked for",
+                "Leave out --no-table, or add --report DIR",
+            )
     prepare(arguments)
     report, atlas = None, atlas_choice(arguments)
     if arguments.report is not None:
