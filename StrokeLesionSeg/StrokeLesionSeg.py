@@ -48,8 +48,8 @@ class StrokeLesionSeg(ScriptedLoadableModule):
             "For research; not a medical device."
         )
         self.parent.acknowledgementText = _(
-            "Please cite the publications named in the README and the data set ATLAS v2.0 "
-            "(Liew et al., Scientific Data 2022)."
+            "Please cite this software, as the README and CITATION.cff say. The model that ships "
+            "was trained on simulated strokes; the project's NOTICE names the sources of its data."
         )
         slicer.app.connect("startupCompleted()", registerWithSlicer)
 

@@ -103,7 +103,10 @@ class Segmentation:
         )
 
     def as_array(self, what: str = "mask") -> NDArray[Any]:
-        """``"mask"``, ``"probability"`` or ``"labels"`` as an array (I, J, K), nibabel's order."""
+        """``"mask"``, ``"probability"`` or ``"labels"`` as an array (I, J, K), nibabel's order.
+
+        Raises ``ValueError`` for another word, as ``as_nibabel`` and ``as_sitk`` do.
+        """
         return np.ascontiguousarray(self._values(what).T)
 
     def as_nibabel(self, what: str = "mask") -> Any:
@@ -219,8 +222,8 @@ def segment(
     progress: called with (stage, done, total).
 
     Raises ``InputError`` (one line: what, why, what to do) for a scan, an option or a model that
-    cannot be used; ``TypeError`` for a scan or a model in none of these forms, and for an array
-    without affine or another form with one.
+    cannot be used; ``TypeError`` for a scan, options or a model in none of these forms, and for an
+    array without affine or another form with one.
 
     Examples
     --------
@@ -236,6 +239,8 @@ def segment(
 
     # Before torch and SimpleITK are imported, which read it.
     form = _form_of(scan, affine)
+    if options is not None and not isinstance(options, Options):
+        raise TypeError(f"options are stroke_lesion_seg.Options, not {type(options).__name__}")
     prepare_environment()
     from .models import LoadedModel, load_model
     from .pipeline import ScanRunner, check_source, find_in, mni_matrix

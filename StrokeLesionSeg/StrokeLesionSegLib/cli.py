@@ -39,7 +39,7 @@ COMMANDS = (
 _ALONE = frozenset(COMMANDS) - {"completion"}
 
 
-class _Parser(argparse.ArgumentParser):
+class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong in one line; the usage is a --help away."""
 
     def error(self, message: str) -> NoReturn:
@@ -52,7 +52,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     ``only``: with this subcommand alone, if it knows nothing of the others, whose modules then need
     not be read.
     """
-    parser = _Parser(
+    parser = OneLineParser(
         prog=PROGRAM,
         description="Segment chronic stroke lesions in T1-weighted MRI. "
         "For research; not a medical device.",
@@ -60,7 +60,9 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     add_verbosity_arguments(parser, default=True)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", parser_class=OneLineParser
+    )
     for name in (only,) if only in _ALONE else COMMANDS:
         importlib.import_module(f".commands.{name}", __package__).add_parser(commands)
     _add_verbosity(parser)
@@ -151,10 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 _PACKAGES = {"PIL": "Pillow"} | {
     name: name for name in ("torch", "numpy", "scipy", "SimpleITK", "pydicom", "highdicom")
 }
-_OUT_OF_MEMORY = (
-    "memory: there is not enough of it for this scan. "
-    "Close other programs, or use --views axial --batch-size 1."
-)
+_OUT_OF_MEMORY = "memory: there is not enough of it. Close other programs and try again."
 
 
 def nobody_reads() -> int:

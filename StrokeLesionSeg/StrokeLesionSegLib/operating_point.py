@@ -130,7 +130,7 @@ class OperatingPointChoice:
         for, and is left out where it is not.
 
         Raises ``InputError`` for a second threshold that was asked for and is not above the
-        threshold, and for other values out of range.
+        threshold, and for other values that are out of range or no numbers.
 
         Examples
         --------
@@ -140,14 +140,14 @@ class OperatingPointChoice:
         >>> OperatingPointChoice(threshold=0.97).resolve(model).thresholds
         (0.97,)
         """
-        threshold = _first(self.threshold, recommended.threshold)
-        volume = _first(self.min_volume_ml, recommended.min_volume_ml)
-        mean = _first(self.min_mean_probability, recommended.min_mean_probability)
         try:
+            threshold = _first(self.threshold, recommended.threshold)
+            volume = _first(self.min_volume_ml, recommended.min_volume_ml)
+            mean = _first(self.min_mean_probability, recommended.min_mean_probability)
             if self.second_threshold is None:
                 return OperatingPoint.at(threshold, recommended.second_threshold, volume, mean)
             return OperatingPoint(threshold, self.second_threshold or None, volume, mean)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise InputError("operating point", str(error), "Correct the value") from None
 
 

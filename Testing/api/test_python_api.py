@@ -120,6 +120,11 @@ def test_what_cannot_be_used_is_told(arguments: tuple, error: type[Exception], s
     assert says in str(caught.value)
 
 
+def test_options_in_no_known_form_are_told() -> None:
+    with pytest.raises(TypeError, match=r"options are stroke_lesion_seg\.Options, not dict"):
+        stroke_lesion_seg.segment(head_array(), AFFINE, options={"threshold": 0.4})
+
+
 def test_a_model_in_no_known_form_is_told() -> None:
     with pytest.raises(TypeError, match="a model is a name, a folder or a loaded one, not int"):
         stroke_lesion_seg.segment(head_array(), AFFINE, model=3)

@@ -361,6 +361,20 @@ def test_a_defect_fails_one_scan_and_is_kept_for_the_report(
     assert "in broken" in record["traceback"]
 
 
+def test_a_scan_without_enough_memory_is_told_what_helps(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(local, "predict", hungry)
+    assert support.batch(support.write_cohort(tmp_path / "in", 1), out) == 3
+    (record,) = support.records(out)
+    assert "not enough memory" in record["error"]
+    assert "fewer workers" in record["error"]
+    assert "--views" not in record["error"]  # the model that ships has none
+
+
 def test_a_defect_with_a_dicom_scan_is_kept_without_the_name_of_its_folder(
     tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,23 @@ def test_participants_and_sessions(
     assert "has no sub-03. There are: 01, 02." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "cause"),
+    [
+        (["--report-paths"], "--report-paths: is for the scans' pages, but none are asked for"),
+        (["--no-viewer"], "--no-viewer: is for the scans' pages, but none are asked for"),
+        (["--worker-timeout", "5"], "--worker-timeout: is for the workers of a scheduler"),
+        (["--workers", "2", "--worker-timeout", "30"], "--worker-timeout: is for the workers"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(
+    study: Path, out: Path, option: list[str], cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert batch(study, out, *option) == 2
+    assert cause in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_dry_run_writes_nothing(
     study: Path, out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

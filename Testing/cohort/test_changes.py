@@ -217,6 +217,8 @@ def test_a_scan_that_has_gone(study: Path, capsys: pytest.CaptureFixture[str]) -
         (["out", "--mask-a", "x.nii"], "--mask-a: is for two scans"),
         (["out", "--threshold", "0.5"], "--threshold: is for two scans"),
         (["out", "--tta"], "--tta: is for two scans"),
+        (["out", "--device", "cpu"], "--device: is for two scans"),
+        (["out", "--batch-size", "4"], "--batch-size: is for two scans"),
         (["out", "--min-volume", "0"], "--min-volume: is for two scans"),
         (["out", "--align", "none"], "--align: is for two scans"),
         (["out", "--input", "nowhere"], "does not exist, and the scans of the study were there"),

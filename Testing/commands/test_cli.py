@@ -407,11 +407,12 @@ def test_too_little_memory(
     def hungry(*arguments: object, **named: object) -> None:
         raise failure
 
-    monkeypatch.setattr(pipeline.runner, "find_in", hungry)
+    monkeypatch.setattr("StrokeLesionSegLib.pipeline.runner.find_in", hungry)
     assert segment(scan) == 2
     error = capsys.readouterr().err
     assert "memory" in error
     assert error.count("\n") == 1
+    assert "--views" not in error  # the model that ships has none
     assert files_in(tmp_path) == {"scan.nii.gz"}
 
 

@@ -136,6 +136,10 @@ def test_atlas_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (("--report", "r", "--atlas", "missing.nii.gz"), "missing.nii.gz"),
         (("--report", "a.nii.gz"), "is not a folder"),
         (("--report", "r", "--report-convention", "mirror"), "invalid choice"),
+        (("--report-convention", "radiological"), "--report-convention: is for the report, but"),
+        (("--report-paths",), "--report-paths: is for the report, but none is asked for"),
+        (("--atlas", "a.nii.gz", "--no-table"), "--atlas: is for the volumes by region, but no"),
+        (("--no-viewer",), "--no-viewer: is for the report, but none is asked for"),
     ],
 )
 def test_what_cannot_be_reported_is_said(

@@ -545,6 +545,15 @@ def test_a_map_of_other_voxels_is_not_shown_above_the_image(panel: Panel) -> Non
     panel.measured()
 
 
+def test_why_there_is_no_uncertainty_is_told(panel: Panel) -> None:
+    first, _segmentation = result_of_a_script(panel)
+    choose(panel, first)
+    panel.choose("overlay", "uncertainty")
+    said = panel.text("totalLabel")
+    assert "comes from a batch or a comparison" in said
+    assert "Accurate" not in said  # the model that ships has no views
+
+
 def test_the_term_and_the_model_of_a_segment_are_told(panel: Panel) -> None:
     first, _segmentation = result_of_a_script(panel)
     choose(panel, first)

@@ -27,7 +27,7 @@ in Slicer's own Python.
 | 0 | done |
 | 2 | wrong arguments or unusable input: one line names the file, what is wrong, and what to do |
 | 3 | done in part: some scans, a page or a DICOM SEG could not be used or made; no better model |
-| 130 | stopped by Ctrl-C or SIGTERM; no output and no temporary file is left |
+| 130 | stopped by Ctrl-C or SIGTERM; nothing half-written and no temporary file is left |
 | 1 | a defect of ours: a traceback. Please report it |
 
 `eval "$(stroke-lesion-seg completion bash)"` completes commands, options and their values in bash.

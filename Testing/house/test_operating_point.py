@@ -47,6 +47,8 @@ def test_what_is_asked_for_and_what_is_recommended(asked, expected):
         {"threshold": 1.1},
         {"min_volume_ml": -1.0},
         {"min_mean_probability": 2.0},
+        {"threshold": "high"},  # no numbers
+        {"min_volume_ml": [1.0]},
     ],
 )
 def test_what_makes_no_sense_is_told(asked):

@@ -53,6 +53,17 @@ def test_the_command_reference_is_current() -> None:
             assert action.help or not action.option_strings, (words, action.option_strings)
 
 
+def test_options_that_the_model_that_ships_does_not_heed_say_whose_they_are() -> None:
+    """It sees the whole head at once: no views, no batches of slices, and a mirror in any case."""
+    for words, parser in command_reference.parsers().items():
+        told = {o: str(a.help) for a in parser._actions for o in a.option_strings}
+        for option in ("--views", "--batch-size"):
+            assert told.get(option, "models that work slice by slice").startswith(
+                "models that work slice by slice"
+            ), words
+        assert "shifted" in told.get("--tta", "shifted"), words
+
+
 def test_exit_codes() -> None:
     codes = {
         int(code) for code in re.findall(r"^\| (\d+) \|", command_reference.HEAD, re.MULTILINE)

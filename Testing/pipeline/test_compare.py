@@ -218,7 +218,9 @@ def test_a_mask_of_another_scan(study: Path, tmp_path: Path, capsys: pytest.Capt
     assert "is not on the grid of cut.nii.gz" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--threshold", "0.3"], ["--tta"], ["--model", "other"]])
+@pytest.mark.parametrize(
+    "option", [["--threshold", "0.3"], ["--tta"], ["--model", "other"], ["--device", "cpu"]]
+)
 def test_with_both_masks_what_finds_lesions_is_refused(
     study: Path, tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture
 ) -> None:

@@ -18,6 +18,7 @@ from StrokeLesionSegLib.slicerbridge.engine.compare import (
     patch_of,
 )
 from StrokeLesionSegLib.slicerbridge.engine.polled_thread import PolledThread
+from StrokeLesionSegLib.slicerbridge.engine.run import RunParameters
 from StrokeLesionSegLib.slicerbridge.scene import results, side_by_side
 from StrokeLesionSegLib.slicerbridge.scene.provenance import Provenance
 from StrokeLesionSegLib.slicerbridge.scene.volumes import (
@@ -64,7 +65,9 @@ def world(node: Any, point: tuple[float, float, float]) -> np.ndarray:
 
 def test_compared_aligned_and_turned_back(slicer: Any) -> None:
     earlier, later = two_scans()
-    run = ComparisonRun(earlier, later)
+    # As in a panel where model, alignment and precision are chosen: both masks are known.
+    chosen = RunParameters("triplanar", "none", "cpu", "float32", "stroke-t1-volumetric")
+    run = ComparisonRun(earlier, later, chosen)
     run.start()
     ended(run)
     assert run.failure is None, str(run.failure)

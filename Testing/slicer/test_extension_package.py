@@ -241,3 +241,9 @@ def test_no_pip_of_our_own(repository: Path) -> None:
     module = repository / "StrokeLesionSeg"
     for file in [module / "StrokeLesionSeg.py", *(module / "StrokeLesionSegLib").rglob("*.py")]:
         assert not pattern.search(file.read_text(encoding="utf-8")), file
+
+
+def test_nobody_is_asked_to_cite_data_that_the_weights_have_not_seen(repository: Path) -> None:
+    text = (repository / "StrokeLesionSeg" / "StrokeLesionSeg.py").read_text(encoding="utf-8")
+    assert "CITATION.cff" in text
+    assert "ATLAS" not in text  # as the README says

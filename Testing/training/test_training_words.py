@@ -99,3 +99,59 @@ def test_a_simulation_without_people_is_refused(
     monkeypatch.setattr(tree, "_usable", lambda *_: [])
     with pytest.raises(InputError, match="none of its people can be used"):
         tree.simulate_tree(tmp_path, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("heads people out --workers 0", "--workers: 0 is not from 1"),
+        ("fit cache out --threads -1", "--threads: -1 is not from 1"),
+        ("fit cache out --steps 0", "--steps: 0 is not from 1"),
+        ("fit cache out --lr nan", "--lr: nan is not between 0"),
+        ("fit none out --simulate none --pool 0", "--pool: 0 is not from 1"),
+        ("split cache out --seed -1", "--seed: -1 is not from 0"),
+        ("simulate out -n 0", "--scans: 0 is not from 1"),
+        ("release heads run out --name x --empty 7", "--empty: 7 is not from 0 to 1"),
+        ("experiments run A1 --threads -2", "--threads: -2 is not from 1"),
+        ("nothing", "invalid choice: 'nothing'"),
+    ],
+)
+def test_a_value_out_of_range_is_one_line(
+    words: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(words.split())
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("export run out --name x --training none.json", "none.json: cannot be read"),
+        ("export run out --name x --metrics words.txt", "words.txt: cannot be read"),
+        ("export run out --name x --metrics list.json", "list.json: is JSON, but no object"),
+        ("experiments run Z9 --out runs", "Z9"),
+        ("experiments table --manifests none --out t.md", "none: there is no such folder"),
+        ("simulate tree --heads people", "--heads: is for a page, but none is asked for"),
+        ("simulate page.png --page --data x", "--data: is for a tree, but a page is asked for"),
+        ("simulate tree --part val", "--part: is of the people of --data"),
+    ],
+)
+def test_what_would_be_ignored_or_fail_late_is_refused_at_once(
+    tmp_path: Path,
+    words: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("words.txt").write_text("words")
+    Path("list.json").write_text("[1]")
+    assert cli.main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"words.txt", "list.json"}

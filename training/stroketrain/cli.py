@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from StrokeLesionSegLib import __version__
-from StrokeLesionSegLib.cli import nobody_reads
+from StrokeLesionSegLib.cli import OneLineParser, nobody_reads
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.outputs import os_input_error
 
@@ -39,7 +39,7 @@ COMMANDS = (
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="stroketrain", description="Train StrokeLesionSeg models, step by step."
     )
     parser.add_argument("--version", action="version", version=f"stroketrain {__version__}")

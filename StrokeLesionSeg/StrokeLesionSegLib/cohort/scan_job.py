@@ -174,7 +174,9 @@ def failure(
         text = text.replace(f"{found.path.parent}{os.sep}", "")
         record["error"] = " ".join(text.split())
     elif isinstance(error, MemoryError) or "memory" in str(error).lower():
-        record["error"] = "there is not enough memory for this scan. Use --views axial."
+        record["error"] = (
+            "there is not enough memory for this scan. Close other programs, or take fewer workers."
+        )
     else:
         text = f"a defect of StrokeLesionSeg ({type(error).__name__}: {error}). Please report it."
         record["error"] = " ".join(_without_names(text, found).split())

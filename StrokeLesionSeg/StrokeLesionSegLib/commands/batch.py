@@ -23,6 +23,7 @@ from .options import (
     operating_point,
     path,
     prepare,
+    refuse,
     segment_options,
 )
 from .progress import Reporter, make_reporter, print_json
@@ -33,6 +34,8 @@ from .verbosity import is_quiet, note
 if TYPE_CHECKING:
     from ..cohort import BatchReport
 
+# Minutes without a worker, after which a batch gives up.
+_WORKER_TIMEOUT = 30.0
 # More than that are in group_scans.tsv.
 _LISTED = 50
 # More kinds of reasons for leaving images out are in group_left_out.tsv.
@@ -59,7 +62,8 @@ def add_parser(commands: Any) -> None:
         choices=("participant", "group"),
         default="participant",
         help="analysis level of BIDS Apps: participant (default) segments the scans and makes the "
-        "group's tables and pages, group makes only those",
+        "group's tables and pages, group makes only those, from what is done: options that decide "
+        "what is found change nothing then",
     )
     subset = parser.add_argument_group("which scans")
     add_label_arguments(
@@ -95,7 +99,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--worker-timeout",
         type=number(0.1, 100_000),
-        default=30.0,
         metavar="MINUTES",
         help="give up when the scheduler has had no workers for this long (default: 30)",
     )
@@ -126,7 +129,8 @@ def add_parser(commands: Any) -> None:
         "--title",
         default="",
         metavar="TEXT",
-        help="title of the group's page (default: the name of the BIDS data set)",
+        help="title of the group's page (default: that of the last batch, or the name of the BIDS "
+        "data set)",
     )
     people = parser.add_argument_group("names")
     people.add_argument(
@@ -147,8 +151,7 @@ def add_parser(commands: Any) -> None:
     add_engine_arguments(parser)
     add_report_arguments(parser)
     add_progress_argument(parser)
-    # Whether it is asked for: of the group alone, its page stays as it was otherwise.
-    parser.set_defaults(run=run, report_convention="")
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -164,6 +167,20 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.report_paths,
             not arguments.no_viewer,
         )
+    else:
+        refuse(
+            arguments,
+            ("report_paths", "no_viewer"),
+            "is for the scans' pages, but none are asked for",
+            "Add --reports",
+        )
+    if arguments.scheduler is None:
+        refuse(
+            arguments,
+            ("worker_timeout",),
+            "is for the workers of a scheduler, but none is named",
+            "Add --scheduler ADDRESS",
+        )
     prepare(arguments)
     chosen = segment_options(arguments)
     if arguments.progress != "json" and not is_quiet():
@@ -176,12 +193,13 @@ def run(arguments: argparse.Namespace) -> int:
         retry_failed=arguments.retry_failed,
         workers=arguments.workers,
         scheduler=arguments.scheduler,
-        worker_timeout=60 * arguments.worker_timeout,
+        worker_timeout=60 * (arguments.worker_timeout or _WORKER_TIMEOUT),
         dicom_seg=arguments.dicom_seg,
         dicom_sr=arguments.dicom_sr,
         dicom_rtstruct=arguments.dicom_rtstruct,
         report=pages,
-        convention=arguments.report_convention,
+        # Whether it is asked for: of the group alone, its page stays as it was otherwise.
+        convention=arguments.report_convention or "",
         title=arguments.title,
         atlas=atlas_choice(arguments),
         spaces=arguments.space,

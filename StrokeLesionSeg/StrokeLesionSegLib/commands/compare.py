@@ -19,6 +19,7 @@ from .options import (
     operating_point,
     path,
     prepare,
+    refuse,
     segment_options,
 )
 from .progress import make_reporter, print_json
@@ -33,7 +34,7 @@ _LISTED = 50
 # What would have no effect where no lesions are found, as between known masks; and in a study.
 _OF_FINDING = (
     *("model", "threshold", "second_threshold", "min_volume", "min_mean_probability"),
-    *("views", "tta", "exact", "no_mirror", "align", "precision"),
+    *("views", "tta", "exact", "no_mirror", "align", "device", "precision", "batch_size"),
 )
 _OF_TWO_SCANS = ("mask_a", "mask_b", *_OF_FINDING)
 
@@ -118,14 +119,14 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.second is None:
         return _study(arguments)
-    _refuse(
+    refuse(
         arguments,
         ("input", "participant_label", "session_label"),
         "is for a study, but two scans are named",
         "Name one folder that batch has written",
     )
     if None not in (arguments.mask_a, arguments.mask_b):
-        _refuse(
+        refuse(
             arguments,
             _OF_FINDING,
             "is for lesions that are to be found, but both masks are given",
@@ -133,15 +134,6 @@ def run(arguments: argparse.Namespace) -> int:
         )
     _two_scans(arguments)
     return 0
-
-
-def _refuse(arguments: argparse.Namespace, names: tuple[str, ...], cause: str, remedy: str) -> None:
-    """``InputError`` for options that would have no effect."""
-    for name in names:
-        value = getattr(arguments, name)
-        # A 0 is asked for, and equal to False.
-        if value is not False and value not in (None, (), "auto"):
-            raise InputError(f"--{name.replace('_', '-')}", cause, remedy)
 
 
 def _study(arguments: argparse.Namespace) -> int:
@@ -155,7 +147,7 @@ def _study(arguments: argparse.Namespace) -> int:
             "is a single scan, or a folder that batch has not written",
             "Name the later scan too, or a study",
         )
-    _refuse(
+    refuse(
         arguments,
         _OF_TWO_SCANS,
         "is for two scans; in a study the lesions are those that batch found",

@@ -88,12 +88,14 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--views",
         choices=("axial", "triplanar"),
-        help="slices of one view, or of three (slower); default: what the model recommends",
+        help="models that work slice by slice: slices of one view, or of three (slower); default: "
+        "what the model recommends",
     )
     network.add_argument(
         "--tta",
         action="store_true",
-        help="test-time augmentation: average over flipped copies, too (slower)",
+        help="test-time augmentation: average over flipped slices, too, or with a model of the "
+        "whole head over shifted copies of an aligned one (slower)",
     )
     network.add_argument(
         "--exact",
@@ -126,7 +128,10 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=number(1, 1024, kind=int), metavar="N", help="default: all available CPUs"
     )
     network.add_argument(
-        "--batch-size", type=number(1, 1024, kind=int), metavar="N", help="slices per batch"
+        "--batch-size",
+        type=number(1, 1024, kind=int),
+        metavar="N",
+        help="models that work slice by slice: slices per batch",
     )
 
 
@@ -173,6 +178,15 @@ def add_progress_argument(parser: argparse.ArgumentParser) -> None:
         help="json prints one JSON object per line on stdout, for programs (default: a bar if "
         "stderr is a terminal)",
     )
+
+
+def refuse(arguments: argparse.Namespace, names: tuple[str, ...], cause: str, remedy: str) -> None:
+    """``InputError`` for options that were asked for, and would have no effect."""
+    for name in names:
+        value = getattr(arguments, name)
+        # A 0 is asked for, and equal to False.
+        if value is not False and value not in (None, (), "", "auto"):
+            raise InputError(f"--{name.replace('_', '-')}", cause, remedy)
 
 
 def prepare(arguments: argparse.Namespace) -> None:

@@ -39,7 +39,6 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--report-convention",
         choices=("radiological", "neurological"),
-        default="radiological",
         help="which side the patient's left is shown on: radiological (default) on the right, "
         "neurological on the left",
     )
@@ -61,7 +60,7 @@ def report_options(arguments: argparse.Namespace) -> ReportOptions:
     from ..report import ReportOptions
 
     return ReportOptions(
-        convention=arguments.report_convention,
+        convention=arguments.report_convention or "radiological",
         show_paths=arguments.report_paths,
         viewer=not arguments.no_viewer,
     )

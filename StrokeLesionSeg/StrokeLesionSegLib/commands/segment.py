@@ -32,6 +32,7 @@ from .options import (
     operating_point,
     path,
     prepare,
+    refuse,
     segment_options,
 )
 from .progress import make_reporter, print_json
@@ -131,6 +132,20 @@ def _label(text: str) -> str:
 
 def run(arguments: argparse.Namespace) -> int:
     paths = output_paths(arguments)
+    if arguments.report is None:
+        refuse(
+            arguments,
+            ("report_convention", "report_paths", "no_viewer"),
+            "is for the report, but none is asked for",
+            "Add --report DIR",
+        )
+        if arguments.no_table:
+            refuse(
+                arguments,
+                ("atlas",),
+                "is for the volumes by region, but no table and no report is asked for",
+                "Leave out --no-table, or add --report DIR",
+            )
     prepare(arguments)
     report, atlas = None, atlas_choice(arguments)
     if arguments.report is not None:

@@ -23,16 +23,18 @@ class SegmentOptions:
 
     Attributes
     ----------
-    views: "axial" (one pass) or "triplanar" (axial, coronal and sagittal slices, averaged); None
-        takes what the model recommends.
-    tta: also predict the mirrored brain and average (test-time augmentation).
+    views: of a model of slices: "axial" (one pass) or "triplanar" (axial, coronal and sagittal
+        slices, averaged); None takes what the model recommends.
+    tta: average over further passes (test-time augmentation): of slices over mirrored ones, of a
+        whole head that is aligned over shifted ones; it is mirrored in any case.
     align: "auto" aligns to MNI152 unless the scan lies on its grid already; "mni" always aligns;
         "none" never. A failed alignment is a warning, and the scan is used as it lies.
     device: "auto" takes a GPU where there is one; a device that is asked for has to exist.
     precision: "auto" takes the fastest number format that the device computes natively and that
         agrees with float32 on a crop of the scan.
-    batch_size: slices per call of the network; None picks one by the size of the slices.
-    crop: run only on the box that holds the brain.
+    batch_size: of a model of slices: how many a call of the network takes; None picks by their
+        size.
+    crop: of a model of slices: run only on the box that holds the brain.
     threads: CPU threads; None takes what this process may use.
     exact: of a model of others: every window as its authors ask it, in float32; no brain box.
     mirror: of a model of others: the mean over mirrored windows, if it was trained for them.

@@ -230,6 +230,8 @@ def _pictures(content: ChangeContent) -> Markup | None:
         f"The first scan ({content.first.name}) above, the second ({content.second.name}) below, "
         f"both turned halfway towards each other. {convention_note(content.convention)}"
     )
+    if len(content.groups) > MOST_PICTURES:
+        note += f" Only the {MOST_PICTURES} largest of {len(content.groups)} groups are shown."
     return section("Side by side", paragraph(note, class_="lead"), *figures)
 
 

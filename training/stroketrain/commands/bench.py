@@ -10,6 +10,8 @@ from typing import Any
 
 from StrokeLesionSegLib.errors import InputError
 
+from .values import amount, count, positive, threshold, whole
+
 
 def add_parser(commands: Any) -> None:
     """Add ``bench`` to a subparser collection; imports nothing heavy."""
@@ -21,7 +23,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("--model", help="name or folder of a model; default the one that ships")
     p.add_argument("--other", help="a second model, compared on the same scans")
     p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
-    p.add_argument("--scans", type=int, help="only the first N; always a mixture")
+    p.add_argument("--scans", type=count, help="only the first N; always a mixture")
     p.add_argument(
         "--views",
         nargs="+",
@@ -29,13 +31,13 @@ def add_parser(commands: Any) -> None:
         choices=("axial", "triplanar", "axial+flips", "triplanar+flips"),
         help="the first on all scans, the others on --view-scans of them",
     )
-    p.add_argument("--view-scans", type=int, default=18)
-    p.add_argument("--other-scans", type=int, default=40)
-    p.add_argument("--robot-scans", type=int, default=12)
-    p.add_argument("--threshold", type=float, help="instead of the manifest's")
-    p.add_argument("--min-volume", type=float, help="in mL, instead of the manifest's")
-    p.add_argument("--workers", type=int, default=1, help="processes, one CPU thread each")
-    p.add_argument("--minutes", type=float, help="start no scan after this time")
+    p.add_argument("--view-scans", type=whole, default=18)
+    p.add_argument("--other-scans", type=whole, default=40)
+    p.add_argument("--robot-scans", type=whole, default=12)
+    p.add_argument("--threshold", type=threshold, help="instead of the manifest's")
+    p.add_argument("--min-volume", type=amount, help="in mL, instead of the manifest's")
+    p.add_argument("--workers", type=count, default=1, help="processes, one CPU thread each")
+    p.add_argument("--minutes", type=positive, help="start no scan after this time")
     p.add_argument("--only-scans", action="store_true", help="draw the scans and stop")
     p.add_argument("--report", type=Path, help="the page to write; default OUT/BENCH.md")
     p.add_argument("--pictures", type=Path, help="the plots' folder; default beside the page")

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .values import amount, count, threshold, whole
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
@@ -19,12 +21,12 @@ def add_parser(commands: Any) -> None:
     p.add_argument("teacher", help="an installed model's name; see stroke-lesion-seg models list")
     p.add_argument("scans", type=Path, help="folder of T1s, BIDS or not, or a list of them")
     p.add_argument("out", type=Path)
-    p.add_argument("--threshold", type=float, help="default: what the teacher recommends")
-    p.add_argument("--min-volume", type=float, help="smallest lesion in mL; default: the same")
+    p.add_argument("--threshold", type=threshold, help="default: what the teacher recommends")
+    p.add_argument("--min-volume", type=amount, help="smallest lesion in mL; default: the same")
     p.add_argument("--no-mirror", action="store_true", help="no mean over mirrored windows")
     p.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    p.add_argument("--threads", type=int)
-    p.add_argument("--seed", type=int, default=0, help="of the split into parts")
+    p.add_argument("--threads", type=count)
+    p.add_argument("--seed", type=whole, default=0, help="of the split into parts")
     p.set_defaults(run=run)
 
 

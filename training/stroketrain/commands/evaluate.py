@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .values import amount, threshold
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
@@ -15,8 +17,8 @@ def add_parser(commands: Any) -> None:
     )
     p.add_argument("tree", type=Path)
     p.add_argument("--model", help="name or folder of a model; default the one that ships")
-    p.add_argument("--threshold", type=float)
-    p.add_argument("--min-volume", type=float)
+    p.add_argument("--threshold", type=threshold)
+    p.add_argument("--min-volume", type=amount)
     p.add_argument("--views", default="axial", choices=("axial", "triplanar"))
     p.add_argument("--tta", action="store_true")
     p.add_argument(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 
+from .values import count
+
 if TYPE_CHECKING:
     from ..data.cache import Cache
 
@@ -29,10 +31,10 @@ def add_parser(commands: Any) -> None:
     q.add_argument("--drop-weights", action="store_true", help="keep the manifests alone")
     q.add_argument("--device", default="auto", choices=("auto", "cpu", "gpu", "mps"))
     q.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
-    q.add_argument("--threads", type=int)
+    q.add_argument("--threads", type=count)
     q.add_argument("--logger", default="csv", choices=("csv", "tensorboard"))
     q.add_argument("--progress", action="store_true", help="a bar for every training")
-    q.add_argument("--sessions", type=int, help="at most so many of a subject; default: budget's")
+    q.add_argument("--sessions", type=count, help="at most so many of a subject; default: budget's")
     q.add_argument("--shard", default="0/1", help="I/N: every N-th training, one device each")
 
     q = actions.add_parser("table", help="write the results of all budgets as Markdown")
@@ -55,20 +57,22 @@ def run(a: argparse.Namespace) -> None:
         from ..papers.table import write_table
 
         out: Path = a.out or ROWS.parent / "RESULTS.md"
-        write_table(out, a.manifests or MANIFESTS)
+        manifests: Path = a.manifests or MANIFESTS
+        if not manifests.is_dir():  # a table of nothing would take the place of one
+            raise InputError(manifests, "there is no such folder", "Name that of the manifests")
+        write_table(out, manifests)
         print(out)
     else:
         from ..fit.devices import Devices
         from ..fit.trainer import Runtime
         from ..papers.run import MANIFESTS, RowsOptions, chosen_rows, run_rows
 
-        # Before the data are made, which takes long.
-        chosen_rows(a.rows)
         if a.threads:
             import torch
 
             torch.set_num_threads(a.threads)
         shard = _shard(a.shard)
+        chosen_rows(a.rows)  # before a cache is made
         cache = _cache(a)
         sessions = a.sessions or BUDGETS[a.budget].get("sessions")
         done = run_rows(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.operating_point import OperatingPoint
+
+from .values import json_object
 
 
 def add_parser(commands: Any) -> None:
@@ -49,8 +50,8 @@ def run(a: argparse.Namespace) -> None:
         description=a.description,
         point=_point(a.threshold, a.second_threshold, a.min_volume, a.min_mean_probability),
         of_views={"triplanar": _point(*a.triplanar)} if a.triplanar else {},
-        training=json.loads(a.training.read_text(encoding="utf-8")) if a.training else {},
-        metrics=json.loads(a.metrics.read_text(encoding="utf-8")) if a.metrics else {},
+        training=json_object(a.training),
+        metrics=json_object(a.metrics),
         channels=a.channels,
         contrast=a.contrast,
         label=a.label,

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .values import count, whole
+
 OF_DATA = ("sample", "overlap", "profile", "receptive", "pipeline")
 
 
@@ -21,9 +23,9 @@ def add_parser(commands: Any) -> None:
     q = kinds.add_parser("samples", help="random scans of a cache in one picture, to be looked at")
     q.add_argument("cache", type=Path)
     q.add_argument("--out", type=Path, default=Path("figures"))
-    q.add_argument("-n", "--count", type=int, default=50)
-    q.add_argument("--seed", type=int, default=0)
-    q.add_argument("--dpi", type=int, default=60)
+    q.add_argument("-n", "--count", type=count, default=50)
+    q.add_argument("--seed", type=whole, default=0)
+    q.add_argument("--dpi", type=count, default=60)
     q = kinds.add_parser("curves", help="training curves of runs")
     q.add_argument("runs", nargs="+", type=Path, help="folders of runs, or manifests")
     q.add_argument("--out", type=Path, default=Path("figures"))
@@ -32,7 +34,7 @@ def add_parser(commands: Any) -> None:
     q.add_argument("runs", nargs="+", type=Path, help="folders of runs; with --row the folder of a "
                    "budget's runs")  # fmt: skip
     q.add_argument("--row", help="the variants of this row instead")
-    q.add_argument("--seed", type=int, default=0)
+    q.add_argument("--seed", type=whole, default=0)
     _of_a_budget(q)
     for name, text in (
         ("bars", "the variants of a row of the experiments"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 
 from ..product.options import NETWORK, FitOptions, Simulate, network_of
+from .values import amount, count, refuse, share
 
 if TYPE_CHECKING:
     from ..fit.trainer import Runtime
@@ -47,25 +47,25 @@ def add_parser(commands: Any) -> None:
     p.add_argument(
         "--simulate", metavar="DATA", help="draw scans while training; DATA as in simulate, or none"
     )
-    p.add_argument("--pool", type=int, default=64, help="simulated scans at a time")
-    p.add_argument("--turnover", type=int, default=20, help="steps until one of them is replaced")
+    p.add_argument("--pool", type=count, default=64, help="simulated scans at a time")
+    p.add_argument("--turnover", type=count, default=20, help="steps until one of them is replaced")
     p.add_argument("--anatomies", type=Path, help="where aligned people are kept between runs")
     p.add_argument("--precision", choices=("bf16-mixed", "32-true"),
                    help="default bf16-mixed; for a preset 32-true")  # fmt: skip
-    p.add_argument("--threads", type=int)
+    p.add_argument("--threads", type=count)
     p.add_argument(
-        "--guided", type=float, help="of the volumetric network: share of steps with clicks"
+        "--guided", type=share, help="of the volumetric network: share of steps with clicks"
     )
     q = p.add_argument_group("where and how, for the presets too")
     q.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "gpu", "mps"))
-    q.add_argument("--devices", type=int, default=1, help="processes on each machine")
-    q.add_argument("--nodes", type=int, default=1, help="machines")
+    q.add_argument("--devices", type=count, default=1, help="processes on each machine")
+    q.add_argument("--nodes", type=count, default=1, help="machines")
     q.add_argument("--strategy", default="auto", help="Lightning's, e.g. ddp")
     q.add_argument("--resident", default="auto", choices=("auto", "yes", "no"),
                    help="cache in the device's memory; auto: on a GPU where it fits")  # fmt: skip
     q.add_argument("--logger", default="csv", choices=("csv", "tensorboard"))
     q.add_argument("--progress", default="auto", choices=("auto", "bar", "none"))
-    q.add_argument("--save-seconds", type=float, default=300.0, help="between checkpoints")
+    q.add_argument("--save-seconds", type=amount, default=300.0, help="between checkpoints")
     papers = p.add_argument_group("runs of the papers, instead of the options above")
     papers.add_argument("--preset", help="a recipe of stroketrain/presets, e.g. cs230_paper")
     papers.add_argument("--override", default="{}", help="JSON laid onto the preset")
@@ -93,12 +93,12 @@ def run(a: argparse.Namespace) -> None:
     """Trains; raises ``InputError`` for options that would be ignored."""
     if a.preset:
         names = [n for n in FitOptions.arguments() if n != "seed"]
-        _refuse(
+        refuse(
             a, ["network", *names, *_SIMULATION, *_FOR_HEADS], "does not apply to a preset",
             "Use --override, see training/README.md",
         )  # fmt: skip
     else:
-        _refuse(a, _FOR_PRESETS, "changes a preset, but none is given", "Add --preset")
+        refuse(a, _FOR_PRESETS, "changes a preset, but none is given", "Add --preset")
     if a.threads:
         import torch
 
@@ -108,9 +108,9 @@ def run(a: argparse.Namespace) -> None:
     elif a.network == "volumetric":
         _fit_volumetric(a)
     else:
-        _refuse(a, _FOR_HEADS, "a network of slices takes no clicks", "Leave it out")
+        refuse(a, _FOR_HEADS, "a network of slices takes no clicks", "Leave it out")
         if not a.simulate:
-            _refuse(a, _SIMULATION, "is about scans that are simulated", "Add --simulate")
+            refuse(a, _SIMULATION, "is about scans that are simulated", "Add --simulate")
         elif a.resident == "no":
             raise InputError(
                 "--resident no",
@@ -118,13 +118,6 @@ def run(a: argparse.Namespace) -> None:
                 "Leave it out",
             )
         _fit(a)
-
-
-def _refuse(a: argparse.Namespace, names: Sequence[str], why: str, advice: str) -> None:
-    """Raises ``InputError`` for the first of the options that was given another value."""
-    for name in names:
-        if getattr(a, name) != a.plain.get_default(name):
-            raise InputError(f"--{name.replace('_', '-')}", why, advice)
 
 
 def _runtime(a: argparse.Namespace, precision: str) -> Runtime:
@@ -174,7 +167,7 @@ def _fit_volumetric(a: argparse.Namespace) -> None:
 
     taken = {"minutes", "steps", "lr", "workers", "seed", "start", "soft"}
     others = [n for n in FitOptions.arguments() if n not in taken]
-    _refuse(
+    refuse(
         a, [*others, *_SIMULATION, *_FOR_LIGHTNING, "precision"],
         "does not apply to the volumetric network", "Leave it out",
     )  # fmt: skip

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .values import count
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
@@ -14,7 +16,7 @@ def add_parser(commands: Any) -> None:
     )
     p.add_argument("data", type=Path, help="folder with t1, ixi and lesions")
     p.add_argument("out", type=Path)
-    p.add_argument("--workers", type=int, default=2)
+    p.add_argument("--workers", type=count, default=2)
     p.set_defaults(run=run)
 
 

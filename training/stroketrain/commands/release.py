@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .values import amount, count, positive, share, threshold
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
@@ -18,11 +20,11 @@ def add_parser(commands: Any) -> None:
     p.add_argument("out", type=Path, help="folder for manifest and weights")
     p.add_argument("--name", required=True)
     p.add_argument("--version", default="0.1.0")
-    p.add_argument("--minutes", type=float, default=30.0, help="tail with a falling rate, 0: none")
-    p.add_argument("--rate", type=float, default=5e-4, help="at which the tail begins")
-    p.add_argument("--empty", type=float, default=0.95, help="share of healthy scans to stay empty")
-    p.add_argument("--threshold", type=float, help="fixed; default: the best on validation")
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--minutes", type=amount, default=30.0, help="tail with a falling rate, 0: none")
+    p.add_argument("--rate", type=positive, default=5e-4, help="at which the tail begins")
+    p.add_argument("--empty", type=share, default=0.95, help="share of healthy scans to stay empty")
+    p.add_argument("--threshold", type=threshold, help="fixed; default: the best on validation")
+    p.add_argument("--threads", type=count, default=2)
     p.add_argument("--default", action="store_true", help="the model that is used if none is named")
     p.set_defaults(run=run)
 

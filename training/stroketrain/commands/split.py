@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from .values import whole
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
@@ -15,7 +17,7 @@ def add_parser(commands: Any) -> None:
     p.add_argument("cache", type=Path)
     p.add_argument("out", type=Path)
     p.add_argument("--by", default="subject", choices=("subject", "site", "scan", "slice"))
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=whole, default=0)
     p.set_defaults(run=run)
 
 

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .values import share
+
 
 def add_parser(commands: Any) -> None:
     """Add the command to a subparser collection."""
@@ -14,7 +16,7 @@ def add_parser(commands: Any) -> None:
         "tune", help="choose thresholds and smallest lesion on a tree"
     )
     p.add_argument("tree", type=Path, nargs="+")
-    p.add_argument("--quiet", type=float, default=0.85, help="share of healthy scans to be empty")
+    p.add_argument("--quiet", type=share, default=0.85, help="share of healthy scans to be empty")
     p.add_argument("--model")
     p.add_argument("--views", default="axial", choices=("axial", "triplanar"))
     p.set_defaults(run=run)

@@ -132,7 +132,10 @@ class ComparisonRun(EngineRun):
             if f"{name}-mask" in files:
                 arguments += [f"--mask-{letter}", files[f"{name}-mask"]]
         arguments += ["-o", str(scratch / "out"), "--progress", "json"]
-        self._process.arguments += [*arguments, *self.parameters.arguments()]
+        # Where both masks are known nothing is to be found, and what would find it is refused.
+        if "--mask-a" not in arguments or "--mask-b" not in arguments:
+            arguments += self.parameters.arguments()
+        self._process.arguments += arguments
 
         def write() -> None:
             for name, volume in to_write:

@@ -90,7 +90,7 @@ _KNOWN_FAILURES = (
     (
         ("out of memory", "MemoryError", "bad_alloc", "can't allocate memory", "paging file"),
         _("The computer ran out of memory."),
-        _("Close other programs, choose 'Fast', or choose the CPU under Advanced."),
+        _("Close other programs, or choose the CPU under Advanced."),
     ),
     (
         ("No space left on device", "Errno 28", "disk full"),
@@ -395,7 +395,7 @@ class EngineProcess:
         if self.returncode in (-9, 137):
             return Failure(
                 _("The system killed the engine, probably out of memory."),
-                _("Close other programs, or choose 'Fast', and try again."),
+                _("Close other programs and try again."),
                 tail,
             )
         return Failure(

@@ -376,7 +376,7 @@ def _read_outputs(scratch: Path, grid: Grid) -> dict[str, Any]:
         uncertainty = _read_map(scratch / "uncertainty.nii", grid)
         # Where no lesion is likely at all, two passes differ by noise: nothing to look at.
         uncertainty[probability < SHOWN_FROM] = 0
-        if float(uncertainty.max()) > 0:  # one view without flips has no uncertainty
+        if float(uncertainty.max()) > 0:  # else no lesion is likely anywhere
             out["uncertainty"] = uncertainty
     return out
 

@@ -81,7 +81,8 @@ class LesionTable:
             and maps_of(*result)[1] is None
         ):
             label.text += _(
-                " One view has no uncertainty: choose 'Accurate' and press Segment again."
+                " There is no uncertainty to show: no lesion is likely, or the segment comes from "
+                "a batch or a comparison, which keep none. Press Segment for it."
             )
 
     def _chosen_seed(self) -> Any | None:
