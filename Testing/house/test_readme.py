@@ -101,7 +101,14 @@ def folder_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("where", "code"), python_examples(), ids=lambda text: text[:20])
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [
+        pytest.param(*e, marks=[] if e[0].startswith("README") else pytest.mark.long)
+        for e in python_examples()
+    ],
+    ids=lambda text: text[:20],
+)
 def test_python_examples_run(
     where: str,
     code: str,
@@ -152,7 +159,7 @@ def folder_of_a_lab(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_shell_examples_run(
     folder_of_a_lab: Path,

@@ -110,9 +110,8 @@ def test_a_run_without_workers_keeps_its_threads(folder: HeadFolder, tmp_path: P
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_terminal_saves(folder: HeadFolder, tmp_path: Path, number: int) -> None:
     """Ctrl-C reaches the trainer and the process that simulates for it."""
     run = tmp_path / "run"
