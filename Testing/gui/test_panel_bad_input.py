@@ -220,8 +220,8 @@ def test_a_batch_whose_folder_cannot_be_written_to_or_whose_engine_is_killed(
     # A warp may keep the grid: what is saved then does not lie on the scan.
     volumes.voxels_from_node(panel.parameters.inputVolume)[:] = 7
     panel.click("saveCorrectionButton")
-    assert panel.text("batchLabel").startswith("Saved:")
-    assert "open it again and correct that" in panel.text("batchLabel")
+    assert panel.text("batchLabel").startswith("Nothing was saved yet")
+    assert "open that again and correct it" in panel.text("batchLabel")
 
 
 def test_a_scan_under_a_warp(ready: Panel) -> None:

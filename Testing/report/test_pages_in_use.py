@@ -209,7 +209,7 @@ def test_rating_a_study(browser: Browser, study: Path, tmp_path: Path) -> None:
     browser.wait_for("!document.querySelector('#ratings-note').hidden")
     assert "1 older than those here" in browser.text("#ratings-note")
     (tmp_path / "ratings-2.tsv").write_bytes(table.read_bytes())
-    records, _, _ = with_ratings(tmp_path, [{"stem": "sub-03"}], STUDY)
+    records, _, _ = with_ratings(tmp_path, [{"stem": "sub-03"}], STUDY, {})
     assert records[0]["rating"] is None
 
     # In another browser: nothing is there, and the table brings it back.
@@ -298,7 +298,7 @@ def test_comments_with_quotes(browser: Browser, study: Path, tmp_path: Path) -> 
     )
     text = browser.run(f"strokeLesionRatings.table('{STUDY}', {json.dumps(ratings)})")
     (tmp_path / "ratings.tsv").write_text(text, encoding="utf-8")
-    records, notes, _ = with_ratings(tmp_path, [{"stem": scan} for scan in ratings], STUDY)
+    records, notes, _ = with_ratings(tmp_path, [{"stem": scan} for scan in ratings], STUDY, {})
     assert not notes
     wanted = [*comments[:3], "a b c"]
     assert [record["rating_comment"] for record in records] == wanted

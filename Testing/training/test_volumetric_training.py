@@ -151,7 +151,7 @@ def test_a_command_that_is_told_to_end_says_so(
     words = ["fit", str(folder.path), str(run), "--network", "volumetric", "--workers", "0"]
     assert main([*words, "--steps", "5"]) == 130
     said = capsys.readouterr()
-    assert said.out.startswith("1 steps in")
+    assert said.out.startswith("1 step in")
     assert said.err == "stroketrain: stopped\n"
     assert (run / "mean.safetensors").is_file()
 
@@ -192,7 +192,7 @@ def test_the_command_trains_and_refuses_what_it_would_ignore(
     monkeypatch.setattr(trainer, "VolumetricUNet", small)
     words = ["fit", str(folder.path), str(tmp_path / "run"), "--network", "volumetric"]
     assert main([*words, "--steps", "1", "--seed", "1"]) == 0
-    assert capsys.readouterr().out.startswith("1 steps in")
+    assert capsys.readouterr().out.startswith("1 step in")
     for wrong in ("--batch 4", "--devices 2", "--nodes 2", "--strategy ddp", "--resident yes",
                   "--logger tensorboard", "--progress bar"):  # fmt: skip
         assert main([*words, *wrong.split()]) == 2
