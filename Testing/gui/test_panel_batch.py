@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from panel_support import Panel
 from StrokeLesionSegLib.cohort.corrected import corrected_masks
-from StrokeLesionSegLib.images import Grid, Volume, read_scan, write_volume
+from StrokeLesionSegLib.images import Volume, read_scan, write_volume
 from StrokeLesionSegLib.slicerbridge.engine import batch
 from StrokeLesionSegLib.slicerbridge.engine.process import EngineProcess, Progress
 from StrokeLesionSegLib.slicerbridge.module.panel import followed
@@ -137,20 +137,26 @@ def test_from_the_batch_to_a_corrected_mask(ready: Panel, tmp_path: Path) -> Non
     assert "is not there" in panel.text("batchLabel")
 
 
-@pytest.mark.usefixtures("coarse_sample")
-def test_what_a_reader_drew_beside_the_segment_that_is_saved_is_told(
-    panel: Panel, tmp_path: Path
-) -> None:
-    out, mask = batch_of_one(tmp_path, np.eye(4))
+def opened(panel: Panel, tmp_path: Path) -> tuple[Path, Any, Any]:
+    """A batch of one scan, and its volume and segmentation, chosen in the panel."""
+    out, _mask = batch_of_one(tmp_path, np.eye(4))
     read = derivative.read_result(out, "sub-01")
     volume, segmentation, segment_id = derivative.add_result(read, Provenance())
     panel.widget.logic.choose(segmentation, segment_id)
     panel.parameters.inputVolume = volume
     panel.measured()
+    return out, volume, segmentation
+
+
+@pytest.mark.usefixtures("coarse_sample")
+def test_what_a_reader_drew_beside_the_segment_that_is_saved_is_told(
+    panel: Panel, tmp_path: Path
+) -> None:
+    _out, volume, segmentation = opened(panel, tmp_path)
     panel.click("saveCorrectionButton")
     assert "alone" not in panel.text("batchLabel")
     drawn = segmentation.GetSegmentation().AddEmptySegment("", "Segment_1")
-    patch = Patch(np.ones((3, 3, 3), np.uint8), (1, 2, 3), Grid(mask.shape, np.eye(4)))
+    patch = Patch(np.ones((3, 3, 3), np.uint8), (1, 2, 3), volume_from_node(volume).grid)
     results.set_segment_voxels(segmentation, drawn, patch)
     panel.click("saveCorrectionButton")
     said = html.unescape(panel.text("batchLabel"))
@@ -161,12 +167,7 @@ def test_a_correction_of_an_image_that_may_have_been_warped_is_saved_when_asked_
     panel: Panel, tmp_path: Path
 ) -> None:
     """Its file would be the one that opens next time, that tables prefer and that models learn."""
-    out, _mask = batch_of_one(tmp_path, np.eye(4))
-    read = derivative.read_result(out, "sub-01")
-    volume, segmentation, segment_id = derivative.add_result(read, Provenance())
-    panel.widget.logic.choose(segmentation, segment_id)
-    panel.parameters.inputVolume = volume
-    panel.measured()
+    out, volume, _segmentation = opened(panel, tmp_path)
     corrected = out / "sub-01_desc-corrected_mask.nii.gz"
     for _again in (False, True):
         voxels = volume_from_node(volume)

@@ -30,6 +30,19 @@ def scene(slicer: Any, affine: np.ndarray | None = None) -> tuple[Any, Any, str,
     return node, segmentation, segment_id, made
 
 
+def move(slicer: Any, *nodes: Any) -> tuple[float, float, float]:
+    """Move nodes by a transform that is hardened; by how much, in mm."""
+    by = (40.0, -3.0, 5.0)
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
+    shift = np.eye(4)
+    shift[:3, 3] = by
+    transform.SetMatrixTransformToParent(volumes.matrix_from_affine(shift))
+    for node in nodes:
+        node.SetAndObserveTransformNodeID(transform.GetID())
+        node.HardenTransform()
+    return by
+
+
 @pytest.mark.parametrize("name", list(AFFINES))
 def test_the_table_measures_the_segment(slicer: Any, name: str) -> None:
     node, segmentation, segment_id, made = scene(slicer, AFFINES[name])
@@ -273,13 +286,7 @@ def test_results_are_there_again_with_the_frame_of_a_sequence_that_they_are_of(
     slicer.util.updateVolumeFromArray(node, frame[:, ::-1].copy())
     with pytest.raises(ValueError, match="not aligned"):
         logic.in_mni(segmentation)
-    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
-    shift = np.eye(4)
-    shift[:3, 3] = (40, -3, 5)
-    transform.SetMatrixTransformToParent(volumes.matrix_from_affine(shift))
-    for moved in (node, segmentation):
-        moved.SetAndObserveTransformNodeID(transform.GetID())
-        moved.HardenTransform()
+    move(slicer, node, segmentation)
     logic.measure(segmentation)
     slicer.util.updateVolumeFromArray(node, frame)
     for _again in range(2):
@@ -340,13 +347,7 @@ def test_a_left_handed_image_of_a_script_keeps_its_result_when_the_scene_is_load
     assert now.volume_ml == pytest.approx(first[0].volume_ml)
     np.testing.assert_allclose(now.centroid_ras_mm, first[0].centroid_ras_mm, atol=1e-6)
     # A transform that is hardened on both takes the maps along.
-    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "moved")
-    shift = np.eye(4)
-    shift[:3, 3] = (40, -3, 5)
-    transform.SetMatrixTransformToParent(volumes.matrix_from_affine(shift))
-    for moved in (node, segmentation):
-        moved.SetAndObserveTransformNodeID(transform.GetID())
-        moved.HardenTransform()
+    shift = move(slicer, node, segmentation)
     (row,) = [row for row in logic.threshold(segmentation, 0.5, 0.0, [now.seed]) if not row.keep]
-    wanted = np.add(first[0].centroid_ras_mm, shift[:3, 3])
+    wanted = np.add(first[0].centroid_ras_mm, shift)
     np.testing.assert_allclose(row.centroid_ras_mm, wanted, atol=1e-6)

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..brief import first_of
+from ..brief import counted, first_of
 from ..errors import InputError, not_there
 from ..file_formats import FORMATS, IMAGES_NOT_READ, image_endings, split_name
 from .bidsignore import BidsIgnore
@@ -200,7 +200,7 @@ def _cohort(
 
 def _closed(folders: Collection[str]) -> str:
     """That folders cannot be entered."""
-    which = "1 folder" if len(folders) == 1 else f"{len(folders)} folders"
+    which = counted(len(folders), "folder")
     return f"{which} of the input cannot be read ({first_of(folders)})"
 
 
@@ -211,7 +211,7 @@ def _something_else(reasons: Collection[str]) -> str:
         (archives, "archive", "not read"),
     )
     return ", ".join(
-        f"1 {what} is {why}" if count == 1 else f"{count} {what}s are {why}"
+        f"{counted(count, what)} {'is' if count == 1 else 'are'} {why}"
         for count, what, why in told
         if count
     )

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..brief import counted
 from ..lesions.change import CLASSES
 from .page import (
     Inline,
@@ -124,7 +125,7 @@ def _bar(home: str | None) -> Markup | None:
 
 
 def _pairs(count: int) -> str:
-    return "1 pair of sessions" if count == 1 else f"{count} pairs of sessions"
+    return f"{counted(count, 'pair')} of sessions"
 
 
 def _summary(pairs: Sequence[ChangePair], done: Sequence[ChangePair]) -> Markup:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..brief import brief_repr
+from ..brief import brief_repr, counted
 from ..lesions.change import NOT_COVERED, GroupChange, total_change_ml
 from ..lesions.measure import Summary
 from .content import RADIOLOGICAL, Fact
@@ -125,7 +125,7 @@ def _summary(content: ChangeContent) -> Markup:
         told = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
         sentence = (
             f"{ml(before)} mL in the first scan, {ml(after)} mL in the second. "
-            f"{len(kinds)} {'group' if len(kinds) == 1 else 'groups'} of lesions: "
+            f"{counted(len(kinds), 'group')} of lesions: "
             f"{', '.join(told)}."
         )
     tiles = [

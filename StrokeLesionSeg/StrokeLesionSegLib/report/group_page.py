@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..brief import brief_repr, first_of
+from ..brief import brief_repr, counted, first_of
 from .by_group import Column, Result, by_group, shown_columns, volume_chart
 from .concerns import concerns, further, is_shared, mean_probability, shared_by_most
 from .content import RADIOLOGICAL, SHARED_FOLDER, FrequencyMap, GroupScan, GroupTraits
@@ -433,4 +433,4 @@ def _facts(pairs: Mapping[str, str]) -> Markup | None:
 
 
 def _scans(count: int) -> str:
-    return f"{count} scan" if count == 1 else f"{count} scans"
+    return counted(count, "scan")

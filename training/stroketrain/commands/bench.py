@@ -10,7 +10,7 @@ from typing import Any
 
 from StrokeLesionSegLib.errors import InputError
 
-from .values import amount, count, positive, threshold, whole
+from ..values import amount, count, positive, threshold, whole
 
 
 def add_parser(commands: Any) -> None:

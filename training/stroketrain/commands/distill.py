@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .values import amount, count, threshold, whole
+from ..values import amount, count, threshold, whole
 
 
 def add_parser(commands: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 
-from .values import count
+from ..values import count
 
 if TYPE_CHECKING:
     from ..data.cache import Cache

@@ -9,7 +9,7 @@ from typing import Any
 from StrokeLesionSegLib.errors import InputError
 from StrokeLesionSegLib.operating_point import OperatingPoint
 
-from .values import json_object
+from ..values import json_object
 
 
 def add_parser(commands: Any) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .values import count, whole
+from ..values import count, whole
 
 OF_DATA = ("sample", "overlap", "profile", "receptive", "pipeline")
 

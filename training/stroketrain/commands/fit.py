@@ -13,7 +13,7 @@ from StrokeLesionSegLib.brief import counted
 from StrokeLesionSegLib.errors import InputError
 
 from ..product.options import NETWORK, FitOptions, Simulate, network_of
-from .values import amount, count, refuse, share
+from ..values import amount, count, refuse, share
 
 if TYPE_CHECKING:
     from ..fit.trainer import Runtime

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .values import count
+from ..values import count
 
 
 def add_parser(commands: Any) -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .values import amount, count, positive, share, threshold
+from ..values import amount, count, positive, share, threshold
 
 
 def add_parser(commands: Any) -> None:

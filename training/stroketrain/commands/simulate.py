@@ -8,7 +8,7 @@ from typing import Any
 
 from StrokeLesionSegLib.errors import InputError
 
-from .values import count, refuse, whole
+from ..values import count, refuse, whole
 
 # What a page has no use for.
 _OF_TREES = (

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .values import share
+from ..values import share
 
 
 def add_parser(commands: Any) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from StrokeLesionSegLib.commands.options import number
 from StrokeLesionSegLib.errors import InputError
+
+from ..values import count, positive, share, whole
 
 NETWORK = {
     "name": "residual_unet",
@@ -19,13 +20,6 @@ NETWORK = {
     "skip": "stem",
     "dropout": 0.1,
 }
-
-
-# What can be trained with; one of these that is out of range ends in a line.
-_COUNT = number(1, 10**9, kind=int)
-_WHOLE = number(0, 10**9, kind=int)
-_SHARE = number(0, 1)
-_POSITIVE = number(0, 10**9, open_ends=True)
 
 
 def _option(default: Any, text: str, **argument: Any) -> Any:
@@ -64,30 +58,30 @@ class FitOptions:
         "names of the network's inputs in their order; a single one is t1",
         nargs="+",
     )
-    steps: int = _option(4000, "batches in all", type=_COUNT)
+    steps: int = _option(4000, "batches in all", type=count)
     minutes: float | None = _option(
-        None, "stop, well annealed, after this wall time", type=_POSITIVE
+        None, "stop, well annealed, after this wall time", type=positive
     )
-    batch: int = _option(16, "slices in a batch", type=_COUNT)
-    lr: float = _option(2e-3, "the highest learning rate", type=_POSITIVE)
-    seed: int = _option(0, "of everything that is drawn", type=_WHOLE)
+    batch: int = _option(16, "slices in a batch", type=count)
+    lr: float = _option(2e-3, "the highest learning rate", type=positive)
+    seed: int = _option(0, "of everything that is drawn", type=whole)
     workers: int = _option(
-        0, "processes, or threads with --simulate, that prepare batches", type=_WHOLE
+        0, "processes, or threads with --simulate, that prepare batches", type=whole
     )
     start: Path | None = _option(  # noqa: RUF009 (it is a field)
         None, "weights.safetensors of an earlier run to go on from", type=Path
     )
     also: tuple[Path, ...] = _option((), "further caches to draw from", type=Path, nargs="*")
-    positive_weight: float = _option(10.0, "weight of lesion pixels at the start", type=_POSITIVE)
-    false_positive: float = _option(0.5, "its weight in Tversky's loss", type=_SHARE)
-    hard_share: float = _option(0.0, "worst pixels counted again (TopK)", type=_SHARE)
+    positive_weight: float = _option(10.0, "weight of lesion pixels at the start", type=positive)
+    false_positive: float = _option(0.5, "its weight in Tversky's loss", type=share)
+    hard_share: float = _option(0.0, "worst pixels counted again (TopK)", type=share)
     paint: float = _option(
-        0.0, "share of slices that get a lesion of random look painted", type=_SHARE
+        0.0, "share of slices that get a lesion of random look painted", type=share
     )
     compile: bool = _option(False, "torch.compile; needs a C++ compiler")
     soft: float = _option(0.5, "weight of a teacher's probability against its mask (distill)")
-    lesion_share: float = _option(0.65, "share of slices drawn with lesion", type=_SHARE)
-    ema: float = _option(0.995, "decay of the averaged weights", type=_SHARE)
+    lesion_share: float = _option(0.65, "share of slices drawn with lesion", type=share)
+    ema: float = _option(0.995, "decay of the averaged weights", type=share)
     simulate: Simulate | None = None
 
     def __post_init__(self) -> None:

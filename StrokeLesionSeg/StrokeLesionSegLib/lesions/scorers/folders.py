@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ...brief import counted
 from ...errors import InputError
 from ...file_formats import image_endings, split_name
 from ...walk import files_below
@@ -486,20 +487,16 @@ def _tell_corrected(
     left_out -= {key for key, file in preds.items() if file.corrected}
     if left_out:
         notes[
-            f"corrected masks lie beside the predictions of {_scans(left_out)} and were left out: "
-            "scored is what the model found"
+            f"corrected masks lie beside the predictions of {counted(len(left_out), 'scan')} and "
+            "were left out: scored is what the model found"
         ] = None
     automatic = {f.key for f in truth_files if not f.corrected}
     taken = {key for key, file in truths.items() if file.corrected} & automatic
     if taken:
         notes[
-            f"the references of {_scans(taken)} are corrected masks, not the automatic ones beside "
-            "them"
+            f"the references of {counted(len(taken), 'scan')} are corrected masks, not the "
+            "automatic ones beside them"
         ] = None
-
-
-def _scans(keys: Sized) -> str:
-    return f"{len(keys)} scan{'s' * (len(keys) != 1)}"
 
 
 def _same_file(a: Path, b: Path) -> bool:
